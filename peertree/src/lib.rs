@@ -1,1 +1,20 @@
-//! Under construction.
+//! A tree of servers with bounded fan-out that heals itself and carries broadcasts.
+//!
+//! The core, [`Node`], is a state machine without IO: the shell tells it what happened
+//! ([`Input`]) and does, in order, what it returns ([`Output`]). It knows no sockets, no clock and
+//! no randomness of its own; the simulator runs hundreds of them under a virtual clock.
+
+pub mod bounds;
+pub mod config;
+pub mod contact;
+pub mod io;
+pub mod message;
+pub mod node;
+pub mod state;
+
+pub use config::Config;
+pub use contact::{Contact, Spot};
+pub use io::{Input, Output, Timer, Verdict};
+pub use message::{Body, Down, Head, Join, Message, Summary, Up};
+pub use node::Node;
+pub use state::State;

@@ -1,0 +1,31 @@
+//! What a node is told about itself when it is made.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::bounds;
+
+/// What a node is told about itself when it is made.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Most children; from the policy, and changed by [`Input::SetFanout`](crate::Input::SetFanout).
+    /// Values outside 2..=256 are brought inside.
+    pub fanout: u16,
+    /// Where others can dial this node; `None` keeps it a leaf.
+    pub address: Option<String>,
+    /// Kinds that are lanes (`policy`, `release`): caught up in order, by their heads, never by id.
+    pub lanes: BTreeSet<String>,
+    /// Pace of heartbeats; three missed ones count as a dead link.
+    pub heartbeat: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            fanout: bounds::FANOUT_DEFAULT,
+            address: None,
+            lanes: ["policy", "release"].map(str::to_owned).into(),
+            heartbeat: bounds::HEARTBEAT,
+        }
+    }
+}
