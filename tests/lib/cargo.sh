@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Stages unit and doc, the programs that later stages run, and benches: what cargo does.
+
+stage_unit() { cargo_test --lib --bins --tests; }
+stage_doc() {
+    RUSTDOCFLAGS="-D warnings" check rustdoc cargo doc --workspace --no-deps --locked -q
+    cargo_test --doc
+}
+
+# cargo_test ARGS..: counts every test, shows cargo's own closing lines and whatever failed.
+cargo_test() {
+    local log=$OUT/$STAGE.log rc p f i
+    cargo test --workspace --locked --no-fail-fast "$@" 2>&1 | tee "$log" |
+        grep --line-buffered -E '^test result: |^ +(Running|Doc-tests) |^test .* FAILED$|^error'
+    rc=${PIPESTATUS[0]}
+    read -r p f i < <(awk '/^test result: /{p+=$4; f+=$6; i+=$8} END{print p+0, f+0, i+0}' "$log")
+    tally pass "$p"; tally skip "$i"
+    grep -E '^test .* FAILED$' "$log" | sort -u | while read -r _ name _; do fail "$STAGE: $name"; done
+    if ((rc != 0)); then
+        ((f > 0)) || fail "$STAGE: cargo test (code $rc)"
+        grep -nE -A 25 '^error|^---- .* stdout ----|^failures:' "$log" | head -n 150
+        echo "       all of it: $log"
+    fi
+}
+
+# The programs, built once for simulation and fleet, in the very profile of the tests.
+programs() { cargo build --workspace --bins --locked -q; }
+
+# bench NAME [--json]: a binary of the workspace called bench-NAME.
+bench() {
+    local names name=${1:-}
+    setup_rust || return 1
+    names=$(cargo metadata --no-deps --format-version 1 --locked 2>/dev/null | grep -oE '"name":"bench-[a-z0-9-]+"' | cut -d'"' -f4 | sed 's/^bench-//' | sort -u)
+    if [[ -z $name ]]; then echo "${names:-no benches yet}"; return 0; fi
+    grep -qx -- "$name" <<<"$names" || { echo "bench: there is no bench '$name'; there are: ${names:-none yet}" >&2; return 2; }
+    shift
+    cargo run --release --locked -q --bin "bench-$name" -- "$@"
+}

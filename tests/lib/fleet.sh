@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Stage fleet: scenarios of the real programs on real servers, in a lab of its own that ends with us.
+
+stage_fleet() {
+    local why
+    why=$(fleet_cannot) && { skip fleet "$why"; return; }
+    check "build the programs" programs
+    fleet_begin || { fail "fleet: lab"; return; }
+    fleet_scenarios run
+    "$LAB" down || fail "fleet: lab down"
+    check "the lab leaves nothing" "$LAB" check
+}
+fleet_some() {                      # fleet NAME.. | fleet list
+    setup_all && programs || return 1
+    if [[ $1 == list ]]; then "$TARGET/debug/borgios-fleet" list; return; fi
+    local why; why=$(fleet_cannot) && { echo "fleet: $why" >&2; return 1; }
+    STAGE=fleet; report_begin 1
+    trap fleet_cleanup EXIT; trap 'exit 130' INT; trap 'exit 143' TERM HUP
+    fleet_begin || return 1
+    fleet_scenarios run "$@"
+    report_end
+}
+fleet_cannot() { [[ $EUID != 0 ]] && echo "the lab boots real servers and needs root: sudo ./tests/run.sh fleet"; }
+
+# Only one run may use a lab of this name; what a run that was killed left behind goes first.
+fleet_begin() {
+    local dir=${LAB_DIR:-/var/tmp/borgios-lab}
+    mkdir -p "$dir" && exec 7>"$dir/.run-$LAB_NAME.lock" || return 1
+    flock -n 7 || { echo "fleet: another run works in the lab '$LAB_NAME'; set LAB_NAME and LAB_NET to have one beside it" >&2; return 1; }
+    : >"$OUT/lab-is-ours"
+    "$LAB" down && "$LAB" base
+}
+fleet_scenarios() {
+    local log=$OUT/fleet.log rc line
+    "$TARGET/debug/borgios-fleet" "$@" 2>&1 | tee "$log" | sed -u 's/^/  /'
+    rc=${PIPESTATUS[0]}
+    while read -r line; do pass "$line"; done < <(grep -E '^PASS ' "$log")
+    while read -r line; do fail "fleet: ${line#FAIL }"; done < <(grep -E '^FAIL ' "$log")
+    ((rc == 0)) || grep -q '^FAIL ' "$log" || fail "fleet: borgios-fleet ended with code $rc"
+}
+fleet_cleanup() { [[ ! -e $OUT/lab-is-ours ]] || { "$LAB" down; rm -f "$OUT/lab-is-ours"; }; }

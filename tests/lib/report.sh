@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Counting and saying: checks are counted in a file, so that stages may run in processes of their own.
+
+report_begin() {                    # HOW MANY stages come
+    rm -rf "$OUT"; mkdir -p "$OUT" || exit 2
+    : >"$OUT/counts"
+    STAGE_NR=0 STAGE_OF=$1 STAGE_PID='' BEGAN=$SECONDS
+}
+pass() { printf 'pass\t%s\n' "$1" >>"$OUT/counts"; }
+fail() { printf 'fail\t%s\n' "$1" >>"$OUT/counts"; echo "  FAIL $1"; }
+skip() { printf 'skip\t%s\t%s\n' "$1" "$2" >>"$OUT/counts"; echo "  skip $1: $2"; }
+tally() {                           # KIND HOW MANY: for tools that count themselves
+    local k; for ((k = 0; k < $2; k++)); do printf '%s\t%s\n' "$1" "$STAGE"; done >>"$OUT/counts"
+}
+count() { grep -c "^$1"$'\t' "$OUT/counts"; }
+
+# check NAME CMD..: one check that is quiet when it passes and shows the end of its output when not.
+check() {
+    local name=$1 log t0=$SECONDS; log=$OUT/$STAGE.${1//[^a-z0-9]/-}.log; shift
+    if "$@" >"$log" 2>&1; then
+        pass "$name"; printf '  ok   %s (%s s)\n' "$name" $((SECONDS - t0))
+    else
+        fail "$name"; tail -n 60 "$log" | sed 's/^/       /'; echo "       all of it: $log"
+    fi
+}
+
+# stage NAME: runs stage_NAME as a job of its own, which an interrupt can end as a whole.
+stage() {
+    STAGE=$1; STAGE_NR=$((STAGE_NR + 1))
+    local t0=$SECONDS p f s word=ok
+    p=$(count pass) f=$(count fail) s=$(count skip)
+    printf '[%s/%s] %s ...\n' "$STAGE_NR" "$STAGE_OF" "$STAGE"
+    set -m
+    "stage_$STAGE" </dev/null & STAGE_PID=$!
+    set +m
+    wait "$STAGE_PID" || fail "$STAGE (ended with code $?)"
+    STAGE_PID=''
+    p=$(($(count pass) - p)) f=$(($(count fail) - f)) s=$(($(count skip) - s))
+    ((f == 0)) || word=FAILED
+    printf '[%s/%s] %s %s: %s passed, %s failed, %s skipped in %s s\n' "$STAGE_NR" "$STAGE_OF" "$STAGE" "$word" "$p" "$f" "$s" $((SECONDS - t0))
+}
+stage_kill() { [[ -z ${STAGE_PID:-} ]] || { kill -TERM -- "-$STAGE_PID" 2>/dev/null; wait "$STAGE_PID" 2>/dev/null; STAGE_PID=''; }; }
+
+report_end() {
+    local f; f=$(count fail)
+    echo
+    ((f == 0)) || { echo "failed:"; sed -n 's/^fail\t/  /p' "$OUT/counts" | sort -u; }
+    sed -n 's/^skip\t\([^\t]*\)\t/skipped: \1: /p' "$OUT/counts"
+    echo "all stages took $((SECONDS - BEGAN)) s"
+    echo "$(count pass) passed, $f failed, $(count skip) skipped"
+    ((f == 0))
+}

@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# What no tool checks: arrows between crates, headers, file lengths, names, paths of one computer.
+#
+# Each tidy_* prints its offenders, one per line, and passes when there are none.
+
+FILE_LINES_MAX=600
+# Which crate may use which other crates of ours: the arrows of ARCHITECTURE.md.
+arrows() {
+    case $1 in
+        borgios-types)    echo "" ;;
+        borgios-peertree) echo "types" ;;
+        borgios-policy)   echo "types" ;;
+        borgios-releases) echo "types policy" ;;
+        borgios-agent)    echo "types peertree policy releases" ;;
+        borgios-cli)      echo "types peertree policy releases" ;;
+        borgios-fleet)    echo "types peertree policy releases agent cli" ;;
+        *) return 1 ;;
+    esac
+}
+
+tidy() {
+    check "tidy: arrows between crates" none tidy_arrows
+    check "tidy: a header in every file" none tidy_headers
+    check "tidy: no file over $FILE_LINES_MAX lines" none tidy_lengths
+    check "tidy: no catch-all names" none tidy_names
+    check "tidy: no path of a developer's computer" none tidy_paths
+    check "tidy: no ignored tests" none tidy_ignored
+}
+none() { local out; out=$("$1"); [[ -z $out ]] || { echo "$out"; return 1; }; }
+
+tidy_arrows() {
+    local f crate may dep
+    for f in $(sources '*Cargo.toml'); do
+        crate=$(sed -n '/^\[package\]/,/^\[/s/^name *= *"\(.*\)"/\1/p' "$f")
+        [[ -n $crate ]] || continue
+        may=$(arrows "$crate") || { echo "$f: $crate has no arrows yet: give it a line in tests/lib/tidy.sh"; continue; }
+        for dep in $(crates_used "$f"); do
+            [[ " $may " == *" $dep "* ]] || echo "$f: $crate may not use borgios-$dep"
+        done
+    done
+}
+crates_used() {                     # the crates of ours that a Cargo.toml names, in any of its dependency tables
+    awk '/^\[/ { deps = /dependencies/; if (match($0, /dependencies\.borgios-[a-z]+/)) print substr($0, RSTART + 21, RLENGTH - 21); next }
+         deps && match($0, /^"?borgios-[a-z]+/) { s = substr($0, RSTART, RLENGTH); sub(/.*borgios-/, "", s); print s }' "$1" | sort -u
+}
+tidy_headers() {
+    local f
+    for f in $(sources '*.rs'); do
+        [[ "$(head -n 1 "$f")" =~ ^//[!/]?\ .{8} ]] || echo "$f: line 1 is no header comment"
+    done
+    for f in $(sources '*.sh' .ci/run); do
+        [[ "$(sed -n 2p "$f")" =~ ^#\ .{8} ]] || echo "$f: line 2 is no header comment"
+    done
+    for f in $(sources '*.py'); do
+        [[ "$(sed -n '1,2p' "$f")" =~ (\"\"\"|\#\ ).{8} ]] || echo "$f: no header comment"
+    done
+}
+tidy_lengths() {
+    local f n
+    for f in $(sources '*.rs' '*.sh' '*.py'); do
+        n=$(wc -l <"$f"); ((n <= FILE_LINES_MAX)) || echo "$f: $n lines; look for the second concept"
+    done
+}
+tidy_names() { sources '*.rs' '*.sh' '*.py' | grep -E '(^|/)(utils?|commons?|helpers?|managers?|handlers?|misc)(\.[a-z]+$|/)'; }
+tidy_paths() {
+    # the classes keep this pattern from finding itself
+    sources | grep -v -e '^Cargo.lock$' | tr '\n' '\0' |
+        xargs -0 grep -nIE '/[U]sers/[A-Za-z]|(^|[^A-Za-z0-9_.-])/[w]ork/|(^|[^A-Za-z0-9_.-])/[f]arm/|/[h]ome/[a-z]+/(src|code|git|dev|projects)'
+}
+tidy_ignored() { sources '*.rs' | tr '\n' '\0' | xargs -0 grep -nE '^[[:space:]]*#\[ignore'; }
