@@ -429,7 +429,7 @@ release the board signs, and then reinstalling is the only way back.
 TEXT
     if [ -n "$hand_over" ]; then
         [ "$warnings" = 0 ] || [ "$yes" = 1 ] ||
-            die "$EX_PREFLIGHT" "$warnings warnings above; without a terminal they need --yes"
+            die "$EX_PREFLIGHT" "there are warnings above ($warnings); without a terminal they need --yes"
         say "Consent: --hand-over $hand_over"
     else
         # The script itself may be what stands on stdin, so only the terminal can say yes.
@@ -523,8 +523,8 @@ plan() {
     what_goes_where
     say ''
     if is_member; then say "plan: this machine is a member already (see ./bootstrap.sh status); nothing was changed"; exit "$EX_MEMBER"; fi
-    if [ "$stops" -gt 0 ]; then say "plan: join would refuse ($stops reasons marked STOP); nothing was changed"; exit "$EX_PREFLIGHT"; fi
-    say "plan: join would go on ($warnings warnings); nothing was changed"
+    if [ "$stops" -gt 0 ]; then say "plan: join would refuse (marked STOP: $stops); nothing was changed"; exit "$EX_PREFLIGHT"; fi
+    say "plan: join would go on (warnings: $warnings); nothing was changed"
 }
 
 join() {
@@ -546,7 +546,7 @@ join() {
     work_folder "$STATE"
     read_invitation "$invite_file"
     preflight
-    [ "$stops" = 0 ] || die "$EX_PREFLIGHT" "refused: $stops reasons marked STOP above; nothing was changed"
+    [ "$stops" = 0 ] || die "$EX_PREFLIGHT" "refused (marked STOP above: $stops); nothing was changed"
     fetch
     verify
     what_goes_where

@@ -1,0 +1,3 @@
+#!/bin/sh
+# What the demo's servers refuse.
+do_forgeries() { :; }

@@ -1,0 +1,65 @@
+#!/bin/sh
+# How the demo talks: a headed step with its seconds; what was done, what was checked, how to check
+# it yourself. Programs' own output goes to .demo/log/STEP.log and is shown when a step fails.
+# shellcheck disable=SC2154  # count, total: set by demo.sh
+
+# run_step NAME: runs do_NAME unless it is recorded as done.
+run_step() {
+    if [ -e "$DEMO/steps/$1" ]; then
+        printf '[%2d/%d] %-15s done before\n' "$count" "$total" "$1"
+        return 0
+    fi
+    printf '\n[%2d/%d] %s\n' "$count" "$total" "$(title_of "$1")"
+    LOG=$DEMO/log/$1.log
+    : >"$LOG"
+    from=$(date +%s)
+    "do_$1" || step_failed "$1"
+    : >"$DEMO/steps/$1"
+    printf '        %d s\n' $(($(date +%s) - from))
+}
+
+title_of() {
+    case $1 in
+        packages) echo 'Packages this computer needs' ;;
+        build) echo 'Building BorgIOS from this checkout' ;;
+        servers) echo 'Three fresh Debian servers, each with its own systemd and sshd' ;;
+        governors) echo 'Three governors: ann, ben and cleo' ;;
+        ceremony) echo 'The key ceremony: a key that nobody holds, 2 of 3 must agree' ;;
+        first_release) echo 'release/1: the agent itself is voted' ;;
+        invite) echo 'An invitation for three servers' ;;
+        join) echo 'Each server checks the release with its own tools, then joins' ;;
+        broadcast) echo 'A note to every server' ;;
+        second_release) echo 'release/2: a service is voted, one governor rejects' ;;
+        bad_release) echo 'release/3: a release that does not work takes itself back' ;;
+        forgeries) echo 'What was tampered with is refused' ;;
+    esac
+}
+
+# fail TEXT: the step ends here.
+fail() {
+    printf 'demo: %s\n' "$*" >&2
+    step_failed ''
+}
+step_failed() {
+    [ ! -s "$LOG" ] || { printf 'demo: the last lines of %s:\n' "$LOG" >&2; tail -n 20 "$LOG" >&2; }
+    printf 'demo: stopped in this step; mend the cause and run ./bootstrap.sh demo again, it goes on here\n' >&2
+    exit 1
+}
+
+did()      { printf '        did      %s\n' "$*"; }
+checked()  { printf '        checked  %s\n' "$*"; }
+yourself() { printf '        yourself %s\n' "$*"; }
+shown()    { sed 's/^/          | /'; }
+
+# quiet COMMAND…: runs it with its output in the step's log; the step fails with it.
+quiet() { printf '$ %s\n' "$*" >>"$LOG"; "$@" >>"$LOG" 2>&1 </dev/null 9>&- || fail "failed: $*"; }
+
+# eventually SECONDS WHAT COMMAND…: until the command succeeds, or the step fails saying WHAT.
+eventually() {
+    until_s=$(($(date +%s) + $1)) what=$2
+    shift 2
+    until "$@" >>"$LOG" 2>&1 </dev/null 9>&-; do
+        [ "$(date +%s)" -lt "$until_s" ] || fail "waited too long: $what"
+        sleep 1
+    done
+}
