@@ -362,14 +362,21 @@ fetch() {
 bounded_size() { [ -f "$1" ] && [ "$(wc -c <"$1")" -le "$BUNDLE_MAX" ]; }
 
 unpack() {
+    # Uncompressed only: tar would unpack what is compressed unasked, however much comes out.
+    case $(head -c 4 "$WORK/bundle.tar" | tr -d '\000') in
+        rele | chai | inst | blob) ;;
+        *) die "$EX_VERIFY" "the bundle is not an uncompressed tar archive" ;;
+    esac
     tar -tf "$WORK/bundle.tar" >"$WORK/names" 2>/dev/null </dev/null ||
         die "$EX_VERIFY" "the bundle is not a tar archive"
     if grep -Evx 'release\.json|release\.json\.sig|chain\.json|installer|blobs/?|blobs/[0-9a-f]{64}' "$WORK/names" >"$WORK/odd"; then
         die "$EX_VERIFY" "the bundle holds $(head -n 1 "$WORK/odd" | tr -cd 'A-Za-z0-9._/-' | cut -c1-80), which no bundle has"
     fi
     [ -z "$(sort "$WORK/names" | uniq -d)" ] || die "$EX_VERIFY" "the bundle holds a name twice"
-    tar -tvf "$WORK/bundle.tar" 2>/dev/null </dev/null | grep -qv '^[-d]' &&
-        die "$EX_VERIFY" "the bundle holds something else than plain files"
+    tar -tvf "$WORK/bundle.tar" >"$WORK/sizes" 2>/dev/null </dev/null
+    if grep -qv '^[-d]' "$WORK/sizes"; then die "$EX_VERIFY" "the bundle holds something else than plain files"; fi
+    awk -v max="$BUNDLE_MAX" '{ sum += $3 } END { exit sum > max }' "$WORK/sizes" ||
+        die "$EX_VERIFY" "the bundle's files are longer than $BUNDLE_MAX bytes"
     mkdir "$WORK/bundle" &&
         tar -xf "$WORK/bundle.tar" -C "$WORK/bundle" --no-same-owner --no-same-permissions 2>/dev/null </dev/null ||
         die "$EX_VERIFY" "the bundle cannot be unpacked: cut short, or the disk is full"
@@ -442,7 +449,10 @@ TEXT
 }
 
 # ---- install, join, receipt ------------------------------------------------------------------
-stage() { printf '%s %s\n' "$1" "$(date -u +%FT%TZ)" >"$STATE/stage"; }
+stage() {
+    printf '%s %s\n' "$1" "$(date -u +%FT%TZ)" >"$STATE/stage.new" && mv -f "$STATE/stage.new" "$STATE/stage" ||
+        die "$EX_JOIN" "cannot write $STATE/stage: is the disk full?"
+}
 
 install_agent() {
     step "install: running the verified installer"

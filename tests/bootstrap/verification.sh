@@ -62,7 +62,12 @@ expect missing_chain_is_refused 4 'no chain.json' not-run
 fresh; truncate -s 3000 "$box/bundle.tar"; join
 expect bundle_cut_short_is_refused 4 'bundle' not-run
 fresh; head -c 4096 /dev/urandom >"$box/bundle.tar"; join
-expect random_bundle_is_refused 4 'not a tar archive' not-run
+expect random_bundle_is_refused 4 'not an uncompressed tar' not-run
+fresh; gzip -c "$box/bundle.tar" >"$box/x"; mv "$box/x" "$box/bundle.tar"; join
+expect compressed_bundle_is_refused 4 'not an uncompressed tar' not-run
+fresh; rm "$box/b/chain.json"; truncate -s 3G "$box/b/chain.json"
+tar -Scf "$box/bundle.tar" -C "$box/b" release.json release.json.sig chain.json blobs installer; join
+expect sparse_giant_is_refused 4 'longer than' not-run
 fresh; rm "$box/bundle.tar"; join
 expect absent_bundle_is_refused 3 'missing' not-run
 
