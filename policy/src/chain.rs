@@ -1,0 +1,334 @@
+//! The chain: every statement this holder obeys, lane by lane, and the only way into it.
+//!
+//! ```text
+//! bytes ─▶ Envelope ─▶ Chain::verify ─▶ VerifiedStatement ─▶ (store it) ─▶ Chain::apply
+//!                          │ steps 1–8
+//!                          └▶ Refusal: the first step that failed
+//! ```
+//!
+//! Invariants:
+//!  1. within a lane `seq` counts from 1 without holes, and each `prev` is its predecessor's id;
+//!  2. nothing that was applied is ever replaced: a rival is evidence, no more;
+//!  3. policy/1 has the pinned id, and every later statement was signed under a policy before it.
+
+use std::collections::BTreeMap;
+
+use borgios_types::{Digest, Envelope, PublicKey, Seq, UnixSeconds};
+
+use crate::ballot;
+use crate::lane::Lane;
+use crate::policy::{Policy, PolicyError};
+use crate::refusal::Refusal;
+use crate::statement::{Statement, VerifiedStatement};
+
+/// The statements of one network, as far as this holder has followed it.
+#[derive(Clone, Debug, Default)]
+pub struct Chain {
+    pin: Option<Digest>,
+    lanes: BTreeMap<Lane, Vec<VerifiedStatement>>,
+    ids: BTreeMap<Digest, (Lane, Seq)>,
+    /// In the order of application, which is the order in which they verify again.
+    order: Vec<(Lane, Seq)>,
+    floor: UnixSeconds,
+}
+
+/// What becomes of a statement that was not refused.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// It follows the head of its lane: store it, then [`Chain::apply`] it.
+    New(Box<VerifiedStatement>),
+    /// It is the head of its lane already; nothing to do, nothing to report.
+    AlreadyKnown(Digest),
+}
+
+/// Whether a statement must be in date.
+#[derive(Clone, Copy)]
+pub(crate) enum Clock {
+    /// Now, by the system clock.
+    Is(UnixSeconds),
+    /// It was in date when it was applied, or is judged elsewhere.
+    NotAsked,
+}
+
+/// Whether signatures and approvals must be there.
+#[derive(Clone, Copy)]
+enum Signed<'a> {
+    /// A statement, with the ballots that travelled with it.
+    With(&'a [Envelope]),
+    /// A draft before its vote.
+    NotYet,
+}
+
+impl Chain {
+    /// An empty chain. `pin` is the network's id; without it the first policy/1 that verifies
+    /// founds the chain, which only founding tools want.
+    #[must_use]
+    pub fn new(pin: Option<Digest>) -> Self {
+        Self { pin, ..Self::default() }
+    }
+
+    /// Checks a statement offered by anyone. `ballots` are those that travelled with it; they are
+    /// looked at only where the class asks for more approvals than the threshold.
+    ///
+    /// # Errors
+    /// The first step that fails. Nothing changes, whatever is offered.
+    pub fn verify(
+        &self,
+        now: UnixSeconds,
+        envelope: &Envelope,
+        ballots: &[Envelope],
+    ) -> Result<Verdict, Refusal> {
+        self.check(Clock::Is(now), envelope, Signed::With(ballots))
+    }
+
+    /// Checks a statement from this holder's own store: every step but expiry.
+    ///
+    /// # Errors
+    /// As [`Chain::verify`].
+    pub fn verify_stored(
+        &self,
+        envelope: &Envelope,
+        ballots: &[Envelope],
+    ) -> Result<Verdict, Refusal> {
+        self.check(Clock::NotAsked, envelope, Signed::With(ballots))
+    }
+
+    /// Checks a draft before its vote: every step but the signatures and approvals, so that no
+    /// governor signs what no node would obey.
+    ///
+    /// # Errors
+    /// As [`Chain::verify`].
+    pub fn review(&self, now: UnixSeconds, draft: &Envelope) -> Result<Statement, Refusal> {
+        self.check(Clock::Is(now), draft, Signed::NotYet)?;
+        Statement::parse(draft)
+    }
+
+    /// Appends a statement that [`Chain::verify`] of this very chain returned.
+    ///
+    /// # Panics
+    /// If another statement was applied since and took its place, which is a bug of the caller.
+    pub fn apply(&mut self, verified: VerifiedStatement) {
+        let statement = verified.statement();
+        let (lane, seq) = (statement.lane, statement.seq);
+        let fits = seq == self.head_seq(lane).next()
+            && statement.prev == self.head(lane).map(VerifiedStatement::id);
+        assert!(fits, "{lane}/{seq} was verified against an older state of this chain");
+        self.floor = self.floor.max(statement.issued);
+        self.ids.insert(verified.id(), (lane, seq));
+        self.order.push((lane, seq));
+        self.lanes.entry(lane).or_default().push(verified);
+    }
+
+    /// The policy in force.
+    #[must_use]
+    pub fn policy(&self) -> Option<&Policy> {
+        self.head(Lane::Policy).and_then(VerifiedStatement::policy)
+    }
+
+    /// The policy that was made by policy/`seq`.
+    #[must_use]
+    pub fn policy_at(&self, seq: Seq) -> Option<&Policy> {
+        self.get(Lane::Policy, seq).and_then(VerifiedStatement::policy)
+    }
+
+    /// The network's id: that of policy/1, or the one this chain is pinned to.
+    #[must_use]
+    pub fn network(&self) -> Option<Digest> {
+        self.get(Lane::Policy, Seq(1)).map(VerifiedStatement::id).or(self.pin)
+    }
+
+    /// The newest statement of a lane.
+    #[must_use]
+    pub fn head(&self, lane: Lane) -> Option<&VerifiedStatement> {
+        self.lanes.get(&lane)?.last()
+    }
+
+    /// Number of the newest statement of a lane, 0 if it is empty.
+    #[must_use]
+    pub fn head_seq(&self, lane: Lane) -> Seq {
+        self.head(lane).map_or(Seq(0), |head| head.statement().seq)
+    }
+
+    /// The statement at a place.
+    #[must_use]
+    pub fn get(&self, lane: Lane, seq: Seq) -> Option<&VerifiedStatement> {
+        let at = usize::try_from(seq.0.checked_sub(1)?).ok()?;
+        self.lanes.get(&lane)?.get(at)
+    }
+
+    /// The statements of a lane that follow `seq`, oldest first.
+    pub fn after(&self, lane: Lane, seq: Seq) -> impl Iterator<Item = &VerifiedStatement> {
+        let all = self.lanes.get(&lane).map_or(&[][..], Vec::as_slice);
+        all.iter().filter(move |verified| verified.statement().seq > seq)
+    }
+
+    /// Where the statement with this id stands.
+    #[must_use]
+    pub fn known(&self, id: &Digest) -> Option<(Lane, Seq)> {
+        self.ids.get(id).copied()
+    }
+
+    /// Every statement in an order in which an empty chain accepts them.
+    pub fn history(&self) -> impl Iterator<Item = &VerifiedStatement> {
+        self.order.iter().filter_map(|(lane, seq)| self.get(*lane, *seq))
+    }
+
+    /// The earliest it can be: the newest `issued` of what was applied.
+    #[must_use]
+    pub fn now_floor(&self) -> UnixSeconds {
+        self.floor
+    }
+
+    /// The numbered steps of `docs/design/0001-spine.md`. Steps 1 and 2 are
+    /// [`Statement::parse`]'s.
+    fn check(
+        &self,
+        clock: Clock,
+        envelope: &Envelope,
+        signed: Signed<'_>,
+    ) -> Result<Verdict, Refusal> {
+        // 1. Bounds, strict JSON. 2. Kind = lane, shape, critical fields known.
+        let statement = Statement::parse(envelope)?;
+        let id = envelope.id();
+        // 3. Network.
+        self.check_network(&statement, id)?;
+        // 4. The policy it names is in force; policy/1 alone stands under its own.
+        let under = self.check_policy(&statement, id)?;
+        let (lane, seq) = (statement.lane, statement.seq);
+        let bad_body = |error: PolicyError| Refusal::BadBody { lane, seq, why: error.to_string() };
+        let made = match lane {
+            Lane::Policy => Some(Policy::parse(&statement.body).map_err(bad_body)),
+            Lane::Release => None,
+        };
+        // 5. Group signatures: of the board it stands under, then of the board it makes.
+        if let (Some(policy), Signed::With(_)) = (under, signed) {
+            check_signature(&statement, envelope, policy.board.group())?;
+        }
+        let made = made.transpose()?;
+        if let (Some(policy), Signed::With(_)) = (&made, signed) {
+            check_signature(&statement, envelope, policy.board.group())?;
+        }
+        // 6. Its place: right after the head.
+        if let Some(known) = self.check_place(&statement, id)? {
+            return Ok(Verdict::AlreadyKnown(known));
+        }
+        // 7. Expiry, by a clock that is never earlier than the newest statement.
+        if let Clock::Is(now) = clock {
+            check_expiry(&statement, now.max(self.floor))?;
+        }
+        // 8. The rules of the body, and the approvals of its class.
+        if let (Some(made), Some(before)) = (&made, under) {
+            made.follows(before).map_err(bad_body)?;
+        }
+        if let (Some(policy), Signed::With(ballots)) = (under, signed) {
+            check_approvals(&statement, id, policy, ballots)?;
+        }
+        Ok(Verdict::New(Box::new(VerifiedStatement::new(statement, envelope.clone(), made))))
+    }
+
+    /// Step 3.
+    fn check_network(&self, statement: &Statement, id: Digest) -> Result<(), Refusal> {
+        let (lane, seq) = (statement.lane, statement.seq);
+        let expected = self.network();
+        // policy/1 names no network: its own id is one.
+        let found = statement.network.unwrap_or(id);
+        if expected.is_none() && statement.network.is_some() {
+            return Err(Refusal::Gap { lane: Lane::Policy, seq: Seq(1), head: Seq(0) });
+        }
+        if expected.is_some_and(|expected| expected != found) {
+            let expected = expected.map_or_else(|| "none".to_owned(), |id| id.to_string());
+            return Err(Refusal::WrongNetwork { lane, seq, found: found.to_string(), expected });
+        }
+        Ok(())
+    }
+
+    /// Step 4: the policy whose board had to sign; none for policy/1.
+    ///
+    /// A policy stands under its predecessor even where that is no longer in force, so that a
+    /// rival made with retired shares is told apart from a forgery. Anything else that was made
+    /// under an older policy counts only if it is known already, or carried over.
+    fn check_policy(&self, statement: &Statement, id: Digest) -> Result<Option<&Policy>, Refusal> {
+        let (lane, seq) = (statement.lane, statement.seq);
+        let Some(named) = statement.policy else { return Ok(None) };
+        let in_force = self.head_seq(Lane::Policy);
+        let wrong = || Refusal::WrongPolicy { lane, seq, named, in_force };
+        if named > in_force {
+            let seq = if lane == Lane::Policy { seq } else { named };
+            return Err(Refusal::Gap { lane: Lane::Policy, seq, head: in_force });
+        }
+        let stands = match lane {
+            Lane::Policy => named.next() == seq,
+            Lane::Release => {
+                let carried = self.policy().is_some_and(|policy| policy.carried.contains(&id));
+                named == in_force || carried || self.known(&id) == Some((lane, seq))
+            }
+        };
+        if !stands {
+            return Err(wrong());
+        }
+        self.policy_at(named).map(Some).ok_or_else(wrong)
+    }
+
+    /// Step 6: the id, if it is the head already.
+    fn check_place(&self, statement: &Statement, id: Digest) -> Result<Option<Digest>, Refusal> {
+        let (lane, seq) = (statement.lane, statement.seq);
+        let head = self.head_seq(lane);
+        if let Some(taken) = self.get(lane, seq) {
+            let known = taken.id();
+            return if known != id {
+                Err(Refusal::Rival { lane, seq, known, offered: id })
+            } else if seq < head {
+                Err(Refusal::Replayed { lane, seq, head })
+            } else {
+                Ok(Some(id))
+            };
+        }
+        if seq != head.next() {
+            return Err(Refusal::Gap { lane, seq, head });
+        }
+        match self.head(lane).map(VerifiedStatement::id) {
+            Some(known) if statement.prev != Some(known) => {
+                Err(Refusal::Rival { lane, seq, known, offered: id })
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+/// Step 5, for one key.
+fn check_signature(
+    statement: &Statement,
+    envelope: &Envelope,
+    key: PublicKey,
+) -> Result<(), Refusal> {
+    if envelope.signed_by(&key) {
+        return Ok(());
+    }
+    Err(Refusal::BadSignature { lane: statement.lane, seq: statement.seq, key })
+}
+
+/// Step 7. `now` is already no earlier than the newest statement applied.
+pub(crate) fn check_expiry(statement: &Statement, now: UnixSeconds) -> Result<(), Refusal> {
+    let Statement { lane, seq, expires, .. } = *statement;
+    if now < expires { Ok(()) } else { Err(Refusal::Expired { lane, seq, expires, now }) }
+}
+
+/// The second half of step 8: a class above the threshold counts governors, which the one group
+/// signature cannot show.
+fn check_approvals(
+    statement: &Statement,
+    id: Digest,
+    policy: &Policy,
+    ballots: &[Envelope],
+) -> Result<(), Refusal> {
+    let needed = policy.class(statement.lane).approvals;
+    if needed <= policy.board.threshold().0 {
+        return Ok(());
+    }
+    let counted = ballot::approvers(&policy.board, statement, id, ballots).len();
+    let needed = usize::from(needed);
+    if counted >= needed {
+        return Ok(());
+    }
+    Err(Refusal::TooFewApprovals { lane: statement.lane, seq: statement.seq, counted, needed })
+}

@@ -1,0 +1,133 @@
+//! An invitation: the right of new servers to join, signed by a governor.
+//!
+//! The signed part is public and names a token's public key. The *file* that a server owner is
+//! given also holds the token's secret half and what a fresh server needs to check all the rest.
+
+use std::collections::BTreeSet;
+
+use borgios_types::{Digest, Envelope, PublicKey, SecretKey, Seq, UnixSeconds, key::KeyError};
+use serde::{Deserialize, Serialize};
+
+use crate::board::Board;
+use crate::name::Name;
+use crate::object::{Object, ObjectError, for_network, in_date, signed_by_a_governor};
+use crate::wire::SecretText;
+
+/// Most servers one invitation may admit.
+pub const USES_MAX: u32 = 100_000;
+
+/// The signed part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invitation {
+    /// The fleet.
+    pub network: Digest,
+    /// Public key; a join is countersigned with its secret half.
+    pub token: PublicKey,
+    /// How many nodes may join with it.
+    pub uses: u32,
+    /// When it was made.
+    pub issued: UnixSeconds,
+    /// From when on nobody new may join with it; who joined stays.
+    pub expires: UnixSeconds,
+}
+
+impl Object for Invitation {
+    const KIND: &'static str = "invitation";
+    const FIELDS: &'static [&'static str] = &["network", "token", "uses", "issued", "expires"];
+
+    fn check(&self) -> Result<(), ObjectError> {
+        if (1..=USES_MAX).contains(&self.uses) {
+            return Ok(());
+        }
+        let why = format!("{} uses, expected 1 to {USES_MAX}", self.uses);
+        Err(ObjectError::Refused { kind: Self::KIND, why })
+    }
+}
+
+impl Invitation {
+    /// Reads an invitation and returns the governor who signed it.
+    ///
+    /// Expiry is not asked: it ends new joins, not memberships. See [`Invitation::open`].
+    ///
+    /// # Errors
+    /// As [`Object::parse`], `wrong_network` and `bad_signature`.
+    pub fn verify(
+        board: &Board,
+        network: Digest,
+        envelope: &Envelope,
+    ) -> Result<(Self, Name), ObjectError> {
+        let invitation = Self::parse(envelope)?;
+        for_network(Self::KIND, invitation.network, network)?;
+        let governor = signed_by_a_governor(board, Self::KIND, envelope)?;
+        Ok((invitation, governor.name.clone()))
+    }
+
+    /// Whether a node that was never seen before may join with it now.
+    ///
+    /// # Errors
+    /// `expired`.
+    pub fn open(&self, now: UnixSeconds) -> Result<(), ObjectError> {
+        in_date(Self::KIND, self.issued, self.expires, now)
+    }
+
+    /// Which of the nodes that joined with it stay, if there are more than `uses`: those whose
+    /// keys come first by hash with the token, which every node works out alike.
+    #[must_use]
+    pub fn admits(&self, nodes: &BTreeSet<PublicKey>) -> BTreeSet<PublicKey> {
+        let token = self.token.to_bytes();
+        let rank = |node: &PublicKey| Digest::of_parts(&[&token, &node.to_bytes()]);
+        let mut ranked: Vec<_> = nodes.iter().map(|node| (rank(node), *node)).collect();
+        ranked.sort_unstable();
+        let uses = usize::try_from(self.uses).unwrap_or(usize::MAX);
+        ranked.into_iter().take(uses).map(|(_, node)| node).collect()
+    }
+}
+
+/// What a server owner is given. Whoever holds it can join servers: it is a secret.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct InvitationFile {
+    /// The signed part.
+    pub invitation: Envelope,
+    /// The token's secret half, an OpenSSH private key.
+    pub token: SecretText,
+    /// The fleet.
+    pub network: Digest,
+    /// The fleet's name, for people.
+    pub name: Name,
+    /// Nodes to dial; empty for the first server of a fleet.
+    pub members: Vec<Member>,
+    /// The group key as a line of `allowed_signers`, for stock `ssh-keygen -Y verify`.
+    pub allowed_signers: String,
+    /// Statements from policy/1 on, and the ballots that some of them need.
+    pub chain: Vec<Envelope>,
+    /// A policy that a newcomer must have seen before it follows the chain.
+    pub policy: PolicyPin,
+}
+
+/// A node that can be dialled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// `host:port`.
+    pub address: String,
+    /// The node's key.
+    pub key: PublicKey,
+}
+
+/// One policy of the chain, by number and id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyPin {
+    /// Its number.
+    pub seq: Seq,
+    /// Its id.
+    pub id: Digest,
+}
+
+impl InvitationFile {
+    /// The token's secret half.
+    ///
+    /// # Errors
+    /// A text that is no unencrypted OpenSSH private key.
+    pub fn token_key(&self) -> Result<SecretKey, KeyError> {
+        SecretKey::from_openssh(self.token.expose())
+    }
+}

@@ -1,0 +1,129 @@
+//! Statements together with the ballots that travel with them, and whole runs of them: a chain
+//! from disk, from a bundle, or for a node that was long away.
+
+use std::collections::BTreeMap;
+
+use borgios_types::{Digest, Envelope, Seq, UnixSeconds};
+use serde::{Deserialize, Serialize};
+
+use crate::ballot::Ballot;
+use crate::chain::{Chain, Verdict, check_expiry};
+use crate::lane::Lane;
+use crate::object::Object as _;
+use crate::refusal::Refusal;
+use crate::statement::{Statement, VerifiedStatement};
+
+/// A statement and its ballots, as the keeper takes them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submission {
+    /// The statement.
+    pub statement: Envelope,
+    /// Ballots on it; needed only where its class asks for more approvals than the threshold.
+    #[serde(default)]
+    pub ballots: Vec<Envelope>,
+}
+
+/// What a run of submissions amounts to.
+#[derive(Debug, Default)]
+pub struct Run {
+    /// To be stored and applied, in this order.
+    pub accepted: Vec<VerifiedStatement>,
+    /// Which of the offered submissions were refused, and why.
+    pub refused: Vec<(usize, Refusal)>,
+}
+
+impl Submission {
+    /// Sorts a mixed list of statements and ballots, such as the `chain` of an invitation file,
+    /// into submissions, in an order in which a chain can follow them: each release after the
+    /// policy it names and before the next one. What is neither is left out.
+    #[must_use]
+    pub fn sort(envelopes: impl IntoIterator<Item = Envelope>) -> Vec<Self> {
+        let mut ballots: BTreeMap<Digest, Vec<Envelope>> = BTreeMap::new();
+        // A policy p sorts as (p, first), a release under p as (p, later), each by its number.
+        let mut statements: BTreeMap<(Seq, Lane, Seq, Digest), Envelope> = BTreeMap::new();
+        for envelope in envelopes {
+            if envelope.kind.as_str() == Ballot::KIND {
+                if let Ok(ballot) = Ballot::parse(&envelope) {
+                    ballots.entry(ballot.statement).or_default().push(envelope);
+                }
+            } else if let Ok(statement) = Statement::parse(&envelope) {
+                let Statement { lane, seq, policy, .. } = statement;
+                let under = if lane == Lane::Policy { seq } else { policy.unwrap_or_default() };
+                statements.insert((under, lane, seq, envelope.id()), envelope);
+            }
+        }
+        let with_ballots = |(place, statement): ((Seq, Lane, Seq, Digest), Envelope)| Self {
+            ballots: ballots.remove(&place.3).unwrap_or_default(),
+            statement,
+        };
+        statements.into_iter().map(with_ballots).collect()
+    }
+}
+
+impl Chain {
+    /// Checks a run of submissions, each against this chain and those before it.
+    ///
+    /// Expiry is asked only of what would become the newest: a statement that a later one in
+    /// date builds upon was in its time, so a node that was away for a year can follow.
+    #[must_use]
+    pub fn verify_run(&self, now: UnixSeconds, offered: &[Submission]) -> Run {
+        let mut scratch = self.clone();
+        let mut run = Run::default();
+        let mut places = Vec::new();
+        for (at, Submission { statement, ballots }) in offered.iter().enumerate() {
+            match scratch.verify_stored(statement, ballots) {
+                Ok(Verdict::New(verified)) => {
+                    scratch.apply((*verified).clone());
+                    run.accepted.push(*verified);
+                    places.push(at);
+                }
+                Ok(Verdict::AlreadyKnown(_)) | Err(Refusal::Replayed { .. }) => {}
+                Err(refusal) => run.refused.push((at, refusal)),
+            }
+        }
+        let now = now.max(scratch.now_floor());
+        let upheld = upheld(&run.accepted, now);
+        let mut place = places.into_iter();
+        run.accepted.retain(|verified| {
+            let (statement, at) = (verified.statement(), place.next().unwrap_or_default());
+            let keep = upheld.get(&statement.lane).is_some_and(|last| statement.seq <= *last);
+            if !keep && let Err(refusal) = check_expiry(statement, now) {
+                run.refused.push((at, refusal));
+            }
+            keep
+        });
+        run
+    }
+
+    /// A chain from this holder's own store, in whatever order the files were read.
+    ///
+    /// # Errors
+    /// The first statement that does not verify; the store was damaged or tampered with.
+    pub fn restore(
+        pin: Option<Digest>,
+        stored: impl IntoIterator<Item = Envelope>,
+    ) -> Result<Self, Refusal> {
+        let mut chain = Self::new(pin);
+        for Submission { statement, ballots } in Submission::sort(stored) {
+            if let Verdict::New(verified) = chain.verify_stored(&statement, &ballots)? {
+                chain.apply(*verified);
+            }
+        }
+        Ok(chain)
+    }
+}
+
+/// The highest number in each lane that is in date, or that something in date builds upon.
+fn upheld(accepted: &[VerifiedStatement], now: UnixSeconds) -> BTreeMap<Lane, Seq> {
+    let mut last: BTreeMap<Lane, Seq> = BTreeMap::new();
+    let in_date = accepted.iter().map(VerifiedStatement::statement).filter(|s| now < s.expires);
+    for statement in in_date {
+        let own = (statement.lane, statement.seq);
+        let under = statement.policy.map(|policy| (Lane::Policy, policy));
+        for (lane, seq) in [Some(own), under].into_iter().flatten() {
+            let highest = last.entry(lane).or_default();
+            *highest = seq.max(*highest);
+        }
+    }
+    last
+}
