@@ -72,9 +72,10 @@ release() {
 #!/bin/sh
 printf '%s\n' "\$*" >"$box/installed"
 cat "/proc/\$\$/cmdline" "/proc/\$PPID/cmdline" >>"$box/argv"
+[ ! -e "$box/installer-does" ] || . "$box/installer-does"
 exit \$(cat "$box/installer-exit" 2>/dev/null || echo 0)
 INSTALLER
-    : >"$box/argv"; rm -f "$box/installer-exit"
+    : >"$box/argv"; rm -f "$box/installer-exit" "$box/installer-does"
     for blob in agent keeper; do
         echo "component $blob" >"$box/$blob.tar.zst"
         cp "$box/$blob.tar.zst" "$b/blobs/$(sha256sum <"$box/$blob.tar.zst" | cut -d' ' -f1)"

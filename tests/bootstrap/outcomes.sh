@@ -72,6 +72,10 @@ bootstrap plan; expect plan_knows_a_member 10 'a member already' not-run
 bootstrap status; expect status_of_a_member 0 'member;' not-run
 fresh; mkdir "$box/keeper" "$box/state"; : >"$box/keeper/keeper.key"; echo 'install 2026-01-01' >"$box/state/stage"; join
 expect a_join_cut_off_goes_on 0 'going on' ran
+fresh; echo "mkdir -p '$box/keeper'; : >'$box/keeper/keeper.key'; kill -TERM \$PPID" >"$box/installer-does"; join
+expect a_join_ended_by_a_signal_cleans_up 143 'running the verified installer' ran
+rm -f "$box/installer-does" "$box/installed"; join
+expect and_goes_on_when_asked_again 0 'going on' ran
 check the_stage_is_recorded grep -q '^joined ' "$box/state/stage"
 fresh; mkdir "$box/state"; exec 8>"$box/state/lock"; flock 8; join
 expect two_at_once 3 'another bootstrap.sh is running' not-run
