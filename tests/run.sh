@@ -79,6 +79,7 @@ case ${1:-all} in
     bench) shift; bench "$@" ;;
     sim) if [[ $# -gt 1 && ! " ${STAGES[*]} " == *" $2 "* ]]; then shift; sim_one "$@"; else run_stages "$@"; fi ;;
     fleet) if [[ $# -gt 1 && ! " ${STAGES[*]} " == *" $2 "* ]]; then shift; fleet_some "$@"; else run_stages "$@"; fi ;;
+    _stage) STAGE=$2; "stage_$STAGE"; exit 0 ;;      # (internal) one stage, in a session of its own
     *)
         for s in "$@"; do
             [[ " ${STAGES[*]} " == *" $s "* ]] || { echo "run.sh: unknown stage '$s'; one of: ${STAGES[*]}, or see --help" >&2; exit 2; }

@@ -1,7 +1,22 @@
 #!/usr/bin/env bash
 # Stages unit and doc, the programs that later stages run, and benches: what cargo does.
 
-stage_unit() { cargo_test --lib --bins --tests; }
+stage_unit() {
+    cargo_test --lib --bins --tests
+    local script
+    for script in tests/bootstrap/*.sh; do
+        [[ "$(head -c 2 "$script" 2>/dev/null)" != '#!' ]] || shell_test "$script"
+    done
+}
+# A shell test prints `ok NAME` or `FAIL NAME: why` for each of its checks.
+shell_test() {
+    local log rc n; log=$OUT/$STAGE.$(basename "$1").log
+    timeout 900 bash "$1" >"$log" 2>&1; rc=$?
+    n=$(grep -c '^ok ' "$log"); tally pass "$n"
+    echo "  $1: $n ok"
+    while read -r line; do fail "$1: ${line#FAIL }"; done < <(grep '^FAIL ' "$log")
+    ((rc == 0 && n > 0)) || grep -q '^FAIL ' "$log" || { fail "$1: code $rc, $n checks"; tail -n 30 "$log" | sed 's/^/       /'; }
+}
 stage_doc() {
     RUSTDOCFLAGS="-D warnings" check rustdoc cargo doc --workspace --no-deps --locked -q
     cargo_test --doc

@@ -6,19 +6,15 @@ stage_fleet() {
     why=$(fleet_cannot) && { skip fleet "$why"; return; }
     check "build the programs" programs
     fleet_begin || { fail "fleet: lab"; return; }
-    fleet_scenarios run
+    # shellcheck disable=SC2086 # one word per name
+    fleet_scenarios run ${FLEET_NAMES:-}
     "$LAB" down || fail "fleet: lab down"
     check "the lab leaves nothing" "$LAB" check
 }
 fleet_some() {                      # fleet NAME.. | fleet list
-    setup_all && programs || return 1
-    if [[ $1 == list ]]; then "$TARGET/debug/borgios-fleet" list; return; fi
-    local why; why=$(fleet_cannot) && { echo "fleet: $why" >&2; return 1; }
-    STAGE=fleet; report_begin 1
-    trap fleet_cleanup EXIT; trap 'exit 130' INT; trap 'exit 143' TERM HUP
-    fleet_begin || return 1
-    fleet_scenarios run "$@"
-    report_end
+    if [[ $1 == list ]]; then setup_all && programs && "$TARGET/debug/borgios-fleet" list; return; fi
+    export FLEET_NAMES=$*
+    run_stages fleet
 }
 fleet_cannot() { [[ $EUID != 0 ]] && echo "the lab boots real servers and needs root: sudo ./tests/run.sh fleet"; }
 

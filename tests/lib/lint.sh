@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Stages fmt and lint.
 
-stage_fmt() { check rustfmt cargo fmt --all --check; }
+stage_fmt() { check rustfmt cargo fmt --all --check -- --color=never; }
 
 stage_lint() {
     check clippy cargo clippy --workspace --all-targets --locked -q -- -D warnings

@@ -24,22 +24,27 @@ check() {
     fi
 }
 
-# stage NAME: runs stage_NAME as a job of its own, which an interrupt can end as a whole.
+# stage NAME: runs it in a session of its own, so that an interrupt can end all of it: the fleet's
+# commands have process groups of their own, but not sessions (only the lab's machines do).
 stage() {
     STAGE=$1; STAGE_NR=$((STAGE_NR + 1))
     local t0=$SECONDS p f s word=ok
     p=$(count pass) f=$(count fail) s=$(count skip)
     printf '[%s/%s] %s ...\n' "$STAGE_NR" "$STAGE_OF" "$STAGE"
-    set -m
-    "stage_$STAGE" </dev/null & STAGE_PID=$!
-    set +m
-    wait "$STAGE_PID" || fail "$STAGE (ended with code $?)"
+    setsid "$ROOT/tests/run.sh" _stage "$STAGE" </dev/null & STAGE_PID=$!
+    wait "$STAGE_PID" || fail "$STAGE: the stage ended with code $?"
     STAGE_PID=''
     p=$(($(count pass) - p)) f=$(($(count fail) - f)) s=$(($(count skip) - s))
     ((f == 0)) || word=FAILED
     printf '[%s/%s] %s %s: %s passed, %s failed, %s skipped in %s s\n' "$STAGE_NR" "$STAGE_OF" "$STAGE" "$word" "$p" "$f" "$s" $((SECONDS - t0))
 }
-stage_kill() { [[ -z ${STAGE_PID:-} ]] || { kill -TERM -- "-$STAGE_PID" 2>/dev/null; wait "$STAGE_PID" 2>/dev/null; STAGE_PID=''; }; }
+stage_kill() {                      # ends what an interrupted stage still runs
+    [[ -n ${STAGE_PID:-} ]] || return 0
+    pkill -TERM -s "$STAGE_PID"
+    timeout 10 tail --pid="$STAGE_PID" -s 0.1 -f /dev/null
+    pkill -KILL -s "$STAGE_PID"
+    STAGE_PID=''
+}
 
 report_end() {
     local f; f=$(count fail)

@@ -1,2 +1,106 @@
-//! Under construction.
-fn main() {}
+//! borgios-fleet: names and runs the fleet's scenarios; `tests/run.sh fleet` is its usual door.
+//!
+//! One line per scenario on standard output, `PASS name (12.3 s)` or `FAIL name: why`, or with
+//! `--json` one object per scenario; milestones and reasons go to standard error. Exit code 0: all
+//! passed, 1: some failed, 2: usage.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use borgios_fleet::scenario::{self, Outcome, Scenario};
+use borgios_fleet::scenarios::ALL;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "Fleet tests on real servers in the lab", version)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Name every scenario
+    List,
+    /// Run scenarios, all of them when none is named
+    Run {
+        /// Which, by name
+        names: Vec<String>,
+        /// Print one JSON object per scenario
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+fn main() -> Result<ExitCode> {
+    match Arguments::parse().verb {
+        Verb::List => {
+            for scenario in ALL {
+                print(&format!("{:12} {}", scenario.name, scenario.about))?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Run { names, json } => match choose(&names) {
+            Ok(scenarios) => run(&scenarios, json),
+            Err(unknown) => {
+                let known: Vec<_> = ALL.iter().map(|scenario| scenario.name).collect();
+                note(&format!("no scenario '{unknown}'; there are: {}", known.join(", ")));
+                Ok(ExitCode::from(2))
+            }
+        },
+    }
+}
+
+/// The scenarios named, or all; the error is the first name nobody has.
+fn choose(names: &[String]) -> Result<Vec<Scenario>, String> {
+    if names.is_empty() {
+        return Ok(ALL.to_vec());
+    }
+    names.iter().map(|name| scenario::find(name).ok_or_else(|| name.clone())).collect()
+}
+
+fn run(scenarios: &[Scenario], json: bool) -> Result<ExitCode> {
+    let mut failed = 0;
+    for scenario in scenarios {
+        note(&format!("{}: {}", scenario.name, scenario.about));
+        let outcome = scenario::run(*scenario, &|milestone| note(&format!("  {milestone}")));
+        failed += usize::from(outcome.failure.is_some());
+        if let Some(why) = &outcome.failure {
+            note(&format!("  {}", why.replace('\n', "\n  ")));
+        }
+        print(&if json { as_json(&outcome) } else { as_line(&outcome) })?;
+    }
+    note(&format!("{} of {} scenarios passed", scenarios.len() - failed, scenarios.len()));
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn as_line(outcome: &Outcome) -> String {
+    let seconds = outcome.took.as_secs_f64();
+    match &outcome.failure {
+        None => format!("PASS {} ({seconds:.1} s)", outcome.name),
+        Some(why) => {
+            let first = why.lines().next().unwrap_or_default();
+            format!("FAIL {}: {first} ({seconds:.1} s)", outcome.name)
+        }
+    }
+}
+
+fn as_json(outcome: &Outcome) -> String {
+    serde_json::json!({
+        "name": outcome.name,
+        "passed": outcome.failure.is_none(),
+        "failure": outcome.failure,
+        "seconds": outcome.took.as_secs_f64(),
+    })
+    .to_string()
+}
+
+fn print(line: &str) -> std::io::Result<()> {
+    writeln!(std::io::stdout().lock(), "{line}")
+}
+
+fn note(line: &str) {
+    // A reader of the milestones who has gone away is no reason to stop.
+    drop(writeln!(std::io::stderr().lock(), "{line}"));
+}

@@ -1,0 +1,100 @@
+//! A governor's laptop: the `borgios` command line with a folder of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use crate::command::{self, COMMAND_BOUND, Output};
+use crate::lab::Lab;
+use crate::programs::Programs;
+
+/// What every governor of a test unlocks their keys with.
+const PASSPHRASE: &str = "correct horse battery staple\n";
+
+/// A person with a name, a folder and the `borgios` command line, on the owner's laptop.
+#[derive(Debug)]
+pub struct Governor<'a> {
+    lab: &'a Lab,
+    program: PathBuf,
+    name: String,
+    home: PathBuf,
+}
+
+impl<'a> Governor<'a> {
+    /// A governor whose folder is `NAME` in `folder`, made if need be.
+    ///
+    /// # Errors
+    /// The programs do not build, or the folder cannot be made.
+    pub fn new(lab: &'a Lab, folder: &Path, name: &str) -> Result<Self> {
+        let home = folder.join(name);
+        std::fs::create_dir_all(&home)
+            .with_context(|| format!("cannot make {}", home.display()))?;
+        let program = Programs::build()?.path("borgios")?;
+        Ok(Self { lab, program, name: name.to_owned(), home })
+    }
+
+    /// The governor's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The governor's folder, `BORGIOS_HOME`.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// Runs `borgios ARGUMENTS`, which must succeed.
+    ///
+    /// # Errors
+    /// It ended with another code than 0, or not at all.
+    pub fn borgios(&self, arguments: &[&str]) -> Result<Output> {
+        self.try_borgios(arguments)?.ok()
+    }
+
+    /// Runs `borgios ARGUMENTS`, which may be refused.
+    ///
+    /// # Errors
+    /// It did not end in time.
+    pub fn try_borgios(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command = self.command();
+        command.args(arguments);
+        command::run(command, PASSPHRASE.as_bytes(), COMMAND_BOUND)
+    }
+
+    /// Runs `borgios ARGUMENTS --json` and reads what it prints.
+    ///
+    /// # Errors
+    /// It failed, or printed no JSON.
+    pub fn json(&self, arguments: &[&str]) -> Result<Value> {
+        let arguments: Vec<&str> = arguments.iter().copied().chain(["--json"]).collect();
+        self.borgios(&arguments)?.json()
+    }
+
+    /// Waits until `borgios ARGUMENTS --json` prints something that `wanted` accepts.
+    ///
+    /// # Errors
+    /// Not within `bound`.
+    pub fn wait_json(
+        &self,
+        what: &str,
+        bound: Duration,
+        arguments: &[&str],
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
+        crate::wait::until(what, bound, || Ok(Some(self.json(arguments)?).filter(&wanted)))
+    }
+
+    /// The bare command, passphrase on standard input, for tests that end it in the middle.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        let mut command = self.lab.laptop(&self.program);
+        command.env("BORGIOS_HOME", &self.home).env("NO_COLOR", "1");
+        command.args(["--passphrase-fd", "0"]);
+        command
+    }
+}

@@ -1,0 +1,28 @@
+//! Fleet tests on real servers: the lab from Rust, and the scenarios that run in it.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`command`] | running a program with a bound on its time, and what it said |
+//! | [`wait`] | waiting for a condition with a bound, instead of sleeping |
+//! | [`lab`] | [`Lab`]: servers that boot, die, are cut off and are reinstalled |
+//! | [`journal`] | a server's journal, as the entries it is made of |
+//! | [`programs`] | the programs under test, built once |
+//! | [`governor`] | a governor's laptop: the `borgios` command line with a folder of its own |
+//! | [`scenario`] | the list of scenarios, and how one runs |
+//!
+//! `borgios-fleet list` names the scenarios, `borgios-fleet run NAME…` runs them; `tests/run.sh
+//! fleet` is the door that also builds, prepares and cleans up.
+
+pub mod command;
+pub mod governor;
+pub mod journal;
+pub mod lab;
+pub mod programs;
+pub mod scenario;
+pub mod scenarios;
+pub mod wait;
+
+pub use command::Output;
+pub use governor::Governor;
+pub use lab::{Lab, Server};
+pub use programs::Programs;
