@@ -2,15 +2,26 @@
 //!
 //! The core, [`Node`], is a state machine without IO: the shell tells it what happened
 //! ([`Input`]) and does, in order, what it returns ([`Output`]). It knows no sockets, no clock and
-//! no randomness of its own; the simulator runs hundreds of them under a virtual clock.
+//! no randomness of its own; the simulator ([`sim`]) runs hundreds of them under a virtual clock.
+//!
+//! Start reading at [`node`], whose first screen draws the states and names what always holds.
 
+mod beat;
 pub mod bounds;
+mod catchup;
 pub mod config;
 pub mod contact;
+mod flood;
+mod host;
 pub mod io;
+mod link;
+mod memory;
+mod merge;
 pub mod message;
 pub mod node;
+mod seek;
 pub mod state;
+mod store;
 
 pub use config::Config;
 pub use contact::{Contact, Spot};

@@ -1,32 +1,311 @@
 //! One node's place in the tree, as a state machine without IO.
+//!
+//! ```text
+//!                     ┌── round failed: back-off ──┐
+//!                     ▼                            │         nobody answered,
+//!  Idle ── Start ─▶ Seeking ── Dial, Join ─────────┤         heir, or no seeds
+//!                     ▲  ▲ │                       └───────────────┐
+//!         parent lost,│  │ └─ Accept ─▶ Attached                   ▼
+//!         loop found, │  │                 │                      Root
+//!         shed        └──┼─────────────────┘                       │
+//!                        └──── another tree's root comes first ────┘
+//! ```
+//!
+//! What holds after every input ([`Node::check`] asserts it in tests and in the simulation):
+//!  1. at most `fanout` children, each with a link;
+//!  2. the parent has a link and is no child; no node is its own parent or child;
+//!  3. no path held contains this node, and none is longer than [`bounds::PATH_MAX`];
+//!  4. every list, set and queue keeps its bound;
+//!  5. a node without an address has no children.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use borgios_types::{NodeId, Time};
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
 
+use crate::bounds;
 use crate::config::Config;
-use crate::io::{Input, Output};
+use crate::contact::Contact;
+use crate::io::{Input, Output, Timer};
+use crate::link::{Child, Link};
+use crate::memory::Memory;
+use crate::merge::Rivals;
+use crate::message::{Down, Message};
+use crate::seek::Seek;
 use crate::state::State;
+use crate::store::Store;
 
 /// One node of the tree.
 #[derive(Debug)]
 pub struct Node {
-    me: NodeId,
-    config: Config,
+    pub(crate) me: NodeId,
+    pub(crate) config: Config,
+    pub(crate) rng: ChaCha8Rng,
+    pub(crate) phase: Phase,
+    pub(crate) links: BTreeMap<NodeId, Link>,
+    pub(crate) children: BTreeMap<NodeId, Child>,
+    pub(crate) next_order: u64,
+    pub(crate) seeds: Vec<Contact>,
+    pub(crate) memory: Memory,
+    /// Was ever in the tree, in this life or an earlier one: only then may it make itself a root.
+    pub(crate) was_member: bool,
+    /// Peers that misbehaved, and until when they are refused.
+    pub(crate) shunned: BTreeMap<NodeId, Time>,
+    pub(crate) rivals: Rivals,
+    pub(crate) store: Store,
+    /// The free place last reported to the parent; news of it does not wait for a heartbeat.
+    pub(crate) reported: Option<crate::contact::Spot>,
+    pub(crate) out: Vec<Output>,
+}
+
+/// Where this node stands; carries what exists only there.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    /// Before `Start` and after `Stop`.
+    Idle,
+    /// Looking for a parent.
+    Seeking(Seek),
+    /// Has a parent, which last said this.
+    Attached { parent: NodeId, down: Down },
+    /// Topmost.
+    Root,
 }
 
 impl Node {
     /// Makes a node that does nothing until [`Input::Start`]. `rng_seed` decides every jitter.
     #[must_use]
-    pub fn new(me: NodeId, config: Config, rng_seed: u64) -> Self {
-        let _ = rng_seed;
-        Self { me, config }
+    pub fn new(me: NodeId, mut config: Config, rng_seed: u64) -> Self {
+        config.fanout = config.fanout.clamp(bounds::FANOUT_MIN, bounds::FANOUT_MAX);
+        Self {
+            me,
+            config,
+            rng: ChaCha8Rng::seed_from_u64(rng_seed),
+            phase: Phase::Idle,
+            links: BTreeMap::new(),
+            children: BTreeMap::new(),
+            next_order: 0,
+            seeds: Vec::new(),
+            memory: Memory::default(),
+            was_member: false,
+            shunned: BTreeMap::new(),
+            rivals: Rivals::default(),
+            store: Store::default(),
+            reported: None,
+            out: Vec::new(),
+        }
     }
 
     /// Applies one input and returns what the shell must do next, in order.
     ///
     /// Never blocks and never fails: a message the present state has no use for is dropped.
     pub fn handle(&mut self, now: Time, input: Input) -> Vec<Output> {
-        let _ = (now, input, &self.config);
-        Vec::new()
+        match input {
+            Input::Start { seeds, remembered, live, heads } => {
+                self.on_start(seeds, &remembered, live, heads);
+            }
+            Input::LinkUp { peer, dialled: _, address } => self.on_link_up(now, peer, address),
+            Input::LinkDown(peer) => self.on_link_down(peer),
+            Input::DialFailed(peer) => self.on_dial_failed(peer),
+            Input::Received(from, message) => self.on_received(now, from, message),
+            Input::TimerFired(Timer::Heartbeat) => self.on_heartbeat_due(now),
+            Input::TimerFired(Timer::Attempt) => self.on_attempt_over(),
+            Input::TimerFired(Timer::Retry) => self.on_retry(),
+            Input::TimerFired(Timer::Probe) => self.on_probe_due(),
+            Input::TimerFired(Timer::AntiEntropy) => self.on_anti_entropy_due(now),
+            Input::Publish { id, kind, body } => self.on_publish(id, &kind, body),
+            Input::Judged { id, from, verdict } => self.on_judged(now, id, from, verdict),
+            Input::Head { lane, head } => self.on_head(now, lane, head),
+            Input::Forget(ids) => self.store.forget(&ids),
+            Input::Contacts(contacts) => self.learn(&contacts),
+            Input::SetFanout(fanout) => self.on_fanout(fanout),
+            Input::Stop => self.on_stop(),
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    fn on_received(&mut self, now: Time, from: NodeId, message: Message) {
+        let Some(link) = self.links.get_mut(&from) else { return };
+        link.heard = now;
+        if !message.bounded() {
+            return self.penalise(now, from, bounds::PENALTY_MAX);
+        }
+        match message {
+            Message::Join(join) => self.on_join(from, &join),
+            Message::Redirect { to } => self.on_redirect(now, from, to),
+            Message::Accept(down) => self.on_accept(from, down),
+            Message::Heartbeat(down) => self.on_heartbeat(from, down),
+            Message::Report(up) => self.on_report(from, up),
+            Message::Leave => self.on_leave(from),
+            Message::Compare { root, address, asks } => {
+                self.on_compare(now, from, root, address, asks);
+            }
+            Message::Rival { root, via } => self.on_rival(now, from, root, via),
+            Message::Summary(summary) => self.on_summary(now, from, summary),
+            Message::Page { after } => self.on_page(now, from, after),
+            Message::Ids { ids, last } => self.on_ids(now, from, &ids, last),
+            Message::Want { ids } => self.on_want(now, from, ids),
+            Message::Follow { lane, after } => self.on_follow(now, from, lane, after),
+            Message::Object { id, kind, body } => self.on_object(now, from, id, kind, body),
+        }
+    }
+
+    fn on_start(
+        &mut self,
+        seeds: Vec<Contact>,
+        remembered: &[Contact],
+        live: Vec<borgios_types::Digest>,
+        heads: BTreeMap<String, crate::message::Head>,
+    ) {
+        if !matches!(self.phase, Phase::Idle) {
+            return;
+        }
+        let me = self.me;
+        self.seeds = seeds.into_iter().filter(|seed| seed.id != me).collect();
+        self.seeds.truncate(bounds::SEEDS_MAX);
+        self.learn(remembered);
+        self.was_member = !self.memory.is_empty();
+        self.store.load(live, heads);
+        self.set_timer(Timer::Heartbeat, self.config.heartbeat);
+        self.set_timer(Timer::AntiEntropy, bounds::ANTI_ENTROPY);
+        self.seek(Seek::newcomer());
+    }
+
+    /// Says goodbye to everyone; a later `Start` begins again.
+    fn on_stop(&mut self) {
+        for peer in self.links.keys() {
+            self.out.push(Output::Send(*peer, Message::Leave));
+            self.out.push(Output::Close(*peer));
+        }
+        for timer in
+            [Timer::Heartbeat, Timer::Attempt, Timer::Retry, Timer::Probe, Timer::AntiEntropy]
+        {
+            self.out.push(Output::CancelTimer(timer));
+        }
+        self.links.clear();
+        self.children.clear();
+        self.enter(Phase::Idle);
+    }
+
+    fn on_link_up(&mut self, now: Time, peer: NodeId, address: Option<String>) {
+        if self.links.contains_key(&peer) {
+            // The shell replaced the link: whatever the old one meant is over.
+            self.on_link_down(peer);
+        }
+        self.shunned.retain(|_, until| *until > now);
+        let asked = self.asking() == Some(peer) || self.rivals.probing == Some(peer);
+        let loose = self.links.len().saturating_sub(self.children.len());
+        let refused = peer == self.me
+            || matches!(self.phase, Phase::Idle)
+            || self.shunned.contains_key(&peer)
+            || (loose >= bounds::LOOSE_LINKS_MAX && !asked);
+        if refused {
+            self.out.push(Output::Close(peer));
+            if self.asking() == Some(peer) {
+                self.on_candidate_failed();
+            }
+            return;
+        }
+        let address = address.filter(|text| Contact::new(peer, text.clone()).plausible());
+        if let Some(address) = &address {
+            self.memory.learn(&mut self.rng, &Contact::new(peer, address.clone()));
+        }
+        self.links.insert(peer, Link::new(now, address));
+        if self.asking() == Some(peer) {
+            self.on_candidate_connected(peer);
+        } else if self.rivals.probing == Some(peer) {
+            self.on_outsider_connected(peer);
+        }
+    }
+
+    pub(crate) fn on_link_down(&mut self, peer: NodeId) {
+        if self.links.remove(&peer).is_none() {
+            return;
+        }
+        self.store.abandon(peer);
+        if self.children.remove(&peer).is_some() {
+            self.on_children_changed();
+        } else if self.parent() == Some(peer) {
+            self.on_parent_lost(None);
+        } else if self.asking() == Some(peer) {
+            self.on_candidate_failed();
+        }
+    }
+
+    fn on_dial_failed(&mut self, peer: NodeId) {
+        if self.asking() == Some(peer) && !self.links.contains_key(&peer) {
+            self.on_candidate_failed();
+        } else if self.rivals.probing == Some(peer) {
+            self.rivals.probing = None;
+        }
+    }
+
+    /// A child or a parent that says it is none any more.
+    fn on_leave(&mut self, from: NodeId) {
+        if self.parent() == Some(from) {
+            self.close(from);
+            self.on_parent_lost(Some(from));
+        } else if self.children.remove(&from).is_some() {
+            self.close(from);
+            self.on_children_changed();
+        }
+    }
+
+    /// Counts misbehaviour; too much of it ends the link and keeps the peer out for a while.
+    pub(crate) fn penalise(&mut self, now: Time, peer: NodeId, points: u32) {
+        let Some(link) = self.links.get_mut(&peer) else { return };
+        link.penalty = link.penalty.saturating_add(points);
+        if link.penalty < bounds::PENALTY_MAX {
+            return;
+        }
+        if self.shunned.len() >= bounds::SHUNNED_MAX {
+            self.shunned.pop_first();
+        }
+        self.shunned.insert(peer, now + bounds::SHUN);
+        self.out.push(Output::Close(peer));
+        self.on_link_down(peer);
+    }
+
+    /// Closes a link that means nothing to this node any more; the caller has seen to its role.
+    pub(crate) fn close(&mut self, peer: NodeId) {
+        self.links.remove(&peer);
+        self.store.abandon(peer);
+        self.out.push(Output::Close(peer));
+    }
+
+    /// Parent and children: the links of the tree.
+    pub(crate) fn is_neighbour(&self, peer: NodeId) -> bool {
+        self.parent() == Some(peer) || self.children.contains_key(&peer)
+    }
+
+    pub(crate) fn learn(&mut self, contacts: &[Contact]) {
+        for contact in contacts.iter().filter(|contact| contact.id != self.me) {
+            self.memory.learn(&mut self.rng, contact);
+        }
+    }
+
+    /// Enters a phase and says so.
+    pub(crate) fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.out.push(Output::Changed(self.state()));
+    }
+
+    /// A time between half of `pace` and all of it: neighbours never fall into step.
+    pub(crate) fn jittered(&mut self, pace: Duration) -> Duration {
+        let ms = u64::try_from(pace.as_millis()).unwrap_or(u64::MAX).max(2);
+        Duration::from_millis(self.rng.gen_range(ms / 2..=ms))
+    }
+
+    /// Sets `timer` to a jittered `pace`.
+    pub(crate) fn set_timer(&mut self, timer: Timer, pace: Duration) {
+        let after = self.jittered(pace);
+        self.out.push(Output::SetTimer(timer, after));
+    }
+
+    /// This node as others may dial it.
+    pub(crate) fn contact(&self) -> Option<Contact> {
+        self.config.address.as_ref().map(|address| Contact::new(self.me, address.clone()))
     }
 
     /// Who this node is.
@@ -34,44 +313,103 @@ impl Node {
     pub fn id(&self) -> NodeId {
         self.me
     }
+
     /// The parent, if attached.
     #[must_use]
     pub fn parent(&self) -> Option<NodeId> {
-        None
+        match &self.phase {
+            Phase::Attached { parent, .. } => Some(*parent),
+            Phase::Idle | Phase::Seeking(_) | Phase::Root => None,
+        }
     }
+
     /// The children, in the order they came.
     #[must_use]
     pub fn children(&self) -> Vec<NodeId> {
-        Vec::new()
+        let mut children: Vec<_> = self.children.iter().collect();
+        children.sort_by_key(|(_, child)| child.order);
+        children.into_iter().map(|(id, _)| *id).collect()
     }
-    /// From the root (first) to this node (last).
+
+    /// From the root (first) to this node (last); of a node without a parent, itself.
     #[must_use]
     pub fn path(&self) -> Vec<NodeId> {
-        vec![self.me]
+        let mut path: Vec<NodeId> = match &self.phase {
+            Phase::Attached { down, .. } => down.path.iter().map(|contact| contact.id).collect(),
+            Phase::Idle | Phase::Seeking(_) | Phase::Root => Vec::new(),
+        };
+        path.push(self.me);
+        path
     }
+
     /// Steps from the root.
     #[must_use]
     pub fn depth(&self) -> usize {
-        0
+        match &self.phase {
+            Phase::Attached { down, .. } => down.path.len(),
+            Phase::Idle | Phase::Seeking(_) | Phase::Root => 0,
+        }
     }
+
     /// Nodes at and below this one, as the children last reported.
     #[must_use]
     pub fn subtree_size(&self) -> u32 {
-        1
+        self.children.values().fold(1, |sum: u32, child| sum.saturating_add(child.size))
     }
+
     /// Nodes of the whole tree, as the root last reported.
     #[must_use]
     pub fn tree_size(&self) -> u32 {
-        1
+        match &self.phase {
+            Phase::Attached { down, .. } => down.tree_size,
+            Phase::Idle | Phase::Seeking(_) | Phase::Root => self.subtree_size(),
+        }
     }
+
     /// Parent and children.
     #[must_use]
     pub fn neighbours(&self) -> Vec<NodeId> {
-        Vec::new()
+        self.parent().into_iter().chain(self.children()).collect()
     }
+
+    /// Most children allowed now.
+    #[must_use]
+    pub fn fanout(&self) -> u16 {
+        self.config.fanout
+    }
+
     /// This node's place in the tree.
     #[must_use]
     pub fn state(&self) -> State {
-        State::Idle
+        match &self.phase {
+            Phase::Idle => State::Idle,
+            Phase::Seeking(seek) => State::Seeking { round: seek.round() },
+            Phase::Attached { parent, .. } => {
+                State::Attached { parent: *parent, path: self.path() }
+            }
+            Phase::Root => State::Root,
+        }
+    }
+
+    /// Checks what always holds (see the top of this file).
+    ///
+    /// # Errors
+    /// The first rule that is broken, in words; that is a bug of this crate, whatever was received.
+    pub fn check(&self) -> Result<(), String> {
+        let rule = |holds: bool, what: &str| if holds { Ok(()) } else { Err(what.to_owned()) };
+        rule(self.children.len() <= usize::from(self.config.fanout), "more children than fan-out")?;
+        rule(self.children.keys().all(|id| self.links.contains_key(id)), "a child without a link")?;
+        rule(!self.links.contains_key(&self.me), "a link to itself")?;
+        rule(self.config.address.is_some() || self.children.is_empty(), "a leaf with children")?;
+        if let Phase::Attached { parent, down } = &self.phase {
+            rule(self.links.contains_key(parent), "a parent without a link")?;
+            rule(!self.children.contains_key(parent), "the parent is a child")?;
+            rule(down.path.iter().all(|contact| contact.id != self.me), "its own ancestor")?;
+            rule(down.path.len() < bounds::PATH_MAX, "a path longer than its bound")?;
+        }
+        let loose = self.links.len() - self.children.len();
+        rule(loose <= bounds::LOOSE_LINKS_MAX + 2, "more loose links than their bound")?;
+        rule(self.shunned.len() <= bounds::SHUNNED_MAX, "more shunned peers than their bound")?;
+        self.store.check()
     }
 }

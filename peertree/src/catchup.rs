@@ -1,0 +1,150 @@
+//! Catching up: neighbours compare what they have and fetch what is missing.
+//!
+//! Both sides send a summary at attachment, and again now and then so that a lost message heals.
+//! Lanes are followed from the own head on, in order; everything else is listed page by page, at
+//! the pace of whoever lacks it. What is fetched goes through the same door as a broadcast and is
+//! relayed like one.
+
+use borgios_types::{Digest, NodeId, Time};
+
+use crate::bounds;
+use crate::io::{Output, Timer};
+use crate::link::Paging;
+use crate::message::{Head, Message, Summary};
+use crate::node::Node;
+
+impl Node {
+    pub(crate) fn send_summary(&mut self, to: NodeId) {
+        self.out.push(Output::Send(to, Message::Summary(self.store.summary())));
+    }
+
+    /// Time to compare inventories, and to forgive a little.
+    pub(crate) fn on_anti_entropy_due(&mut self, now: Time) {
+        self.set_timer(Timer::AntiEntropy, bounds::ANTI_ENTROPY);
+        self.store.sweep(now);
+        for link in self.links.values_mut() {
+            link.penalty /= 2;
+            link.served = 0;
+        }
+        for peer in self.neighbours() {
+            self.send_summary(peer);
+        }
+        self.remember();
+        self.climb();
+    }
+
+    /// What a neighbour has, in short.
+    pub(crate) fn on_summary(&mut self, now: Time, from: NodeId, summary: Summary) {
+        if !self.is_neighbour(from) {
+            return;
+        }
+        if !self.store.same_objects(&summary) {
+            self.begin_paging(now, from);
+        }
+        let Some(link) = self.links.get_mut(&from) else { return };
+        link.heads = summary.heads;
+        let lanes: Vec<String> = link.heads.keys().cloned().collect();
+        for lane in lanes {
+            self.follow(now, from, &lane);
+        }
+    }
+
+    fn begin_paging(&mut self, now: Time, from: NodeId) {
+        let Some(link) = self.links.get_mut(&from) else { return };
+        let busy = link.paging.is_some_and(|it| now.since(it.asked) < bounds::WANT_TIMEOUT);
+        if !busy {
+            link.paging = Some(Paging { asked: now, after: None, pages: 1 });
+            self.out.push(Output::Send(from, Message::Page { after: None }));
+        }
+    }
+
+    /// A neighbour asks for a page of ids.
+    pub(crate) fn on_page(&mut self, now: Time, from: NodeId, after: Option<Digest>) {
+        if self.may_ask(now, from) {
+            let (ids, last) = self.store.page(after);
+            self.out.push(Output::Send(from, Message::Ids { ids, last }));
+        }
+    }
+
+    /// A page of a neighbour's ids.
+    pub(crate) fn on_ids(&mut self, now: Time, from: NodeId, ids: &[Digest], last: bool) {
+        let Some(link) = self.links.get_mut(&from) else { return };
+        let Some(paging) = link.paging.take() else { return self.penalise(now, from, 1) };
+        let ordered = ids.is_sorted() && ids.first().is_none_or(|id| Some(*id) > paging.after);
+        if !ordered {
+            return self.penalise(now, from, 1);
+        }
+        let next = ids.last().copied();
+        if !last && next.is_some() && paging.pages < bounds::PAGES_MAX {
+            link.paging = Some(Paging { asked: now, after: next, pages: paging.pages + 1 });
+            self.out.push(Output::Send(from, Message::Page { after: next }));
+        }
+        let ids = self.store.want(now, from, ids);
+        if !ids.is_empty() && self.is_neighbour(from) {
+            self.out.push(Output::Send(from, Message::Want { ids }));
+        }
+    }
+
+    /// A neighbour asks for objects.
+    pub(crate) fn on_want(&mut self, now: Time, from: NodeId, mut ids: Vec<Digest>) {
+        if self.may_ask(now, from) {
+            ids.retain(|id| self.store.knows(id));
+            if !ids.is_empty() {
+                self.out.push(Output::Provide { to: from, ids });
+            }
+        }
+    }
+
+    /// A neighbour asks for the statements that follow its head.
+    pub(crate) fn on_follow(&mut self, now: Time, from: NodeId, lane: String, after: u64) {
+        if self.may_ask(now, from) && self.store.head(&lane) > after {
+            self.out.push(Output::ProvideLane { to: from, lane, after });
+        }
+    }
+
+    /// Whether a request is to be answered: of a neighbour, and not one too many.
+    fn may_ask(&mut self, now: Time, from: NodeId) -> bool {
+        if !self.is_neighbour(from) {
+            return false;
+        }
+        let Some(link) = self.links.get_mut(&from) else { return false };
+        link.served += 1;
+        if link.served > bounds::SERVED_MAX {
+            self.penalise(now, from, 1);
+            return false;
+        }
+        true
+    }
+
+    /// Asks a neighbour for what follows this lane's head, if it is ahead, unless that is on its
+    /// way already.
+    pub(crate) fn follow(&mut self, now: Time, from: NodeId, lane: &str) {
+        if !self.config.lanes.contains(lane) || !self.is_neighbour(from) {
+            return;
+        }
+        let after = self.store.head(lane);
+        let Some(link) = self.links.get_mut(&from) else { return };
+        let behind = link.heads.get(lane).is_none_or(|head| head.seq > after);
+        let coming = link.following.get(lane).is_some_and(|(asked, at)| {
+            after < asked.saturating_add(bounds::LANE_PAGE) && now.since(*at) < bounds::WANT_TIMEOUT
+        });
+        if behind && !coming {
+            link.following.insert(lane.to_owned(), (after, now));
+            self.out.push(Output::Send(from, Message::Follow { lane: lane.to_owned(), after }));
+        }
+    }
+
+    /// The shell's newest statement of a lane changed.
+    pub(crate) fn on_head(&mut self, now: Time, lane: String, head: Head) {
+        if !self.config.lanes.contains(&lane) || !self.store.set_head(lane.clone(), head) {
+            return;
+        }
+        // A neighbour that was many pages ahead has more.
+        for peer in self.neighbours() {
+            let ahead = self.links.get(&peer).and_then(|link| link.heads.get(&lane));
+            if ahead.is_some_and(|ahead| ahead.seq > head.seq) {
+                self.follow(now, peer, &lane);
+            }
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Being a parent: taking children, sending joiners to where there is room, letting children go.
+
+use borgios_types::NodeId;
+
+use crate::bounds;
+use crate::contact::{Contact, Spot};
+use crate::io::Output;
+use crate::link::Child;
+use crate::message::{Down, Join, Message, Up};
+use crate::node::{Node, Phase};
+
+impl Node {
+    /// "Take me as your child."
+    pub(crate) fn on_join(&mut self, from: NodeId, join: &Join) {
+        if self.children.contains_key(&from) {
+            return self.accept(from, join.size);
+        }
+        let ancestor = self.path().contains(&from);
+        if ancestor || !self.is_in_tree() {
+            // An ancestor would close a loop; a node that seeks a place itself has none to give.
+            return self.redirect(from, Vec::new());
+        }
+        let deep = self.depth() + 1 >= bounds::PATH_MAX;
+        if deep || self.config.address.is_none() {
+            return self.redirect(from, self.upward(from, join));
+        }
+        if self.children.len() < usize::from(self.config.fanout) {
+            match self.better_spot() {
+                Some(spot) if join.hops == 0 && spot.id != from => {
+                    let me = self.contact();
+                    self.redirect(from, [spot].into_iter().chain(me).collect());
+                }
+                _ => self.accept(from, join.size),
+            }
+            return;
+        }
+        let below = self.downward(from, join);
+        if !below.is_empty() {
+            return self.redirect(from, below);
+        }
+        match self.displaceable(from, join) {
+            Some((leaf, joiner)) => {
+                self.children.remove(&leaf);
+                self.redirect(leaf, vec![joiner]);
+                self.close(leaf);
+                self.accept(from, join.size);
+            }
+            None => self.redirect(from, self.upward(from, join)),
+        }
+    }
+
+    fn is_in_tree(&self) -> bool {
+        match self.phase {
+            Phase::Attached { .. } | Phase::Root => true,
+            Phase::Idle | Phase::Seeking(_) => false,
+        }
+    }
+
+    fn accept(&mut self, from: NodeId, size: u32) {
+        let address = self.links.get(&from).and_then(|link| link.address.clone());
+        let contact = address.as_ref().map(|address| Contact::new(from, address.clone()));
+        // Until its first report, a child that can be dialled is taken to have room.
+        let free = contact.map(|at| Spot { depth: 0, at });
+        let child = Child { order: self.next_order, address, size, free, redirected: 0 };
+        let order = self.children.get(&from).map(|known| known.order);
+        self.next_order += u64::from(order.is_none());
+        self.children.insert(from, Child { order: order.unwrap_or(child.order), ..child });
+        self.out.push(Output::Send(from, Message::Accept(self.down())));
+        self.send_summary(from);
+        self.on_children_changed();
+    }
+
+    fn redirect(&mut self, to: NodeId, mut contacts: Vec<Contact>) {
+        contacts.truncate(bounds::REDIRECT_MAX);
+        self.out.push(Output::Send(to, Message::Redirect { to: contacts }));
+    }
+
+    /// The tree's shallowest free place, if it is shallower than this node.
+    fn better_spot(&self) -> Option<Contact> {
+        let Phase::Attached { down, .. } = &self.phase else { return None };
+        let spot = down.free.as_ref()?;
+        ((spot.depth as usize) < self.depth() && spot.at.id != self.me).then(|| spot.at.clone())
+    }
+
+    /// Children with room below them, the shallowest and least crowded first, and the very node
+    /// that has it.
+    fn downward(&mut self, from: NodeId, join: &Join) -> Vec<Contact> {
+        let usable = |id: &NodeId| *id != from && !join.unreachable.contains(id);
+        let mut below: Vec<(u32, u32, NodeId)> = self
+            .children
+            .iter()
+            .filter(|(id, child)| child.address.is_some() && usable(id))
+            .filter_map(|(id, child)| Some((child.free.as_ref()?.depth, child.redirected, *id)))
+            .collect();
+        below.sort_unstable();
+        if let Some((_, _, best)) = below.first()
+            && let Some(child) = self.children.get_mut(best)
+        {
+            child.redirected = child.redirected.saturating_add(1);
+        }
+        let spot = self.free().map(|spot| spot.at).filter(|at| usable(&at.id));
+        let mut list: Vec<Contact> = below
+            .into_iter()
+            .filter_map(|(_, _, id)| {
+                let address = self.children.get(&id)?.address.clone()?;
+                Some(Contact::new(id, address))
+            })
+            .take(bounds::REDIRECT_MAX - 1)
+            .collect();
+        list.extend(spot.filter(|spot| list.iter().all(|contact| contact.id != spot.id)));
+        list
+    }
+
+    /// The parent, then the root: for a joiner that cannot be helped here.
+    fn upward(&self, from: NodeId, join: &Join) -> Vec<Contact> {
+        let Phase::Attached { down, .. } = &self.phase else { return Vec::new() };
+        let mut list: Vec<Contact> =
+            down.path.last().into_iter().chain(&down.free_at()).cloned().collect();
+        list.extend(down.path.first().cloned());
+        list.retain(|contact| contact.id != from && !join.unreachable.contains(&contact.id));
+        list.dedup();
+        list
+    }
+
+    /// A child that blocks the tree, and the joiner that will take its place and take it in.
+    ///
+    /// Only where every child is a leaf that cannot be dialled (or could not, says the joiner),
+    /// and the joiner can: else `fanout` such leaves at the root would end the tree's growth.
+    fn displaceable(&self, from: NodeId, join: &Join) -> Option<(NodeId, Contact)> {
+        let address = self.links.get(&from)?.address.clone()?;
+        let leaf = self.children.iter().find(|(id, child)| {
+            child.size == 1 && (child.address.is_none() || join.unreachable.contains(id))
+        })?;
+        Some((*leaf.0, Contact::new(from, address)))
+    }
+
+    /// A child's heartbeat.
+    pub(crate) fn on_report(&mut self, from: NodeId, up: Up) {
+        let Some(child) = self.children.get_mut(&from) else {
+            // It believes to be a child and is none.
+            self.out.push(Output::Send(from, Message::Leave));
+            return;
+        };
+        child.size = up.size.max(1);
+        // A child that cannot be dialled has no children, whatever it says.
+        child.free = up.free.filter(|_| child.address.is_some());
+        child.redirected = 0;
+        self.report_if_changed();
+    }
+
+    /// A child came or went.
+    pub(crate) fn on_children_changed(&mut self) {
+        self.report_if_changed();
+    }
+
+    /// The policy allows another number of children: the newest ones too many must go.
+    pub(crate) fn on_fanout(&mut self, fanout: u16) {
+        self.config.fanout = fanout.clamp(bounds::FANOUT_MIN, bounds::FANOUT_MAX);
+        let children = self.children();
+        let (stay, leave) = children.split_at(children.len().min(self.config.fanout.into()));
+        let stay: Vec<Contact> = stay.iter().filter_map(|id| self.child_contact(*id)).collect();
+        for (index, id) in leave.iter().enumerate() {
+            self.children.remove(id);
+            // Each starts with another of those that stay.
+            let turn = index % stay.len().max(1);
+            let to = stay.iter().cycle().skip(turn).take(stay.len()).cloned().collect();
+            self.redirect(*id, to);
+            self.close(*id);
+        }
+        self.report_if_changed();
+    }
+
+    fn child_contact(&self, id: NodeId) -> Option<Contact> {
+        let address = self.children.get(&id)?.address.clone()?;
+        Some(Contact::new(id, address))
+    }
+
+    /// The shallowest free place at or below this node, which is at depth 0.
+    pub(crate) fn free(&self) -> Option<Spot> {
+        if self.children.len() < usize::from(self.config.fanout) {
+            return self.contact().map(|at| Spot { depth: 0, at });
+        }
+        let below = self.children.values().filter_map(|child| child.free.as_ref());
+        let best = below.min_by_key(|spot| spot.depth)?;
+        Some(Spot { depth: best.depth.saturating_add(1), at: best.at.clone() })
+    }
+
+    /// What this node tells its children.
+    pub(crate) fn down(&self) -> Down {
+        let heirs = self.children().into_iter().filter_map(|id| self.child_contact(id));
+        let siblings = heirs.take(bounds::SIBLINGS_MAX).collect();
+        let (mut path, uncles, free) = match &self.phase {
+            Phase::Attached { down, .. } => {
+                let uncles = down.siblings.iter().filter(|sibling| sibling.id != self.me);
+                (down.path.clone(), uncles.cloned().collect(), down.free.clone())
+            }
+            Phase::Idle | Phase::Seeking(_) | Phase::Root => (Vec::new(), Vec::new(), self.free()),
+        };
+        path.extend(self.contact());
+        Down { path, siblings, uncles, free, tree_size: self.tree_size() }
+    }
+
+    /// What this node tells its parent.
+    fn up(&self) -> Up {
+        Up { size: self.subtree_size(), free: self.free() }
+    }
+
+    /// Sends the parent a report.
+    pub(crate) fn report(&mut self) {
+        if let Some(parent) = self.parent() {
+            let up = self.up();
+            self.reported = up.free.clone();
+            self.out.push(Output::Send(parent, Message::Report(up)));
+        }
+    }
+
+    /// A free place that came or went is reported at once, so that joiners are sent right.
+    fn report_if_changed(&mut self) {
+        if self.parent().is_some() && self.free() != self.reported {
+            self.report();
+        }
+    }
+
+    /// Sends the children a heartbeat.
+    pub(crate) fn tell_children(&mut self) {
+        if self.children.is_empty() {
+            return;
+        }
+        let down = self.down();
+        for child in self.children.keys() {
+            self.out.push(Output::Send(*child, Message::Heartbeat(down.clone())));
+        }
+    }
+}
+
+impl Down {
+    /// The node with the tree's shallowest free place.
+    fn free_at(&self) -> Option<Contact> {
+        self.free.as_ref().map(|spot| spot.at.clone())
+    }
+}

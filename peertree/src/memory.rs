@@ -1,0 +1,93 @@
+//! The contacts a node remembers for the day when every relative is dead.
+
+use std::collections::BTreeMap;
+
+use borgios_types::NodeId;
+use rand::Rng as _;
+use rand::seq::SliceRandom as _;
+use rand_chacha::ChaCha8Rng;
+
+use crate::bounds::REMEMBERED_MAX;
+use crate::contact::Contact;
+
+/// The contacts a node remembers, at most [`REMEMBERED_MAX`].
+///
+/// When it is full, a random one makes room: a stream of invented contacts can crowd out some of
+/// the good ones, never choose which.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    contacts: BTreeMap<NodeId, String>,
+    dirty: bool,
+}
+
+impl Memory {
+    /// Remembers `contact`, or its new address.
+    pub(crate) fn learn(&mut self, rng: &mut ChaCha8Rng, contact: &Contact) {
+        if !contact.plausible() || self.contacts.get(&contact.id) == Some(&contact.address) {
+            return;
+        }
+        if self.contacts.len() >= REMEMBERED_MAX && !self.contacts.contains_key(&contact.id) {
+            let victim = self.contacts.keys().nth(rng.gen_range(0..self.contacts.len())).copied();
+            victim.map(|victim| self.contacts.remove(&victim));
+        }
+        self.contacts.insert(contact.id, contact.address.clone());
+        self.dirty = true;
+    }
+
+    /// All contacts, if they changed since this was last asked.
+    pub(crate) fn take_changes(&mut self) -> Option<Vec<Contact>> {
+        std::mem::take(&mut self.dirty).then(|| self.all().collect())
+    }
+
+    /// Up to `count` contacts that `fits` accepts, in random order.
+    pub(crate) fn sample(
+        &self,
+        rng: &mut ChaCha8Rng,
+        count: usize,
+        fits: impl Fn(&NodeId) -> bool,
+    ) -> Vec<Contact> {
+        let fitting: Vec<Contact> = self.all().filter(|contact| fits(&contact.id)).collect();
+        fitting.choose_multiple(rng, count).cloned().collect()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.contacts.is_empty()
+    }
+
+    fn all(&self) -> impl Iterator<Item = Contact> + '_ {
+        self.contacts.iter().map(|(id, address)| Contact::new(*id, address.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use borgios_types::SecretKey;
+    use rand::SeedableRng as _;
+
+    use super::*;
+
+    #[test]
+    fn never_holds_more_than_its_bound() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut memory = Memory::default();
+        for n in 0..REMEMBERED_MAX as u32 + 20 {
+            let mut seed = [0; 32];
+            seed[..4].copy_from_slice(&n.to_le_bytes());
+            let id = SecretKey::from_seed(seed).public();
+            memory.learn(&mut rng, &Contact::new(id, format!("10.0.0.1:{n}")));
+        }
+        assert_eq!(memory.take_changes().unwrap().len(), REMEMBERED_MAX);
+        assert!(memory.take_changes().is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_an_address_is_not_remembered() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut memory = Memory::default();
+        let id = SecretKey::from_seed([1; 32]).public();
+        for bad in [String::new(), "a b:1".to_owned(), "x".repeat(300)] {
+            memory.learn(&mut rng, &Contact::new(id, bad));
+        }
+        assert!(memory.is_empty());
+    }
+}
