@@ -4,7 +4,7 @@
 stage_fleet() {
     local why
     why=$(fleet_cannot) && { skip fleet "$why"; return; }
-    check "build the programs" programs
+    check "build the programs" programs || return
     fleet_begin || { fail "fleet: lab"; return; }
     # shellcheck disable=SC2086 # one word per name
     fleet_scenarios run ${FLEET_NAMES:-}

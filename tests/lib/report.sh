@@ -14,13 +14,15 @@ tally() {                           # KIND HOW MANY: for tools that count themse
 }
 count() { grep -c "^$1"$'\t' "$OUT/counts"; }
 
-# check NAME CMD..: one check that is quiet when it passes and shows the end of its output when not.
+# check NAME CMD..: one check that is quiet when it passes, and shows the end of its output
+# and returns 1 when not.
 check() {
     local name=$1 log t0=$SECONDS; log=$OUT/$STAGE.${1//[^a-z0-9]/-}.log; shift
     if "$@" >"$log" 2>&1; then
         pass "$name"; printf '  ok   %s (%s s)\n' "$name" $((SECONDS - t0))
     else
         fail "$name"; tail -n 60 "$log" | sed 's/^/       /'; echo "       all of it: $log"
+        return 1
     fi
 }
 

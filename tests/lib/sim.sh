@@ -5,7 +5,7 @@ SIM_SEEDS=${SIM_SEEDS:-50}
 
 stage_sim() {
     local seed log
-    check "build the programs" programs
+    check "build the programs" programs || return
     mkdir -p "$OUT/sim"
     # shellcheck disable=SC2016 # for the inner shell
     seq 0 $((SIM_SEEDS - 1)) | xargs -P "$(nproc)" -I{} sh -c \
