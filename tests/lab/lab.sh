@@ -99,6 +99,7 @@ case $c in
     *) [[ $EUID == 0 ]] || die "needs root, try: sudo $0 $c $*" ;;
 esac
 case $c in
-    base|up|list|ssh|sshkey|exec|cp|start|stop|kill|reboot|reinstall|freeze|thaw|partition|link|netem|heal|skew|fill|unfill|log|ip|pid|root|run|check|down|_sup) "cmd_$c" "$@" ;;
+    base|up|list|ssh|sshkey|exec|cp|start|stop|kill|reboot|reinstall|freeze|thaw|partition|link|netem|heal|skew|fill|unfill|log|ip|pid|root|run|check|down|_sup)
+        "cmd_$c" "$@"; exit ;;      # a supervisor lives long: it must not read on in a file that changed
     *) sed -n '2,/^set -uo/p' "$SELF" | grep '^#' | sed 's/^# \{0,1\}//'; [[ $c == help || $c == --help ]] ;;
 esac

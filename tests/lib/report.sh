@@ -51,7 +51,7 @@ stage_kill() {                      # ends what an interrupted stage still runs
 report_end() {
     local f; f=$(count fail)
     echo
-    ((f == 0)) || { echo "failed:"; sed -n 's/^fail\t/  /p' "$OUT/counts" | sort -u; }
+    ((f == 0)) || { echo "failed:"; sed -n 's/^fail\t/  /p' "$OUT/counts" | sort -u | head -n 40; }
     sed -n 's/^skip\t\([^\t]*\)\t/skipped: \1: /p' "$OUT/counts"
     echo "all stages took $((SECONDS - BEGAN)) s"
     echo "$(count pass) passed, $f failed, $(count skip) skipped"

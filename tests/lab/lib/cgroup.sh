@@ -26,6 +26,7 @@ cg_plan() {                                      # prints one folder per hierarc
 }
 cg_enter() {                                     # put this shell into machine $1's cgroups
     local d r; cg_plan "$1" >"$(m "$1")/cgroups"
+    [[ -s $(m "$1")/cgroups ]] || die "no cgroup hierarchy can be written here: in a container, mount /sys/fs/cgroup read-write"
     while read -r d; do
         mkdir -p "$d" || die "cannot make cgroup $d"
         case $d in
