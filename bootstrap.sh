@@ -25,7 +25,8 @@ umask 077
 LC_ALL=C
 export LC_ALL
 PATH=${PATH:-/usr/bin:/bin}:/usr/sbin:/sbin
-export PATH
+HOME=${HOME:-/root}
+export PATH HOME
 
 # ---- constants -------------------------------------------------------------------------------
 # The three folders can be moved by tests; nobody else needs to.
@@ -117,6 +118,7 @@ json_get() {
     }
     function plain(s,  out, p, c) {
         out = ""
+        sub(/\\n$/, "", s) # the newline that ends a line of a file
         while ((p = index(s, "\\")) > 0) {
             c = substr(s, p + 1, 1)
             if (c != "\"" && c != "\\" && c != "/") bad()

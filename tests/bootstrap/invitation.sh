@@ -17,6 +17,9 @@ refused() {
 invitation; join
 expect whole_invitation_is_taken 0 RECEIPT ran
 
+machine; invitation "allowed_signers=\"$line\\n\""; join
+expect line_with_its_newline_is_taken 0 RECEIPT ran
+refused backslash_before_the_newline_is_refused 'allowed_signers' "allowed_signers=\"$line\\\\n\""
 refused escaped_newline_cannot_add_a_signer 'allowed_signers' "allowed_signers=\"$line\\ngovernors $other_key\""
 refused raw_newline_cannot_add_a_signer 'allowed_signers' "allowed_signers=\"$line
 governors $other_key\""
