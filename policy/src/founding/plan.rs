@@ -1,0 +1,141 @@
+//! The plan of a founding, `founding.json`: who, how many of them, and the first policy's rules.
+//!
+//! Its id is the *roster digest*. Every governor compares it with the others by voice before
+//! taking part: whoever wrote the plan could have put a key of his own behind another's name.
+
+use borgios_types::{Digest, Envelope, PublicKey, Threshold, UnixSeconds};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::board::{BoardError, check_members};
+use crate::card::Card;
+use crate::lane::Lane;
+use crate::object::{Object, ObjectError, in_date};
+use crate::policy::PolicyError;
+use crate::slot::{TooManySubsets, subsets};
+
+/// What all governors agree on before they make a key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// t.
+    pub threshold: Threshold,
+    /// Most children of a node in the tree.
+    pub fanout: u16,
+    /// The governors' cards, in order of name.
+    pub governors: Vec<Card>,
+    /// Date of policy/1.
+    pub issued: UnixSeconds,
+    /// From when on nobody may join on policy/1 alone.
+    pub expires: UnixSeconds,
+}
+
+/// Why a plan is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum PlanError {
+    /// No board can be made of it.
+    #[error(transparent)]
+    Board(#[from] BoardError),
+    /// A board too large for one-touch votes.
+    #[error(transparent)]
+    TooManySubsets(#[from] TooManySubsets),
+    /// No policy can be made of it.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+}
+
+impl Plan {
+    /// Makes a plan of the cards that were collected.
+    ///
+    /// # Errors
+    /// See [`PlanError`].
+    pub fn new(
+        mut governors: Vec<Card>,
+        threshold: Threshold,
+        fanout: u16,
+        issued: UnixSeconds,
+        expires: UnixSeconds,
+    ) -> Result<Self, PlanError> {
+        governors.sort_by(|one, other| one.name.cmp(&other.name));
+        let plan = Self { threshold, fanout, governors, issued, expires };
+        plan.check_rules()?;
+        Ok(plan)
+    }
+
+    /// Reads a plan that one of its own governors signed.
+    ///
+    /// # Errors
+    /// As [`Object::parse`], and `bad_signature`.
+    pub fn verify(envelope: &Envelope) -> Result<Self, ObjectError> {
+        let plan = Self::parse(envelope)?;
+        if plan.governors.iter().any(|card| envelope.signed_by(&card.key)) {
+            return Ok(plan);
+        }
+        let signer = "one of its governors".to_owned();
+        Err(ObjectError::BadSignature { kind: Self::KIND, signer })
+    }
+
+    /// What all compare before they take part.
+    #[must_use]
+    pub fn roster(&self) -> Digest {
+        self.to_envelope().id()
+    }
+
+    /// What is risky about this board, in words, if anything is.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        let (t, n) = (usize::from(self.threshold.0), self.governors.len());
+        (t == n).then(|| {
+            format!(
+                "all {n} governors must sign everything: one lost share ends the fleet's \
+                     governance for good"
+            )
+        })
+    }
+
+    /// The rules of a board that can be checked before it has a key.
+    fn check_rules(&self) -> Result<(), PlanError> {
+        let (n, t) = (self.governors.len(), usize::from(self.threshold.0));
+        if !(2..=borgios_types::limits::GOVERNORS_MAX).contains(&n) {
+            return Err(BoardError::Size(n).into());
+        }
+        if 2 * t <= n || t > n {
+            let threshold = self.threshold.0;
+            return Err(BoardError::Threshold { threshold, governors: n }.into());
+        }
+        if let Some(pair) = self.governors.windows(2).find(|pair| pair[0].name >= pair[1].name) {
+            return Err(BoardError::Order(pair[1].name.clone()).into());
+        }
+        // There is no group key yet; the first governor's stands in and is skipped.
+        let keys: Vec<&PublicKey> = self.governors.iter().map(|card| &card.key).collect();
+        let rest = self.governors.iter().skip(1);
+        check_members(keys[0], rest.map(|card| (&card.name, &card.key, card.recipient.as_str())))?;
+        let first = &self.governors[0];
+        if self.governors.iter().skip(1).any(|card| card.recipient == first.recipient) {
+            let name = first.name.clone();
+            return Err(BoardError::Shared { name, what: "recipient" }.into());
+        }
+        if !(2..=256).contains(&self.fanout) {
+            return Err(PolicyError::Fanout(self.fanout).into());
+        }
+        let n = u16::try_from(n).unwrap_or(u16::MAX);
+        subsets(n, self.threshold.0)?;
+        Ok(())
+    }
+}
+
+impl Object for Plan {
+    const KIND: &'static str = "founding";
+    const FIELDS: &'static [&'static str] =
+        &["threshold", "fanout", "governors", "issued", "expires"];
+
+    fn check(&self) -> Result<(), ObjectError> {
+        in_date(Self::KIND, self.issued, self.expires, UnixSeconds(0))?;
+        self.governors.iter().try_for_each(Object::check)?;
+        self.check_rules()
+            .map_err(|error| ObjectError::Refused { kind: Self::KIND, why: error.to_string() })
+    }
+}
+
+/// The lanes for which first pools are made, and how far ahead.
+pub(super) const FIRST_SLOTS: [(Lane, u64); 2] =
+    [(Lane::Policy, crate::pool::SLOTS_AHEAD), (Lane::Release, crate::pool::SLOTS_AHEAD)];
