@@ -57,6 +57,7 @@ impl Node {
         }
         self.tell_children();
         self.report();
+        self.remember();
     }
 
     /// Relatives are worth remembering, and so are places with room.

@@ -29,7 +29,6 @@ impl Node {
         for peer in self.neighbours() {
             self.send_summary(peer);
         }
-        self.remember();
         self.climb();
     }
 

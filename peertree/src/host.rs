@@ -209,14 +209,14 @@ impl Node {
     pub(crate) fn report(&mut self) {
         if let Some(parent) = self.parent() {
             let up = self.up();
-            self.reported = up.free.clone();
+            self.reported = Some(up.clone());
             self.out.push(Output::Send(parent, Message::Report(up)));
         }
     }
 
-    /// A free place that came or went is reported at once, so that joiners are sent right.
+    /// What changed below is reported at once: joiners are sent right, and the count is true.
     fn report_if_changed(&mut self) {
-        if self.parent().is_some() && self.free() != self.reported {
+        if self.reported.as_ref() != Some(&self.up()) {
             self.report();
         }
     }

@@ -106,7 +106,8 @@ pub enum Output {
     SetTimer(Timer, Duration),
     /// Stop this timer.
     CancelTimer(Timer),
-    /// Verify and store this object, then answer with [`Input::Judged`].
+    /// Verify and store this object, then answer with [`Input::Judged`]; offers are judged in the
+    /// order they are made, for a statement may follow its predecessor at once.
     Offer {
         /// The link it came from.
         from: NodeId,

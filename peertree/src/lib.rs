@@ -20,6 +20,7 @@ mod merge;
 pub mod message;
 pub mod node;
 mod seek;
+pub mod sim;
 pub mod state;
 mod store;
 

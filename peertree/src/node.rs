@@ -21,7 +21,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use borgios_types::{NodeId, Time};
+use borgios_types::{Digest, NodeId, Time};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
@@ -32,7 +32,7 @@ use crate::io::{Input, Output, Timer};
 use crate::link::{Child, Link};
 use crate::memory::Memory;
 use crate::merge::Rivals;
-use crate::message::{Down, Message};
+use crate::message::{Down, Head, Message, Up};
 use crate::seek::Seek;
 use crate::state::State;
 use crate::store::Store;
@@ -55,8 +55,8 @@ pub struct Node {
     pub(crate) shunned: BTreeMap<NodeId, Time>,
     pub(crate) rivals: Rivals,
     pub(crate) store: Store,
-    /// The free place last reported to the parent; news of it does not wait for a heartbeat.
-    pub(crate) reported: Option<crate::contact::Spot>,
+    /// What was last reported to the parent; news does not wait for a heartbeat.
+    pub(crate) reported: Option<Up>,
     pub(crate) out: Vec<Output>,
 }
 
@@ -155,8 +155,8 @@ impl Node {
         &mut self,
         seeds: Vec<Contact>,
         remembered: &[Contact],
-        live: Vec<borgios_types::Digest>,
-        heads: BTreeMap<String, crate::message::Head>,
+        live: Vec<Digest>,
+        heads: BTreeMap<String, Head>,
     ) {
         if !matches!(self.phase, Phase::Idle) {
             return;

@@ -1,0 +1,155 @@
+//! The invariants of the fleet.
+//!
+//! After every step, on the node touched: its own rules, and the fan-out. Every second, on all:
+//! the same, and no cycle of parents that lasts. At quiescence: one root, everyone attached, both
+//! ends of each link agree, paths are true, every store holds everything.
+//!
+//! That nothing is delivered twice is checked where it would happen, at each offer (`fleet.rs`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use borgios_types::{Digest, NodeId};
+
+use crate::node::Node;
+use crate::sim::fleet::{Fleet, Violation};
+use crate::sim::wire::Index;
+use crate::state::State;
+
+/// A cycle of parents must be gone by then: its news needs one trip round, its members a moment.
+const CYCLE_MAX: Duration = Duration::from_secs(20);
+
+impl Fleet {
+    /// Checks one node.
+    pub(crate) fn check_touched(&self, at: Index) -> Result<(), Violation> {
+        let Some(node) = &self.machines[at].node else { return Ok(()) };
+        node.check().map_err(|what| self.violation(format!("n{at}: {what}")))?;
+        if node.children().len() > usize::from(self.fanout.max(node.fanout())) {
+            return Err(self.violation(format!("n{at} has {} children", node.children().len())));
+        }
+        Ok(())
+    }
+
+    /// Checks all nodes, and that no cycle lasts.
+    pub(crate) fn check_all(&mut self) -> Result<(), Violation> {
+        for at in 0..self.machines.len() {
+            self.check_touched(at)?;
+        }
+        match (self.cycle(), self.cycle_since) {
+            (None, _) => self.cycle_since = None,
+            (Some(_), None) => self.cycle_since = Some(self.now),
+            (Some(at), Some(since)) if self.now.since(since) > CYCLE_MAX => {
+                return Err(self.violation(format!("n{at} has been in a cycle for {CYCLE_MAX:?}")));
+            }
+            (Some(_), Some(_)) => {}
+        }
+        Ok(())
+    }
+
+    /// A machine that is its own ancestor.
+    fn cycle(&self) -> Option<Index> {
+        let parents: BTreeMap<Index, Index> = self
+            .nodes()
+            .filter_map(|(at, node)| Some((at, self.position(&node.parent()?)?)))
+            .collect();
+        let mut safe = BTreeSet::new();
+        for start in parents.keys() {
+            let (mut at, mut trail) = (*start, BTreeSet::new());
+            while let Some(parent) = parents.get(&at).filter(|_| !safe.contains(&at)) {
+                if !trail.insert(at) {
+                    return Some(at);
+                }
+                at = *parent;
+            }
+            safe.extend(trail);
+        }
+        None
+    }
+
+    /// Whether the fleet is one whole tree in which every store holds everything; what is wrong
+    /// otherwise.
+    pub(crate) fn whole(&self) -> Result<(), String> {
+        let roots: Vec<Index> = self
+            .nodes()
+            .filter(|(_, node)| node.state() == State::Root)
+            .map(|(at, _)| at)
+            .collect();
+        let [root] = roots[..] else { return Err(format!("roots: {roots:?}")) };
+        for (at, node) in self.nodes() {
+            if at != root && node.parent().is_none() {
+                return Err(format!("n{at} is not attached: {:?}", node.state()));
+            }
+            self.agrees(at, node)?;
+        }
+        let count = self.running().len();
+        let size = self.machines[root].node.as_ref().map_or(0, Node::subtree_size);
+        if size as usize != count {
+            return Err(format!("the root counts {size} of {count} nodes"));
+        }
+        self.same_stores()
+    }
+
+    /// Parent and children know of each other, and the path is true.
+    fn agrees(&self, at: Index, node: &Node) -> Result<(), String> {
+        let me = node.id();
+        if let Some(parent) = node.parent() {
+            let Some(parent) = self.node(&parent) else {
+                return Err(format!("n{at} has a dead parent"));
+            };
+            if !parent.children().contains(&me) {
+                return Err(format!("n{at} is unknown to its parent"));
+            }
+            let mut path = parent.path();
+            path.push(me);
+            if path != node.path() {
+                return Err(format!("n{at} has an old path"));
+            }
+        }
+        for child in node.children() {
+            if self.node(&child).and_then(Node::parent) != Some(me) {
+                return Err(format!("n{at} has a child that is none"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every running machine holds what any running machine holds.
+    pub(crate) fn same_stores(&self) -> Result<(), String> {
+        let running = self.running();
+        let mut all: BTreeSet<&Digest> = BTreeSet::new();
+        for at in &running {
+            all.extend(self.machines[*at].disk.objects.keys());
+        }
+        for at in running {
+            let has = self.machines[at].disk.objects.len();
+            if has != all.len() {
+                return Err(format!("n{at} holds {has} of {} objects", all.len()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Running nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = (Index, &Node)> {
+        let nodes = self.machines.iter().enumerate();
+        nodes.filter_map(|(at, machine)| Some((at, machine.node.as_ref()?)))
+    }
+
+    fn node(&self, id: &NodeId) -> Option<&Node> {
+        self.machines[self.position(id)?].node.as_ref()
+    }
+
+    /// The root, if there is exactly one.
+    #[must_use]
+    pub fn root(&self) -> Option<Index> {
+        let mut roots = self.nodes().filter(|(_, node)| node.state() == State::Root);
+        let root = roots.next()?.0;
+        roots.next().is_none().then_some(root)
+    }
+
+    /// The deepest node's depth.
+    #[must_use]
+    pub fn height(&self) -> usize {
+        self.nodes().map(|(_, node)| node.depth()).max().unwrap_or(0)
+    }
+}

@@ -1,0 +1,24 @@
+//! A fleet in memory: many [`Node`](crate::Node)s, a network that delays, loses and splits, and a
+//! virtual clock.
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`scenario`] | the stories: `spine`, `root-death`, `partition`, `churn` |
+//! | [`fleet`] | events, the clock, and what a scenario can do to the fleet |
+//! | [`wire`] | links: delays, order, half-open ends, partitions |
+//! | [`machine`] | one server: the core, its timers, and a disk that survives `kill -9` |
+//! | [`check`] | the invariants |
+//! | [`trace`] | a digest of all that happened, so that a replay can be told from a likeness |
+//!
+//! Everything derives from one seed: the same scenario with the same seed is the same run, event
+//! by event.
+
+pub mod check;
+pub mod fleet;
+pub mod machine;
+pub mod scenario;
+pub mod trace;
+pub mod wire;
+
+pub use fleet::{Fleet, Violation};
+pub use scenario::{Outcome, Scenario};
