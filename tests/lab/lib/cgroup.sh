@@ -73,6 +73,16 @@ cg_memory() {                                    # what machine $1 holds in memo
     else echo -; fi
 }
 cg_kill() { local d; d=$(cg_v2 "$1") && [[ -f $d/payload/cgroup.kill ]] && echo 1 >"$d/payload/cgroup.kill"; return 0; }
+# What the last boot left below machine $1's own folder goes before the next one: on kernels from 6.15
+# on, a folder that cgroup.kill was once used on kills what a newer systemd spawns from it (exit 9).
+cg_wipe() {
+    local d; while read -r d; do
+        for _ in 1 2 3 4 5 6 7 8 9 10; do
+            [[ -n "$(find "$d" -mindepth 1 -type d -print -quit)" ]] || break
+            find "$d" -mindepth 1 -depth -type d -exec rmdir {} + 2>/dev/null || sleep 0.1
+        done
+    done <"$(m "$1")/cgroups"
+}
 cg_clean() {                                     # remove the (empty) cgroups of machine $1
     local d; [[ -f $(m "$1")/cgroups ]] || return 0
     while read -r d; do

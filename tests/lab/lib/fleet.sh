@@ -21,7 +21,7 @@ cmd_up() {
         command -v $t >/dev/null || die "$t is missing: apt-get install systemd-container iproute2 nftables openssh-client util-linux"; done
     cmd_base
     lock
-    echo "$NET" >"$ST/net"
+    echo "$NET" >"$ST/net"; echo "$BASE" >"$ST/base"
     inotify_raise || note "cannot raise $INOTIFY: more than about 18 machines will not boot"
     [[ -f $ST/id_ed25519 ]] || ssh-keygen -q -t ed25519 -N '' -C lab-owner -f "$ST/id_ed25519" </dev/null
     net_switch

@@ -18,8 +18,11 @@ if [[ -n ${LAB_BASE:-} ]]; then BASE=$LAB_BASE
 elif [[ -n ${LAB_INCLUDE:-}${LAB_SUITE:-} ]]; then BASE=$DIR/base-$STAMP
 else BASE=$DIR/base; fi
 
-base_in_use() {                                  # a machine of any lab runs: an image under it must not move
-    local f; for f in "$DIR"/*/m/*/sup; do live_pid "$f" >/dev/null && return 0; done; return 1
+base_in_use() {                                  # a machine of some lab runs on this image: it must not move
+    local f; for f in "$DIR"/*/m/*/sup; do
+        [[ "$(cat "${f%/m/*}/base" 2>/dev/null)" == "$BASE" ]] && live_pid "$f" >/dev/null && return 0
+    done
+    return 1
 }
 cmd_base() {
     mkdir -p "$DIR" || die "cannot make $DIR"

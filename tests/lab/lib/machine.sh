@@ -29,7 +29,7 @@ cmd__sup() {                                     # (internal) supervisor of mach
     export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 UNIFIED_CGROUP_HIERARCHY=1 SYSTEMD_LOG_TARGET=console
     while :; do
         echo "=== $(date -u +%FT%TZ) power on $(host "$i")"
-        rm -f "$d/leader"; net_reset "$i"; net_power "$i" on
+        rm -f "$d/leader"; cg_wipe "$i"; net_reset "$i"; net_power "$i" on
         echo $(( $(cat "$d/boots" 2>/dev/null || echo 0) + 1 )) >"$d/boots"
         systemd-nspawn --quiet --directory="$d/root" --machine="$NAME-$(host "$i")" --hostname="$(host "$i")" \
             --uuid="$(cat "$d/root/etc/machine-id" 2>/dev/null)" \
