@@ -29,5 +29,5 @@ pub use component::{BuildError, Built, build};
 pub use entry::{EntryPath, PathError};
 pub use info::{ComponentInfo, Health, InfoError};
 pub use manifest::{Component, Installer, Manifest, ManifestError};
-pub use plan::{Event, Installed, Journal, Outcome, Step};
+pub use plan::{Ended, Event, Installed, Journal, Move, Outcome, Step};
 pub use unpack::{Expected, UnpackError, unpack};

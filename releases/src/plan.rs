@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use borgios_policy::Name;
 pub use borgios_policy::Outcome;
-use borgios_types::{Digest, Seq};
+use borgios_types::{Digest, Seq, UnixSeconds};
 use serde::{Deserialize, Serialize};
 
 /// The component that the keeper itself is.
@@ -62,6 +62,8 @@ pub struct Ended {
     /// Why, where it did not end well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// When.
+    pub at: UnixSeconds,
 }
 
 /// Where an install stands. This very value is what `journal.json` holds.
@@ -167,6 +169,16 @@ pub struct Move {
 pub enum Event {
     /// Every component of this release lies in the store, checked.
     Staged(Installed),
+    /// A component of this release is not what it must be; nothing was changed. The release was
+    /// marked as never to be tried again.
+    Refused {
+        /// The release.
+        release: Installed,
+        /// Why.
+        reason: String,
+        /// When.
+        at: UnixSeconds,
+    },
     /// The staged release is still the newest.
     Begun,
     /// A newer release is there; this one is left.
@@ -178,9 +190,9 @@ pub enum Event {
     /// A unit did not start, or a health command did not pass in time.
     Failed(String),
     /// What nobody needs is gone.
-    Tidied,
+    Tidied(UnixSeconds),
     /// The old set runs again.
-    Restored,
+    Restored(UnixSeconds),
     /// The keeper starts and finds this journal.
     Resumed,
 }
@@ -219,6 +231,10 @@ impl Journal {
     pub fn after(self, event: Event) -> Self {
         match (self, event) {
             (Self::Idle { installed: from, .. }, Event::Staged(to)) => Self::Staged { from, to },
+            (Self::Idle { installed, .. }, Event::Refused { release, reason, at }) => {
+                let last = Ended::new(&release, Outcome::Refused, Some(reason), at);
+                Self::Idle { installed, last: Some(last) }
+            }
             (Self::Staged { from, to }, Event::Begun) => Self::Switched { from, to, starts: 0 },
             (Self::Staged { from, .. }, Event::Superseded) => {
                 Self::Idle { installed: from, last: None }
@@ -233,12 +249,12 @@ impl Journal {
             (Self::Probation { from, to, .. }, Event::Healthy) => {
                 Self::Committed { from, to, unwell: None }
             }
-            (Self::Committed { to, unwell, .. }, Event::Tidied) => {
-                let last = Ended::new(&to, Outcome::Committed, unwell);
+            (Self::Committed { to, unwell, .. }, Event::Tidied(at)) => {
+                let last = Ended::new(&to, Outcome::Committed, unwell, at);
                 Self::Idle { installed: Some(to), last: Some(last) }
             }
-            (Self::RolledBack { from, to, reason }, Event::Restored) => {
-                let last = Ended::new(&to, Outcome::RolledBack, Some(reason));
+            (Self::RolledBack { from, to, reason }, Event::Restored(at)) => {
+                let last = Ended::new(&to, Outcome::RolledBack, Some(reason), at);
                 Self::Idle { installed: from, last: Some(last) }
             }
             (state, Event::Resumed) => state.resumed(),
@@ -332,8 +348,8 @@ impl Move {
 }
 
 impl Ended {
-    fn new(set: &Installed, outcome: Outcome, reason: Option<String>) -> Self {
-        Self { seq: set.seq, id: set.id, outcome, reason }
+    fn new(set: &Installed, outcome: Outcome, reason: Option<String>, at: UnixSeconds) -> Self {
+        Self { seq: set.seq, id: set.id, outcome, reason, at }
     }
 }
 
@@ -434,14 +450,14 @@ mod tests {
                     Step::Probe(_) => self.on(Event::Failed("sick".into()))?,
                     Step::Tidy(keep) => {
                         assert!(self.links.values().all(|digest| keep.contains(digest)));
-                        self.on(Event::Tidied)?;
+                        self.on(Event::Tidied(UnixSeconds(1)))?;
                     }
                     Step::Restore { mark, back } => {
                         self.write(|s| {
                             s.attempted.insert(mark);
                         })?;
                         self.moves(&back)?;
-                        self.on(Event::Restored)?;
+                        self.on(Event::Restored(UnixSeconds(1)))?;
                     }
                 }
             }
