@@ -94,7 +94,7 @@ impl<'a> Governor<'a> {
     pub fn command(&self) -> Command {
         let mut command = self.lab.laptop(&self.program);
         command.env("BORGIOS_HOME", &self.home).env("NO_COLOR", "1");
-        command.args(["--passphrase-fd", "0"]);
+        command.arg("--home").arg(&self.home).args(["--passphrase-fd", "0"]);
         command
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use crate::lab::Server;
+use crate::server::Server;
 use crate::wait;
 
 /// One entry: its fields by name. A field that stands there twice keeps its last value.

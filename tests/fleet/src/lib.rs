@@ -4,10 +4,12 @@
 //! |---|---|
 //! | [`command`] | running a program with a bound on its time, and what it said |
 //! | [`wait`] | waiting for a condition with a bound, instead of sleeping |
-//! | [`lab`] | [`Lab`]: servers that boot, die, are cut off and are reinstalled |
+//! | [`lab`] | [`Lab`]: the servers, and the network between them |
+//! | [`server`] | [`Server`]: one of them; boots, dies, is cut off and reinstalled |
 //! | [`journal`] | a server's journal, as the entries it is made of |
 //! | [`programs`] | the programs under test, built once |
 //! | [`governor`] | a governor's laptop: the `borgios` command line with a folder of its own |
+//! | [`network`] | governors who found a network, and servers that join it |
 //! | [`scenario`] | the list of scenarios, and how one runs |
 //!
 //! `borgios-fleet list` names the scenarios, `borgios-fleet run NAME…` runs them; `tests/run.sh
@@ -17,12 +19,16 @@ pub mod command;
 pub mod governor;
 pub mod journal;
 pub mod lab;
+pub mod network;
 pub mod programs;
 pub mod scenario;
 pub mod scenarios;
+pub mod server;
 pub mod wait;
 
 pub use command::Output;
 pub use governor::Governor;
-pub use lab::{Lab, Server};
+pub use lab::Lab;
+pub use network::Network;
 pub use programs::Programs;
+pub use server::Server;

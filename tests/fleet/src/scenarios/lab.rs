@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use crate::lab::{Lab, Server};
+use crate::lab::Lab;
 use crate::scenario::{Say, Scenario};
+use crate::server::Server;
 use crate::wait;
 
 pub(super) const SCENARIO: Scenario =
