@@ -208,9 +208,17 @@ impl ChainStore {
             }
         };
         let (lane, seq) = (verified.statement().lane, verified.statement().seq);
-        // The second half of step 8: what a release's body must be, only this crate knows.
-        if lane == Lane::Release {
-            Manifest::of(&verified)?;
+        // A release whose body this version cannot use takes its place all the same: it is never
+        // installed, but the next one builds upon it, and no signed mistake may end the lane.
+        if lane == Lane::Release && let Err(refusal) = Manifest::of(&verified) {
+            warn!(
+                BORGIOS_EVENT = "refused",
+                BORGIOS_REFUSAL = refusal.code(),
+                BORGIOS_LANE = lane.as_str(),
+                BORGIOS_SEQ = seq.0,
+                BORGIOS_MESSAGE = %refusal,
+                "release/{seq} will not be installed: {refusal}"
+            );
         }
         let folder = self.lane_folder(lane);
         fs::create_dir_all(&folder)?;
@@ -413,19 +421,35 @@ mod tests {
     }
 
     #[test]
-    fn a_signed_release_with_an_unusable_body_is_refused_and_a_rival_kept_as_evidence() {
+    fn a_signed_release_with_an_unusable_body_does_not_end_the_lane() {
         let fleet = fleet(1);
-        let (folder, mut store) = opened(&fleet);
+        let (_folder, mut store) = opened(&fleet);
         store.submit(NOW, &fleet.all[0]).unwrap();
         let body = serde_json::json!({"version": "1", "components": "all"});
         let network = Some(fleet.network);
         let odd = fleet.council.sign(&statement(Lane::Release, 1, network, None, Some(1), body));
-        let odd = Submission { statement: odd, ballots: Vec::new() };
-        assert_eq!(refused(&mut store, &odd), "bad_body");
+        let prev = Some(odd.id());
+        let body = borgios_policy::fixture::release_body("2");
+        let next = fleet.council.sign(&statement(Lane::Release, 2, network, prev, Some(1), body));
+        for statement in [odd, next] {
+            let submission = Submission { statement, ballots: Vec::new() };
+            assert_eq!(store.submit(NOW, &submission).unwrap(), Submitted::Accepted);
+        }
+    }
+
+    #[test]
+    fn a_rival_is_refused_and_kept_as_evidence() {
+        let fleet = fleet(1);
+        let (folder, mut store) = opened(&fleet);
+        store.submit(NOW, &fleet.all[0]).unwrap();
         store.submit(NOW, &fleet.all[1]).unwrap();
-        assert_eq!(refused(&mut store, &odd), "rival");
-        let kept = folder.path().join(format!("evidence/{}.json", odd.statement.id().hex()));
-        assert_eq!(std::fs::read_to_string(kept).unwrap(), odd.statement.to_json());
+        let body = borgios_policy::fixture::release_body("rival");
+        let network = Some(fleet.network);
+        let rival = fleet.council.sign(&statement(Lane::Release, 1, network, None, Some(1), body));
+        let rival = Submission { statement: rival, ballots: Vec::new() };
+        assert_eq!(refused(&mut store, &rival), "rival");
+        let kept = folder.path().join(format!("evidence/{}.json", rival.statement.id().hex()));
+        assert_eq!(std::fs::read_to_string(kept).unwrap(), rival.statement.to_json());
     }
 
     #[test]
