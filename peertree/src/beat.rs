@@ -73,18 +73,4 @@ impl Node {
             self.out.push(Output::Remember(contacts));
         }
     }
-
-    /// A leaf that hangs much deeper than a place that stays free moves there.
-    pub(crate) fn climb(&mut self) {
-        let Phase::Attached { parent, down } = &self.phase else { return };
-        let (parent, depth) = (*parent, self.depth());
-        let Some(spot) = down.free.clone() else { return };
-        let gain = depth.saturating_sub(spot.depth as usize + 1);
-        if gain < bounds::CLIMB_LEVELS as usize || !self.children.is_empty() {
-            return;
-        }
-        self.out.push(Output::Send(parent, Message::Leave));
-        self.close(parent);
-        self.leave_for(None, vec![spot.at]);
-    }
 }

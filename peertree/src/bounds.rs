@@ -99,7 +99,7 @@ pub const WANT_TIMEOUT: Duration = Duration::from_secs(20);
 pub const LOOSE_TIMEOUT: Duration = Duration::from_secs(15);
 /// One message about a rival root is passed up per neighbour in this time.
 pub const RIVAL_PACE: Duration = Duration::from_secs(2);
-/// Levels a leaf must gain before it moves up: one would make leaves wander for little.
-pub const CLIMB_LEVELS: u32 = 2;
+/// Levels a node must gain before it moves up: one would make nodes wander for little.
+pub const CLIMB_LEVELS: usize = 2;
 /// How long a peer that misbehaved is refused.
 pub const SHUN: Duration = Duration::from_secs(600);

@@ -9,6 +9,7 @@
 mod beat;
 pub mod bounds;
 mod catchup;
+mod climb;
 pub mod config;
 pub mod contact;
 mod flood;

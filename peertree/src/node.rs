@@ -54,6 +54,8 @@ pub struct Node {
     /// Peers that misbehaved, and until when they are refused.
     pub(crate) shunned: BTreeMap<NodeId, Time>,
     pub(crate) rivals: Rivals,
+    /// The node asked for a shallower place, while the parent still holds.
+    pub(crate) climbing: Option<NodeId>,
     pub(crate) store: Store,
     /// What was last reported to the parent; news does not wait for a heartbeat.
     pub(crate) reported: Option<Up>,
@@ -91,6 +93,7 @@ impl Node {
             was_member: false,
             shunned: BTreeMap::new(),
             rivals: Rivals::default(),
+            climbing: None,
             store: Store::default(),
             reported: None,
             out: Vec::new(),
@@ -194,7 +197,7 @@ impl Node {
             self.on_link_down(peer);
         }
         self.shunned.retain(|_, until| *until > now);
-        let asked = self.asking() == Some(peer) || self.rivals.probing == Some(peer);
+        let asked = [self.asking(), self.rivals.probing, self.climbing].contains(&Some(peer));
         let loose = self.links.len().saturating_sub(self.children.len());
         let refused = peer == self.me
             || matches!(self.phase, Phase::Idle)
@@ -216,6 +219,8 @@ impl Node {
             self.on_candidate_connected(peer);
         } else if self.rivals.probing == Some(peer) {
             self.on_outsider_connected(peer);
+        } else if self.climbing == Some(peer) {
+            self.on_climb_connected(peer);
         }
     }
 
@@ -238,6 +243,8 @@ impl Node {
             self.on_candidate_failed();
         } else if self.rivals.probing == Some(peer) {
             self.rivals.probing = None;
+        } else if self.climbing == Some(peer) {
+            self.climbing = None;
         }
     }
 

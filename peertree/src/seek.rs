@@ -100,6 +100,7 @@ impl Node {
             Why::Newcomer | Why::Orphan { .. } | Why::Merge => bounds::ORPHAN_JITTER,
             Why::Loop => bounds::LOOP_JITTER,
         };
+        self.stop_climbing();
         self.enter(Phase::Seeking(seek));
         self.reported = None;
         self.out.push(Output::CancelTimer(Timer::Probe));
@@ -245,6 +246,9 @@ impl Node {
             self.learn(&to);
             return self.leave_for(Some(from), to);
         }
+        if self.climbing == Some(from) {
+            return self.stop_climbing();
+        }
         if self.asking() != Some(from) {
             return self.penalise(now, from, 1);
         }
@@ -271,7 +275,8 @@ impl Node {
         if self.parent() == Some(from) {
             return self.on_heartbeat(from, down);
         }
-        if self.asking() != Some(from) {
+        let climbed = self.climbing == Some(from) && self.on_climbed(from, &down);
+        if self.asking() != Some(from) && !climbed {
             // It took too long to answer; it must not count this node as its child.
             self.out.push(Output::Send(from, Message::Leave));
             return;

@@ -254,6 +254,13 @@ impl Fleet {
         (!running.is_empty()).then(|| running[self.rng.gen_range(0..running.len())])
     }
 
+    /// A random running machine that can be dialled.
+    pub fn any_dialable(&mut self) -> Option<Index> {
+        let mut running = self.running();
+        running.retain(|at| self.machines[*at].dialable);
+        (!running.is_empty()).then(|| running[self.rng.gen_range(0..running.len())])
+    }
+
     /// Lets virtual time pass.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::bounds;
 use crate::sim::fleet::{Fleet, Violation};
+use crate::sim::machine::Disk;
 use crate::sim::trace::Sink;
 use crate::sim::wire::Index;
 
@@ -32,6 +33,8 @@ pub const ALL: [Scenario; 4] =
 /// A whole fleet must be one tree again within this time after the last disturbance: a partition
 /// that lasted may need its nodes' longest back-off and a few probes.
 const SETTLE_MAX: Duration = Duration::from_secs(600);
+/// A tree at rest has moved up whoever hung too deep after this time.
+const QUIET: Duration = Duration::from_secs(600);
 /// After the death of a root that its children see, they must agree within this time.
 const ROOT_HEAL_MAX: Duration = Duration::from_secs(60);
 /// A broadcast in a tree at rest arrives everywhere within this time.
@@ -188,7 +191,7 @@ impl Story {
             if dead.len() > nodes / 3 || (!dead.is_empty() && self.fleet.rng.gen_bool(0.4)) {
                 let at = dead.swap_remove(self.fleet.rng.gen_range(0..dead.len()));
                 if self.fleet.rng.gen_bool(0.2) {
-                    self.fleet.machines[at].disk = Default::default();
+                    self.reinstall(at);
                 }
                 self.fleet.boot(at)?;
             }
@@ -245,6 +248,15 @@ impl Story {
         Ok(())
     }
 
+    /// A fresh disk and a fresh invitation, which names members that run.
+    fn reinstall(&mut self, at: Index) {
+        let named: Vec<Index> = (0..3).filter_map(|_| self.fleet.any_dialable()).collect();
+        let seeds = named.iter().map(|seed| self.fleet.machines[*seed].contact()).collect();
+        let machine = &mut self.fleet.machines[at];
+        machine.disk = Disk::default();
+        machine.seeds = seeds;
+    }
+
     fn kill_root(&mut self, silent: bool, dead: &mut Vec<Index>) {
         if let Some(root) = self.fleet.root() {
             self.kill(root, silent, dead);
@@ -278,7 +290,27 @@ impl Story {
             self.fleet.publish_statement()?;
             self.fleet.deliver(BROADCAST_MAX)?;
         }
-        self.settle()
+        // Left alone, the tree stays whole and grows flat.
+        self.fleet.run(QUIET)?;
+        self.settle()?;
+        let (height, most) = (self.fleet.height(), self.height_max());
+        if height > most {
+            return Err(self.fleet.violation(format!("height {height}, expected {most} at most")));
+        }
+        Ok(())
+    }
+
+    /// The height of a tree without gaps in which every second place is taken by a node that must
+    /// stay a leaf, and what nodes may hang too deep before they move.
+    fn height_max(&self) -> usize {
+        let places = self.fleet.running().len();
+        let half = usize::from(self.fleet.fanout).div_ceil(2).max(2);
+        let (mut height, mut width, mut room) = (0, 1, 1);
+        while room < places {
+            (height, width) = (height + 1, width * half);
+            room += width;
+        }
+        height + bounds::CLIMB_LEVELS + 1
     }
 
     fn settle(&mut self) -> Told {
