@@ -473,8 +473,9 @@ install_agent() {
 }
 
 in_tree() { # the agent's own word, over its local socket
-    "$CLI" status --json >"$WORK/status.json" 2>/dev/null </dev/null &&
-        [ "$(json_get "$WORK/status.json" tree.state)" = attached ]
+    "$CLI" status --json >"$WORK/status.json" 2>/dev/null </dev/null || return 1
+    # The first server of a network is the tree's root; every other one hangs below a parent.
+    case $(json_get "$WORK/status.json" tree.state) in attached | root) ;; *) return 1 ;; esac
 }
 
 wait_for_tree() {

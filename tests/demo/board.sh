@@ -4,6 +4,21 @@
 # Each is a folder with the share encrypted in it and a script that runs `borgios` as that governor
 # on the lab's laptop. A real governor types the passphrase; here it comes from a file, through a
 # file descriptor, so that it stands in no argument and in no environment.
+# shellcheck disable=SC2154  # DEMO, LAB, GOVERNORS: set by demo.sh
+
+# as NAME ARGS…: runs borgios as that governor and shows its answer; the step fails with it.
+as() {
+    who=$1
+    shift
+    printf '$ %s %s\n' "$who" "$*" >>"$LOG"
+    "$DEMO/$who" "$@" </dev/null 9>&- >"$DEMO/answer" 2>"$DEMO/talk" || {
+        cat "$DEMO/answer" "$DEMO/talk" >>"$LOG"
+        fail "$who: borgios $*"
+    }
+    cat "$DEMO/answer" "$DEMO/talk" >>"$LOG"
+}
+# answer FILTER: one value of the last answer, which was asked for with --json.
+answer() { jq -er "$1" "$DEMO/answer" || fail "the last answer has no $1"; }
 
 do_governors() {
     for who in $GOVERNORS; do
@@ -13,17 +28,51 @@ do_governors() {
 #!/bin/sh
 # Runs borgios as the governor $who, on the lab's laptop; made by ./bootstrap.sh demo.
 export LAB_NAME=$LAB_NAME LAB_NET=$LAB_NET BORGIOS_HOME='$DEMO/$who.home'
-exec '$LAB' run '$DEMO/bin/borgios' "\$@" 3<'$DEMO/$who.passphrase'
+exec '$LAB' run '$DEMO/bin/borgios' --passphrase-fd 3 "\$@" 3<'$DEMO/$who.passphrase'
 TEXT
         chmod 755 "$DEMO/$who"
-        [ -e "$DEMO/$who.home/governor/card.json" ] || quiet "$DEMO/$who" governor init --name "$who" --passphrase-fd 3
         did "$who: borgios governor init --name $who"
+        [ -e "$DEMO/$who.home/governor/card.json" ] || as "$who" governor init --name "$who"
+        [ "$(head -n 1 "$DEMO/$who.home/governor/identity.age")" = age-encryption.org/v1 ] || fail "$who's identity is not encrypted"
     done
-    checked "the identity is ciphertext: $(head -n 1 "$DEMO/ann.home/governor/identity.age")"
-    yourself "cat .demo/ann.home/governor/card.json   (the public half: an SSH key and an age recipient)"
+    checked "each identity is age-encrypted under its governor's passphrase"
+    yourself "head -n 1 .demo/ann.home/governor/identity.age; .demo/ann governor card"
 }
 
+# Everyone runs the same command until it says `founded`; nobody waits for anybody to be online.
 do_ceremony() {
     mkdir -p "$DEMO/exchange"
-    did "each runs: borgios governor found --exchange .demo/exchange, again and again until it says done"
+    did "each, again and again until it says founded: borgios governor found --exchange .demo/exchange"
+    roster='' turn=0 founded=''
+    until [ "$founded" = 'ann ben cleo ' ]; do
+        turn=$((turn + 1)) founded=''
+        [ "$turn" -le 12 ] || fail "the founding did not end after 12 turns"
+        for who in $GOVERNORS; do
+            set -- --json governor found --exchange "$DEMO/exchange" --name demo
+            # From the second turn on all cards are there: ann proposes who governs, 2 of 3.
+            [ "$who$turn" != ann2 ] || set -- "$@" --threshold 2 --governors 3
+            [ -z "$roster" ] || set -- "$@" --accept-roster "$roster"
+            as "$who" "$@"
+            case $(answer .status) in
+                confirm)
+                    new=$(answer .roster)
+                    [ -z "$roster" ] || [ "$roster" = "$new" ] || fail "$who sees another roster than the others: $new"
+                    roster=$new
+                    ;;
+                founded) founded="$founded$who " ;;
+            esac
+        done
+    done
+    did "they compared the roster by voice: $roster"
+    network=$(answer .network) group=$(answer .fingerprint)
+    for who in $GOVERNORS; do
+        as "$who" --json log
+        [ "$(jq -r '.[0].id // .[0].statement // empty' "$DEMO/answer")" = "$network" ] || fail "$who has another policy/1 than $network"
+    done
+    checked "all three hold policy/1, signed by the group key $group; its digest is the network's id:"
+    checked "$network"
+    as ann export policy/1 --out "$DEMO/export"
+    sh -c "$(cat "$DEMO/answer")" >"$DEMO/talk" 2>&1 || fail "ssh-keygen does not take policy/1"
+    checked "stock ssh-keygen: $(cat "$DEMO/talk")"
+    yourself ".demo/ann export policy/1 --out .demo/export   (prints the ssh-keygen line)"
 }
