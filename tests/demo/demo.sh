@@ -36,7 +36,7 @@ GOVERNORS='ann ben cleo'
 . "$here/tests/demo/attacks.sh"
 
 # The story, in order: a step's name is its function's name without `do_`.
-STORY='packages build servers governors ceremony first_release invite join broadcast second_release bad_release forgeries'
+STORY='packages build servers governors ceremony first_release first_server more_servers broadcast second_release bad_release forgeries'
 
 demo_main() {
     case ${1:-} in
@@ -101,12 +101,12 @@ demo_status() {
         return 0
     fi
     "$LAB" list
-    [ ! -x "$DEMO/ann" ] || [ ! -e "$DEMO/steps/join" ] || "$DEMO/ann" tree 9>&-
+    [ ! -x "$DEMO/ann" ] || [ ! -e "$DEMO/steps/more_servers" ] || "$DEMO/ann" tree 9>&-
     cat <<TEXT
 
   .demo/ann status | tree | nodes | log        the fleet as a governor sees it (also .demo/ben, .demo/cleo)
   .demo/ann broadcast 'hello'                  a note to every server
-  tests/lab/lab.sh ssh 1                       (LAB_NAME=demo) root on a server, password: original
+  .demo/server 1                               root on a server, over ssh
   ./bootstrap.sh demo status                   this again
   ./bootstrap.sh demo --down                   removes all of it
 TEXT

@@ -26,8 +26,8 @@ title_of() {
         governors) echo 'Three governors: ann, ben and cleo' ;;
         ceremony) echo 'The key ceremony: a key that nobody holds, 2 of 3 must agree' ;;
         first_release) echo 'release/1: the agent itself is voted' ;;
-        invite) echo 'An invitation for three servers' ;;
-        join) echo 'Each server checks the release with its own tools, then joins' ;;
+        first_server) echo 'The first server checks the release with its own tools, then joins' ;;
+        more_servers) echo 'Two more servers join through it' ;;
         broadcast) echo 'A note to every server' ;;
         second_release) echo 'release/2: a service is voted, one governor rejects' ;;
         bad_release) echo 'release/3: a release that does not work takes itself back' ;;
