@@ -1,1 +1,61 @@
-//! Under construction.
+//! The two processes on every server: borgiosd, which has all of the network and no rights, and the
+//! [`keeper`], which has all rights and no network. Shells around the cores of the other crates:
+//! sockets, timers, disk; no decisions.
+//!
+//! ```text
+//!            SSH links ⇄ link ⇄ tree_shell ⇄ (peertree's core)
+//!  port ─┬─ ssh_server ──┤          ⇅ offers, publishes
+//!        │               └─ session ─▶ api ◀─ local (Unix socket)
+//!        └─ http ─▶ depot ◀─ fetch   ⇅
+//!                     │         ▲   ledger = (policy's chain) + store, by admission's rules
+//!                     ▼         │    ⇅
+//!                  keeper ◀── release_watch
+//! ```
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`agent`] | one whole borgiosd: opens, wires, runs, ends |
+//! | [`settings`], [`identity`], [`membership`] | who this server is and how it stays a member |
+//! | [`port`], [`stream`] | the one TCP port, its limits, SSH and HTTP told apart |
+//! | [`ssh_server`], [`ssh_client`], [`channel`], [`frame`] | SSH connections and the lines on them |
+//! | [`link`], [`wire`], [`outbox`] | one tree link: hello, membership, frames, bounded queue |
+//! | [`tree_shell`], [`tree_query`] | the task that owns the tree's core; who stands where |
+//! | [`admission`], [`ledger`], [`store`] | what may enter, and everything that did |
+//! | [`depot`], [`fetch`], [`http`], [`uploads`] | blobs: kept, fetched, served, sent in |
+//! | [`release_watch`], [`keeper_client`] | from a signed release to a running one |
+//! | [`api`], [`session`], [`local`] | what tools can ask |
+//! | [`clock`], [`disk`], [`logging`], [`supervision`] | the machine's edges |
+//! | [`keeper`] | the process that holds root |
+
+pub mod admission;
+pub mod agent;
+pub mod api;
+pub mod channel;
+pub mod clock;
+pub mod depot;
+pub mod disk;
+pub mod fetch;
+pub mod frame;
+pub mod http;
+pub mod identity;
+pub mod keeper;
+pub mod keeper_client;
+pub mod ledger;
+pub mod link;
+pub mod local;
+pub mod logging;
+pub mod membership;
+pub mod outbox;
+pub mod port;
+pub mod release_watch;
+pub mod session;
+pub mod settings;
+pub mod ssh_client;
+pub mod ssh_server;
+pub mod store;
+pub mod stream;
+pub mod supervision;
+pub mod tree_query;
+pub mod tree_shell;
+pub mod uploads;
+pub mod wire;

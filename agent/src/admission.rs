@@ -1,0 +1,377 @@
+//! What may enter the store, and so the fleet: each object is verified by the rules of its kind.
+//!
+//! | kind | must be signed by | at most kept |
+//! |---|---|---|
+//! | statements | the board, by [`Chain::verify`] | the chain |
+//! | `proposal`, `pool`, `ballot` | a governor | a number for each governor |
+//! | `invitation`, `note` | a governor of the board at its date | the same |
+//! | `join` | node and invitation's token; renewals by the node alone | the first and the newest |
+//! | `report` | the keeper that the node's join record names | the newest |
+//!
+//! An object that once was right stays right: what a former board's governors signed in their time
+//! still counts when a newcomer catches up, as a statement of that time does.
+//!
+//! Nothing is changed here; [`crate::ledger`] stores what passes.
+
+use std::collections::BTreeSet;
+
+use borgios_policy::{
+    Ballot, Board, Chain, Invitation, Join, Lane, Note, Object, ObjectError, Policy, Pool,
+    Proposal, Refusal, Report, Verdict, VerifiedStatement,
+};
+use borgios_releases::Manifest;
+use borgios_types::{Digest, Envelope, NodeId, Seq, UnixSeconds};
+
+use crate::store::Store;
+
+/// Seconds a date may lie ahead of this node's clock: clocks of honest servers differ by less.
+const AHEAD_MAX: u64 = 600;
+/// Objects kept of one governor, by kind: far beyond what voting needs, and it bounds the disk.
+const QUOTAS: [(&str, usize); 5] =
+    [("proposal", 256), ("pool", 256), ("ballot", 2_048), ("invitation", 256), ("note", 512)];
+
+/// An object that may enter.
+pub enum Passed {
+    /// A statement that follows its lane's head.
+    Statement(Box<VerifiedStatement>),
+    /// Anything else.
+    Object {
+        /// A governor's name, or a node's key.
+        owner: String,
+        /// Its date, 0 where its kind has none.
+        date: u64,
+        /// What it makes worthless.
+        replaces: Vec<Digest>,
+    },
+}
+
+/// Why an object does not enter.
+#[derive(Debug)]
+pub enum Denied {
+    /// It, or something newer of its kind, is here already; nobody is to blame.
+    Known,
+    /// It may be right, once something else is here.
+    Later {
+        /// The stable name of what is missing.
+        code: &'static str,
+        /// What is missing.
+        why: String,
+    },
+    /// It is wrong.
+    Wrong {
+        /// The stable name of the rule it broke.
+        code: &'static str,
+        /// The rule and the values.
+        why: String,
+    },
+}
+
+impl Denied {
+    fn wrong(code: &'static str, why: impl Into<String>) -> Self {
+        Self::Wrong { code, why: why.into() }
+    }
+
+    fn later(code: &'static str, why: impl Into<String>) -> Self {
+        Self::Later { code, why: why.into() }
+    }
+}
+
+impl From<ObjectError> for Denied {
+    fn from(error: ObjectError) -> Self {
+        match error {
+            // A board that this node may not have heard of yet.
+            ObjectError::WrongGroup { .. } => Self::later(error.code(), error.to_string()),
+            _ => Self::wrong(error.code(), error.to_string()),
+        }
+    }
+}
+
+/// Judges one envelope. `fresh` is false for what this node's own disk holds: it is not asked to be
+/// in date. (Statements from the disk go through [`Chain::verify_stored`] instead.)
+///
+/// # Errors
+/// See [`Denied`].
+pub fn judge(
+    chain: &Chain,
+    store: &Store,
+    now: UnixSeconds,
+    envelope: &Envelope,
+    fresh: bool,
+) -> Result<Passed, Denied> {
+    let kind = envelope.kind.as_str();
+    if kind.parse::<Lane>().is_ok() {
+        return statement(chain, store, now, envelope);
+    }
+    if store.get(&envelope.id()).is_some() {
+        return Err(Denied::Known);
+    }
+    let Some(network) = chain.network().filter(|_| chain.policy().is_some()) else {
+        return Err(Denied::later("no_policy", "this node has no policy yet"));
+    };
+    let now = now.max(chain.now_floor());
+    match kind {
+        Proposal::KIND => {
+            let by = any_board(chain, |board| Proposal::verify(board, envelope))?.1;
+            governors(store, kind, by.as_str(), 0)
+        }
+        Pool::KIND => {
+            let pool = any_board(chain, |board| Pool::verify(board, envelope))?;
+            governors(store, kind, pool.governor.as_str(), 0)
+        }
+        Ballot::KIND => {
+            let ballot = any_board(chain, |board| Ballot::verify(board, envelope))?;
+            governors(store, kind, ballot.governor.as_str(), 0)
+        }
+        Note::KIND => {
+            let date = Note::parse(envelope)?.at;
+            not_ahead(kind, date, now)?;
+            let by = board_at(chain, date, |board| Note::verify(board, network, envelope))?.1;
+            governors(store, kind, by.as_str(), date.0)
+        }
+        Invitation::KIND => {
+            let date = Invitation::parse(envelope)?.issued;
+            not_ahead(kind, date, now)?;
+            let by = board_at(chain, date, |board| Invitation::verify(board, network, envelope))?.1;
+            governors(store, kind, by.as_str(), date.0)
+        }
+        Join::KIND => join(store, network, now, envelope, fresh),
+        Report::KIND => report(store, network, now, envelope),
+        _ => Err(Denied::wrong("wrong_kind", format!("objects of kind {kind} are not relayed"))),
+    }
+}
+
+/// The ballots in the store that vote on a statement.
+pub fn ballots_on(store: &Store, statement: Digest) -> Vec<Envelope> {
+    store
+        .list(Ballot::KIND, None)
+        .filter(|stored| Ballot::parse(&stored.envelope).is_ok_and(|b| b.statement == statement))
+        .map(|stored| stored.envelope.clone())
+        .collect()
+}
+
+fn statement(
+    chain: &Chain,
+    store: &Store,
+    now: UnixSeconds,
+    envelope: &Envelope,
+) -> Result<Passed, Denied> {
+    let verdict = match chain.verify(now, envelope, &[]) {
+        // Only then is it worth the search.
+        Err(Refusal::TooFewApprovals { .. }) => {
+            chain.verify(now, envelope, &ballots_on(store, envelope.id()))
+        }
+        other => other,
+    };
+    let verdict = verdict.and_then(|verdict| match verdict {
+        Verdict::New(verified) => body(&verified).map(|()| Verdict::New(verified)),
+        known @ Verdict::AlreadyKnown(_) => Ok(known),
+    });
+    match verdict {
+        Ok(Verdict::New(verified)) => Ok(Passed::Statement(verified)),
+        Ok(Verdict::AlreadyKnown(_)) => Err(Denied::Known),
+        // An expired one still counts if a later one in date builds upon it.
+        Err(
+            refusal @ (Refusal::Gap { .. }
+            | Refusal::TooFewApprovals { .. }
+            | Refusal::Expired { .. }),
+        ) => {
+            Err(Denied::later(refusal.code(), refusal.to_string()))
+        }
+        Err(refusal) => Err(Denied::wrong(refusal.code(), refusal.to_string())),
+    }
+}
+
+/// The rules of a release's body, which the chain leaves to who knows them.
+///
+/// # Errors
+/// `bad_body`.
+pub fn body(verified: &VerifiedStatement) -> Result<(), Refusal> {
+    match verified.statement().lane {
+        Lane::Policy => Ok(()),
+        Lane::Release => Manifest::of(verified).map(|_| ()),
+    }
+}
+
+fn governors(store: &Store, kind: &str, name: &str, date: u64) -> Result<Passed, Denied> {
+    let quota = QUOTAS.iter().find(|(known, _)| *known == kind).map_or(0, |(_, quota)| *quota);
+    let held = store.owned(kind, name).count();
+    let mut replaces = Vec::new();
+    if held >= quota {
+        match store.owned(kind, name).next() {
+            // Dated objects make room for newer ones; the same set is kept wherever all arrived.
+            Some(oldest) if date > 0 && oldest.date < date => replaces.push(oldest.id),
+            _ if date > 0 => return Err(Denied::Known),
+            _ => {
+                let why = format!("{name} has {held} objects of kind {kind} here, at most {quota}");
+                return Err(Denied::wrong("too_many", why));
+            }
+        }
+    }
+    Ok(Passed::Object { owner: name.to_owned(), date, replaces })
+}
+
+fn join(
+    store: &Store,
+    network: Digest,
+    now: UnixSeconds,
+    envelope: &Envelope,
+    fresh: bool,
+) -> Result<Passed, Denied> {
+    let join = Join::parse(envelope)?;
+    not_ahead(Join::KIND, join.issued, now)?;
+    let Some(invitation) = invitation(store, join.invitation) else {
+        let why = format!("the invitation {} is not known here", join.invitation);
+        return Err(Denied::later("unknown_invitation", why));
+    };
+    let owner = join.node.to_string();
+    let held: Vec<_> = store.owned(Join::KIND, &owner).cloned().collect();
+    // The first record carries the token's signature; it proves what a renewal only goes on with.
+    let first = envelope.signed_by(&invitation.token);
+    let at = if first { join.issued } else { now };
+    if first {
+        Join::verify(network, at, envelope, (&invitation, join.invitation))?;
+        let admitted = invitation.admits(&joined_with(store, join.invitation, join.node));
+        if !admitted.contains(&join.node) {
+            let why = format!("{} nodes joined with this invitation already", invitation.uses);
+            return Err(Denied::wrong("used_up", why));
+        }
+        if fresh && held.is_empty() && join.expires.0 > now.0 {
+            invitation.open(join.issued).map_err(Denied::from)?;
+        }
+    } else {
+        renewal(network, now, envelope, &join, fresh)?;
+        if !held.iter().any(|stored| is_first(store, &stored.envelope)) {
+            let why = "a renewal without the record it renews";
+            return Err(Denied::later("unknown_member", why));
+        }
+    }
+    // Kept: the first record, whose date may be past, and the newest.
+    let (firsts, renewals): (Vec<_>, Vec<_>) =
+        held.iter().partition(|stored| is_first(store, &stored.envelope));
+    let rivals = if first { firsts } else { renewals };
+    if rivals.iter().any(|stored| stored.date >= join.issued.0) {
+        return Err(Denied::Known);
+    }
+    let replaces = rivals.iter().map(|stored| stored.id).collect();
+    Ok(Passed::Object { owner, date: join.issued.0, replaces })
+}
+
+/// A record without the token's signature: the node's own, for this network, in date.
+fn renewal(
+    network: Digest,
+    now: UnixSeconds,
+    envelope: &Envelope,
+    join: &Join,
+    fresh: bool,
+) -> Result<(), Denied> {
+    let (kind, node) = (Join::KIND, join.node);
+    if join.network != network {
+        return Err(ObjectError::WrongNetwork { kind, found: join.network, expected: network }.into());
+    }
+    if fresh && now >= join.expires {
+        return Err(ObjectError::Expired { kind, expires: join.expires, now }.into());
+    }
+    if !envelope.signed_by(&node) {
+        return Err(ObjectError::BadSignature { kind, signer: node.short() }.into());
+    }
+    Ok(())
+}
+
+fn report(
+    store: &Store,
+    network: Digest,
+    now: UnixSeconds,
+    envelope: &Envelope,
+) -> Result<Passed, Denied> {
+    let report = Report::verify(network, envelope)?;
+    not_ahead(Report::KIND, report.at, now)?;
+    let owner = report.node.to_string();
+    let keeper_is_named = store
+        .owned(Join::KIND, &owner)
+        .filter_map(|stored| Join::parse(&stored.envelope).ok())
+        .any(|join| join.keeper == report.keeper);
+    if !keeper_is_named {
+        let why = "the join record of this node names another keeper, or there is none";
+        return Err(Denied::later("unknown_member", why));
+    }
+    let held: Vec<_> = store.owned(Report::KIND, &owner).collect();
+    if held.iter().any(|stored| stored.date >= report.at.0) {
+        return Err(Denied::Known);
+    }
+    let replaces = held.iter().map(|stored| stored.id).collect();
+    Ok(Passed::Object { owner, date: report.at.0, replaces })
+}
+
+/// The invitation with this id, verified when it entered.
+pub fn invitation(store: &Store, id: Digest) -> Option<Invitation> {
+    Invitation::parse(&store.get(&id)?.envelope).ok()
+}
+
+/// Whether a join record carries its invitation's token signature.
+pub fn is_first(store: &Store, envelope: &Envelope) -> bool {
+    Join::parse(envelope)
+        .ok()
+        .and_then(|join| invitation(store, join.invitation))
+        .is_some_and(|invitation| envelope.signed_by(&invitation.token))
+}
+
+/// The nodes that joined with an invitation, and `newcomer`.
+fn joined_with(store: &Store, id: Digest, newcomer: NodeId) -> BTreeSet<NodeId> {
+    store
+        .list(Join::KIND, None)
+        .filter_map(|stored| Join::parse(&stored.envelope).ok())
+        .filter(|join| join.invitation == id)
+        .map(|join| join.node)
+        .chain([newcomer])
+        .collect()
+}
+
+fn not_ahead(kind: &str, date: UnixSeconds, now: UnixSeconds) -> Result<(), Denied> {
+    if date <= now.plus(AHEAD_MAX) {
+        return Ok(());
+    }
+    Err(Denied::wrong("bad_date", format!("a {kind} of {date}, it is {now}")))
+}
+
+/// Every policy so far, newest first.
+fn policies(chain: &Chain) -> impl Iterator<Item = (Seq, &Policy)> {
+    let newest = chain.head_seq(Lane::Policy).0;
+    (1..=newest).rev().filter_map(|seq| Some((Seq(seq), chain.policy_at(Seq(seq))?)))
+}
+
+/// Verifies under the newest board under which it holds; the newest board's error if none.
+fn any_board<T>(
+    chain: &Chain,
+    verify: impl Fn(&Board) -> Result<T, ObjectError>,
+) -> Result<T, Denied> {
+    let mut first_error = None;
+    let mut tried = BTreeSet::new();
+    for (_, policy) in policies(chain).filter(|(_, policy)| tried.insert(policy.board.group())) {
+        match verify(&policy.board) {
+            Ok(found) => return Ok(found),
+            Err(error) => first_error.get_or_insert(error),
+        };
+    }
+    Err(first_error.map_or_else(|| Denied::wrong("wrong_policy", "no policy yet"), Into::into))
+}
+
+/// Verifies under the board in force, or a former one that was in force at `date`.
+fn board_at<T>(
+    chain: &Chain,
+    date: UnixSeconds,
+    verify: impl Fn(&Board) -> Result<T, ObjectError>,
+) -> Result<T, Denied> {
+    let succeeded_before = |seq: Seq| {
+        chain
+            .get(Lane::Policy, seq.next())
+            .is_some_and(|next| next.statement().issued.0 < date.0)
+    };
+    let mut first_error = None;
+    for (_, policy) in policies(chain).filter(|(seq, _)| !succeeded_before(*seq)) {
+        match verify(&policy.board) {
+            Ok(found) => return Ok(found),
+            Err(error) => first_error.get_or_insert(error),
+        };
+    }
+    Err(first_error.map_or_else(|| Denied::wrong("wrong_policy", "no policy yet"), Into::into))
+}

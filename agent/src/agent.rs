@@ -1,0 +1,323 @@
+//! One whole agent: opens what is on disk, wires the parts together, runs them, and ends them in
+//! good order. A test starts several of these in one process.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use borgios_peertree::{Config, Contact, Head, Input, Node};
+use borgios_policy::{Join, Lane, Object as _};
+use borgios_types::{NodeId, SecretKey};
+use rand::RngCore as _;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::api::{Api, Parts};
+use crate::channel::russh_key;
+use crate::depot::Depot;
+use crate::disk;
+use crate::fetch::Fetcher;
+use crate::http;
+use crate::identity::{self, IdentityError};
+use crate::keeper_client::Keeper;
+use crate::ledger::{Ledger, LedgerHandle};
+use crate::link::LinkHub;
+use crate::local;
+use crate::membership::{self, InviteError, Membership};
+use crate::port::{self, Speech};
+use crate::release_watch::ReleaseWatch;
+use crate::settings::Settings;
+use crate::ssh_server::SshServer;
+use crate::tree_shell::{PEERS_MAX, TreeHandle, TreeShell};
+use crate::uploads::Uploads;
+
+/// Longest wait for the tasks when the agent ends.
+const END_TIMEOUT: Duration = Duration::from_secs(3);
+/// Contacts from join records that the tree's core is given at the start.
+const CONTACTS_MAX: usize = 512;
+
+/// Why an agent cannot run.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A folder, file or socket.
+    #[error("cannot use {what}")]
+    Disk {
+        /// Which.
+        what: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The node key.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The invitation.
+    #[error(transparent)]
+    Invite(#[from] InviteError),
+    /// The invitation's token.
+    #[error("the invitation's token is no key")]
+    Token(#[source] borgios_types::key::KeyError),
+    /// The port.
+    #[error("cannot listen on {listen}")]
+    Listen {
+        /// Where.
+        listen: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The HTTP client.
+    #[error("cannot make an HTTP client")]
+    Http(#[source] reqwest::Error),
+}
+
+/// A running agent.
+pub struct Agent {
+    /// Who it is.
+    pub me: NodeId,
+    /// Where it listens.
+    pub port: SocketAddr,
+    /// Its API.
+    pub api: Api,
+    /// Its objects.
+    pub ledger: LedgerHandle,
+    /// Its place in the tree.
+    pub tree: TreeHandle,
+    /// Its blobs.
+    pub depot: Depot,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Agent {
+    /// Opens everything and begins. Returns once the port and the socket answer; joining the tree
+    /// goes on behind it, for it may have to wait for the keeper and for others.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        let state = settings.state.clone();
+        let disk = |what: &str| {
+            let what = what.to_owned();
+            move |source| StartError::Disk { what, source }
+        };
+        std::fs::create_dir_all(&state).map_err(disk("the state folder"))?;
+        let key = identity::load_or_make(&state.join("node.key"))?;
+        let me = key.public();
+        let depot = Depot::open(&state.join("blobs")).map_err(disk("the depot"))?;
+        let ledger = Ledger::open(&state)
+            .and_then(LedgerHandle::spawn)
+            .map_err(disk("the object store"))?;
+        let invite_file = state.join("invite.json");
+        let invite = membership::accept(&invite_file, &ledger).await?;
+        let listener = listen(&settings.listen).await?;
+        let port = listener.local_addr().map_err(disk("the port"))?;
+        let socket = local::bind(&settings.api_socket).map_err(disk("the API socket"))?;
+
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let node = tree_node(me, &settings, &ledger).await;
+        let (shell, tree) = TreeShell::new(node, ledger.clone(), state.join("peers.json"));
+        let fetcher = Fetcher::new(depot.clone()).map_err(StartError::Http)?;
+        let (watch, keeper) = ReleaseWatch::new(
+            me,
+            Keeper::new(&settings.keeper_socket),
+            ledger.clone(),
+            tree.clone(),
+            depot.clone(),
+            fetcher,
+            settings.pace.clone(),
+        );
+        let api = Api::new(Parts {
+            me,
+            name: settings.name.clone(),
+            address: settings.advertise.clone(),
+            ledger: ledger.clone(),
+            tree: tree.clone(),
+            keeper: keeper.clone(),
+            uploads: Uploads::new(depot.clone()),
+            started: Instant::now(),
+        });
+        let membership = Membership::new(
+            key.clone(),
+            settings.name.clone(),
+            settings.advertise.clone(),
+            invite.as_ref(),
+            ledger.clone(),
+            keeper,
+        )
+        .map_err(StartError::Token)?;
+        let node_key = russh_key(&key);
+        let hub =
+            LinkHub::new(me, node_key.clone(), ledger.clone(), tree.clone(), stop.clone());
+
+        tasks.spawn(watch.run(stop.clone()));
+        tasks.spawn(local::serve(socket, api.clone(), depot.clone(), stop.clone()));
+        let ssh = SshServer::new(&node_key, hub.clone(), api.clone());
+        let router = http::router(depot.clone());
+        tasks.spawn(port::run(listener, stop.clone(), move |visitor| {
+            let (ssh, router) = (ssh.clone(), router.clone());
+            async move {
+                match visitor.speech {
+                    Speech::Ssh => ssh.serve(visitor).await,
+                    Speech::Http => http::serve(visitor.stream, router).await,
+                }
+            }
+        }));
+        let joining = Joining {
+            shell,
+            hub,
+            membership,
+            seeds: membership::seeds(invite.as_ref()),
+            peers_file: state.join("peers.json"),
+            invite_file,
+            ledger: ledger.clone(),
+            tree: tree.clone(),
+            upkeep: settings.pace.upkeep,
+        };
+        tasks.spawn(joining.run(me, stop.clone()));
+        info!(
+            BORGIOS_EVENT = "started",
+            BORGIOS_NODE = %me,
+            %port,
+            name = settings.name.as_str(),
+            "borgiosd {} listens on {port}",
+            env!("CARGO_PKG_VERSION")
+        );
+        Ok(Self { me, port, api, ledger, tree, depot, stop, tasks })
+    }
+
+    /// Whether the parts that must never stop are still at work: for the watchdog.
+    pub async fn alive(&mut self) -> bool {
+        // A task that ended before the agent did has panicked or gave up.
+        if self.tasks.try_join_next().is_some() {
+            return false;
+        }
+        let ledger = self.ledger.run(|_| ());
+        tokio::time::timeout(Duration::from_secs(10), ledger).await.is_ok()
+    }
+
+    /// Says goodbye to the neighbours and ends every task.
+    pub async fn end(mut self) {
+        self.stop.cancel();
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(END_TIMEOUT, all).await.is_err() {
+            warn!(BORGIOS_EVENT = "slow_end", "some tasks did not end in time");
+            self.tasks.abort_all();
+        }
+    }
+
+    /// Ends at once and without a word, as if the power had failed: for tests.
+    pub fn kill(mut self) {
+        self.tasks.abort_all();
+        self.stop.cancel();
+    }
+}
+
+/// Becoming a member, then a part of the tree.
+struct Joining {
+    shell: TreeShell,
+    hub: LinkHub,
+    membership: Membership,
+    seeds: Vec<Contact>,
+    peers_file: PathBuf,
+    invite_file: PathBuf,
+    ledger: LedgerHandle,
+    tree: TreeHandle,
+    upkeep: Duration,
+}
+
+impl Joining {
+    async fn run(self, me: NodeId, stop: CancellationToken) {
+        let Self { shell, hub, mut membership, seeds, .. } = self;
+        let made = membership.ensure(&stop).await;
+        if stop.is_cancelled() {
+            return;
+        }
+        let remembered: Vec<Contact> = disk::read_bounded(&self.peers_file, PEERS_MAX)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default();
+        let (live, heads, contacts) = self
+            .ledger
+            .run(move |ledger| {
+                let is_lane = |kind: &str| kind.parse::<Lane>().is_ok();
+                let live: Vec<_> =
+                    ledger.store().all().filter(|o| !is_lane(o.kind())).map(|o| o.id).collect();
+                let heads: std::collections::BTreeMap<String, Head> =
+                    ledger.heads().into_iter().map(|(lane, head)| (lane.to_string(), head)).collect();
+                let contacts: Vec<_> = ledger
+                    .store()
+                    .list(Join::KIND, None)
+                    .filter_map(|stored| Join::parse(&stored.envelope).ok())
+                    .filter(|join| join.node != me)
+                    .filter_map(|join| Some(Contact::new(join.node, join.address?)))
+                    .take(CONTACTS_MAX)
+                    .collect();
+                (live, heads, contacts)
+            })
+            .await;
+        let start = Input::Start { seeds, remembered, live, heads };
+        let keeping = membership.keep(self.tree.clone(), self.upkeep, stop.clone());
+        let shredding =
+            membership::shred_when_placed(self.invite_file, self.tree.clone(), stop.clone());
+        let telling = async {
+            self.tree.contacts(contacts).await;
+            self.tree.publish(made).await;
+        };
+        tokio::join!(shell.run(start, hub, stop), keeping, shredding, telling);
+    }
+}
+
+async fn tree_node(me: NodeId, settings: &Settings, ledger: &LedgerHandle) -> Node {
+    let fanout = ledger.run(|ledger| ledger.chain().policy().map(|policy| policy.fanout)).await;
+    let defaults = Config::default();
+    let config = Config {
+        fanout: fanout.unwrap_or(defaults.fanout),
+        address: settings.advertise.clone(),
+        heartbeat: settings.pace.heartbeat,
+        ..defaults
+    };
+    Node::new(me, config, rand::rngs::OsRng.next_u64())
+}
+
+/// Binds the port; where the machine has no IPv6 at all, its IPv4 half.
+async fn listen(address: &str) -> Result<TcpListener, StartError> {
+    let failed = |source| StartError::Listen { listen: address.to_owned(), source };
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(listener),
+        Err(error) => match address.strip_prefix("[::]:") {
+            Some(port) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
+                TcpListener::bind(format!("0.0.0.0:{port}")).await.map_err(failed)
+            }
+            _ => Err(failed(error)),
+        },
+    }
+}
+
+/// A fresh key and all of its uses once, for `--selftest`: whether this program runs on this
+/// machine at all.
+///
+/// # Errors
+/// What does not work.
+pub fn selftest() -> io::Result<()> {
+    let mut seed = [0; 32];
+    rand::rngs::OsRng.try_fill_bytes(&mut seed).map_err(io::Error::other)?;
+    let key = SecretKey::from_seed(seed);
+    let kind = borgios_types::Kind::new("selftest").map_err(io::Error::other)?;
+    let envelope = borgios_types::Envelope::unsigned(kind, "{}".to_owned()).sign(&key);
+    let again = borgios_types::Envelope::parse(envelope.to_json().as_bytes());
+    if !again.map_err(io::Error::other)?.signed_by(&key.public()) {
+        return Err(io::Error::other("a signature that was just made does not verify"));
+    }
+    let _ = russh_key(&key);
+    let folder = std::env::temp_dir().join(format!("borgiosd-selftest-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let written = disk::write_durable(&folder.join("file"), b"x", 0o600);
+    std::fs::remove_dir_all(&folder)?;
+    written
+}

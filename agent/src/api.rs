@@ -1,0 +1,391 @@
+//! What tools can ask: the same requests over the Unix socket and over SSH.
+//!
+//! A request is one JSON object with `get` or `put`; an answer is `{"ok":…}` or
+//! `{"error":{"code","message"}}`. Reading needs a governor's key or the local socket; what is put
+//! is verified like anything that comes over the tree, whoever brings it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use borgios_policy::{Join, Lane, Name, Object as _, Report};
+use borgios_types::{Digest, Envelope, NodeId, PublicKey, Seq};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use crate::clock::unix_now;
+use crate::frame::FRAME_MAX;
+use crate::ledger::{Admission, Ledger, LedgerHandle};
+use crate::release_watch::KeeperView;
+use crate::tree_query;
+use crate::tree_shell::{TreeHandle, View};
+use crate::uploads::{Progress, Uploads};
+use crate::wire::Scope;
+
+/// Bytes of objects in one answer: a page and its largest object stay below a frame.
+const PAGE_BYTES: usize = FRAME_MAX / 2 - 4096;
+/// Longest wait for the whole tree's answer.
+const TREE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub enum Caller {
+    /// Over the Unix socket; who may open it, its mode says.
+    Local,
+    /// Over SSH, with this key.
+    Key(PublicKey),
+}
+
+/// The requests' way to everything. Clones share it.
+#[derive(Clone)]
+pub struct Api(Arc<Parts>);
+
+/// What the requests are answered from.
+pub struct Parts {
+    /// This node.
+    pub me: NodeId,
+    /// Its name.
+    pub name: Name,
+    /// Where it can be dialled.
+    pub address: Option<String>,
+    /// Chain and store.
+    pub ledger: LedgerHandle,
+    /// The tree.
+    pub tree: TreeHandle,
+    /// The keeper's last status.
+    pub keeper: KeeperView,
+    /// Blobs that come in pieces.
+    pub uploads: Uploads,
+    /// When the agent began.
+    pub started: Instant,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Get {
+    Status,
+    Tree,
+    Nodes,
+    Objects,
+    Object,
+    Heads,
+    Reports,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Put {
+    Envelope,
+    Blob,
+}
+
+#[derive(Deserialize)]
+struct Request {
+    get: Option<Get>,
+    put: Option<Put>,
+    kind: Option<String>,
+    after: Option<Digest>,
+    id: Option<Digest>,
+    envelope: Option<Box<RawValue>>,
+    digest: Option<Digest>,
+    size: Option<u64>,
+    offset: Option<u64>,
+    bytes: Option<String>,
+}
+
+/// An answer that says why not.
+#[must_use]
+pub fn error(code: &str, message: &str) -> Value {
+    json!({"error": {"code": code, "message": message}})
+}
+
+fn ok(value: impl Into<Value>) -> Value {
+    json!({"ok": value.into()})
+}
+
+impl Api {
+    /// Answers from `parts`.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// What the answers come from.
+    #[must_use]
+    pub fn parts(&self) -> &Parts {
+        &self.0
+    }
+
+    /// Whether this caller may ask at all.
+    pub async fn may_ask(&self, caller: &Caller) -> bool {
+        match *caller {
+            Caller::Local => true,
+            Caller::Key(key) => {
+                self.0.ledger.run(move |ledger| ledger.governor(&key).is_some()).await
+            }
+        }
+    }
+
+    /// Answers one request, whose length has been bounded.
+    pub async fn request(&self, caller: &Caller, line: &str) -> Value {
+        // The board may have changed since the connection was opened.
+        if !self.may_ask(caller).await {
+            return error("not_a_governor", "this key is no governor's of the board in force");
+        }
+        let request: Request = match serde_json::from_str(line) {
+            Ok(request) => request,
+            Err(bad) => return error("bad_request", &format!("not a request: {bad}")),
+        };
+        match (&request.get, &request.put) {
+            (Some(get), None) => self.get(get, &request).await,
+            (None, Some(Put::Envelope)) => self.put_envelope(caller, request.envelope).await,
+            (None, Some(Put::Blob)) => self.put_blob(request).await,
+            _ => error("bad_request", "a request has either `get` or `put`"),
+        }
+    }
+
+    async fn get(&self, get: &Get, request: &Request) -> Value {
+        let ledger = &self.0.ledger;
+        match get {
+            Get::Status => self.status().await,
+            Get::Tree => self.tree().await,
+            Get::Heads => ok(ledger.run(|ledger| heads(ledger)).await),
+            Get::Nodes => {
+                let after = request.after;
+                ledger.run(move |ledger| nodes(ledger, after)).await
+            }
+            Get::Reports => {
+                let after = request.after;
+                ledger.run(move |ledger| page(ledger, Report::KIND, after)).await
+            }
+            Get::Objects => {
+                let (Some(kind), after) = (request.kind.clone(), request.after) else {
+                    return error("bad_request", "`objects` needs a `kind`");
+                };
+                ledger.run(move |ledger| page(ledger, &kind, after)).await
+            }
+            Get::Object => {
+                let Some(id) = request.id else {
+                    return error("bad_request", "`object` needs an `id`");
+                };
+                let found = ledger.run(move |ledger| ledger.store().get(&id).cloned()).await;
+                match found {
+                    Some(stored) => ok(json!(stored.envelope)),
+                    None => error("not_found", &format!("no object {id} here")),
+                }
+            }
+        }
+    }
+
+    async fn put_envelope(&self, caller: &Caller, raw: Option<Box<RawValue>>) -> Value {
+        let Some(raw) = raw else {
+            return error("bad_request", "`put envelope` needs an `envelope`");
+        };
+        let from = match caller {
+            Caller::Local => "a local tool".to_owned(),
+            Caller::Key(key) => key.short(),
+        };
+        let envelope = match Envelope::parse(raw.get().as_bytes()) {
+            Ok(envelope) => envelope,
+            Err(bad) => {
+                let refusal = borgios_policy::Refusal::from(bad);
+                tracing::warn!(
+                    BORGIOS_EVENT = "refused",
+                    BORGIOS_REFUSAL = refusal.code(),
+                    BORGIOS_FROM = from,
+                    "refused an object from {from}: {refusal}"
+                );
+                return error(refusal.code(), &refusal.to_string());
+            }
+        };
+        let id = envelope.id();
+        match self.0.ledger.run(move |ledger| ledger.admit(envelope, &from)).await {
+            Admission::Admitted(all) => {
+                self.0.tree.publish(all).await;
+                ok(json!({"id": id, "new": true}))
+            }
+            Admission::Known => ok(json!({"id": id, "new": false})),
+            Admission::Deferred { code, why } | Admission::Refused { code, why } => {
+                error(code, &why)
+            }
+            Admission::Disk(why) => error("disk", &format!("the node cannot store it: {why}")),
+        }
+    }
+
+    async fn put_blob(&self, request: Request) -> Value {
+        let Request { digest, size, offset, bytes, .. } = request;
+        let (Some(digest), Some(size), Some(offset), Some(bytes)) = (digest, size, offset, bytes)
+        else {
+            return error("bad_request", "`put blob` needs `digest`, `size`, `offset` and `bytes`");
+        };
+        let uploads = self.0.uploads.clone();
+        let put = move || uploads.put(digest, size, offset, &bytes);
+        match tokio::task::spawn_blocking(put).await {
+            Ok(Ok(Progress::Whole)) => ok(json!({"have": size, "whole": true})),
+            Ok(Ok(Progress::At(have))) => ok(json!({"have": have, "whole": false})),
+            Ok(Err(refused)) => error(refused.code(), &refused.to_string()),
+            Err(_) => error("internal", "the upload was cut off"),
+        }
+    }
+
+    async fn tree(&self) -> Value {
+        let Parts { me, ledger, tree, .. } = &*self.0;
+        let places =
+            tree_query::answer(tree, ledger, *me, Scope::Fleet, TREE_TIMEOUT, None).await;
+        ok(json!(places))
+    }
+
+    async fn status(&self) -> Value {
+        let Parts { me, name, address, ledger, tree, keeper, started, .. } = &*self.0;
+        let view = tree.view().borrow().clone();
+        let keeper = keeper.borrow().clone();
+        let known = ledger
+            .run(|ledger| {
+                let counts: serde_json::Map<String, Value> = ledger
+                    .store()
+                    .counts()
+                    .map(|(kind, count)| (kind.to_owned(), count.into()))
+                    .collect();
+                json!({
+                    "network": ledger.chain().network(),
+                    "heads": heads(ledger),
+                    "objects": counts,
+                })
+            })
+            .await;
+        let load = sysinfo::System::load_average().ok();
+        ok(json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "node": me,
+            "name": name,
+            "address": address,
+            "network": known["network"],
+            "heads": known["heads"],
+            "objects": known["objects"],
+            "tree": place(&view),
+            "keeper": keeper,
+            "installed": keeper.as_ref().map(|keeper| keeper.installed),
+            "time": unix_now(),
+            "uptime_s": started.elapsed().as_secs(),
+            "machine": {
+                "uptime_s": sysinfo::System::uptime().ok(),
+                "load": load.map(|load| [load.one, load.five, load.fifteen]),
+            },
+        }))
+    }
+
+    /// Whether this node has a place in the tree.
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        self.0.tree.view().borrow().attached()
+    }
+
+    /// The numbers that monitoring asks for, in the text format of Prometheus.
+    pub async fn metrics(&self) -> String {
+        let view = self.0.tree.view().borrow().clone();
+        let heads = self.0.ledger.heads().borrow().clone();
+        let objects = self.0.ledger.run(|ledger| ledger.store().all().count()).await;
+        let keeper = u8::from(self.0.keeper.borrow().is_some());
+        let mut text = String::new();
+        let mut gauge = |name: &str, labels: &str, value: u64| {
+            text.push_str(&format!("borgios_{name}{labels} {value}\n"));
+        };
+        gauge("up", "", 1);
+        gauge("uptime_seconds", "", self.0.started.elapsed().as_secs());
+        gauge("tree_attached", "", u64::from(view.attached()));
+        gauge("tree_depth", "", view.path.len().saturating_sub(1) as u64);
+        gauge("tree_children", "", view.children.len() as u64);
+        gauge("tree_size", "", view.tree_size.into());
+        gauge("links", "", view.links as u64);
+        gauge("objects", "", objects as u64);
+        gauge("keeper_reachable", "", keeper.into());
+        for (lane, head) in heads {
+            gauge("head", &format!("{{lane=\"{lane}\"}}"), head.seq);
+        }
+        text
+    }
+}
+
+fn place(view: &View) -> Value {
+    let state = match view.state {
+        borgios_peertree::State::Idle => "idle",
+        borgios_peertree::State::Seeking { .. } => "seeking",
+        // The root has a place like everyone else; `parent` tells it apart.
+        borgios_peertree::State::Attached { .. } | borgios_peertree::State::Root => "attached",
+    };
+    json!({
+        "state": state,
+        "root": view.path.first(),
+        "is_root": view.state == borgios_peertree::State::Root,
+        "parent": view.parent,
+        "children": view.children,
+        "depth": view.path.len().saturating_sub(1),
+        "subtree_size": view.subtree_size,
+        "size": view.tree_size,
+        "links": view.links,
+    })
+}
+
+fn heads(ledger: &Ledger) -> Value {
+    let heads = ledger.heads().into_iter().map(|(lane, head)| (lane.to_string(), json!(head)));
+    Value::Object(heads.collect())
+}
+
+/// One page of the objects of a kind, whole envelopes; `next` goes into `after` for the next one.
+fn page(ledger: &Ledger, kind: &str, after: Option<Digest>) -> Value {
+    let mut objects = Vec::new();
+    let mut bytes = 0;
+    let mut last = None;
+    let mut more = false;
+    for stored in ledger.store().list(kind, after) {
+        let length = stored.body.as_str().len() + 1;
+        if bytes + length > PAGE_BYTES && !objects.is_empty() {
+            more = true;
+            break;
+        }
+        bytes += length;
+        last = Some(stored.id);
+        objects.push(json!(stored.envelope));
+    }
+    let next = if more { last } else { None };
+    ok(json!({"objects": objects, "next": next}))
+}
+
+/// The members by their newest join records, each with its keeper's last report.
+fn nodes(ledger: &Ledger, after: Option<Digest>) -> Value {
+    let now = unix_now();
+    let mut nodes = Vec::new();
+    let mut bytes = 0;
+    let mut last = None;
+    let mut more = false;
+    for stored in ledger.store().list(Join::KIND, after) {
+        let Ok(join) = Join::parse(&stored.envelope) else { continue };
+        let newest = ledger.store().owned(Join::KIND, &stored.owner).next_back();
+        if newest.is_some_and(|newest| newest.id != stored.id) {
+            continue;
+        }
+        let report = ledger.store().owned(Report::KIND, &stored.owner).next_back();
+        let report = report.and_then(|stored| Report::parse(&stored.envelope).ok());
+        let node = json!({
+            "node": join.node,
+            "name": join.name,
+            "address": join.address,
+            "keeper": join.keeper,
+            "issued": join.issued,
+            "expires": join.expires,
+            "lapsed": now >= join.expires,
+            "report": report,
+        });
+        let length = node.to_string().len() + 1;
+        if bytes + length > PAGE_BYTES && !nodes.is_empty() {
+            more = true;
+            break;
+        }
+        bytes += length;
+        last = Some(stored.id);
+        nodes.push(node);
+    }
+    let behind = ledger.chain().head_seq(Lane::Release);
+    let next = if more { last } else { None };
+    ok(json!({"nodes": nodes, "release": (behind > Seq(0)).then_some(behind), "next": next}))
+}

@@ -1,0 +1,94 @@
+//! Writing a file so that it is there after a crash, whole or not at all.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+/// Writes `bytes` to `path`: temporary file, fsync, rename, fsync of the folder.
+///
+/// After it returned the file survives a power cut; before, the old content (or none) is there.
+///
+/// # Errors
+/// Whatever the disk says, a full one included; nothing half-written keeps the name.
+pub fn write_durable(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let folder = path.parent().ok_or_else(|| io::Error::other("a path without a folder"))?;
+    let name = path.file_name().ok_or_else(|| io::Error::other("a path without a name"))?;
+    let temporary = folder.join(format!(".{}.tmp", name.to_string_lossy()));
+    let written = (|| {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(mode)
+            .open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)
+    })();
+    if let Err(error) = written {
+        // Best effort: the name is hidden and is overwritten by the next attempt anyway.
+        let _ = std::fs::remove_file(&temporary);
+        return Err(error);
+    }
+    sync_folder(folder)
+}
+
+/// Makes renames and removals in `folder` survive a power cut.
+///
+/// # Errors
+/// Whatever the disk says.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Reads a file of at most `max` bytes.
+///
+/// # Errors
+/// `InvalidData` for a longer one; otherwise whatever the disk says.
+pub fn read_bounded(path: &Path, max: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(max as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > max {
+        let text = format!("{} is longer than {max} bytes", path.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    Ok(bytes)
+}
+
+/// Overwrites a file with zeros, syncs it and removes it; a missing file is fine.
+///
+/// On copy-on-write disks and SSDs the old blocks may live on; what is shredded here is worth
+/// nothing any more by then, this is tidiness.
+///
+/// # Errors
+/// Whatever the disk says.
+pub fn shred(path: &Path) -> io::Result<()> {
+    let mut file = match OpenOptions::new().write(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    let length = file.metadata()?.len();
+    io::copy(&mut io::repeat(0).take(length), &mut file)?;
+    file.sync_all()?;
+    std::fs::remove_file(path)?;
+    path.parent().map_or(Ok(()), sync_folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_what_is_shredded_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        write_durable(&path, b"one", 0o600).unwrap();
+        write_durable(&path, b"two", 0o600).unwrap();
+        assert_eq!(read_bounded(&path, 3).unwrap(), b"two");
+        assert_eq!(read_bounded(&path, 2).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        shred(&path).unwrap();
+        shred(&path).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}

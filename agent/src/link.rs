@@ -1,0 +1,389 @@
+//! One tree link: hello both ways, membership, then frames until one side ends it.
+//!
+//! ```text
+//! open channel ─▶ hello ⇄ hello ─▶ membership verified ─▶ LinkUp ─▶ frames ⇄ frames ─▶ LinkDown
+//!                    │ wrong network, no join record, not this key's record, silence
+//!                    └▶ bye with a code, closed
+//! ```
+//!
+//! Before `LinkUp` nothing the peer says reaches the tree's core.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use borgios_peertree::Contact;
+use borgios_types::NodeId;
+use russh::keys::PrivateKey;
+use thiserror::Error;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::channel::{FrameReader, FrameWriter};
+use crate::clock::unix_now;
+use crate::frame::FrameError;
+use crate::ledger::{Admission, LedgerHandle};
+use crate::outbox::Outbox;
+use crate::ssh_client;
+use crate::tree_query;
+use crate::tree_shell::{LinkId, NewLink, TreeHandle};
+use crate::wire::{Answer, Ask, Bye, Frame, Hello, PROTOCOL, WireError};
+
+/// Longest wait for the other side's hello.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait for the other side to close after this side did.
+const CLOSE_GRACE: Duration = Duration::from_secs(2);
+/// Silence after which a link is given up whatever the core thinks; heartbeats come far faster.
+const IDLE_MAX: Duration = Duration::from_secs(120);
+/// Questions of one neighbour that are worked on at a time.
+const ASKS_MAX: usize = 4;
+
+/// Why a link ended.
+#[derive(Debug, Error)]
+pub enum LinkEnd {
+    /// The other side, or the network, closed it.
+    #[error("closed by the other side")]
+    Closed,
+    /// This side closed it.
+    #[error("closed by this side")]
+    Ours,
+    /// The other side said why.
+    #[error("the other side ended it: {code}: {message}")]
+    Bye {
+        /// Its code.
+        code: String,
+        /// Its words.
+        message: String,
+    },
+    /// Silence.
+    #[error("nothing heard for too long")]
+    Silent,
+    /// A line that is none.
+    #[error("{0}")]
+    Line(#[from] FrameError),
+    /// A line that is no frame.
+    #[error("{0}")]
+    Frame(#[from] WireError),
+    /// A frame that has no place here.
+    #[error("an unexpected {0} frame")]
+    Unexpected(&'static str),
+    /// Another version of the protocol.
+    #[error("it speaks protocol {0}, this is protocol {PROTOCOL}")]
+    Protocol(u32),
+    /// Another fleet.
+    #[error("it belongs to another network")]
+    WrongNetwork,
+    /// No membership that this node can verify.
+    #[error("{code}: {why}")]
+    NotAMember {
+        /// The rule that failed.
+        code: &'static str,
+        /// The values.
+        why: String,
+    },
+    /// This node has no join record yet.
+    #[error("this node has not joined yet")]
+    NotReady,
+    /// A link to itself.
+    #[error("this node dialled itself")]
+    Myself,
+}
+
+impl LinkEnd {
+    /// The stable name of the reason.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Ours => "ours",
+            Self::Bye { .. } => "bye",
+            Self::Silent => "silent",
+            Self::Line(FrameError::TooLong) => "too_large",
+            Self::Line(FrameError::NotText) | Self::Frame(_) => "malformed",
+            Self::Unexpected(_) => "unexpected",
+            Self::Protocol(_) => "protocol",
+            Self::WrongNetwork => "wrong_network",
+            Self::NotAMember { code, .. } => code,
+            Self::NotReady => "not_ready",
+            Self::Myself => "myself",
+        }
+    }
+}
+
+/// Makes links. Clones share everything.
+#[derive(Clone)]
+pub struct LinkHub {
+    me: NodeId,
+    key: Arc<PrivateKey>,
+    ledger: LedgerHandle,
+    tree: TreeHandle,
+    stop: CancellationToken,
+    ids: Arc<AtomicU64>,
+}
+
+/// Both ends of an open channel.
+struct Ends {
+    reader: FrameReader,
+    writer: FrameWriter,
+    cut: CancellationToken,
+}
+
+impl LinkHub {
+    /// A hub for this node.
+    #[must_use]
+    pub fn new(
+        me: NodeId,
+        key: Arc<PrivateKey>,
+        ledger: LedgerHandle,
+        tree: TreeHandle,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { me, key, ledger, tree, stop, ids: Arc::default() }
+    }
+
+    /// Runs a link that the other side dialled, to its end.
+    pub async fn accepted(
+        &self,
+        peer: NodeId,
+        from: SocketAddr,
+        reader: FrameReader,
+        writer: FrameWriter,
+        cut: CancellationToken,
+    ) {
+        let end = self.run(peer, None, Ends { reader, writer, cut }).await;
+        self.log(peer, &from.to_string(), &end);
+    }
+
+    /// Dials a contact and runs the link to its end. The tree hears `LinkUp` or `DialFailed`.
+    pub async fn dial(&self, contact: Contact, cut: CancellationToken) {
+        let Contact { id: peer, address } = contact;
+        match ssh_client::dial(&address, peer, self.key.clone(), cut).await {
+            Ok(dialled) => {
+                let ssh_client::Dialled { reader, writer, cut, session } = dialled;
+                let end = self.run(peer, Some(&address), Ends { reader, writer, cut }).await;
+                drop(session);
+                self.log(peer, &address, &end);
+            }
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                debug!(peer = %peer.short(), address, ?cause, "cannot dial: {error}");
+            }
+        }
+        // Counts only if no link came of it.
+        self.tree.dial_failed(peer).await;
+    }
+
+    fn log(&self, peer: NodeId, at: &str, end: &LinkEnd) {
+        match end {
+            LinkEnd::Closed | LinkEnd::Ours | LinkEnd::Bye { .. } | LinkEnd::NotReady => {
+                debug!(BORGIOS_EVENT = "link_down", BORGIOS_PEER = %peer, at, "link ended: {end}");
+            }
+            _ => warn!(
+                BORGIOS_EVENT = "link_refused",
+                BORGIOS_REFUSAL = end.code(),
+                BORGIOS_PEER = %peer,
+                at,
+                "link ended: {end}"
+            ),
+        }
+    }
+
+    async fn run(&self, peer: NodeId, dialled: Option<&str>, mut ends: Ends) -> LinkEnd {
+        let cut = ends.cut.clone();
+        let end = tokio::select! {
+            end = self.greet_and_talk(peer, dialled, &mut ends) => end,
+            () = cut.cancelled() => LinkEnd::Ours,
+            () = self.stop.cancelled() => LinkEnd::Ours,
+        };
+        if !matches!(end, LinkEnd::Closed | LinkEnd::Ours | LinkEnd::Bye { .. }) {
+            let bye = Bye { code: end.code().to_owned(), message: end.to_string() };
+            let farewell = async {
+                // Whether it arrives is of no importance: it is for the other side's log.
+                let _ = ends.writer.send(Frame::Bye(bye).to_line()).await;
+                ends.writer.finish(1).await;
+                // The other side closes once it has read the reason.
+                while let Ok(Some(_)) = ends.reader.next().await {}
+            };
+            let _ = tokio::time::timeout(CLOSE_GRACE, farewell).await;
+        }
+        cut.cancel();
+        end
+    }
+
+    async fn greet_and_talk(
+        &self,
+        peer: NodeId,
+        dialled: Option<&str>,
+        ends: &mut Ends,
+    ) -> LinkEnd {
+        let address = match self.greet(peer, dialled, ends).await {
+            Ok(address) => address,
+            Err(end) => return end,
+        };
+        let id = LinkId(self.ids.fetch_add(1, Ordering::Relaxed));
+        let outbox = Arc::new(Outbox::new());
+        let link = NewLink {
+            peer,
+            id,
+            dialled: dialled.is_some(),
+            address,
+            outbox: outbox.clone(),
+            cut: ends.cut.clone(),
+        };
+        self.tree.up(link).await;
+        info!(BORGIOS_EVENT = "link_up", BORGIOS_PEER = %peer, dialled = dialled.is_some(), "link up");
+        // Whatever happens from here on, also a cut, the tree hears of the end.
+        let _down = Down { tree: self.tree.clone(), peer, id, outbox: outbox.clone() };
+        self.talk(peer, id, &outbox, ends).await
+    }
+
+    /// Exchanges hellos and verifies the peer's membership; returns where it can be dialled.
+    async fn greet(
+        &self,
+        peer: NodeId,
+        dialled: Option<&str>,
+        ends: &mut Ends,
+    ) -> Result<Option<String>, LinkEnd> {
+        if peer == self.me {
+            return Err(LinkEnd::Myself);
+        }
+        let me = self.me;
+        let (network, membership) =
+            self.ledger.run(move |l| (l.chain().network(), l.membership(&me))).await;
+        let (Some(network), false) = (network, membership.is_empty()) else {
+            return Err(LinkEnd::NotReady);
+        };
+        let hello = Hello { protocol: PROTOCOL, network, membership };
+        ends.writer.send(Frame::Hello(hello).to_line()).await.map_err(|_| LinkEnd::Closed)?;
+        let line = tokio::time::timeout(HELLO_TIMEOUT, ends.reader.next())
+            .await
+            .map_err(|_| LinkEnd::Silent)??
+            .ok_or(LinkEnd::Closed)?;
+        let hello = match Frame::parse(&line)? {
+            Frame::Hello(hello) => hello,
+            Frame::Bye(Bye { code, message }) => return Err(bye(&code, &message)),
+            Frame::Ask(_) => return Err(LinkEnd::Unexpected("ask")),
+            Frame::Answer(_) => return Err(LinkEnd::Unexpected("answer")),
+            Frame::Tree(message) => return Err(LinkEnd::Unexpected(message.name())),
+        };
+        if hello.protocol != PROTOCOL {
+            return Err(LinkEnd::Protocol(hello.protocol));
+        }
+        if hello.network != network {
+            return Err(LinkEnd::WrongNetwork);
+        }
+        let mut refused = None;
+        for envelope in hello.membership {
+            // What it shows is judged like anything else, and told to the fleet if it is news.
+            match self.ledger.run(move |l| l.admit(envelope, &peer.short())).await {
+                Admission::Admitted(all) => self.tree.publish(all).await,
+                Admission::Known | Admission::Disk(_) => {}
+                Admission::Deferred { code, why } => refused = Some((code, why)),
+                Admission::Refused { code, why } => refused = Some((code, why)),
+            }
+        }
+        let join = self.ledger.run(move |l| l.join_of(&peer)).await;
+        match join {
+            Some(join) if unix_now() < join.expires => Ok(join.address),
+            // Whom this node dialled it knew before; a newer policy may be what it lacks to
+            // verify the record, and only a link can bring it.
+            _ if dialled.is_some() => Ok(dialled.map(str::to_owned)),
+            Some(_) => {
+                let why = "its join record has lapsed".to_owned();
+                Err(LinkEnd::NotAMember { code: "expired", why })
+            }
+            None => {
+                let (code, why) = refused.unwrap_or_else(|| {
+                    ("unknown_member", "it showed no join record of its own key".to_owned())
+                });
+                Err(LinkEnd::NotAMember { code, why })
+            }
+        }
+    }
+
+    /// Moves frames until one side ends the link.
+    async fn talk(&self, peer: NodeId, id: LinkId, outbox: &Arc<Outbox>, ends: &mut Ends) -> LinkEnd {
+        let Ends { reader, writer, .. } = ends;
+        let writing = async {
+            while let Some(frame) = outbox.next().await {
+                if writer.send(frame).await.is_err() {
+                    return;
+                }
+            }
+            writer.finish(0).await;
+        };
+        let reading = self.read(peer, id, outbox, reader);
+        tokio::pin!(reading);
+        tokio::select! {
+            end = &mut reading => end,
+            () = writing => {
+                // This side is done; the other one may still be sending.
+                let _ = tokio::time::timeout(CLOSE_GRACE, &mut reading).await;
+                LinkEnd::Ours
+            }
+        }
+    }
+
+    async fn read(
+        &self,
+        peer: NodeId,
+        id: LinkId,
+        outbox: &Arc<Outbox>,
+        reader: &mut FrameReader,
+    ) -> LinkEnd {
+        let asks = Arc::new(Semaphore::new(ASKS_MAX));
+        loop {
+            let line = match tokio::time::timeout(IDLE_MAX, reader.next()).await {
+                Err(_) => return LinkEnd::Silent,
+                Ok(Err(error)) => return error.into(),
+                Ok(Ok(None)) => return LinkEnd::Closed,
+                Ok(Ok(Some(line))) => line,
+            };
+            match Frame::parse(&line) {
+                Ok(Frame::Tree(message)) => self.tree.received(peer, id, message).await,
+                Ok(Frame::Answer(answer)) => self.tree.answered(peer, answer).await,
+                Ok(Frame::Ask(ask)) => self.answer(peer, ask, outbox, &asks),
+                Ok(Frame::Bye(Bye { code, message })) => return bye(&code, &message),
+                Ok(Frame::Hello(_)) => return LinkEnd::Unexpected("hello"),
+                Err(error) => return error.into(),
+            }
+        }
+    }
+
+    /// Works on a neighbour's question in the background; one too many is left unanswered.
+    fn answer(&self, peer: NodeId, ask: Ask, outbox: &Arc<Outbox>, asks: &Arc<Semaphore>) {
+        let Ok(permit) = asks.clone().try_acquire_owned() else { return };
+        let (tree, ledger, outbox) = (self.tree.clone(), self.ledger.clone(), outbox.clone());
+        let me = self.me;
+        tokio::spawn(async move {
+            let _permit = permit;
+            let within = Duration::from_millis(ask.within_ms);
+            let places = tree_query::answer(&tree, &ledger, me, ask.tree, within, Some(peer)).await;
+            // A full outbox ends the link anyway.
+            let _ = outbox.push_control(Frame::Answer(Answer { id: ask.id, tree: places }).to_line());
+        });
+    }
+}
+
+fn bye(code: &str, message: &str) -> LinkEnd {
+    let short = |text: &str, max| text.chars().filter(|c| !c.is_control()).take(max).collect();
+    LinkEnd::Bye { code: short(code, 40), message: short(message, 200) }
+}
+
+/// Tells the tree that a link ended, also when its future is dropped half-way.
+struct Down {
+    tree: TreeHandle,
+    peer: NodeId,
+    id: LinkId,
+    outbox: Arc<Outbox>,
+}
+
+impl Drop for Down {
+    fn drop(&mut self) {
+        self.outbox.close();
+        let (tree, peer, id) = (self.tree.clone(), self.peer, self.id);
+        tokio::spawn(async move { tree.down(peer, id).await });
+    }
+}

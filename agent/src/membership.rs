@@ -1,0 +1,285 @@
+//! How a server becomes and stays a member: invitation, first join record, renewals.
+//!
+//! ```text
+//! invite.json ─▶ pin the network, follow its chain ─▶ keeper's key known ─▶ first record
+//!    │                                                 (signed by node key and token)
+//!    └── shredded once this node has a place in the tree      │
+//!                                         every day a renewal, signed by the node key alone
+//! ```
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use borgios_peertree::Contact;
+use borgios_policy::{InvitationFile, Join, Name, Object as _};
+use borgios_types::limits::ENVELOPE_MAX;
+use borgios_types::{Digest, Envelope, PublicKey, SecretKey, UnixSeconds};
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::clock::unix_now;
+use crate::disk;
+use crate::ledger::{Admission, Admitted, LedgerHandle};
+use crate::release_watch::KeeperView;
+use crate::tree_shell::TreeHandle;
+
+/// Longest invitation file, in bytes: a few envelopes and a chain of some hundred statements.
+const FILE_MAX: usize = 8 * ENVELOPE_MAX;
+/// Seconds for which a record holds: a node may be away for a long weekend and stay a member.
+const LIFE: u64 = 7 * 24 * 3600;
+/// Seconds after which a record is renewed.
+const RENEW_AFTER: u64 = 24 * 3600;
+
+/// Why an invitation file is of no use.
+#[derive(Debug, Error)]
+pub enum InviteError {
+    /// It cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Not an invitation file.
+    #[error("{path} is no invitation file")]
+    Shape {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// Another fleet than this server's, or the disk.
+    #[error("the invitation cannot be followed")]
+    Pin(#[source] io::Error),
+    /// What it holds does not verify.
+    #[error("the invitation's {what} is refused: {code}: {why}")]
+    Refused {
+        /// Which part.
+        what: String,
+        /// The rule.
+        code: &'static str,
+        /// The values.
+        why: String,
+    },
+    /// It pins a policy that its chain does not lead to.
+    #[error("the invitation pins policy/{seq} {id}, which its chain does not hold")]
+    Policy {
+        /// The number.
+        seq: u64,
+        /// The id.
+        id: Digest,
+    },
+}
+
+/// Reads an invitation file, if there is one, and follows its chain.
+///
+/// # Errors
+/// See [`InviteError`].
+pub async fn accept(
+    path: &Path,
+    ledger: &LedgerHandle,
+) -> Result<Option<InvitationFile>, InviteError> {
+    let bytes = match disk::read_bounded(path, FILE_MAX) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(InviteError::Read { path: path.to_owned(), source }),
+    };
+    let file: InvitationFile = serde_json::from_slice(&bytes)
+        .map_err(|source| InviteError::Shape { path: path.to_owned(), source })?;
+    let network = file.network;
+    ledger.run(move |ledger| ledger.pin(network)).await.map_err(InviteError::Pin)?;
+    for envelope in file.chain.iter().chain([&file.invitation]).cloned() {
+        let what = format!("{} {}", envelope.kind, envelope.id().short());
+        match ledger.run(move |ledger| ledger.admit(envelope, "the invitation")).await {
+            Admission::Admitted(_)
+            | Admission::Known
+            | Admission::Deferred { .. }
+            // After a restart the chain may be further than the file.
+            | Admission::Refused { code: "replayed", .. } => {}
+            Admission::Refused { code, why } => return Err(InviteError::Refused { what, code, why }),
+            Admission::Disk(why) => return Err(InviteError::Pin(io::Error::other(why))),
+        }
+    }
+    let pinned = file.policy;
+    let holds = ledger
+        .run(move |ledger| {
+            let at = ledger.chain().get(borgios_policy::Lane::Policy, pinned.seq);
+            at.is_some_and(|verified| verified.id() == pinned.id)
+        })
+        .await;
+    if holds {
+        Ok(Some(file))
+    } else {
+        Err(InviteError::Policy { seq: pinned.seq.0, id: pinned.id })
+    }
+}
+
+/// The members an invitation names, to be dialled first.
+#[must_use]
+pub fn seeds(file: Option<&InvitationFile>) -> Vec<Contact> {
+    let members = file.into_iter().flat_map(|file| &file.members);
+    members
+        .map(|member| Contact::new(member.key, member.address.clone()))
+        .filter(Contact::plausible)
+        .collect()
+}
+
+/// What a node's join record says of it.
+pub struct Membership {
+    key: SecretKey,
+    name: Name,
+    address: Option<String>,
+    invitation: Option<(Digest, SecretKey)>,
+    ledger: LedgerHandle,
+    keeper: KeeperView,
+}
+
+impl Membership {
+    /// The membership of the node with `key`. `file` is needed for the first record only.
+    ///
+    /// # Errors
+    /// The file's token is no key.
+    pub fn new(
+        key: SecretKey,
+        name: Name,
+        address: Option<String>,
+        file: Option<&InvitationFile>,
+        ledger: LedgerHandle,
+        keeper: KeeperView,
+    ) -> Result<Self, borgios_types::key::KeyError> {
+        let invitation = match file {
+            Some(file) => Some((file.invitation.id(), file.token_key()?)),
+            None => None,
+        };
+        Ok(Self { key, name, address, invitation, ledger, keeper })
+    }
+
+    /// Waits for the keeper's key and makes a record if a new one is due; returns what there is to
+    /// publish. Ends without a record only when `stop` does.
+    pub async fn ensure(&mut self, stop: &CancellationToken) -> Vec<Admitted> {
+        loop {
+            let known = self.keeper.wait_for(Option::is_some);
+            let keeper = tokio::select! {
+                () = stop.cancelled() => return Vec::new(),
+                status = known => match status {
+                    Ok(status) => status.as_ref().map(|status| status.keeper),
+                    Err(_) => return Vec::new(),
+                },
+            };
+            let Some(keeper) = keeper else { continue };
+            match self.renew_if_due(keeper).await {
+                Ok(admitted) => return admitted,
+                Err(why) => warn!(BORGIOS_EVENT = "join_failed", "no join record: {why}"),
+            }
+            tokio::select! {
+                () = stop.cancelled() => return Vec::new(),
+                () = tokio::time::sleep(Duration::from_secs(5)) => {}
+            }
+        }
+    }
+
+    async fn renew_if_due(&self, keeper: PublicKey) -> Result<Vec<Admitted>, String> {
+        let me = self.key.public();
+        let (held, network) =
+            self.ledger.run(move |l| (l.join_of(&me), l.chain().network())).await;
+        let now = unix_now();
+        if let Some(join) = &held {
+            let same = join.keeper == keeper && join.name == self.name && join.address == self.address;
+            if same && now.0 < join.issued.0.saturating_add(RENEW_AFTER) {
+                return Ok(Vec::new());
+            }
+        }
+        let network = network.ok_or("this server has no invitation; put one into invite.json")?;
+        let invitation = match (&held, &self.invitation) {
+            (Some(join), _) => join.invitation,
+            (None, Some((id, _))) => *id,
+            (None, None) => return Err("this server has no invitation".to_owned()),
+        };
+        // Two records of one second could not be told apart by date.
+        let issued = held.as_ref().map_or(now, |join| now.max(join.issued.plus(1)));
+        let envelope = self.record(network, keeper, invitation, issued, held.is_none());
+        match self.ledger.run(move |ledger| ledger.admit(envelope, "this node")).await {
+            Admission::Admitted(all) => {
+                info!(
+                    BORGIOS_EVENT = "join_record",
+                    BORGIOS_NODE = %me,
+                    first = held.is_none(),
+                    "made a join record"
+                );
+                Ok(all)
+            }
+            Admission::Known => Ok(Vec::new()),
+            Admission::Deferred { why, .. } | Admission::Refused { why, .. } => Err(why),
+            Admission::Disk(why) => Err(why),
+        }
+    }
+
+    fn record(
+        &self,
+        network: Digest,
+        keeper: PublicKey,
+        invitation: Digest,
+        issued: UnixSeconds,
+        first: bool,
+    ) -> Envelope {
+        let join = Join {
+            network,
+            node: self.key.public(),
+            keeper,
+            name: self.name.clone(),
+            address: self.address.clone(),
+            invitation,
+            issued,
+            expires: issued.plus(LIFE),
+        };
+        let signed = join.to_envelope().sign(&self.key);
+        match &self.invitation {
+            Some((_, token)) if first => signed.sign(token),
+            _ => signed,
+        }
+    }
+
+    /// Renews and forgets at `pace`, until `stop`.
+    pub async fn keep(mut self, tree: TreeHandle, pace: Duration, stop: CancellationToken) {
+        // From here on only renewals are made: the token is not needed any more.
+        self.invitation = None;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pace) => {}
+            }
+            let made = self.ensure(&stop).await;
+            tree.publish(made).await;
+            let now = unix_now();
+            let gone = self.ledger.run(move |ledger| ledger.forget_lapsed(now)).await;
+            tree.forget(gone).await;
+        }
+    }
+}
+
+/// Shreds the invitation's secret once this node has a place in the tree, and so a neighbour that
+/// accepted its record (or, as the first server, nobody to ask).
+pub async fn shred_when_placed(path: PathBuf, tree: TreeHandle, stop: CancellationToken) {
+    let mut view = tree.view();
+    tokio::select! {
+        () = stop.cancelled() => return,
+        placed = view.wait_for(crate::tree_shell::View::attached) => {
+            if placed.is_err() {
+                return;
+            }
+        }
+    }
+    match disk::shred(&path) {
+        Ok(()) => info!(BORGIOS_EVENT = "invitation_shredded", "shredded the invitation's secret"),
+        Err(error) => warn!(
+            BORGIOS_EVENT = "disk_failed",
+            path = %path.display(),
+            "cannot shred the invitation, remove it by hand: {error}"
+        ),
+    }
+}

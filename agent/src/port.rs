@@ -1,0 +1,204 @@
+//! The one TCP port: SSH and public blobs share it, told apart by their first bytes.
+//!
+//! ```text
+//!  accept ─▶ limits ─▶ first bytes ─┬─ "GET ", "HEAD", … ─▶ HTTP blob server
+//!                                   └─ "SSH-", silence, anything else ─▶ SSH server
+//! ```
+//!
+//! Silence means SSH because some clients wait for the server's greeting; nonsense is left to the
+//! SSH server, which refuses it. How many connections there may be is bounded in total and for each
+//! address, so that one host cannot take all places.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::stream::Guarded;
+
+/// Most connections at a time: the largest fan-out, the fleet's tools and downloads beside it.
+const TOTAL_MAX: usize = 1_024;
+/// Most connections from one address: several servers may share one behind a NAT.
+const PER_ADDRESS_MAX: usize = 64;
+/// Silence after which a connection counts as SSH.
+const SILENCE: Duration = Duration::from_millis(300);
+/// Pause after an accept that failed, as it does when no file descriptor is left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What HTTP requests begin with; only the first two are ever served.
+const METHODS: [&[u8]; 8] =
+    [b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"OPTI", b"PATC", b"CONN"];
+
+/// What a connection speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speech {
+    /// SSH, or something that its server shall refuse.
+    Ssh,
+    /// HTTP.
+    Http,
+}
+
+/// A connection that was let in.
+pub struct Visitor {
+    /// What it speaks.
+    pub speech: Speech,
+    /// The bytes.
+    pub stream: Guarded<TcpStream>,
+    /// Where it comes from.
+    pub from: SocketAddr,
+    /// Cuts the connection.
+    pub cut: CancellationToken,
+}
+
+/// Accepts connections until `stop`, each served by the future that `serve` returns.
+pub async fn run<F, Fut>(listener: TcpListener, stop: CancellationToken, serve: F)
+where
+    F: Fn(Visitor) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = ()> + Send,
+{
+    let places = Places::default();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, from) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                warn!(BORGIOS_EVENT = "accept_failed", "cannot accept a connection: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Some(place) = places.take(from.ip()) else {
+            debug!(%from, "no place for another connection");
+            continue;
+        };
+        let cut = stop.child_token();
+        let serve = serve.clone();
+        tokio::spawn(async move {
+            let _place = place;
+            // Small frames must not wait for each other; a socket that cannot is slower, not wrong.
+            let _ = stream.set_nodelay(true);
+            if let Some(visitor) = listen_first(stream, from, cut).await {
+                serve(visitor).await;
+            }
+        });
+    }
+}
+
+/// Reads the first four bytes, or as many as come in time.
+async fn listen_first(
+    mut stream: TcpStream,
+    from: SocketAddr,
+    cut: CancellationToken,
+) -> Option<Visitor> {
+    let mut first = [0; 4];
+    let mut have = 0;
+    let reading = async {
+        while have < first.len() {
+            match stream.read(&mut first[have..]).await {
+                Ok(0) | Err(_) => return false,
+                Ok(read) => have += read,
+            }
+        }
+        true
+    };
+    // On silence `have` counts what did come; a closed connection is nobody's visitor.
+    if tokio::time::timeout(SILENCE, reading).await == Ok(false) {
+        return None;
+    }
+    let speech = if METHODS.contains(&&first[..have]) { Speech::Http } else { Speech::Ssh };
+    let stream = Guarded::new(first[..have].to_vec(), stream, cut.clone());
+    Some(Visitor { speech, stream, from, cut })
+}
+
+/// Counts connections.
+#[derive(Clone, Default)]
+struct Places(Arc<Mutex<BTreeMap<IpAddr, usize>>>);
+
+impl Places {
+    fn take(&self, address: IpAddr) -> Option<Place> {
+        let mut taken = self.lock();
+        let total: usize = taken.values().sum();
+        let here = taken.get(&address).copied().unwrap_or_default();
+        if total >= TOTAL_MAX || here >= PER_ADDRESS_MAX {
+            return None;
+        }
+        taken.insert(address, here + 1);
+        Some(Place { places: self.clone(), address })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<IpAddr, usize>> {
+        // Counters stay right whatever the thread that held them did.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One connection's place; given back on drop.
+struct Place {
+    places: Places,
+    address: IpAddr,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.lock();
+        if let Some(count) = taken.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::sync::mpsc;
+
+    async fn speech_of(bytes: &[u8]) -> Speech {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (tell, mut told) = mpsc::channel(1);
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(run(listener, stop.clone(), move |visitor| {
+            let tell = tell.clone();
+            async move { tell.send(visitor.speech).await.unwrap() }
+        }));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        let speech = told.recv().await.unwrap();
+        stop.cancel();
+        serving.await.unwrap();
+        speech
+    }
+
+    #[tokio::test]
+    async fn first_bytes_tell_what_is_spoken() {
+        assert_eq!(speech_of(b"GET / HTTP/1.1\r\n").await, Speech::Http);
+        assert_eq!(speech_of(b"HEAD / HTTP/1.1\r\n").await, Speech::Http);
+        assert_eq!(speech_of(b"SSH-2.0-x\r\n").await, Speech::Ssh);
+        assert_eq!(speech_of(b"").await, Speech::Ssh);
+        assert_eq!(speech_of(b"GE").await, Speech::Ssh);
+        assert_eq!(speech_of(b"\0\0\0\0").await, Speech::Ssh);
+    }
+
+    #[test]
+    fn one_address_cannot_take_every_place() {
+        let places = Places::default();
+        let one: IpAddr = "10.0.0.1".parse().unwrap();
+        let held: Vec<_> = (0..PER_ADDRESS_MAX).map(|_| places.take(one).unwrap()).collect();
+        assert!(places.take(one).is_none());
+        assert!(places.take("10.0.0.2".parse().unwrap()).is_some());
+        drop(held);
+        assert!(places.take(one).is_some());
+        assert!(places.lock().is_empty());
+    }
+}

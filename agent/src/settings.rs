@@ -1,0 +1,227 @@
+//! What a server is told about itself: `/etc/borgios/agent.json`, and where everything lies.
+//!
+//! Every path hangs below one root folder, so that a test can run many agents on one machine.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use borgios_policy::Name;
+use borgios_types::limits::NAME_MAX;
+use serde::Deserialize;
+use thiserror::Error;
+
+/// The port borgiosd listens on where nothing else is said.
+pub const PORT: u16 = 7117;
+/// Largest settings file that is read, in bytes: three short fields.
+const FILE_MAX: u64 = 64 * 1024;
+
+/// The file `/etc/borgios/agent.json`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    listen: Option<String>,
+    advertise: Option<String>,
+    name: Option<String>,
+}
+
+/// Where one agent keeps things, where it listens, and how it is called.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Own folder of borgiosd: key, objects, blobs, known peers, invitation.
+    pub state: PathBuf,
+    /// borgiosd's socket for tools on this server.
+    pub api_socket: PathBuf,
+    /// The keeper's socket.
+    pub keeper_socket: PathBuf,
+    /// `host:port` to listen on.
+    pub listen: String,
+    /// `host:port` at which other servers can dial this one; `None` makes it a leaf.
+    pub advertise: Option<String>,
+    /// The server's name in the join record.
+    pub name: Name,
+    /// How often things are done; tests make it faster.
+    pub pace: Pace,
+}
+
+/// How often things are done.
+#[derive(Clone, Debug)]
+pub struct Pace {
+    /// Heartbeats of the tree.
+    pub heartbeat: Duration,
+    /// Pause before the keeper is asked again after it could not be reached, and between two looks
+    /// at an install that is under way.
+    pub keeper: Duration,
+    /// Pause before a blob that no source had is looked for again.
+    pub fetch: Duration,
+    /// Pace of looking after the join record, the store and the depot.
+    pub upkeep: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            heartbeat: borgios_peertree::bounds::HEARTBEAT,
+            keeper: Duration::from_secs(1),
+            fetch: Duration::from_secs(5),
+            upkeep: Duration::from_secs(600),
+        }
+    }
+}
+
+/// Why settings cannot be used.
+#[derive(Debug, Error)]
+pub enum SettingsError {
+    /// The file cannot be read.
+    #[error("cannot read {path}; write {{}} into it to use the defaults")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Larger than any settings file.
+    #[error("{0} is larger than {FILE_MAX} bytes, it is not a settings file")]
+    TooLarge(PathBuf),
+    /// Not JSON of the right shape.
+    #[error("{path} is not {{\"listen\",\"advertise\",\"name\"}}")]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A name nobody could print.
+    #[error("{0:?} is not a server name: expected 1 to {NAME_MAX} letters, digits, `-`, `_` or `.`")]
+    Name(String),
+    /// Not `host:port`.
+    #[error("{field} {value:?} is not host:port")]
+    Address {
+        /// Which setting.
+        field: &'static str,
+        /// What it says.
+        value: String,
+    },
+}
+
+impl Settings {
+    /// The settings of a real server: the paths of the design note, below `/`.
+    ///
+    /// A missing file means the defaults.
+    ///
+    /// # Errors
+    /// See [`SettingsError`].
+    pub fn of_server(file: &Path) -> Result<Self, SettingsError> {
+        let mut settings = Self::below(Path::new("/"), host_name());
+        settings.listen = format!("[::]:{PORT}");
+        settings.read(file)?;
+        Ok(settings)
+    }
+
+    /// The defaults with every path below `root`, listening on a free loopback port.
+    #[must_use]
+    pub fn below(root: &Path, name: Name) -> Self {
+        Self {
+            state: root.join("var/lib/borgios"),
+            api_socket: root.join("run/borgios/api.sock"),
+            keeper_socket: root.join("run/borgios/keeper.sock"),
+            listen: "127.0.0.1:0".to_owned(),
+            advertise: None,
+            name,
+            pace: Pace::default(),
+        }
+    }
+
+    fn read(&mut self, path: &Path) -> Result<(), SettingsError> {
+        let read = |source| SettingsError::Read { path: path.to_owned(), source };
+        let file: File = match std::fs::metadata(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => File::default(),
+            Err(error) => return Err(read(error)),
+            Ok(meta) if meta.len() > FILE_MAX => {
+                return Err(SettingsError::TooLarge(path.to_owned()));
+            }
+            Ok(_) => {
+                let text = std::fs::read_to_string(path).map_err(read)?;
+                serde_json::from_str(&text)
+                    .map_err(|source| SettingsError::Json { path: path.to_owned(), source })?
+            }
+        };
+        if let Some(listen) = file.listen {
+            self.listen = address("listen", listen)?;
+        }
+        self.advertise = match file.advertise {
+            Some(advertise) if advertise.is_empty() => None,
+            Some(advertise) => Some(address("advertise", advertise)?),
+            None => None,
+        };
+        if let Some(name) = file.name {
+            let short = || name.chars().take(NAME_MAX).collect();
+            self.name = name_of(&name).ok_or_else(|| SettingsError::Name(short()))?;
+        }
+        Ok(())
+    }
+}
+
+fn address(field: &'static str, value: String) -> Result<String, SettingsError> {
+    let ok = value.len() <= borgios_peertree::bounds::ADDRESS_MAX
+        && value
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    if ok { Ok(value) } else { Err(SettingsError::Address { field, value }) }
+}
+
+/// A host's name as a name of the fleet: `Web_3.example` becomes `web-3-example`.
+fn name_of(text: &str) -> Option<Name> {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if !text.bytes().all(fits) {
+        return None;
+    }
+    text.to_ascii_lowercase().replace(['_', '.'], "-").parse().ok()
+}
+
+fn host_name() -> Name {
+    let host = sysinfo::System::host_name().unwrap_or_default();
+    let short: String = host.chars().take(NAME_MAX).collect();
+    name_of(&short).unwrap_or_else(|| "server".parse().expect("six letters are a name"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Settings, SettingsError> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("agent.json");
+        std::fs::write(&file, text).unwrap();
+        Settings::of_server(&file)
+    }
+
+    #[test]
+    fn a_file_overrules_the_defaults() {
+        let settings =
+            parse(r#"{"listen":"0.0.0.0:9","advertise":"10.0.0.1:9","name":"Web_3"}"#).unwrap();
+        assert_eq!(settings.listen, "0.0.0.0:9");
+        assert_eq!(settings.advertise.as_deref(), Some("10.0.0.1:9"));
+        assert_eq!(settings.name.as_str(), "web-3");
+        assert_eq!(settings.state, Path::new("/var/lib/borgios"));
+    }
+
+    #[test]
+    fn a_missing_file_means_the_defaults() {
+        let settings = Settings::of_server(Path::new("/nonexistent/agent.json")).unwrap();
+        assert_eq!(settings.listen, "[::]:7117");
+        assert_eq!(settings.advertise, None);
+    }
+
+    #[test]
+    fn nonsense_is_refused_by_name() {
+        assert!(matches!(parse("{"), Err(SettingsError::Json { .. })));
+        assert!(matches!(parse(r#"{"listn":"x:1"}"#), Err(SettingsError::Json { .. })));
+        assert!(matches!(parse(r#"{"listen":"7117"}"#), Err(SettingsError::Address { .. })));
+        assert!(matches!(parse(r#"{"name":"a b"}"#), Err(SettingsError::Name(_))));
+        let long = format!(r#"{{"name":"{}"}}"#, "x".repeat(10_000));
+        assert!(matches!(parse(&long), Err(SettingsError::Name(_))));
+        assert!(matches!(parse(&" ".repeat(70_000)), Err(SettingsError::TooLarge(_))));
+    }
+}

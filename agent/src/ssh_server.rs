@@ -1,0 +1,230 @@
+//! The SSH side of the port: who is let in, and which subsystem they get.
+//!
+//! Any Ed25519 key may authenticate, for a stranger with an invitation has no other standing yet.
+//! What a key may do is decided behind the subsystem: `peertree` asks for a join record in the first
+//! frame, `borgios` asks for a governor of the board. Shells, commands, forwarding and agents do not
+//! exist here.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use borgios_types::PublicKey;
+use russh::keys::PrivateKey;
+use russh::server::{Auth, ChannelOpenHandle, Config, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
+use russh::{Channel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Pty};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::api::{Api, Caller};
+use crate::channel::{self, FrameReader, FrameWriter, our_key};
+use crate::link::LinkHub;
+use crate::port::Visitor;
+use crate::session;
+
+/// Longest time from the first packet to the first subsystem.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Channels of one connection: a governor's tool with a shared connection runs a few at once.
+const CHANNELS_MAX: usize = 8;
+/// Keys one connection may try: an agent of a person offers several.
+const AUTH_ATTEMPTS: usize = 8;
+
+/// Everything a connection may lead to.
+#[derive(Clone)]
+pub struct SshServer {
+    config: Arc<Config>,
+    links: LinkHub,
+    api: Api,
+}
+
+impl SshServer {
+    /// A server whose host key is the node's key.
+    #[must_use]
+    pub fn new(key: &Arc<PrivateKey>, links: LinkHub, api: Api) -> Self {
+        let mut methods = MethodSet::empty();
+        methods.push(MethodKind::PublicKey);
+        let config = Config {
+            server_id: channel::greeting(),
+            methods,
+            // Whoever is refused was never near a secret: there is no time to hide.
+            auth_rejection_time: Duration::ZERO,
+            auth_rejection_time_initial: Some(Duration::ZERO),
+            keys: vec![(**key).clone()],
+            window_size: channel::WINDOW,
+            maximum_packet_size: channel::PACKET,
+            channel_buffer_size: channel::CHANNEL_BUFFER,
+            preferred: channel::preferred(),
+            max_auth_attempts: AUTH_ATTEMPTS,
+            inactivity_timeout: Some(channel::INACTIVITY),
+            nodelay: true,
+            ..Config::default()
+        };
+        Self { config: Arc::new(config), links, api }
+    }
+
+    /// Serves one connection to its end.
+    pub async fn serve(&self, visitor: Visitor) {
+        let (begun, mut has_begun) = watch::channel(false);
+        let from = visitor.from;
+        let guest = Guest {
+            server: self.clone(),
+            from,
+            cut: visitor.cut.clone(),
+            key: None,
+            waiting: BTreeMap::new(),
+            opened: 0,
+            begun,
+        };
+        let deadline = tokio::time::Instant::now() + HANDSHAKE;
+        let greeted = russh::server::run_stream(self.config.clone(), visitor.stream, guest);
+        let running = match tokio::time::timeout_at(deadline, greeted).await {
+            Ok(Ok(running)) => running,
+            Ok(Err(error)) => return debug!(%from, "not SSH: {error}"),
+            Err(_) => return debug!(%from, "no SSH greeting in time"),
+        };
+        tokio::pin!(running);
+        let in_time = tokio::time::timeout_at(deadline, has_begun.wait_for(|begun| *begun));
+        let ended = tokio::select! {
+            ended = &mut running => Some(ended),
+            begun = in_time => {
+                if !matches!(begun, Ok(Ok(_))) {
+                    debug!(%from, "no subsystem in time");
+                    visitor.cut.cancel();
+                }
+                None
+            }
+        };
+        let ended = match ended {
+            Some(ended) => ended,
+            None => running.await,
+        };
+        if let Err(error) = ended {
+            debug!(%from, "SSH connection ended: {error}");
+        }
+    }
+}
+
+/// One connection's state on the server's side.
+struct Guest {
+    server: SshServer,
+    from: SocketAddr,
+    cut: CancellationToken,
+    key: Option<PublicKey>,
+    /// Channels that have no subsystem yet.
+    waiting: BTreeMap<u32, Channel<Msg>>,
+    opened: usize,
+    begun: watch::Sender<bool>,
+}
+
+impl Handler for Guest {
+    type Error = russh::Error;
+
+    async fn auth_publickey_offered(
+        &mut self,
+        _user: &str,
+        offer: PublicKeyOffer<'_>,
+    ) -> Result<Auth, Self::Error> {
+        Ok(if our_key(offer.public_key).is_some() { Auth::Accept } else { Auth::reject() })
+    }
+
+    async fn auth_publickey(
+        &mut self,
+        _user: &str,
+        key: VerifiedPublicKey<'_>,
+    ) -> Result<Auth, Self::Error> {
+        self.key = our_key(key.public_key);
+        Ok(if self.key.is_some() { Auth::Accept } else { Auth::reject() })
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.opened += 1;
+        if self.waiting.len() >= CHANNELS_MAX {
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+        } else {
+            self.waiting.insert(channel.id().into(), channel);
+            reply.accept().await;
+        }
+        Ok(())
+    }
+
+    async fn subsystem_request(
+        &mut self,
+        id: ChannelId,
+        name: &str,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let Some(key) = self.key else { return session.channel_failure(id) };
+        if !matches!(name, "peertree" | "borgios") {
+            return session.channel_failure(id);
+        }
+        let Some(channel) = self.waiting.remove(&id.into()) else {
+            return session.channel_failure(id);
+        };
+        session.channel_success(id)?;
+        // A receiver that is gone means that the connection is ending anyway.
+        let _ = self.begun.send(true);
+        let (read, write) = channel.split();
+        let reader = FrameReader::new(read);
+        let writer = FrameWriter::Accepted(write);
+        let cut = self.cut.clone();
+        if name == "peertree" {
+            let links = self.server.links.clone();
+            let from = self.from;
+            tokio::spawn(async move { links.accepted(key, from, reader, writer, cut).await });
+        } else {
+            let api = self.server.api.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = session::run(api, Caller::Key(key), reader, writer) => {}
+                    () = cut.cancelled() => {}
+                }
+            });
+        }
+        Ok(())
+    }
+
+    async fn shell_request(&mut self, id: ChannelId, session: &mut Session) -> Result<(), Self::Error> {
+        session.channel_failure(id)
+    }
+
+    async fn exec_request(
+        &mut self,
+        id: ChannelId,
+        _command: &[u8],
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        session.channel_failure(id)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the trait's signature")]
+    async fn pty_request(
+        &mut self,
+        id: ChannelId,
+        _term: &str,
+        _columns: u32,
+        _rows: u32,
+        _width: u32,
+        _height: u32,
+        _modes: &[(Pty, u32)],
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        session.channel_failure(id)
+    }
+
+    async fn env_request(
+        &mut self,
+        id: ChannelId,
+        _name: &str,
+        _value: &str,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        session.channel_failure(id)
+    }
+}

@@ -1,0 +1,209 @@
+//! What two agents say on a `peertree` channel, one JSON object per line.
+//!
+//! ```text
+//! {"hello":{…}}   first frame each way: protocol, network, proof of membership
+//! {"bye":{…}}     why this side ends the link; the last frame
+//! {"ask":{…}}     a question to a neighbour, {"answer":{…}} its answer
+//! {"join":{…}} …  everything else is a message of the tree's core
+//! ```
+
+use borgios_peertree::Message;
+use borgios_types::{Digest, Envelope, NodeId};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Version of this protocol.
+pub const PROTOCOL: u32 = 1;
+/// Envelopes in one hello: an invitation, a first record, a renewal, and one to spare.
+pub const MEMBERSHIP_MAX: usize = 4;
+
+/// The first frame.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`PROTOCOL`].
+    pub protocol: u32,
+    /// The sender's fleet.
+    pub network: Digest,
+    /// The sender's invitation and join records.
+    pub membership: Vec<Envelope>,
+}
+
+/// The last frame.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Bye {
+    /// Stable name of the reason.
+    pub code: String,
+    /// The reason for people.
+    pub message: String,
+}
+
+/// Whom a question about the tree concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// The asked node and everything below it.
+    Below,
+    /// The whole tree: the asked node passes the question up.
+    Fleet,
+}
+
+/// A question.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Ask {
+    /// Chosen by the asker, unique on its link.
+    pub id: u64,
+    /// Whose places are asked for.
+    pub tree: Scope,
+    /// Milliseconds the asker waits.
+    pub within_ms: u64,
+}
+
+/// An answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Answer {
+    /// Of the question.
+    pub id: u64,
+    /// What is known.
+    pub tree: Places,
+}
+
+/// Where nodes stand, as they said themselves; nothing here is signed or proved.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Places {
+    /// Parents before their children.
+    pub nodes: Vec<Place>,
+    /// Nodes that did not answer in time.
+    pub silent: Vec<NodeId>,
+    /// Whether there were more nodes than one answer holds, or the root could not be reached.
+    pub partial: bool,
+}
+
+/// Where one node stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The node.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Where it can be dialled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Its parent, if it is not a root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<NodeId>,
+    /// Steps from the root.
+    pub depth: u64,
+}
+
+/// One line.
+#[derive(Clone, Debug)]
+pub enum Frame {
+    /// First.
+    Hello(Hello),
+    /// Last.
+    Bye(Bye),
+    /// A question.
+    Ask(Ask),
+    /// An answer.
+    Answer(Answer),
+    /// A message of the core, its lists within their bounds.
+    Tree(Message),
+}
+
+/// Why a line is no frame.
+#[derive(Debug, Error)]
+pub enum WireError {
+    /// Not JSON, or of no known shape.
+    #[error("a frame that cannot be read: {0}")]
+    Shape(#[from] serde_json::Error),
+    /// A list beyond its bound.
+    #[error("a {0} frame with more in it than it may have")]
+    Unbounded(&'static str),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Own {
+    Hello(Hello),
+    Bye(Bye),
+    Ask(Ask),
+    Answer(Answer),
+}
+
+impl Frame {
+    /// Reads one line, whose length has been bounded.
+    ///
+    /// # Errors
+    /// See [`WireError`].
+    pub fn parse(line: &str) -> Result<Self, WireError> {
+        // The core's messages hold raw JSON, which serde cannot buffer to try one shape after the
+        // other; so the first key decides, and it stands where every writer of ours puts it.
+        let own = ["{\"hello\"", "{\"bye\"", "{\"ask\"", "{\"answer\""];
+        if !own.iter().any(|start| line.starts_with(start)) {
+            let message: Message = serde_json::from_str(line)?;
+            let name = message.name();
+            return if message.bounded() {
+                Ok(Self::Tree(message))
+            } else {
+                Err(WireError::Unbounded(name))
+            };
+        }
+        match serde_json::from_str(line)? {
+            Own::Hello(hello) if hello.membership.len() > MEMBERSHIP_MAX => {
+                Err(WireError::Unbounded("hello"))
+            }
+            Own::Hello(hello) => Ok(Self::Hello(hello)),
+            Own::Bye(bye) => Ok(Self::Bye(bye)),
+            Own::Ask(ask) => Ok(Self::Ask(ask)),
+            Own::Answer(answer) => Ok(Self::Answer(answer)),
+        }
+    }
+
+    /// One line, without its newline.
+    #[must_use]
+    pub fn to_line(&self) -> String {
+        let line = match self {
+            Self::Tree(message) => serde_json::to_string(message),
+            Self::Hello(hello) => serde_json::to_string(&Own::Hello(hello.clone())),
+            Self::Bye(bye) => serde_json::to_string(&Own::Bye(bye.clone())),
+            Self::Ask(ask) => serde_json::to_string(&Own::Ask(*ask)),
+            Self::Answer(answer) => serde_json::to_string(&Own::Answer(answer.clone())),
+        };
+        line.expect("frames have string keys only")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use borgios_peertree::Body;
+
+    #[test]
+    fn frames_read_back() {
+        let id = Digest::of(b"x");
+        let body = Body::from_text("{\"a\": 1}").unwrap();
+        let object = Message::Object { id, kind: "note".into(), body };
+        for frame in [
+            Frame::Hello(Hello { protocol: 1, network: id, membership: Vec::new() }),
+            Frame::Ask(Ask { id: 7, tree: Scope::Fleet, within_ms: 3 }),
+            Frame::Answer(Answer { id: 7, tree: Places::default() }),
+            Frame::Bye(Bye { code: "x".into(), message: "y".into() }),
+            Frame::Tree(Message::Leave),
+            Frame::Tree(object),
+        ] {
+            let line = frame.to_line();
+            assert_eq!(Frame::parse(&line).unwrap().to_line(), line);
+        }
+    }
+
+    #[test]
+    fn nonsense_is_an_error() {
+        let deep = "[".repeat(100_000);
+        for line in ["", "{}", "null", "{\"hello\":1}", "{\"nothing\":{}}", deep.as_str()] {
+            assert!(Frame::parse(line).is_err());
+        }
+        let ids = vec![Digest::of(b"x"); 10_000];
+        let line = serde_json::to_string(&Message::Want { ids }).unwrap();
+        assert!(matches!(Frame::parse(&line), Err(WireError::Unbounded("want"))));
+    }
+}
