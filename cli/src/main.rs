@@ -1,2 +1,50 @@
-//! Under construction.
-fn main() {}
+//! borgios: the governors' and operators' command line.
+//!
+//! ```text
+//! args ──▶ Context ──▶ commands/<one file each> ──▶ Printer: data to stdout, talk to stderr
+//!                          │
+//!        home, identity, vault, slots   the governor's folder and its secrets
+//!        archive, exchange, transport   objects: verified, kept, fetched and sent
+//! ```
+//!
+//! Exit codes: 0 done, 1 refused, 2 usage. This program builds no code that handles root.
+
+mod archive;
+mod args;
+mod blobs;
+mod commands;
+mod context;
+mod desk;
+mod durable;
+mod exchange;
+mod failure;
+mod home;
+mod identity;
+mod known;
+mod passphrase;
+mod printer;
+mod reviewed;
+mod session;
+mod slots;
+mod subject;
+mod transport;
+mod vault;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::args::Args;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let printer = args.global.printer();
+    let done = args.global.context().and_then(|context| args.command.run(&context));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            printer.failure(&failure);
+            failure.exit_code()
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! Every object this governor has seen: verified once when it arrives, kept as one file each, read
+//! and verified again at every start.
+//!
+//! ```text
+//! transports ──▶ admit ──▶ verified against the chain's boards ──▶ objects/<kind>/<hex>.json
+//!                  └─────▶ refused, with its reason, and not kept
+//! ```
+//!
+//! Invariant: whatever an accessor returns was verified by this very process.
+
+use std::collections::BTreeMap;
+
+use borgios_policy::{
+    Ballot, Board, Chain, Lane, Name, Note, Object as _, Pool, Proposal, Refusal, Slot, Statement,
+    Submission, Verdict,
+};
+use borgios_types::limits::ENVELOPE_MAX;
+use borgios_types::{Digest, Envelope, Kind, Seq, UnixSeconds};
+
+use crate::durable;
+use crate::failure::{Failure, OrFail as _};
+use crate::home::Home;
+
+/// A verified object, who made it, and the envelope it came in.
+#[derive(Clone, Debug)]
+pub(crate) struct Held<T> {
+    /// What it says.
+    pub(crate) value: T,
+    /// The governor who signed it.
+    pub(crate) by: Name,
+    /// The envelope.
+    pub(crate) envelope: Envelope,
+}
+
+/// What became of a batch of offered objects.
+#[derive(Debug, Default)]
+pub(crate) struct Admitted {
+    /// Ids that are new here.
+    pub(crate) new: Vec<Digest>,
+    /// What was refused, one line each.
+    pub(crate) refused: Vec<String>,
+}
+
+/// All verified objects of one network.
+#[derive(Debug)]
+pub(crate) struct Archive {
+    home: Home,
+    chain: Chain,
+    proposals: BTreeMap<Digest, Held<Proposal>>,
+    pools: BTreeMap<Digest, Held<Pool>>,
+    ballots: BTreeMap<Digest, Held<Ballot>>,
+    notes: BTreeMap<Digest, Held<Note>>,
+}
+
+impl Archive {
+    /// Reads the archive of the network with this id.
+    ///
+    /// # Errors
+    /// A stored statement that does not verify: the folder was damaged or tampered with. Other
+    /// objects that do not verify are left out; they can be fetched again.
+    pub(crate) fn load(home: &Home, network: Digest) -> Result<Self, Failure> {
+        let ballots = read_kind(home, Ballot::KIND)?;
+        let mut stored = ballots.clone();
+        for lane in Lane::ALL {
+            stored.extend(read_kind(home, lane.as_str())?);
+        }
+        let chain = Chain::restore(Some(network), stored)
+            .or_fail(|| format!("a statement stored in {} is refused", home.root().display()))
+            .map_err(|failure| {
+                failure.hint(format!(
+                    "move {} away and run `borgios sync`: every statement is fetched anew",
+                    home.root().join("objects").display()
+                ))
+            })?;
+        let mut archive = Self {
+            home: home.clone(),
+            chain,
+            proposals: BTreeMap::new(),
+            pools: BTreeMap::new(),
+            ballots: BTreeMap::new(),
+            notes: BTreeMap::new(),
+        };
+        for kind in [Proposal::KIND, Pool::KIND, Note::KIND] {
+            for envelope in read_kind(home, kind)? {
+                archive.hold(&envelope);
+            }
+        }
+        for envelope in ballots {
+            archive.hold(&envelope);
+        }
+        Ok(archive)
+    }
+
+    /// Verifies offered objects, stores those that are new, and says what became of them.
+    pub(crate) fn admit(
+        &mut self,
+        now: UnixSeconds,
+        offered: Vec<Envelope>,
+    ) -> Result<Admitted, Failure> {
+        let mut admitted = Admitted::default();
+        // 1. Statements first: they bring the boards by which the rest is judged. Ballots already
+        //    held may be what a statement of a stricter class needs.
+        let (statements, others): (Vec<_>, Vec<_>) =
+            offered.into_iter().partition(|e| e.kind.as_str().parse::<Lane>().is_ok());
+        let with = statements.into_iter().chain(self.ballot_envelopes());
+        let with = with.chain(others.iter().filter(|e| e.kind.as_str() == Ballot::KIND).cloned());
+        let submissions = Submission::sort(with);
+        let run = self.chain.verify_run(now, &submissions);
+        for (at, refusal) in run.refused {
+            let Some(submission) = submissions.get(at) else { continue };
+            if matches!(refusal, Refusal::Replayed { .. }) {
+                continue;
+            }
+            let kind = &submission.statement.kind;
+            admitted
+                .refused
+                .push(format!("{kind} {}: {refusal}", submission.statement.id().short()));
+        }
+        for verified in run.accepted {
+            // The ballots it stood on are stored before it, or it would not verify again.
+            let id = verified.id();
+            for submission in submissions.iter().filter(|s| s.statement.id() == id) {
+                for ballot in &submission.ballots {
+                    self.keep(ballot, &mut admitted)?;
+                }
+            }
+            self.store(verified.envelope())?;
+            self.chain.apply(verified);
+            admitted.new.push(id);
+        }
+        // 2. The rest.
+        for envelope in others {
+            self.keep(&envelope, &mut admitted)?;
+        }
+        Ok(admitted)
+    }
+
+    /// Holds and stores one object that is no statement.
+    fn keep(&mut self, envelope: &Envelope, admitted: &mut Admitted) -> Result<(), Failure> {
+        let id = envelope.id();
+        if self.find(&id).is_some() {
+            return Ok(());
+        }
+        match self.verify(envelope) {
+            Ok(object) => {
+                self.store(envelope)?;
+                self.insert(id, object);
+                admitted.new.push(id);
+            }
+            Err(why) => {
+                admitted.refused.push(format!("{} {}: {why}", envelope.kind, id.short()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Holds one object from this archive's own folder, if it verifies.
+    fn hold(&mut self, envelope: &Envelope) {
+        if let Ok(object) = self.verify(envelope) {
+            self.insert(envelope.id(), object);
+        }
+    }
+
+    fn insert(&mut self, id: Digest, object: Object) {
+        match object {
+            Object::Proposal(held) => drop(self.proposals.insert(id, held)),
+            Object::Pool(held) => drop(self.pools.insert(id, held)),
+            Object::Ballot(held) => drop(self.ballots.insert(id, held)),
+            Object::Note(held) => drop(self.notes.insert(id, held)),
+        }
+    }
+
+    /// Judges an object by the boards of the chain, the newest first: what an earlier board said
+    /// in its time stays on record.
+    fn verify(&self, envelope: &Envelope) -> Result<Object, String> {
+        let network = self.chain.network().ok_or("no network is known yet")?;
+        let mut why = "no board is known yet".to_owned();
+        for board in self.boards() {
+            match verify_by(board, network, envelope) {
+                Ok(object) => return Ok(object),
+                Err(error) => why = error,
+            }
+        }
+        Err(why)
+    }
+
+    /// Writes an object of any kind to its file.
+    fn store(&self, envelope: &Envelope) -> Result<(), Failure> {
+        durable::folder(&self.home.kind(&envelope.kind))?;
+        let path = self.home.object(&envelope.kind, &envelope.id());
+        durable::write(&path, envelope.to_json().as_bytes())
+    }
+
+    /// The statements.
+    pub(crate) fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// The boards there were, the newest first.
+    pub(crate) fn boards(&self) -> impl Iterator<Item = &Board> {
+        let mut boards: Vec<&Board> = Vec::new();
+        for verified in self.chain.after(Lane::Policy, Seq(0)) {
+            let board = verified.policy().map(|policy| &policy.board);
+            boards.extend(board.filter(|board| boards.last() != Some(board)));
+        }
+        boards.into_iter().rev()
+    }
+
+    /// The board in force.
+    pub(crate) fn board(&self) -> Result<&Board, Failure> {
+        self.chain.policy().map(|policy| &policy.board).ok_or_else(|| {
+            Failure::new("no policy is known here yet").hint(
+                "end the founding with `borgios governor found --exchange DIR`, or fetch with \
+                 `borgios sync`",
+            )
+        })
+    }
+
+    /// Every proposal.
+    pub(crate) fn proposals(&self) -> &BTreeMap<Digest, Held<Proposal>> {
+        &self.proposals
+    }
+
+    /// Every pool.
+    pub(crate) fn pools(&self) -> &BTreeMap<Digest, Held<Pool>> {
+        &self.pools
+    }
+
+    /// Every ballot.
+    pub(crate) fn ballots(&self) -> &BTreeMap<Digest, Held<Ballot>> {
+        &self.ballots
+    }
+
+    /// Every note.
+    pub(crate) fn notes(&self) -> &BTreeMap<Digest, Held<Note>> {
+        &self.notes
+    }
+
+    /// The envelopes of all ballots.
+    pub(crate) fn ballot_envelopes(&self) -> Vec<Envelope> {
+        self.ballots.values().map(|held| held.envelope.clone()).collect()
+    }
+
+    /// The envelopes of all pools.
+    pub(crate) fn pool_envelopes(&self) -> Vec<Envelope> {
+        self.pools.values().map(|held| held.envelope.clone()).collect()
+    }
+
+    /// Everything, statements first and in an order in which they verify.
+    pub(crate) fn envelopes(&self) -> impl Iterator<Item = &Envelope> {
+        let statements = self.chain.history().map(|verified| verified.envelope());
+        statements
+            .chain(self.pools.values().map(|held| &held.envelope))
+            .chain(self.proposals.values().map(|held| &held.envelope))
+            .chain(self.ballots.values().map(|held| &held.envelope))
+            .chain(self.notes.values().map(|held| &held.envelope))
+    }
+
+    /// The envelope of that id.
+    pub(crate) fn find(&self, id: &Digest) -> Option<&Envelope> {
+        let statement = self.chain.known(id).and_then(|(lane, seq)| self.chain.get(lane, seq));
+        statement
+            .map(|verified| verified.envelope())
+            .or_else(|| self.proposals.get(id).map(|held| &held.envelope))
+            .or_else(|| self.pools.get(id).map(|held| &held.envelope))
+            .or_else(|| self.ballots.get(id).map(|held| &held.envelope))
+            .or_else(|| self.notes.get(id).map(|held| &held.envelope))
+    }
+
+    /// Whether this archive holds `envelope`, be it with other, equally valid signatures. A
+    /// forgery under the id of a true object is not held.
+    pub(crate) fn holds(&self, envelope: &Envelope) -> bool {
+        match self.find(&envelope.id()) {
+            None => false,
+            Some(known) if known == envelope => true,
+            Some(_) if envelope.kind.as_str().parse::<Lane>().is_ok() => matches!(
+                self.chain.verify_stored(envelope, &[]),
+                Ok(Verdict::AlreadyKnown(_)) | Err(Refusal::Replayed { .. })
+            ),
+            Some(_) => self.verify(envelope).is_ok(),
+        }
+    }
+}
+
+/// A verified object that is no statement.
+enum Object {
+    Proposal(Held<Proposal>),
+    Pool(Held<Pool>),
+    Ballot(Held<Ballot>),
+    Note(Held<Note>),
+}
+
+fn verify_by(board: &Board, network: Digest, envelope: &Envelope) -> Result<Object, String> {
+    let text = |error: borgios_policy::ObjectError| error.to_string();
+    let envelope = envelope.clone();
+    match envelope.kind.as_str() {
+        Proposal::KIND => {
+            let (value, by) = Proposal::verify(board, &envelope).map_err(text)?;
+            Ok(Object::Proposal(Held { value, by, envelope }))
+        }
+        Pool::KIND => {
+            let value = Pool::verify(board, &envelope).map_err(text)?;
+            Ok(Object::Pool(Held { by: value.governor.clone(), value, envelope }))
+        }
+        Ballot::KIND => {
+            let value = Ballot::verify(board, &envelope).map_err(text)?;
+            Ok(Object::Ballot(Held { by: value.governor.clone(), value, envelope }))
+        }
+        Note::KIND => {
+            let (value, by) = Note::verify(board, network, &envelope).map_err(text)?;
+            Ok(Object::Note(Held { value, by, envelope }))
+        }
+        other => Err(format!("objects of kind {other} are not kept here")),
+    }
+}
+
+/// The well-formed envelopes of one kind in the home folder.
+fn read_kind(home: &Home, kind: &str) -> Result<Vec<Envelope>, Failure> {
+    let kind = Kind::new(kind).or_fail(|| "not a kind")?;
+    let mut envelopes = Vec::new();
+    for path in durable::list(&home.kind(&kind))? {
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        let Some(bytes) = durable::read(&path, ENVELOPE_MAX)? else { continue };
+        envelopes.extend(Envelope::parse(&bytes).ok().filter(|envelope| envelope.kind == kind));
+    }
+    Ok(envelopes)
+}
+
+/// The slot in which a statement of the board in force is voted on.
+pub(crate) fn slot_of(board: &Board, statement: &Statement) -> Slot {
+    let Statement { lane, seq, round, .. } = *statement;
+    Slot { epoch: board.epoch(), lane, seq, round }
+}

@@ -1,0 +1,99 @@
+//! `borgios export`: writes a statement so that stock `ssh-keygen` checks it, without BorgIOS.
+
+use std::path::PathBuf;
+
+use borgios_policy::{Lane, VerifiedStatement};
+use borgios_types::{Seq, sshsig};
+use clap::Args;
+use serde_json::json;
+
+use crate::archive::Archive;
+use crate::context::Context;
+use crate::durable;
+use crate::failure::{Failure, OrFail as _};
+use crate::subject::Subject;
+
+/// Write a statement for stock ssh-keygen to check
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// Which one: release/2, or the first digits of its id
+    #[arg(value_name = "ID")]
+    subject: Subject,
+    /// Where to: the payload, its .sig and an allowed_signers file
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+/// Who an exported statement is by, as `ssh-keygen -I` wants it.
+pub(crate) const PRINCIPAL: &str = "governors";
+
+impl Export {
+    pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
+        let archive = context.archive()?;
+        let verified = find(&archive, &self.subject)?;
+        let statement = verified.statement();
+        let under = statement.policy.unwrap_or(Seq(1));
+        let board = archive.chain().policy_at(under).map(|policy| &policy.board);
+        let board = board.ok_or_else(|| Failure::new(format!("policy/{under} is not known")))?;
+        let (envelope, key) = (verified.envelope(), board.group());
+        let sig = envelope.sigs.iter().find(|sig| sig.by == key);
+        let sig = sig.ok_or_else(|| Failure::new("the statement has no signature of its board"))?;
+        let namespace = statement.lane.namespace();
+
+        std::fs::create_dir_all(&self.out)
+            .or_fail(|| format!("could not create {}", self.out.display()))?;
+        let name = format!("{}-{}.json", statement.lane, statement.seq);
+        let payload = self.out.join(&name);
+        let armour = self.out.join(format!("{name}.sig"));
+        let signers = self.out.join("allowed_signers");
+        durable::write_public(&payload, envelope.payload.as_bytes())?;
+        durable::write_public(&armour, sshsig::armour(&key, &namespace, &sig.sig).as_bytes())?;
+        let lanes = Lane::ALL.map(|lane| lane.namespace().as_str().to_owned());
+        let lanes: Vec<&str> = lanes.iter().map(String::as_str).collect();
+        durable::write_public(&signers, key.allowed_signer(PRINCIPAL, &lanes).as_bytes())?;
+
+        let verify = format!(
+            "ssh-keygen -Y verify -f {} -I {PRINCIPAL} -n {namespace} -s {} < {}",
+            quoted(&signers),
+            quoted(&armour),
+            quoted(&payload)
+        );
+        let answer = json!({
+            "id": verified.id(), "payload": payload, "signature": armour,
+            "allowed_signers": signers, "verify": verify,
+        });
+        context.printer.answer(&answer, &verify)?;
+        context.printer.say(&format!(
+            "\nThat line checks {} with stock OpenSSH. It is worth as much as allowed_signers: \
+             compare the group key\n{} with what the governors publish.",
+            payload.display(),
+            key.fingerprint()
+        ));
+        Ok(())
+    }
+}
+
+/// The signed statement that was named.
+pub(crate) fn find<'a>(
+    archive: &'a Archive,
+    subject: &Subject,
+) -> Result<&'a VerifiedStatement, Failure> {
+    let mut found = archive.chain().history().filter(|verified| {
+        let statement = verified.statement();
+        subject.names(statement.lane, statement.seq, &verified.id())
+    });
+    match (found.next(), found.next()) {
+        (Some(one), None) => Ok(one),
+        (Some(_), Some(_)) => Err(Failure::new(format!("{subject} names several statements"))
+            .hint("give more digits of the id")),
+        (None, _) => Err(Failure::new(format!("no signed statement {subject} is known here"))
+            .hint("`borgios log` lists what is known; `borgios sync` fetches")),
+    }
+}
+
+/// A path as one word of a shell command.
+fn quoted(path: &std::path::Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}

@@ -1,0 +1,347 @@
+//! `borgios governor found`: every step of founding a network that can be done now.
+//!
+//! The state machine is `borgios_policy::founding`; this file reads the folder, keeps the secret
+//! state, asks the one question, and at the end lays everything where votes expect it. Order at
+//! each step: the state is stored and synced, only then are files published. Order at the end: all
+//! that votes need, then `board.json`, whose presence means done, then the state is erased.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, IsTerminal as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use age::secrecy::ExposeSecret as _;
+use borgios_policy::founding::{Files, Me, PLAN_FILE, Status, Step, step};
+use borgios_policy::{Ballot, Card, Ceremony, Founded, Name, Object as _, Plan};
+use borgios_types::limits::ENVELOPE_MAX;
+use borgios_types::{Digest, Envelope, Threshold};
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::context::{Context, Membership};
+use crate::durable;
+use crate::failure::{Failure, OrFail as _};
+use crate::identity::{Identity, read_card};
+use crate::printer::table;
+use crate::slots::Slots;
+
+/// Most files read from the exchange folder: 21 governors write 5 each, and pools.
+const FILES_MAX: usize = 1_000;
+
+/// Largest stored state, in bytes: it keeps every paper this governor wrote.
+const STATE_MAX: usize = 8 * 1024 * 1024;
+
+/// Half a year: who has not joined on policy/1 by then needs a newer policy.
+const EXPIRES_S: u64 = 180 * 86_400;
+
+/// How often `--watch` looks again.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Do the next steps of founding a network; run it until it says done
+#[derive(Debug, Args)]
+pub(crate) struct Found {
+    /// Write the plan: how many governors must sign together (one governor gives this)
+    #[arg(long, value_name = "T")]
+    threshold: Option<u16>,
+    /// With --threshold: wait until so many governors' cards are there
+    #[arg(long, value_name = "N", requires = "threshold")]
+    governors: Option<usize>,
+    /// With --threshold: most children of a node in the tree
+    #[arg(long, value_name = "K", default_value_t = 8)]
+    fanout: u16,
+    /// What this governor calls the network
+    #[arg(long, value_name = "NET")]
+    name: Option<Name>,
+    /// The roster digest, or its first 8 digits at least, as compared with every other governor
+    #[arg(long, value_name = "DIGEST")]
+    accept_roster: Option<String>,
+    /// Go on until the network is founded
+    #[arg(long)]
+    watch: bool,
+}
+
+impl Found {
+    pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
+        let folder = context.exchange.clone().ok_or_else(|| {
+            Failure::usage("no exchange folder was named")
+                .hint("give a folder shared by all governors with `--exchange DIR`")
+        })?;
+        if !folder.is_dir() {
+            return Err(Failure::new(format!("the exchange {} is no folder", folder.display()))
+                .hint("create it, or give the folder that the other governors use"));
+        }
+        let _lock = context.home.lock()?;
+        if let Ok(membership) = context.membership() {
+            // The last run may have been cut off before it removed what is no longer needed.
+            durable::erase(&state_path(context))?;
+            return answer_done(context, &membership);
+        }
+        let identity = context.identity()?;
+        let card = Card::verify(&read_card(&context.home)?).or_fail(|| "the card is damaged")?;
+        let mut said = String::new();
+        let mut confirmed = None;
+        loop {
+            let round = self.round(context, &folder, &identity, &card, confirmed)?;
+            match round {
+                Status::Founded(founded) => {
+                    let membership = self.conclude(context, &identity, &founded)?;
+                    return answer_done(context, &membership);
+                }
+                Status::Confirm(plan) => match self.confirm(context, &plan)? {
+                    Some(roster) => confirmed = Some(roster),
+                    None => return Ok(()),
+                },
+                status if self.watch => {
+                    let text = format!("{status}");
+                    if text != said {
+                        context.printer.say(&text);
+                        said = text;
+                    }
+                    std::thread::sleep(LOOK_EVERY);
+                }
+                status => return answer_waiting(context, &status),
+            }
+        }
+    }
+
+    /// One look at the folder, and everything that follows from it.
+    fn round(
+        &self,
+        context: &Context,
+        folder: &Path,
+        identity: &Identity,
+        card: &Card,
+        confirmed: Option<Digest>,
+    ) -> Result<Status, Failure> {
+        let mut files = read_files(folder)?;
+        if let (Some(threshold), false) = (self.threshold, files.contains_key(PLAN_FILE))
+            && let Some(plan) = self.plan(context, identity, card, &files, Threshold(threshold))?
+        {
+            let text = plan.to_json().into_bytes();
+            durable::write_public(&folder.join(PLAN_FILE), &text)?;
+            files.insert(PLAN_FILE.to_owned(), text);
+        }
+        let state = load_state(context, identity)?;
+        let secret = identity.age().to_string();
+        let me = Me { card, key: identity.ssh(), identity: secret.expose_secret() };
+        let Step { state, write, status } =
+            step(&me, state, &files, confirmed, &mut rand::rngs::OsRng)
+                .or_fail(|| "the founding cannot go on")?;
+        if let Some(state) = state {
+            let plain = zeroize::Zeroizing::new(
+                serde_json::to_vec(&state).or_fail(|| "could not encode the founding's state")?,
+            );
+            durable::write(&state_path(context), &identity.seal(&plain)?)?;
+        }
+        for (name, bytes) in write {
+            durable::write_public(&folder.join(name), &bytes)?;
+        }
+        Ok(status)
+    }
+
+    /// The plan this governor proposes, once enough cards are there.
+    fn plan(
+        &self,
+        context: &Context,
+        identity: &Identity,
+        card: &Card,
+        files: &Files,
+        threshold: Threshold,
+    ) -> Result<Option<Envelope>, Failure> {
+        let mut cards = BTreeMap::from([(card.name.clone(), card.clone())]);
+        for (file, bytes) in files.iter().filter(|(file, _)| file.ends_with(".card.json")) {
+            let what = || format!("{file} is no governor's card");
+            let envelope = Envelope::parse(bytes).or_fail(what)?;
+            let other = Card::verify(&envelope).or_fail(what)?;
+            cards.insert(other.name.clone(), other);
+        }
+        if self.governors.is_some_and(|wanted| cards.len() < wanted) {
+            return Ok(None);
+        }
+        let now = context.now();
+        let cards: Vec<Card> = cards.into_values().collect();
+        let count = cards.len();
+        let plan = Plan::new(cards, threshold, self.fanout, now, now.plus(EXPIRES_S))
+            .or_fail(|| format!("no plan can be made of the {count} cards in the folder"))
+            .map_err(|failure| {
+                failure.hint(
+                    "every governor runs `borgios governor found` once to lay a card; \
+                              `--governors N` waits for N of them",
+                )
+            })?;
+        Ok(Some(plan.to_envelope().sign(identity.ssh())))
+    }
+
+    /// Shows who will govern, and takes the governor's word that it was compared by voice.
+    fn confirm(&self, context: &Context, plan: &Plan) -> Result<Option<Digest>, Failure> {
+        let roster = plan.roster();
+        let rows: Vec<[String; 2]> = plan
+            .governors
+            .iter()
+            .map(|card| [card.name.to_string(), card.key.fingerprint()])
+            .collect();
+        let text = format!(
+            "{} of these {} governors will sign together:\n\n{}\nroster {roster}\n",
+            plan.threshold,
+            rows.len(),
+            table(["governor", "fingerprint"], &rows)
+        );
+        if let Some(warning) = plan.warning() {
+            context.printer.warn(&warning);
+        }
+        if let Some(accepted) = &self.accept_roster {
+            if is_roster(accepted, &roster) {
+                return Ok(Some(roster));
+            }
+            return Err(Failure::new(format!(
+                "the roster accepted, {accepted}, is not the plan's"
+            ))
+            .because(format!("founding.json has {roster}"))
+            .hint("compare names and fingerprints with every governor before accepting"));
+        }
+        if !std::io::stdin().is_terminal() {
+            let answer = json!({
+                "status": "confirm", "roster": roster, "threshold": plan.threshold,
+                "governors": plan.governors,
+            });
+            context.printer.answer(&answer, &text)?;
+            context.printer.say(
+                "Compare this with every other governor by voice, then run again with \
+                 `--accept-roster DIGEST`.",
+            );
+            return Ok(None);
+        }
+        context.printer.say(&text);
+        context.printer.say(
+            "Whoever wrote the plan could have put a key of their own behind another's name, and \
+             this cannot\nbe undone. Compare the roster with every other governor by voice.",
+        );
+        context.printer.ask("Type the first 8 digits after `sha256:` to go on: ");
+        let mut typed = String::new();
+        std::io::stdin().lock().read_line(&mut typed).or_fail(|| "could not read the answer")?;
+        if is_roster(typed.trim(), &roster) {
+            return Ok(Some(roster));
+        }
+        Err(Failure::new("the roster was not confirmed; nothing was written"))
+    }
+
+    /// Lays everything where votes expect it. Repeated after a crash, it writes the same again:
+    /// `board.json`, without which no vote is possible, comes last.
+    fn conclude(
+        &self,
+        context: &Context,
+        identity: &Identity,
+        founded: &Founded,
+    ) -> Result<Membership, Failure> {
+        let home = &context.home;
+        let mut objects: Vec<&Envelope> = vec![&founded.policy];
+        objects.extend(founded.pools.iter().chain(&founded.ballots));
+        for envelope in objects {
+            durable::folder(&home.kind(&envelope.kind))?;
+            let path = home.object(&envelope.kind, &envelope.id());
+            durable::write(&path, envelope.to_json().as_bytes())?;
+        }
+        let slots = Slots::new(home);
+        for (slot, seed) in &founded.seeds {
+            slots.keep_seed(*slot, seed, identity)?;
+        }
+        for envelope in &founded.ballots {
+            let ballot = Ballot::parse(envelope).or_fail(|| "a founding ballot is damaged")?;
+            if ballot.governor == *identity.name() {
+                slots.cast(ballot.slot(&founded.board), envelope)?;
+            }
+        }
+        let share = identity.seal(founded.key.to_secret().expose())?;
+        durable::write(&home.governor("share.age"), &share)?;
+        let name = self.name.clone().map_or_else(|| short_name(founded.network), Ok)?;
+        let membership = Membership { network: founded.network, name };
+        let text = serde_json::to_vec_pretty(&membership).or_fail(|| "could not encode")?;
+        durable::write(&home.governor("board.json"), &text)?;
+        durable::erase(&state_path(context))?;
+        Ok(membership)
+    }
+}
+
+/// A name for a network nobody named here.
+fn short_name(network: Digest) -> Result<Name, Failure> {
+    let text = format!("net-{}", &network.hex()[..8]);
+    text.parse().or_fail(|| format!("{text} is no name"))
+}
+
+/// Whether what was typed is this roster's digest, or at least its first 8 digits.
+fn is_roster(typed: &str, roster: &Digest) -> bool {
+    let digits = typed.strip_prefix("sha256:").unwrap_or(typed);
+    digits.len() >= 8 && roster.hex().starts_with(digits)
+}
+
+fn state_path(context: &Context) -> PathBuf {
+    context.home.governor("founding.age")
+}
+
+fn load_state(context: &Context, identity: &Identity) -> Result<Option<Ceremony>, Failure> {
+    let path = state_path(context);
+    let Some(cipher) = durable::read(&path, STATE_MAX)? else { return Ok(None) };
+    let plain = identity.unseal(&cipher, &path.display().to_string())?;
+    serde_json::from_slice(&plain).map(Some).or_fail(|| format!("{} is damaged", path.display()))
+}
+
+fn read_files(folder: &Path) -> Result<Files, Failure> {
+    let mut files = Files::new();
+    for path in durable::list(folder)? {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let Some(name) = name.filter(|name| name.ends_with(".json")) else { continue };
+        if files.len() == FILES_MAX {
+            return Err(Failure::new(format!("{} holds over {FILES_MAX} files", folder.display())));
+        }
+        if let Some(bytes) = durable::read(&path, ENVELOPE_MAX)? {
+            files.insert(name.to_owned(), bytes);
+        }
+    }
+    Ok(files)
+}
+
+fn answer_waiting(context: &Context, status: &Status) -> Result<(), Failure> {
+    let (answer, text) = match status {
+        Status::NoPlan(cards) => {
+            let names: Vec<&Name> = cards.iter().map(|card| &card.name).collect();
+            let list: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+            (
+                json!({"status": "no_plan", "cards": names}),
+                format!(
+                    "your card is in the folder; cards there: {}\nwhen all are there, one governor \
+                     runs `borgios governor found --exchange DIR --threshold T`",
+                    list.join(", ")
+                ),
+            )
+        }
+        Status::Waiting { kind, missing } => {
+            let list: Vec<&str> = missing.iter().map(Name::as_str).collect();
+            (
+                json!({"status": "waiting", "for": missing, "what": kind}),
+                format!("waiting for {} ({kind}); run this again afterwards", list.join(", ")),
+            )
+        }
+        Status::Confirm(_) | Status::Founded(_) => (Value::Null, status.to_string()),
+    };
+    context.printer.answer(&answer, &text)
+}
+
+fn answer_done(context: &Context, membership: &Membership) -> Result<(), Failure> {
+    let archive = context.archive()?;
+    let board = archive.board()?;
+    let names: Vec<&str> = board.governors().iter().map(|g| g.name.as_str()).collect();
+    let answer = json!({
+        "status": "founded", "network": membership.network, "name": membership.name,
+        "group": board.group(), "fingerprint": board.group().fingerprint(),
+        "threshold": board.threshold(), "governors": names,
+    });
+    let text = format!(
+        "founded: {}\n  network     {}\n  group key   {}\n  board       {} of {}",
+        membership.name,
+        membership.network,
+        board.group().fingerprint(),
+        board.threshold(),
+        names.join(", ")
+    );
+    context.printer.answer(&answer, &text)
+}

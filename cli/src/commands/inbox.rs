@@ -1,0 +1,126 @@
+//! `borgios inbox`: what is open, who voted, what is missing.
+
+use borgios_policy::tally::{Proof, State};
+use borgios_types::Digest;
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::context::Context;
+use crate::desk::{Desk, OpenVote};
+use crate::failure::Failure;
+use crate::printer::tame;
+use crate::reviewed::Reviewed;
+
+/// What is open: who voted, what is missing
+#[derive(Debug, Args)]
+pub(crate) struct Inbox {}
+
+impl Inbox {
+    pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
+        let mut desk = Desk::look(context)?;
+        let signed = desk.publish_signed()?;
+        for place in &signed {
+            context.printer.say(&format!("{place} is signed"));
+        }
+        let reviewed = Reviewed::load(&context.home)?;
+        let votes = desk.votes()?;
+        let answer: Vec<Value> = votes.iter().flat_map(|vote| rows(vote, &reviewed)).collect();
+        let mut text = String::new();
+        for vote in &votes {
+            text.push_str(&describe(vote, &reviewed));
+        }
+        if votes.is_empty() {
+            text.push_str("nothing is open\n");
+        }
+        let threshold = desk.archive().board()?.threshold();
+        context
+            .printer
+            .answer(&json!({"open": answer, "signed": signed, "threshold": threshold}), &text)
+    }
+}
+
+/// How one document stands, in a word.
+pub(crate) fn state_text(state: &State) -> String {
+    match state {
+        State::Open { missing: 1, passable: true } => "one approval is missing".into(),
+        State::Open { missing, passable: true } => format!("{missing} approvals are missing"),
+        State::Open { passable: false, .. } => {
+            "cannot pass any more unless somebody breaks their word; not dead yet".into()
+        }
+        State::Unseen => "voted on, but the proposal itself is not here yet".into(),
+        State::Signed(_) => "signed; more approvals are needed by its class".into(),
+        State::Dead => "dead: a further round may be proposed".into(),
+    }
+}
+
+fn state_code(state: &State) -> &'static str {
+    match state {
+        State::Open { .. } => "open",
+        State::Unseen => "unseen",
+        State::Signed(_) => "signed",
+        State::Dead => "dead",
+    }
+}
+
+fn rows(vote: &OpenVote, reviewed: &Reviewed) -> Vec<Value> {
+    let row = |(id, standing): (&Digest, &borgios_policy::tally::Standing)| {
+        let missing = match standing.state {
+            State::Open { missing, .. } => Some(missing),
+            State::Unseen | State::Signed(_) | State::Dead => None,
+        };
+        let proposers: Vec<Value> = vote.documents.get(id).map_or_else(Vec::new, |document| {
+            let by = document.proposals.iter();
+            by.map(|held| json!({"by": held.by, "note": held.value.note})).collect()
+        });
+        json!({
+            "place": format!("{}/{}", vote.slot.lane, vote.slot.seq),
+            "round": vote.slot.round, "statement": id, "proposed": proposers,
+            "approvals": standing.approvals, "rejections": standing.rejections,
+            "state": state_code(&standing.state), "missing": missing,
+            "reviewed": reviewed.contains(id),
+        })
+    };
+    vote.tally.documents.iter().map(row).collect()
+}
+
+fn describe(vote: &OpenVote, reviewed: &Reviewed) -> String {
+    let mut text = String::new();
+    for (id, standing) in &vote.tally.documents {
+        let round = if vote.slot.round.0 == 0 {
+            String::new()
+        } else {
+            format!(", round {}", vote.slot.round)
+        };
+        let place = format!("{}/{}", vote.slot.lane, vote.slot.seq);
+        text.push_str(&format!("{place}{round}  {}\n", id.short()));
+        for held in vote.documents.get(id).iter().flat_map(|document| &document.proposals) {
+            let note = held.value.note.as_deref().unwrap_or_default();
+            let note = if note.is_empty() { String::new() } else { format!(": {}", tame(note)) };
+            text.push_str(&format!("  proposed by {}{note}\n", held.by));
+        }
+        let approvals: Vec<&str> = standing.approvals.iter().map(|name| name.as_str()).collect();
+        if !approvals.is_empty() {
+            text.push_str(&format!("  approved by {}\n", approvals.join(", ")));
+        }
+        for (name, reason) in &standing.rejections {
+            text.push_str(&format!("  rejected by {name}: {}\n", tame(reason)));
+        }
+        text.push_str(&format!("  {}\n", state_text(&standing.state)));
+        if !reviewed.contains(id) {
+            text.push_str(&format!("  look at it with `borgios review {place}`\n"));
+        }
+    }
+    for culprit in &vote.tally.culprits {
+        let proof = match culprit.proof {
+            Proof::BadShare(ballot) => format!("ballot {} holds a bad share", ballot.short()),
+            Proof::TwoBallots(one, other) => {
+                format!("ballots {} and {} contradict each other", one.short(), other.short())
+            }
+            Proof::TwoPools(one, other) => {
+                format!("pools {} and {} differ for one slot", one.short(), other.short())
+            }
+        };
+        text.push_str(&format!("  {} broke the rules: {proof}\n", culprit.name));
+    }
+    text
+}

@@ -1,0 +1,116 @@
+//! `borgios nodes`: the servers, one line each.
+
+use std::collections::BTreeMap;
+
+use borgios_types::{NodeId, Seq, UnixSeconds};
+use clap::Args;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::context::Context;
+use crate::failure::{Failure, OrFail as _};
+use crate::printer::{table, tame};
+use crate::transport::api::Door;
+
+/// Most pages asked for; a node that never stops answering is not followed for ever.
+const PAGES_MAX: usize = 1_000;
+
+/// The servers
+#[derive(Debug, Args)]
+pub(crate) struct Nodes {}
+
+/// One page of the members.
+#[derive(Debug, Deserialize)]
+struct Page {
+    nodes: Vec<Value>,
+    #[serde(default)]
+    release: Option<Seq>,
+    #[serde(default)]
+    next: Option<Value>,
+}
+
+/// One member, by its newest join record and its keeper's last report.
+#[derive(Debug, Deserialize)]
+struct Member {
+    node: NodeId,
+    name: String,
+    #[serde(default)]
+    address: Option<String>,
+    expires: UnixSeconds,
+    #[serde(default)]
+    lapsed: bool,
+    #[serde(default)]
+    report: Option<Reported>,
+}
+
+/// What a keeper said last.
+#[derive(Debug, Deserialize)]
+struct Reported {
+    release: Seq,
+    outcome: String,
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+impl Nodes {
+    pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
+        let mut door = context.door()?;
+        let (nodes, release) = ask(door.as_mut())?;
+        let mut rows = Vec::new();
+        for node in &nodes {
+            let member: Member = serde_json::from_value(node.clone())
+                .or_fail(|| format!("{} sent a node that is none", door.name()))?;
+            rows.push(row(&member));
+        }
+        rows.sort();
+        let mut text = table(["server", "address", "member", "release", "key"], &rows);
+        let newest = release.map(|release| format!(", newest is release/{release}"));
+        text.push_str(&format!("{} servers{}\n", rows.len(), newest.unwrap_or_default()));
+        context.printer.answer(&json!({"nodes": nodes, "release": release}), &text)
+    }
+}
+
+/// Every member, each once: the newest record, if pages overlap.
+fn ask(door: &mut dyn Door) -> Result<(Vec<Value>, Option<Seq>), Failure> {
+    let mut nodes: BTreeMap<String, Value> = BTreeMap::new();
+    let mut release = None;
+    let mut request = json!({"get": "nodes"});
+    for _ in 0..PAGES_MAX {
+        let page: Page = serde_json::from_value(door.ask(&request)?)
+            .or_fail(|| format!("{} sent no list of nodes", door.name()))?;
+        release = page.release.or(release);
+        let empty = page.nodes.is_empty();
+        for node in page.nodes {
+            nodes.insert(node["node"].as_str().unwrap_or_default().to_owned(), node);
+        }
+        match page.next {
+            Some(next) if !empty && !next.is_null() => {
+                request = json!({"get": "nodes", "after": next});
+            }
+            _ => break,
+        }
+    }
+    Ok((nodes.into_values().collect(), release))
+}
+
+fn row(member: &Member) -> [String; 5] {
+    let until = if member.lapsed {
+        format!("lapsed {}", member.expires)
+    } else {
+        format!("until {}", member.expires)
+    };
+    let release = match &member.report {
+        None => "no report".to_owned(),
+        Some(report) => {
+            let reason = report.reason.as_deref().map(|reason| format!(": {reason}"));
+            let reason: String = reason.unwrap_or_default().chars().take(60).collect();
+            format!("{} {}{reason}", report.release, report.outcome)
+        }
+    };
+    let address = member.address.as_deref().unwrap_or("cannot be dialled");
+    [&member.name, address, &until, &release, &member.node.short()].map(tame_line)
+}
+
+fn tame_line(text: &str) -> String {
+    tame(text).replace('\n', " ")
+}

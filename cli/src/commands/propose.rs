@@ -1,0 +1,101 @@
+//! `borgios propose …`: puts the exact text of a statement to the vote.
+
+use borgios_policy::{Lane, Object as _, Proposal, Statement};
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::commands::{propose_policy, propose_release};
+use crate::context::Context;
+use crate::failure::{Failure, OrFail as _};
+use crate::session::Session;
+
+/// How long a statement may be applied after it was written, unless it says otherwise: half a
+/// year, so that a forgotten one dies and a fleet can still be installed from it.
+const EXPIRES_DAYS: u64 = 180;
+
+/// Put a release or a policy to the vote
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// A complete set of software
+    Release(propose_release::Release),
+    /// New rules for the same board
+    Policy(propose_policy::Policy),
+}
+
+/// What every proposal takes.
+#[derive(Debug, Args)]
+pub(crate) struct Terms {
+    /// A word to the other governors
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
+    /// Days until nobody may apply it any more
+    #[arg(long, value_name = "DAYS", default_value_t = EXPIRES_DAYS,
+          value_parser = clap::value_parser!(u64).range(1..=3650))]
+    expires_days: u64,
+}
+
+impl Command {
+    /// Does it.
+    pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
+        match self {
+            Self::Release(command) => command.run(context),
+            Self::Policy(command) => command.run(context),
+        }
+    }
+}
+
+/// Makes the next statement of `lane` with this body, checks it as every node will, and publishes
+/// the proposal.
+pub(crate) fn propose(
+    context: &Context,
+    session: &mut Session<'_>,
+    lane: Lane,
+    body: Value,
+    terms: Terms,
+) -> Result<(), Failure> {
+    let now = context.now();
+    let chain = session.desk.archive().chain();
+    let head = chain.head(lane);
+    let seq = chain.head_seq(lane).next();
+    let statement = Statement {
+        network: Some(session.network()),
+        lane,
+        seq,
+        round: session.desk.open_round(lane, seq)?,
+        prev: head.map(|head| head.id()),
+        policy: Some(chain.head_seq(Lane::Policy)),
+        // Never earlier than what it builds upon: a laptop's clock may lag.
+        issued: now.max(chain.now_floor()),
+        expires: now.max(chain.now_floor()).plus(terms.expires_days * 86_400),
+        critical: Vec::new(),
+        body,
+    };
+    let draft = statement.to_envelope();
+    let what = || format!("{lane}/{seq} cannot be proposed: no node would obey it");
+    session.desk.archive().chain().review(now, &draft).or_fail(what)?;
+    let round = statement.round;
+    let rivals = session.desk.vote(lane, seq, round)?.documents;
+
+    let proposal = Proposal { statement: draft.payload.clone(), lane, note: terms.note };
+    let envelope = proposal.to_envelope().sign(session.identity().ssh());
+    session.desk.publish(&envelope)?;
+
+    let id = draft.id();
+    let answer = json!({
+        "place": format!("{lane}/{seq}"), "round": round, "statement": id,
+        "proposal": envelope.id(), "published_to": session.desk.places(),
+    });
+    context.printer.answer(&answer, &format!("proposed {lane}/{seq}: {id}"))?;
+    for rival in rivals.keys().filter(|rival| **rival != id) {
+        context.printer.warn(&format!(
+            "{lane}/{seq} has another proposal, {}: each governor can approve one of them",
+            rival.short()
+        ));
+    }
+    context.printer.say(&format!(
+        "Next: every governor runs `borgios review {lane}/{seq}` and `borgios vote {lane}/{seq} \
+         approve`."
+    ));
+    Ok(())
+}

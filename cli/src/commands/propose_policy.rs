@@ -1,0 +1,53 @@
+//! `borgios propose policy`: new rules for the same board. A change of the board needs a new
+//! group key and comes with a later issue.
+
+use borgios_policy::{Class, Lane, Policy as Rules};
+use clap::Args;
+
+use crate::commands::propose::{Terms, propose};
+use crate::context::Context;
+use crate::failure::{Failure, OrFail as _};
+use crate::session::Session;
+
+/// New rules for the same board
+#[derive(Debug, Args)]
+pub(crate) struct Policy {
+    /// Most children of a node in the tree
+    #[arg(long, value_name = "K")]
+    fanout: Option<u16>,
+    /// Approvals that policies and releases need; the threshold at least
+    #[arg(long, value_name = "N")]
+    approvals: Option<u16>,
+    /// Approvals that policies need
+    #[arg(long, value_name = "N", conflicts_with = "approvals")]
+    policy_approvals: Option<u16>,
+    /// Approvals that releases need
+    #[arg(long, value_name = "N", conflicts_with = "approvals")]
+    release_approvals: Option<u16>,
+    #[command(flatten)]
+    terms: Terms,
+}
+
+impl Policy {
+    pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
+        let mut session = Session::open(context)?;
+        let in_force = session.desk.archive().chain().policy().cloned();
+        let mut rules: Rules = in_force.ok_or_else(|| Failure::new("no policy is known here"))?;
+        let before = rules.clone();
+        if let Some(fanout) = self.fanout {
+            rules.fanout = fanout;
+        }
+        if let Some(approvals) = self.policy_approvals.or(self.approvals) {
+            rules.classes.policy = Class { approvals };
+        }
+        if let Some(approvals) = self.release_approvals.or(self.approvals) {
+            rules.classes.release = Class { approvals };
+        }
+        if rules == before {
+            return Err(Failure::usage("this policy would change nothing")
+                .hint("give a new value with `--fanout K` or `--approvals N`"));
+        }
+        rules.validate().or_fail(|| "these rules cannot be proposed")?;
+        propose(context, &mut session, Lane::Policy, rules.to_body(), self.terms)
+    }
+}

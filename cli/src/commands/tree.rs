@@ -1,0 +1,157 @@
+//! `borgios tree`: the tree of servers, drawn.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use borgios_types::NodeId;
+use clap::Args;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::context::Context;
+use crate::failure::{Failure, OrFail as _};
+use crate::printer::tame;
+
+/// The tree of servers
+#[derive(Debug, Args)]
+pub(crate) struct Tree {}
+
+/// Where nodes stand, as they say themselves; nothing of it is proved.
+#[derive(Debug, Deserialize)]
+struct Places {
+    #[serde(default)]
+    nodes: Vec<Place>,
+    #[serde(default)]
+    silent: Vec<NodeId>,
+    #[serde(default)]
+    partial: bool,
+}
+
+/// Where one node stands.
+#[derive(Debug, Deserialize)]
+struct Place {
+    node: NodeId,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    address: Option<String>,
+    #[serde(default)]
+    parent: Option<NodeId>,
+}
+
+impl Tree {
+    pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
+        let mut door = context.door()?;
+        let answer = door.ask(&json!({"get": "tree"}))?;
+        let places: Places = serde_json::from_value(answer.clone())
+            .or_fail(|| format!("{} sent no tree", door.name()))?;
+        context.printer.answer(&answer, &draw(&places))
+    }
+}
+
+/// The tree with box characters, and what is known to be missing from it.
+fn draw(places: &Places) -> String {
+    let known: BTreeMap<NodeId, &Place> =
+        places.nodes.iter().map(|place| (place.node, place)).collect();
+    let mut children: BTreeMap<NodeId, Vec<&Place>> = BTreeMap::new();
+    let mut roots = Vec::new();
+    for place in known.values() {
+        match place.parent.filter(|parent| known.contains_key(parent)) {
+            Some(parent) => children.entry(parent).or_default().push(place),
+            None => roots.push(*place),
+        }
+    }
+    for list in children.values_mut() {
+        list.sort_by(|one, other| (&one.name, one.node).cmp(&(&other.name, other.node)));
+    }
+    let mut text = String::new();
+    let mut drawn = BTreeSet::new();
+    for root in roots {
+        draw_below(root, "", "", &children, &mut drawn, &mut text);
+    }
+    let silent = places.silent.len();
+    if silent > 0 {
+        let names: Vec<String> = places.silent.iter().map(NodeId::short).collect();
+        text.push_str(&format!("no answer from {}\n", names.join(", ")));
+    }
+    // Nodes whose parents form a circle have no root; an honest tree has none of these.
+    let lost = known.len() - drawn.len();
+    if lost > 0 {
+        text.push_str(&format!("{lost} nodes say they stand below each other\n"));
+    }
+    let partial = if places.partial { ", not all of them" } else { "" };
+    text.push_str(&format!("{} servers{partial}\n", drawn.len()));
+    text
+}
+
+fn draw_below(
+    place: &Place,
+    first: &str,
+    rest: &str,
+    children: &BTreeMap<NodeId, Vec<&Place>>,
+    drawn: &mut BTreeSet<NodeId>,
+    text: &mut String,
+) {
+    if !drawn.insert(place.node) {
+        return;
+    }
+    let name = if place.name.is_empty() { "?" } else { &place.name };
+    let address = place.address.as_deref().unwrap_or("cannot be dialled");
+    let line = format!("{first}{name}  {address}  {}", place.node.short());
+    text.push_str(&tame(&line));
+    text.push('\n');
+    let below = children.get(&place.node).map_or(&[][..], Vec::as_slice);
+    for (at, child) in below.iter().enumerate() {
+        let last = at + 1 == below.len();
+        let (branch, stem) = if last { ("└── ", "    ") } else { ("├── ", "│   ") };
+        let (first, rest) = (format!("{rest}{branch}"), format!("{rest}{stem}"));
+        draw_below(child, &first, &rest, children, drawn, text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use borgios_types::SecretKey;
+
+    use super::*;
+
+    fn place(number: u8, parent: Option<u8>) -> Place {
+        let id = |number| SecretKey::from_seed([number; 32]).public();
+        Place {
+            node: id(number),
+            name: format!("web-{number}"),
+            address: Some(format!("10.0.0.{number}:7117")),
+            parent: parent.map(id),
+        }
+    }
+
+    /// What is drawn, without the keys.
+    fn drawn(places: &Places) -> String {
+        let lines = draw(places);
+        lines
+            .lines()
+            .map(|line| line.rsplit_once("  ").map_or(line, |(l, _)| l).to_owned() + "\n")
+            .collect()
+    }
+
+    #[test]
+    fn the_tree_is_drawn_from_its_root() {
+        let nodes = vec![place(1, None), place(2, Some(1)), place(3, Some(1)), place(4, Some(2))];
+        let places = Places { nodes, silent: vec![], partial: false };
+        assert_eq!(
+            drawn(&places),
+            "web-1  10.0.0.1:7117\n├── web-2  10.0.0.2:7117\n│   └── web-4  10.0.0.4:7117\n\
+             └── web-3  10.0.0.3:7117\n4 servers\n"
+        );
+    }
+
+    #[test]
+    fn liars_do_not_hang_the_drawing() {
+        let nodes = vec![place(1, None), place(2, Some(3)), place(3, Some(2))];
+        let places = Places { nodes, silent: vec![], partial: true };
+        assert_eq!(
+            drawn(&places),
+            "web-1  10.0.0.1:7117\n2 nodes say they stand below each other\n\
+             1 servers, not all of them\n"
+        );
+    }
+}

@@ -1,0 +1,358 @@
+//! `borgios vote`: one ballot for one slot, once and for good.
+//!
+//! The order is the discipline of the nonces: lock, intent, compute, ballot (stored and read back),
+//! erase the seed, send. [`crate::slots`] says what holds after a crash at any of these; [`cast`]
+//! is that order in code.
+
+use std::collections::BTreeSet;
+
+use borgios_policy::round::OpenRound;
+use borgios_policy::vote::{Intent, Vote as Choice, VoteError};
+use borgios_policy::{Ballot, Name, Object as _, Slot};
+use borgios_types::{Digest, Envelope, Round};
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use crate::context::Context;
+use crate::desk::OpenVote;
+use crate::failure::{Failure, OrFail as _};
+use crate::reviewed::Reviewed;
+use crate::session::Session;
+use crate::slots::SlotState;
+use crate::subject::Subject;
+
+/// Approve or reject, once and for good
+#[derive(Debug, Args)]
+pub(crate) struct Vote {
+    /// What to vote on: release/2, or the first digits of a proposal's id
+    #[arg(value_name = "ID")]
+    subject: Subject,
+    /// For or against it
+    choice: ForOrAgainst,
+    /// Why you reject it
+    #[arg(long, value_name = "TEXT", required_if_eq("choice", "reject"))]
+    reason: Option<String>,
+    /// A word to the other governors
+    #[arg(long, value_name = "TEXT")]
+    comment: Option<String>,
+    /// Approve without this governor, who has published no nonces; again for each
+    #[arg(long, value_name = "NAME")]
+    without: Vec<Name>,
+    /// The round to vote in [default: the newest that is open]
+    #[arg(long, value_name = "N")]
+    round: Option<u32>,
+}
+
+/// What can be said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ForOrAgainst {
+    /// Sign it
+    Approve,
+    /// Give up your signature for it
+    Reject,
+}
+
+/// How this run came by the ballot.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Made {
+    Now,
+    Before,
+}
+
+impl Vote {
+    pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
+        if self.choice == ForOrAgainst::Approve && self.reason.is_some() {
+            return Err(Failure::usage("an approval takes no --reason")
+                .hint("`--comment TEXT` says a word to the other governors"));
+        }
+        let mut session = Session::open(context)?;
+        refuse_copies(&session)?;
+        let (slot, statement) = self.target(&session)?;
+        let place = format!("{}/{}", slot.lane, slot.seq);
+        let what = || format!("no ballot was made for {place}");
+        let (ballot, made) = match session.slots().state(slot)? {
+            SlotState::Cast(envelope) => (self.again(slot, statement, envelope)?, Made::Before),
+            SlotState::Begun(intent) => {
+                let intent = self.resume(&session, slot, statement, intent)?;
+                (cast(&session, &intent).map_err(|failure| failure.within(what()))?, Made::Now)
+            }
+            SlotState::Fresh | SlotState::Absent => {
+                let intent = self.intent(&mut session, slot, statement)?;
+                session.slots().begin(slot, &intent)?;
+                (cast(&session, &intent).map_err(|failure| failure.within(what()))?, Made::Now)
+            }
+        };
+        session.desk.publish(&ballot).map_err(|failure| {
+            failure
+                .within(format!("the ballot for {place} is stored, but was not sent"))
+                .hint("run the same command again: it sends the stored ballot")
+        })?;
+        let settled = session.settle()?;
+        self.answer(context, &session, (slot, statement), &ballot, made, &settled)
+    }
+
+    /// Which slot and document is meant. A place that is decided by now is still this governor's
+    /// to ask for, if a ballot is stored for it.
+    fn target(&self, session: &Session<'_>) -> Result<(Slot, Digest), Failure> {
+        let failure = match session.desk.named(&self.subject, self.round.map(Round)) {
+            Ok((vote, id)) => return Ok((vote.slot, id)),
+            Err(failure) => failure,
+        };
+        let mut found = None;
+        for envelope in session.slots().ballots()? {
+            let ballot = Ballot::parse(&envelope).or_fail(|| "a stored ballot is damaged")?;
+            let wanted = self.round.is_none_or(|round| ballot.round == Round(round));
+            if wanted && self.subject.names(ballot.lane, ballot.seq, &ballot.statement) {
+                let board = session.desk.archive().boards().find(|b| b.group() == ballot.group);
+                let slot = board.map(|board| (ballot.slot(board), ballot.statement));
+                found = found.max(slot);
+            }
+        }
+        found.ok_or(failure)
+    }
+
+    /// The stored ballot of a slot, if it says what is asked for now.
+    fn again(&self, slot: Slot, statement: Digest, stored: Envelope) -> Result<Envelope, Failure> {
+        let ballot = Ballot::parse(&stored).or_fail(|| "the stored ballot is damaged")?;
+        let same = ballot.approves() == (self.choice == ForOrAgainst::Approve);
+        if same && ballot.statement == statement {
+            return Ok(stored);
+        }
+        Err(used(slot, ballot.approves(), ballot.statement, "holds"))
+    }
+
+    /// What a vote that was cut off may still become: see the argument in [`crate::slots`].
+    fn resume(
+        &self,
+        session: &Session<'_>,
+        slot: Slot,
+        statement: Digest,
+        begun: Intent,
+    ) -> Result<Intent, Failure> {
+        let before = Digest::of(begun.statement.as_bytes());
+        let approving = matches!(begun.vote, Choice::Approve { .. });
+        match (approving, self.choice) {
+            (true, ForOrAgainst::Approve) | (false, ForOrAgainst::Reject)
+                if before == statement =>
+            {
+                let printer = session.desk.context().printer;
+                printer.say(&format!("going on with the vote for {slot} that was cut off"));
+                Ok(begun)
+            }
+            (true, ForOrAgainst::Reject) => {
+                let reason = self.reason.clone().unwrap_or_default();
+                let text = self.text(session, slot, statement)?.unwrap_or(begun.statement);
+                let rejection = Intent {
+                    statement: text,
+                    vote: Choice::Reject { reason },
+                    comment: self.comment.clone(),
+                    ..begun
+                };
+                // The old intent is replaced in one step; from here on this slot only rejects.
+                session.slots().begin(slot, &rejection)?;
+                Ok(rejection)
+            }
+            (approving, _) => Err(used(slot, approving, before, "was begun for")),
+        }
+    }
+
+    /// The exact text of a proposal for this slot.
+    fn text(
+        &self,
+        session: &Session<'_>,
+        slot: Slot,
+        statement: Digest,
+    ) -> Result<Option<String>, Failure> {
+        let vote = session.desk.vote(slot.lane, slot.seq, slot.round)?;
+        Ok(vote.documents.get(&statement).map(|document| document.text.clone()))
+    }
+
+    /// What this slot will be used for. Nothing is stored yet.
+    fn intent(
+        &self,
+        session: &mut Session<'_>,
+        slot: Slot,
+        statement: Digest,
+    ) -> Result<Intent, Failure> {
+        let context = session.desk.context();
+        let place = format!("{}/{}", slot.lane, slot.seq);
+        let what = || format!("no ballot was made for {place}");
+        let text = self
+            .text(session, slot, statement)?
+            .ok_or_else(|| Failure::new(what()).because("the proposal's text is not at hand"))?;
+        let ballots = session.desk.archive().ballot_envelopes();
+        let counter = next_counter(session)?;
+        let (board, me) = session.on_board()?;
+        let open = OpenRound::check(board, slot, &ballots).or_fail(what)?;
+        let comment = self.comment.clone();
+        if self.choice == ForOrAgainst::Reject {
+            let reason = self.reason.clone().unwrap_or_default();
+            return Intent::reject(board, me, &open, &text, reason, comment, counter).or_fail(what);
+        }
+        // Nobody signs what no node would obey.
+        let draft = Envelope::unsigned(slot.lane.kind(), text.clone());
+        session.desk.archive().chain().review(context.now(), &draft).or_fail(what)?;
+        if !Reviewed::load(&context.home)?.contains(&statement) {
+            context.printer.warn(&format!(
+                "you approve {place} without having run `borgios review {place}` here"
+            ));
+        }
+        let without: BTreeSet<Name> = self.without.iter().cloned().collect();
+        let approve = |session: &Session<'_>| {
+            let (board, me) = session.on_board()?;
+            let pools = session.desk.archive().pool_envelopes();
+            let comment = comment.clone();
+            Ok(Intent::approve(board, me, &open, &text, &pools, &without, comment, counter))
+        };
+        let made = match approve(session)? {
+            // A place that was reached faster than pools were refilled: make the own one now.
+            Err(VoteError::NoOwnPool(_)) => {
+                session.settle()?;
+                approve(session)?
+            }
+            made => made,
+        };
+        made.map_err(|error| no_intent(&place, error))
+    }
+
+    fn answer(
+        &self,
+        context: &Context,
+        session: &Session<'_>,
+        (slot, statement): (Slot, Digest),
+        ballot: &Envelope,
+        made: Made,
+        settled: &crate::session::Settled,
+    ) -> Result<(), Failure> {
+        let place = format!("{}/{}", slot.lane, slot.seq);
+        let vote = session.desk.vote(slot.lane, slot.seq, slot.round)?;
+        let signed = session.desk.archive().chain().known(&statement).is_some();
+        let approvals: Vec<String> = names(&vote, &statement);
+        let threshold = session.desk.archive().board()?.threshold();
+        let answer = json!({
+            "place": place, "round": slot.round, "statement": statement, "ballot": ballot.id(),
+            "choice": if self.choice == ForOrAgainst::Approve { "approve" } else { "reject" },
+            "again": made == Made::Before, "approvals": approvals, "threshold": threshold,
+            "signed": signed, "sent_to": session.desk.places(),
+        });
+        let done = match self.choice {
+            ForOrAgainst::Approve => "approved",
+            ForOrAgainst::Reject => "rejected",
+        };
+        let again =
+            if made == Made::Before { " before; the stored ballot was sent again" } else { "" };
+        let mut text = format!("{done} {place} ({}){again}", statement.short());
+        if !signed {
+            text.push_str(&format!("\n{} of {threshold} approvals", approvals.len()));
+        }
+        for line in settled.lines() {
+            text.push('\n');
+            text.push_str(&line);
+        }
+        if session.desk.is_offline() {
+            text.push_str("\nnot sent anywhere yet: `borgios sync` with a node or folder sends it");
+        }
+        context.printer.answer(&answer, &text)
+    }
+}
+
+/// The order that keeps nonces safe. The intent is on the disk already.
+fn cast(session: &Session<'_>, intent: &Intent) -> Result<Envelope, Failure> {
+    let slots = session.slots();
+    let (board, _) = session.on_board()?;
+    // 1. Compute: it follows from intent and seed alone.
+    let seed = slots.seed(intent.slot, session.identity())?;
+    let pools = session.desk.archive().pool_envelopes();
+    let ballot = intent
+        .ballot(board, &session.share()?, seed.as_ref(), &pools)
+        .or_fail(|| format!("the ballot for {} could not be made", intent.slot))?;
+    drop(seed);
+    let envelope = ballot.to_envelope().sign(session.identity().ssh());
+    Ballot::verify(board, &envelope).or_fail(|| "this program made a ballot it would refuse")?;
+    // 2. Store, sync, read back.
+    let stored = slots.cast(intent.slot, &envelope)?;
+    // 3. Only now the seed goes.
+    slots.erase(intent.slot)?;
+    Ok(stored)
+}
+
+/// Refuses to vote from a restored backup or a copied folder: others hold a ballot of this
+/// governor that this folder did not make, so its slots may be used up elsewhere.
+fn refuse_copies(session: &Session<'_>) -> Result<(), Failure> {
+    let mine: BTreeSet<Digest> = session.slots().ballots()?.iter().map(Envelope::id).collect();
+    let name = session.identity().name();
+    let ballots = session.desk.archive().ballots();
+    let foreign = ballots.iter().find(|(id, held)| held.by == *name && !mine.contains(id));
+    let Some((id, held)) = foreign else { return Ok(()) };
+    let Ballot { lane, seq, .. } = held.value;
+    Err(Failure::new("this folder is not the newest copy of this governor")
+        .code("E_OTHER_COPY")
+        .because(format!("ballot {} of {name} for {lane}/{seq} was not made here", id.short()))
+        .hint(
+            "vote with the folder that made it. Two copies that vote can give the key share away",
+        ))
+}
+
+/// The count of this governor's next ballot.
+fn next_counter(session: &Session<'_>) -> Result<u64, Failure> {
+    let mut last = 0;
+    for envelope in session.slots().ballots()? {
+        let ballot = Ballot::parse(&envelope).or_fail(|| "a stored ballot is damaged")?;
+        last = last.max(ballot.counter);
+    }
+    Ok(last + 1)
+}
+
+fn used(slot: Slot, approving: bool, statement: Digest, how: &str) -> Failure {
+    let what = if approving { "approval" } else { "rejection" };
+    let place = format!("{}/{}", slot.lane, slot.seq);
+    let verb = if approving { "approve" } else { "reject --reason …" };
+    Failure::new(format!("no ballot was made for {place}"))
+        .code(Failure::SLOT_USED)
+        .because(format!(
+            "E_SLOT_USED: slot {slot} {how} your {what} of {}; a slot takes one ballot for ever",
+            statement.short()
+        ))
+        .hint(format!(
+            "`borgios vote {} {verb}` finishes or sends that one again; a further round opens \
+             when every document of this one is dead",
+            statement.short()
+        ))
+}
+
+/// Says in the command's own words what kept a vote from being begun.
+fn no_intent(place: &str, error: VoteError) -> Failure {
+    let what = format!("no ballot was made for {place}");
+    match error {
+        VoteError::MissingPools { names, .. } => {
+            let list = names.iter().map(Name::as_str).collect::<Vec<_>>();
+            let without: Vec<String> =
+                list.iter().map(|name| format!("--without {name}")).collect();
+            let (has, them) = if list.len() == 1 { ("has", list[0]) } else { ("have", "them") };
+            Failure::new(what)
+                .because(format!(
+                    "{} {has} published no nonces for this slot, so no signature with {them} is \
+                     possible",
+                    list.join(" and ")
+                ))
+                .hint(format!(
+                    "`borgios vote {place} approve {}` votes for the other signing sets",
+                    without.join(" ")
+                ))
+        }
+        VoteError::TwoPools { ref name, .. } => {
+            let hint = format!("`borgios vote {place} approve --without {name}` votes without");
+            Failure::new(what).cause(error).hint(hint)
+        }
+        VoteError::NoOwnPool(_) => Failure::new(what).cause(error).hint(
+            "run `borgios sync` with a node or exchange folder: it publishes nonces for this slot",
+        ),
+        error => Failure::new(what).cause(error),
+    }
+}
+
+/// Who approves a document so far.
+fn names(vote: &OpenVote, statement: &Digest) -> Vec<String> {
+    let standing = vote.tally.documents.get(statement);
+    standing.into_iter().flat_map(|s| &s.approvals).map(ToString::to_string).collect()
+}

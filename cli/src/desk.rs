@@ -1,0 +1,284 @@
+//! The archive and the places it is exchanged with, and what the votes amount to right now.
+//!
+//! Looking needs no secret: everything here can be done by anyone who holds the objects.
+
+use std::collections::BTreeMap;
+
+use borgios_policy::round::OpenRound;
+use borgios_policy::tally::{Tally, tally};
+use borgios_policy::{Board, Lane, Proposal, Slot, Statement};
+use borgios_types::{Digest, Envelope, Round, Seq};
+
+use crate::archive::{Archive, Held};
+use crate::context::{Context, Membership};
+use crate::exchange::{Exchange, Moved};
+use crate::failure::{Failure, OrFail as _};
+use crate::identity::Identity;
+use crate::subject::Subject;
+
+/// One governor's table: what is there, and what it means.
+pub(crate) struct Desk<'a> {
+    context: &'a Context,
+    membership: Membership,
+    archive: Archive,
+    exchange: Exchange,
+    fetched: Moved,
+}
+
+/// One round of one place that is being voted on.
+#[derive(Debug)]
+pub(crate) struct OpenVote {
+    /// The slot.
+    pub(crate) slot: Slot,
+    /// What was proposed for it, by the statement's id.
+    pub(crate) documents: BTreeMap<Digest, Document>,
+    /// How it stands.
+    pub(crate) tally: Tally,
+}
+
+/// One proposed document: several governors may have proposed the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Document {
+    /// The statement.
+    pub(crate) statement: Statement,
+    /// Its exact text.
+    pub(crate) text: String,
+    /// Who proposed it, and with what note.
+    pub(crate) proposals: Vec<Held<Proposal>>,
+}
+
+impl Document {
+    /// The statement as an envelope without signatures.
+    pub(crate) fn to_envelope(&self) -> Envelope {
+        Envelope::unsigned(self.statement.lane.kind(), self.text.clone())
+    }
+}
+
+impl<'a> Desk<'a> {
+    /// Opens the archive and brings it up to date. The identity is asked for only if a node is
+    /// to be talked to.
+    pub(crate) fn look(context: &'a Context) -> Result<Self, Failure> {
+        let identity = if context.talks_to_nodes()? { Some(context.identity()?) } else { None };
+        Self::with(context, identity.as_ref())
+    }
+
+    /// The same with an identity that is already open.
+    pub(crate) fn with(context: &'a Context, identity: Option<&Identity>) -> Result<Self, Failure> {
+        let membership = context.membership()?;
+        let mut archive = Archive::load(&context.home, membership.network)?;
+        let mut exchange = Exchange::new(context.transports(identity)?, context.printer);
+        let fetched = exchange.fetch(&mut archive, context.now())?;
+        Ok(Self { context, membership, archive, exchange, fetched })
+    }
+
+    /// The settings of this run.
+    pub(crate) fn context(&self) -> &'a Context {
+        self.context
+    }
+
+    /// Which network this is.
+    pub(crate) fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    /// Everything that was verified.
+    pub(crate) fn archive(&self) -> &Archive {
+        &self.archive
+    }
+
+    /// Gives the archive away; nothing more is exchanged.
+    pub(crate) fn into_archive(self) -> Archive {
+        self.archive
+    }
+
+    /// What the first exchange brought.
+    pub(crate) fn fetched(&self) -> &Moved {
+        &self.fetched
+    }
+
+    /// The names of the places objects go to; none if this run is offline.
+    pub(crate) fn places(&self) -> String {
+        self.exchange.names()
+    }
+
+    /// Whether this run is offline.
+    pub(crate) fn is_offline(&self) -> bool {
+        self.exchange.is_empty()
+    }
+
+    /// Refuses to go on offline.
+    pub(crate) fn need_a_place(&self) -> Result<(), Failure> {
+        if self.is_offline() {
+            return Err(Failure::usage("there is nobody to exchange objects with").hint(
+                "name a shared folder with `--exchange DIR` or a node with `--node HOST:PORT`",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Stores an own object and sends it everywhere.
+    pub(crate) fn publish(&mut self, envelope: &Envelope) -> Result<(), Failure> {
+        let admitted = self.archive.admit(self.context.now(), vec![envelope.clone()])?;
+        if let Some(line) = admitted.refused.first() {
+            return Err(Failure::new("this program made an object that it would itself refuse")
+                .because(line.clone()));
+        }
+        self.exchange.send(envelope)
+    }
+
+    /// Sends an object that is stored already.
+    pub(crate) fn send(&mut self, envelope: &Envelope) -> Result<(), Failure> {
+        self.exchange.send(envelope)
+    }
+
+    /// Sends every place what it lacks.
+    pub(crate) fn push(&mut self) -> Result<usize, Failure> {
+        self.exchange.push(&self.archive)
+    }
+
+    /// Every vote that is under way: the next place of each lane, each round of it so far.
+    pub(crate) fn votes(&self) -> Result<Vec<OpenVote>, Failure> {
+        let mut votes = Vec::new();
+        for lane in Lane::ALL {
+            let seq = self.archive.chain().head_seq(lane).next();
+            for round in 0..=self.open_round(lane, seq)?.0 {
+                let vote = self.vote(lane, seq, Round(round))?;
+                if !vote.tally.documents.is_empty() {
+                    votes.push(vote);
+                }
+            }
+        }
+        Ok(votes)
+    }
+
+    /// How one round of one place stands.
+    pub(crate) fn vote(&self, lane: Lane, seq: Seq, round: Round) -> Result<OpenVote, Failure> {
+        let board = self.archive.board()?;
+        let slot = Slot { epoch: board.epoch(), lane, seq, round };
+        let documents = self.documents(board, slot);
+        let texts: Vec<String> = documents.values().map(|document| document.text.clone()).collect();
+        let archive = &self.archive;
+        let tally =
+            tally(board, slot, &texts, &archive.pool_envelopes(), &archive.ballot_envelopes());
+        Ok(OpenVote { slot, documents, tally })
+    }
+
+    /// What was proposed for a slot and would be obeyed if it were signed.
+    fn documents(&self, board: &Board, slot: Slot) -> BTreeMap<Digest, Document> {
+        let mut documents: BTreeMap<Digest, Document> = BTreeMap::new();
+        for held in self.archive.proposals().values() {
+            let Ok(statement) = held.value.parse_statement() else { continue };
+            let of = crate::archive::slot_of(board, &statement);
+            if of != slot {
+                continue;
+            }
+            let document = documents.entry(held.value.statement_id()).or_insert_with(|| Document {
+                statement,
+                text: held.value.statement.clone(),
+                proposals: Vec::new(),
+            });
+            document.proposals.push(held.clone());
+        }
+        documents
+    }
+
+    /// The newest round of a place that may be voted in.
+    pub(crate) fn open_round(&self, lane: Lane, seq: Seq) -> Result<Round, Failure> {
+        let board = self.archive.board()?;
+        let ballots = self.archive.ballot_envelopes();
+        let mut round = Round(0);
+        loop {
+            let next = Round(round.0 + 1);
+            let slot = Slot { epoch: board.epoch(), lane, seq, round: next };
+            if OpenRound::check(board, slot, &ballots).is_err() {
+                return Ok(round);
+            }
+            round = next;
+        }
+    }
+
+    /// The one vote and document that was named; a place means its newest open round, unless
+    /// `round` names another.
+    pub(crate) fn named(
+        &self,
+        subject: &Subject,
+        round: Option<Round>,
+    ) -> Result<(OpenVote, Digest), Failure> {
+        let mut found = Vec::new();
+        for vote in self.votes()? {
+            let newest = self.open_round(vote.slot.lane, vote.slot.seq)?;
+            let wanted = match subject {
+                Subject::Place(..) => round.unwrap_or(newest),
+                Subject::Id(_) => round.unwrap_or(vote.slot.round),
+            };
+            if vote.slot.round != wanted {
+                continue;
+            }
+            let ids: Vec<Digest> = vote
+                .documents
+                .keys()
+                .filter(|id| subject.names(vote.slot.lane, vote.slot.seq, id))
+                .copied()
+                .collect();
+            found.push((vote, ids));
+        }
+        found.retain(|(_, ids)| !ids.is_empty());
+        let count: usize = found.iter().map(|(_, ids)| ids.len()).sum();
+        if count > 1 {
+            let ids = found.iter().flat_map(|(_, ids)| ids).map(Digest::short);
+            let ids: Vec<String> = ids.collect();
+            return Err(Failure::new(format!("{subject} has {count} proposals"))
+                .because(ids.join(", "))
+                .hint("name one of them by the first digits of its id"));
+        }
+        match found.pop().and_then(|(vote, ids)| Some((vote, *ids.first()?))) {
+            Some(found) => Ok(found),
+            None => Err(self.nothing_named(subject)),
+        }
+    }
+
+    fn nothing_named(&self, subject: &Subject) -> Failure {
+        if let Subject::Place(lane, seq) = subject {
+            let head = self.archive.chain().head_seq(*lane);
+            if *seq <= head {
+                return Failure::new(format!("{lane}/{seq} is decided: it is signed"))
+                    .hint(format!("`borgios log {lane}` shows who approved it"));
+            }
+            if *seq > head.next() {
+                return Failure::new(format!("{lane}/{seq} cannot be voted on yet"))
+                    .because(format!("the next one is {lane}/{}", head.next()));
+            }
+        }
+        Failure::new(format!("no open proposal {subject} is known here"))
+            .hint("`borgios inbox` lists what is open; someone may have to `borgios propose` first")
+    }
+
+    /// Tallies every open vote; what turns out to be signed is stored, published and named.
+    pub(crate) fn publish_signed(&mut self) -> Result<Vec<String>, Failure> {
+        let mut signed = Vec::new();
+        loop {
+            let mut envelopes = Vec::new();
+            for vote in self.votes()? {
+                envelopes.extend(vote.tally.signed().cloned());
+            }
+            let before = signed.len();
+            for envelope in envelopes {
+                let statement = Statement::parse(&envelope).or_fail(|| "a signed non-statement")?;
+                let ballots = self.archive.ballot_envelopes();
+                let now = self.context.now();
+                // Not yet, where the class asks for more approvals than signatures.
+                if self.archive.chain().verify(now, &envelope, &ballots).is_err() {
+                    continue;
+                }
+                self.archive.admit(now, vec![envelope.clone()])?;
+                if !self.is_offline() {
+                    self.exchange.send(&envelope)?;
+                }
+                signed.push(format!("{}/{}", statement.lane, statement.seq));
+            }
+            if signed.len() == before {
+                return Ok(signed);
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Bringing this archive and other places to the same state, and sending single objects.
+
+use std::collections::BTreeSet;
+
+use borgios_types::{Digest, Envelope, UnixSeconds};
+
+use crate::archive::Archive;
+use crate::failure::Failure;
+use crate::printer::Printer;
+use crate::transport::Transport;
+
+/// What an exchange moved.
+#[derive(Debug, Default)]
+pub(crate) struct Moved {
+    /// Objects that were new here.
+    pub(crate) received: usize,
+    /// Offered objects that do not verify.
+    pub(crate) refused: usize,
+}
+
+/// The open places, and what each is known to have.
+pub(crate) struct Exchange {
+    places: Vec<(Box<dyn Transport>, BTreeSet<Digest>)>,
+    printer: Printer,
+}
+
+impl Exchange {
+    /// Works with these places.
+    pub(crate) fn new(transports: Vec<Box<dyn Transport>>, printer: Printer) -> Self {
+        let places = transports.into_iter().map(|place| (place, BTreeSet::new())).collect();
+        Self { places, printer }
+    }
+
+    /// Whether there is nobody to exchange with.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Fetches from every place and admits what verifies.
+    ///
+    /// What a place offers and the archive refuses does not count as being there, so that a
+    /// forgery under a true object's name is overwritten by the true one.
+    pub(crate) fn fetch(
+        &mut self,
+        archive: &mut Archive,
+        now: UnixSeconds,
+    ) -> Result<Moved, Failure> {
+        let mut moved = Moved::default();
+        for (place, has) in &mut self.places {
+            let fetched = place.fetch()?;
+            for line in &fetched.skipped {
+                self.printer.warn(&format!("left out {line}"));
+            }
+            let admitted = archive.admit(now, fetched.envelopes.clone())?;
+            for line in &admitted.refused {
+                self.printer.warn(&format!("refused from {}: {line}", place.name()));
+            }
+            moved.received += admitted.new.len();
+            moved.refused += admitted.refused.len();
+            let genuine = fetched.envelopes.iter().filter(|envelope| archive.holds(envelope));
+            *has = genuine.map(Envelope::id).collect();
+        }
+        Ok(moved)
+    }
+
+    /// Sends every place what it lacks of the archive. Call [`Exchange::fetch`] before.
+    pub(crate) fn push(&mut self, archive: &Archive) -> Result<usize, Failure> {
+        let mut sent = 0;
+        for (place, has) in &mut self.places {
+            for envelope in archive.envelopes() {
+                if has.insert(envelope.id()) {
+                    place.put(envelope)?;
+                    sent += 1;
+                }
+            }
+        }
+        Ok(sent)
+    }
+
+    /// Sends one object everywhere. It is enough if one place took it; the others get it with
+    /// the next sync.
+    pub(crate) fn send(&mut self, envelope: &Envelope) -> Result<(), Failure> {
+        let mut failed = None;
+        let mut taken = false;
+        for (place, has) in &mut self.places {
+            match place.put(envelope) {
+                Ok(()) => {
+                    has.insert(envelope.id());
+                    taken = true;
+                }
+                Err(failure) => {
+                    self.printer.warn(&failure.summary());
+                    failed = Some(failure);
+                }
+            }
+        }
+        match failed {
+            Some(failure) if !taken => Err(failure),
+            _ => Ok(()),
+        }
+    }
+
+    /// The names of the places, for messages.
+    pub(crate) fn names(&self) -> String {
+        self.places.iter().map(|(place, _)| place.name()).collect::<Vec<_>>().join(", ")
+    }
+}

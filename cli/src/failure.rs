@@ -1,0 +1,148 @@
+//! Why a command ended without doing what was asked: what, which value, what next.
+//!
+//! ```text
+//! error: no ballot was made for release/42
+//!   cause: cleo has published no nonces for this slot
+//!
+//! hint: `borgios vote release/42 approve --without cleo` votes for the other signing sets
+//! ```
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+/// What kind of refusal it is; the exit code follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    /// The request was understood and refused, or could not be done: exit code 1.
+    Refused,
+    /// The request itself makes no sense: exit code 2.
+    Usage,
+}
+
+/// A command's refusal, ready to be printed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    class: Class,
+    code: &'static str,
+    what: String,
+    causes: Vec<String>,
+    hint: Option<String>,
+}
+
+impl Failure {
+    /// A slot that already holds another choice.
+    pub(crate) const SLOT_USED: &'static str = "E_SLOT_USED";
+
+    /// A refusal; `what` names the thing and the value.
+    pub(crate) fn new(what: impl Into<String>) -> Self {
+        let what = what.into();
+        Self { class: Class::Refused, code: "E_REFUSED", what, causes: Vec::new(), hint: None }
+    }
+
+    /// A request that makes no sense as it was typed.
+    pub(crate) fn usage(what: impl Into<String>) -> Self {
+        Self { class: Class::Usage, code: "E_USAGE", ..Self::new(what) }
+    }
+
+    /// Gives it a stable name for programs.
+    pub(crate) fn code(mut self, code: &'static str) -> Self {
+        self.code = code;
+        self
+    }
+
+    /// Adds what caused it, with all that caused that.
+    pub(crate) fn cause(mut self, error: impl Error) -> Self {
+        self.causes.push(error.to_string());
+        let mut source = error.source();
+        while let Some(error) = source {
+            self.causes.push(error.to_string());
+            source = error.source();
+        }
+        self
+    }
+
+    /// Adds a cause in words.
+    pub(crate) fn because(mut self, cause: impl Into<String>) -> Self {
+        self.causes.push(cause.into());
+        self
+    }
+
+    /// Says what to do next.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same refusal as part of a larger one: its text becomes a cause.
+    pub(crate) fn within(self, what: impl Into<String>) -> Self {
+        let causes = std::iter::once(self.what).chain(self.causes).collect();
+        Self { what: what.into(), causes, ..self }
+    }
+
+    /// Exit code 1 for refused, 2 for usage.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self.class {
+            Class::Refused => ExitCode::from(1),
+            Class::Usage => ExitCode::from(2),
+        }
+    }
+
+    /// What was refused, in one line and without its causes.
+    pub(crate) fn summary(&self) -> String {
+        std::iter::once(&self.what).chain(&self.causes).cloned().collect::<Vec<_>>().join(": ")
+    }
+
+    /// For people.
+    pub(crate) fn to_text(&self) -> String {
+        let mut text = format!("error: {}\n", self.what);
+        for cause in &self.causes {
+            let _ = writeln!(text, "  cause: {cause}");
+        }
+        if let Some(hint) = &self.hint {
+            let _ = write!(text, "\nhint: {hint}\n");
+        }
+        crate::printer::tame(&text)
+    }
+
+    /// For programs, on one line.
+    pub(crate) fn to_json(&self) -> String {
+        let Self { class: _, code, what, causes, hint } = self;
+        json!({"error": {"code": code, "message": what, "causes": causes, "hint": hint}})
+            .to_string()
+    }
+}
+
+/// Turns a library's error into a [`Failure`] that says what was being done.
+pub(crate) trait OrFail<T> {
+    /// Names what could not be done; the error and its sources become the causes.
+    ///
+    /// # Errors
+    /// The error, as a [`Failure`].
+    fn or_fail<W: Into<String>>(self, what: impl FnOnce() -> W) -> Result<T, Failure>;
+}
+
+impl<T, E: Error> OrFail<T> for Result<T, E> {
+    fn or_fail<W: Into<String>>(self, what: impl FnOnce() -> W) -> Result<T, Failure> {
+        self.map_err(|error| Failure::new(what()).cause(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_says_what_why_and_what_next() {
+        let failure = Failure::new("no ballot was made for release/42")
+            .because("cleo has published no nonces")
+            .hint("add `--without cleo`");
+        assert_eq!(
+            failure.to_text(),
+            "error: no ballot was made for release/42\n  cause: cleo has published no nonces\n\n\
+             hint: add `--without cleo`\n"
+        );
+    }
+}

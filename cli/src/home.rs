@@ -1,0 +1,105 @@
+//! The governor's folder: where each file lies, and the lock that keeps two runs apart.
+//!
+//! ```text
+//! governor/identity.age      name, SSH seed, age identity; encrypted under the passphrase
+//! governor/card.json         the public card
+//! governor/founding.age      the founding's state while it runs; encrypted to the governor
+//! governor/share.age         FROST key package; encrypted to the governor's own recipient
+//! governor/board.json        board, network id
+//! governor/slots/…           see slots.rs
+//! objects/<kind>/<hex>.json  every envelope seen and verified
+//! reviewed.json              what this governor has looked at with `review`
+//! nodes.json                 nodes talked to before, with the keys they showed
+//! lock                       held by every command that writes
+//! ```
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+
+use borgios_types::{Digest, Kind};
+use rustix::fs::{FlockOperation, flock};
+
+use crate::durable;
+use crate::failure::{Failure, OrFail as _};
+
+/// The folder, which need not exist yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Home {
+    root: PathBuf,
+}
+
+/// Held while this process may write; the system releases it at exit, even after `kill -9`.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: File,
+}
+
+impl Home {
+    /// The folder given, or `$BORGIOS_HOME`, or `~/.config/borgios`.
+    pub(crate) fn at(given: Option<PathBuf>) -> Result<Self, Failure> {
+        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let own = || set("BORGIOS_HOME").map(PathBuf::from);
+        let usual = || set("HOME").map(|home| Path::new(&home).join(".config/borgios"));
+        given.or_else(own).or_else(usual).map(|root| Self { root }).ok_or_else(|| {
+            Failure::usage("no folder for BorgIOS: HOME is not set")
+                .hint("name one with `--home DIR` or BORGIOS_HOME")
+        })
+    }
+
+    /// Creates the folder if need be and waits for its lock.
+    ///
+    /// Waiting, not failing: a second `vote` then finds what the first one stored.
+    pub(crate) fn lock(&self) -> Result<Lock, Failure> {
+        durable::folder(&self.root)?;
+        durable::folder(&self.governor(""))?;
+        durable::folder(&self.slots())?;
+        let path = self.root.join("lock");
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .or_fail(|| format!("could not open {}", path.display()))?;
+        flock(&file, FlockOperation::LockExclusive)
+            .or_fail(|| format!("could not lock {}", path.display()))?;
+        durable::sweep(&self.root)?;
+        durable::sweep(&self.governor(""))?;
+        durable::sweep(&self.slots())?;
+        Ok(Lock { _file: file })
+    }
+
+    /// The folder itself.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A file of the governor.
+    pub(crate) fn governor(&self, name: &str) -> PathBuf {
+        self.root.join("governor").join(name)
+    }
+
+    /// The folder of the vote slots.
+    pub(crate) fn slots(&self) -> PathBuf {
+        self.governor("slots")
+    }
+
+    /// The folder of all objects of one kind.
+    pub(crate) fn kind(&self, kind: &Kind) -> PathBuf {
+        self.root.join("objects").join(kind.as_str())
+    }
+
+    /// Where one object lies.
+    pub(crate) fn object(&self, kind: &Kind, id: &Digest) -> PathBuf {
+        self.kind(kind).join(format!("{}.json", id.hex()))
+    }
+
+    /// Nodes talked to before.
+    pub(crate) fn nodes(&self) -> PathBuf {
+        self.root.join("nodes.json")
+    }
+
+    /// What was reviewed.
+    pub(crate) fn reviewed(&self) -> PathBuf {
+        self.root.join("reviewed.json")
+    }
+}

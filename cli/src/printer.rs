@@ -1,0 +1,122 @@
+//! The one place that prints: data to stdout, talk to stderr, JSON where it was asked for.
+//!
+//! Nothing else in this crate may touch stdout or stderr (clippy's `print_stdout` and
+//! `print_stderr` hold that). Colour is never used, so `NO_COLOR` holds by itself.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the crate's one printer")]
+
+use std::io::Write as _;
+
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// Writes answers for people or for machines.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Printer {
+    json: bool,
+}
+
+impl Printer {
+    /// A printer that answers in JSON if `json`.
+    pub(crate) fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// Prints the answer of a command to stdout: one JSON document on one line, or the text.
+    ///
+    /// # Errors
+    /// When stdout is closed or full; an answer nobody received is not an answer.
+    pub(crate) fn answer<T: Serialize>(&self, value: &T, text: &str) -> Result<(), Failure> {
+        let line = if self.json {
+            serde_json::to_string(value)
+                .map_err(|error| Failure::new("could not write the answer as JSON").cause(error))?
+        } else {
+            text.trim_end_matches('\n').to_owned()
+        };
+        if line.is_empty() {
+            return Ok(());
+        }
+        let mut stdout = std::io::stdout().lock();
+        writeln!(stdout, "{line}")
+            .and_then(|()| stdout.flush())
+            .map_err(|error| Failure::new("could not write the answer to stdout").cause(error))
+    }
+
+    /// Talks to the person at the terminal, on stderr. Silent under `--json`.
+    pub(crate) fn say(&self, text: &str) {
+        if !self.json {
+            // Talk is lost without harm if nobody listens.
+            let _ = writeln!(std::io::stderr().lock(), "{text}");
+        }
+    }
+
+    /// A warning on stderr, under `--json` too: it must not be lost.
+    pub(crate) fn warn(&self, text: &str) {
+        let _ = writeln!(std::io::stderr().lock(), "warning: {text}");
+    }
+
+    /// Asks on stderr, without a newline; the answer is read elsewhere.
+    pub(crate) fn ask(&self, text: &str) {
+        let mut stderr = std::io::stderr().lock();
+        let _ = write!(stderr, "{text}");
+        let _ = stderr.flush();
+    }
+
+    /// Prints why a command was refused, on stderr.
+    pub(crate) fn failure(&self, failure: &Failure) {
+        let text = if self.json { failure.to_json() } else { failure.to_text() };
+        let _ = writeln!(std::io::stderr().lock(), "{}", text.trim_end_matches('\n'));
+    }
+}
+
+/// A table for people: columns padded to their widest cell, two blanks between them.
+pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
+    let mut widths = head.map(|cell| cell.chars().count());
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    let head = head.map(str::to_owned);
+    for row in std::iter::once(&head).chain(rows) {
+        let mut line = String::new();
+        for (width, cell) in widths.iter().zip(row) {
+            let pad = width - cell.chars().count();
+            line.push_str(cell);
+            line.extend(std::iter::repeat_n(' ', pad + 2));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Text from outside made fit for a terminal: control characters, which could move the cursor or
+/// hide what follows, become `\u{..}` escapes; newlines stay.
+pub(crate) fn tame(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            let hidden = (c.is_control() && c != '\n')
+                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+            if hidden { c.escape_unicode().collect::<Vec<_>>() } else { vec![c] }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [["ann".into(), "1".into()], ["berta".into(), "22".into()]];
+        assert_eq!(table(["name", "n"], &rows), "name   n\nann    1\nberta  22\n");
+    }
+
+    #[test]
+    fn no_control_character_reaches_the_terminal() {
+        assert_eq!(tame("a\x1b[2Jb\nc\u{202e}"), "a\\u{1b}[2Jb\nc\\u{202e}");
+    }
+}

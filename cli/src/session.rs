@@ -1,0 +1,151 @@
+//! A governor at work: the desk, the opened identity, the home's lock, and the slots kept filled.
+
+use borgios_policy::pool::{self, slots_per_pool};
+use borgios_policy::{Board, KeyShare, Lane, Name, Object as _, Pool, SecretBytes, Seed, Slot};
+use borgios_types::Digest;
+
+use crate::context::Context;
+use crate::desk::Desk;
+use crate::durable;
+use crate::failure::{Failure, OrFail as _};
+use crate::home::Lock;
+use crate::identity::Identity;
+use crate::slots::{SlotState, Slots};
+
+/// Largest `share.age`, in bytes.
+const SHARE_MAX: usize = 64 * 1024;
+
+/// An opened identity at its desk; nobody else writes in this folder meanwhile.
+pub(crate) struct Session<'a> {
+    pub(crate) desk: Desk<'a>,
+    identity: Identity,
+    _lock: Lock,
+}
+
+/// What was done besides the command itself.
+#[derive(Debug, Default)]
+pub(crate) struct Settled {
+    /// Statements that turned out to be signed: `release/2`.
+    pub(crate) signed: Vec<String>,
+    /// Slots for which a new pool was published.
+    pub(crate) slots: usize,
+}
+
+impl Settled {
+    /// For people, one line each.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let mut lines: Vec<String> =
+            self.signed.iter().map(|place| format!("{place} is signed and published")).collect();
+        if self.slots > 0 {
+            lines.push(format!("nonces for {} further slots published", self.slots));
+        }
+        lines
+    }
+}
+
+impl<'a> Session<'a> {
+    /// Takes the lock, opens the identity, brings the archive up to date.
+    pub(crate) fn open(context: &'a Context) -> Result<Self, Failure> {
+        context.membership()?;
+        let lock = context.home.lock()?;
+        let identity = context.identity()?;
+        let desk = Desk::with(context, Some(&identity))?;
+        let session = Self { desk, identity, _lock: lock };
+        session.finish_erasing()?;
+        Ok(session)
+    }
+
+    /// The opened identity.
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The slots of this governor.
+    pub(crate) fn slots(&self) -> Slots<'a> {
+        Slots::new(&self.desk.context().home)
+    }
+
+    /// The governor's place on the board in force.
+    pub(crate) fn on_board(&self) -> Result<(&Board, &Name), Failure> {
+        let (board, name) = (self.desk.archive().board()?, self.identity.name());
+        if board.by_name(name).is_some_and(|me| me.key == self.identity.ssh().public()) {
+            return Ok((board, name));
+        }
+        Err(Failure::new(format!("{name} is not on the board in force")))
+    }
+
+    /// The share of the group key.
+    pub(crate) fn share(&self) -> Result<KeyShare, Failure> {
+        let (board, name) = self.on_board()?;
+        let path = self.desk.context().home.governor("share.age");
+        let cipher = durable::read(&path, SHARE_MAX)?
+            .ok_or_else(|| Failure::new(format!("{} does not exist", path.display())))?;
+        let plain = self.identity.unseal(&cipher, &path.display().to_string())?;
+        let secret = SecretBytes::new(plain.to_vec());
+        KeyShare::from_secret(board, name, &secret)
+            .or_fail(|| format!("{} cannot be used", path.display()))
+    }
+
+    /// Publishes what the ballots have signed, and pools where they run out.
+    pub(crate) fn settle(&mut self) -> Result<Settled, Failure> {
+        let signed = self.desk.publish_signed()?;
+        // Whoever cannot see what was published before must not publish it again in another form.
+        let slots = if self.desk.is_offline() { 0 } else { self.refill()? };
+        Ok(Settled { signed, slots })
+    }
+
+    /// Erases the seeds of slots whose ballot is stored: the last vote may have been cut off
+    /// between the two.
+    fn finish_erasing(&self) -> Result<(), Failure> {
+        for slot in self.slots().unerased()? {
+            self.slots().erase(slot)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps pools for eight places ahead in every lane, and for a further round that is open.
+    fn refill(&mut self) -> Result<usize, Failure> {
+        let Ok((board, me)) = self.on_board() else { return Ok(0) };
+        let board = board.clone();
+        let chain = self.desk.archive().chain();
+        let mut further = Vec::new();
+        for lane in Lane::ALL {
+            let seq = chain.head_seq(lane).next();
+            let round = self.desk.open_round(lane, seq)?;
+            further.push(Slot { epoch: board.epoch(), lane, seq, round });
+        }
+        let existing: Vec<Pool> =
+            self.desk.archive().pools().values().map(|held| held.value.clone()).collect();
+        let heads = |lane| chain.head_seq(lane);
+        let wanted = pool::refill(&board, me, &heads, &further, &existing);
+        let mut seeds: Vec<(Slot, Seed)> = Vec::new();
+        for slot in wanted {
+            match self.slots().state(slot)? {
+                // Drawn and stored before, but never published.
+                SlotState::Fresh => {
+                    seeds.extend(self.slots().seed(slot, &self.identity)?.map(|seed| (slot, seed)));
+                }
+                SlotState::Absent => {
+                    seeds.push((slot, self.slots().draw(slot, &self.identity)?));
+                }
+                // Used without a pool, by a rejection: it needs none any more.
+                SlotState::Begun(_) | SlotState::Cast(_) => {}
+            }
+        }
+        if seeds.is_empty() {
+            return Ok(0);
+        }
+        let share = self.share()?;
+        for part in seeds.chunks(slots_per_pool(&board).max(1)) {
+            let pool = Pool::make(&board, &share, part).or_fail(|| "could not make a pool")?;
+            let envelope = pool.to_envelope().sign(self.identity.ssh());
+            self.desk.publish(&envelope)?;
+        }
+        Ok(seeds.len())
+    }
+
+    /// The network's id.
+    pub(crate) fn network(&self) -> Digest {
+        self.desk.membership().network
+    }
+}

@@ -1,0 +1,198 @@
+//! The vote slots on the disk: one seed, one intent, one ballot, in this order and never back.
+//!
+//! ```text
+//!            begin               cast: write, fsync, rename,        erase the seed
+//!   Fresh ─────────▶ Begun ───── fsync folder, read back, verify ─▶ Cast ──────────▶ sent
+//!   seed             seed, intent                                   ballot
+//! ```
+//!
+//! What always holds, wherever the program is killed or the disk is full:
+//!  1. no share is computed before the intent is on the disk;
+//!  2. nothing is sent before the ballot is on the disk, read back, and the seed is gone;
+//!  3. the ballot follows from seed and intent alone, so a vote that was cut off makes the same
+//!     bytes again;
+//!  4. a slot with a ballot returns that ballot for ever.
+//!
+//! An intent to approve whose ballot was never stored may be finished, or turned into a rejection:
+//! until the seed is erased nothing was sent, and a rejection contains no share, so no second
+//! message is ever signed with the slot's nonces. It may *not* become an approval of another
+//! document: the share for the first may have survived somewhere (in an unfinished file that a
+//! backup copied), and two shares made of one nonce give the key away. An intent to reject stays
+//! one: its unfinished ballot may have been copied too, and then the governor would have spoken
+//! twice.
+
+use borgios_policy::vote::Intent;
+use borgios_policy::{Lane, Seed, Slot};
+use borgios_types::limits::ENVELOPE_MAX;
+use borgios_types::{Envelope, KeyEpoch, Round, Seq};
+use rand::rngs::OsRng;
+
+use crate::durable;
+use crate::failure::{Failure, OrFail as _};
+use crate::home::Home;
+use crate::identity::Identity;
+
+/// Largest seed or intent file, in bytes.
+const FILE_MAX: usize = 256 * 1024;
+
+/// What the disk says about one slot.
+#[derive(Debug)]
+pub(crate) enum SlotState {
+    /// Its seed waits; nothing was begun.
+    Fresh,
+    /// A vote was begun and cut off before its ballot was stored.
+    Begun(Intent),
+    /// Its ballot is stored.
+    Cast(Envelope),
+    /// Nothing is here: its pool was made elsewhere, or its seed is lost.
+    Absent,
+}
+
+/// The slots of one governor. The caller holds the home's lock.
+#[derive(Clone, Debug)]
+pub(crate) struct Slots<'a> {
+    home: &'a Home,
+}
+
+impl<'a> Slots<'a> {
+    /// The slots in this folder.
+    pub(crate) fn new(home: &'a Home) -> Self {
+        Self { home }
+    }
+
+    /// What the disk says about `slot`.
+    pub(crate) fn state(&self, slot: Slot) -> Result<SlotState, Failure> {
+        if let Some(ballot) = self.ballot(slot)? {
+            return Ok(SlotState::Cast(ballot));
+        }
+        let path = self.path(slot, "intent.json");
+        if let Some(bytes) = durable::read(&path, FILE_MAX)? {
+            let intent = serde_json::from_slice(&bytes)
+                .or_fail(|| format!("{} is damaged", path.display()))?;
+            return Ok(SlotState::Begun(intent));
+        }
+        let seed = self.path(slot, "seed.age");
+        Ok(if seed.exists() { SlotState::Fresh } else { SlotState::Absent })
+    }
+
+    /// The seed of `slot`, if it is still there.
+    pub(crate) fn seed(&self, slot: Slot, identity: &Identity) -> Result<Option<Seed>, Failure> {
+        let path = self.path(slot, "seed.age");
+        let Some(cipher) = durable::read(&path, FILE_MAX)? else { return Ok(None) };
+        let plain = identity.unseal(&cipher, &path.display().to_string())?;
+        let bytes = plain.as_slice().try_into().map_err(|_| {
+            Failure::new(format!("{} holds {} bytes, expected 32", path.display(), plain.len()))
+        })?;
+        Ok(Some(Seed::from_bytes(bytes)))
+    }
+
+    /// Draws the seed of a slot that was never used, and stores it before anything of it is
+    /// published.
+    pub(crate) fn draw(&self, slot: Slot, identity: &Identity) -> Result<Seed, Failure> {
+        let seed = Seed::random(&mut OsRng);
+        self.keep_seed(slot, &seed, identity)?;
+        Ok(seed)
+    }
+
+    /// Stores a seed that was drawn elsewhere: in the founding.
+    pub(crate) fn keep_seed(
+        &self,
+        slot: Slot,
+        seed: &Seed,
+        identity: &Identity,
+    ) -> Result<(), Failure> {
+        durable::write(&self.path(slot, "seed.age"), &identity.seal(seed.expose())?)
+    }
+
+    /// 1. What this slot is used for, on the disk before anything is computed.
+    pub(crate) fn begin(&self, slot: Slot, intent: &Intent) -> Result<(), Failure> {
+        let text = serde_json::to_vec(intent).or_fail(|| "could not encode the intent")?;
+        durable::write(&self.path(slot, "intent.json"), &text)
+    }
+
+    /// 2. The ballot, stored and read back.
+    pub(crate) fn cast(&self, slot: Slot, ballot: &Envelope) -> Result<Envelope, Failure> {
+        durable::write(&self.path(slot, "ballot.json"), ballot.to_json().as_bytes())?;
+        let again = self.ballot(slot)?;
+        again.filter(|again| again == ballot).ok_or_else(|| {
+            Failure::new(format!("the ballot for {slot} was not read back as it was written"))
+                .hint("the disk is not to be trusted; nothing was sent. Check it and vote again")
+        })
+    }
+
+    /// 3. Destroys the seed of a slot whose ballot is stored.
+    pub(crate) fn erase(&self, slot: Slot) -> Result<(), Failure> {
+        assert!(
+            matches!(self.ballot(slot), Ok(Some(_))),
+            "the seed of {slot} is erased only after its ballot is stored"
+        );
+        durable::erase(&self.path(slot, "seed.age"))
+    }
+
+    /// The stored ballot of `slot`.
+    pub(crate) fn ballot(&self, slot: Slot) -> Result<Option<Envelope>, Failure> {
+        let path = self.path(slot, "ballot.json");
+        let Some(bytes) = durable::read(&path, ENVELOPE_MAX)? else { return Ok(None) };
+        Envelope::parse(&bytes).map(Some).or_fail(|| format!("{} is damaged", path.display()))
+    }
+
+    /// Every stored ballot.
+    pub(crate) fn ballots(&self) -> Result<Vec<Envelope>, Failure> {
+        let mut ballots = Vec::new();
+        for path in durable::list(&self.home.slots())? {
+            if !path.to_string_lossy().ends_with(".ballot.json") {
+                continue;
+            }
+            if let Some(bytes) = durable::read(&path, ENVELOPE_MAX)? {
+                let what = || format!("{} is damaged", path.display());
+                ballots.push(Envelope::parse(&bytes).or_fail(what)?);
+            }
+        }
+        Ok(ballots)
+    }
+
+    /// The slots whose ballot is stored and whose seed is still there.
+    pub(crate) fn unerased(&self) -> Result<Vec<Slot>, Failure> {
+        let mut slots = Vec::new();
+        for path in durable::list(&self.home.slots())? {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+            let slot = name.as_deref().and_then(|name| parse(name.strip_suffix(".seed.age")?));
+            let Some(slot) = slot else { continue };
+            if self.ballot(slot)?.is_some() {
+                slots.push(slot);
+            }
+        }
+        Ok(slots)
+    }
+
+    fn path(&self, slot: Slot, what: &str) -> std::path::PathBuf {
+        self.home.slots().join(format!("{slot}.{what}"))
+    }
+}
+
+/// Reads `<epoch>-<lane>-<seq>-<round>`.
+fn parse(text: &str) -> Option<Slot> {
+    let mut parts = text.split('-');
+    let mut next = || parts.next();
+    let slot = Slot {
+        epoch: KeyEpoch(next()?.parse().ok()?),
+        lane: next()?.parse::<Lane>().ok()?,
+        seq: Seq(next()?.parse().ok()?),
+        round: Round(next()?.parse().ok()?),
+    };
+    (parts.next().is_none() && slot.to_string() == text).then_some(slot)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_names_of_slots_are_slots() {
+        let slot = parse("1-release-42-0").unwrap();
+        assert_eq!(slot.to_string(), "1-release-42-0");
+        for bad in ["", "1-release-42", "1-release-42-0-0", "01-release-42-0", "1-box-1-0"] {
+            assert!(parse(bad).is_none(), "{bad:?}");
+        }
+    }
+}

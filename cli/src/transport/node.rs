@@ -1,0 +1,233 @@
+//! A node's `borgios` subsystem over SSH: one JSON request per line, one answer per line.
+//!
+//! The governor's identity opens the connection; the node's key is the one it showed the first
+//! time, and a changed one is refused.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use borgios_types::limits::ENVELOPE_MAX;
+use borgios_types::{Envelope, PublicKey};
+use russh::client;
+use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::runtime::Runtime;
+
+use super::api::{ANSWER_MAX, Door, read_answer};
+use super::{Fetched, KINDS, Transport};
+use crate::failure::{Failure, OrFail as _};
+use crate::identity::Identity;
+
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long one answer may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Most pages of objects asked for; a node that never stops answering is not followed for ever.
+const PAGES_MAX: usize = 10_000;
+
+type Stream = russh::ChannelStream<client::Msg>;
+
+/// An open connection to one node.
+pub(crate) struct Node {
+    address: String,
+    key: PublicKey,
+    runtime: Runtime,
+    stream: BufReader<Stream>,
+    /// Keeps the connection open.
+    _session: client::Handle<HostKey>,
+}
+
+/// Checks the node's key, or notes it where none is known yet.
+struct HostKey {
+    expected: Option<PublicKey>,
+    shown: Arc<Mutex<Option<PublicKey>>>,
+}
+
+impl client::Handler for HostKey {
+    type Error = russh::Error;
+
+    async fn check_server_key(
+        &mut self,
+        offered: &PublicKeyOrCertificate,
+    ) -> Result<bool, Self::Error> {
+        let PublicKeyOrCertificate::PublicKey { key, .. } = offered else { return Ok(false) };
+        let key = key.key_data().ed25519().and_then(|key| PublicKey::from_bytes(key.0).ok());
+        if let Ok(mut shown) = self.shown.lock() {
+            *shown = key;
+        }
+        Ok(key.is_some() && (self.expected.is_none() || self.expected == key))
+    }
+}
+
+impl Node {
+    /// Connects to `address` (`host:port`) with the governor's identity. `expected` is the key it
+    /// showed before, if it was ever talked to.
+    pub(crate) fn connect(
+        address: &str,
+        expected: Option<PublicKey>,
+        identity: &Identity,
+    ) -> Result<Self, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .or_fail(|| "could not start the network runtime")?;
+        let shown = Arc::new(Mutex::new(None));
+        let handler = HostKey { expected, shown: Arc::clone(&shown) };
+        let opened = runtime.block_on(async {
+            tokio::time::timeout(CONNECT_TIMEOUT, open(address, handler, identity)).await
+        });
+        let shown = shown.lock().ok().and_then(|shown| *shown);
+        let what = || format!("could not talk to the node at {address}");
+        let failed = match (opened, shown) {
+            (Ok(Ok((session, stream))), Some(key)) => {
+                let stream = BufReader::new(stream);
+                let address = address.to_owned();
+                return Ok(Self { address, key, runtime, stream, _session: session });
+            }
+            (_, Some(key)) if expected.is_some_and(|expected| expected != key) => Failure::new(
+                what(),
+            )
+            .because(format!("it showed the key {}", key.fingerprint()))
+            .because(format!(
+                "it showed {} before",
+                expected.map(|key| key.fingerprint()).unwrap_or_default()
+            ))
+            .hint(format!(
+                "if the server was reinstalled, `borgios connect {address} --forget` accepts \
+                     its new key; if not, something stands between you and it"
+            )),
+            (Ok(Err(failure)), _) => failure.within(what()),
+            (Ok(Ok(_)), None) => Failure::new(what()).because("it showed no Ed25519 key"),
+            (Err(_), _) => Failure::new(what())
+                .because(format!("no connection within {} seconds", CONNECT_TIMEOUT.as_secs())),
+        };
+        Err(failed)
+    }
+
+    /// The key it showed.
+    pub(crate) fn key(&self) -> PublicKey {
+        self.key
+    }
+
+    /// Sends one line and reads one.
+    fn line(&mut self, request: &Value) -> Result<String, Failure> {
+        let address = self.address.clone();
+        let what = || format!("the connection to {address} broke off");
+        let stream = &mut self.stream;
+        let exchange = async {
+            stream.write_all(format!("{request}\n").as_bytes()).await?;
+            stream.flush().await?;
+            let mut line = Vec::new();
+            stream.take(ANSWER_MAX as u64).read_until(b'\n', &mut line).await?;
+            Ok::<_, std::io::Error>(line)
+        };
+        let answer = self
+            .runtime
+            .block_on(async { tokio::time::timeout(ANSWER_TIMEOUT, exchange).await })
+            .or_fail(what)?
+            .or_fail(what)?;
+        if answer.last() != Some(&b'\n') {
+            return Err(Failure::new(what()).because(if answer.is_empty() {
+                "it closed without an answer; is this identity on the board in force?".to_owned()
+            } else {
+                format!("an answer longer than {ANSWER_MAX} bytes, or cut off")
+            }));
+        }
+        String::from_utf8(answer).or_fail(what)
+    }
+}
+
+async fn open(
+    address: &str,
+    handler: HostKey,
+    identity: &Identity,
+) -> Result<(client::Handle<HostKey>, Stream), Failure> {
+    let config = Arc::new(client::Config { nodelay: true, ..client::Config::default() });
+    let mut session =
+        client::connect(config, address, handler).await.or_fail(|| "the SSH connection failed")?;
+    let key = PrivateKey::from_openssh(identity.ssh().to_openssh("").as_str())
+        .or_fail(|| "the identity is no SSH key")?;
+    let key = PrivateKeyWithHashAlg::new(Arc::new(key), None);
+    let accepted = session
+        .authenticate_publickey(identity.name().as_str(), key)
+        .await
+        .or_fail(|| "the SSH authentication failed")?;
+    if !accepted.success() {
+        return Err(Failure::new(format!("it does not accept the key of {}", identity.name()))
+            .because("only governors of the board in force are let in"));
+    }
+    let channel = session.channel_open_session().await.or_fail(|| "it opens no SSH channel")?;
+    channel.request_subsystem(false, "borgios").await.or_fail(|| "it has no borgios subsystem")?;
+    Ok((session, channel.into_stream()))
+}
+
+impl Door for Node {
+    fn name(&self) -> String {
+        self.address.clone()
+    }
+
+    fn ask(&mut self, request: &Value) -> Result<Value, Failure> {
+        let line = self.line(request)?;
+        read_answer(&self.address, request, &line)
+    }
+}
+
+/// One page of objects.
+#[derive(Deserialize)]
+struct Page {
+    objects: Vec<Value>,
+    #[serde(default)]
+    next: Option<Value>,
+}
+
+impl Transport for Node {
+    fn name(&self) -> String {
+        self.address.clone()
+    }
+
+    fn fetch(&mut self) -> Result<Fetched, Failure> {
+        let mut fetched = Fetched::default();
+        for kind in KINDS {
+            let mut request = json!({"get": "objects", "kind": kind});
+            for _ in 0..PAGES_MAX {
+                let answer = self.ask(&request)?;
+                let page: Page = serde_json::from_value(answer)
+                    .or_fail(|| format!("{} sent no page of objects", self.address))?;
+                for object in &page.objects {
+                    let text = object.to_string();
+                    if text.len() > ENVELOPE_MAX {
+                        fetched
+                            .skipped
+                            .push(format!("{}: a {kind} that is too long", self.address));
+                        continue;
+                    }
+                    match Envelope::parse(text.as_bytes()) {
+                        Ok(envelope) if envelope.kind.as_str() == kind => {
+                            fetched.envelopes.push(envelope);
+                        }
+                        Ok(envelope) => fetched.skipped.push(format!(
+                            "{}: a {} among its objects of kind {kind}",
+                            self.address, envelope.kind
+                        )),
+                        Err(error) => fetched.skipped.push(format!("{}: {error}", self.address)),
+                    }
+                }
+                match page.next {
+                    Some(next) if !page.objects.is_empty() && !next.is_null() => {
+                        request = json!({"get": "objects", "kind": kind, "after": next});
+                    }
+                    _ => break,
+                }
+            }
+        }
+        Ok(fetched)
+    }
+
+    fn put(&mut self, envelope: &Envelope) -> Result<(), Failure> {
+        self.ask(&json!({"put": "envelope", "envelope": envelope})).map(|_| ())
+    }
+}

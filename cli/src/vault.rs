@@ -1,0 +1,78 @@
+//! Secrets at rest: age files, under a passphrase or to the governor's own recipient.
+//!
+//! One passphrase opens `identity.age`; the age identity inside opens everything else. So the
+//! slow key derivation is paid once per command, and a slot's seed can be written without asking.
+
+use age::secrecy::SecretString;
+use age::{scrypt, x25519};
+use zeroize::Zeroizing;
+
+use crate::failure::{Failure, OrFail as _};
+
+/// scrypt's cost, N = 2^17 (r = 8, p = 1): 128 MiB and about half a second of one slow server
+/// core per guess, the strength OWASP asks for where memory allows.
+///
+/// It is a constant and no setting: a measured cost would be low on a busy machine, and a flag or
+/// variable for tests would some day be set in earnest.
+const WORK_FACTOR: u8 = 17;
+
+/// Encrypts under a passphrase.
+pub(crate) fn lock(passphrase: SecretString, plain: &[u8]) -> Result<Vec<u8>, Failure> {
+    let mut recipient = scrypt::Recipient::new(passphrase);
+    recipient.set_work_factor(WORK_FACTOR);
+    age::encrypt(&recipient, plain).or_fail(|| "could not encrypt under the passphrase")
+}
+
+/// Decrypts what [`lock`] made.
+///
+/// # Errors
+/// A wrong passphrase and a damaged file cannot be told apart.
+pub(crate) fn unlock(
+    passphrase: SecretString,
+    cipher: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let mut identity = scrypt::Identity::new(passphrase);
+    // A file that asks for more work than we ever ask for was not written here.
+    identity.set_max_work_factor(WORK_FACTOR);
+    age::decrypt(&identity, cipher).map(Zeroizing::new).map_err(|error| {
+        Failure::new("could not open the identity: wrong passphrase, or a damaged file")
+            .cause(error)
+            .hint("there is no way around the passphrase; try again")
+    })
+}
+
+/// Encrypts to the governor's own recipient.
+pub(crate) fn seal(recipient: &x25519::Recipient, plain: &[u8]) -> Result<Vec<u8>, Failure> {
+    age::encrypt(recipient, plain).or_fail(|| format!("could not encrypt to {recipient}"))
+}
+
+/// Decrypts what [`seal`] made.
+pub(crate) fn open(
+    identity: &x25519::Identity,
+    cipher: &[u8],
+    name: &str,
+) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    age::decrypt(identity, cipher)
+        .map(Zeroizing::new)
+        .or_fail(|| format!("could not decrypt {name} with this governor's identity"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_passphrase_opens() {
+        let locked = lock("correct horse".into(), b"secret").unwrap();
+        assert_eq!(*unlock("correct horse".into(), &locked).unwrap(), b"secret");
+        assert!(unlock("wrong horse".into(), &locked).is_err());
+    }
+
+    #[test]
+    fn only_the_own_identity_opens() {
+        let (mine, other) = (x25519::Identity::generate(), x25519::Identity::generate());
+        let sealed = seal(&mine.to_public(), b"seed").unwrap();
+        assert_eq!(*open(&mine, &sealed, "seed").unwrap(), b"seed");
+        assert!(open(&other, &sealed, "seed").is_err());
+    }
+}

@@ -1,0 +1,188 @@
+//! A board of governors for tests: real folders, the real program, a shared exchange folder.
+
+#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Governors in one temporary folder.
+pub struct Board {
+    folder: TempDir,
+}
+
+/// The program under test.
+pub const BORGIOS: &str = env!("CARGO_BIN_EXE_borgios");
+
+impl Board {
+    /// Governors with identities and no network yet.
+    pub fn of(names: &[&str]) -> Self {
+        let board = Self { folder: tempfile::tempdir().unwrap() };
+        std::fs::create_dir(board.exchange()).unwrap();
+        std::fs::write(board.path("passphrase"), "correct horse battery staple\n").unwrap();
+        for name in names {
+            board.ok(name, &["governor", "init", "--name", name]);
+        }
+        board
+    }
+
+    /// Governors who have founded a network: the first one wrote the plan.
+    pub fn founded(names: &[&str], threshold: usize) -> Self {
+        let board = Self::of(names);
+        board.found(names, threshold);
+        board
+    }
+
+    /// Runs the founding to its end.
+    pub fn found(&self, names: &[&str], threshold: usize) {
+        let (threshold, count) = (threshold.to_string(), names.len().to_string());
+        for name in &names[1..] {
+            self.json(name, &["governor", "found"]);
+        }
+        let plan = self.json(
+            names[0],
+            &["governor", "found", "--threshold", &threshold, "--governors", &count],
+        );
+        assert_eq!(plan["status"], "confirm");
+        let roster = plan["roster"].as_str().unwrap();
+        for _ in 0..6 {
+            let mut founded = 0;
+            for name in names {
+                let step = self
+                    .json(name, &["governor", "found", "--accept-roster", roster, "--name", "lab"]);
+                founded += usize::from(step["status"] == "founded");
+            }
+            if founded == names.len() {
+                return;
+            }
+        }
+        panic!("not founded after six rounds");
+    }
+
+    /// The shared folder.
+    pub fn exchange(&self) -> PathBuf {
+        self.path("exchange")
+    }
+
+    /// A path in the board's folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A governor's home.
+    pub fn home(&self, name: &str) -> PathBuf {
+        self.path(&format!("home-{name}"))
+    }
+
+    /// The program as a governor types it, passphrase and folders set.
+    pub fn command(&self, name: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(BORGIOS);
+        self.prepare(&mut command, name, args);
+        command
+    }
+
+    /// Adds the arguments and the passphrase to a command that runs the program.
+    pub fn prepare(&self, command: &mut Command, name: &str, args: &[&str]) {
+        let passphrase = std::fs::File::open(self.path("passphrase")).unwrap();
+        command
+            .args(args)
+            .arg("--home")
+            .arg(self.home(name))
+            .arg("--exchange")
+            .arg(self.exchange())
+            .args(["--passphrase-fd", "0", "--socket"])
+            .arg(self.path("no.sock"))
+            .env_remove("BORGIOS_HOME")
+            .stdin(Stdio::from(passphrase));
+    }
+
+    /// Runs it.
+    pub fn run(&self, name: &str, args: &[&str]) -> Output {
+        self.command(name, args).output().unwrap()
+    }
+
+    /// Runs it, expects success, and returns what it printed.
+    pub fn ok(&self, name: &str, args: &[&str]) -> String {
+        let output = self.run(name, args);
+        assert!(output.status.success(), "{name} {args:?}: {}", stderr(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs it with `--json`, expects success, and returns the answer.
+    pub fn json(&self, name: &str, args: &[&str]) -> Value {
+        let args: Vec<&str> = args.iter().copied().chain(["--json"]).collect();
+        serde_json::from_str(&self.ok(name, &args)).unwrap()
+    }
+
+    /// Runs it, expects exit code 1, and returns what it said.
+    pub fn refused(&self, name: &str, args: &[&str]) -> String {
+        let output = self.run(name, args);
+        assert_eq!(output.status.code(), Some(1), "{name} {args:?}: {}", stderr(&output));
+        stderr(&output)
+    }
+
+    /// A component with one file, and an installer, as `propose release` takes them.
+    pub fn component(&self, name: &str, content: &str) -> PathBuf {
+        let folder = self.path(&format!("{name}-{content}"));
+        std::fs::create_dir_all(folder.join("files")).unwrap();
+        std::fs::write(folder.join("files/text"), content).unwrap();
+        let info = format!(r#"{{"name":"{name}","version":"1","arch":"any"}}"#);
+        std::fs::write(folder.join("component.json"), info).unwrap();
+        let out = self.path(&format!("{name}-{content}.tar.zst"));
+        let (from, to) = (folder.to_str().unwrap(), out.to_str().unwrap());
+        self.ok("nobody", &["release", "build", from, "--out", to]);
+        out
+    }
+
+    /// Proposes the next release with one component.
+    pub fn propose(&self, name: &str, version: &str) -> Value {
+        let component = self.component("hello", version);
+        let installer = self.path("keeper");
+        std::fs::write(&installer, "the keeper").unwrap();
+        let (component, installer) = (component.to_str().unwrap(), installer.to_str().unwrap());
+        self.json(
+            name,
+            &[
+                "propose",
+                "release",
+                "--component",
+                component,
+                "--installer",
+                installer,
+                "--version",
+                version,
+                "--note",
+                "as agreed",
+            ],
+        )
+    }
+
+    /// Every object of one kind in the exchange folder, by its file.
+    pub fn published(&self, kind: &str) -> Vec<(PathBuf, Value)> {
+        let mut found = Vec::new();
+        for path in files(&self.exchange().join("objects")) {
+            let envelope: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            if envelope["type"] == kind {
+                found.push((path, envelope));
+            }
+        }
+        found
+    }
+}
+
+/// The whole files of a folder, sorted.
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+    paths.sort();
+    paths
+}
+
+/// What a program said.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
