@@ -112,6 +112,8 @@ impl Ballot {
         let governor = board
             .by_name(&ballot.governor)
             .ok_or_else(|| refused(format!("{} is not on the board", ballot.governor)))?;
+        // The signature first: only its maker may make anyone count signing sets.
+        signed_by(&governor.key, kind, envelope)?;
         if let Choice::Approve { pools, shares } = &ballot.choice {
             if let Some(stranger) = pools.keys().find(|name| board.index(name).is_none()) {
                 return Err(refused(format!("it names a pool of {stranger}, not on the board")));
@@ -122,7 +124,6 @@ impl Ballot {
                 return Err(refused(format!("{found} bytes of shares for {sets} signing sets")));
             }
         }
-        signed_by(&governor.key, kind, envelope)?;
         Ok(ballot)
     }
 

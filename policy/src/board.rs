@@ -3,8 +3,8 @@
 //! Invariants of every [`Board`], checked when one is made or read:
 //!  1. 2 ≤ n ≤ 21 governors in strict order of name, n/2 < t ≤ n;
 //!  2. names, keys and recipients are unique;
-//!  3. the verifying shares lie on one polynomial of degree t−1 whose value at 0 is the group
-//!     key, so that a bad signature share can be laid at the right door.
+//!  3. the verifying shares lie on one polynomial of degree t−1, no less, whose value at 0 is the
+//!     group key: no fewer than t can sign, and a bad share is laid at the right door.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -171,6 +171,14 @@ impl Board {
         slot::subsets(self.size(), self.threshold.0)
     }
 
+    /// Whether one-touch votes are possible with this board.
+    ///
+    /// # Errors
+    /// A board too large for them.
+    pub fn one_touch(&self) -> Result<(), TooManySubsets> {
+        slot::one_touch(self.size(), self.threshold.0)
+    }
+
     /// n, the number of governors.
     #[must_use]
     pub fn size(&self) -> u16 {
@@ -233,16 +241,19 @@ fn check_shares(t: usize, group: &PublicKey, governors: &[Governor]) -> Result<(
     for (index, governor) in governors.iter().enumerate() {
         points.push(Ed25519Group::deserialize(&governor.share.0).map_err(|_| bad(index))?);
     }
-    let at = |x: u64| {
-        let terms = (0..t).map(|j| points[j] * lagrange(j, t, x));
+    // The value at `x` of the polynomial through the first `count` shares.
+    let at = |count: usize, x: u64| {
+        let terms = (0..count).map(|j| points[j] * lagrange(j, count, x));
         terms.fold(Ed25519Group::identity(), |sum, term| sum + term)
     };
-    let sum = Ed25519Group::serialize(&at(0)).map_err(|_| bad(0))?;
-    if sum != group.to_bytes() {
+    let is_group = |point| {
+        Ed25519Group::serialize(&point).is_ok_and(|bytes: [u8; 32]| bytes == group.to_bytes())
+    };
+    if !is_group(at(t, 0)) || is_group(at(t - 1, 0)) {
         return Err(bad(0));
     }
-    for index in t..governors.len() {
-        if at(index as u64 + 1) != points[index] {
+    for (index, point) in points.iter().enumerate().skip(t) {
+        if at(t, index as u64 + 1) != *point {
             return Err(bad(index));
         }
     }

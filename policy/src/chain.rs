@@ -195,7 +195,10 @@ impl Chain {
         // 4. The policy it names is in force; policy/1 alone stands under its own.
         let under = self.check_policy(&statement, id)?;
         let (lane, seq) = (statement.lane, statement.seq);
-        let bad_body = |error: PolicyError| Refusal::BadBody { lane, seq, why: error.to_string() };
+        let bad_body = |error: PolicyError| {
+            let why = error.to_string().chars().take(200).collect();
+            Refusal::BadBody { lane, seq, why }
+        };
         let made = match lane {
             Lane::Policy => Some(Policy::parse(&statement.body).map_err(bad_body)),
             Lane::Release => None,

@@ -1,17 +1,16 @@
 //! An invitation: the right of new servers to join, signed by a governor.
 //!
 //! The signed part is public and names a token's public key. The *file* that a server owner is
-//! given also holds the token's secret half and what a fresh server needs to check all the rest.
+//! given ([`crate::invite_file`]) also holds the token's secret half.
 
 use std::collections::BTreeSet;
 
-use borgios_types::{Digest, Envelope, PublicKey, SecretKey, Seq, UnixSeconds, key::KeyError};
+use borgios_types::{Digest, Envelope, PublicKey, UnixSeconds};
 use serde::{Deserialize, Serialize};
 
 use crate::board::Board;
 use crate::name::Name;
 use crate::object::{Object, ObjectError, for_network, in_date, signed_by_a_governor};
-use crate::wire::SecretText;
 
 /// Most servers one invitation may admit.
 pub const USES_MAX: u32 = 100_000;
@@ -80,54 +79,5 @@ impl Invitation {
         ranked.sort_unstable();
         let uses = usize::try_from(self.uses).unwrap_or(usize::MAX);
         ranked.into_iter().take(uses).map(|(_, node)| node).collect()
-    }
-}
-
-/// What a server owner is given. Whoever holds it can join servers: it is a secret.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct InvitationFile {
-    /// The signed part.
-    pub invitation: Envelope,
-    /// The token's secret half, an OpenSSH private key.
-    pub token: SecretText,
-    /// The fleet.
-    pub network: Digest,
-    /// The fleet's name, for people.
-    pub name: Name,
-    /// Nodes to dial; empty for the first server of a fleet.
-    pub members: Vec<Member>,
-    /// The group key as a line of `allowed_signers`, for stock `ssh-keygen -Y verify`.
-    pub allowed_signers: String,
-    /// Statements from policy/1 on, and the ballots that some of them need.
-    pub chain: Vec<Envelope>,
-    /// A policy that a newcomer must have seen before it follows the chain.
-    pub policy: PolicyPin,
-}
-
-/// A node that can be dialled.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Member {
-    /// `host:port`.
-    pub address: String,
-    /// The node's key.
-    pub key: PublicKey,
-}
-
-/// One policy of the chain, by number and id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PolicyPin {
-    /// Its number.
-    pub seq: Seq,
-    /// Its id.
-    pub id: Digest,
-}
-
-impl InvitationFile {
-    /// The token's secret half.
-    ///
-    /// # Errors
-    /// A text that is no unencrypted OpenSSH private key.
-    pub fn token_key(&self) -> Result<SecretKey, KeyError> {
-        SecretKey::from_openssh(self.token.expose())
     }
 }

@@ -132,7 +132,7 @@ impl Pool {
         })?;
         let (found, expected) =
             (pool.commitments.0.len(), pool.slots.len() * bytes_per_slot(board));
-        if found != expected || board.subsets().is_err() {
+        if found != expected || board.one_touch().is_err() {
             let why = format!("{found} bytes of commitments, expected {expected}");
             return Err(ObjectError::Refused { kind, why });
         }

@@ -177,6 +177,11 @@ impl Refusal {
         }
     }
 
+    /// What a parser says, cut to a length that a journal can bear: it may quote the sender.
+    pub(crate) fn malformed(error: &dyn core::fmt::Display) -> Self {
+        Self::Malformed(error.to_string().chars().take(200).collect())
+    }
+
     /// Whether the statement proves misbehaviour of the board itself and should be kept.
     #[must_use]
     pub fn is_evidence(&self) -> bool {
@@ -201,7 +206,7 @@ impl From<JsonError> for Refusal {
     fn from(error: JsonError) -> Self {
         match error {
             JsonError::TooLarge { .. } => Self::TooLarge(error.to_string()),
-            JsonError::Malformed(_) | JsonError::Shape(_) => Self::Malformed(error.to_string()),
+            JsonError::Malformed(_) | JsonError::Shape(_) => Self::malformed(&error),
         }
     }
 }

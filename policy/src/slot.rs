@@ -56,15 +56,24 @@ pub fn binomial(n: u16, k: u16) -> u64 {
     (1..=u64::from(k)).fold(1, |product, i| product * (u64::from(n - k) + i) / i)
 }
 
-/// Every set of `t` of the indices 1..=`n`, in lexicographic order.
+/// Whether `t` of `n` governors can vote in one touch.
 ///
 /// # Errors
-/// [`TooManySubsets`] where one governor would be in more than [`SUBSETS_MAX`] of them.
-pub fn subsets(n: u16, t: u16) -> Result<Vec<Vec<u16>>, TooManySubsets> {
+/// [`TooManySubsets`] where one governor would be in more than [`SUBSETS_MAX`] signing sets.
+pub fn one_touch(n: u16, t: u16) -> Result<(), TooManySubsets> {
     let found = binomial(n.saturating_sub(1), t.saturating_sub(1));
     if found > SUBSETS_MAX {
         return Err(TooManySubsets { threshold: t, governors: n, found });
     }
+    Ok(())
+}
+
+/// Every set of `t` of the indices 1..=`n`, in lexicographic order.
+///
+/// # Errors
+/// As [`one_touch`].
+pub fn subsets(n: u16, t: u16) -> Result<Vec<Vec<u16>>, TooManySubsets> {
+    one_touch(n, t)?;
     let mut all = Vec::new();
     if t == 0 || t > n {
         return Ok(all);

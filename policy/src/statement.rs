@@ -65,7 +65,7 @@ impl Statement {
         // 1. Bounds and strict JSON.
         json::check_strict(payload, kind.payload_max())?;
         // 2. Kind = lane, shape, critical fields known.
-        let malformed = |error: serde_json::Error| Refusal::Malformed(error.to_string());
+        let malformed = |error: serde_json::Error| Refusal::malformed(&error);
         let named: LaneField = serde_json::from_str(payload).map_err(malformed)?;
         if named.lane != kind.as_str() || kind.as_str().parse::<Lane>().is_err() {
             let lane = named.lane.chars().take(40).collect();

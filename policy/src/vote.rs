@@ -161,7 +161,7 @@ impl Intent {
         counter: u64,
     ) -> Result<Self, VoteError> {
         let slot = begin(board, me, open, statement)?;
-        board.subsets()?;
+        board.one_touch()?;
         let vote = Vote::Approve { pools: choose_pools(board, me, slot, pools, without)? };
         let (governor, statement) = (me.clone(), statement.to_owned());
         Ok(Self { slot, governor, statement, vote, comment, counter })
@@ -205,8 +205,8 @@ impl Intent {
             });
         }
         // The text binds the slot, never the other way round.
-        if slot_of(board, self.slot, &self.statement)? != self.slot {
-            let statement = slot_of(board, self.slot, &self.statement)?;
+        let statement = slot_of(board, self.slot, &self.statement)?;
+        if statement != self.slot {
             return Err(VoteError::OtherSlot { statement, open: self.slot });
         }
         let choice = match &self.vote {

@@ -14,6 +14,7 @@
 //! first-round papers, so every later paper signs what was seen of the earlier ones, and there is
 //! no board before all n governors signed the same transcript, group key and first pools.
 
+mod first;
 mod papers;
 mod plan;
 mod rounds;
@@ -113,7 +114,7 @@ pub enum Status {
     Founded(Box<Founded>),
 }
 
-/// What a founding leaves each governor with.
+/// What a founding leaves each governor with: once it is stored, the [`Ceremony`] is to be erased.
 #[derive(Debug)]
 pub struct Founded {
     /// Id of policy/1.
@@ -255,6 +256,11 @@ pub fn step(
         write.insert(POLICY_FILE.to_owned(), founded.policy.to_json().into_bytes());
     }
     Ok(Step { state: Some(ceremony), write, status })
+}
+
+/// A governor's contribution that is provably wrong.
+fn cheat(name: &Name, kind: &'static str, why: &dyn core::fmt::Display) -> FoundingError {
+    FoundingError::Cheat { name: name.clone(), kind, why: why.to_string() }
 }
 
 /// The cards in the folder, each signed by its own key and named after its governor.

@@ -91,8 +91,11 @@ pub(super) fn envelope(files: &Files, file: &str) -> Result<Option<Envelope>, Fo
     })
 }
 
-/// A paper of one round, by governor, or the names of those whose paper is not there yet.
-pub(super) type Round<T> = Result<BTreeMap<Name, (Envelope, T)>, Vec<Name>>;
+/// A round's papers with their envelopes, by governor.
+pub(super) type All<T> = BTreeMap<Name, (Envelope, T)>;
+
+/// A whole round, or the names of those whose paper is not there yet.
+pub(super) type Round<T> = Result<All<T>, Vec<Name>>;
 
 /// Reads one round's papers of all governors and checks each: signature, author, roster.
 pub(super) fn round<T: Paper>(
@@ -122,7 +125,7 @@ pub(super) fn round<T: Paper>(
 }
 
 /// One digest over the papers of a round: each governor's name and the id of the paper.
-pub(super) fn digest<T>(round: &BTreeMap<Name, (Envelope, T)>) -> Digest {
+pub(super) fn digest<T>(round: &All<T>) -> Digest {
     let ids: Vec<Digest> = round.values().map(|(envelope, _)| envelope.id()).collect();
     let parts: Vec<&[u8]> = round
         .keys()

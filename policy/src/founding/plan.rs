@@ -9,7 +9,6 @@ use thiserror::Error;
 
 use crate::board::{BoardError, check_members};
 use crate::card::Card;
-use crate::lane::Lane;
 use crate::object::{Object, ObjectError, in_date};
 use crate::policy::PolicyError;
 use crate::slot::{TooManySubsets, subsets};
@@ -135,7 +134,3 @@ impl Object for Plan {
             .map_err(|error| ObjectError::Refused { kind: Self::KIND, why: error.to_string() })
     }
 }
-
-/// The lanes for which first pools are made, and how far ahead.
-pub(super) const FIRST_SLOTS: [(Lane, u64); 2] =
-    [(Lane::Policy, crate::pool::SLOTS_AHEAD), (Lane::Release, crate::pool::SLOTS_AHEAD)];

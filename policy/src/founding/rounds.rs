@@ -2,27 +2,27 @@
 
 use std::collections::BTreeMap;
 
-use borgios_types::{Digest, Envelope, KeyEpoch, PublicKey, Round, Seq};
+use borgios_types::Digest;
 use frost_ed25519 as frost;
 use frost_ed25519::keys::dkg;
 use rand::{CryptoRng, RngCore};
 
-use super::papers::{self, Dkg1, Dkg2, Done, Paper, file_name};
-use super::plan::{FIRST_SLOTS, Plan};
-use super::{Ceremony, Files, Founded, FoundingError, Made, Me, POLICY_FILE, Phase, Status};
+use super::first::{
+    first_policy, first_pools, first_slots, first_statement, policy_slot, pool_file,
+};
+use super::papers::{self, All, Dkg1, Dkg2, Done, Paper, file_name};
+use super::plan::Plan;
+use super::{Ceremony, Files, Founded, FoundingError, Made, Me, POLICY_FILE, Phase, Status, cheat};
 use crate::ballot::Ballot;
-use crate::board::{Board, Governor, Share, identifier};
+use crate::board::identifier;
 use crate::card::Card;
 use crate::chain::Chain;
-use crate::lane::Lane;
 use crate::name::Name;
 use crate::object::{Object, ObjectError};
-use crate::policy::{Class, Classes, Policy};
 use crate::pool::{Pool, slots_per_pool};
 use crate::round::OpenRound;
 use crate::share::{KeyShare, Seed};
 use crate::slot::Slot;
-use crate::statement::Statement;
 use crate::tally::tally;
 use crate::vote::Intent;
 use crate::wire::{Bytes, SecretBytes};
@@ -34,9 +34,6 @@ pub(super) enum Advance {
     /// Nothing more to do for now.
     Stays(Status),
 }
-
-/// A round's papers with their envelopes, by governor.
-type All<T> = BTreeMap<Name, (Envelope, T)>;
 
 impl Ceremony {
     /// First round: a secret polynomial, and the commitments to it.
@@ -249,7 +246,9 @@ impl Ceremony {
         let mut ballots = Vec::new();
         let mut missing = Vec::new();
         for Card { name, .. } in &plan.governors {
-            match papers::envelope(files, &file_name(name, Ballot::KIND))? {
+            // A ballot that is no good is one that is not there.
+            let ballot = papers::envelope(files, &file_name(name, Ballot::KIND))?;
+            match ballot.filter(|ballot| Ballot::verify(board, ballot).is_ok()) {
                 Some(ballot) => ballots.push(ballot),
                 None => missing.push(name.clone()),
             }
@@ -345,115 +344,6 @@ fn unseal(
     Ok(packages)
 }
 
-/// The policy that follows from plan and key; every governor works out the same.
-fn first_policy(
-    plan: &Plan,
-    public: &frost::keys::PublicKeyPackage,
-) -> Result<Policy, FoundingError> {
-    let group = public.verifying_key().serialize().map_err(|error| state(&error))?;
-    let group: [u8; 32] = group.try_into().map_err(|_| FoundingError::State("no key".into()))?;
-    let group =
-        PublicKey::from_bytes(group).map_err(|error| FoundingError::State(error.to_string()))?;
-    let mut governors = Vec::new();
-    for (index, Card { name, key, recipient }) in (1..).zip(&plan.governors) {
-        let share = public.verifying_shares().get(&identifier(index));
-        let share = share.and_then(|share| share.serialize().ok()?.try_into().ok());
-        let share =
-            Share(share.ok_or_else(|| FoundingError::State(format!("no share for {name}")))?);
-        governors.push(Governor {
-            name: name.clone(),
-            key: *key,
-            recipient: recipient.clone(),
-            share,
-        });
-    }
-    let board = Board::new(KeyEpoch(1), plan.threshold, group, governors)
-        .map_err(|error| FoundingError::State(error.to_string()))?;
-    let class = Class { approvals: plan.threshold.0 };
-    let classes = Classes { policy: class, release: class };
-    Ok(Policy { board, fanout: plan.fanout, classes, carried: [].into() })
-}
-
-/// policy/1 itself.
-fn first_statement(plan: &Plan, policy: &Policy) -> Statement {
-    Statement {
-        network: None,
-        lane: Lane::Policy,
-        seq: Seq(1),
-        round: Round(0),
-        prev: None,
-        policy: None,
-        issued: plan.issued,
-        expires: plan.expires,
-        critical: Vec::new(),
-        body: policy.to_body(),
-    }
-}
-
-/// The slots of the first pools: places 1 to 8 of each lane, in round 0.
-fn first_slots(board: &Board) -> Vec<Slot> {
-    let (epoch, round) = (board.epoch(), Round(0));
-    let lanes = FIRST_SLOTS.into_iter();
-    lanes
-        .flat_map(|(lane, count)| {
-            (1..=count).map(move |seq| Slot { epoch, lane, seq: Seq(seq), round })
-        })
-        .collect()
-}
-
-/// The slot of policy/1.
-fn policy_slot(board: &Board) -> Slot {
-    Slot { epoch: board.epoch(), lane: Lane::Policy, seq: Seq(1), round: Round(0) }
-}
-
-/// Everyone's first pools: exactly those that were signed for with `done`.
-fn first_pools(
-    board: &Board,
-    plan: &Plan,
-    files: &Files,
-    done: &All<Done>,
-) -> Result<Result<Vec<Envelope>, Vec<Name>>, FoundingError> {
-    let slots = first_slots(board);
-    let (mut pools, mut missing) = (Vec::new(), Vec::new());
-    for (name, (_, paper)) in done {
-        let expected = slots.len().div_ceil(slots_per_pool(board).max(1));
-        if paper.pools.len() != expected {
-            let why = format!("{} pools, expected {expected}", paper.pools.len());
-            return Err(cheat(name, Done::KIND, &why));
-        }
-        let mut covered = Vec::new();
-        for (number, id) in (1..).zip(&paper.pools) {
-            let file = pool_file(name, number);
-            let Some(envelope) = papers::envelope(files, &file)? else {
-                missing.push(name.clone());
-                continue;
-            };
-            if envelope.id() != *id {
-                let found = envelope.id();
-                return Err(FoundingError::Changed { file, answered: *id, found });
-            }
-            let pool = Pool::verify(board, &envelope)
-                .map_err(|source| FoundingError::File { file: file.clone(), source })?;
-            if pool.governor != *name {
-                return Err(cheat(name, Pool::KIND, &format!("it is {}'s", pool.governor)));
-            }
-            covered.extend(pool.slots.iter().map(|slot| slot.of(board)));
-            pools.push(envelope);
-        }
-        if !missing.contains(name) && covered != slots {
-            return Err(cheat(name, Pool::KIND, &"not the slots of a founding"));
-        }
-    }
-    debug_assert_eq!(done.len(), plan.governors.len());
-    missing.dedup();
-    Ok(if missing.is_empty() { Ok(pools) } else { Err(missing) })
-}
-
-/// `ann.pool1.json`: a large board's first pools do not fit one file.
-fn pool_file(name: &Name, number: usize) -> String {
-    file_name(name, &format!("{}{number}", Pool::KIND))
-}
-
 fn size(plan: &Plan) -> u16 {
     u16::try_from(plan.governors.len()).unwrap_or(u16::MAX)
 }
@@ -474,10 +364,6 @@ fn waiting(kind: &'static str, missing: Vec<Name>) -> Advance {
 
 fn state(error: &frost::Error) -> FoundingError {
     FoundingError::State(format!("the key generation failed: {error}"))
-}
-
-fn cheat(name: &Name, kind: &'static str, why: &dyn core::fmt::Display) -> FoundingError {
-    FoundingError::Cheat { name: name.clone(), kind, why: why.to_string() }
 }
 
 /// The library's error, laid at the door of whom it names.
