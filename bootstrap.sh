@@ -413,13 +413,16 @@ verify() {
     [ "$(json_get "$release" body.installer.digest)" = "$found" ] ||
         die "$EX_VERIFY" "installer has $found, which is not what release.json names: it was tampered with"
     say "  ok    installer      $found"
-    json_get "$release" 'body.components[].digest' >"$WORK/digests" || die "$EX_VERIFY" "release.json names no components"
+    json_get "$release" 'body.components[].digest' >"$WORK/digests" &&
+        json_get "$release" 'body.components[].name' | tr -cd 'a-z0-9\n-' >"$WORK/names" &&
+        paste "$WORK/digests" "$WORK/names" >"$WORK/components" ||
+        die "$EX_VERIFY" "release.json names no components"
     for blob in "$WORK"/bundle/blobs/*; do
         [ -f "$blob" ] || continue
         found=sha256:$(sha256 "$blob")
         [ "sha256:${blob##*/}" = "$found" ] && grep -Fqx "$found" "$WORK/digests" ||
             die "$EX_VERIFY" "blob ${blob##*/} has $found, which release.json does not name: it was tampered with"
-        say "  ok    component      $found"
+        say "  ok    $(awk -v want="$found" '$1 == want { printf "%-14s", $2; exit }' "$WORK/components") $found"
     done
     while read -r want; do
         [ -f "$WORK/bundle/blobs/${want#sha256:}" ] || die "$EX_VERIFY" "the bundle lacks component $want"
