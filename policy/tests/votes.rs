@@ -375,8 +375,7 @@ fn refill_asks_for_what_is_not_covered_yet() {
     let existing: Vec<Slot> = (1..=8).map(|seq| slot(Lane::Release, seq, 0)).collect();
     let pool = Pool::parse(&council.pool(&me, &existing)).unwrap();
     let further = [slot(Lane::Release, 6, 1)];
-    let wanted =
-        borgios_policy::pool::refill(&council.board, &me, &heads, &further, &[pool.clone()]);
+    let wanted = borgios_policy::pool::refill(&council.board, &me, &heads, &further, &[pool]);
     let policy = (2..=9).map(|seq| slot(Lane::Policy, seq, 0));
     let release = (9..=13).map(|seq| slot(Lane::Release, seq, 0));
     let expected: BTreeSet<Slot> = policy.chain(release).chain(further).collect();
