@@ -38,9 +38,13 @@ impl Printer {
             return Ok(());
         }
         let mut stdout = std::io::stdout().lock();
-        writeln!(stdout, "{line}")
-            .and_then(|()| stdout.flush())
-            .map_err(|error| Failure::new("could not write the answer to stdout").cause(error))
+        writeln!(stdout, "{line}").and_then(|()| stdout.flush()).or_else(|error| {
+            match error.kind() {
+                // Whoever closed the pipe has read enough: `borgios log | head`.
+                std::io::ErrorKind::BrokenPipe => Ok(()),
+                _ => Err(Failure::new("could not write the answer to stdout").cause(error)),
+            }
+        })
     }
 
     /// Talks to the person at the terminal, on stderr. Silent under `--json`.

@@ -10,16 +10,16 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Governors in one temporary folder.
-pub struct Board {
+pub(crate) struct Board {
     folder: TempDir,
 }
 
 /// The program under test.
-pub const BORGIOS: &str = env!("CARGO_BIN_EXE_borgios");
+pub(crate) const BORGIOS: &str = env!("CARGO_BIN_EXE_borgios");
 
 impl Board {
     /// Governors with identities and no network yet.
-    pub fn of(names: &[&str]) -> Self {
+    pub(crate) fn of(names: &[&str]) -> Self {
         let board = Self { folder: tempfile::tempdir().unwrap() };
         std::fs::create_dir(board.exchange()).unwrap();
         std::fs::write(board.path("passphrase"), "correct horse battery staple\n").unwrap();
@@ -30,14 +30,14 @@ impl Board {
     }
 
     /// Governors who have founded a network: the first one wrote the plan.
-    pub fn founded(names: &[&str], threshold: usize) -> Self {
+    pub(crate) fn founded(names: &[&str], threshold: usize) -> Self {
         let board = Self::of(names);
         board.found(names, threshold);
         board
     }
 
     /// Runs the founding to its end.
-    pub fn found(&self, names: &[&str], threshold: usize) {
+    pub(crate) fn found(&self, names: &[&str], threshold: usize) {
         let (threshold, count) = (threshold.to_string(), names.len().to_string());
         for name in &names[1..] {
             self.json(name, &["governor", "found"]);
@@ -63,29 +63,29 @@ impl Board {
     }
 
     /// The shared folder.
-    pub fn exchange(&self) -> PathBuf {
+    pub(crate) fn exchange(&self) -> PathBuf {
         self.path("exchange")
     }
 
     /// A path in the board's folder.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// A governor's home.
-    pub fn home(&self, name: &str) -> PathBuf {
+    pub(crate) fn home(&self, name: &str) -> PathBuf {
         self.path(&format!("home-{name}"))
     }
 
     /// The program as a governor types it, passphrase and folders set.
-    pub fn command(&self, name: &str, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, name: &str, args: &[&str]) -> Command {
         let mut command = Command::new(BORGIOS);
         self.prepare(&mut command, name, args);
         command
     }
 
     /// Adds the arguments and the passphrase to a command that runs the program.
-    pub fn prepare(&self, command: &mut Command, name: &str, args: &[&str]) {
+    pub(crate) fn prepare(&self, command: &mut Command, name: &str, args: &[&str]) {
         let passphrase = std::fs::File::open(self.path("passphrase")).unwrap();
         command
             .args(args)
@@ -100,32 +100,32 @@ impl Board {
     }
 
     /// Runs it.
-    pub fn run(&self, name: &str, args: &[&str]) -> Output {
+    pub(crate) fn run(&self, name: &str, args: &[&str]) -> Output {
         self.command(name, args).output().unwrap()
     }
 
     /// Runs it, expects success, and returns what it printed.
-    pub fn ok(&self, name: &str, args: &[&str]) -> String {
+    pub(crate) fn ok(&self, name: &str, args: &[&str]) -> String {
         let output = self.run(name, args);
         assert!(output.status.success(), "{name} {args:?}: {}", stderr(&output));
         String::from_utf8(output.stdout).unwrap()
     }
 
     /// Runs it with `--json`, expects success, and returns the answer.
-    pub fn json(&self, name: &str, args: &[&str]) -> Value {
+    pub(crate) fn json(&self, name: &str, args: &[&str]) -> Value {
         let args: Vec<&str> = args.iter().copied().chain(["--json"]).collect();
         serde_json::from_str(&self.ok(name, &args)).unwrap()
     }
 
     /// Runs it, expects exit code 1, and returns what it said.
-    pub fn refused(&self, name: &str, args: &[&str]) -> String {
+    pub(crate) fn refused(&self, name: &str, args: &[&str]) -> String {
         let output = self.run(name, args);
         assert_eq!(output.status.code(), Some(1), "{name} {args:?}: {}", stderr(&output));
         stderr(&output)
     }
 
     /// A component with one file, and an installer, as `propose release` takes them.
-    pub fn component(&self, name: &str, content: &str) -> PathBuf {
+    pub(crate) fn component(&self, name: &str, content: &str) -> PathBuf {
         let folder = self.path(&format!("{name}-{content}"));
         std::fs::create_dir_all(folder.join("files")).unwrap();
         std::fs::write(folder.join("files/text"), content).unwrap();
@@ -138,7 +138,7 @@ impl Board {
     }
 
     /// Proposes the next release with one component.
-    pub fn propose(&self, name: &str, version: &str) -> Value {
+    pub(crate) fn propose(&self, name: &str, version: &str) -> Value {
         let component = self.component("hello", version);
         let installer = self.path("keeper");
         std::fs::write(&installer, "the keeper").unwrap();
@@ -160,8 +160,22 @@ impl Board {
         )
     }
 
+    /// Locks a governor's identity with little work, so that a test can open it hundreds of times.
+    /// The program itself never writes such a file.
+    pub(crate) fn hasten(&self, name: &str) {
+        use age::secrecy::SecretString;
+        let path = self.home(name).join("governor/identity.age");
+        let passphrase = std::fs::read_to_string(self.path("passphrase")).unwrap();
+        let passphrase = SecretString::from(passphrase.trim());
+        let identity = age::scrypt::Identity::new(passphrase.clone());
+        let plain = age::decrypt(&identity, &std::fs::read(&path).unwrap()).unwrap();
+        let mut recipient = age::scrypt::Recipient::new(passphrase);
+        recipient.set_work_factor(1);
+        std::fs::write(&path, age::encrypt(&recipient, &plain).unwrap()).unwrap();
+    }
+
     /// Every object of one kind in the exchange folder, by its file.
-    pub fn published(&self, kind: &str) -> Vec<(PathBuf, Value)> {
+    pub(crate) fn published(&self, kind: &str) -> Vec<(PathBuf, Value)> {
         let mut found = Vec::new();
         for path in files(&self.exchange().join("objects")) {
             let envelope: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
@@ -174,7 +188,7 @@ impl Board {
 }
 
 /// The whole files of a folder, sorted.
-pub fn files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
@@ -183,6 +197,6 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// What a program said.
-pub fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
