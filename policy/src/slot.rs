@@ -47,9 +47,12 @@ pub struct TooManySubsets {
     pub found: u64,
 }
 
-/// C(n, k); exact for every board, whose n is at most 21.
+/// C(n, k), for boards, whose n is at most 21; beyond 32 it only says "too many".
 #[must_use]
 pub fn binomial(n: u16, k: u16) -> u64 {
+    if n > 32 {
+        return u64::MAX;
+    }
     if k > n {
         return 0;
     }

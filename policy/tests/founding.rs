@@ -210,6 +210,14 @@ fn a_plan_with_a_key_of_the_writers_own_is_refused() {
 }
 
 #[test]
+fn a_plan_that_says_more_than_is_shown_is_refused() {
+    let mut founders = Founders::with_plan(3, 2, 14);
+    founders.rewrite("founding.json", 0, |plan| plan["extra"] = 1.into());
+    assert!(matches!(founders.run(1, false), Err(FoundingError::File { file, .. })
+        if file == "founding.json"));
+}
+
+#[test]
 fn a_changed_plan_or_paper_is_noticed_by_who_answered_it() {
     let mut founders = Founders::with_plan(3, 2, 8);
     founders.all().into_iter().for_each(|status| drop(status.unwrap()));

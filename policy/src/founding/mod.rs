@@ -224,6 +224,11 @@ pub fn step(
         let status = Status::Waiting { kind: Card::KIND, missing };
         return Ok(Step { state, write, status });
     }
+    // What people compare is worked out from what the plan says, so it must say nothing else.
+    if state.is_none() && plan.roster() != roster {
+        let why = "it holds more than a plan; write it again with this version".to_owned();
+        return Err(refused(ObjectError::Refused { kind: Plan::KIND, why }));
+    }
     let agreed = state.as_ref().map(|state| state.roster).or(confirmed);
     match agreed {
         None => return Ok(Step { state, write, status: Status::Confirm(Box::new(plan)) }),
