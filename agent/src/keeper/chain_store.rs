@@ -210,7 +210,9 @@ impl ChainStore {
         let (lane, seq) = (verified.statement().lane, verified.statement().seq);
         // A release whose body this version cannot use takes its place all the same: it is never
         // installed, but the next one builds upon it, and no signed mistake may end the lane.
-        if lane == Lane::Release && let Err(refusal) = Manifest::of(&verified) {
+        if lane == Lane::Release
+            && let Err(refusal) = Manifest::of(&verified)
+        {
             warn!(
                 BORGIOS_EVENT = "refused",
                 BORGIOS_REFUSAL = refusal.code(),
@@ -322,7 +324,8 @@ fn read_pin(path: &Path) -> io::Result<Digest> {
 
 fn read_submission(path: &Path) -> io::Result<Submission> {
     let bytes = disk::read_bounded(path, FILE_MAX)?;
-    serde_json::from_slice(&bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    serde_json::from_slice(&bytes)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 #[cfg(test)]
@@ -392,8 +395,7 @@ mod tests {
         let (accepted, refused) = store.submit_run(late, &fleet.all);
         assert_eq!((accepted, refused.unwrap().1.code()), (0, "expired"));
         let mut run = fleet.all.clone();
-        let mut newest =
-            borgios_policy::Statement::parse(&run.pop().unwrap().statement).unwrap();
+        let mut newest = borgios_policy::Statement::parse(&run.pop().unwrap().statement).unwrap();
         newest.expires = late.plus(1);
         let statement = fleet.council.sign(&newest);
         run.push(Submission { statement, ballots: Vec::new() });

@@ -303,7 +303,11 @@ fn check_invitation(
     }
 }
 
-fn same<T: PartialEq + ToString>(what: &str, expected: T, found: T) -> Result<(), FirstInstallError> {
+fn same<T: PartialEq + ToString>(
+    what: &str,
+    expected: T,
+    found: T,
+) -> Result<(), FirstInstallError> {
     if expected == found {
         return Ok(());
     }

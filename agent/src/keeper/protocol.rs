@@ -52,8 +52,8 @@ pub enum Answer {
     Ok(Value),
     /// Not done, and nothing changed.
     Error {
-        /// Stable name: a refusal's code, or `busy`, `disk`, `no_report`, `not_the_head`,
-        /// `bad_request`.
+        /// Stable name: a refusal's code, or `disk`, `no_report`, `not_the_head`,
+        /// `attempted`, `bad_request`.
         code: String,
         /// For people.
         message: String,
@@ -170,6 +170,20 @@ pub struct Status {
     pub last: Option<LastInstall>,
     /// Releases that failed here and are never tried again, by id.
     pub attempted: Vec<Digest>,
+    /// What stood in the way at the last attempt; it is tried again when its blobs are brought.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
+}
+
+/// What stands in the way of an install.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// The release.
+    pub release: Seq,
+    /// Stable name: `no_blob`, `bad_digest`, `bad_component`, `disk`.
+    pub code: String,
+    /// For people.
+    pub message: String,
 }
 
 #[cfg(test)]

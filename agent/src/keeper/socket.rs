@@ -16,6 +16,7 @@ use thiserror::Error;
 use tracing::{debug, warn};
 
 use super::protocol::{Answer, Request};
+use super::refused;
 use crate::frame::{FrameError, Lines};
 
 /// Connections at a time: borgiosd holds one, an operator's tool another; the rest is room.
@@ -92,6 +93,13 @@ where
             match talk(&stream, &uids, &*answer) {
                 Ok(()) => debug!("a connection was closed"),
                 Err(error) => {
+                    if let ConnectionError::Frame(frame) = &error {
+                        let code = match frame {
+                            FrameError::TooLong => "too_large",
+                            FrameError::NotText => "malformed",
+                        };
+                        refused::line(code, &error.to_string());
+                    }
                     warn!(BORGIOS_EVENT = "connection_dropped", %error, "dropped a connection");
                 }
             }
@@ -158,8 +166,8 @@ fn talk(
         let mut whole = false;
         while let Some(line) = lines.next_line()? {
             whole = true;
-            let mut out = serde_json::to_vec(&reply(&line, answer))
-                .expect("answers have string keys only");
+            let mut out =
+                serde_json::to_vec(&reply(&line, answer)).expect("answers have string keys only");
             out.push(b'\n');
             (&mut &*stream).write_all(&out)?;
         }
@@ -175,7 +183,10 @@ fn talk(
 fn reply(line: &str, answer: &dyn Fn(Request) -> Answer) -> Answer {
     match serde_json::from_str(line) {
         Ok(request) => answer(request),
-        Err(error) => Answer::error("bad_request", error),
+        Err(error) => {
+            refused::line("bad_request", &error.to_string());
+            Answer::error("bad_request", error)
+        }
     }
 }
 

@@ -1,0 +1,229 @@
+//! From one set of components to another: links, accounts, folders, units.
+//!
+//! ```text
+//! 1 link current/<name> → store/<hex>     4 daemon-reload
+//! 2 make accounts and folders             5 the keeper first, if it changed
+//! 3 link units; unlink what is gone       6 restart the units of what changed
+//! ```
+//!
+//! A unit or fragment is linked, never copied, so that a link in `current/` moves all of a
+//! component at once. `.service` files are wanted by multi-user.target unless a socket or timer of
+//! the same name starts them; `.socket` by sockets.target, `.timer` by timers.target.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use borgios_releases::Move;
+use borgios_releases::plan::KEEPER;
+use tracing::error;
+
+use super::{Installer, Seat, is_linked_keeper};
+use crate::keeper::host::HostError;
+use crate::keeper::staging::{self, files};
+
+/// How far a move came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moved {
+    /// All of it.
+    Done,
+    /// Up to the keeper's own replacement, which must go on with it.
+    ReplaceKeeper,
+}
+
+/// What to do about a unit that does not start.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mood {
+    /// Stop: the release has failed.
+    Strict,
+    /// Say so and go on: there is nothing better to go back to.
+    Stoic,
+}
+
+impl Installer {
+    /// Towards a new release.
+    pub(super) fn switch(&self, to: &Move) -> Result<Moved, HostError> {
+        self.go(to, Mood::Strict)
+    }
+
+    /// Back to the old one; only the disk can stop this, and then it is done again.
+    pub(super) fn move_back(&self, to: &Move) -> io::Result<Moved> {
+        match self.go(to, Mood::Stoic) {
+            Ok(moved) => Ok(moved),
+            Err(HostError::Disk(error)) => Err(error),
+            // systemd itself does not answer: wait for it as for a full disk.
+            Err(error) => Err(io::Error::other(error.to_string())),
+        }
+    }
+
+    fn go(&self, to: &Move, mood: Mood) -> Result<Moved, HostError> {
+        fs::create_dir_all(&self.paths.current)?;
+        fs::create_dir_all(&self.paths.units)?;
+        fs::create_dir_all(&self.paths.tmpfiles)?;
+        // 1. What runs.
+        for (name, digest) in &to.link {
+            let target = Path::new("../store").join(digest.hex());
+            self.host.link(&self.paths.linked(name), &target)?;
+        }
+        // 2. Accounts and folders, before a unit needs them.
+        for name in &to.changed {
+            let component = self.paths.linked(name);
+            for file in files(&component.join("sysusers.d"))? {
+                let made = self.host.sysusers(&component.join("sysusers.d").join(file));
+                bear(mood, made)?;
+            }
+            for file in files(&component.join("tmpfiles.d"))? {
+                let made = self.host.tmpfiles(&component.join("tmpfiles.d").join(file));
+                bear(mood, made)?;
+            }
+        }
+        // 3. Units and fragments: first those that go, then those that come.
+        let wanted = self.wanted(to)?;
+        self.unlink_units(&wanted)?;
+        for name in &to.drop {
+            self.host.unlink(&self.paths.linked(name))?;
+        }
+        for (link, target) in &wanted.links {
+            if is_foreign(link, &self.paths.current)? {
+                let taken = HostError::Taken(link.display().to_string());
+                bear(mood, Err(taken))?;
+                continue;
+            }
+            if let Some(folder) = link.parent() {
+                fs::create_dir_all(folder)?;
+            }
+            self.host.link(link, target)?;
+        }
+        // 4. systemd learns of it.
+        self.host.reload()?;
+        // 5. The keeper goes on as its own successor.
+        if self.seat == Seat::Keeper {
+            let own = std::env::current_exe()?;
+            if !is_linked_keeper(&self.paths, &own) {
+                return Ok(Moved::ReplaceKeeper);
+            }
+        }
+        // 6. What changed, runs anew; the keeper first, since others talk to it.
+        let (keeper, others): (Vec<_>, Vec<_>) =
+            to.changed.iter().partition(|name| **name == KEEPER);
+        for name in keeper.into_iter().chain(others) {
+            if *name == KEEPER && self.seat == Seat::Keeper {
+                continue;
+            }
+            for unit in staging::read_info(&self.paths.linked(name))?.restart {
+                bear(mood, self.host.restart(&unit))?;
+            }
+        }
+        Ok(Moved::Done)
+    }
+
+    /// Every link that must be there for a set, outside `current/`.
+    fn wanted(&self, to: &Move) -> Result<Wanted, HostError> {
+        let mut wanted = Wanted::default();
+        // The keeper stays whatever the set says, and so do its units.
+        let keeper = KEEPER.parse().expect("a constant name");
+        let names = to.link.keys().chain([&keeper]).collect::<BTreeSet<_>>();
+        for name in names {
+            let component = self.paths.linked(name);
+            let units = files(&component.join("units"))?;
+            for unit in &units {
+                let target = component.join("units").join(unit);
+                wanted.links.push((self.paths.units.join(unit), target));
+                if let Some(by) = wanted_by(unit, &units) {
+                    let link = self.paths.units.join(by).join(unit);
+                    wanted.links.push((link, Path::new("..").join(unit)));
+                }
+                wanted.units.insert(unit.clone());
+            }
+            for file in files(&component.join("tmpfiles.d"))? {
+                let target = component.join("tmpfiles.d").join(&file);
+                wanted.links.push((self.paths.tmpfiles.join(&file), target));
+                wanted.fragments.insert(file);
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// Stops and unlinks units of ours that the set does not want any more. Which are ours, the
+    /// links themselves say, so a move that was cut off leaves nothing behind.
+    fn unlink_units(&self, wanted: &Wanted) -> Result<(), HostError> {
+        for unit in ours(&self.paths.units, &self.paths.current)? {
+            if wanted.units.contains(&unit) {
+                continue;
+            }
+            if let Err(error) = self.host.stop(&unit) {
+                error!(BORGIOS_EVENT = "stop_failed", %error, "{unit} did not stop");
+            }
+            for by in TARGETS {
+                self.host.unlink(&self.paths.units.join(by).join(&unit))?;
+            }
+            self.host.unlink(&self.paths.units.join(&unit))?;
+        }
+        for file in ours(&self.paths.tmpfiles, &self.paths.current)? {
+            if !wanted.fragments.contains(&file) {
+                self.host.unlink(&self.paths.tmpfiles.join(&file))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Links that must be there.
+#[derive(Default)]
+struct Wanted {
+    links: Vec<(PathBuf, PathBuf)>,
+    units: BTreeSet<String>,
+    fragments: BTreeSet<String>,
+}
+
+const TARGETS: [&str; 3] =
+    ["multi-user.target.wants", "sockets.target.wants", "timers.target.wants"];
+
+/// What starts a unit at boot, if anything does.
+fn wanted_by(unit: &str, all: &[String]) -> Option<&'static str> {
+    let [services, sockets, timers] = TARGETS;
+    if unit.ends_with(".socket") {
+        return Some(sockets);
+    }
+    if unit.ends_with(".timer") {
+        return Some(timers);
+    }
+    let stem = unit.strip_suffix(".service")?;
+    let started = |end: &str| all.iter().any(|other| other.strip_suffix(end) == Some(stem));
+    // A template is started by name only.
+    (!stem.ends_with('@') && !started(".socket") && !started(".timer")).then_some(services)
+}
+
+/// Names in a folder of systemd's that are links below `current`.
+fn ours(folder: &Path, current: &Path) -> io::Result<Vec<String>> {
+    let names = files(folder)?.into_iter();
+    let mine = |name: &String| {
+        fs::read_link(folder.join(name)).is_ok_and(|target| target.starts_with(current))
+    };
+    Ok(names.filter(mine).collect())
+}
+
+/// Whether something that is not ours stands at `link`.
+fn is_foreign(link: &Path, current: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(link) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+        Ok(meta) if !meta.is_symlink() => Ok(true),
+        Ok(_) => {
+            let target = fs::read_link(link)?;
+            Ok(!target.starts_with(current) && !target.starts_with(".."))
+        }
+    }
+}
+
+/// In a stoic mood only the disk counts.
+fn bear(mood: Mood, done: Result<(), HostError>) -> Result<(), HostError> {
+    match done {
+        Err(error @ (HostError::Command { .. } | HostError::Taken(_))) if mood == Mood::Stoic => {
+            error!(BORGIOS_EVENT = "restore_incomplete", %error, "could not put all back");
+            Ok(())
+        }
+        done => done,
+    }
+}

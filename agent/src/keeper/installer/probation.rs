@@ -1,0 +1,124 @@
+//! Probation: a new set stays if every component shows in time that it is well.
+//!
+//! A component with a health command is well when the command ends with 0, first within
+//! `deadline_s` and from then on for `stable_s`. One without is well when none of its units has
+//! failed, or is still coming and going, for a few seconds.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use borgios_policy::Name;
+use borgios_releases::Health;
+use borgios_types::{Digest, Time};
+
+use super::Installer;
+use crate::keeper::host::Activity;
+use crate::keeper::staging;
+
+/// Pause between two rounds of health commands.
+const ROUND: Duration = Duration::from_millis(500);
+/// In what time a component without a health command must have settled.
+const SETTLE: Duration = Duration::from_secs(30);
+/// How long it must then stay so.
+const SETTLED: Duration = Duration::from_secs(3);
+
+/// One component on probation.
+struct Candidate {
+    name: Name,
+    test: Test,
+    deadline: Duration,
+    stable: Duration,
+    /// Since when it has been well without a break.
+    well: Option<Time>,
+}
+
+enum Test {
+    Command(Vec<String>),
+    Units(Vec<String>),
+}
+
+impl Installer {
+    /// Watches every component until all have passed, or one has not.
+    ///
+    /// # Errors
+    /// Which one, and what it said last.
+    pub(super) fn probe(&self, components: &BTreeMap<Name, Digest>) -> Result<(), String> {
+        let mut candidates = Vec::new();
+        for name in components.keys() {
+            candidates.push(self.candidate(name)?);
+        }
+        let start = self.host.now();
+        loop {
+            let mut passed = true;
+            for candidate in &mut candidates {
+                passed &= self.look(candidate, start)?;
+            }
+            if passed {
+                return Ok(());
+            }
+            self.host.pause(ROUND);
+        }
+    }
+
+    fn candidate(&self, name: &Name) -> Result<Candidate, String> {
+        let info = staging::read_info(&self.paths.linked(name))
+            .map_err(|error| format!("component {name} cannot be read: {error}"))?;
+        let name = name.clone();
+        Ok(match info.health {
+            Some(health) => {
+                let (deadline, stable) = (health.deadline(), health.stable());
+                let test = Test::Command(self.inside(health));
+                Candidate { name, test, deadline, stable, well: None }
+            }
+            None => {
+                // A set without units to watch is well at once.
+                let stable = if info.restart.is_empty() { Duration::ZERO } else { SETTLED };
+                let test = Test::Units(info.restart);
+                Candidate { name, test, deadline: SETTLE, stable, well: None }
+            }
+        })
+    }
+
+    /// The command as it is found on this host.
+    fn inside(&self, mut health: Health) -> Vec<String> {
+        if let Some(program) = health.command.first_mut() {
+            *program = self.paths.inside(program).to_string_lossy().into_owned();
+        }
+        health.command
+    }
+
+    /// Looks once; true when it has been well for long enough.
+    fn look(&self, candidate: &mut Candidate, start: Time) -> Result<bool, String> {
+        let Candidate { name, test, deadline, stable, well } = candidate;
+        if well.is_some_and(|since| self.host.now().since(since) >= *stable) {
+            return Ok(true);
+        }
+        let found = match test {
+            Test::Command(command) => self.host.health(command).map_err(|error| error.to_string()),
+            Test::Units(units) => units.iter().try_for_each(|unit| self.settled(unit)),
+        };
+        let now = self.host.now();
+        match found {
+            Ok(()) => {
+                let since = *well.get_or_insert(now);
+                Ok(now.since(since) >= *stable)
+            }
+            Err(said) if now.since(start) >= *deadline => {
+                Err(format!("{name} is not well after {} s: {said}", deadline.as_secs()))
+            }
+            Err(_) => {
+                *well = None;
+                Ok(false)
+            }
+        }
+    }
+
+    fn settled(&self, unit: &str) -> Result<(), String> {
+        match self.host.activity(unit) {
+            Ok(Activity::Well) => Ok(()),
+            Ok(Activity::Failed) => Err(format!("{unit} has failed")),
+            Ok(Activity::Unsettled) => Err(format!("{unit} does not settle")),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}

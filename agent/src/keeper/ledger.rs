@@ -1,0 +1,151 @@
+//! What the installer must not forget: its journal, and the releases that failed here.
+//!
+//! ```text
+//! journal.json            the state of releases::plan, whole or the one before
+//! attempted/<hex>         one file per release that failed, with the reason in it
+//! lock                    held by the one process that moves the journal
+//! ```
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+
+use borgios_releases::Journal;
+use borgios_types::Digest;
+use tracing::error;
+
+use super::paths::Paths;
+use crate::disk;
+
+/// Longest journal, in bytes: two sets of 256 components are about 80 KiB.
+const JOURNAL_MAX: usize = 1024 * 1024;
+
+/// Held by whoever moves the journal; given back on drop, and by the kernel after a crash.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Waits until nobody else moves the journal.
+    ///
+    /// # Errors
+    /// Whatever the disk says.
+    pub fn take(paths: &Paths) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        let file =
+            options.write(true).create(true).truncate(false).mode(0o600).open(paths.lock())?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)?;
+        Ok(Self { _file: file })
+    }
+}
+
+/// Reads the journal; none is the idle one.
+///
+/// A damaged one is set aside: the links say what runs, and the next release puts all in order.
+///
+/// # Errors
+/// Whatever the disk says.
+pub fn read(paths: &Paths) -> io::Result<Journal> {
+    let path = paths.journal();
+    let bytes = match disk::read_bounded(&path, JOURNAL_MAX) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Journal::default()),
+        other => other?,
+    };
+    match serde_json::from_slice(&bytes) {
+        Ok(journal) => Ok(journal),
+        Err(damage) => {
+            error!(
+                BORGIOS_EVENT = "journal_damaged",
+                "{} is damaged ({damage}) and is set aside",
+                path.display()
+            );
+            fs::rename(&path, path.with_extension("damaged"))?;
+            disk::sync_folder(&paths.keeper)?;
+            Ok(Journal::default())
+        }
+    }
+}
+
+/// Writes the journal; when this returns, the state survives a crash.
+///
+/// # Errors
+/// Whatever the disk says; the state before is there then.
+pub fn write(paths: &Paths, journal: &Journal) -> io::Result<()> {
+    let text = serde_json::to_vec(journal).expect("a journal has string keys only");
+    disk::write_durable(&paths.journal(), &text, 0o600)
+}
+
+/// Marks a release as never to be tried again.
+///
+/// # Errors
+/// Whatever the disk says.
+pub fn mark(paths: &Paths, release: &Digest, reason: &str) -> io::Result<()> {
+    let folder = paths.attempted();
+    fs::create_dir_all(&folder)?;
+    disk::sync_folder(&paths.keeper)?;
+    disk::write_durable(&folder.join(release.hex()), reason.as_bytes(), 0o600)
+}
+
+/// Takes a mark back: a person at this server asks for the release again.
+///
+/// # Errors
+/// Whatever the disk says.
+pub fn forgive(paths: &Paths, release: &Digest) -> io::Result<()> {
+    match fs::remove_file(paths.attempted().join(release.hex())) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => disk::sync_folder(&paths.attempted()),
+    }
+}
+
+/// Whether a release failed here before.
+#[must_use]
+pub fn is_marked(paths: &Paths, release: &Digest) -> bool {
+    paths.attempted().join(release.hex()).exists()
+}
+
+/// Every release that failed here.
+///
+/// # Errors
+/// Whatever the disk says.
+pub fn marked(paths: &Paths) -> io::Result<Vec<Digest>> {
+    let entries = match fs::read_dir(paths.attempted()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut marked = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name();
+        marked.extend(name.to_str().and_then(|hex| Digest::from_hex(hex).ok()));
+    }
+    marked.sort_unstable();
+    Ok(marked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_stay_until_forgiven_and_a_damaged_journal_is_set_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::below(folder.path());
+        fs::create_dir_all(&paths.keeper).unwrap();
+        let release = Digest::of(b"release");
+        assert!(marked(&paths).unwrap().is_empty());
+        mark(&paths, &release, "sick").unwrap();
+        assert!(is_marked(&paths, &release));
+        assert_eq!(marked(&paths).unwrap(), [release]);
+        forgive(&paths, &release).unwrap();
+        forgive(&paths, &release).unwrap();
+        assert!(!is_marked(&paths, &release));
+
+        let journal = Journal::Idle { installed: None, last: None };
+        write(&paths, &journal).unwrap();
+        assert_eq!(read(&paths).unwrap(), journal);
+        fs::write(paths.journal(), "{").unwrap();
+        assert_eq!(read(&paths).unwrap(), Journal::default());
+        assert!(!paths.journal().exists());
+    }
+}

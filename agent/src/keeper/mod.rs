@@ -1,0 +1,45 @@
+//! The keeper: the process that holds root, has no network, and obeys signed statements only.
+//!
+//! ```text
+//!            keeper.sock                    ┌──────────── keeper, root ─────────────┐
+//! borgiosd ─────────────▶ socket ─ protocol │ chain_store ─▶ newest verified release│
+//!                                           └───────────────────────────────────────┘
+//! ```
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`protocol`] | the fixed verbs and their answers |
+//! | [`socket`] | the one door, which asks the kernel who knocks |
+//! | [`chain_store`] | the keeper's own verified copy of the chain |
+//! | [`account`] | the agent's unprivileged user |
+//! | [`first_install`] | what a fresh server checks and writes before its first release |
+//! | [`install`] | the command that makes a fresh server a member |
+//! | [`service`] | the daemon: verbs in, statements kept |
+//! | [`errands`] | the installer's thread and what it is asked for |
+//! | [`installer`] | stage, switch, probation, commit or back, as the journal says |
+//! | [`staging`] | from an untrusted blob to a folder of the store |
+//! | [`ledger`] | the journal's file, and the releases that failed here |
+//! | [`host`] | everything that is done to the host, with a fake beside it |
+//! | [`command`] | running another program with an end in sight |
+//! | [`refused`] | how a refusal stands in the system's journal |
+//! | [`selftest`] | a new keeper shows that it runs here |
+//! | [`notify`] | word to systemd: ready, alive |
+//! | [`paths`] | where everything lies |
+
+pub mod account;
+pub mod chain_store;
+pub mod command;
+mod errands;
+pub mod first_install;
+pub mod host;
+pub mod install;
+pub mod installer;
+pub mod ledger;
+pub mod notify;
+pub mod paths;
+pub mod protocol;
+pub mod refused;
+pub mod selftest;
+pub mod service;
+pub mod socket;
+pub mod staging;

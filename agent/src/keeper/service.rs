@@ -1,0 +1,327 @@
+//! The keeper as a service: verbs in, statements kept, the newest release installed.
+//!
+//! ```text
+//! connections ── answer() ──▶ ChainStore (one lock, short)      status, submit, sign-report
+//!                    │
+//!                    └ install ─▶ Errands ─▶ installer thread ─▶ Installer (long)
+//! watchdog thread: takes the same locks, then tells systemd that this process is alive
+//! ```
+//!
+//! Only the installer thread changes the host. It looks at the chain itself: `install` names a
+//! number so that a stale call is refused, and carries no order.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, lchown};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use borgios_policy::{Lane, Object as _, Report, Submission, VerifiedStatement};
+use borgios_releases::Journal;
+use borgios_types::{Digest, NodeId, SecretKey, Seq};
+use thiserror::Error;
+use tracing::{info, warn};
+
+use super::account;
+use super::chain_store::{ChainStore, OpenError};
+use super::errands::{self, Errands};
+use super::host::Host;
+use super::installer::{Installer, Seat};
+use super::ledger;
+use super::notify::{self, Notifier};
+use super::paths::Paths;
+use super::protocol::{Activity, Answer, Head, LastInstall, Request, RunRefused, RunTaken, Status};
+use super::{refused, socket};
+use crate::clock::unix_now;
+use crate::identity::{self, IdentityError};
+
+/// Why the keeper cannot begin, or ended.
+#[derive(Debug, Error)]
+pub enum ServiceError {
+    /// Its own chain cannot be read.
+    #[error(transparent)]
+    Chain(#[from] OpenError),
+    /// Its own key cannot be used.
+    #[error(transparent)]
+    Key(#[from] IdentityError),
+    /// The socket cannot be made or failed.
+    #[error("the socket {path} failed")]
+    Socket {
+        /// Where.
+        path: std::path::PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A thread or folder of its own could not be made.
+    #[error("the keeper cannot begin")]
+    Begin(#[source] io::Error),
+}
+
+/// What all threads share.
+pub(super) struct Shared {
+    pub(super) paths: Paths,
+    key: SecretKey,
+    store: Mutex<ChainStore>,
+    pub(super) errands: Errands,
+}
+
+/// Runs the keeper until it must be replaced or its socket fails.
+///
+/// # Errors
+/// See [`ServiceError`]. `Ok` means that a new keeper is installed and systemd shall start it.
+pub fn run(paths: Paths, host: Box<dyn Host>) -> Result<(), ServiceError> {
+    let store = ChainStore::open(&paths.keeper)?;
+    let key = identity::load_or_make(&paths.key())?;
+    let account = account::lookup(&paths.root).ok();
+    let socket_failed = |source| ServiceError::Socket { path: paths.socket.clone(), source };
+    let listener = prepare_folder(&paths.socket, account.map(|account| account.gid))
+        .and_then(|()| socket::bind(&paths.socket, account.map(|account| account.gid)))
+        .map_err(socket_failed)?;
+    let installer = Installer::new(paths.clone(), host, Seat::Keeper);
+    info!(
+        BORGIOS_EVENT = "keeper_started",
+        BORGIOS_NETWORK = %store.network(),
+        BORGIOS_KEEPER = %key.public(),
+        "the keeper of network {} begins",
+        store.network()
+    );
+    let shared = Arc::new(Shared {
+        paths: paths.clone(),
+        key,
+        store: Mutex::new(store),
+        errands: Errands::default(),
+    });
+    let (ended, end) = std::sync::mpsc::channel();
+    spawn("installer", &ended, {
+        let shared = Arc::clone(&shared);
+        move || {
+            errands::run(&shared, &installer);
+            Ok(())
+        }
+    })?;
+    spawn("watchdog", &ended, {
+        let shared = Arc::clone(&shared);
+        move || show_life(&shared)
+    })?;
+    spawn("door", &ended, move || {
+        // Without the agent's account (before the first release, or in a test) only root and this
+        // process's own user may talk.
+        let mut uids = vec![0, rustix::process::geteuid().as_raw()];
+        uids.extend(account.map(|account| account.uid));
+        socket::serve(&listener, &uids, move |request| shared.answer(request))
+    })?;
+    // The first thread that ends, ends the process; all that matters is on disk.
+    end.recv()
+        .unwrap_or_else(|_| Err(io::Error::other("every thread ended")))
+        .map_err(socket_failed)
+}
+
+fn spawn(
+    name: &str,
+    ended: &std::sync::mpsc::Sender<io::Result<()>>,
+    work: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> Result<(), ServiceError> {
+    let ended = ended.clone();
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    let name = name.to_owned();
+    thread
+        .spawn(move || {
+            // A panic must end the process too, not leave it without one of its parts.
+            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+            let panicked = |_| Err(io::Error::other(format!("the {name} thread panicked")));
+            let _ = ended.send(done.unwrap_or_else(panicked));
+        })
+        .map(drop)
+        .map_err(ServiceError::Begin)
+}
+
+/// The socket's folder: writable by the agent, and sticky, so that it cannot replace the socket.
+fn prepare_folder(socket: &Path, gid: Option<u32>) -> io::Result<()> {
+    let folder = socket.parent().ok_or_else(|| io::Error::other("a socket without a folder"))?;
+    if folder.is_dir() {
+        return Ok(());
+    }
+    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
+    lchown(folder, None, gid)?;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o1775))
+}
+
+impl Shared {
+    fn store(&self) -> MutexGuard<'_, ChainStore> {
+        // The store changes only after its files did: it is whole whatever a thread did.
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answer(&self, request: Request) -> Answer {
+        match request {
+            Request::Status => self.status(),
+            Request::Submit(submission) => self.submit(&submission),
+            Request::SubmitRun { submissions } => self.submit_run(&submissions),
+            Request::Install { seq } => self.ask_for(seq),
+            Request::SignReport { node } => self.report(node),
+        }
+    }
+
+    fn submit(&self, submission: &Submission) -> Answer {
+        match self.store().submit(unix_now(), submission) {
+            Ok(submitted) => Answer::ok(submitted),
+            Err(error) => {
+                let message = error.to_string();
+                refused::statement(&submission.statement, error.code(), &message);
+                Answer::error(error.code(), message)
+            }
+        }
+    }
+
+    fn submit_run(&self, run: &[Submission]) -> Answer {
+        let (accepted, refused) = self.store().submit_run(unix_now(), run);
+        let refused = refused.map(|(at, error)| {
+            let (code, message) = (error.code().to_owned(), error.to_string());
+            refused::statement(&run[at].statement, &code, &message);
+            RunRefused { at, code, message }
+        });
+        Answer::ok(RunTaken { accepted, refused })
+    }
+
+    /// The newest release, installed or not.
+    pub(super) fn head(&self) -> Option<VerifiedStatement> {
+        self.store().chain().head(Lane::Release).cloned()
+    }
+
+    fn ask_for(&self, seq: Seq) -> Answer {
+        let refuse = |code: &str, message: String| {
+            refused::release(seq.0, code, &message);
+            Answer::error(code, message)
+        };
+        let Some(head) = self.head() else {
+            return refuse("not_the_head", format!("release/{seq}: no release is known here"));
+        };
+        let newest = head.statement().seq;
+        if seq != newest {
+            let text = format!("release/{seq} is not the newest; that is release/{newest}");
+            return refuse("not_the_head", text);
+        }
+        if ledger::is_marked(&self.paths, &head.id()) {
+            let text = format!("release/{seq} failed here before and is not tried again");
+            return refuse("attempted", text);
+        }
+        match ledger::read(&self.paths) {
+            Err(error) => return Answer::error("disk", error),
+            Ok(Journal::Idle { installed: Some(installed), .. }) if installed.id == head.id() => {
+                return Answer::ok(Activity::Idle);
+            }
+            Ok(_) => {}
+        }
+        self.errands.ask(seq);
+        Answer::ok(Activity::Installing { seq, step: "staging".to_owned() })
+    }
+
+    fn status(&self) -> Answer {
+        let seen = || -> io::Result<Status> {
+            let journal = ledger::read(&self.paths)?;
+            let running = Installer::running(&self.paths)?;
+            let (network, heads) = {
+                let store = self.store();
+                let heads = Lane::ALL.iter().filter_map(|lane| {
+                    let head = store.chain().head(*lane)?;
+                    let head = Head { seq: head.statement().seq, id: head.id() };
+                    Some((lane.as_str().to_owned(), head))
+                });
+                (store.network(), heads.collect::<BTreeMap<_, _>>())
+            };
+            let attempted = ledger::marked(&self.paths)?;
+            let (under_way, problem) = self.errands.seen();
+            Ok(Status {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                network,
+                keeper: self.key.public(),
+                installed: journal.installed().map_or(Seq(0), |installed| installed.seq),
+                activity: activity(&journal, under_way, heads.get("release"), &attempted),
+                heads,
+                running: running.into_iter().map(|(name, d)| (name.to_string(), d)).collect(),
+                last: last(&journal),
+                attempted,
+                problem,
+            })
+        };
+        seen().map_or_else(|error| Answer::error("disk", error), Answer::ok)
+    }
+
+    fn report(&self, node: NodeId) -> Answer {
+        let seen = ledger::read(&self.paths)
+            .and_then(|journal| Ok((journal, Installer::running(&self.paths)?)));
+        let (journal, running) = match seen {
+            Ok(seen) => seen,
+            Err(error) => return Answer::error("disk", error),
+        };
+        let Journal::Idle { last: Some(last), .. } = journal else {
+            return Answer::error("no_report", "no install has ended since the last one began");
+        };
+        let report = Report {
+            network: self.store().network(),
+            node,
+            keeper: self.key.public(),
+            release: last.seq,
+            outcome: last.outcome,
+            reason: last.reason,
+            running,
+            at: unix_now(),
+        };
+        Answer::ok(report.to_envelope().sign(&self.key))
+    }
+}
+
+fn activity(
+    journal: &Journal,
+    staging: Option<Seq>,
+    head: Option<&Head>,
+    attempted: &[Digest],
+) -> Activity {
+    if let Some(release) = journal.under_way() {
+        return Activity::Installing { seq: release.seq, step: journal.name().to_owned() };
+    }
+    if let Some(seq) = staging {
+        return Activity::Installing { seq, step: "staging".to_owned() };
+    }
+    match head {
+        Some(head)
+            if journal.installed().is_none_or(|installed| installed.id != head.id)
+                && !attempted.contains(&head.id) =>
+        {
+            Activity::Waiting { seq: head.seq }
+        }
+        Some(_) | None => Activity::Idle,
+    }
+}
+
+fn last(journal: &Journal) -> Option<LastInstall> {
+    let Journal::Idle { last: Some(last), .. } = journal else { return None };
+    let (outcome, reason) = (last.outcome, last.reason.clone());
+    Some(LastInstall { release: last.seq, outcome, reason, at: last.at })
+}
+
+/// Tells systemd that the keeper is ready, and from then on that nothing in it is stuck.
+fn show_life(shared: &Shared) -> io::Result<()> {
+    let Some(notifier) = Notifier::from_environment()? else {
+        forever();
+    };
+    notifier.say("READY=1\nSTATUS=obeying signed statements")?;
+    let Some(pace) = notify::watchdog_pace() else { forever() };
+    loop {
+        // Whoever holds one of these locks for good keeps this thread from saying the word.
+        drop(shared.store());
+        drop(shared.errands.seen());
+        if let Err(error) = notifier.say("WATCHDOG=1") {
+            warn!(%error, "systemd did not take the sign of life");
+        }
+        std::thread::sleep(pace);
+    }
+}
+
+/// Never returns; the thread that is asked for nothing more.
+fn forever() -> ! {
+    loop {
+        std::thread::park();
+    }
+}

@@ -1,0 +1,239 @@
+//! Staging: from a blob in the depot, which is not trusted, to a folder in the store, which is.
+//!
+//! ```text
+//! depot/<hex> ── size, copy while hashing ──▶ spool/<hex> ── unpack, checked ──▶ store/<hex>/
+//!  borgiosd's                                  root's, 0700                       root's
+//! ```
+//!
+//! The blob is hashed on its way into root's own folder and unpacked from there: what borgiosd
+//! does to its file meanwhile changes nothing.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use borgios_policy::Name;
+use borgios_releases::entry::INFO;
+use borgios_releases::info::INFO_MAX;
+use borgios_releases::plan::KEEPER;
+use borgios_releases::{Component, ComponentInfo, Expected, Manifest, UnpackError, unpack};
+use borgios_types::Digest;
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+
+use super::host::{Host, HostError};
+use super::paths::Paths;
+use crate::disk;
+
+/// Why a release was not staged.
+#[derive(Debug, Error)]
+pub enum StageError {
+    /// borgiosd has not brought it yet.
+    #[error("component {0} is not in the depot; bring it and ask again")]
+    Missing(Name),
+    /// Something else lies under the blob's name. What it is, is not said: it may be any file that
+    /// borgiosd could make this process read.
+    #[error("the depot's blob of component {0} is not what the release names; bring it again")]
+    NotTheBlob(Name),
+    /// The component breaks a rule, and always will.
+    #[error("component {name} is refused: {source}")]
+    Component {
+        /// Which.
+        name: Name,
+        /// Why.
+        source: UnpackError,
+    },
+    /// The components do not go together, or not with this server.
+    #[error("{0}")]
+    Set(String),
+    /// The disk: full, perhaps.
+    #[error("cannot write {path}: {source}")]
+    Disk {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl StageError {
+    /// The stable name, as in the journal and in answers.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Missing(_) => "no_blob",
+            Self::NotTheBlob(_) => "bad_digest",
+            Self::Component { .. } | Self::Set(_) => "bad_component",
+            Self::Disk { .. } => "disk",
+        }
+    }
+
+    /// Whether the release itself is at fault, so that trying again is of no use.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Component { .. } | Self::Set(_) => true,
+            Self::Missing(_) | Self::NotTheBlob(_) | Self::Disk { .. } => false,
+        }
+    }
+}
+
+/// Brings every component of a release into the store and checks that they go together.
+///
+/// # Errors
+/// See [`StageError`]. What was staged until then stays; it is what it should be.
+pub fn stage(
+    paths: &Paths,
+    host: &dyn Host,
+    manifest: &Manifest,
+) -> Result<BTreeMap<Name, ComponentInfo>, StageError> {
+    for folder in [&paths.store, &paths.spool()] {
+        let mode = if *folder == paths.store { 0o755 } else { 0o700 };
+        fs::DirBuilder::new().recursive(true).mode(mode).create(folder).map_err(at(folder))?;
+    }
+    // Leftovers of a run that was cut off: nothing else writes here.
+    empty(&paths.spool())?;
+    let mut infos = BTreeMap::new();
+    for component in &manifest.components {
+        infos.insert(component.name.clone(), stage_one(paths, component)?);
+    }
+    check_units(paths, manifest)?;
+    check_keeper(paths, host, manifest)?;
+    Ok(infos)
+}
+
+fn stage_one(paths: &Paths, component: &Component) -> Result<ComponentInfo, StageError> {
+    let stored = paths.stored(&component.digest);
+    let refused = |source| StageError::Component { name: component.name.clone(), source };
+    let expected = Expected { name: &component.name, arch: std::env::consts::ARCH };
+    if stored.is_dir() {
+        let info = read_info(&stored).map_err(at(&stored))?;
+        if info.name != component.name {
+            let (found, expected) = (info.name, component.name.clone());
+            return Err(refused(UnpackError::Name { found, expected }));
+        }
+        return Ok(info);
+    }
+    let spooled = paths.spool().join(component.digest.hex());
+    copy_from_depot(&paths.depot.join(component.digest.hex()), &spooled, component)?;
+    let blob = File::open(&spooled).map_err(at(&spooled))?;
+    let info =
+        unpack(io::BufReader::new(blob), &stored, &expected).map_err(|error| match error {
+            UnpackError::Disk { path, source } => StageError::Disk { path, source },
+            error => refused(error),
+        })?;
+    fs::remove_file(&spooled).map_err(at(&spooled))?;
+    Ok(info)
+}
+
+/// Reads a stored component's own description.
+///
+/// # Errors
+/// Whatever the disk says, or `InvalidData` for a store that was tampered with.
+pub fn read_info(stored: &Path) -> io::Result<ComponentInfo> {
+    let bytes = disk::read_bounded(&stored.join(INFO), INFO_MAX)?;
+    ComponentInfo::parse(&bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// Copies a blob while hashing it. Its folder is another user's: no link is followed, nothing
+/// but a plain file is read, and no more of it than the release says.
+fn copy_from_depot(from: &Path, to: &Path, component: &Component) -> Result<(), StageError> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let flags = i32::try_from(flags.bits()).expect("open flags fit into an int");
+    let opened = OpenOptions::new().read(true).custom_flags(flags).open(from);
+    let not_the_blob = || StageError::NotTheBlob(component.name.clone());
+    let blob = match opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(StageError::Missing(component.name.clone()));
+        }
+        other => other.map_err(|_| not_the_blob())?,
+    };
+    let meta = blob.metadata().map_err(|_| not_the_blob())?;
+    if !meta.is_file() || meta.len() != component.size {
+        return Err(not_the_blob());
+    }
+    let mut out = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(to)
+        .map_err(at(to))?;
+    let mut blob = blob.take(component.size);
+    let mut hash = Sha256::new();
+    let mut chunk = vec![0; 128 * 1024];
+    loop {
+        let read = blob.read(&mut chunk).map_err(|_| not_the_blob())?;
+        if read == 0 {
+            break;
+        }
+        hash.update(&chunk[..read]);
+        out.write_all(&chunk[..read]).map_err(at(to))?;
+    }
+    if Digest(hash.finalize().into()) == component.digest {
+        return Ok(());
+    }
+    fs::remove_file(to).map_err(at(to))?;
+    Err(not_the_blob())
+}
+
+/// No two components may bring the same unit or tmpfiles fragment: one would hide the other.
+fn check_units(paths: &Paths, manifest: &Manifest) -> Result<(), StageError> {
+    let mut owners: BTreeMap<String, &Name> = BTreeMap::new();
+    for component in &manifest.components {
+        let stored = paths.stored(&component.digest);
+        for folder in ["units", "tmpfiles.d"] {
+            for file in files(&stored.join(folder)).map_err(at(&stored))? {
+                let name = format!("{folder}/{file}");
+                if let Some(other) = owners.insert(name.clone(), &component.name) {
+                    let text = format!("{other} and {} both bring {name}", component.name);
+                    return Err(StageError::Set(text));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The keeper is the one component whose failure nobody could take back, so its new program must
+/// show that it runs on this server before anything depends on it.
+fn check_keeper(paths: &Paths, host: &dyn Host, manifest: &Manifest) -> Result<(), StageError> {
+    let Some(keeper) = manifest.components.iter().find(|component| component.name == KEEPER) else {
+        return Ok(());
+    };
+    let program = paths.stored(&keeper.digest).join("files/bin/borgios-keeper");
+    match host.selftest(&program) {
+        Ok(()) => Ok(()),
+        Err(HostError::Disk(source)) => Err(StageError::Disk { path: program, source }),
+        Err(error) => Err(StageError::Set(format!("the new keeper does not run: {error}"))),
+    }
+}
+
+/// The names in a folder, sorted; none where there is no such folder.
+pub(super) fn files(folder: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn empty(folder: &Path) -> Result<(), StageError> {
+    for name in files(folder).map_err(at(folder))? {
+        let path = folder.join(name);
+        fs::remove_file(&path).map_err(at(&path))?;
+    }
+    Ok(())
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> StageError {
+    let path = path.to_owned();
+    move |source| StageError::Disk { path, source }
+}
