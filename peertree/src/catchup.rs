@@ -147,3 +147,74 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::io::Input;
+    use crate::stage::{Stage, key};
+
+    fn id(n: u32) -> Digest {
+        Digest::of(&n.to_le_bytes())
+    }
+
+    fn summary(count: u64, release: u64) -> Message {
+        let head = Head { seq: release, id: id(0) };
+        let heads = BTreeMap::from([("release".to_owned(), head)]);
+        Message::Summary(Summary { heads, count, xor: id(1) })
+    }
+
+    #[test]
+    fn equal_stores_exchange_nothing() {
+        let mut stage = Stage::attached(4, &[1, 2]);
+        let same = Message::Summary(stage.node.store.summary());
+        assert_eq!(stage.says(2, same), []);
+    }
+
+    #[test]
+    fn a_page_is_wanted_for_what_is_missing_and_the_next_one_asked_for() {
+        let mut stage = Stage::attached(4, &[1, 2]);
+        let out = stage.says(2, summary(9, 0));
+        assert_eq!(out, [Output::Send(key(2), Message::Page { after: None })]);
+        let mut ids = vec![id(1), id(2), id(3)];
+        ids.sort();
+        let out = stage.says(2, Message::Ids { ids: ids.clone(), last: false });
+        let next = Message::Page { after: ids.last().copied() };
+        let want = Message::Want { ids };
+        assert_eq!(out, [Output::Send(key(2), next), Output::Send(key(2), want)]);
+    }
+
+    #[test]
+    fn pages_that_go_backwards_end_the_walk() {
+        let mut stage = Stage::attached(4, &[1, 2]);
+        stage.says(2, summary(9, 0));
+        let mut ids = vec![id(1), id(2)];
+        ids.sort();
+        stage.says(2, Message::Ids { ids: ids.clone(), last: false });
+        assert_eq!(stage.says(2, Message::Ids { ids, last: false }), []);
+    }
+
+    #[test]
+    fn a_lane_is_followed_page_by_page_until_the_neighbours_head() {
+        let mut stage = Stage::attached(4, &[1, 2]);
+        let follow =
+            |after| Output::Send(key(2), Message::Follow { lane: "release".into(), after });
+        assert!(stage.says(2, summary(0, 100)).contains(&follow(0)));
+        let mut head =
+            |seq| stage.step(Input::Head { lane: "release".into(), head: Head { seq, id: id(0) } });
+        assert_eq!(head(bounds::LANE_PAGE - 1), []);
+        assert_eq!(head(bounds::LANE_PAGE), [follow(bounds::LANE_PAGE)]);
+        assert_eq!(head(100), []);
+    }
+
+    #[test]
+    fn only_neighbours_are_served() {
+        let mut stage = Stage::attached(4, &[1, 2]);
+        stage.link(9, false);
+        assert_eq!(stage.says(9, Message::Page { after: None }), []);
+        let out = stage.says(2, Message::Page { after: None });
+        assert_eq!(out, [Output::Send(key(2), Message::Ids { ids: vec![], last: true })]);
+    }
+}

@@ -91,3 +91,116 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::Input;
+    use crate::stage::{Stage, key};
+
+    const BODY: &str = r#"{"type":"note"}"#;
+
+    fn id() -> Digest {
+        Digest::of(b"an object")
+    }
+
+    fn object(id: Digest) -> Message {
+        Message::Object { id, kind: "note".into(), body: Body::from_text(BODY).unwrap() }
+    }
+
+    fn offers(out: &[Output]) -> usize {
+        out.iter().filter(|output| matches!(output, Output::Offer { .. })).count()
+    }
+
+    fn sent_objects(out: &[Output]) -> Vec<NodeId> {
+        out.iter()
+            .filter_map(|output| match output {
+                Output::Send(to, Message::Object { .. }) => Some(*to),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn family() -> Stage {
+        let mut stage = Stage::attached(4, &[1, 2]);
+        (5..8).for_each(|n| drop(stage.joins(n, true)));
+        stage
+    }
+
+    #[test]
+    fn an_admitted_object_goes_to_every_neighbour_but_its_source_and_once() {
+        let mut stage = family();
+        assert_eq!(offers(&stage.says(5, object(id()))), 1);
+        assert_eq!(offers(&stage.says(2, object(id()))), 0, "while it is judged");
+        let out = stage.judged(5, id(), Verdict::Admitted);
+        let mut expected = vec![key(2), key(6), key(7)];
+        expected.sort();
+        let mut sent = sent_objects(&out);
+        sent.sort();
+        assert_eq!(sent, expected);
+        assert_eq!(offers(&stage.says(6, object(id()))), 0, "known");
+    }
+
+    #[test]
+    fn a_refused_copy_is_not_relayed_and_another_link_is_asked() {
+        let mut stage = family();
+        stage.says(5, object(id()));
+        stage.says(6, object(id()));
+        let out = stage.judged(5, id(), Verdict::Refused);
+        assert_eq!(out, [Output::Send(key(6), Message::Want { ids: vec![id()] })]);
+        assert_eq!(offers(&stage.says(5, object(id()))), 0, "refused from that link");
+        assert_eq!(offers(&stage.says(6, object(id()))), 1);
+        assert_eq!(sent_objects(&stage.judged(6, id(), Verdict::Admitted)).len(), 3);
+    }
+
+    #[test]
+    fn a_link_that_keeps_forging_is_closed_and_refused_for_a_while() {
+        let mut stage = family();
+        for n in 0..bounds::PENALTY_MAX {
+            assert!(stage.node.is_neighbour(key(5)), "after {n}");
+            let forged = Digest::of(&n.to_le_bytes());
+            stage.says(5, object(forged));
+            stage.judged(5, forged, Verdict::Refused);
+        }
+        assert!(!stage.node.is_neighbour(key(5)));
+        assert_eq!(stage.link(5, false), [Output::Close(key(5))]);
+    }
+
+    #[test]
+    fn a_verdict_nobody_waits_for_changes_nothing() {
+        let mut stage = family();
+        assert_eq!(stage.judged(5, id(), Verdict::Admitted), []);
+        stage.says(5, object(id()));
+        assert_eq!(stage.judged(6, id(), Verdict::Admitted), []);
+        assert!(!stage.node.store.knows(&id()));
+    }
+
+    #[test]
+    fn a_stranger_brings_no_objects() {
+        let mut stage = family();
+        stage.link(9, false);
+        assert_eq!(stage.says(9, object(id())), []);
+    }
+
+    #[test]
+    fn a_statement_that_came_too_early_makes_the_node_follow_the_lane() {
+        let mut stage = family();
+        let body = Body::from_text("5").unwrap();
+        stage.says(2, Message::Object { id: id(), kind: "release".into(), body });
+        let out = stage.judged(2, id(), Verdict::Deferred);
+        let follow = Message::Follow { lane: "release".into(), after: 0 };
+        assert_eq!(out, [Output::Send(key(2), follow)]);
+    }
+
+    #[test]
+    fn a_published_object_goes_everywhere_once() {
+        let mut stage = family();
+        let publish = || Input::Publish {
+            id: id(),
+            kind: "note".into(),
+            body: Body::from_text(BODY).unwrap(),
+        };
+        assert_eq!(sent_objects(&stage.step(publish())).len(), 4);
+        assert_eq!(stage.step(publish()), []);
+    }
+}

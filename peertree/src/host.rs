@@ -239,3 +239,92 @@ impl Down {
         self.free.as_ref().map(|spot| spot.at.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use borgios_types::Time;
+
+    use super::*;
+    use crate::io::{Input, Timer};
+    use crate::stage::{self, Stage, accepted, key, redirected};
+
+    #[test]
+    fn takes_children_up_to_the_fanout_then_names_them() {
+        let mut root = Stage::root(2);
+        assert!(accepted(&root.joins(1, true)) && accepted(&root.joins(2, true)));
+        let to = redirected(&root.joins(3, true)).unwrap();
+        let ids: Vec<NodeId> = to.iter().map(|contact| contact.id).collect();
+        assert!(ids.contains(&key(1)) && ids.contains(&key(2)), "{ids:?}");
+        assert_eq!(root.node.children(), [key(1), key(2)]);
+    }
+
+    #[test]
+    fn what_cannot_be_dialled_is_never_named() {
+        let mut root = Stage::root(2);
+        root.joins(1, false);
+        root.joins(2, true);
+        let to = redirected(&root.joins(3, true)).unwrap();
+        assert!(to.iter().all(|contact| contact.id == key(2)), "{to:?}");
+        let down = root.node.down();
+        assert!(down.siblings.iter().all(|sibling| sibling.id == key(2)));
+    }
+
+    #[test]
+    fn leaves_that_block_the_tree_make_room_for_one_that_can_be_dialled() {
+        let mut root = Stage::root(2);
+        root.joins(1, false);
+        root.joins(2, false);
+        let out = root.joins(3, true);
+        assert!(accepted(&out), "{out:?}");
+        let moved = out.iter().find_map(|output| match output {
+            Output::Send(to, Message::Redirect { to: list }) if *to != key(3) => Some(list.clone()),
+            _ => None,
+        });
+        assert_eq!(moved.unwrap()[0].id, key(3));
+        assert_eq!(root.node.children().len(), 2);
+        assert_eq!(redirected(&root.joins(4, false)).unwrap()[0].id, key(3));
+    }
+
+    #[test]
+    fn an_ancestor_is_not_taken_as_a_child() {
+        let mut node = Stage::attached(4, &[8, 9]);
+        node.link(8, true);
+        let out = node.says(8, stage::join(0));
+        assert_eq!(redirected(&out).unwrap(), []);
+        assert!(node.node.children().is_empty());
+    }
+
+    #[test]
+    fn a_child_whose_link_died_frees_its_place() {
+        let mut root = Stage::root(2);
+        root.joins(1, true);
+        root.joins(2, true);
+        root.step(Input::LinkDown(key(1)));
+        assert!(accepted(&root.joins(3, true)));
+    }
+
+    #[test]
+    fn a_child_that_never_speaks_again_frees_its_place() {
+        let mut root = Stage::root(2);
+        root.joins(1, true);
+        root.now = Time(60_000);
+        let out = root.step(Input::TimerFired(Timer::Heartbeat));
+        assert!(out.contains(&Output::Close(key(1))));
+        assert!(root.node.children().is_empty());
+    }
+
+    #[test]
+    fn a_smaller_fanout_sends_the_newest_children_to_the_oldest() {
+        let mut root = Stage::root(4);
+        (1..=4).for_each(|n| assert!(accepted(&root.joins(n, true))));
+        let out = root.step(Input::SetFanout(2));
+        assert_eq!(root.node.children(), [key(1), key(2)]);
+        let moved = |who| {
+            out.iter().find_map(|output| match output {
+                Output::Send(to, Message::Redirect { to: list }) if *to == who => Some(list[0].id),
+                _ => None,
+            })
+        };
+        assert_eq!((moved(key(3)), moved(key(4))), (Some(key(1)), Some(key(2))));
+    }
+}

@@ -22,6 +22,8 @@ pub mod message;
 pub mod node;
 mod seek;
 pub mod sim;
+#[cfg(test)]
+mod stage;
 pub mod state;
 mod store;
 

@@ -156,3 +156,74 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stage::{Stage, contact, dialled, key, me};
+    use crate::state::State;
+
+    /// A key that comes before the stage's own, or after it.
+    fn other(before: bool) -> u8 {
+        (1..=40).find(|n| (key(*n) < me()) == before).unwrap()
+    }
+
+    fn compare(n: u8, dialable: bool) -> Message {
+        let address = dialable.then(|| contact(n).address);
+        Message::Compare { root: key(n), address, asks: true }
+    }
+
+    #[test]
+    fn the_root_with_the_larger_id_joins_the_other_tree() {
+        for before in [true, false] {
+            let n = other(before);
+            let mut root = Stage::root(4);
+            root.link(n, true);
+            root.says(n, compare(n, true));
+            assert_eq!(matches!(root.node.state(), State::Seeking { .. }), before);
+        }
+    }
+
+    #[test]
+    fn a_root_that_nobody_can_dial_yields() {
+        let n = other(false);
+        let mut root = Stage::undialable_root();
+        root.link(n, true);
+        root.says(n, compare(n, true));
+        assert!(matches!(root.node.state(), State::Seeking { .. }));
+        // And nobody yields to one.
+        let mut root = Stage::root(4);
+        let n = other(true);
+        root.link(n, true);
+        root.says(n, compare(n, false));
+        assert_eq!(root.node.state(), State::Root);
+    }
+
+    #[test]
+    fn news_of_a_rival_is_passed_up() {
+        // The largest id as own root, so that any other comes before it.
+        let last = (1..=40).max_by_key(|n| key(*n)).unwrap();
+        let rival = if last == 1 { 2 } else { 1 };
+        let mut node = Stage::attached(4, &[last]);
+        node.link(rival, true);
+        let out = node.says(rival, compare(rival, true));
+        let news = Message::Rival { root: contact(rival), via: contact(rival) };
+        assert!(out.contains(&Output::Send(key(last), news)), "{out:?}");
+    }
+
+    #[test]
+    fn a_rival_that_cannot_be_reached_is_ignored_for_a_growing_while() {
+        let n = other(true);
+        let mut root = Stage::root(4);
+        root.link(n, true);
+        root.says(n, compare(n, true));
+        root.step(crate::Input::LinkDown(key(n)));
+        let out = root.step(crate::Input::TimerFired(Timer::Retry));
+        assert_eq!(dialled(&out), [key(n)]);
+        root.fail_all_dials(out);
+        assert_eq!(root.node.state(), State::Root, "back to what it was");
+        root.link(n, true);
+        root.says(n, compare(n, true));
+        assert_eq!(root.node.state(), State::Root);
+    }
+}

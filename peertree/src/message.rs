@@ -240,3 +240,39 @@ impl Message {
         !matches!(self, Self::Object { .. })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_travels_byte_for_byte() {
+        let line = r#"{"object":{"id":"sha256:0000000000000000000000000000000000000000000000000000000000000000","kind":"note","body":{"type":"note",  "payload":"{\"a\":1}","sigs":[]}}}"#;
+        let message: Message = serde_json::from_str(line).unwrap();
+        let Message::Object { body, .. } = &message else { panic!("{message:?}") };
+        assert_eq!(body.as_str(), r#"{"type":"note",  "payload":"{\"a\":1}","sigs":[]}"#);
+        assert_eq!(serde_json::to_string(&message).unwrap(), line);
+    }
+
+    #[test]
+    fn lists_past_their_bound_are_seen() {
+        let id = Digest::of(b"x");
+        let ids = |count| Message::Ids { ids: vec![id; count], last: true };
+        assert!(ids(bounds::PAGE_IDS_MAX).bounded() && !ids(bounds::PAGE_IDS_MAX + 1).bounded());
+        let kind = "k".repeat(bounds::KIND_MAX + 1);
+        assert!(!Message::Follow { lane: kind, after: 0 }.bounded());
+        let me = borgios_types::SecretKey::from_seed([1; 32]).public();
+        let to = |count| Message::Redirect { to: vec![Contact::new(me, "a:1"); count] };
+        assert!(to(bounds::REDIRECT_MAX).bounded() && !to(bounds::REDIRECT_MAX + 1).bounded());
+        assert!(!Message::Redirect { to: vec![Contact::new(me, "a:1\n")] }.bounded());
+    }
+
+    #[test]
+    fn messages_read_back_from_json() {
+        for message in [Message::Leave, Message::Page { after: None }] {
+            let text = serde_json::to_string(&message).unwrap();
+            assert_eq!(serde_json::from_str::<Message>(&text).unwrap(), message);
+        }
+        assert!(serde_json::from_str::<Message>(r#"{"sing":{}}"#).is_err());
+    }
+}

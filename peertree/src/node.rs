@@ -165,7 +165,7 @@ impl Node {
             return;
         }
         let me = self.me;
-        self.seeds = seeds.into_iter().filter(|seed| seed.id != me).collect();
+        self.seeds = seeds.into_iter().filter(|seed| seed.id != me && seed.plausible()).collect();
         self.seeds.truncate(bounds::SEEDS_MAX);
         self.learn(remembered);
         self.was_member = !self.memory.is_empty();

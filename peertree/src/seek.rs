@@ -352,3 +352,128 @@ impl Node {
         self.tell_children();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::Input;
+    use crate::stage::{Stage, contact, dialled, key};
+    use crate::state::State;
+
+    #[test]
+    fn without_members_to_ask_a_newcomer_is_the_root() {
+        let stage = Stage::root(4);
+        assert_eq!(stage.node.state(), State::Root);
+    }
+
+    #[test]
+    fn a_newcomer_whom_nobody_answers_never_makes_itself_a_root() {
+        let mut stage = Stage::new(4, true);
+        stage.start(vec![contact(1), contact(2)], Vec::new());
+        for round in 0..20 {
+            let out = stage.step(Input::TimerFired(Timer::Retry));
+            assert!(!dialled(&out).is_empty(), "round {round}");
+            stage.fail_all_dials(out);
+            assert_eq!(stage.node.state(), State::Seeking { round: round + 1 });
+        }
+    }
+
+    #[test]
+    fn a_former_member_whom_nobody_answers_becomes_root_after_bounded_rounds() {
+        let mut stage = Stage::new(4, true);
+        stage.start(vec![contact(1)], vec![contact(2), contact(3)]);
+        for _ in 0..bounds::ROUNDS_BEFORE_ROOT {
+            assert!(matches!(stage.node.state(), State::Seeking { .. }));
+            let out = stage.step(Input::TimerFired(Timer::Retry));
+            stage.fail_all_dials(out);
+        }
+        assert_eq!(stage.node.state(), State::Root);
+    }
+
+    #[test]
+    fn an_orphan_asks_grandparent_then_uncles_then_further_ancestors() {
+        let mut stage = Stage::attached(4, &[1, 2, 3]);
+        let uncles = vec![contact(21), contact(22)];
+        stage.parent_says(&[1, 2, 3], Vec::new(), uncles);
+        stage.step(Input::LinkDown(key(3)));
+        let out = stage.step(Input::TimerFired(Timer::Retry));
+        let order = stage.fail_all_dials(out);
+        assert_eq!(order[..5], [2, 21, 22, 1, 3].map(key));
+    }
+
+    #[test]
+    fn the_first_heir_asks_only_the_root_and_then_takes_its_place() {
+        let mut stage = Stage::attached(4, &[1]);
+        let me = stage.node.contact().unwrap();
+        stage.parent_says(&[1], vec![me, contact(5)], Vec::new());
+        stage.step(Input::LinkDown(key(1)));
+        let out = stage.step(Input::TimerFired(Timer::Retry));
+        assert_eq!(stage.fail_all_dials(out), [key(1)]);
+        assert_eq!(stage.node.state(), State::Root);
+    }
+
+    #[test]
+    fn the_second_heir_waits_for_a_first_one_that_lives() {
+        let mut stage = Stage::attached(4, &[1]);
+        let me = stage.node.contact().unwrap();
+        stage.parent_says(&[1], vec![contact(5), me], Vec::new());
+        stage.step(Input::LinkDown(key(1)));
+        stage.step(Input::TimerFired(Timer::Retry));
+        let out = stage.step(Input::DialFailed(key(1)));
+        assert_eq!(dialled(&out), [key(5)]);
+        stage.link(5, true);
+        stage.says(5, Message::Redirect { to: Vec::new() });
+        assert_eq!(stage.node.state(), State::Seeking { round: 1 });
+    }
+
+    #[test]
+    fn a_redirect_to_itself_or_to_its_own_child_leads_nowhere_and_ends() {
+        let mut stage = Stage::attached(4, &[1, 2]);
+        stage.joins(7, true);
+        stage.step(Input::LinkDown(key(2)));
+        let out = stage.step(Input::TimerFired(Timer::Retry));
+        assert_eq!(dialled(&out), [key(1)]);
+        stage.link(1, true);
+        let me = stage.node.contact().unwrap();
+        let out = stage.says(1, Message::Redirect { to: vec![me, contact(7), contact(30)] });
+        assert_eq!(dialled(&out), [key(30)]);
+    }
+
+    #[test]
+    fn circles_of_redirects_end() {
+        let mut stage = Stage::new(4, true);
+        stage.start(vec![contact(1)], Vec::new());
+        stage.step(Input::TimerFired(Timer::Retry));
+        let mut asked = 0;
+        while let Some(peer) = stage.node.asking() {
+            asked += 1;
+            assert!(asked <= bounds::ASKS_PER_ROUND, "still asking");
+            stage.step(Input::LinkUp { peer, dialled: true, address: None });
+            let to = vec![contact(1), contact(2), contact(asked as u8 + 40)];
+            stage.step(Input::Received(peer, Message::Redirect { to }));
+        }
+        assert_eq!(stage.node.state(), State::Seeking { round: 1 });
+    }
+
+    #[test]
+    fn a_node_that_finds_itself_in_its_path_leaves_the_loop() {
+        let mut stage = Stage::attached(4, &[1, 2]);
+        let me = stage.node.contact().unwrap();
+        let mut down = stage.parent_down(&[1, 2], Vec::new(), Vec::new());
+        down.path.insert(1, me);
+        let out = stage.says(2, Message::Heartbeat(down));
+        assert!(out.contains(&Output::Send(key(2), Message::Leave)));
+        assert!(out.contains(&Output::Close(key(2))));
+        assert_eq!(stage.node.state(), State::Seeking { round: 0 });
+    }
+
+    #[test]
+    fn an_answer_that_comes_too_late_is_undone() {
+        let mut stage = Stage::attached(4, &[1, 2]);
+        stage.link(9, true);
+        let down = stage.parent_down(&[9], Vec::new(), Vec::new());
+        let out = stage.says(9, Message::Accept(down));
+        assert_eq!(out, [Output::Send(key(9), Message::Leave)]);
+        assert_eq!(stage.node.parent(), Some(key(2)));
+    }
+}

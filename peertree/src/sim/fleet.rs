@@ -7,9 +7,8 @@ use borgios_types::{Digest, NodeId, Time};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use crate::bounds;
 use crate::contact::Contact;
-use crate::io::{Input, Output, Timer, Verdict};
+use crate::io::{Input, Timer, Verdict};
 use crate::message::{Body, Message};
 use crate::sim::machine::{LANE, Machine, Object};
 use crate::sim::trace::{Sink, Trace};
@@ -26,9 +25,7 @@ pub struct Violation {
 }
 
 /// How fast the network is, in milliseconds.
-const DELAY_MS: std::ops::RangeInclusive<u64> = 1..=80;
-/// How long a shell takes to verify and store an object.
-const JUDGING_MS: std::ops::RangeInclusive<u64> = 0..=20;
+pub(crate) const DELAY_MS: std::ops::RangeInclusive<u64> = 1..=80;
 /// When a dial into nothing is given up by the shell.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// All nodes are checked this often; the touched one after every step.
@@ -36,7 +33,7 @@ const CHECK_ALL: Duration = Duration::from_secs(1);
 
 /// What will happen.
 #[derive(Debug)]
-enum Event {
+pub(crate) enum Event {
     Timer { at: Index, life: u64, timer: Timer, number: u64 },
     DialArrives { from: Index, life: u64, to: NodeId },
     DialFails { from: Index, life: u64, to: NodeId },
@@ -61,11 +58,11 @@ pub struct Fleet {
     pub(crate) network: Network,
     pub(crate) cycle_since: Option<Time>,
     seed: u64,
-    index: BTreeMap<NodeId, Index>,
+    pub(crate) index: BTreeMap<NodeId, Index>,
     /// The contact told by each join record.
     joins: BTreeMap<Digest, Contact>,
     queue: BTreeMap<(Time, u64), Event>,
-    next_number: u64,
+    pub(crate) next_number: u64,
     next_check: Time,
     published: u64,
     statements: u64,
@@ -449,105 +446,23 @@ impl Fleet {
         Ok(())
     }
 
-    fn perform(&mut self, at: Index, output: Output) -> Result<(), Violation> {
-        let life = self.machines[at].life;
-        match output {
-            Output::Dial(contact) => {
-                self.after_delay(Event::DialArrives { from: at, life, to: contact.id });
-            }
-            Output::Send(peer, message) => self.send(at, peer, message),
-            Output::Close(peer) => self.close(at, self.index[&peer]),
-            Output::SetTimer(timer, after) => {
-                let number = self.next_number;
-                self.machines[at].timers.insert(timer, number);
-                let due = self.now + after;
-                self.schedule(due, Event::Timer { at, life, timer, number });
-            }
-            Output::CancelTimer(timer) => {
-                self.machines[at].timers.remove(&timer);
-            }
-            Output::Offer { from, id, kind, body } => {
-                let machine = &mut self.machines[at];
-                let object = Object { kind, body };
-                // Of statements the core knows heads only, of an earlier life no ids.
-                let inherited = object.kind == LANE && machine.inherited.contains(&id);
-                if machine.disk.objects.contains_key(&id) && !inherited {
-                    return Err(self.violation(format!("n{at} was offered {id}, which it has")));
-                }
-                if machine.judging.insert(id, object).is_some() {
-                    return Err(self.violation(format!("n{at} was offered {id} while judging it")));
-                }
-                let judged = self.now + Duration::from_millis(self.rng.gen_range(JUDGING_MS));
-                // One at a time, in order.
-                let due = judged.max(self.machines[at].judged_by);
-                self.machines[at].judged_by = due;
-                self.schedule(due, Event::Judge { at, life, id, from });
-            }
-            Output::Provide { to, ids } => {
-                for id in ids {
-                    self.provide(at, to, id);
-                }
-            }
-            Output::ProvideLane { to, lane: _, after } => {
-                let page = after + 1..=after + bounds::LANE_PAGE;
-                let ids: Vec<Digest> =
-                    self.machines[at].disk.lane.range(page).map(|(_, id)| *id).collect();
-                for id in ids {
-                    self.provide(at, to, id);
-                }
-            }
-            Output::Changed(state) => {
-                self.note("state", at, &[], || format!("{state:?}"));
-            }
-            Output::Remember(contacts) => self.machines[at].disk.remembered = contacts,
-        }
-        Ok(())
-    }
-
-    fn provide(&mut self, at: Index, to: NodeId, id: Digest) {
-        if let Some(object) = self.machines[at].disk.objects.get(&id).cloned() {
-            let Object { kind, body } = object;
-            self.send(at, to, Message::Object { id, kind, body });
-        }
-    }
-
-    fn send(&mut self, at: Index, peer: NodeId, message: Message) {
-        let to = self.index[&peer];
-        let delay = Duration::from_millis(self.rng.gen_range(DELAY_MS));
-        let Some(link) = self.network.between(at, to) else { return };
-        let Some(wire) = self.network.wire(link) else { return };
-        let (mine, other) = (wire.end_of(at), wire.end_of(to));
-        if !wire.open[mine] || wire.cut {
-            return;
-        }
-        let due = (self.now + delay).max(wire.last[other]);
-        wire.last[other] = due;
-        self.schedule(due, Event::Deliver { link, to, message });
-    }
-
-    /// One end closes: what it sent before still arrives, then the other end hears of it.
-    fn close(&mut self, at: Index, other: Index) {
-        let Some(link) = self.network.between(at, other) else { return };
-        let Some(wire) = self.network.wire(link) else { return };
-        let (mine, theirs) = (wire.end_of(at), wire.end_of(other));
-        wire.open[mine] = false;
-        let due = (self.now + Duration::from_millis(*DELAY_MS.end())).max(wire.last[theirs]);
-        if !wire.cut {
-            self.schedule(due, Event::Down { link, to: other });
-        }
-    }
-
-    fn after_delay(&mut self, event: Event) {
+    pub(crate) fn after_delay(&mut self, event: Event) {
         let due = self.now + Duration::from_millis(self.rng.gen_range(DELAY_MS));
         self.schedule(due, event);
     }
 
-    fn schedule(&mut self, due: Time, event: Event) {
+    pub(crate) fn schedule(&mut self, due: Time, event: Event) {
         self.queue.insert((due, self.next_number), event);
         self.next_number += 1;
     }
 
-    fn note(&mut self, name: &str, at: Index, numbers: &[u64], words: impl FnOnce() -> String) {
+    pub(crate) fn note(
+        &mut self,
+        name: &str,
+        at: Index,
+        numbers: &[u64],
+        words: impl FnOnce() -> String,
+    ) {
         let now = self.now;
         let mut all = vec![now.0, at as u64];
         all.extend(numbers);

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`scenario`] | the stories: `spine`, `root-death`, `partition`, `churn` |
 //! | [`fleet`] | events, the clock, and what a scenario can do to the fleet |
+//! | `shell` | does what a core asks for |
 //! | [`wire`] | links: delays, order, half-open ends, partitions |
 //! | [`machine`] | one server: the core, its timers, and a disk that survives `kill -9` |
 //! | [`check`] | the invariants |
@@ -17,6 +18,7 @@ pub mod check;
 pub mod fleet;
 pub mod machine;
 pub mod scenario;
+mod shell;
 pub mod trace;
 pub mod wire;
 
