@@ -155,7 +155,7 @@ mod tests {
         write(&path, b"two").unwrap();
         fs::write(folder.path().join("b.json.tmp"), b"half").unwrap();
         sweep(folder.path()).unwrap();
-        assert_eq!(list(folder.path()).unwrap(), [path.clone()]);
+        assert_eq!(list(folder.path()).unwrap(), std::slice::from_ref(&path));
         assert_eq!(read(&path, 3).unwrap().unwrap(), b"two");
         assert!(read(&path, 2).is_err());
     }

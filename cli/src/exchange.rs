@@ -36,7 +36,8 @@ impl Exchange {
         self.places.is_empty()
     }
 
-    /// Fetches from every place and admits what verifies.
+    /// Fetches from every place and admits what verifies. A place that breaks off is said and left
+    /// out of this run; with none left, that is the failure.
     ///
     /// What a place offers and the archive refuses does not count as being there, so that a
     /// forgery under a true object's name is overwritten by the true one.
@@ -46,8 +47,16 @@ impl Exchange {
         now: UnixSeconds,
     ) -> Result<Moved, Failure> {
         let mut moved = Moved::default();
-        for (place, has) in &mut self.places {
-            let fetched = place.fetch()?;
+        let mut failed = None;
+        for (mut place, _) in std::mem::take(&mut self.places) {
+            let fetched = match place.fetch() {
+                Ok(fetched) => fetched,
+                Err(failure) => {
+                    self.printer.warn(&failure.summary());
+                    failed = Some(failure);
+                    continue;
+                }
+            };
             for line in &fetched.skipped {
                 self.printer.warn(&format!("left out {line}"));
             }
@@ -58,19 +67,31 @@ impl Exchange {
             moved.received += admitted.new.len();
             moved.refused += admitted.refused.len();
             let genuine = fetched.envelopes.iter().filter(|envelope| archive.holds(envelope));
-            *has = genuine.map(Envelope::id).collect();
+            let has = genuine.map(Envelope::id).collect();
+            self.places.push((place, has));
         }
-        Ok(moved)
+        match failed {
+            Some(failure) if self.places.is_empty() => Err(failure),
+            _ => Ok(moved),
+        }
     }
 
     /// Sends every place what it lacks of the archive. Call [`Exchange::fetch`] before.
+    ///
+    /// A node may refuse what is of no use to it any more: that is said and does no harm.
     pub(crate) fn push(&mut self, archive: &Archive) -> Result<usize, Failure> {
         let mut sent = 0;
         for (place, has) in &mut self.places {
             for envelope in archive.envelopes() {
-                if has.insert(envelope.id()) {
-                    place.put(envelope)?;
-                    sent += 1;
+                if !has.insert(envelope.id()) {
+                    continue;
+                }
+                match place.put(envelope) {
+                    Ok(()) => sent += 1,
+                    Err(failure) if failure.is(Failure::NODE_REFUSED) => {
+                        self.printer.warn(&failure.summary());
+                    }
+                    Err(failure) => return Err(failure),
                 }
             }
         }

@@ -36,6 +36,9 @@ impl Failure {
     /// A slot that already holds another choice.
     pub(crate) const SLOT_USED: &'static str = "E_SLOT_USED";
 
+    /// A node understood an object and does not take it.
+    pub(crate) const NODE_REFUSED: &'static str = "E_NODE_REFUSED";
+
     /// A refusal; `what` names the thing and the value.
     pub(crate) fn new(what: impl Into<String>) -> Self {
         let what = what.into();
@@ -80,6 +83,11 @@ impl Failure {
     pub(crate) fn within(self, what: impl Into<String>) -> Self {
         let causes = std::iter::once(self.what).chain(self.causes).collect();
         Self { what: what.into(), causes, ..self }
+    }
+
+    /// Whether it has this stable name.
+    pub(crate) fn is(&self, code: &str) -> bool {
+        self.code == code
     }
 
     /// Exit code 1 for refused, 2 for usage.

@@ -1,7 +1,7 @@
 //! Where the passphrase comes from: a file descriptor, or a prompt on the terminal.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::Read;
 
 use age::secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
@@ -10,7 +10,7 @@ use crate::failure::{Failure, OrFail as _};
 use crate::printer::Printer;
 
 /// Longest passphrase read, in bytes.
-const PASSPHRASE_MAX: u64 = 1024;
+const PASSPHRASE_MAX: usize = 1024;
 
 /// A passphrase shorter than this gets a warning: scrypt slows a guesser down, it does not stop
 /// one who has the file and a short list.
@@ -73,15 +73,22 @@ fn prompt(text: &str) -> Result<SecretString, Failure> {
 
 fn from_descriptor(number: u32) -> Result<SecretString, Failure> {
     let what = || format!("could not read the passphrase from file descriptor {number}");
-    // /proc/self/fd opens the same file anew, so that no descriptor has to be taken over blindly.
-    let file = File::open(format!("/proc/self/fd/{number}")).or_fail(what)?;
-    let mut bytes = Zeroizing::new(Vec::new());
-    file.take(PASSPHRASE_MAX + 1).read_to_end(&mut bytes).or_fail(what)?;
-    if bytes.len() as u64 > PASSPHRASE_MAX {
-        let limit = format!("it is longer than {PASSPHRASE_MAX} bytes");
-        return Err(Failure::new(what()).because(limit));
+    // Standard input is at hand. Any other one is opened anew through /proc, so that no descriptor
+    // has to be taken over blindly.
+    let mut input: Box<dyn Read> = if number == 0 {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(File::open(format!("/proc/self/fd/{number}")).or_fail(what)?)
+    };
+    let mut line = Zeroizing::new(Vec::with_capacity(PASSPHRASE_MAX));
+    let mut byte = Zeroizing::new([0]);
+    while input.read(byte.as_mut()).or_fail(what)? == 1 && byte[0] != b'\n' {
+        if line.len() == PASSPHRASE_MAX {
+            let limit = format!("it is longer than {PASSPHRASE_MAX} bytes");
+            return Err(Failure::new(what()).because(limit));
+        }
+        line.push(byte[0]);
     }
-    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    let text = core::str::from_utf8(line).or_fail(what)?;
+    let text = core::str::from_utf8(&line).or_fail(what)?;
     Ok(SecretString::from(text))
 }

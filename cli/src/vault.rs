@@ -9,8 +9,9 @@ use zeroize::Zeroizing;
 
 use crate::failure::{Failure, OrFail as _};
 
-/// scrypt's cost, N = 2^17 (r = 8, p = 1): 128 MiB and about half a second of one slow server
-/// core per guess, the strength OWASP asks for where memory allows.
+/// scrypt's cost, N = 2^17 (r = 8, p = 1), the strength OWASP asks for: 128 MiB of memory and,
+/// measured on a slow server core, a fifth of a second for each guess. Every command that needs
+/// the identity pays it once; twice of it would be felt at each vote.
 ///
 /// It is a constant and no setting: a measured cost would be low on a busy machine, and a flag or
 /// variable for tests would some day be set in earnest.

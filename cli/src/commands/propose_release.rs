@@ -27,7 +27,7 @@ pub(crate) struct Release {
     /// A component (tar.zst); again for each
     #[arg(long = "component", value_name = "FILE", num_args = 1..)]
     components: Vec<PathBuf>,
-    /// Take over the components of the release in force that are not given
+    /// Take over what the release in force has and is not given: components, urls
     #[arg(long)]
     keep: bool,
     /// What people call it
@@ -101,7 +101,10 @@ impl Release {
             version: self.version.clone().unwrap_or_default(),
             components: set.into_values().collect(),
             installer,
-            urls: self.urls.clone(),
+            urls: match in_force {
+                Some(manifest) if self.keep && self.urls.is_empty() => manifest.urls.clone(),
+                _ => self.urls.clone(),
+            },
             floor: floor.unwrap_or(Seq(1)),
             notes: self.notes.clone(),
         })

@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 
 use borgios_policy::round::OpenRound;
 use borgios_policy::vote::{Intent, Vote as Choice, VoteError};
-use borgios_policy::{Ballot, Name, Object as _, Slot};
+use borgios_policy::{Ballot, Lane, Name, Object as _, Slot};
+use borgios_releases::Manifest;
 use borgios_types::{Digest, Envelope, Round};
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -191,7 +192,10 @@ impl Vote {
         }
         // Nobody signs what no node would obey.
         let draft = Envelope::unsigned(slot.lane.kind(), text.clone());
-        session.desk.archive().chain().review(context.now(), &draft).or_fail(what)?;
+        let drafted = session.desk.archive().chain().review(context.now(), &draft).or_fail(what)?;
+        if drafted.lane == Lane::Release {
+            Manifest::parse(&drafted).or_fail(what)?;
+        }
         if !Reviewed::load(&context.home)?.contains(&statement) {
             context.printer.warn(&format!(
                 "you approve {place} without having run `borgios review {place}` here"

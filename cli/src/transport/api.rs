@@ -41,6 +41,7 @@ pub(crate) fn read_answer(from: &str, request: &Value, text: &str) -> Result<Val
                 .find_map(|verb| Some(format!("{verb} {}", request.get(verb)?.as_str()?)));
             let verb = verb.unwrap_or_else(|| "the request".to_owned());
             Err(Failure::new(format!("{from} refused `{verb}`"))
+                .code(Failure::NODE_REFUSED)
                 .because(format!("{code}: {message}")))
         }
     }
