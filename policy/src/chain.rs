@@ -224,7 +224,7 @@ impl Chain {
             made.follows(before).map_err(bad_body)?;
         }
         if let (Some(policy), Signed::With(ballots)) = (under, signed) {
-            check_approvals(&statement, id, policy, ballots)?;
+            check_approvals(&statement, id, policy, self.approvals(policy, lane, id), ballots)?;
         }
         Ok(Verdict::New(Box::new(VerifiedStatement::new(statement, envelope.clone(), made))))
     }
@@ -249,7 +249,7 @@ impl Chain {
     ///
     /// A policy stands under its predecessor even where that is no longer in force, so that a
     /// rival made with retired shares is told apart from a forgery. Anything else that was made
-    /// under an older policy counts only if it is known already, or carried over.
+    /// by an earlier board counts only if it is known already, or carried over.
     fn check_policy(&self, statement: &Statement, id: Digest) -> Result<Option<&Policy>, Refusal> {
         let (lane, seq) = (statement.lane, statement.seq);
         let Some(named) = statement.policy else { return Ok(None) };
@@ -263,13 +263,36 @@ impl Chain {
             Lane::Policy => named.next() == seq,
             Lane::Release => {
                 let carried = self.policy().is_some_and(|policy| policy.carried.contains(&id));
-                named == in_force || carried || self.known(&id) == Some((lane, seq))
+                // A vote and a change of the rules may cross on their way: where the board is
+                // still the same, the order in which a node hears of them must not matter.
+                let same_board = match (self.policy_at(named), self.policy()) {
+                    (Some(then), Some(now)) => then.board == now.board,
+                    (_, _) => false,
+                };
+                // Nor can it name rules older than its predecessor's: the chain would not verify
+                // again in the order of its policies.
+                let backwards = seq == self.head_seq(lane).next()
+                    && self.head(lane).is_some_and(|head| head.statement().policy > Some(named));
+                (same_board || carried || self.known(&id) == Some((lane, seq))) && !backwards
             }
         };
         if !stands {
             return Err(wrong());
         }
         self.policy_at(named).map(Some).ok_or_else(wrong)
+    }
+
+    /// How many approvals a statement made under `policy` needs: what that policy asked for, and
+    /// no less than the one in force, or the threshold's holders could go on for ever under rules
+    /// that were tightened. What was carried over was judged by the board.
+    fn approvals(&self, policy: &Policy, lane: Lane, id: Digest) -> u16 {
+        let then = policy.class(lane).approvals;
+        match self.policy() {
+            Some(now) if lane == Lane::Release && !now.carried.contains(&id) => {
+                then.max(now.class(lane).approvals)
+            }
+            Some(_) | None => then,
+        }
     }
 
     /// Step 6: the id, if it is the head already.
@@ -322,9 +345,9 @@ fn check_approvals(
     statement: &Statement,
     id: Digest,
     policy: &Policy,
+    needed: u16,
     ballots: &[Envelope],
 ) -> Result<(), Refusal> {
-    let needed = policy.class(statement.lane).approvals;
     if needed <= policy.board.threshold().0 {
         return Ok(());
     }

@@ -7,7 +7,9 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use borgios_policy::fixture::{Council, EXPIRES, ISSUED, NOW, release_body, statement};
-use borgios_policy::{Chain, Lane, Refusal, Statement, Submission, Verdict, merge_signatures};
+use borgios_policy::{
+    Chain, Lane, Policy, Refusal, Statement, Submission, Verdict, merge_signatures,
+};
 use borgios_types::{Digest, Envelope, EnvelopeError, Kind, Seq, UnixSeconds, sshsig};
 
 /// A fleet of 2 of 3 with policy/1 applied.
@@ -223,6 +225,47 @@ fn no_flipped_bit_of_a_signed_statement_passes() {
     for code in ["malformed", "wrong_kind", "wrong_network", "bad_signature"] {
         assert!(codes.contains(code), "{code} of {codes:?}");
     }
+}
+
+/// A vote and a change of rules under one board may arrive in either order, unless the rules were
+/// tightened; then the release needs what both ask for, or has to be carried.
+#[test]
+fn a_release_may_cross_a_change_of_rules() {
+    let (council, chain, network) = fleet();
+    let release = next_release(&chain, "0.1");
+    let head = chain.head(Lane::Policy).unwrap().id();
+    let second = |policy: Policy| {
+        let body = policy.to_body();
+        council.sign(&statement(Lane::Policy, 2, Some(network), Some(head), Some(1), body))
+    };
+    let mut wider = council.policy(2);
+    wider.fanout = 8;
+    let mut release_last = chain.clone();
+    admit(&mut release_last, &second(wider.clone()));
+    admit(&mut release_last, &council.sign(&release));
+    let mut release_first = chain.clone();
+    admit(&mut release_first, &council.sign(&release));
+    admit(&mut release_first, &second(wider));
+    assert_eq!(release_last.head_seq(Lane::Release), release_first.head_seq(Lane::Release));
+    let stored = release_last.history().map(|verified| verified.envelope().clone());
+    let restored = Chain::restore(chain.network(), stored.collect::<Vec<_>>()).unwrap();
+    assert_eq!(restored.head_seq(Lane::Release), Seq(1));
+    // The next release may not go back to the older rules.
+    let after = next_release(&release_first, "0.2");
+    let backwards = Statement { policy: Some(Seq(1)), ..after.clone() };
+    admit(&mut release_first, &council.sign(&after));
+    let onward = next_release(&release_first, "0.3");
+    let backwards = Statement { seq: onward.seq, prev: onward.prev, ..backwards };
+    assert_eq!(refusal(&release_first, &council.sign(&backwards)).code(), "wrong_policy");
+    // Tightened rules hold for what was signed before them too.
+    let mut tightened = chain.clone();
+    admit(&mut tightened, &second(council.policy(3)));
+    assert_eq!(refusal(&tightened, &council.sign(&release)).code(), "too_few_approvals");
+    let mut carrying = council.policy(3);
+    carrying.carried.insert(council.sign(&release).id());
+    let mut carried = chain;
+    admit(&mut carried, &second(carrying));
+    admit(&mut carried, &council.sign(&release));
 }
 
 #[test]
