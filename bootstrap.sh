@@ -469,6 +469,8 @@ install_agent() {
     "$WORK/bundle/installer" "$@" </dev/null 9>&-
     case $? in
         0) ;;
+        "$EX_VERIFY") die "$EX_VERIFY" "the installer found what this script could not look into, above; nothing runs" ;;
+        "$EX_MEMBER") die "$EX_MEMBER" "this machine is a member already; see ./bootstrap.sh status" ;;
         "$EX_ROLLED_BACK") stage rolled-back
             die "$EX_ROLLED_BACK" "the release did not pass its health check and was rolled back; see journalctl -u 'borgios*'" ;;
         *) die "$EX_JOIN" "the installer failed; run join again when its complaint above is mended" ;;

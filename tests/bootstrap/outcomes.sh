@@ -63,6 +63,8 @@ fresh; stub uname 'case ${1:-} in -n) echo web-3 ;; *) echo riscv64 ;; esac'; re
 # How a join ends.
 fresh; echo 1 >"$box/installer-exit"; join; expect failed_installer 5 'the installer failed' ran
 fresh; echo 6 >"$box/installer-exit"; join; expect rolled_back_release 6 'rolled back' ran
+fresh; echo 4 >"$box/installer-exit"; join; expect installer_that_refuses_the_chain 4 'the installer found' ran
+fresh; echo 10 >"$box/installer-exit"; join; expect installer_that_finds_a_member 10 'a member already' ran
 fresh; stub borgios 'echo "{\"tree\":{\"state\":\"joining\"}}"'; join
 expect never_in_the_tree 5 'not in the tree after' ran
 fresh; stub borgios 'echo garbage'; join; expect agent_that_talks_nonsense 5 'not in the tree after' ran
