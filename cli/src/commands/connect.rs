@@ -7,6 +7,7 @@ use crate::context::Context;
 use crate::durable;
 use crate::failure::Failure;
 use crate::known::{KnownNode, KnownNodes, address};
+use crate::transport::api::Door as _;
 use crate::transport::node::Node;
 
 /// Talk to a node and remember it
@@ -30,7 +31,7 @@ impl Connect {
         durable::folder(context.home.root())?;
         let mut known = KnownNodes::load(&context.home)?;
         let before = if self.forget { None } else { known.key(&address) };
-        let node = Node::connect(&address, before, &identity)?;
+        let mut node = Node::connect(&address, before, &identity)?;
         let key = node.key();
         if let Some(expected) = &self.key {
             let shown = [key.to_string(), key.fingerprint()];
@@ -41,6 +42,8 @@ impl Connect {
                     .because(format!("expected {expected}")));
             }
         }
+        // A node answers only the governors of its board: better to know that now.
+        node.ask(&json!({"get": "heads"}))?;
         known.remember(&context.home, KnownNode { address: address.clone(), key })?;
         let answer = json!({"address": address, "key": key, "fingerprint": key.fingerprint()});
         context.printer.answer(&answer, &format!("{address} is {}", key.fingerprint()))

@@ -23,6 +23,9 @@ use crate::identity::Identity;
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long closing may take.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How long one answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -36,9 +39,14 @@ pub(crate) struct Node {
     address: String,
     key: PublicKey,
     runtime: Runtime,
+    /// Taken when the connection is closed.
+    open: Option<Open>,
+}
+
+/// The parts of a connection that live on the runtime.
+struct Open {
     stream: BufReader<Stream>,
-    /// Keeps the connection open.
-    _session: client::Handle<HostKey>,
+    session: client::Handle<HostKey>,
 }
 
 /// Checks the node's key, or notes it where none is known yet.
@@ -84,9 +92,8 @@ impl Node {
         let what = || format!("could not talk to the node at {address}");
         let failed = match (opened, shown) {
             (Ok(Ok((session, stream))), Some(key)) => {
-                let stream = BufReader::new(stream);
-                let address = address.to_owned();
-                return Ok(Self { address, key, runtime, stream, _session: session });
+                let open = Some(Open { stream: BufReader::new(stream), session });
+                return Ok(Self { address: address.to_owned(), key, runtime, open });
             }
             (_, Some(key)) if expected.is_some_and(|expected| expected != key) => Failure::new(
                 what(),
@@ -117,12 +124,18 @@ impl Node {
     fn line(&mut self, request: &Value) -> Result<String, Failure> {
         let address = self.address.clone();
         let what = || format!("the connection to {address} broke off");
-        let stream = &mut self.stream;
+        let Some(Open { stream, .. }) = &mut self.open else {
+            return Err(Failure::new(what()));
+        };
         let exchange = async {
-            stream.write_all(format!("{request}\n").as_bytes()).await?;
-            stream.flush().await?;
+            // A node that lets nobody in says so and closes: its word counts more than the fact
+            // that this request found no reader.
+            let sent = stream.write_all(format!("{request}\n").as_bytes()).await;
             let mut line = Vec::new();
             stream.take(ANSWER_MAX as u64).read_until(b'\n', &mut line).await?;
+            if line.is_empty() {
+                sent?;
+            }
             Ok::<_, std::io::Error>(line)
         };
         let answer = self
@@ -138,6 +151,20 @@ impl Node {
             }));
         }
         String::from_utf8(answer).or_fail(what)
+    }
+}
+
+impl Drop for Node {
+    /// Says goodbye within a second. What is dropped must be dropped on the runtime, which the
+    /// SSH library needs to close a channel.
+    fn drop(&mut self) {
+        let Some(Open { stream, session }) = self.open.take() else { return };
+        self.runtime.block_on(async {
+            drop(stream);
+            let goodbye = session.disconnect(russh::Disconnect::ByApplication, "", "");
+            // Whether it arrives makes no difference: every answer has been read.
+            let _ = tokio::time::timeout(GOODBYE_TIMEOUT, goodbye).await;
+        });
     }
 }
 
