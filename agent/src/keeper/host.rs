@@ -188,7 +188,11 @@ impl Host for Systemd {
 
     fn unlink(&self, link: &Path) -> Result<(), HostError> {
         remove(link)?;
-        Ok(link.parent().map_or(Ok(()), disk::sync_folder)?)
+        match link.parent().map_or(Ok(()), disk::sync_folder) {
+            // A folder that was never made held no link.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            synced => Ok(synced?),
+        }
     }
 
     fn reload(&self) -> Result<(), HostError> {
