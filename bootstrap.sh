@@ -466,7 +466,8 @@ install_agent() {
     set -- install --bundle "$WORK/bundle.tar" --invite "$WORK/invite.json" --name "$host"
     [ -z "$listen" ] || set -- "$@" --listen "$listen"
     [ -z "$advertise" ] || set -- "$@" --advertise "$advertise"
-    "$WORK/bundle/installer" "$@" </dev/null 9>&-
+    # What it installs is for every service to read; its own secrets it closes itself.
+    (umask 022 && exec "$WORK/bundle/installer" "$@" </dev/null 9>&-)
     case $? in
         0) ;;
         "$EX_VERIFY") die "$EX_VERIFY" "the installer found what this script could not look into, above; nothing runs" ;;
