@@ -241,9 +241,16 @@ impl Archive {
         self.ballots.values().map(|held| held.envelope.clone()).collect()
     }
 
-    /// The envelopes of all pools.
-    pub(crate) fn pool_envelopes(&self) -> Vec<Envelope> {
-        self.pools.values().map(|held| held.envelope.clone()).collect()
+    /// The ballots on one place, all rounds: what its tally and its rounds follow from.
+    pub(crate) fn ballots_at(&self, lane: Lane, seq: Seq) -> Vec<Envelope> {
+        let at = self.ballots.values().filter(|b| (b.value.lane, b.value.seq) == (lane, seq));
+        at.map(|held| held.envelope.clone()).collect()
+    }
+
+    /// The pools that cover a slot.
+    pub(crate) fn pools_for(&self, board: &Board, slot: Slot) -> Vec<Envelope> {
+        let covering = self.pools.values().filter(|held| held.value.covers(board, slot));
+        covering.map(|held| held.envelope.clone()).collect()
     }
 
     /// Everything, statements first and in an order in which they verify.
@@ -318,6 +325,7 @@ fn verify_by(board: &Board, network: Digest, envelope: &Envelope) -> Result<Obje
 fn read_kind(home: &Home, kind: &str) -> Result<Vec<Envelope>, Failure> {
     let kind = Kind::new(kind).or_fail(|| "not a kind")?;
     let mut envelopes = Vec::new();
+    durable::sweep_dead(&home.kind(&kind))?;
     for path in durable::list(&home.kind(&kind))? {
         if path.extension().is_none_or(|extension| extension != "json") {
             continue;

@@ -158,8 +158,8 @@ impl<'a> Desk<'a> {
         let documents = self.documents(board, slot);
         let texts: Vec<String> = documents.values().map(|document| document.text.clone()).collect();
         let archive = &self.archive;
-        let tally =
-            tally(board, slot, &texts, &archive.pool_envelopes(), &archive.ballot_envelopes());
+        let (pools, ballots) = (archive.pools_for(board, slot), archive.ballots_at(lane, seq));
+        let tally = tally(board, slot, &texts, &pools, &ballots);
         Ok(OpenVote { slot, documents, tally })
     }
 
@@ -185,7 +185,7 @@ impl<'a> Desk<'a> {
     /// The newest round of a place that may be voted in.
     pub(crate) fn open_round(&self, lane: Lane, seq: Seq) -> Result<Round, Failure> {
         let board = self.archive.board()?;
-        let ballots = self.archive.ballot_envelopes();
+        let ballots = self.archive.ballots_at(lane, seq);
         let mut round = Round(0);
         loop {
             let next = Round(round.0 + 1);

@@ -83,10 +83,21 @@ pub(crate) fn erase(path: &Path) -> Result<(), Failure> {
     erased.or_fail(|| format!("could not erase {}", path.display()))
 }
 
-/// Removes what crashed writes left behind in `folder`.
+/// Removes what crashed writes left behind in `folder`, in which nobody else may be writing.
 pub(crate) fn sweep(folder: &Path) -> Result<(), Failure> {
+    sweep_if(folder, |_| true)
+}
+
+/// The same where other runs may be writing now: what they are at stays.
+pub(crate) fn sweep_dead(folder: &Path) -> Result<(), Failure> {
+    sweep_if(folder, |process| !Path::new("/proc").join(process).exists())
+}
+
+fn sweep_if(folder: &Path, may_go: impl Fn(&str) -> bool) -> Result<(), Failure> {
     for path in list(folder)? {
-        if path.to_string_lossy().ends_with(UNFINISHED) {
+        let name = path.to_string_lossy();
+        let process = name.strip_suffix(UNFINISHED).and_then(|name| name.rsplit('.').next());
+        if process.is_some_and(&may_go) {
             fs::remove_file(&path)
                 .or_fail(|| format!("could not remove the unfinished {}", path.display()))?;
         }
@@ -153,7 +164,12 @@ mod tests {
         let path = folder.path().join("a.json");
         write(&path, b"one").unwrap();
         write(&path, b"two").unwrap();
-        fs::write(folder.path().join("b.json.tmp"), b"half").unwrap();
+        // No process has number 0; process 1 always lives.
+        for process in [0, 1] {
+            fs::write(folder.path().join(format!("b.json.{process}.tmp")), b"half").unwrap();
+        }
+        sweep_dead(folder.path()).unwrap();
+        assert_eq!(list(folder.path()).unwrap().len(), 2);
         sweep(folder.path()).unwrap();
         assert_eq!(list(folder.path()).unwrap(), std::slice::from_ref(&path));
         assert_eq!(read(&path, 3).unwrap().unwrap(), b"two");

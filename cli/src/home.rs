@@ -62,7 +62,7 @@ impl Home {
             .or_fail(|| format!("could not open {}", path.display()))?;
         flock(&file, FlockOperation::LockExclusive)
             .or_fail(|| format!("could not lock {}", path.display()))?;
-        durable::sweep(&self.root)?;
+        durable::sweep_dead(&self.root)?;
         durable::sweep(&self.governor(""))?;
         durable::sweep(&self.slots())?;
         Ok(Lock { _file: file })

@@ -4,7 +4,6 @@ use clap::Args;
 use serde_json::json;
 
 use crate::context::Context;
-use crate::durable;
 use crate::failure::Failure;
 use crate::known::{KnownNode, KnownNodes, address};
 use crate::transport::api::Door as _;
@@ -28,7 +27,7 @@ impl Connect {
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
         let address = address(&self.address)?;
         let identity = context.identity()?;
-        durable::folder(context.home.root())?;
+        let _lock = context.home.lock()?;
         let mut known = KnownNodes::load(&context.home)?;
         let before = if self.forget { None } else { known.key(&address) };
         let mut node = Node::connect(&address, before, &identity)?;

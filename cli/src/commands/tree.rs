@@ -79,7 +79,8 @@ fn draw(places: &Places) -> String {
         text.push_str(&format!("{lost} nodes say they stand below each other\n"));
     }
     let partial = if places.partial { ", not all of them" } else { "" };
-    text.push_str(&format!("{} servers{partial}\n", drawn.len()));
+    let servers = if drawn.len() == 1 { "server" } else { "servers" };
+    text.push_str(&format!("{} {servers}{partial}\n", drawn.len()));
     text
 }
 
@@ -151,7 +152,7 @@ mod tests {
         assert_eq!(
             drawn(&places),
             "web-1  10.0.0.1:7117\n2 nodes say they stand below each other\n\
-             1 servers, not all of them\n"
+             1 server, not all of them\n"
         );
     }
 }

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use borgios_policy::round::OpenRound;
+use borgios_policy::tally::State;
 use borgios_policy::vote::{Intent, Vote as Choice, VoteError};
 use borgios_policy::{Ballot, Lane, Name, Object as _, Slot};
 use borgios_releases::Manifest;
@@ -181,7 +182,7 @@ impl Vote {
         let text = self
             .text(session, slot, statement)?
             .ok_or_else(|| Failure::new(what()).because("the proposal's text is not at hand"))?;
-        let ballots = session.desk.archive().ballot_envelopes();
+        let ballots = session.desk.archive().ballots_at(slot.lane, slot.seq);
         let counter = next_counter(session)?;
         let (board, me) = session.on_board()?;
         let open = OpenRound::check(board, slot, &ballots).or_fail(what)?;
@@ -189,6 +190,16 @@ impl Vote {
         if self.choice == ForOrAgainst::Reject {
             let reason = self.reason.clone().unwrap_or_default();
             return Intent::reject(board, me, &open, &text, reason, comment, counter).or_fail(what);
+        }
+        if let Some(stranger) = self.without.iter().find(|name| board.by_name(name).is_none()) {
+            return Err(Failure::usage(format!("--without {stranger}: not on the board")));
+        }
+        let vote = session.desk.vote(slot.lane, slot.seq, slot.round)?;
+        let standing = vote.tally.documents.get(&statement);
+        if standing.is_some_and(|standing| standing.state == State::Dead) {
+            return Err(Failure::new(what())
+                .because(format!("{} is dead: t governors are bound otherwise", statement.short()))
+                .hint("a further round is open: propose it there"));
         }
         // Nobody signs what no node would obey.
         let draft = Envelope::unsigned(slot.lane.kind(), text.clone());
@@ -204,7 +215,7 @@ impl Vote {
         let without: BTreeSet<Name> = self.without.iter().cloned().collect();
         let approve = |session: &Session<'_>| {
             let (board, me) = session.on_board()?;
-            let pools = session.desk.archive().pool_envelopes();
+            let pools = session.desk.archive().pools_for(board, slot);
             let comment = comment.clone();
             Ok(Intent::approve(board, me, &open, &text, &pools, &without, comment, counter))
         };
@@ -266,7 +277,7 @@ fn cast(session: &Session<'_>, intent: &Intent) -> Result<Envelope, Failure> {
     let (board, _) = session.on_board()?;
     // 1. Compute: it follows from intent and seed alone.
     let seed = slots.seed(intent.slot, session.identity())?;
-    let pools = session.desk.archive().pool_envelopes();
+    let pools = session.desk.archive().pools_for(board, intent.slot);
     let ballot = intent
         .ballot(board, &session.share()?, seed.as_ref(), &pools)
         .or_fail(|| format!("the ballot for {} could not be made", intent.slot))?;

@@ -21,7 +21,7 @@ use crate::failure::{Failure, OrFail as _};
 use crate::identity::Identity;
 
 /// How long connecting may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long closing may take.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
