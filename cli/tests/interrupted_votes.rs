@@ -10,25 +10,15 @@
 mod board;
 
 use std::collections::BTreeSet;
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use board::{BORGIOS, Board, stderr};
+use board::{BORGIOS, Board, Fault, interrupted, stderr};
 use serde_json::Value;
 
 /// No vote makes as many calls of one kind; the test ends by itself long before.
 const CALLS_MAX: usize = 400;
-
-/// What goes wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
-    /// `kill -9` on entering the call.
-    Kill,
-    /// The call fails with this error.
-    Error(&'static str),
-}
 
 /// A copy of the template in which one vote is interrupted.
 struct Copy<'a> {
@@ -50,26 +40,9 @@ impl Copy<'_> {
 
     /// Votes with a fault at the `n`-th `call`; whether it struck, and how the program ended.
     fn interrupted(&self, call: &str, fault: Fault, n: usize) -> (bool, Output) {
-        let log = self.folder.join("strace");
-        let what = match fault {
-            Fault::Kill => "signal=KILL".to_owned(),
-            Fault::Error(error) => format!("error={error}"),
-        };
-        let mut command = Command::new("strace");
-        command.args(["-f", "-qq", "-o"]).arg(&log).args([
-            "-e",
-            &format!("trace={call}"),
-            "-e",
-            &format!("inject={call}:{what}:when={n}"),
-            BORGIOS,
-        ]);
-        self.prepare(&mut command, &["vote", "release/1", "approve"]);
-        let output = command.output().unwrap();
-        let struck = match fault {
-            Fault::Kill => output.status.signal() == Some(9) || output.status.code() == Some(137),
-            Fault::Error(_) => std::fs::read_to_string(&log).unwrap().contains("(INJECTED)"),
-        };
-        (struck, output)
+        let vote = ["vote", "release/1", "approve"];
+        let prepare = |command: &mut Command| self.prepare(command, &vote);
+        interrupted(&self.folder.join("strace"), call, fault, n, prepare)
     }
 
     fn plain(&self, vote: &[&str]) -> Output {
@@ -176,8 +149,6 @@ fn interrupt_everywhere(board: &Board, call: &str, fault: Fault) -> usize {
 
 #[test]
 fn no_interruption_makes_two_ballots_or_blocks_the_way() {
-    let strace = Command::new("strace").arg("-V").output();
-    assert!(strace.is_ok_and(|output| output.status.success()), "this test needs strace");
     let board = template();
     let faults = ["write", "fsync", "rename", "unlink"].into_iter().flat_map(|call| {
         let full = if call == "unlink" { "EIO" } else { "ENOSPC" };

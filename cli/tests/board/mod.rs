@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -199,4 +200,43 @@ pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
 /// What a program said.
 pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// `kill -9` on entering the call.
+    Kill,
+    /// The call fails with this error.
+    Error(&'static str),
+}
+
+/// Runs the program under strace with a fault at the `n`-th `call`; whether it struck, and how the
+/// program ended.
+pub(crate) fn interrupted(
+    log: &Path,
+    call: &str,
+    fault: Fault,
+    n: usize,
+    prepare: impl FnOnce(&mut Command),
+) -> (bool, Output) {
+    let what = match fault {
+        Fault::Kill => "signal=KILL".to_owned(),
+        Fault::Error(error) => format!("error={error}"),
+    };
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o"]).arg(log).args([
+        "-e",
+        &format!("trace={call}"),
+        "-e",
+        &format!("inject={call}:{what}:when={n}"),
+        BORGIOS,
+    ]);
+    prepare(&mut command);
+    let output = command.output().expect("this test needs strace: apt-get install strace");
+    let struck = match fault {
+        Fault::Kill => output.status.signal() == Some(9) || output.status.code() == Some(137),
+        Fault::Error(_) => std::fs::read_to_string(log).unwrap().contains("(INJECTED)"),
+    };
+    (struck, output)
 }
