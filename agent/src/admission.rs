@@ -174,9 +174,7 @@ fn statement(
             refusal @ (Refusal::Gap { .. }
             | Refusal::TooFewApprovals { .. }
             | Refusal::Expired { .. }),
-        ) => {
-            Err(Denied::later(refusal.code(), refusal.to_string()))
-        }
+        ) => Err(Denied::later(refusal.code(), refusal.to_string())),
         Err(refusal) => Err(Denied::wrong(refusal.code(), refusal.to_string())),
     }
 }
@@ -266,7 +264,9 @@ fn renewal(
 ) -> Result<(), Denied> {
     let (kind, node) = (Join::KIND, join.node);
     if join.network != network {
-        return Err(ObjectError::WrongNetwork { kind, found: join.network, expected: network }.into());
+        return Err(
+            ObjectError::WrongNetwork { kind, found: join.network, expected: network }.into()
+        );
     }
     if fresh && now >= join.expires {
         return Err(ObjectError::Expired { kind, expires: join.expires, now }.into());
@@ -362,9 +362,7 @@ fn board_at<T>(
     verify: impl Fn(&Board) -> Result<T, ObjectError>,
 ) -> Result<T, Denied> {
     let succeeded_before = |seq: Seq| {
-        chain
-            .get(Lane::Policy, seq.next())
-            .is_some_and(|next| next.statement().issued.0 < date.0)
+        chain.get(Lane::Policy, seq.next()).is_some_and(|next| next.statement().issued.0 < date.0)
     };
     let mut first_error = None;
     for (_, policy) in policies(chain).filter(|(seq, _)| !succeeded_before(*seq)) {

@@ -109,9 +109,8 @@ impl Agent {
         let key = identity::load_or_make(&state.join("node.key"))?;
         let me = key.public();
         let depot = Depot::open(&state.join("blobs")).map_err(disk("the depot"))?;
-        let ledger = Ledger::open(&state)
-            .and_then(LedgerHandle::spawn)
-            .map_err(disk("the object store"))?;
+        let ledger =
+            Ledger::open(&state).and_then(LedgerHandle::spawn).map_err(disk("the object store"))?;
         let invite_file = state.join("invite.json");
         let invite = membership::accept(&invite_file, &ledger).await?;
         let listener = listen(&settings.listen).await?;
@@ -152,8 +151,7 @@ impl Agent {
         )
         .map_err(StartError::Token)?;
         let node_key = russh_key(&key);
-        let hub =
-            LinkHub::new(me, node_key.clone(), ledger.clone(), tree.clone(), stop.clone());
+        let hub = LinkHub::new(me, node_key.clone(), ledger.clone(), tree.clone(), stop.clone());
 
         tasks.spawn(watch.run(stop.clone()));
         tasks.spawn(local::serve(socket, api.clone(), depot.clone(), stop.clone()));
@@ -248,8 +246,11 @@ impl Joining {
                 let is_lane = |kind: &str| kind.parse::<Lane>().is_ok();
                 let live: Vec<_> =
                     ledger.store().all().filter(|o| !is_lane(o.kind())).map(|o| o.id).collect();
-                let heads: std::collections::BTreeMap<String, Head> =
-                    ledger.heads().into_iter().map(|(lane, head)| (lane.to_string(), head)).collect();
+                let heads: std::collections::BTreeMap<String, Head> = ledger
+                    .heads()
+                    .into_iter()
+                    .map(|(lane, head)| (lane.to_string(), head))
+                    .collect();
                 let contacts: Vec<_> = ledger
                     .store()
                     .list(Join::KIND, None)

@@ -230,8 +230,7 @@ impl Api {
 
     async fn tree(&self) -> Value {
         let Parts { me, ledger, tree, .. } = &*self.0;
-        let places =
-            tree_query::answer(tree, ledger, *me, Scope::Fleet, TREE_TIMEOUT, None).await;
+        let places = tree_query::answer(tree, ledger, *me, Scope::Fleet, TREE_TIMEOUT, None).await;
         ok(json!(places))
     }
 
@@ -278,6 +277,13 @@ impl Api {
     #[must_use]
     pub fn ready(&self) -> bool {
         self.0.tree.view().borrow().attached()
+    }
+
+    /// Whether this program does its work: a member has a place in the tree; a server whose keeper
+    /// does not run yet, as in its first minute, has nothing to show but that it answers.
+    pub async fn well(&self) -> bool {
+        let me = self.0.me;
+        self.ready() || self.0.ledger.run(move |ledger| ledger.join_of(&me).is_none()).await
     }
 
     /// The numbers that monitoring asks for, in the text format of Prometheus.

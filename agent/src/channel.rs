@@ -91,6 +91,11 @@ impl FrameReader {
             }
         }
     }
+
+    /// Reads and forgets everything until the other side has finished.
+    pub async fn drain(&mut self) {
+        while !matches!(self.half.wait().await, None | Some(ChannelMsg::Eof | ChannelMsg::Close)) {}
+    }
 }
 
 /// Writes frames.

@@ -101,7 +101,7 @@ impl Depot {
     #[must_use]
     pub fn size(&self, digest: &Digest) -> Option<u64> {
         let meta = std::fs::metadata(self.path(digest)).ok()?;
-        meta.is_file().then(|| meta.len())
+        meta.is_file().then_some(meta.len())
     }
 
     /// Begins to receive a blob, or goes on where an earlier attempt was cut off. Reads what is
@@ -115,8 +115,7 @@ impl Depot {
         }
         let claim = Claim::new(self, digest)?;
         let part = self.folder.join(format!("{}{PART}", digest.hex()));
-        let mut file =
-            OpenOptions::new().read(true).append(true).create(true).open(&part)?;
+        let mut file = OpenOptions::new().read(true).append(true).create(true).open(&part)?;
         let mut hash = Sha256::new();
         let mut have = 0;
         if file.metadata()?.len() > size {

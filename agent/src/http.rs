@@ -43,11 +43,7 @@ where
     let _ = tokio::time::timeout(CONNECTION_MAX, serving).await;
 }
 
-async fn blob(
-    State(depot): State<Depot>,
-    Path(hex): Path<String>,
-    headers: HeaderMap,
-) -> Response {
+async fn blob(State(depot): State<Depot>, Path(hex): Path<String>, headers: HeaderMap) -> Response {
     let Ok(digest) = Digest::from_hex(&hex) else {
         return StatusCode::NOT_FOUND.into_response();
     };

@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 use crate::frame::FRAME_MAX;
-use crate::keeper::protocol::{Answer, Request, Status};
+use crate::keeper::protocol::{Answer, Request, RunRefused, RunTaken, Status};
 
 /// Longest wait for an answer: a status needs no work, an install answers once it has begun.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -68,12 +68,24 @@ impl Keeper {
         serde_json::from_value(answer).map_err(|error| KeeperError::Malformed(error.to_string()))
     }
 
-    /// Offers a statement, with the ballots that its class may need.
+    /// Offers statements in the order in which they follow each other, with the ballots that their
+    /// classes may need.
     ///
     /// # Errors
-    /// See [`KeeperError`].
-    pub async fn submit(&self, submission: Submission) -> Result<(), KeeperError> {
-        self.ask(&Request::Submit(submission)).await.map(|_| ())
+    /// See [`KeeperError`]; what came before the refused one was taken.
+    pub async fn submit(&self, mut run: Vec<Submission>) -> Result<(), KeeperError> {
+        if run.len() == 1
+            && let Some(only) = run.pop()
+        {
+            return self.ask(&Request::Submit(only)).await.map(|_| ());
+        }
+        let answer = self.ask(&Request::SubmitRun { submissions: run }).await?;
+        let taken: RunTaken = serde_json::from_value(answer)
+            .map_err(|error| KeeperError::Malformed(error.to_string()))?;
+        match taken.refused {
+            None => Ok(()),
+            Some(RunRefused { code, message, .. }) => Err(KeeperError::Refused { code, message }),
+        }
     }
 
     /// Asks to install a release whose blobs lie in the depot.

@@ -112,7 +112,8 @@ impl Ledger {
             found.into_iter().partition(|envelope| envelope.kind.as_str().parse::<Lane>().is_ok());
         let ballots = |e: &&Envelope| e.kind.as_str() == Ballot::KIND;
         let with_ballots = lanes.into_iter().chain(others.iter().filter(ballots).cloned());
-        for Submission { statement, ballots } in Submission::sort(with_ballots.collect::<Vec<_>>()) {
+        for Submission { statement, ballots } in Submission::sort(with_ballots.collect::<Vec<_>>())
+        {
             match self.chain.verify_stored(&statement, &ballots) {
                 Ok(Verdict::New(verified)) => {
                     let (owner, date) = board_and_date(&verified);
@@ -160,7 +161,11 @@ impl Ledger {
                 "this server belongs to network {known}, not {network}; reinstall it to move it"
             ))),
             None => {
-                disk::write_durable(&self.folder.join(PIN_FILE), format!("{network}\n").as_bytes(), 0o600)?;
+                disk::write_durable(
+                    &self.folder.join(PIN_FILE),
+                    format!("{network}\n").as_bytes(),
+                    0o600,
+                )?;
                 self.chain = Chain::new(Some(network));
                 Ok(())
             }
@@ -243,18 +248,18 @@ impl Ledger {
     fn store_statement(&mut self, verified: VerifiedStatement) -> io::Result<Admitted> {
         let (owner, date) = board_and_date(&verified);
         let object = self.store.put(verified.envelope().clone(), owner, date)?;
-                let (lane, seq) = (verified.statement().lane, verified.statement().seq);
-                let fanout = verified.policy().map(|policy| policy.fanout);
-                self.chain.apply(verified);
-                info!(
-                    BORGIOS_EVENT = "statement_accepted",
-                    BORGIOS_LANE = lane.as_str(),
-                    BORGIOS_SEQ = seq.0,
-                    BORGIOS_OBJECT = %object.id,
-                    "accepted {lane}/{seq}"
-                );
-                let head = Some((lane, Head { seq: seq.0, id: object.id }));
-                Ok(Admitted { object, forgotten: Vec::new(), head, contact: None, fanout })
+        let (lane, seq) = (verified.statement().lane, verified.statement().seq);
+        let fanout = verified.policy().map(|policy| policy.fanout);
+        self.chain.apply(verified);
+        info!(
+            BORGIOS_EVENT = "statement_accepted",
+            BORGIOS_LANE = lane.as_str(),
+            BORGIOS_SEQ = seq.0,
+            BORGIOS_OBJECT = %object.id,
+            "accepted {lane}/{seq}"
+        );
+        let head = Some((lane, Head { seq: seq.0, id: object.id }));
+        Ok(Admitted { object, forgotten: Vec::new(), head, contact: None, fanout })
     }
 
     fn park(&mut self, envelope: Envelope) {
@@ -274,7 +279,8 @@ impl Ledger {
     fn admit_run(&mut self) -> Vec<Admitted> {
         let waiting = self.parked.iter().filter(|((lane, ..), _)| lane.is_some());
         let ballots = self.store.list(Ballot::KIND, None).map(|stored| stored.envelope.clone());
-        let offered: Vec<_> = waiting.map(|(_, envelope)| envelope.clone()).chain(ballots).collect();
+        let offered: Vec<_> =
+            waiting.map(|(_, envelope)| envelope.clone()).chain(ballots).collect();
         let run = self.chain.verify_run(unix_now(), &Submission::sort(offered));
         let mut all = Vec::new();
         for verified in run.accepted {

@@ -204,7 +204,7 @@ impl LinkHub {
                 let _ = ends.writer.send(Frame::Bye(bye).to_line()).await;
                 ends.writer.finish(1).await;
                 // The other side closes once it has read the reason.
-                while let Ok(Some(_)) = ends.reader.next().await {}
+                ends.reader.drain().await;
             };
             let _ = tokio::time::timeout(CLOSE_GRACE, farewell).await;
         }
@@ -304,7 +304,13 @@ impl LinkHub {
     }
 
     /// Moves frames until one side ends the link.
-    async fn talk(&self, peer: NodeId, id: LinkId, outbox: &Arc<Outbox>, ends: &mut Ends) -> LinkEnd {
+    async fn talk(
+        &self,
+        peer: NodeId,
+        id: LinkId,
+        outbox: &Arc<Outbox>,
+        ends: &mut Ends,
+    ) -> LinkEnd {
         let Ends { reader, writer, .. } = ends;
         let writing = async {
             while let Some(frame) = outbox.next().await {
@@ -362,7 +368,8 @@ impl LinkHub {
             let within = Duration::from_millis(ask.within_ms);
             let places = tree_query::answer(&tree, &ledger, me, ask.tree, within, Some(peer)).await;
             // A full outbox ends the link anyway.
-            let _ = outbox.push_control(Frame::Answer(Answer { id: ask.id, tree: places }).to_line());
+            let _ =
+                outbox.push_control(Frame::Answer(Answer { id: ask.id, tree: places }).to_line());
         });
     }
 }

@@ -1,13 +1,14 @@
 //! borgiosd's socket for tools on this server: HTTP on `/run/borgios/api.sock`.
 //!
 //! `POST /v1` takes the same requests as the SSH subsystem; `PUT /blobs/<hex>` fills the depot;
-//! `/livez`, `/readyz` and `/metrics` are for monitoring. Who may open the socket decides who may
+//! `/livez`, `/readyz` and `/metrics` are for monitoring, `/healthz` for the keeper's probation. Who may open the socket decides who may
 //! ask: it belongs to the user and group `borgios`, mode 0660.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::pin::Pin;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -25,6 +26,9 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{Api, Caller, error};
 use crate::depot::{Depot, DepotError};
 use crate::frame::FRAME_MAX;
+
+/// Longest wait for the answer on the agent's health.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the routes are answered from.
 #[derive(Clone)]
@@ -60,6 +64,7 @@ pub async fn serve(listener: UnixListener, api: Api, depot: Depot, stop: Cancell
         .route("/blobs/{hex}", blobs)
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(readyz))
+        .route("/healthz", get(healthz))
         .route("/metrics", get(metrics))
         .with_state(Local { api, depot });
     let serving = axum::serve(listener, router);
@@ -88,6 +93,14 @@ async fn readyz(State(local): State<Local>) -> Response {
         "ok\n".into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "no place in the tree yet\n").into_response()
+    }
+}
+
+async fn healthz(State(local): State<Local>) -> Response {
+    if local.api.well().await {
+        "ok\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "a member without a place in the tree\n").into_response()
     }
 }
 
@@ -162,6 +175,25 @@ async fn blocking<T: Send + 'static>(
         Ok(result) => result,
         Err(error) => Err(io::Error::other(error).into()),
     }
+}
+
+/// Asks the agent behind `socket` whether it is well; for `borgiosd --health`.
+///
+/// # Errors
+/// It does not answer, or says why it is not well.
+pub fn ask_health(socket: &Path) -> io::Result<()> {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::os::unix::net::UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(HEALTH_TIMEOUT))?;
+    stream.write_all(b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+    let mut text = String::new();
+    stream.take(4096).read_to_string(&mut text)?;
+    let status = text.split_ascii_whitespace().nth(1).unwrap_or_default();
+    if status == "200" {
+        return Ok(());
+    }
+    let why = text.rsplit("\r\n").next().unwrap_or_default().trim();
+    Err(io::Error::other(format!("it answers {status:?}: {why}")))
 }
 
 fn answer(status: StatusCode, value: &Value) -> Response {

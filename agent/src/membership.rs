@@ -25,8 +25,8 @@ use crate::ledger::{Admission, Admitted, LedgerHandle};
 use crate::release_watch::KeeperView;
 use crate::tree_shell::TreeHandle;
 
-/// Longest invitation file, in bytes: a few envelopes and a chain of some hundred statements.
-const FILE_MAX: usize = 8 * ENVELOPE_MAX;
+/// Longest invitation file, in bytes: a few envelopes and a chain of about a thousand statements.
+const FILE_MAX: usize = 32 * ENVELOPE_MAX;
 /// Seconds for which a record holds: a node may be away for a long weekend and stay a member.
 const LIFE: u64 = 7 * 24 * 3600;
 /// Seconds after which a record is renewed.
@@ -185,11 +185,11 @@ impl Membership {
 
     async fn renew_if_due(&self, keeper: PublicKey) -> Result<Vec<Admitted>, String> {
         let me = self.key.public();
-        let (held, network) =
-            self.ledger.run(move |l| (l.join_of(&me), l.chain().network())).await;
+        let (held, network) = self.ledger.run(move |l| (l.join_of(&me), l.chain().network())).await;
         let now = unix_now();
         if let Some(join) = &held {
-            let same = join.keeper == keeper && join.name == self.name && join.address == self.address;
+            let same =
+                join.keeper == keeper && join.name == self.name && join.address == self.address;
             if same && now.0 < join.issued.0.saturating_add(RENEW_AFTER) {
                 return Ok(Vec::new());
             }

@@ -24,6 +24,7 @@ use tracing::{debug, info, warn};
 use crate::admission::ballots_on;
 use crate::depot::Depot;
 use crate::fetch::Fetcher;
+use crate::frame::FRAME_MAX;
 use crate::keeper::protocol::{Activity, LastInstall, Status};
 use crate::keeper_client::{Keeper, KeeperError};
 use crate::ledger::{Admission, Ledger, LedgerHandle};
@@ -32,6 +33,9 @@ use crate::tree_shell::TreeHandle;
 
 /// Other members asked for a blob after the parent; they hold it as soon as they run it.
 const MEMBERS_ASKED: usize = 8;
+
+/// Bytes of statements in one line to the keeper; JSON in JSON grows by its escapes.
+const RUN_BYTES: usize = FRAME_MAX / 2;
 
 /// What the rest of the agent sees of the keeper; `None` while it cannot be reached.
 pub type KeeperView = watch::Receiver<Option<Status>>;
@@ -140,15 +144,14 @@ impl ReleaseWatch {
         let heads: Vec<_> = Lane::ALL.into_iter().map(|lane| (lane, known(lane))).collect();
         let missing = self.ledger.run(move |ledger| missing(ledger, &heads)).await;
         let none = missing.is_empty();
-        for submission in missing {
-            let id = submission.statement.id();
-            match self.keeper.submit(submission).await {
-                Ok(()) => debug!(statement = %id, "the keeper took a statement"),
+        for run in runs(missing) {
+            let many = run.len();
+            match self.keeper.submit(run).await {
+                Ok(()) => debug!(many, "the keeper took statements"),
                 Err(KeeperError::Refused { code, message }) => {
                     warn!(
                         BORGIOS_EVENT = "keeper_refused",
                         BORGIOS_REFUSAL = code,
-                        BORGIOS_OBJECT = %id,
                         "the keeper refused a statement: {message}"
                     );
                     break;
@@ -281,10 +284,30 @@ fn blobs(manifest: &Manifest) -> impl Iterator<Item = (Digest, u64)> {
     manifest.components.iter().map(|one| (one.digest, one.size)).chain([installer])
 }
 
+/// Cuts a series into lines that the keeper reads: half a frame of statements each, one at least.
+fn runs(missing: Vec<Submission>) -> Vec<Vec<Submission>> {
+    let mut runs: Vec<Vec<Submission>> = Vec::new();
+    let mut bytes = usize::MAX;
+    for submission in missing {
+        let envelopes = submission.ballots.iter().chain([&submission.statement]);
+        let length: usize = envelopes.map(|envelope| envelope.to_json().len()).sum();
+        bytes = bytes.saturating_add(length);
+        match runs.last_mut() {
+            Some(run) if bytes <= RUN_BYTES => run.push(submission),
+            _ => {
+                bytes = length;
+                runs.push(vec![submission]);
+            }
+        }
+    }
+    runs
+}
+
 /// The statements after `heads`, in the order in which they were applied, each with the ballots on
 /// it where its class asks for more than the threshold.
 fn missing(ledger: &Ledger, heads: &[(Lane, Seq)]) -> Vec<Submission> {
-    let behind = |lane: Lane, seq: Seq| heads.iter().any(|(known, head)| *known == lane && seq > *head);
+    let behind =
+        |lane: Lane, seq: Seq| heads.iter().any(|(known, head)| *known == lane && seq > *head);
     let chain = ledger.chain();
     chain
         .history()

@@ -93,7 +93,9 @@ pub enum SettingsError {
         source: serde_json::Error,
     },
     /// A name nobody could print.
-    #[error("{0:?} is not a server name: expected 1 to {NAME_MAX} letters, digits, `-`, `_` or `.`")]
+    #[error(
+        "{0:?} is not a server name: expected 1 to {NAME_MAX} letters, digits, `-`, `_` or `.`"
+    )]
     Name(String),
     /// Not `host:port`.
     #[error("{field} {value:?} is not host:port")]

@@ -86,7 +86,8 @@ pub async fn dial(
     cut: CancellationToken,
 ) -> Result<Dialled, DialError> {
     let dialling = open(address, expected, key, cut.clone());
-    let result = tokio::time::timeout(DIAL_TIMEOUT, dialling).await.unwrap_or(Err(DialError::Timeout));
+    let result =
+        tokio::time::timeout(DIAL_TIMEOUT, dialling).await.unwrap_or(Err(DialError::Timeout));
     if result.is_err() {
         // Ends whatever session task was begun.
         cut.cancel();
@@ -112,13 +113,12 @@ async fn open(
         ..client::Config::default()
     };
     let stream = Guarded::new(Vec::new(), stream, cut.clone());
-    let mut session =
-        client::connect_stream(Arc::new(config), stream, HostKey { expected }).await.map_err(
-            |error| match error {
-                russh::Error::UnknownKey => DialError::WrongKey { expected },
-                other => DialError::Ssh(other),
-            },
-        )?;
+    let mut session = client::connect_stream(Arc::new(config), stream, HostKey { expected })
+        .await
+        .map_err(|error| match error {
+            russh::Error::UnknownKey => DialError::WrongKey { expected },
+            other => DialError::Ssh(other),
+        })?;
     let key = PrivateKeyWithHashAlg::new(key, None);
     let answer = session.authenticate_publickey(USER, key).await.map_err(DialError::Ssh)?;
     if !answer.success() {

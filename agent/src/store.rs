@@ -243,7 +243,7 @@ mod tests {
         std::fs::write(&path, bytes).unwrap();
         std::fs::write(folder.path().join("note/garbage"), b"\xff").unwrap();
         let (_, found) = Store::open(folder.path()).unwrap();
-        assert_eq!(found, [two.envelope.clone()]);
+        assert_eq!(found, std::slice::from_ref(&two.envelope));
         assert_eq!(std::fs::read_dir(folder.path().join("aside")).unwrap().count(), 2);
     }
 

@@ -32,7 +32,10 @@ pub async fn answer(
     let view = tree.view().borrow().clone();
     // Only a child may send a question up, or two nodes could send it in circles.
     let up = asker.is_none_or(|asker| view.children.contains(&asker));
-    if scope == Scope::Fleet && up && let Some(parent) = view.parent {
+    if scope == Scope::Fleet
+        && up
+        && let Some(parent) = view.parent
+    {
         // The way down from the root takes as long as the way up again.
         if let Some(places) = tree.ask(parent, Scope::Fleet, within).await {
             return bounded(places);

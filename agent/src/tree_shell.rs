@@ -298,7 +298,9 @@ impl TreeShell {
             Event::Judged { id, from, verdict, admitted } => {
                 self.feed(Input::Judged { id, from, verdict }, hub);
                 let mut admitted = admitted.into_iter();
-                if verdict == Verdict::Admitted && let Some(first) = admitted.next() {
+                if verdict == Verdict::Admitted
+                    && let Some(first) = admitted.next()
+                {
                     self.consequences(first, hub);
                 }
                 for more in admitted {
@@ -472,8 +474,7 @@ impl TreeShell {
         let bytes = serde_json::to_vec(contacts).expect("contacts have string keys only");
         let (ledger, file) = (self.ledger.clone(), self.peers_file.clone());
         tokio::spawn(async move {
-            let written =
-                ledger.run(move |_| disk::write_durable(&file, &bytes, 0o600)).await;
+            let written = ledger.run(move |_| disk::write_durable(&file, &bytes, 0o600)).await;
             if let Err(error) = written {
                 warn!(BORGIOS_EVENT = "disk_failed", "cannot store the known peers: {error}");
             }
@@ -560,12 +561,15 @@ async fn provide_objects(
             let objects = match request {
                 Request::Objects(ids) => {
                     ledger
-                        .run(move |l| ids.iter().filter_map(|id| l.store().get(id).cloned()).collect())
+                        .run(move |l| {
+                            ids.iter().filter_map(|id| l.store().get(id).cloned()).collect()
+                        })
                         .await
                 }
                 Request::Lane(lane, after) => match lane.parse::<Lane>() {
                     Ok(lane) => {
-                        let most = usize::try_from(borgios_peertree::bounds::LANE_PAGE).unwrap_or(64);
+                        let most =
+                            usize::try_from(borgios_peertree::bounds::LANE_PAGE).unwrap_or(64);
                         ledger.run(move |l| l.follow(lane, Seq(after), most)).await
                     }
                     Err(_) => Vec::new(),

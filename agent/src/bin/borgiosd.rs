@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use borgios_agent::agent::{self, Agent};
 use borgios_agent::settings::Settings;
-use borgios_agent::{logging, supervision};
+use borgios_agent::{local, logging, supervision};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Where the settings of a server stand.
@@ -19,6 +19,7 @@ const USAGE: &str = "\
 borgiosd: the unprivileged half of a BorgIOS server
 
 usage: borgiosd run [--settings FILE]   run until told to stop (default FILE: /etc/borgios/agent.json)
+       borgiosd --health                whether the borgiosd that runs here is well
        borgiosd --selftest              whether this program works on this machine
        borgiosd --version
 ";
@@ -33,6 +34,8 @@ fn main() -> ExitCode {
             Ok(()) => say("borgiosd works on this machine"),
             Err(error) => complain(&format!("{error:#}")),
         },
+        ["--health"] => health(SETTINGS.into()),
+        ["--health", "--settings", file] => health(file.into()),
         ["--version"] => say(&format!("borgiosd {}", env!("CARGO_PKG_VERSION"))),
         _ => {
             let _ = std::io::Write::write_all(&mut std::io::stderr(), USAGE.as_bytes());
@@ -53,6 +56,16 @@ fn run(settings: PathBuf) -> ExitCode {
             tracing::error!(BORGIOS_EVENT = "failed", "borgiosd ends: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn health(settings: PathBuf) -> ExitCode {
+    let asked = Settings::of_server(&settings)
+        .map_err(anyhow::Error::from)
+        .and_then(|settings| Ok(local::ask_health(&settings.api_socket)?));
+    match asked {
+        Ok(()) => say("ok"),
+        Err(error) => complain(&format!("{error:#}")),
     }
 }
 
@@ -90,6 +103,7 @@ fn say(text: &str) -> ExitCode {
 }
 
 fn complain(text: &str) -> ExitCode {
-    let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("error: {text}\n").as_bytes());
+    let _ =
+        std::io::Write::write_all(&mut std::io::stderr(), format!("error: {text}\n").as_bytes());
     ExitCode::FAILURE
 }

@@ -1,0 +1,145 @@
+//! A board of three with a dealer: the votes are tested elsewhere, here the signature is enough.
+
+use std::collections::BTreeSet;
+
+use borgios_policy::{
+    Board, Class, Classes, Governor, Invitation, InvitationFile, Lane, Member, Name, Note,
+    Object as _, Policy, PolicyPin, Share, Statement,
+};
+use borgios_types::{
+    Digest, Envelope, KeyEpoch, PublicKey, Round, SecretKey, Seq, Signature, SignedBy, Threshold,
+    UnixSeconds, sshsig,
+};
+use frost_ed25519 as frost;
+use frost_ed25519::keys::IdentifierList;
+use rand::rngs::OsRng;
+use serde_json::Value;
+
+/// Names of the governors, in order.
+const NAMES: [&str; 3] = ["ann", "bob", "cleo"];
+
+/// A board whose whole group key the test holds.
+pub(crate) struct TestBoard {
+    group: frost::SigningKey,
+    governors: Vec<SecretKey>,
+    chain: Vec<Envelope>,
+    network: Digest,
+    heads: [(Seq, Option<Digest>); 2],
+}
+
+pub(crate) fn now() -> UnixSeconds {
+    borgios_agent::clock::unix_now()
+}
+
+impl TestBoard {
+    pub(crate) fn new(fanout: u16) -> Self {
+        let group = frost::SigningKey::new(&mut OsRng);
+        let (_, public) =
+            frost::keys::split(&group, 3, 2, IdentifierList::Default, &mut OsRng).unwrap();
+        let governors: Vec<_> = (1..=3).map(|seed| SecretKey::from_seed([seed; 32])).collect();
+        let shares = public.verifying_shares().values();
+        let members = NAMES.iter().zip(&governors).zip(shares).map(|((name, key), share)| {
+            let identity = age::x25519::Identity::generate();
+            Governor {
+                name: name.parse().unwrap(),
+                key: key.public(),
+                recipient: identity.to_public().to_string(),
+                share: Share(share.serialize().unwrap().try_into().unwrap()),
+            }
+        });
+        let key: [u8; 32] = public.verifying_key().serialize().unwrap().try_into().unwrap();
+        let board = Board::new(
+            KeyEpoch(1),
+            Threshold(2),
+            PublicKey::from_bytes(key).unwrap(),
+            members.collect(),
+        )
+        .unwrap();
+        let class = Class { approvals: 2 };
+        let classes = Classes { policy: class, release: class };
+        let policy = Policy { board, fanout, classes, carried: BTreeSet::new() };
+        let mut made = Self {
+            group,
+            governors,
+            chain: Vec::new(),
+            network: Digest([0; 32]),
+            heads: [(Seq(0), None), (Seq(0), None)],
+        };
+        let first = made.statement(Lane::Policy, policy.to_body());
+        made.network = first.id();
+        made
+    }
+
+    pub(crate) fn network(&self) -> Digest {
+        self.network
+    }
+
+    pub(crate) fn governor(&self, index: usize) -> &SecretKey {
+        &self.governors[index]
+    }
+
+    /// Signs the next statement of a lane.
+    pub(crate) fn statement(&mut self, lane: Lane, body: Value) -> Envelope {
+        let (seq, prev) = self.heads[lane as usize];
+        let first_policy = lane == Lane::Policy && seq.0 == 0;
+        let statement = Statement {
+            network: (!first_policy).then_some(self.network),
+            lane,
+            seq: seq.next(),
+            round: Round(0),
+            prev,
+            policy: (!first_policy).then(|| match lane {
+                Lane::Policy => seq,
+                Lane::Release => self.heads[Lane::Policy as usize].0,
+            }),
+            issued: now(),
+            expires: now().plus(3600),
+            critical: Vec::new(),
+            body,
+        };
+        let envelope = self.sign(statement.to_envelope());
+        self.heads[lane as usize] = (seq.next(), Some(envelope.id()));
+        self.chain.push(envelope.clone());
+        envelope
+    }
+
+    pub(crate) fn sign(&self, mut envelope: Envelope) -> Envelope {
+        let message = sshsig::preimage(&envelope.kind.namespace(), envelope.payload.as_bytes());
+        let signature = self.group.sign(OsRng, &message).serialize().unwrap();
+        let key = frost::VerifyingKey::from(&self.group).serialize().unwrap();
+        let by = PublicKey::from_bytes(key.try_into().unwrap()).unwrap();
+        envelope.sigs.push(SignedBy { by, sig: Signature(signature.try_into().unwrap()) });
+        envelope
+    }
+
+    /// An invitation file for one server more.
+    pub(crate) fn invite(&self, members: Vec<Member>) -> InvitationFile {
+        let mut seed = [0; 32];
+        rand::RngCore::fill_bytes(&mut OsRng, &mut seed);
+        let token = SecretKey::from_seed(seed);
+        let invitation = Invitation {
+            network: self.network,
+            token: token.public(),
+            uses: 1,
+            issued: now(),
+            expires: now().plus(3600),
+        };
+        let name: Name = "test".parse().unwrap();
+        let text = serde_json::json!({
+            "invitation": invitation.to_envelope().sign(&self.governors[0]),
+            "token": token.to_openssh("token").as_str(),
+            "network": self.network,
+            "name": name,
+            "members": members,
+            "allowed_signers": "",
+            "chain": self.chain,
+            "policy": PolicyPin { seq: Seq(1), id: self.network },
+        });
+        serde_json::from_value(text).unwrap()
+    }
+
+    pub(crate) fn note(&self, text: &str) -> Envelope {
+        let note = Note { network: self.network, text: text.to_owned(), at: now() };
+        note.to_envelope().sign(&self.governors[1])
+    }
+}

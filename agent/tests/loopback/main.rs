@@ -1,0 +1,12 @@
+//! Several whole agents on loopback in one process, each with its own folder and a stand-in for its
+//! keeper: the wiring of borgiosd, for real, over real SSH.
+
+#![allow(clippy::unwrap_used, reason = "all of it is test code; the lint sees only #[test] itself")]
+
+mod board;
+mod fleet;
+mod hostile;
+mod keeper;
+mod releases;
+mod stock_ssh;
+mod tree;

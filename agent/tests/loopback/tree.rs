@@ -1,0 +1,87 @@
+//! Joining, broadcasting, healing, catching up.
+
+use serde_json::json;
+
+use crate::fleet::{Fleet, until};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fleet_forms_one_tree_broadcasts_and_heals() {
+    let mut fleet = Fleet::of(5, 2).await;
+
+    // A governor's note handed to any node reaches all.
+    let note = fleet.board.note("hello");
+    assert_eq!(fleet.servers[4].put(&note).await["ok"]["new"], true);
+    fleet.all_have(&note).await;
+    assert_eq!(fleet.servers[4].put(&note).await["ok"]["new"], false);
+
+    // Everybody knows everybody, and the tree can be asked from anywhere.
+    for server in &fleet.servers {
+        until("all join records", async || {
+            let nodes = server.ask(json!({"get": "nodes"})).await;
+            nodes["ok"]["nodes"].as_array().unwrap().len() == 5
+        })
+        .await;
+        until("the whole tree in one answer", async || {
+            let tree = server.ask(json!({"get": "tree"})).await["ok"].clone();
+            tree["nodes"].as_array().unwrap().len() == 5 && tree["partial"] == false
+        })
+        .await;
+        // The secret half of the invitation is gone.
+        until("the invitation is shredded", async || !server.invite_file().exists()).await;
+    }
+
+    // The root dies; the rest finds together and still carries broadcasts.
+    let root = fleet.servers[0].root();
+    let at = fleet.servers.iter().position(|server| server.me() == root).unwrap();
+    fleet.servers[at].kill();
+    fleet.whole().await;
+    let late = fleet.board.note("after the fall");
+    let other = fleet.servers.iter().find(|server| server.running.is_some()).unwrap();
+    assert_eq!(other.put(&late).await["ok"]["new"], true);
+    fleet.all_have(&late).await;
+
+    // It comes back with what is on its disk and catches up.
+    fleet.servers[at].start().await;
+    fleet.whole().await;
+    fleet.all_have(&late).await;
+    fleet.all_have(&note).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_status_says_where_the_node_stands() {
+    let fleet = Fleet::of(2, 2).await;
+    let child = &fleet.servers[1];
+    until("the keeper's status", async || !child.status().await["keeper"].is_null()).await;
+    let status = child.status().await;
+    assert_eq!(status["tree"]["state"], "attached");
+    assert_eq!(status["tree"]["depth"], 1);
+    assert_eq!(status["node"], json!(child.me()));
+    assert_eq!(status["network"], json!(fleet.board.network()));
+    assert_eq!(status["heads"]["policy"]["seq"], 1);
+    let socket = child.settings.api_socket.clone();
+    let health = move || borgios_agent::local::ask_health(&socket);
+    tokio::task::spawn_blocking(health).await.unwrap().unwrap();
+    let root = fleet.servers[0].status().await;
+    assert_eq!(root["tree"]["is_root"], true);
+    assert!(root["tree"]["parent"].is_null());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_restarts_with_its_objects_and_survives_a_damaged_one() {
+    let mut fleet = Fleet::of(1, 2).await;
+    let (kept, damaged) = (fleet.board.note("kept"), fleet.board.note("damaged"));
+    let server = &mut fleet.servers[0];
+    server.put(&kept).await;
+    server.put(&damaged).await;
+    let me = server.me();
+    server.kill();
+    let file = server.state().join(format!("objects/note/{}.json", damaged.id().hex()));
+    std::fs::write(file, "{}").unwrap();
+    server.start().await;
+    assert_eq!(server.me(), me);
+    until("a place again", async || server.attached()).await;
+    assert!(server.has(&kept).await);
+    assert!(!server.has(&damaged).await);
+    // What was set aside can come again.
+    assert_eq!(server.put(&damaged).await["ok"]["new"], true);
+}
