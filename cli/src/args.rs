@@ -104,6 +104,8 @@ pub(crate) enum Command {
     Tree(commands::tree::Tree),
     /// The servers
     Nodes(commands::nodes::Nodes),
+    /// Say what is wrong here, and what to do
+    Doctor(commands::doctor::Doctor),
 }
 
 impl Command {
@@ -127,6 +129,7 @@ impl Command {
             Self::Status(command) => command.run(context),
             Self::Tree(command) => command.run(context),
             Self::Nodes(command) => command.run(context),
+            Self::Doctor(command) => command.run(context),
         }
     }
 }

@@ -112,7 +112,7 @@ impl Failure {
         if let Some(hint) = &self.hint {
             let _ = write!(text, "\nhint: {hint}\n");
         }
-        crate::printer::tame(&text)
+        text
     }
 
     /// For programs, on one line.

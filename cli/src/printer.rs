@@ -32,7 +32,7 @@ impl Printer {
             serde_json::to_string(value)
                 .map_err(|error| Failure::new("could not write the answer as JSON").cause(error))?
         } else {
-            text.trim_end_matches('\n').to_owned()
+            tame(text.trim_end_matches('\n'))
         };
         if line.is_empty() {
             return Ok(());
@@ -51,13 +51,13 @@ impl Printer {
     pub(crate) fn say(&self, text: &str) {
         if !self.json {
             // Talk is lost without harm if nobody listens.
-            let _ = writeln!(std::io::stderr().lock(), "{text}");
+            let _ = writeln!(std::io::stderr().lock(), "{}", tame(text));
         }
     }
 
     /// A warning on stderr, under `--json` too: it must not be lost.
     pub(crate) fn warn(&self, text: &str) {
-        let _ = writeln!(std::io::stderr().lock(), "warning: {text}");
+        let _ = writeln!(std::io::stderr().lock(), "warning: {}", one_line(text));
     }
 
     /// Asks on stderr, without a newline; the answer is read elsewhere.
@@ -70,7 +70,7 @@ impl Printer {
     /// Prints why a command was refused, on stderr.
     pub(crate) fn failure(&self, failure: &Failure) {
         let text = if self.json { failure.to_json() } else { failure.to_text() };
-        let _ = writeln!(std::io::stderr().lock(), "{}", text.trim_end_matches('\n'));
+        let _ = writeln!(std::io::stderr().lock(), "{}", tame(text.trim_end_matches('\n')));
     }
 }
 
@@ -97,9 +97,14 @@ pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> St
     text
 }
 
+/// Text from outside as a part of one line: it must not be able to forge the lines around it.
+pub(crate) fn one_line(text: &str) -> String {
+    tame(text).replace('\n', "\\n")
+}
+
 /// Text from outside made fit for a terminal: control characters, which could move the cursor or
 /// hide what follows, become `\u{..}` escapes; newlines stay.
-pub(crate) fn tame(text: &str) -> String {
+fn tame(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
             let hidden = (c.is_control() && c != '\n')
@@ -122,5 +127,6 @@ mod tests {
     #[test]
     fn no_control_character_reaches_the_terminal() {
         assert_eq!(tame("a\x1b[2Jb\nc\u{202e}"), "a\\u{1b}[2Jb\nc\\u{202e}");
+        assert_eq!(one_line("fine\n  approved by cleo"), "fine\\n  approved by cleo");
     }
 }

@@ -11,6 +11,8 @@ use board::{Board, files, stderr};
 #[test]
 fn a_board_founds_votes_and_is_checked_by_stock_openssh() {
     let board = Board::founded(&["ann", "ben", "cleo"], 2);
+    let doctor = board.json("ann", &["doctor"]);
+    assert_eq!(doctor["problems"], 0, "{doctor}");
     // Founding again changes nothing.
     let again = board.json("ann", &["governor", "found"]);
     assert_eq!((&again["status"], &again["threshold"]), (&"founded".into(), &2.into()));
@@ -176,6 +178,9 @@ fn exit_codes_and_hints() {
     assert!(said.contains("exists and is kept"), "{said}");
     let said = board.refused("ann", &["status"]);
     assert!(said.contains("could not ask the agent"), "{said}");
+    let doctor = board.run("ann", &["doctor"]);
+    assert_eq!(doctor.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&doctor.stdout).contains("check it belongs to no network yet"));
     let json = board.run("ann", &["inbox", "--json"]);
     let error: serde_json::Value = serde_json::from_slice(&json.stderr).unwrap();
     assert!(error["error"]["hint"].is_string());

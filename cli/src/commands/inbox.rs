@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::context::Context;
 use crate::desk::{Desk, OpenVote};
 use crate::failure::Failure;
-use crate::printer::tame;
+use crate::printer::one_line;
 use crate::reviewed::Reviewed;
 
 /// What is open: who voted, what is missing
@@ -95,7 +95,8 @@ fn describe(vote: &OpenVote, reviewed: &Reviewed) -> String {
         text.push_str(&format!("{place}{round}  {}\n", id.short()));
         for held in vote.documents.get(id).iter().flat_map(|document| &document.proposals) {
             let note = held.value.note.as_deref().unwrap_or_default();
-            let note = if note.is_empty() { String::new() } else { format!(": {}", tame(note)) };
+            let note =
+                if note.is_empty() { String::new() } else { format!(": {}", one_line(note)) };
             text.push_str(&format!("  proposed by {}{note}\n", held.by));
         }
         let approvals: Vec<&str> = standing.approvals.iter().map(|name| name.as_str()).collect();
@@ -103,7 +104,7 @@ fn describe(vote: &OpenVote, reviewed: &Reviewed) -> String {
             text.push_str(&format!("  approved by {}\n", approvals.join(", ")));
         }
         for (name, reason) in &standing.rejections {
-            text.push_str(&format!("  rejected by {name}: {}\n", tame(reason)));
+            text.push_str(&format!("  rejected by {name}: {}\n", one_line(reason)));
         }
         text.push_str(&format!("  {}\n", state_text(&standing.state)));
         if !reviewed.contains(id) {

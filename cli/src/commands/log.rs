@@ -8,7 +8,7 @@ use crate::archive::Archive;
 use crate::context::Context;
 use crate::desk::Desk;
 use crate::failure::Failure;
-use crate::printer::tame;
+use crate::printer::one_line;
 
 /// Who decided what, when, with what comments
 #[derive(Debug, Args)]
@@ -36,7 +36,7 @@ impl Log {
             for held in archive.notes().values() {
                 let (by, note) = (&held.by, &held.value);
                 answer.push(json!({"note": note.text, "by": by, "at": note.at}));
-                text.push_str(&format!("note  {}  {by}: {}\n", note.at, tame(&note.text)));
+                text.push_str(&format!("note  {}  {by}: {}\n", note.at, one_line(&note.text)));
             }
         }
         context.printer.answer(&answer, &text)
@@ -88,7 +88,7 @@ fn row(archive: &Archive, verified: &VerifiedStatement) -> Value {
 fn describe(archive: &Archive, verified: &VerifiedStatement) -> String {
     let statement = verified.statement();
     let version = statement.body.get("version").and_then(Value::as_str);
-    let version = version.map(|version| format!("  version {}", tame(version)));
+    let version = version.map(|version| format!("  version {}", one_line(version)));
     let mut text = format!(
         "{}/{}  {}  {}{}\n",
         statement.lane,
@@ -99,7 +99,7 @@ fn describe(archive: &Archive, verified: &VerifiedStatement) -> String {
     );
     for voice in voices(archive, verified) {
         let verb = if voice.approves { "approved" } else { "rejected" };
-        let words = voice.words.iter().map(|words| format!(": {}", tame(words)));
+        let words = voice.words.iter().map(|words| format!(": {}", one_line(words)));
         text.push_str(&format!("  {verb} by {}{}\n", voice.name, words.collect::<String>()));
     }
     text

@@ -4,6 +4,7 @@ pub(crate) mod blob;
 pub(crate) mod broadcast;
 pub(crate) mod bundle;
 pub(crate) mod connect;
+pub(crate) mod doctor;
 pub(crate) mod export;
 pub(crate) mod governor;
 pub(crate) mod governor_card;

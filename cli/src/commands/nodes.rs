@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::failure::{Failure, OrFail as _};
-use crate::printer::{table, tame};
+use crate::printer::{one_line, table};
 use crate::transport::api::Door;
 
 /// Most pages asked for; a node that never stops answering is not followed for ever.
@@ -108,9 +108,5 @@ fn row(member: &Member) -> [String; 5] {
         }
     };
     let address = member.address.as_deref().unwrap_or("cannot be dialled");
-    [&member.name, address, &until, &release, &member.node.short()].map(tame_line)
-}
-
-fn tame_line(text: &str) -> String {
-    tame(text).replace('\n', " ")
+    [&member.name, address, &until, &release, &member.node.short()].map(one_line)
 }

@@ -14,7 +14,7 @@ use crate::commands::inbox::state_text;
 use crate::context::Context;
 use crate::desk::{Desk, OpenVote};
 use crate::failure::{Failure, OrFail as _};
-use crate::printer::tame;
+use crate::printer::one_line;
 use crate::reviewed::Reviewed;
 use crate::subject::Subject;
 
@@ -48,7 +48,7 @@ impl Review {
             statement.round, statement.issued, statement.expires
         );
         for held in &document.proposals {
-            let note = held.value.note.as_deref().map(|note| format!(": {}", tame(note)));
+            let note = held.value.note.as_deref().map(|note| format!(": {}", one_line(note)));
             text.push_str(&format!("  proposed by {}{}\n", held.by, note.unwrap_or_default()));
         }
         text.push_str("\nwhat would change\n");
@@ -125,11 +125,12 @@ fn release_changes(desk: &Desk<'_>, statement: &Statement) -> Result<Vec<String>
     }
     let urls = |manifest: &Manifest| manifest.urls.clone();
     if old.as_ref().map(urls).unwrap_or_default() != new.urls {
-        let list = if new.urls.is_empty() { "none".to_owned() } else { tame(&new.urls.join(", ")) };
+        let list =
+            if new.urls.is_empty() { "none".to_owned() } else { one_line(&new.urls.join(", ")) };
         lines.push(format!("urls      {list}"));
     }
     if !new.notes.is_empty() {
-        lines.push(format!("notes     {}", tame(&new.notes)));
+        lines.push(format!("notes     {}", one_line(&new.notes)));
     }
     Ok(lines)
 }
@@ -174,7 +175,7 @@ fn said(desk: &Desk<'_>, vote: &OpenVote, id: &Digest) -> String {
         let ballots = desk.archive().ballots().values();
         let mut mine = ballots.filter(|b| b.by == *name && b.value.statement == *id);
         mine.find_map(|ballot| ballot.value.comment.clone())
-            .map(|comment| format!(": {}", tame(&comment)))
+            .map(|comment| format!(": {}", one_line(&comment)))
             .unwrap_or_default()
     };
     let mut text = String::new();
@@ -182,7 +183,11 @@ fn said(desk: &Desk<'_>, vote: &OpenVote, id: &Digest) -> String {
         text.push_str(&format!("  {name} approves{}\n", comment(name.as_str())));
     }
     for (name, reason) in &standing.rejections {
-        text.push_str(&format!("  {name} rejects: {}{}\n", tame(reason), comment(name.as_str())));
+        text.push_str(&format!(
+            "  {name} rejects: {}{}\n",
+            one_line(reason),
+            comment(name.as_str())
+        ));
     }
     text.push_str(&format!("  {}\n", state_text(&standing.state)));
     text

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::printer::tame;
+use crate::printer::one_line;
 
 /// How one node does
 #[derive(Debug, Args)]
@@ -15,44 +15,138 @@ impl Status {
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
         let mut door = context.door()?;
         let status = door.ask(&json!({"get": "status"}))?;
-        let mut text = String::new();
-        describe("", &status, 0, &mut text);
+        let text = describe(&status);
         context.printer.answer(&status, &text)
     }
 }
 
-/// Every field on a line of its own, nested ones indented: an agent may know more than this tool,
-/// and nothing of it is hidden.
-fn describe(name: &str, value: &Value, depth: usize, text: &mut String) {
-    let indent = "  ".repeat(depth.saturating_sub(1));
-    let mut line = |rest: &str| {
-        if !name.is_empty() {
-            text.push_str(&format!("{indent}{name:<12} {}\n", tame(rest)));
-        }
+/// The fields that people ask for first; `--json` has all of them. An agent of another version may
+/// lack some, and then their lines are left out.
+fn describe(status: &Value) -> String {
+    let word = |pointer: &str| status.pointer(pointer).map(plain).filter(|text| text != "null");
+    let or_unknown = |pointer: &str| word(pointer).unwrap_or_else(|| "?".to_owned());
+    let mut lines = vec![format!(
+        "{}  {}  borgiosd {}, up {}",
+        or_unknown("/name"),
+        word("/address").unwrap_or_else(|| "cannot be dialled".to_owned()),
+        or_unknown("/version"),
+        duration(status["uptime_s"].as_u64().unwrap_or_default())
+    )];
+    let mut line = |name: &str, text: Option<String>| {
+        lines.extend(text.map(|text| format!("  {name:<10} {}", one_line(&text))));
     };
-    match value {
-        Value::Object(fields) => {
-            if !fields.is_empty() {
-                line("");
-            }
-            for (name, value) in fields {
-                describe(name, value, depth + 1, text);
-            }
+    line("network", word("/network"));
+    line("node", word("/node"));
+    line("tree", Some(tree(&status["tree"])));
+    line("heads", Some(heads(&status["heads"])).filter(|heads| !heads.is_empty()));
+    match &status["keeper"] {
+        Value::Null => {
+            line("keeper", Some("does not answer; see journalctl -u borgios-keeper".into()))
         }
-        Value::Array(items) if items.iter().any(|item| item.is_object() || item.is_array()) => {
-            line("");
-            for (at, item) in items.iter().enumerate() {
-                describe(&(at + 1).to_string(), item, depth + 1, text);
-            }
-        }
-        Value::Array(items) => {
-            let items: Vec<String> = items.iter().map(plain).collect();
-            line(&items.join(", "));
-        }
-        value => line(&plain(value)),
+        keeper => keeper_lines(keeper, &mut line),
     }
+    lines.join("\n") + "\n"
+}
+
+fn keeper_lines(keeper: &Value, line: &mut impl FnMut(&str, Option<String>)) {
+    let verified = heads(&keeper["heads"]);
+    line("verified", Some(verified).filter(|heads| !heads.is_empty()));
+    let installed = match keeper["installed"].as_u64() {
+        None | Some(0) => "no release yet".to_owned(),
+        Some(seq) => format!("release/{seq}"),
+    };
+    line("installed", Some(installed));
+    let last = &keeper["last"];
+    if let Some(outcome) = last["outcome"].as_str() {
+        let reason = last["reason"].as_str().map(|reason| format!(": {reason}"));
+        let text =
+            format!("release/{} {outcome}{}", plain(&last["release"]), reason.unwrap_or_default());
+        line("last", Some(text));
+    }
+    let release = plain(&keeper["activity"]["seq"]);
+    match keeper["activity"]["doing"].as_str() {
+        Some("waiting") => line("doing", Some(format!("waits for the blobs of release/{release}"))),
+        Some("installing") => {
+            let step = plain(&keeper["activity"]["step"]);
+            line("doing", Some(format!("installs release/{release}: {step}")));
+        }
+        _ => {}
+    }
+    if let Some(problem) = keeper.get("problem").filter(|problem| !problem.is_null()) {
+        let text = problem["message"].as_str().map_or_else(|| problem.to_string(), str::to_owned);
+        line("problem", Some(text));
+    }
+}
+
+fn tree(tree: &Value) -> String {
+    let mut text = tree["state"].as_str().unwrap_or("?").to_owned();
+    if tree["is_root"] == true {
+        text.push_str(" as the root");
+    } else if let Some(depth) = tree["depth"].as_u64().filter(|depth| *depth > 0) {
+        text.push_str(&format!(", {depth} below the root"));
+    }
+    let children = tree["children"].as_array().map_or(0, Vec::len);
+    let size = tree["size"].as_u64().unwrap_or_default();
+    text.push_str(&format!(", {children} children, {size} in the tree"));
+    text
+}
+
+/// `policy/1, release/2`.
+fn heads(heads: &Value) -> String {
+    let lanes = heads.as_object().into_iter().flatten();
+    let places = lanes.map(|(lane, head)| format!("{lane}/{}", plain(&head["seq"])));
+    places.collect::<Vec<_>>().join(", ")
 }
 
 fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// The largest unit that is not zero.
+fn duration(seconds: u64) -> String {
+    for (unit, length) in [("d", 86_400), ("h", 3_600), ("min", 60)] {
+        if seconds >= length {
+            return format!("{} {unit}", seconds / length);
+        }
+    }
+    format!("{seconds} s")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_without_its_keeper_says_so() {
+        let status = json!({
+            "name": "web-1", "address": "10.0.0.1:7117", "version": "0.1.0", "uptime_s": 7200,
+            "heads": {"policy": {"seq": 1}, "release": {"seq": 2}}, "keeper": null,
+            "tree": {"state": "attached", "depth": 1, "children": ["a"], "size": 3},
+        });
+        assert_eq!(
+            describe(&status),
+            "web-1  10.0.0.1:7117  borgiosd 0.1.0, up 2 h\n\
+             \x20 tree       attached, 1 below the root, 1 children, 3 in the tree\n\
+             \x20 heads      policy/1, release/2\n\
+             \x20 keeper     does not answer; see journalctl -u borgios-keeper\n"
+        );
+    }
+
+    #[test]
+    fn a_failed_install_is_told() {
+        let status = json!({"keeper": {
+            "installed": 1, "heads": {"release": {"seq": 2}},
+            "last": {"release": 2, "outcome": "rolled_back", "reason": "not well"},
+        }});
+        let text = describe(&status);
+        assert!(text.contains("installed  release/1"), "{text}");
+        assert!(text.contains("last       release/2 rolled_back: not well"), "{text}");
+    }
+
+    #[test]
+    fn any_answer_can_be_described() {
+        for odd in [json!(null), json!([]), json!({"tree": 1, "keeper": [], "heads": "x"})] {
+            assert!(describe(&odd).ends_with('\n'));
+        }
+    }
 }

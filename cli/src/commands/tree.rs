@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::context::Context;
 use crate::failure::{Failure, OrFail as _};
-use crate::printer::tame;
+use crate::printer::one_line;
 
 /// The tree of servers
 #[derive(Debug, Args)]
@@ -98,7 +98,7 @@ fn draw_below(
     let name = if place.name.is_empty() { "?" } else { &place.name };
     let address = place.address.as_deref().unwrap_or("cannot be dialled");
     let line = format!("{first}{name}  {address}  {}", place.node.short());
-    text.push_str(&tame(&line));
+    text.push_str(&one_line(&line));
     text.push('\n');
     let below = children.get(&place.node).map_or(&[][..], Vec::as_slice);
     for (at, child) in below.iter().enumerate() {
