@@ -55,6 +55,8 @@ pub struct Fleet {
     pub trace: Trace,
     /// The policy's fan-out.
     pub fanout: u16,
+    /// The share of objects that a full queue of some shell drops.
+    pub object_loss: f64,
     pub(crate) network: Network,
     pub(crate) cycle_since: Option<Time>,
     seed: u64,
@@ -80,6 +82,7 @@ impl Fleet {
             machines: Vec::new(),
             trace: Trace::new(sink),
             fanout,
+            object_loss: 0.0,
             network: Network::default(),
             cycle_since: None,
             seed,

@@ -33,6 +33,8 @@ pub const ALL: [Scenario; 4] =
 /// A whole fleet must be one tree again within this time after the last disturbance: a partition
 /// that lasted may need its nodes' longest back-off and a few probes.
 const SETTLE_MAX: Duration = Duration::from_secs(600);
+/// Objects dropped while a fleet is disturbed: enough that every run loses some.
+const OBJECT_LOSS: f64 = 0.01;
 /// A tree at rest has moved up whoever hung too deep after this time.
 const QUIET: Duration = Duration::from_secs(600);
 /// Fleets up to this size must have grown flat by then.
@@ -110,6 +112,7 @@ type Told = Result<(), Violation>;
 impl Story {
     fn spine(&mut self, nodes: usize) -> Told {
         self.found(nodes)?;
+        self.fleet.object_loss = OBJECT_LOSS;
         // Two in three machines join a fleet at peace, the others one that is dying.
         let peaceful = nodes * 2 / 3;
         for at in 1..peaceful {
@@ -186,6 +189,7 @@ impl Story {
 
     fn churn(&mut self, nodes: usize) -> Told {
         self.build(nodes)?;
+        self.fleet.object_loss = OBJECT_LOSS;
         let mut dead: Vec<Index> = Vec::new();
         for turn in 0..120 {
             self.pass(0..3_000)?;
@@ -286,6 +290,7 @@ impl Story {
 
     /// Nothing disturbs any more: one tree, everything everywhere, and a broadcast arrives fast.
     fn rest(&mut self) -> Told {
+        self.fleet.object_loss = 0.0;
         self.settle()?;
         for _ in 0..3 {
             self.fleet.publish_anywhere()?;

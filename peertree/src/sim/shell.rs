@@ -79,6 +79,9 @@ impl Fleet {
 
     fn send(&mut self, at: Index, peer: NodeId, message: Message) {
         let to = self.index[&peer];
+        if !message.is_control() && self.rng.gen_bool(self.object_loss) {
+            return self.note("drop", at, &[to as u64], || format!("object for n{to}"));
+        }
         let delay = Duration::from_millis(self.rng.gen_range(DELAY_MS));
         let Some(link) = self.network.between(at, to) else { return };
         let Some(wire) = self.network.wire(link) else { return };
