@@ -1,6 +1,6 @@
 //! Files that must survive a crash at any instant, and secrets that must not survive their use.
 //!
-//! [`write`] leaves, after a crash or a full disk at any step, either the old file or the whole new
+//! [`write()`] leaves, after a crash or a full disk at any step, either the old file or the whole new
 //! one, and at most a `.tmp` beside it, which [`sweep`] removes. It returns only after the bytes
 //! were read back from the disk's folder entry.
 
@@ -31,7 +31,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     write_mode(path, bytes, 0o600)
 }
 
-/// [`write`] for what others may read: a card, an exported statement (0644).
+/// [`write()`] for what others may read: a card, an exported statement (0644).
 pub(crate) fn write_public(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     write_mode(path, bytes, 0o644)
 }
