@@ -19,6 +19,11 @@ do_first_release() {
         cp -R "$here/agent/component-$part/." "$DEMO/parts/$part/" || fail "no agent/component-$part in this checkout"
         mkdir -p "$DEMO/parts/$part/files/bin"
     done
+    # The agent's unit stands beside its component, where packagers find it too.
+    if [ -d "$here/agent/units" ]; then
+        mkdir -p "$DEMO/parts/agent/units"
+        cp "$here"/agent/units/borgiosd.* "$DEMO/parts/agent/units/" || fail "cannot copy the agent's unit"
+    fi
     install -m 755 "$DEMO/bin/borgiosd" "$DEMO/bin/borgios" "$DEMO/parts/agent/files/bin/" || fail "cannot copy the programs"
     install -m 755 "$DEMO/bin/borgios-keeper" "$DEMO/parts/keeper/files/bin/" || fail "cannot copy the keeper"
     component agent
