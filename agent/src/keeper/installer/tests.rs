@@ -1,0 +1,343 @@
+//! Installs on a host that fails: power lost at every call, blobs swapped, units taken.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use borgios_releases::manifest::Installer as RawInstaller;
+use borgios_releases::{Component, Journal, Manifest, Outcome, build};
+use borgios_types::{Digest, Seq};
+
+use super::fake::{Cut, Fake};
+use super::{InstallError, Installer, Run, Seat};
+use crate::keeper::ledger;
+use crate::keeper::paths::Paths;
+use crate::keeper::staging::StageError;
+
+/// A component to build: its name and its files besides `component.json`.
+struct Part<'a> {
+    name: &'a str,
+    files: Vec<(&'a str, &'a str)>,
+    health: bool,
+    restart: Vec<&'a str>,
+}
+
+/// A service with a health file that says `health`.
+fn service<'a>(name: &'a str, unit: &'a str, text: &'a str, health: &'a str) -> Part<'a> {
+    let files = vec![(unit, text), ("files/bin/check", health)];
+    Part { name, files, health: true, restart: vec![unit.strip_prefix("units/").unwrap()] }
+}
+
+struct Bench {
+    _folder: tempfile::TempDir,
+    paths: Paths,
+    fake: Fake,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::below(folder.path());
+        for made in [&paths.keeper, &paths.depot] {
+            fs::create_dir_all(made).unwrap();
+        }
+        let fake = Fake::new(&paths);
+        Self { _folder: folder, paths, fake }
+    }
+
+    fn installer(&self) -> Installer {
+        Installer::new(self.paths.clone(), Box::new(self.fake.clone()), Seat::Keeper)
+    }
+
+    /// Builds the parts into the depot and names them as a release.
+    fn release(&self, parts: &[Part<'_>]) -> Manifest {
+        let mut components = Vec::new();
+        for part in parts {
+            let folder = tempfile::tempdir().unwrap();
+            let health = format!(
+                r#","health":{{"command":["/opt/borgios/current/{}/files/bin/check"],"deadline_s":5,"stable_s":1}}"#,
+                part.name
+            );
+            let restart = serde_json::to_string(&part.restart).unwrap();
+            let (name, health) = (part.name, if part.health { &*health } else { "" });
+            let info = format!(
+                r#"{{"name":"{name}","version":"1","arch":"any","restart":{restart}{health}}}"#
+            );
+            for (path, text) in part.files.iter().copied().chain([("component.json", &*info)]) {
+                let path = folder.path().join(path);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, text).unwrap();
+            }
+            let mut blob = Vec::new();
+            let built = build(folder.path(), &mut blob).unwrap();
+            fs::write(self.paths.depot.join(built.digest.hex()), blob).unwrap();
+            let (digest, size) = (built.digest, built.size);
+            components.push(Component { name: built.info.name, digest, size });
+        }
+        components.sort_by(|one, other| one.name.cmp(&other.name));
+        Manifest {
+            version: "1".into(),
+            components,
+            installer: RawInstaller { digest: Digest::of(b"installer"), size: 9 },
+            urls: Vec::new(),
+            floor: Seq(1),
+            notes: String::new(),
+        }
+    }
+
+    fn install(&self, seq: u64, manifest: &Manifest) -> Result<Run, InstallError> {
+        self.installer().install(manifest, Seq(seq), id(seq), &|| true)
+    }
+
+    /// Installs until the power goes after `calls` calls; whether it went.
+    fn cut(&self, calls: Option<usize>, work: impl FnOnce(&Self)) -> bool {
+        self.fake.server().left = calls;
+        let ended = catch_unwind(AssertUnwindSafe(|| work(self)));
+        self.fake.server().left = None;
+        match ended {
+            Ok(()) => false,
+            Err(thrown) if thrown.is::<Cut>() => true,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+
+    /// Whether links, units and journal are those of this very release and of no other.
+    fn runs(&self, seq: u64, manifest: &Manifest) -> bool {
+        let named: BTreeMap<_, _> =
+            manifest.components.iter().map(|c| (c.name.clone(), c.digest)).collect();
+        let journal = ledger::read(&self.paths).unwrap();
+        let Journal::Idle { installed: Some(installed), .. } = &journal else { return false };
+        let units: BTreeMap<_, _> = named
+            .values()
+            .flat_map(|digest| {
+                let units = self.paths.stored(digest).join("units");
+                fs::read_dir(units).into_iter().flatten().map(|unit| {
+                    let path = unit.unwrap().path();
+                    let name = path.file_name().unwrap().to_string_lossy().into_owned();
+                    (name, fs::canonicalize(path).unwrap())
+                })
+            })
+            .collect();
+        installed.seq == Seq(seq)
+            && Installer::running(&self.paths).unwrap() == named
+            && self.fake.server().running == units
+            && linked(&self.paths.units) == units.keys().cloned().collect::<Vec<_>>()
+    }
+}
+
+fn id(seq: u64) -> Digest {
+    Digest::of(&seq.to_be_bytes())
+}
+
+/// The links in systemd's folder.
+fn linked(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().map(Result::unwrap);
+    let links = entries.filter(|entry| entry.file_type().unwrap().is_symlink());
+    let mut names: Vec<_> =
+        links.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+fn outcome(run: Result<Run, InstallError>) -> (Outcome, String) {
+    match run.unwrap() {
+        Run::Done(Some(last)) => (last.outcome, last.reason.unwrap_or_default()),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn old(bench: &Bench) -> Manifest {
+    bench.release(&[
+        service("hello", "units/hello.service", "one", "well"),
+        service("only-old", "units/gone.service", "one", "well"),
+        Part {
+            name: "same",
+            files: vec![("units/same.timer", "1")],
+            health: false,
+            restart: vec!["same.timer"],
+        },
+    ])
+}
+
+fn new(bench: &Bench, health: &str) -> Manifest {
+    bench.release(&[
+        service("hello", "units/hello.service", "two", health),
+        service("only-new", "units/fresh.service", "one", "well"),
+        Part {
+            name: "same",
+            files: vec![("units/same.timer", "1")],
+            health: false,
+            restart: vec!["same.timer"],
+        },
+    ])
+}
+
+#[test]
+fn a_set_replaces_another_and_touches_nothing_that_stays() {
+    let bench = Bench::new();
+    let (old, new) = (old(&bench), new(&bench, "well"));
+    assert_eq!(outcome(bench.install(1, &old)).0, Outcome::Committed);
+    assert!(bench.runs(1, &old));
+    bench.fake.server().calls.clear();
+    assert_eq!(outcome(bench.install(2, &new)).0, Outcome::Committed);
+    assert!(bench.runs(2, &new));
+    let calls = std::mem::take(&mut bench.fake.server().calls);
+    assert!(calls.contains(&"stop gone.service".to_owned()), "{calls:?}");
+    assert!(!calls.contains(&"restart same.timer".to_owned()), "{calls:?}");
+    let wants = bench.paths.units.join("multi-user.target.wants");
+    assert_eq!(linked(&wants), ["fresh.service", "hello.service"]);
+    assert_eq!(linked(&bench.paths.units.join("timers.target.wants")), ["same.timer"]);
+    // The same release again is nothing to do.
+    assert_eq!(outcome(bench.install(2, &new)).0, Outcome::Committed);
+    assert_eq!(bench.fake.server().calls, Vec::<String>::new());
+}
+
+#[test]
+fn power_lost_at_any_call_ends_in_the_old_set_or_the_new_one() {
+    for health in ["well", "sick"] {
+        let mut calls = 0;
+        loop {
+            let bench = Bench::new();
+            let (old, new) = (old(&bench), new(&bench, health));
+            bench.install(1, &old).unwrap();
+            let cut = bench.cut(Some(calls), |bench| drop(bench.install(2, &new)));
+            // Cut once more on the way back up, then left alone.
+            bench.cut(Some(calls / 2), |bench| drop(bench.installer().resume()));
+            bench.installer().resume().unwrap();
+            let marked = ledger::is_marked(&bench.paths, &id(2));
+            if health == "well" {
+                assert!(bench.runs(2, &new) && !marked, "{health}, cut at call {calls}");
+            } else {
+                assert!(bench.runs(1, &old) && marked, "{health}, cut at call {calls}");
+            }
+            if !cut {
+                assert!(calls > 20, "only {calls} calls were cut");
+                break;
+            }
+            calls += 1;
+        }
+    }
+}
+
+#[test]
+fn a_sick_release_and_one_that_does_not_start_are_taken_back() {
+    let bench = Bench::new();
+    let old = old(&bench);
+    bench.install(1, &old).unwrap();
+    let (how, why) = outcome(bench.install(2, &new(&bench, "sick")));
+    assert_eq!(how, Outcome::RolledBack);
+    assert!(why.contains("hello is not well after 5 s"), "{why}");
+    assert!(bench.runs(1, &old));
+    let dead = bench.release(&[service("hello", "units/hello.service", "does not start", "well")]);
+    let (how, why) = outcome(bench.install(3, &dead));
+    assert_eq!(how, Outcome::RolledBack);
+    assert!(why.contains("does not start"), "{why}");
+    assert!(bench.runs(1, &old));
+    assert_eq!(ledger::marked(&bench.paths).unwrap().len(), 2);
+}
+
+#[test]
+fn a_blob_that_is_not_the_blob_changes_nothing() {
+    let bench = Bench::new();
+    let old = old(&bench);
+    bench.install(1, &old).unwrap();
+    let new = new(&bench, "well");
+    let hello = &new.components[0];
+    let blob = bench.paths.depot.join(hello.digest.hex());
+    let good = fs::read(&blob).unwrap();
+    let refused = |what: &str| {
+        let error = bench.install(2, &new).unwrap_err();
+        assert!(!matches!(&error, InstallError::Stage(stage) if stage.is_final()), "{what}");
+        assert!(bench.runs(1, &old) && ledger::marked(&bench.paths).unwrap().is_empty(), "{what}");
+        error.code()
+    };
+    fs::remove_file(&blob).unwrap();
+    assert_eq!(refused("missing"), "no_blob");
+    symlink("/etc/passwd", &blob).unwrap();
+    assert_eq!(refused("a link"), "bad_digest");
+    fs::remove_file(&blob).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &blob,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR,
+        0,
+    )
+    .unwrap();
+    assert_eq!(refused("a pipe that nobody writes to"), "bad_digest");
+    fs::remove_file(&blob).unwrap();
+    let mut flipped = good.clone();
+    flipped[good.len() / 2] ^= 1;
+    fs::write(&blob, &flipped).unwrap();
+    assert_eq!(refused("a flipped bit"), "bad_digest");
+    fs::write(&blob, [&good[..], b"x"].concat()).unwrap();
+    assert_eq!(refused("a byte more"), "bad_digest");
+    fs::write(&blob, &good).unwrap();
+    assert_eq!(outcome(bench.install(2, &new)).0, Outcome::Committed);
+    assert!(bench.runs(2, &new));
+}
+
+#[test]
+fn a_release_that_can_never_work_is_refused_and_marked() {
+    let bench = Bench::new();
+    let old = old(&bench);
+    bench.install(1, &old).unwrap();
+    let twice = bench.release(&[
+        service("hello", "units/hello.service", "one", "well"),
+        service("other", "units/hello.service", "two", "well"),
+    ]);
+    let mut misnamed = bench.release(&[service("hello", "units/hello.service", "x", "well")]);
+    misnamed.components[0].name = "other".parse().unwrap();
+    let broken = bench.release(&[Part {
+        name: "borgios-keeper",
+        files: vec![("files/bin/borgios-keeper", "broken")],
+        health: false,
+        restart: vec![],
+    }]);
+    for (seq, manifest) in [(2, twice), (3, misnamed), (4, broken)] {
+        let error = bench.install(seq, &manifest).unwrap_err();
+        assert!(
+            matches!(
+                &error,
+                InstallError::Stage(StageError::Set(_) | StageError::Component { .. })
+            ),
+            "{error}"
+        );
+        assert!(bench.runs(1, &old) && ledger::is_marked(&bench.paths, &id(seq)), "{seq}");
+        let journal = ledger::read(&bench.paths).unwrap();
+        let Journal::Idle { last: Some(last), .. } = journal else { panic!("not idle") };
+        assert_eq!((last.seq, last.outcome), (Seq(seq), Outcome::Refused));
+    }
+}
+
+#[test]
+fn somebody_elses_unit_is_left_alone() {
+    let bench = Bench::new();
+    fs::create_dir_all(&bench.paths.units).unwrap();
+    let theirs = bench.paths.units.join("hello.service");
+    fs::write(&theirs, "theirs").unwrap();
+    let hello = bench.release(&[service("hello", "units/hello.service", "ours", "well")]);
+    let (how, why) = outcome(bench.install(1, &hello));
+    assert_eq!(how, Outcome::RolledBack);
+    assert!(why.contains("belongs to somebody else"), "{why}");
+    assert_eq!(fs::read_to_string(theirs).unwrap(), "theirs");
+    assert!(Installer::running(&bench.paths).unwrap().is_empty());
+}
+
+#[test]
+fn what_was_overtaken_before_the_switch_is_left() {
+    let bench = Bench::new();
+    let old = old(&bench);
+    bench.install(1, &old).unwrap();
+    let new = new(&bench, "well");
+    bench.installer().install(&new, Seq(2), id(2), &|| false).unwrap();
+    assert!(bench.runs(1, &old) && !ledger::is_marked(&bench.paths, &id(2)));
+    // What is no longer named is swept out with the next release that stays.
+    bench.install(2, &new).unwrap();
+    let third = bench.release(&[service("hello", "units/hello.service", "three", "well")]);
+    bench.install(3, &third).unwrap();
+    let stored = fs::read_dir(&bench.paths.store).unwrap().count();
+    assert_eq!(stored, new.components.len() + third.components.len());
+}
