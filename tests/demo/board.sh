@@ -6,6 +6,8 @@
 # file descriptor, so that it stands in no argument and in no environment.
 # shellcheck disable=SC2154  # DEMO, LAB, GOVERNORS: set by demo.sh
 
+EXCHANGE='' # where there is no server yet: the folder that objects are exchanged through
+
 # as NAME ARGS…: runs borgios as that governor and shows its answer; the step fails with it.
 as() {
     who=$1
@@ -32,7 +34,10 @@ exec '$LAB' run '$DEMO/bin/borgios' --passphrase-fd 3 "\$@" 3<'$DEMO/$who.passph
 TEXT
         chmod 755 "$DEMO/$who"
         did "$who: borgios governor init --name $who"
-        [ -e "$DEMO/$who.home/governor/card.json" ] || as "$who" governor init --name "$who"
+        if [ ! -e "$DEMO/$who.home/governor/card.json" ]; then
+            rm -rf -- "$DEMO/$who.home" # what an init that was cut off left
+            as "$who" governor init --name "$who"
+        fi
         [ "$(head -n 1 "$DEMO/$who.home/governor/identity.age")" = age-encryption.org/v1 ] || fail "$who's identity is not encrypted"
     done
     checked "each identity is age-encrypted under its governor's passphrase"
@@ -75,4 +80,15 @@ do_ceremony() {
     sh -c "$(cat "$DEMO/answer")" >"$DEMO/talk" 2>&1 || fail "ssh-keygen does not take policy/1"
     checked "stock ssh-keygen: $(cat "$DEMO/talk")"
     yourself ".demo/ann export policy/1 --out .demo/export   (prints the ssh-keygen line)"
+}
+
+# propose WHO SEQ ARGS…: through EXCHANGE if it is set; unless an earlier run of the step has proposed that release already.
+propose() {
+    by=$1 seq=$2
+    shift 2
+    as "$by" --json log release ${EXCHANGE:+--exchange "$EXCHANGE"}
+    cat "$DEMO/answer" >"$DEMO/known"
+    as "$by" --json inbox ${EXCHANGE:+--exchange "$EXCHANGE"}
+    if jq -es --arg place "release/$seq" '[.[0][].place, .[1].open[].place] | index($place)' "$DEMO/known" "$DEMO/answer" >/dev/null; then return 0; fi
+    as "$by" propose release --version "$seq" "$@" ${EXCHANGE:+--exchange "$EXCHANGE"}
 }

@@ -34,8 +34,14 @@ do_servers() {
     cat >"$DEMO/server" <<TEXT
 #!/bin/sh
 # \`server N [COMMAND]\`: root on server N of the demo, over ssh; made by ./bootstrap.sh demo.
+# One word goes to the server's shell as it is; of several, each is quoted, as if ssh were not there.
 export LAB_NAME=$LAB_NAME LAB_NET=$LAB_NET
-exec '$LAB' sshkey "\$@"
+number=\${1:-1}
+[ \$# = 0 ] || shift
+text=''
+[ \$# != 1 ] || exec '$LAB' sshkey "\$number" "\$1"
+for word; do text="\$text '\$(printf '%s' "\$word" | sed "s/'/'\\\\\\\\''/g")'"; done
+exec '$LAB' sshkey "\$number" \${text:+"\$text"}
 TEXT
     chmod 755 "$DEMO/server"
     yourself ".demo/server 1 systemctl list-units"
@@ -51,7 +57,13 @@ join_server() {
     line="./bootstrap.sh join --invite invite.json --bundle bundle.tar --hand-over $name --yes --advertise $(address "$1"):7117"
     did "on $name: $line"
     code=0
-    on "$1" "cd /root && $line" </dev/null >"$DEMO/log/join-$1.log" 2>&1 || code=$?
+    try_join "$1" || code=$?
+    if grep -q 'another bootstrap.sh is running' "$DEMO/log/join-$1.log"; then
+        # That of an earlier run of this step, which was cut off; it ends by itself.
+        eventually 240 "the end of an earlier join on $name" on "$1" 'flock -n /var/lib/borgios-bootstrap/lock true'
+        code=0
+        try_join "$1" || code=$?
+    fi
     cat "$DEMO/log/join-$1.log" >>"$LOG"
     # 10: joined by an earlier run of this step that was cut off.
     case $code in 0 | 10) ;; *) fail "join on $name ended with exit code $code" ;; esac
@@ -72,6 +84,8 @@ do_first_server() {
     checked "its keeper verified the chain itself: $(status_of 1 '"policy/\(.keeper.heads.policy.seq), release/\(.keeper.heads.release.seq)"')"
     yourself ".demo/server 1 systemctl status borgiosd borgios-keeper"
 }
+
+try_join() { on "$1" "cd /root && $line" </dev/null >"$DEMO/log/join-$1.log" 2>&1; }
 
 shown_part() { sed -n "$1" "$2" | shown; }
 
