@@ -209,9 +209,11 @@ impl Agent {
         }
     }
 
-    /// Ends at once and without a word, as if the power had failed: for tests.
-    pub fn kill(mut self) {
+    /// Ends at once and without a word, as if the power had failed: for tests. Returns when the
+    /// port is free again.
+    pub async fn kill(mut self) {
         self.tasks.abort_all();
+        while self.tasks.join_next().await.is_some() {}
         self.stop.cancel();
     }
 }

@@ -4,6 +4,7 @@
 //! `{"error":{"code","message"}}`. Reading needs a governor's key or the local socket; what is put
 //! is verified like anything that comes over the tree, whoever brings it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,16 @@ pub enum Caller {
     Local,
     /// Over SSH, with this key.
     Key(PublicKey),
+}
+
+/// As logs name it.
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local => f.write_str("a local tool"),
+            Self::Key(key) => f.write_str(&key.short()),
+        }
+    }
 }
 
 /// The requests' way to everything. Clones share it.
@@ -181,10 +192,7 @@ impl Api {
         let Some(raw) = raw else {
             return error("bad_request", "`put envelope` needs an `envelope`");
         };
-        let from = match caller {
-            Caller::Local => "a local tool".to_owned(),
-            Caller::Key(key) => key.short(),
-        };
+        let from = caller.to_string();
         let envelope = match Envelope::parse(raw.get().as_bytes()) {
             Ok(envelope) => envelope,
             Err(bad) => {

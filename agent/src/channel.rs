@@ -92,9 +92,10 @@ impl FrameReader {
         }
     }
 
-    /// Reads and forgets everything until the other side has finished.
+    /// Reads and forgets everything until the other side has closed the channel, which it does
+    /// once it has read what was sent before this side closed.
     pub async fn drain(&mut self) {
-        while !matches!(self.half.wait().await, None | Some(ChannelMsg::Eof | ChannelMsg::Close)) {}
+        while !matches!(self.half.wait().await, None | Some(ChannelMsg::Close)) {}
     }
 }
 

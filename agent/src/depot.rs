@@ -133,6 +133,32 @@ impl Depot {
         Ok(Receiving { depot: self.clone(), _claim: claim, part, file, hash, have, size, digest })
     }
 
+    /// Hashes a blob that is here whole again, and removes it if the disk has changed it. Blocks.
+    ///
+    /// # Errors
+    /// [`DepotError::BadDigest`] if it was removed, or the disk.
+    pub fn check(&self, digest: &Digest) -> Result<(), DepotError> {
+        let path = self.path(digest);
+        let mut file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        let mut hash = Sha256::new();
+        let mut chunk = vec![0; 64 * 1024];
+        loop {
+            match file.read(&mut chunk)? {
+                0 => break,
+                read => hash.update(&chunk[..read]),
+            }
+        }
+        let found = Digest(hash.finalize().into());
+        if found == *digest {
+            return Ok(());
+        }
+        std::fs::remove_file(path)?;
+        Err(DepotError::BadDigest { expected: *digest, found })
+    }
+
     /// Removes every blob and every part that `keep` does not name and nobody is receiving.
     ///
     /// # Errors
@@ -295,6 +321,20 @@ mod tests {
         assert_eq!(depot.size(&digest), None);
         let huge = COMPONENT_MAX + 1;
         assert!(matches!(depot.receive(digest, huge), Err(DepotError::TooLarge(_))));
+    }
+
+    #[test]
+    fn a_blob_that_rotted_is_found_and_removed() {
+        let (_folder, depot) = depot();
+        let digest = Digest::of(b"a");
+        let mut receiving = depot.receive(digest, 1).unwrap();
+        receiving.write(b"a").unwrap();
+        let path = receiving.finish().unwrap();
+        depot.check(&digest).unwrap();
+        std::fs::write(path, b"b").unwrap();
+        assert_eq!(depot.check(&digest).unwrap_err().code(), "bad_digest");
+        assert_eq!(depot.size(&digest), None);
+        depot.check(&digest).unwrap();
     }
 
     #[test]

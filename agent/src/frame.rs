@@ -18,6 +18,17 @@ pub enum FrameError {
     NotText,
 }
 
+impl FrameError {
+    /// The stable name of the refusal.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::TooLong => "too_large",
+            Self::NotText => "malformed",
+        }
+    }
+}
+
 /// Collects bytes until they make lines.
 #[derive(Debug, Default)]
 pub struct Lines {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path as UrlPath, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -78,7 +79,22 @@ pub async fn serve(listener: UnixListener, api: Api, depot: Depot, stop: Cancell
     }
 }
 
-async fn request(State(local): State<Local>, body: Bytes) -> Response {
+async fn request(State(local): State<Local>, body: Result<Bytes, BytesRejection>) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            tracing::warn!(
+                BORGIOS_EVENT = "refused",
+                BORGIOS_REFUSAL = "too_large",
+                BORGIOS_FROM = Caller::Local.to_string(),
+                "refused a request longer than {FRAME_MAX} bytes from {}",
+                Caller::Local
+            );
+            let text = format!("a request is at most {FRAME_MAX} bytes");
+            return answer(StatusCode::PAYLOAD_TOO_LARGE, &error("too_large", &text));
+        }
+        Err(rejection) => return rejection.into_response(),
+    };
     let Ok(line) = std::str::from_utf8(&body) else {
         return answer(StatusCode::BAD_REQUEST, &error("bad_request", "not UTF-8"));
     };

@@ -34,6 +34,8 @@ use crate::tree_shell::TreeHandle;
 /// Other members asked for a blob after the parent; they hold it as soon as they run it.
 const MEMBERS_ASKED: usize = 8;
 
+/// How often the pause doubles while nothing helps: from one second to half a minute.
+const STUCK_DOUBLINGS: u32 = 6;
 /// Bytes of statements in one line to the keeper; JSON in JSON grows by its escapes.
 const RUN_BYTES: usize = FRAME_MAX / 2;
 
@@ -58,8 +60,9 @@ enum Round {
     Settled,
     /// Something is under way: look again soon.
     Busy,
-    /// A blob is missing everywhere: look again later.
-    Starved,
+    /// A blob is missing everywhere, or the keeper cannot use what it was given: look again later,
+    /// and then later still.
+    Stuck,
 }
 
 impl ReleaseWatch {
@@ -81,12 +84,16 @@ impl ReleaseWatch {
     /// Runs until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let mut heads = self.ledger.heads();
+        let mut stuck = 0;
         loop {
             heads.mark_unchanged();
             let pause = match self.round().await {
                 Ok(Round::Settled) => self.pace.keeper * 10,
                 Ok(Round::Busy) => self.pace.keeper,
-                Ok(Round::Starved) => self.pace.fetch,
+                Ok(Round::Stuck) => {
+                    stuck = (stuck + 1).min(STUCK_DOUBLINGS);
+                    self.pace.fetch * (1 << (stuck - 1))
+                }
                 Err(error) => {
                     if self.view.send_replace(None).is_some() {
                         warn!(BORGIOS_EVENT = "keeper_lost", "lost the keeper: {error}");
@@ -97,7 +104,7 @@ impl ReleaseWatch {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
-                _ = heads.changed() => {}
+                _ = heads.changed() => stuck = 0,
             }
         }
     }
@@ -116,12 +123,17 @@ impl ReleaseWatch {
             Activity::Installing { .. } => return Ok(Round::Busy),
             Activity::Waiting { seq } => seq,
         };
-        let Some(manifest) = self.manifest(seq).await else { return Ok(Round::Starved) };
+        let Some(manifest) = self.manifest(seq).await else { return Ok(Round::Stuck) };
+        let problem = status.problem.as_ref().filter(|problem| problem.release == seq);
+        if problem.is_some() {
+            self.check_blobs(&manifest).await;
+        }
         self.sweep(seq, &manifest).await;
         if !self.fetch(&manifest).await {
-            return Ok(Round::Starved);
+            return Ok(Round::Stuck);
         }
         match self.keeper.install(seq).await {
+            Ok(()) if problem.is_some() => Ok(Round::Stuck),
             Ok(()) => {
                 info!(
                     BORGIOS_EVENT = "install_asked",
@@ -188,12 +200,32 @@ impl ReleaseWatch {
     async fn fetch(&self, manifest: &Manifest) -> bool {
         let sources = self.sources(manifest).await;
         let mut all = true;
-        for (digest, size) in blobs(manifest) {
-            let here = self.fetcher.get(digest, size, &sources).await;
-            // The installer is for servers that are yet to come; nothing here waits for it.
-            all &= here || digest == manifest.installer.digest;
+        for component in &manifest.components {
+            all &= self.fetcher.get(component.digest, component.size, &sources).await;
         }
+        // The installer is for servers that are yet to come; nothing here waits for it.
+        let installer = manifest.installer;
+        self.fetcher.get(installer.digest, installer.size, &sources).await;
         all
+    }
+
+    /// Hashes a release's blobs again after the keeper could not use them: the disk may have
+    /// changed one, and then it is fetched again.
+    async fn check_blobs(&self, manifest: &Manifest) {
+        for (digest, _) in blobs(manifest) {
+            let depot = self.depot.clone();
+            let checked = tokio::task::spawn_blocking(move || depot.check(&digest)).await;
+            if let Ok(Err(error)) = checked {
+                warn!(
+                    BORGIOS_EVENT = "refused",
+                    BORGIOS_REFUSAL = error.code(),
+                    BORGIOS_KIND = "blob",
+                    BORGIOS_BLOB = %digest,
+                    BORGIOS_FROM = "the depot",
+                    "a blob of the depot has changed: {error}"
+                );
+            }
+        }
     }
 
     /// Where to look: the parent, some other members, then the places the release names.

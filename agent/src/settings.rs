@@ -51,7 +51,7 @@ pub struct Pace {
     /// Pause before the keeper is asked again after it could not be reached, and between two looks
     /// at an install that is under way.
     pub keeper: Duration,
-    /// Pause before a blob that no source had is looked for again.
+    /// First pause before a blob that no source had is looked for again; it doubles.
     pub fetch: Duration,
     /// Pace of looking after the join record, the store and the depot.
     pub upkeep: Duration,
@@ -62,7 +62,7 @@ impl Default for Pace {
         Self {
             heartbeat: borgios_peertree::bounds::HEARTBEAT,
             keeper: Duration::from_secs(1),
-            fetch: Duration::from_secs(5),
+            fetch: Duration::from_secs(1),
             upkeep: Duration::from_secs(600),
         }
     }

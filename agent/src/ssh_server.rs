@@ -24,7 +24,7 @@ use crate::api::{Api, Caller};
 use crate::channel::{self, FrameReader, FrameWriter, our_key};
 use crate::link::LinkHub;
 use crate::port::Visitor;
-use crate::session;
+use crate::session::{self, Ended};
 
 /// Longest time from the first packet to the first subsystem.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -183,9 +183,12 @@ impl Handler for Guest {
         } else {
             let api = self.server.api.clone();
             tokio::spawn(async move {
-                tokio::select! {
-                    () = session::run(api, Caller::Key(key), reader, writer) => {}
-                    () = cut.cancelled() => {}
+                let ended = tokio::select! {
+                    ended = session::run(api, Caller::Key(key), reader, writer) => ended,
+                    () = cut.cancelled() => return,
+                };
+                if ended == Ended::Refused {
+                    cut.cancel();
                 }
             });
         }

@@ -57,8 +57,8 @@ impl Server {
     }
 
     /// As if the power had failed.
-    pub(crate) fn kill(&mut self) {
-        self.running.take().unwrap().kill();
+    pub(crate) async fn kill(&mut self) {
+        self.running.take().unwrap().kill().await;
     }
 
     pub(crate) fn state(&self) -> &Path {

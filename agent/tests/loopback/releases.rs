@@ -50,7 +50,7 @@ async fn a_release_is_fetched_from_other_nodes_installed_and_reported() {
     .await;
 
     // A node that was away catches up; an old statement is named a replay.
-    fleet.servers[2].kill();
+    fleet.servers[2].kill().await;
     let second = fleet.board.statement(Lane::Release, body("2"));
     assert_eq!(fleet.servers[0].put(&second).await["ok"]["new"], true);
     installed(&fleet.servers[0], 2).await;
@@ -80,4 +80,31 @@ async fn statements_that_come_in_the_wrong_order_end_in_the_right_one() {
     for server in &fleet.servers {
         until("the keeper has both", async || server.keeper.head("release") == 2).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tampered_blob_is_never_given_to_the_keeper_and_the_right_one_heals_it() {
+    let mut fleet = Fleet::of(2, 2).await;
+    let (digest, size) = put_blob(&fleet.servers[0].agent().depot, &[7; 50_000]);
+    // The first server's disk lies.
+    let path = fleet.servers[0].agent().depot.path(&digest);
+    std::fs::write(&path, [8; 50_000]).unwrap();
+    let body = json!({
+        "version": "1",
+        "components": [{"name": "app", "digest": digest, "size": size}],
+        "installer": {"digest": digest, "size": size},
+        "floor": 1,
+    });
+    let release = fleet.board.statement(Lane::Release, body);
+    let victim = &fleet.servers[1];
+    assert_eq!(victim.put(&release).await["ok"]["new"], true);
+    until("the keeper waits for it", async || victim.keeper.head("release") == 1).await;
+    // It asked the liar and took nothing.
+    until("the liar was asked", async || {
+        std::fs::read_dir(victim.state().join("blobs")).unwrap().count() == 0
+    })
+    .await;
+    assert_eq!(victim.keeper.installed(), 0);
+    std::fs::write(&path, [7; 50_000]).unwrap();
+    installed(victim, 1).await;
 }

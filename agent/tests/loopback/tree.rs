@@ -33,7 +33,7 @@ async fn a_fleet_forms_one_tree_broadcasts_and_heals() {
     // The root dies; the rest finds together and still carries broadcasts.
     let root = fleet.servers[0].root();
     let at = fleet.servers.iter().position(|server| server.me() == root).unwrap();
-    fleet.servers[at].kill();
+    fleet.servers[at].kill().await;
     fleet.whole().await;
     let late = fleet.board.note("after the fall");
     let other = fleet.servers.iter().find(|server| server.running.is_some()).unwrap();
@@ -74,7 +74,7 @@ async fn a_node_restarts_with_its_objects_and_survives_a_damaged_one() {
     server.put(&kept).await;
     server.put(&damaged).await;
     let me = server.me();
-    server.kill();
+    server.kill().await;
     let file = server.state().join(format!("objects/note/{}.json", damaged.id().hex()));
     std::fs::write(file, "{}").unwrap();
     server.start().await;
