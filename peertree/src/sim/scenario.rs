@@ -156,10 +156,11 @@ impl Story {
             let took = self.fleet.settle(ROOT_HEAL_MAX)?;
             self.slowest = self.slowest.max(took);
             let expected = heirs.get(with_heirs).copied();
-            if !silent && expected.is_some() && self.fleet.root() != expected {
-                let what =
-                    format!("n{:?} became root, not the heir n{expected:?}", self.fleet.root());
-                return Err(self.fleet.violation(what));
+            let became = self.fleet.root();
+            if let (false, Some(heir), Some(became)) = (silent, expected, became)
+                && heir != became
+            {
+                return Err(self.fleet.violation(format!("n{became} became root, not n{heir}")));
             }
             self.fleet.run(bounds::HEARTBEAT * 3)?;
             if round % 2 == 0 {
