@@ -23,6 +23,7 @@ pub(crate) struct TestBoard {
     group: frost::SigningKey,
     governors: Vec<SecretKey>,
     chain: Vec<Envelope>,
+    policy: Policy,
     network: Digest,
     heads: [(Seq, Option<Digest>); 2],
 }
@@ -62,6 +63,7 @@ impl TestBoard {
             group,
             governors,
             chain: Vec::new(),
+            policy: policy.clone(),
             network: Digest([0; 32]),
             heads: [(Seq(0), None), (Seq(0), None)],
         };
@@ -76,6 +78,12 @@ impl TestBoard {
 
     pub(crate) fn governor(&self, index: usize) -> &SecretKey {
         &self.governors[index]
+    }
+
+    /// The next policy: the same board, another fan-out.
+    pub(crate) fn policy(&mut self, fanout: u16) -> Envelope {
+        self.policy.fanout = fanout;
+        self.statement(Lane::Policy, self.policy.to_body())
     }
 
     /// Signs the next statement of a lane.

@@ -1,5 +1,6 @@
 //! Joining, broadcasting, healing, catching up.
 
+use borgios_policy::Lane;
 use serde_json::json;
 
 use crate::fleet::{Fleet, until};
@@ -84,4 +85,57 @@ async fn a_node_restarts_with_its_objects_and_survives_a_damaged_one() {
     assert!(!server.has(&damaged).await);
     // What was set aside can come again.
     assert_eq!(server.put(&damaged).await["ok"]["new"], true);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_renews_its_record_without_the_invitation() {
+    let mut fleet = Fleet::of(2, 2).await;
+    let server = &mut fleet.servers[1];
+    until("the invitation is shredded", async || !server.invite_file().exists()).await;
+    server.kill().await;
+    server.settings.name = "renamed".parse().unwrap();
+    server.start().await;
+    fleet.whole().await;
+    until("the new name is known", async || {
+        let nodes = fleet.servers[0].ask(json!({"get": "nodes"})).await["ok"]["nodes"].clone();
+        let nodes = nodes.as_array().unwrap().clone();
+        nodes.len() == 2 && nodes.iter().any(|node| node["name"] == "renamed")
+    })
+    .await;
+    // A third server, which never saw the first record broadcast, learns both.
+    fleet.join().await;
+    fleet.whole().await;
+    until("a newcomer knows the renewed record", async || {
+        let nodes = fleet.servers[2].ask(json!({"get": "nodes"})).await["ok"]["nodes"].clone();
+        nodes.as_array().unwrap().iter().any(|node| node["name"] == "renamed")
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_away_follows_through_a_change_of_policy() {
+    let mut fleet = Fleet::of(2, 2).await;
+    fleet.servers[1].kill().await;
+    let digest = borgios_types::Digest::of(b"x");
+    let body = json!({
+        "version": "1",
+        "components": [{"name": "app", "digest": digest, "size": 1}],
+        "installer": {"digest": digest, "size": 1},
+        "floor": 1,
+    });
+    let first = fleet.board.statement(Lane::Release, body.clone());
+    let policy = fleet.board.policy(3);
+    let second = fleet.board.statement(Lane::Release, body);
+    for statement in [&first, &policy, &second] {
+        assert_eq!(fleet.servers[0].put(statement).await["ok"]["new"], true);
+    }
+    fleet.servers[1].start().await;
+    fleet.whole().await;
+    fleet.all_have(&second).await;
+    for server in &fleet.servers {
+        until("the keeper has all of it", async || {
+            server.keeper.head("policy") == 2 && server.keeper.head("release") == 2
+        })
+        .await;
+    }
 }

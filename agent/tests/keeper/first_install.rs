@@ -1,0 +1,124 @@
+//! `borgios-keeper install`, as bootstrap.sh calls it, and the daemon that it leaves behind.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use borgios_releases::bundle::{self, Parts};
+use borgios_types::{Envelope, Seq};
+
+use crate::bench::{Bench, PROGRAM};
+
+/// Writes the bundle and the invitation of a fresh server.
+fn papers(bench: &mut Bench, health: u8) -> (PathBuf, PathBuf) {
+    let blobs = bench.path("blobs");
+    fs::create_dir_all(&blobs).unwrap();
+    let hello = bench.hello(&blobs, "one", health);
+    let blob = (hello.digest, blobs.join(hello.digest.hex()));
+    let release = bench.release(vec![hello]);
+    let (tar, invite) = (bench.path("bundle.tar"), bench.path("invite.json"));
+    write_bundle(bench, &tar, &release, &BTreeMap::from([blob]));
+    let file = bench.board.invite(Vec::new());
+    fs::write(&invite, serde_json::to_string(&file).unwrap()).unwrap();
+    (tar, invite)
+}
+
+fn write_bundle(
+    bench: &Bench,
+    to: &Path,
+    release: &Envelope,
+    blobs: &BTreeMap<borgios_types::Digest, PathBuf>,
+) {
+    let chain = bench.board.invite(Vec::new()).chain;
+    let parts = Parts { release, chain: &chain, installer: Path::new(PROGRAM), blobs };
+    bundle::write(File::create(to).unwrap(), &parts).unwrap();
+}
+
+/// Runs the installer; its exit code and what it said.
+fn install(bench: &Bench, tar: &Path, invite: &Path) -> (i32, String) {
+    let mut command = bench.command(Path::new(PROGRAM));
+    command.args(["install", "--name", "web-3", "--listen", "127.0.0.1:7117", "--bundle"]);
+    command.arg(tar).arg("--invite").arg(invite).arg("--root").arg(&bench.paths.root);
+    let output = command.output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8_lossy(&said).into_owned())
+}
+
+#[test]
+fn a_fresh_server_becomes_a_member_once() {
+    let mut bench = Bench::new();
+    let (tar, invite) = papers(&mut bench, 0);
+    let (code, said) = install(&bench, &tar, &invite);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(bench.words().as_deref(), Some("one"));
+    let settings = fs::read_to_string(bench.paths.root.join("etc/borgios/agent.json")).unwrap();
+    assert!(settings.contains("web-3"), "{settings}");
+    assert!(bench.paths.root.join("var/lib/borgios/invite.json").exists());
+    let (code, said) = install(&bench, &tar, &invite);
+    assert_eq!(code, 10, "{said}");
+    // The daemon finds all of it, and goes on with the next release.
+    let second = bench.hello_release("two", 0);
+    let keeper = bench.start();
+    assert_eq!(keeper.status().installed, Seq(1));
+    keeper.take(&second);
+    keeper.install(2);
+    assert_eq!(keeper.ended(2).installed, Seq(2));
+    assert_eq!(bench.words().as_deref(), Some("two"));
+}
+
+#[test]
+fn a_sick_first_release_is_taken_back_and_can_be_tried_again() {
+    let mut bench = Bench::new();
+    let (tar, invite) = papers(&mut bench, 1);
+    for _ in 0..2 {
+        let (code, said) = install(&bench, &tar, &invite);
+        assert_eq!(code, 6, "{said}");
+        assert!(said.contains("hello is not well"), "{said}");
+        assert_eq!(bench.words(), None);
+    }
+}
+
+#[test]
+fn what_does_not_hold_changes_nothing() {
+    let mut bench = Bench::new();
+    let (tar, invite) = papers(&mut bench, 0);
+    let good = fs::read(&tar).unwrap();
+    let refused = |what: &str| {
+        let (code, said) = install(&bench, &tar, &invite);
+        assert_eq!(code, 4, "{what}: {said}");
+        for path in [bench.paths.key(), bench.paths.keeper.join("pin"), bench.paths.current.clone()]
+        {
+            assert!(!path.exists(), "{what}: {} was made", path.display());
+        }
+    };
+    // The last file is the component's blob; before it lies the installer.
+    let mut bad = good.clone();
+    let at = good.iter().rposition(|byte| *byte != 0).unwrap();
+    bad[at] ^= 1;
+    fs::write(&tar, &bad).unwrap();
+    refused("a flipped bit in a component");
+    let mut bad = good.clone();
+    bad[good.len() / 2] ^= 1;
+    fs::write(&tar, &bad).unwrap();
+    refused("a flipped bit in the installer");
+    fs::write(&tar, &good[..good.len() / 2]).unwrap();
+    refused("a bundle that was cut short");
+    fs::write(&tar, &good).unwrap();
+    // An invitation of another network with this network's bundle.
+    let other = Bench::new();
+    let file = other.board.invite(Vec::new());
+    let ours = fs::read(&invite).unwrap();
+    fs::write(&invite, serde_json::to_string(&file).unwrap()).unwrap();
+    refused("another network's invitation");
+    fs::write(&invite, "{}").unwrap();
+    refused("no invitation");
+    fs::write(&invite, ours).unwrap();
+    let (code, said) = install(&bench, &tar, &invite);
+    assert_eq!(code, 0, "{said}");
+    let (code, _) = {
+        let mut command = bench.command(Path::new(PROGRAM));
+        let output = command.args(["install", "--bundle"]).output().unwrap();
+        (output.status.code().unwrap(), ())
+    };
+    assert_eq!(code, 2);
+}
