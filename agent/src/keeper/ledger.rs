@@ -4,14 +4,17 @@
 //! journal.json            the state of releases::plan, whole or the one before
 //! attempted/<hex>         one file per release that failed, with the reason in it
 //! lock                    held by the one process that moves the journal
+//! daemon                  held by the daemon
 //! ```
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 
 use borgios_releases::Journal;
 use borgios_types::Digest;
+use rustix::fs::FlockOperation;
 use tracing::error;
 
 use super::paths::Paths;
@@ -20,7 +23,7 @@ use crate::disk;
 /// Longest journal, in bytes: two sets of 256 components are about 80 KiB.
 const JOURNAL_MAX: usize = 1024 * 1024;
 
-/// Held by whoever moves the journal; given back on drop, and by the kernel after a crash.
+/// A file that one process holds; given back on drop, and by the kernel after a crash.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
@@ -32,10 +35,21 @@ impl Lock {
     /// # Errors
     /// Whatever the disk says.
     pub fn take(paths: &Paths) -> io::Result<Self> {
+        Self::on(&paths.lock(), FlockOperation::LockExclusive)
+    }
+
+    /// For the daemon, of which there is one at a time.
+    ///
+    /// # Errors
+    /// `WouldBlock` while another one runs, or whatever the disk says.
+    pub fn of_the_daemon(paths: &Paths) -> io::Result<Self> {
+        Self::on(&paths.keeper.join("daemon"), FlockOperation::NonBlockingLockExclusive)
+    }
+
+    fn on(path: &Path, how: FlockOperation) -> io::Result<Self> {
         let mut options = OpenOptions::new();
-        let file =
-            options.write(true).create(true).truncate(false).mode(0o600).open(paths.lock())?;
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)?;
+        let file = options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        rustix::fs::flock(&file, how)?;
         Ok(Self { _file: file })
     }
 }
@@ -128,10 +142,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn marks_stay_until_forgiven_and_a_damaged_journal_is_set_aside() {
+    fn locks_marks_and_the_journal_hold() {
         let folder = tempfile::tempdir().unwrap();
         let paths = Paths::below(folder.path());
         fs::create_dir_all(&paths.keeper).unwrap();
+        let daemon = Lock::of_the_daemon(&paths).unwrap();
+        assert!(Lock::of_the_daemon(&paths).is_err());
+        drop(daemon);
+        drop(Lock::of_the_daemon(&paths).unwrap());
+
         let release = Digest::of(b"release");
         assert!(marked(&paths).unwrap().is_empty());
         mark(&paths, &release, "sick").unwrap();

@@ -27,7 +27,7 @@ use super::chain_store::{ChainStore, OpenError};
 use super::errands::{self, Errands};
 use super::host::Host;
 use super::installer::{Installer, Seat};
-use super::ledger;
+use super::ledger::{self, Lock};
 use super::notify::{self, Notifier};
 use super::paths::Paths;
 use super::protocol::{Activity, Answer, Head, LastInstall, Request, RunRefused, RunTaken, Status};
@@ -53,6 +53,9 @@ pub enum ServiceError {
         #[source]
         source: io::Error,
     },
+    /// Another keeper runs, or its lock cannot be had.
+    #[error("another keeper runs here, or its lock cannot be had")]
+    NotAlone(#[source] io::Error),
     /// A thread or folder of its own could not be made.
     #[error("the keeper cannot begin")]
     Begin(#[source] io::Error),
@@ -72,6 +75,7 @@ pub(super) struct Shared {
 /// See [`ServiceError`]. `Ok` means that a new keeper is installed and systemd shall start it.
 pub fn run(paths: Paths, host: Box<dyn Host>) -> Result<(), ServiceError> {
     let store = ChainStore::open(&paths.keeper)?;
+    let _daemon = Lock::of_the_daemon(&paths).map_err(ServiceError::NotAlone)?;
     let key = identity::load_or_make(&paths.key())?;
     let account = account::lookup(&paths.root).ok();
     let socket_failed = |source| ServiceError::Socket { path: paths.socket.clone(), source };

@@ -20,6 +20,7 @@ fn killed_in_the_middle_it_goes_on_and_reports() {
     assert!(keeper.install(1)["ok"].is_object());
     assert_eq!(keeper.ended(1).installed, Seq(1));
     assert_eq!(bench.words().as_deref(), Some("one"));
+    keeper.kill();
     let hold = bench.path("hold");
     for kill in 0..3 {
         fs::write(&hold, "").unwrap();

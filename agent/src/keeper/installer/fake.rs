@@ -25,6 +25,8 @@ pub(super) struct Server {
     pub(super) calls: Vec<String>,
     /// Calls until the power goes; `None` never.
     pub(super) left: Option<usize>,
+    /// Whether the disk is full: no link can be made.
+    pub(super) full: bool,
     now: u64,
 }
 
@@ -77,7 +79,9 @@ impl Host for Fake {
     }
 
     fn link(&self, link: &Path, target: &Path) -> Result<(), HostError> {
-        drop(self.call(format!("link {}", link.file_name().unwrap().display())));
+        if self.call(format!("link {}", link.file_name().unwrap().display())).full {
+            return Err(HostError::Disk(std::io::ErrorKind::StorageFull.into()));
+        }
         self.real().link(link, target)
     }
 

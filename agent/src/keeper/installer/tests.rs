@@ -341,3 +341,21 @@ fn what_was_overtaken_before_the_switch_is_left() {
     let stored = fs::read_dir(&bench.paths.store).unwrap().count();
     assert_eq!(stored, new.components.len() + third.components.len());
 }
+
+#[test]
+fn a_full_disk_is_no_verdict_and_the_install_goes_on_when_there_is_room() {
+    for health in ["well", "sick"] {
+        let bench = Bench::new();
+        let old = old(&bench);
+        bench.install(1, &old).unwrap();
+        let new = new(&bench, health);
+        bench.fake.server().full = true;
+        let error = bench.install(2, &new).unwrap_err();
+        assert_eq!(error.code(), "disk");
+        assert_eq!(bench.installer().resume().unwrap_err().code(), "disk");
+        assert!(ledger::marked(&bench.paths).unwrap().is_empty());
+        bench.fake.server().full = false;
+        bench.installer().resume().unwrap();
+        assert!(if health == "well" { bench.runs(2, &new) } else { bench.runs(1, &old) });
+    }
+}
