@@ -13,7 +13,7 @@ use borgios_peertree::{Contact, Head};
 use borgios_policy::{
     Ballot, Chain, Invitation, Join, Lane, Object as _, Submission, Verdict, VerifiedStatement,
 };
-use borgios_types::{Digest, Envelope, NodeId, PublicKey, Seq, UnixSeconds};
+use borgios_types::{Digest, Envelope, Kind, NodeId, PublicKey, Seq, UnixSeconds};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 
@@ -183,7 +183,7 @@ impl Ledger {
                 self.park(envelope);
                 return match self.admit_run() {
                     all if all.is_empty() => {
-                        debug!(BORGIOS_EVENT = "deferred", code, "a {kind} waits: {why}");
+                        log_deferred(&kind, id, from, code, &why);
                         Admission::Deferred { code, why }
                     }
                     // What was offered may be anywhere among them; it goes first.
@@ -452,6 +452,23 @@ impl Ledger {
 
     fn tell_heads(&self) {
         self.heads.send_replace(self.heads());
+    }
+}
+
+/// A hole is filled in a moment and worth no line; what lacks a date or votes is refused as it is,
+/// even if something that comes later may still carry it in.
+fn log_deferred(kind: &Kind, id: Digest, from: &str, code: &str, why: &str) {
+    if matches!(code, "expired" | "too_few_approvals") {
+        warn!(
+            BORGIOS_EVENT = "refused",
+            BORGIOS_REFUSAL = code,
+            BORGIOS_KIND = kind.as_str(),
+            BORGIOS_OBJECT = %id,
+            BORGIOS_FROM = from,
+            "refused a {kind} from {from}: {why}"
+        );
+    } else {
+        debug!(BORGIOS_EVENT = "deferred", code, from, "a {kind} waits: {why}");
     }
 }
 
