@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 
 use crate::clock::unix_now;
 use crate::frame::FRAME_MAX;
-use crate::ledger::{Admission, Ledger, LedgerHandle};
+use crate::ledger::{Admission, Ledger};
+use crate::ledger_handle::LedgerHandle;
 use crate::release_watch::KeeperView;
 use crate::tree_query;
 use crate::tree_shell::{TreeHandle, View};

@@ -2,7 +2,7 @@
 //!
 //! Everything that changes what this node holds goes through [`Ledger::admit`], one envelope after
 //! the other: verify, write and sync, apply, and only then tell anybody. Disk writes block, so the
-//! ledger has a thread of its own; the rest of the agent sends it closures.
+//! ledger has a thread of its own: see [`crate::ledger_handle`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -14,7 +14,7 @@ use borgios_policy::{
     Ballot, Chain, Invitation, Join, Lane, Object as _, Submission, Verdict, VerifiedStatement,
 };
 use borgios_types::{Digest, Envelope, Kind, NodeId, PublicKey, Seq, UnixSeconds};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
 use crate::admission::{self, Denied, Passed};
@@ -22,8 +22,6 @@ use crate::clock::unix_now;
 use crate::disk;
 use crate::store::{Store, Stored};
 
-/// Closures that may wait; who sends more waits itself.
-const QUEUE: usize = 256;
 /// Objects that wait for others: statements for their predecessors or ballots, join records for
 /// their invitation, reports for their join record.
 const PARKED_MAX: usize = 256;
@@ -450,6 +448,12 @@ impl Ledger {
         admission::invitation(&self.store, id)
     }
 
+    /// A notice of each change of the heads.
+    #[must_use]
+    pub fn watch_heads(&self) -> watch::Receiver<Heads> {
+        self.heads.subscribe()
+    }
+
     fn tell_heads(&self) {
         self.heads.send_replace(self.heads());
     }
@@ -480,55 +484,4 @@ enum Stop {
 
 fn board_and_date(verified: &VerifiedStatement) -> (String, u64) {
     ("board".to_owned(), verified.statement().issued.0)
-}
-
-type Job = Box<dyn FnOnce(&mut Ledger) + Send>;
-
-/// The way to the ledger's thread. Clones lead to the same one.
-#[derive(Clone)]
-pub struct LedgerHandle {
-    jobs: mpsc::Sender<Job>,
-    heads: watch::Receiver<Heads>,
-}
-
-impl LedgerHandle {
-    /// Gives the ledger a thread, which ends when the last handle is gone.
-    ///
-    /// # Errors
-    /// The system has no thread left.
-    pub fn spawn(mut ledger: Ledger) -> io::Result<Self> {
-        let (jobs, mut waiting) = mpsc::channel::<Job>(QUEUE);
-        let heads = ledger.heads.subscribe();
-        std::thread::Builder::new().name("ledger".to_owned()).spawn(move || {
-            while let Some(job) = waiting.blocking_recv() {
-                job(&mut ledger);
-            }
-        })?;
-        Ok(Self { jobs, heads })
-    }
-
-    /// Runs `work` on the ledger's thread, after everything sent before.
-    ///
-    /// # Panics
-    /// If the thread is gone, which only a panic in an earlier job can cause: the agent must not go
-    /// on with a ledger in an unknown state.
-    pub async fn run<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut Ledger) -> T + Send + 'static,
-    ) -> T {
-        let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |ledger| {
-            // Whoever asked may have gone meanwhile.
-            let _ = answer.send(work(ledger));
-        });
-        let sent = self.jobs.send(job).await;
-        assert!(sent.is_ok(), "the ledger's thread ended");
-        answered.await.expect("the ledger's thread answers every job")
-    }
-
-    /// The newest statement of each lane, and a notice when one changes.
-    #[must_use]
-    pub fn heads(&self) -> watch::Receiver<Heads> {
-        self.heads.clone()
-    }
 }

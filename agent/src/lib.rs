@@ -19,8 +19,8 @@
 //! | [`port`], [`stream`] | the one TCP port, its limits, SSH and HTTP told apart |
 //! | [`ssh_server`], [`ssh_client`], [`channel`], [`frame`] | SSH connections and the lines on them |
 //! | [`link`], [`wire`], [`outbox`] | one tree link: hello, membership, frames, bounded queue |
-//! | [`tree_shell`], [`tree_query`] | the task that owns the tree's core; who stands where |
-//! | [`admission`], [`ledger`], [`store`] | what may enter, and everything that did |
+//! | [`tree_shell`], [`offers`], [`provide`], [`tree_query`] | the task that owns the tree's core, and its helpers |
+//! | [`admission`], [`ledger`], [`ledger_handle`], [`store`] | what may enter, and everything that did |
 //! | [`depot`], [`fetch`], [`http`], [`uploads`] | blobs: kept, fetched, served, sent in |
 //! | [`release_watch`], [`keeper_client`] | from a signed release to a running one |
 //! | [`api`], [`session`], [`local`] | what tools can ask |
@@ -41,12 +41,15 @@ pub mod identity;
 pub mod keeper;
 pub mod keeper_client;
 pub mod ledger;
+pub mod ledger_handle;
 pub mod link;
 pub mod local;
 pub mod logging;
 pub mod membership;
+pub mod offers;
 pub mod outbox;
 pub mod port;
+pub mod provide;
 pub mod release_watch;
 pub mod session;
 pub mod settings;

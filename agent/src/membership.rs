@@ -21,7 +21,8 @@ use tracing::{info, warn};
 
 use crate::clock::unix_now;
 use crate::disk;
-use crate::ledger::{Admission, Admitted, LedgerHandle};
+use crate::ledger::{Admission, Admitted};
+use crate::ledger_handle::LedgerHandle;
 use crate::release_watch::KeeperView;
 use crate::tree_shell::TreeHandle;
 

@@ -27,7 +27,8 @@ use crate::fetch::Fetcher;
 use crate::frame::FRAME_MAX;
 use crate::keeper::protocol::{Activity, LastInstall, Status};
 use crate::keeper_client::{Keeper, KeeperError};
-use crate::ledger::{Admission, Ledger, LedgerHandle};
+use crate::ledger::{Admission, Ledger};
+use crate::ledger_handle::LedgerHandle;
 use crate::settings::Pace;
 use crate::tree_shell::TreeHandle;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use borgios_types::NodeId;
 
-use crate::ledger::LedgerHandle;
+use crate::ledger_handle::LedgerHandle;
 use crate::tree_shell::TreeHandle;
 use crate::wire::{Place, Places, Scope};
 

@@ -8,9 +8,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use borgios_peertree::{Body, Contact, Input, Message, Node, Output, State, Timer, Verdict};
-use borgios_policy::Lane;
-use borgios_types::{Digest, Envelope, NodeId, Seq};
+use borgios_peertree::{Contact, Input, Message, Node, Output, State, Timer, Verdict};
+use borgios_types::{Digest, NodeId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -18,9 +17,12 @@ use tracing::{debug, info, warn};
 
 use crate::clock::Clock;
 use crate::disk;
-use crate::ledger::{Admission, Admitted, LedgerHandle};
+use crate::ledger::Admitted;
+use crate::ledger_handle::LedgerHandle;
 use crate::link::LinkHub;
+use crate::offers::{Offer, judge_offers};
 use crate::outbox::Outbox;
+use crate::provide::{Request, provide_objects};
 use crate::wire::{Answer, Ask, Frame, Places, Scope};
 
 /// Events that may wait for the core; links wait when it is full.
@@ -185,20 +187,6 @@ struct Link {
     provide: mpsc::Sender<Request>,
 }
 
-/// What a neighbour wants from the store.
-enum Request {
-    Objects(Vec<Digest>),
-    Lane(String, u64),
-}
-
-/// An object to be judged.
-struct Offer {
-    from: NodeId,
-    id: Digest,
-    kind: String,
-    body: Body,
-}
-
 /// The task.
 pub struct TreeShell {
     node: Node,
@@ -224,7 +212,15 @@ impl TreeShell {
         let (sender, inbox) = mpsc::channel(INBOX);
         let (view, seen) = watch::channel(View::of(&node, 0));
         let (offers, offered) = mpsc::unbounded_channel();
-        tokio::spawn(judge_offers(offered, ledger.clone(), sender.clone()));
+        let judged = sender.clone();
+        tokio::spawn(judge_offers(
+            offered,
+            ledger.clone(),
+            async move |id, from, verdict, admitted| {
+                // The shell ends only with the agent, and then no verdict matters any more.
+                let _ = judged.send(Event::Judged { id, from, verdict, admitted }).await;
+            },
+        ));
         let shell = Self {
             node,
             clock: Clock::start(),
@@ -496,100 +492,5 @@ fn log_change(state: &State) {
             parent.short()
         ),
         State::Root => info!(BORGIOS_EVENT = "tree_root", "this node is the root"),
-    }
-}
-
-/// Judges offered objects one after the other, in the order they came.
-async fn judge_offers(
-    mut offers: mpsc::UnboundedReceiver<Offer>,
-    ledger: LedgerHandle,
-    inbox: mpsc::Sender<Event>,
-) {
-    while let Some(Offer { from, id, kind, body }) = offers.recv().await {
-        let (verdict, admitted) = judge(&ledger, from, id, &kind, &body).await;
-        if inbox.send(Event::Judged { id, from, verdict, admitted }).await.is_err() {
-            return;
-        }
-    }
-}
-
-async fn judge(
-    ledger: &LedgerHandle,
-    from: NodeId,
-    id: Digest,
-    kind: &str,
-    body: &Body,
-) -> (Verdict, Vec<Admitted>) {
-    let refused = |why: String| {
-        warn!(
-            BORGIOS_EVENT = "refused",
-            BORGIOS_REFUSAL = "malformed",
-            BORGIOS_FROM = from.short(),
-            BORGIOS_OBJECT = %id,
-            "refused an object from {}: {why}",
-            from.short()
-        );
-        (Verdict::Refused, Vec::new())
-    };
-    let envelope = match Envelope::parse(body.as_str().as_bytes()) {
-        Ok(envelope) => envelope,
-        Err(error) => return refused(format!("{:#}", borgios_policy::Refusal::from(error))),
-    };
-    if envelope.id() != id || envelope.kind.as_str() != kind {
-        return refused(format!("it is {} {}, not {kind} {id}", envelope.kind, envelope.id()));
-    }
-    match ledger.run(move |ledger| ledger.admit(envelope, &from.short())).await {
-        Admission::Admitted(all) => (Verdict::Admitted, all),
-        // What is succeeded here may be news to an honest neighbour that answers a question.
-        Admission::Known | Admission::Refused { code: "replayed", .. } => {
-            (Verdict::Known, Vec::new())
-        }
-        Admission::Deferred { .. } | Admission::Disk(_) => (Verdict::Deferred, Vec::new()),
-        Admission::Refused { .. } => (Verdict::Refused, Vec::new()),
-    }
-}
-
-/// Sends a neighbour what it asked for, at the pace at which it reads.
-async fn provide_objects(
-    mut wanted: mpsc::Receiver<Request>,
-    ledger: LedgerHandle,
-    outbox: Arc<Outbox>,
-    cut: CancellationToken,
-) {
-    let providing = async {
-        while let Some(request) = wanted.recv().await {
-            let objects = match request {
-                Request::Objects(ids) => {
-                    ledger
-                        .run(move |l| {
-                            ids.iter().filter_map(|id| l.store().get(id).cloned()).collect()
-                        })
-                        .await
-                }
-                Request::Lane(lane, after) => match lane.parse::<Lane>() {
-                    Ok(lane) => {
-                        let most =
-                            usize::try_from(borgios_peertree::bounds::LANE_PAGE).unwrap_or(64);
-                        ledger.run(move |l| l.follow(lane, Seq(after), most)).await
-                    }
-                    Err(_) => Vec::new(),
-                },
-            };
-            for object in objects {
-                outbox.room().await;
-                let frame = Frame::Tree(Message::Object {
-                    id: object.id,
-                    kind: object.kind().to_owned(),
-                    body: object.body.clone(),
-                });
-                if outbox.push_object(frame.to_line()).is_err() {
-                    return;
-                }
-            }
-        }
-    };
-    tokio::select! {
-        () = providing => {}
-        () = cut.cancelled() => {}
     }
 }

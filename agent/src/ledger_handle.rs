@@ -1,0 +1,61 @@
+//! The way to the ledger: closures, run one after the other on the thread that owns it.
+
+use std::io;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::ledger::{Heads, Ledger};
+
+/// Closures that may wait; who sends more waits itself.
+const QUEUE: usize = 256;
+
+type Job = Box<dyn FnOnce(&mut Ledger) + Send>;
+
+/// The way to the ledger's thread. Clones lead to the same one.
+#[derive(Clone)]
+pub struct LedgerHandle {
+    jobs: mpsc::Sender<Job>,
+    heads: watch::Receiver<Heads>,
+}
+
+impl LedgerHandle {
+    /// Gives the ledger a thread, which ends when the last handle is gone.
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub fn spawn(mut ledger: Ledger) -> io::Result<Self> {
+        let (jobs, mut waiting) = mpsc::channel::<Job>(QUEUE);
+        let heads = ledger.watch_heads();
+        std::thread::Builder::new().name("ledger".to_owned()).spawn(move || {
+            while let Some(job) = waiting.blocking_recv() {
+                job(&mut ledger);
+            }
+        })?;
+        Ok(Self { jobs, heads })
+    }
+
+    /// Runs `work` on the ledger's thread, after everything sent before.
+    ///
+    /// # Panics
+    /// If the thread is gone, which only a panic in an earlier job can cause: the agent must not go
+    /// on with a ledger in an unknown state.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Ledger) -> T + Send + 'static,
+    ) -> T {
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |ledger| {
+            // Whoever asked may have gone meanwhile.
+            let _ = answer.send(work(ledger));
+        });
+        let sent = self.jobs.send(job).await;
+        assert!(sent.is_ok(), "the ledger's thread ended");
+        answered.await.expect("the ledger's thread answers every job")
+    }
+
+    /// The newest statement of each lane, and a notice when one changes.
+    #[must_use]
+    pub fn heads(&self) -> watch::Receiver<Heads> {
+        self.heads.clone()
+    }
+}
