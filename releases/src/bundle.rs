@@ -325,7 +325,7 @@ mod tests {
         let spool = tempfile::tempdir().unwrap();
         let read = Bundle::read(bytes.as_slice(), spool.path()).unwrap();
         assert_eq!(read.release, release.payload);
-        assert_eq!(read.chain, [release.clone()]);
+        assert_eq!(read.chain, std::slice::from_ref(&release));
         assert_eq!(read.installer, Installer { digest: Digest::of(b"program"), size: 7 });
         assert_eq!(read.blobs[&digest], (spool.path().join(digest.hex()), 4));
         let (key, sig) = sshsig::read_armour(&read.signature, &release.kind.namespace()).unwrap();

@@ -336,7 +336,7 @@ mod tests {
     }
 
     /// A blob of hand-made entries: path bytes, type, mode, content.
-    fn blob(entries: &[(&str, u8, u32, &[u8])]) -> Vec<u8> {
+    fn blob(entries: &[Entry<'_>]) -> Vec<u8> {
         let mut tar = tar::Builder::new(zstd::Encoder::new(Vec::new(), 1).unwrap());
         for (path, kind, mode, text) in entries {
             let mut header = crate::component::header("x", *mode, text.len() as u64).unwrap();
@@ -350,8 +350,10 @@ mod tests {
         tar.into_inner().unwrap().finish().unwrap()
     }
 
-    const INFO_ENTRY: (&str, u8, u32, &[u8]) = (INFO, b'0', 0o644, JSON.as_bytes());
-    const UNIT_ENTRY: (&str, u8, u32, &[u8]) = ("units/hello.service", b'0', 0o644, b"[Service]");
+    type Entry<'a> = (&'a str, u8, u32, &'a [u8]);
+
+    const INFO_ENTRY: Entry<'static> = (INFO, b'0', 0o644, JSON.as_bytes());
+    const UNIT_ENTRY: Entry<'static> = ("units/hello.service", b'0', 0o644, b"[Service]");
 
     #[test]
     fn what_was_built_comes_out_read_only() {
@@ -376,7 +378,7 @@ mod tests {
         type Check = fn(&UnpackError) -> bool;
         let good = [INFO_ENTRY, UNIT_ENTRY];
         assert!(try_unpack(&blob(&good)).is_ok());
-        let cases: Vec<((&str, u8, u32, &[u8]), Check)> = vec![
+        let cases: Vec<(Entry<'_>, Check)> = vec![
             (("/etc/cron.d/x", b'0', 0o644, b""), |e| matches!(e, UnpackError::Path(_))),
             (("files/../../x", b'0', 0o644, b""), |e| matches!(e, UnpackError::Path(_))),
             (("postinst", b'0', 0o755, b""), |e| matches!(e, UnpackError::Path(_))),

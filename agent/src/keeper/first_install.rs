@@ -15,7 +15,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{DirBuilderExt as _, chown};
+use std::os::unix::fs::{DirBuilderExt as _, lchown};
 use std::path::{Path, PathBuf};
 
 use borgios_policy::{
@@ -337,5 +337,5 @@ fn make_folder(path: &Path, mode: u32, owner: Option<Account>) -> Result<(), Fir
 
 fn give(path: &Path, owner: Option<Account>) -> Result<(), FirstInstallError> {
     let Some(Account { uid, gid }) = owner else { return Ok(()) };
-    chown(path, Some(uid), Some(gid)).map_err(at(path.to_owned()))
+    lchown(path, Some(uid), Some(gid)).map_err(at(path.to_owned()))
 }

@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use borgios_policy::Name;
 use borgios_releases::plan::{Ended, KEEPER};
@@ -82,6 +83,9 @@ pub struct Installer {
     paths: Paths,
     host: Box<dyn Host>,
     seat: Seat,
+    /// Whether this process has already counted itself among those that went on with an install:
+    /// a step that a full disk held up is no second start.
+    counted: AtomicBool,
 }
 
 impl std::fmt::Debug for Installer {
@@ -94,7 +98,7 @@ impl Installer {
     /// An installer that has done nothing yet.
     #[must_use]
     pub fn new(paths: Paths, host: Box<dyn Host>, seat: Seat) -> Self {
-        Self { paths, host, seat }
+        Self { paths, host, seat, counted: AtomicBool::new(false) }
     }
 
     /// Goes on with what an earlier process left unfinished. Waits for whoever moves the journal.
@@ -177,7 +181,9 @@ impl Installer {
 
     fn resume_locked(&self, newest: &dyn Fn() -> bool) -> Result<Run, InstallError> {
         let mut journal = ledger::read(&self.paths)?;
-        if let Some(release) = journal.under_way() {
+        if !self.counted.swap(true, Ordering::Relaxed)
+            && let Some(release) = journal.under_way()
+        {
             info!(
                 BORGIOS_EVENT = "resumed",
                 BORGIOS_SEQ = release.seq.0,
@@ -274,15 +280,15 @@ fn say(before: &Journal, after: &Journal) {
                 borgios_releases::Outcome::RolledBack => "rolled_back",
                 borgios_releases::Outcome::Refused => "refused",
             };
+            let reason = last.reason.as_deref().unwrap_or("well");
             info!(
                 BORGIOS_EVENT = "installed",
                 BORGIOS_LANE = "release",
                 BORGIOS_SEQ = last.seq.0,
                 BORGIOS_OUTCOME = outcome,
-                BORGIOS_MESSAGE = last.reason.as_deref().unwrap_or_default(),
-                "release/{}: {outcome} {}",
-                last.seq,
-                last.reason.as_deref().unwrap_or_default()
+                BORGIOS_MESSAGE = reason,
+                "release/{} is done: {outcome}, {reason}",
+                last.seq
             );
         }
         Journal::RolledBack { reason, .. } => error!(
