@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use borgios_types::SecretKey;
 use serde_json::Value;
 
 use crate::command::{self, COMMAND_BOUND, Output};
@@ -87,6 +88,26 @@ impl<'a> Governor<'a> {
         wanted: impl Fn(&Value) -> bool,
     ) -> Result<Value> {
         crate::wait::until(what, bound, || Ok(Some(self.json(arguments)?).filter(&wanted)))
+    }
+
+    /// The governor's SSH key, opened with the passphrase, as a person could who wants to talk to a
+    /// node with nothing but stock `ssh`.
+    ///
+    /// # Errors
+    /// The identity cannot be read or opened.
+    pub fn key(&self) -> Result<SecretKey> {
+        #[derive(serde::Deserialize)]
+        struct Stored {
+            seed: [u8; 32],
+        }
+        let path = self.home.join("governor/identity.age");
+        let cipher =
+            std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let passphrase = age::secrecy::SecretString::from(PASSPHRASE.trim_end());
+        let plain = age::decrypt(&age::scrypt::Identity::new(passphrase), &cipher)
+            .with_context(|| format!("cannot open {}", path.display()))?;
+        let stored: Stored = serde_json::from_slice(&plain)?;
+        Ok(SecretKey::from_seed(stored.seed))
     }
 
     /// The bare command, passphrase on standard input, for tests that end it in the middle.

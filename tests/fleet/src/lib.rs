@@ -10,14 +10,22 @@
 //! | [`programs`] | the programs under test, built once |
 //! | [`governor`] | a governor's laptop: the `borgios` command line with a folder of its own |
 //! | [`network`] | governors who found a network, and servers that join it |
+//! | [`component`] | folders that become components: the agent, the keeper, small services |
+//! | [`ballot_box`] | releases and policies put to the vote, until they are signed |
+//! | [`forgery`] | statements altered, and brought to a node through its own doors |
+//! | [`keeper`] | the keeper's socket, as any user of the server |
 //! | [`scenario`] | the list of scenarios, and how one runs |
 //!
 //! `borgios-fleet list` names the scenarios, `borgios-fleet run NAME…` runs them; `tests/run.sh
 //! fleet` is the door that also builds, prepares and cleans up.
 
+pub mod ballot_box;
 pub mod command;
+pub mod component;
+pub mod forgery;
 pub mod governor;
 pub mod journal;
+pub mod keeper;
 pub mod lab;
 pub mod network;
 pub mod programs;

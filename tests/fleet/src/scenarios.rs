@@ -3,6 +3,7 @@
 use crate::scenario::Scenario;
 
 mod lab;
+mod spine;
 
 /// All scenarios.
-pub const ALL: &[Scenario] = &[lab::SCENARIO];
+pub const ALL: &[Scenario] = &[lab::SCENARIO, spine::SCENARIO];

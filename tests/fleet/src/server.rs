@@ -20,6 +20,12 @@ impl<'a> Server<'a> {
         Self { lab, number }
     }
 
+    /// The lab it is in.
+    #[must_use]
+    pub fn lab(self) -> &'a Lab {
+        self.lab
+    }
+
     /// Its number, from 1.
     #[must_use]
     pub fn number(self) -> u8 {
