@@ -56,7 +56,8 @@ impl Digest {
     /// Anything but exactly 64 lower-case hexadecimal digits.
     pub fn from_hex(text: &str) -> Result<Self, DigestError> {
         let bad = || DigestError(text.chars().take(80).collect());
-        if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        if text.len() != 64
+            || !text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
         {
             return Err(bad());
         }

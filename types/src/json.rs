@@ -35,7 +35,10 @@ pub enum JsonError {
 ///
 /// # Errors
 /// See [`JsonError`]; nothing is parsed before the length holds.
-pub fn parse_strict<'a, T: serde::Deserialize<'a>>(text: &'a str, max: usize) -> Result<T, JsonError> {
+pub fn parse_strict<'a, T: serde::Deserialize<'a>>(
+    text: &'a str,
+    max: usize,
+) -> Result<T, JsonError> {
     check_strict(text, max)?;
     serde_json::from_str(text).map_err(JsonError::Shape)
 }

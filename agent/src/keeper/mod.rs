@@ -15,7 +15,7 @@
 //! | [`first_install`] | what a fresh server checks and writes before its first release |
 //! | [`install`] | the command that makes a fresh server a member |
 //! | [`service`] | the daemon: verbs in, statements kept |
-//! | [`errands`] | the installer's thread and what it is asked for |
+//! | `errands` | the installer's thread and what it is asked for |
 //! | [`installer`] | stage, switch, probation, commit or back, as the journal says |
 //! | [`staging`] | from an untrusted blob to a folder of the store |
 //! | [`ledger`] | the journal's file, and the releases that failed here |
