@@ -86,9 +86,28 @@ do_ceremony() {
 propose() {
     by=$1 seq=$2
     shift 2
-    as "$by" --json log release ${EXCHANGE:+--exchange "$EXCHANGE"}
-    cat "$DEMO/answer" >"$DEMO/known"
+    # The inbox first: looking at it completes what has enough votes, and then the log has it.
     as "$by" --json inbox ${EXCHANGE:+--exchange "$EXCHANGE"}
-    if jq -es --arg place "release/$seq" '[.[0][].place, .[1].open[].place] | index($place)' "$DEMO/known" "$DEMO/answer" >/dev/null; then return 0; fi
+    cat "$DEMO/answer" >"$DEMO/open"
+    as "$by" --json log release
+    if jq -es --arg place "release/$seq" '[.[0].open[].place, .[1][].place] | index($place)' "$DEMO/open" "$DEMO/answer" >/dev/null; then return 0; fi
     as "$by" propose release --version "$seq" "$@" ${EXCHANGE:+--exchange "$EXCHANGE"}
+}
+
+# approve_and_wait SEQ FIRST SECOND: two governors approve; the second one's vote completes the
+# signature as soon as the first one's ballot has come to their server.
+approve_and_wait() {
+    for who in "$2" "$3"; do
+        eventually 30 "release/$1 in $who's inbox" reviewed "$who" "$1"
+        signed "$who" "$1" >>"$LOG" 2>&1 || as "$who" vote "release/$1" approve ${EXCHANGE:+--exchange "$EXCHANGE"}
+        did "$who: borgios review release/$1; borgios vote release/$1 approve"
+    done
+    eventually 60 "release/$1 signed" signed "$3" "$1"
+}
+# reviewed WHO SEQ: looked at, or decided by an earlier run of the step.
+reviewed() { "$DEMO/$1" review "release/$2" ${EXCHANGE:+--exchange "$EXCHANGE"} || signed "$1" "$2"; }
+# signed WHO SEQ: that governor knows the signed statement.
+signed() {
+    "$DEMO/$1" sync ${EXCHANGE:+--exchange "$EXCHANGE"} </dev/null 9>&- &&
+        "$DEMO/$1" --json log release </dev/null 9>&- | jq -e "any(.[]; .place == \"release/$2\")"
 }

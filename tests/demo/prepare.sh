@@ -48,7 +48,7 @@ do_build() {
     find_cargo
     did "cargo build --workspace --bins (the profile that the tests use too; minutes when it is cold)"
     # Progress goes to the terminal: a cold build is the one long wait of the demo.
-    as_builder 'cargo build --workspace --bins --locked' || fail "cargo build failed, see above"
+    as_builder 'cargo build --workspace --bins --locked' || fail "cargo build failed, see above (after a build that was killed: cargo clean, then again)"
     target=$(as_builder 'cargo metadata --format-version 1 --no-deps --locked' 2>>"$LOG" | jq -r .target_directory)
     mkdir -p "$DEMO/bin"
     for program in borgios borgiosd borgios-keeper; do

@@ -34,16 +34,12 @@ do_first_release() {
     EXCHANGE=$DEMO/exchange
     propose ann 1 --component "$DEMO/blobs/agent.tar.zst" "$DEMO/blobs/keeper.tar.zst" \
         --installer "$DEMO/bin/borgios-keeper" --note 'the agent itself'
-    EXCHANGE='' # from here on servers carry what is said
     did "ann: borgios propose release --version 1 --component agent.tar.zst keeper.tar.zst --installer borgios-keeper"
-    for who in ann cleo; do
-        as "$who" review release/1 --exchange "$DEMO/exchange"
-        as "$who" vote release/1 approve --exchange "$DEMO/exchange"
-        did "$who: borgios review release/1; borgios vote release/1 approve"
-    done
+    approve_and_wait 1 ann cleo
     as cleo log release
     shown <"$DEMO/answer"
     as ann sync --exchange "$DEMO/exchange"
+    EXCHANGE='' # from here on servers carry what is said
     as ann export release/1 --out "$DEMO/export"
     sh -c "$(cat "$DEMO/answer")" >"$DEMO/talk" 2>&1 || fail "ssh-keygen does not take release/1"
     checked "stock ssh-keygen: $(cat "$DEMO/talk")"
@@ -52,66 +48,17 @@ do_first_release() {
     yourself "tar -tvf .demo/bundle.tar; .demo/ann log"
 }
 
-# hello N WORDS: the folder of the demo's service. A socket unit of systemd listens on 8080 and
-# starts one short-lived, unprivileged process for each visitor.
+# hello N: the folder of the demo's service, tests/demo/hello, as version N. A socket unit of systemd
+# listens on 8080 and starts one short-lived, unprivileged process for each visitor.
 hello() {
-    part=$DEMO/parts/hello-$1
-    rm -rf "$part"
-    mkdir -p "$part/files" "$part/units"
-    cat >"$part/component.json" <<TEXT
-{
-  "name": "hello", "version": "$1", "arch": "any",
-  "health": {"command": ["/usr/bin/curl", "-fsS", "-m", "3", "-o", "/dev/null", "http://127.0.0.1:8080/"], "deadline_s": 15, "stable_s": 2},
-  "restart": ["hello.socket"]
+    rm -rf "$DEMO/parts/hello-$1"
+    mkdir -p "$DEMO/parts"
+    cp -R "$here/tests/demo/hello" "$DEMO/parts/hello-$1" || fail "cannot copy tests/demo/hello"
+    sed -i "s/\"version\": \"1\"/\"version\": \"$1\"/" "$DEMO/parts/hello-$1/component.json"
 }
-TEXT
-    cat >"$part/units/hello.socket" <<TEXT
-[Unit]
-Description=hello, a service the board voted for
-
-[Socket]
-ListenStream=8080
-Accept=yes
-
-[Install]
-WantedBy=sockets.target
-TEXT
-    cat >"$part/units/hello@.service" <<TEXT
-[Unit]
-Description=one visitor of hello
-
-[Service]
-ExecStart=/bin/sh /opt/borgios/current/hello/files/hello.sh
-StandardInput=socket
-StandardError=journal
-DynamicUser=yes
-ProtectHome=yes
-PrivateDevices=yes
-TEXT
-    {
-        echo '# Answers one HTTP request on stdin with one line on stdout.'
-        # shellcheck disable=SC2016 # for the server's shell
-        printf '%s\n' 'while read -r line && [ "$line" != "$(printf "\r")" ]; do :; done' "$2"
-    } >"$part/files/hello.sh"
-}
-
-# approve_and_wait SEQ FIRST SECOND: two governors approve; the second one's vote completes the
-# signature as soon as the first one's ballot has come to their server.
-approve_and_wait() {
-    for who in "$2" "$3"; do
-        eventually 30 "release/$1 in $who's inbox" reviewed "$who" "$1"
-        as "$who" vote "release/$1" approve
-        did "$who: borgios review release/$1; borgios vote release/$1 approve"
-    done
-    eventually 60 "release/$1 signed" signed "$3" "$1"
-}
-# Looked at, or decided by an earlier run of the step.
-reviewed() { "$DEMO/$1" review "release/$2" || signed "$1" "$2"; }
-signed() { "$DEMO/$1" sync && "$DEMO/$1" --json log release | jq -e "any(.[]; .place == \"release/$2\")"; }
 
 do_second_release() {
-    # shellcheck disable=SC2016 # for the server's shell
-    hello 1 'printf "HTTP/1.0 200 OK\r\n\r\nhello, version 1, from %s\n" "$(uname -n)"'
+    hello 1
     component hello-1
     as ann blob put "$DEMO/blobs/hello-1.tar.zst"
     did "ann, through vps-01: borgios blob put hello-1.tar.zst"
@@ -119,7 +66,7 @@ do_second_release() {
     did "ann: borgios propose release --version 2 --keep --component hello-1.tar.zst"
     eventually 30 "the proposal on vps-02" reviewed ben 2
     "$DEMO/ben" review release/2 </dev/null 9>&- 2>>"$LOG" | shown
-    as ben vote release/2 reject --reason 'port 8080 is for the shop'
+    signed ben 2 >>"$LOG" 2>&1 || as ben vote release/2 reject --reason 'port 8080 is for the shop'
     did "ben, through vps-02: borgios vote release/2 reject --reason 'port 8080 is for the shop'"
     if ! signed ben 2 >>"$LOG" 2>&1; then
         [ "$(status_of 1 .keeper.installed)" = 1 ] || fail "vps-01 runs release/$(status_of 1 .keeper.installed), which nobody approved"
@@ -138,7 +85,8 @@ do_second_release() {
 greeting() { "$LAB" run curl -fsS -m 5 "http://$(address "$1"):8080/" 2>>"$LOG" 9>&-; }
 
 do_bad_release() {
-    hello 2 'exit 1 # a mistake: no visitor gets an answer'
+    hello 2
+    echo 'exit 1 # a mistake: no visitor gets an answer' >"$DEMO/parts/hello-2/files/hello.sh"
     component hello-2
     as ben blob put "$DEMO/blobs/hello-2.tar.zst"
     propose ben 3 --keep --component "$DEMO/blobs/hello-2.tar.zst" --note 'a faster greeting'
