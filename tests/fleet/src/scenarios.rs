@@ -2,8 +2,17 @@
 
 use crate::scenario::Scenario;
 
+mod keeper;
 mod lab;
+mod refusals;
+mod secrets;
 mod spine;
 
 /// All scenarios.
-pub const ALL: &[Scenario] = &[lab::SCENARIO, spine::SCENARIO];
+pub const ALL: &[Scenario] = &[
+    lab::SCENARIO,
+    spine::SCENARIO,
+    refusals::SCENARIO,
+    keeper::SCENARIO,
+    secrets::SCENARIO,
+];
