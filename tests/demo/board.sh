@@ -29,7 +29,7 @@ do_governors() {
         cat >"$DEMO/$who" <<TEXT
 #!/bin/sh
 # Runs borgios as the governor $who, on the lab's laptop; made by ./bootstrap.sh demo.
-export LAB_NAME=$LAB_NAME LAB_NET=$LAB_NET BORGIOS_HOME='$DEMO/$who.home'
+export LAB_NAME=$LAB_NAME LAB_NET=$LAB_NET LAB_DIR='${LAB_DIR:-/var/tmp/borgios-lab}' BORGIOS_HOME='$DEMO/$who.home'
 exec '$LAB' run '$DEMO/bin/borgios' --passphrase-fd 3 "\$@" 3<'$DEMO/$who.passphrase'
 TEXT
         chmod 755 "$DEMO/$who"

@@ -35,7 +35,7 @@ do_servers() {
 #!/bin/sh
 # \`server N [COMMAND]\`: root on server N of the demo, over ssh; made by ./bootstrap.sh demo.
 # One word goes to the server's shell as it is; of several, each is quoted, as if ssh were not there.
-export LAB_NAME=$LAB_NAME LAB_NET=$LAB_NET
+export LAB_NAME=$LAB_NAME LAB_NET=$LAB_NET LAB_DIR='${LAB_DIR:-/var/tmp/borgios-lab}'
 number=\${1:-1}
 [ \$# = 0 ] || shift
 text=''
