@@ -56,8 +56,8 @@ do_forgeries() {
     refused 1 bad_digest "$since"
 
     for n in $SERVERS; do
-        status_is "$n" '.keeper.installed == 2' >>"$LOG" || fail "$(hostname_of "$n") does not run release/2 any more"
+        status_is "$n" '.keeper.installed == 4' >>"$LOG" || fail "$(hostname_of "$n") does not run release/4 any more"
     done
-    checked "release/2 runs on all three, as before"
+    checked "release/4 runs on all three, as before"
     yourself ".demo/server 1 journalctl -o verbose BORGIOS_REFUSAL=bad_signature"
 }

@@ -36,7 +36,7 @@ GOVERNORS='ann ben cleo'
 . "$here/tests/demo/attacks.sh"
 
 # The story, in order: a step's name is its function's name without `do_`.
-STORY='packages build servers governors ceremony first_release first_server more_servers broadcast second_release bad_release forgeries'
+STORY='packages build servers governors ceremony first_release first_server more_servers broadcast second_release bad_release mended_release forgeries'
 
 demo_main() {
     case ${1:-} in

@@ -31,6 +31,7 @@ title_of() {
         broadcast) echo 'A note to every server' ;;
         second_release) echo 'release/2: a service is voted, one governor rejects' ;;
         bad_release) echo 'release/3: a release that does not work takes itself back' ;;
+        mended_release) echo 'release/4: the next number mends it' ;;
         forgeries) echo 'What was tampered with is refused' ;;
     esac
 }
