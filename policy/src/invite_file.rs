@@ -36,6 +36,9 @@ pub struct InvitationFile {
     pub chain: Vec<Envelope>,
     /// A policy that a newcomer must have seen before it follows the chain.
     pub policy: PolicyPin,
+    /// Where the bundle can be downloaded, for `bootstrap.sh`; what comes from there is verified.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub urls: Vec<String>,
 }
 
 /// A node that can be dialled.

@@ -189,6 +189,7 @@ fn an_invitation_file_is_checked_as_a_whole() {
         allowed_signers: group.allowed_signer("borg", &["borgios-release@v1"]),
         chain: vec![first.clone()],
         policy: PolicyPin { seq: Seq(1), id: first.id() },
+        urls: vec!["https://borg.example/bundle.tar".into()],
     };
     let file = InvitationFile::parse(&serde_json::to_string(&file).unwrap()).unwrap();
     let (chain, found) = file.verify(NOW).unwrap();

@@ -48,7 +48,7 @@ refused expiry_beyond_every_clock 'not a number' "$(payload "$now" 9999999999999
 
 # broken NAME: whatever lies in invite.json now is refused within the fixture's 60 s.
 broken() { machine; join; expect "$1" 3 'invitation' not-run; }
-invitation; head -c 1048577 /dev/zero | tr '\0' ' ' >>"$box/invite.json"; broken larger_than_a_mebibyte
+invitation; head -c 8388609 /dev/zero | tr '\0' ' ' >>"$box/invite.json"; broken larger_than_eight_mebibytes
 printf 'not json at all' >"$box/invite.json"; broken text_that_is_no_json
 : >"$box/invite.json"; broken empty_file
 printf '[]' >"$box/invite.json"; broken list_in_an_objects_place

@@ -37,6 +37,9 @@ pub(crate) struct Invite {
     /// For the first server of a network: there is nobody to join through
     #[arg(long, conflicts_with = "members")]
     first: bool,
+    /// Where the bundle can be downloaded, http or https; again for each
+    #[arg(long = "url", value_name = "URL", value_parser = url)]
+    urls: Vec<String>,
     /// What the file calls the network [default: what this folder calls it]
     #[arg(long, value_name = "NET")]
     name: Option<Name>,
@@ -72,6 +75,7 @@ impl Invite {
             allowed_signers: board.group().allowed_signer(PRINCIPAL, &lanes).trim_end().to_owned(),
             chain: chain_to(session.desk.archive(), Seq(u64::MAX)),
             policy: PolicyPin { seq: policy.statement().seq, id: policy.id() },
+            urls: self.urls.clone(),
         };
         let text = Zeroizing::new(
             serde_json::to_string(&file).or_fail(|| "could not encode the invitation")?,
@@ -137,6 +141,16 @@ fn seconds(text: &str) -> Result<u64, String> {
     number.checked_mul(unit).filter(|s| (60..=366 * 86_400).contains(s)).ok_or_else(bad)
 }
 
+/// An address that `bootstrap.sh` can hand to curl as it is.
+fn url(text: &str) -> Result<String, String> {
+    let plain = text.bytes().all(|b| b.is_ascii_graphic() && !b"\"\\".contains(&b));
+    let web = text.starts_with("http://") || text.starts_with("https://");
+    if plain && web && text.len() <= 2048 {
+        return Ok(text.to_owned());
+    }
+    Err(format!("{text:?} is no address to download from: write http://… or https://…"))
+}
+
 /// `host:port=ssh-ed25519 AAAA…`.
 fn member(text: &str) -> Result<Member, String> {
     let (place, key) = text
@@ -157,6 +171,14 @@ mod tests {
         assert_eq!(seconds("7d"), Ok(604_800));
         for bad in ["", "7", "d", "-1d", "999999w", "1s", "7ü"] {
             assert!(seconds(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn addresses_to_download_from_are_plain() {
+        assert!(url("https://borg.example/bundle.tar").is_ok());
+        for bad in ["", "file:///etc/passwd", "borg.example/b", "http://a b", "http://a\"b"] {
+            assert!(url(bad).is_err(), "{bad:?}");
         }
     }
 
