@@ -45,7 +45,7 @@ impl<'a> Service<'a> {
         let health = if *well { "/bin/true" } else { "/bin/false" };
         let info = json!({
             "name": name, "version": version, "arch": "any",
-            "health": {"command": [health], "deadline_s": 3, "stable_s": stable_s},
+            "health": {"command": [health], "deadline_s": stable_s + 3, "stable_s": stable_s},
             "restart": [format!("{name}.service")],
         });
         fs::write(folder.join("component.json"), info.to_string())?;

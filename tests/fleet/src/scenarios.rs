@@ -2,6 +2,7 @@
 
 use crate::scenario::Scenario;
 
+mod faults;
 mod keeper;
 mod lab;
 mod refusals;
@@ -14,5 +15,6 @@ pub const ALL: &[Scenario] = &[
     spine::SCENARIO,
     refusals::SCENARIO,
     keeper::SCENARIO,
+    faults::SCENARIO,
     secrets::SCENARIO,
 ];
