@@ -48,6 +48,10 @@ impl Uploads {
         offset: u64,
         piece: &str,
     ) -> Result<Progress, DepotError> {
+        // Whoever begins anew may know that what lies here has changed on its disk.
+        if offset == 0 && self.depot.check(&digest).is_err() {
+            tracing::warn!(BORGIOS_EVENT = "blob_changed", BORGIOS_BLOB = %digest, "a blob of the depot had changed");
+        }
         if self.depot.size(&digest) == Some(size) {
             return Ok(Progress::Whole);
         }
@@ -98,6 +102,18 @@ mod tests {
         assert_eq!(put(6, b"world").unwrap(), Progress::Whole);
         assert_eq!(put(0, b"hello ").unwrap(), Progress::Whole);
         assert_eq!(depot.size(&digest), Some(11));
+    }
+
+    #[test]
+    fn a_blob_that_changed_on_the_disk_can_be_brought_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let depot = Depot::open(folder.path()).unwrap();
+        let uploads = Uploads::new(depot.clone());
+        let digest = Digest::of(b"hello");
+        std::fs::write(depot.path(&digest), b"jello").unwrap();
+        let progress = uploads.put(digest, 5, 0, &BASE64.encode(b"hello")).unwrap();
+        assert_eq!(progress, Progress::Whole);
+        assert_eq!(std::fs::read(depot.path(&digest)).unwrap(), b"hello");
     }
 
     #[test]
