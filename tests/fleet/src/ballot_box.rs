@@ -75,9 +75,17 @@ impl Network<'_> {
     ///
     /// # Errors
     /// Not within [`VOTE_BOUND`], or the vote was refused.
-    pub fn vote(&self, governor: &str, place: Place<'_>, what: &str, approve: bool) -> Result<Value> {
+    pub fn vote(
+        &self,
+        governor: &str,
+        place: Place<'_>,
+        what: &str,
+        approve: bool,
+    ) -> Result<Value> {
         let looking = format!("{what} is in {governor}'s inbox");
-        wait::until(&looking, VOTE_BOUND, || Ok(Some(self.at(governor, place, &["review", what])?)))?;
+        wait::until(&looking, VOTE_BOUND, || {
+            Ok(Some(self.at(governor, place, &["review", what])?))
+        })?;
         let choice: &[&str] =
             if approve { &["approve"] } else { &["reject", "--reason", "not like this"] };
         let arguments: Vec<&str> = ["vote", what].iter().chain(choice).copied().collect();
@@ -88,7 +96,12 @@ impl Network<'_> {
     ///
     /// # Errors
     /// Not within [`VOTE_BOUND`].
-    pub fn approve(&self, what: &str, one: (&str, Place<'_>), two: (&str, Place<'_>)) -> Result<()> {
+    pub fn approve(
+        &self,
+        what: &str,
+        one: (&str, Place<'_>),
+        two: (&str, Place<'_>),
+    ) -> Result<()> {
         self.vote(one.0, one.1, what, true)?;
         self.vote(two.0, two.1, what, true)?;
         self.wait_signed(two.0, two.1, what)

@@ -10,9 +10,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
+use crate::command::Output;
 use crate::component::{self, Shipped};
 use crate::governor::Governor;
-use crate::command::Output;
 use crate::lab::{Lab, root};
 use crate::server::Server;
 use crate::wait;
@@ -236,8 +236,19 @@ impl<'a> Network<'a> {
         let installer = text(&shipped.installer)?;
         let ann = self.governor("ann");
         ann.borgios(&[
-            "propose", "release", "--version", "1", "--component", &text(&agent)?, &text(&keeper)?,
-            "--installer", &installer, "--note", "the agent itself", "--exchange", &exchange,
+            "propose",
+            "release",
+            "--version",
+            "1",
+            "--component",
+            &text(&agent)?,
+            &text(&keeper)?,
+            "--installer",
+            &installer,
+            "--note",
+            "the agent itself",
+            "--exchange",
+            &exchange,
         ])?;
         for name in ["ann", "cleo"] {
             let governor = self.governor(name);
@@ -271,8 +282,16 @@ impl<'a> Network<'a> {
         let ann = self.governor("ann");
         let (exchange, first) = (text(&self.file("exchange"))?, self.file("first.json"));
         ann.borgios(&[
-            "invite", "--first", "--uses", "1", "--for", "12h", "--out", &text(&first)?,
-            "--exchange", &exchange,
+            "invite",
+            "--first",
+            "--uses",
+            "1",
+            "--for",
+            "12h",
+            "--out",
+            &text(&first)?,
+            "--exchange",
+            &exchange,
         ])?;
         let one = self.lab.server(1);
         one.join(&self.bundle(), &first)?;

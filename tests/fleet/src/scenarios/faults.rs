@@ -112,7 +112,9 @@ fn under_fire(network: &Network<'_>, say: &Say) -> Result<()> {
     for server in [switched, probation, rebooted] {
         server.wait_installed(2)?;
     }
-    say("the keeper was killed at each step, one server rebooted, the root lost its power: three have release/2");
+    say(
+        "the keeper was killed at each step, one server rebooted, the root lost its power: three have release/2",
+    );
     let others = [switched, probation, rebooted];
     wait::until("the others find another root", TREE_BOUND, || {
         let mut roots = std::collections::BTreeSet::new();

@@ -131,12 +131,17 @@ fn nonsense(server: Server<'_>) -> Result<()> {
         json!("status"),
         json!(null),
     ];
-    let mut bytes: Vec<u8> = lines.iter().flat_map(|line| format!("{line}\n").into_bytes()).collect();
+    let mut bytes: Vec<u8> =
+        lines.iter().flat_map(|line| format!("{line}\n").into_bytes()).collect();
     bytes.extend_from_slice(&[b'['; 5000]);
     bytes.push(b'\n');
     let said = server.keeper_raw("borgios", &bytes)?;
     let answers = said.lines().map(Answer::parse).collect::<Result<Vec<_>>>()?;
-    ensure!(answers.len() == lines.len() + 1, "{} lines were answered with {said}", lines.len() + 1);
+    ensure!(
+        answers.len() == lines.len() + 1,
+        "{} lines were answered with {said}",
+        lines.len() + 1
+    );
     ensure!(answers.iter().all(|answer| answer.code() == "bad_request"), "{said}");
     let filter = "-u borgios-keeper BORGIOS_REFUSAL=bad_request";
     wait::until_true("every line is in the journal", SOON, || {
@@ -159,7 +164,8 @@ fn orders(network: &Network<'_>, server: Server<'_>, blob: &[u8]) -> Result<()> 
     let links = || server.sh("readlink /opt/borgios/current/*");
     let before = links()?;
     let mark = server.journal_end()?;
-    let submit = |envelope: &Envelope| json!({"verb": "submit", "statement": envelope, "ballots": []});
+    let submit =
+        |envelope: &Envelope| json!({"verb": "submit", "statement": envelope, "ballots": []});
     let run = |all: &[&Envelope]| {
         let all: Vec<Value> =
             all.iter().map(|one| json!({"statement": one, "ballots": []})).collect();
@@ -173,7 +179,11 @@ fn orders(network: &Network<'_>, server: Server<'_>, blob: &[u8]) -> Result<()> 
         ("release/3 before release/2", submit(&third), "gap"),
         ("an order for a release that was refused", install(3), "not_the_head"),
         ("release/2, changed", submit(&forgery::flip_payload(&second)?), "bad_signature"),
-        ("release/2, its signature changed", submit(&forgery::flip_signature(&second)), "bad_signature"),
+        (
+            "release/2, its signature changed",
+            submit(&forgery::flip_signature(&second)),
+            "bad_signature",
+        ),
         ("release/2 as it was signed", submit(&second), "ok"),
         ("release/2 again", submit(&second), "ok"),
         ("release/1, replayed", submit(&first), "replayed"),

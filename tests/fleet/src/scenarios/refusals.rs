@@ -126,7 +126,11 @@ fn forgeries(network: &Network<'_>) -> Result<Vec<Forgery>> {
         ("a release of another network", foreign, "wrong_network"),
         ("a payload with a key twice", forgery::duplicate_key(&good)?, "malformed"),
         ("a release that says it is a policy", other_kind, "wrong_kind"),
-        ("a rule this version does not know", next(&[("critical", json!(["x"]))])?, "unknown_critical"),
+        (
+            "a rule this version does not know",
+            next(&[("critical", json!(["x"]))])?,
+            "unknown_critical",
+        ),
         ("a payload of 70 KB", long, "too_large"),
     ];
     Ok(list.map(|(what, envelope, code)| Forgery { what, envelope, code }).into())
@@ -179,8 +183,7 @@ fn tampered(network: &Network<'_>) -> Result<()> {
     let (size, hex) = (bytes.len(), Digest::of(&bytes).hex());
     three.sh(&liar(size))?;
     let url = format!("http://{}:{LIAR}/blobs", three.address());
-    let marks: Vec<_> =
-        lab.servers().map(|server| server.journal_end()).collect::<Result<_>>()?;
+    let marks: Vec<_> = lab.servers().map(|server| server.journal_end()).collect::<Result<_>>()?;
     let file = text(&component)?;
     let node = Place::Node(one);
     let propose =

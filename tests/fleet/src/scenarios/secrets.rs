@@ -13,8 +13,11 @@ use crate::scenario::{Say, Scenario};
 use crate::server::Server;
 use crate::wait;
 
-pub(super) const SCENARIO: Scenario =
-    Scenario { name: "secrets", about: "a server's disk holds no secret but its own two keys", run };
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "secrets",
+    about: "a server's disk holds no secret but its own two keys",
+    run,
+};
 
 const SOON: Duration = Duration::from_secs(30);
 /// The folders that anything of ours is in, and those where it must not be.

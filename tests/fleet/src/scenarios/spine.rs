@@ -141,7 +141,13 @@ fn vote(network: &Network<'_>) -> Result<()> {
     // What was voted is voted: the same slot gives the same ballot or a refusal.
     let place = ["--node", &four.agent()];
     let turned = network.governor("cleo").try_borgios(&[
-        "vote", "release/2", "reject", "--reason", "on second thought", place[0], place[1],
+        "vote",
+        "release/2",
+        "reject",
+        "--reason",
+        "on second thought",
+        place[0],
+        place[1],
     ])?;
     ensure!(turned.code == 1, "cleo voted twice: {}", turned.all());
     Ok(())
