@@ -21,6 +21,10 @@ use crate::policy::{Policy, PolicyError};
 use crate::refusal::Refusal;
 use crate::statement::{Statement, VerifiedStatement};
 
+/// How far ahead of the clock a draft may be dated, in seconds: a laptop's clock may lag, by no
+/// more than a day.
+pub const AHEAD_MAX_S: u64 = 86_400;
+
 /// The statements of one network, as far as this holder has followed it.
 #[derive(Clone, Debug, Default)]
 pub struct Chain {
@@ -94,13 +98,20 @@ impl Chain {
     }
 
     /// Checks a draft before its vote: every step but the signatures and approvals, so that no
-    /// governor signs what no node would obey.
+    /// governor signs what no node would obey. Nor one that is dated beyond [`AHEAD_MAX_S`]: once
+    /// applied, no clock would be earlier than its date, and whatever expires before it dead.
     ///
     /// # Errors
-    /// As [`Chain::verify`].
+    /// As [`Chain::verify`], and `bad_body` for such a date.
     pub fn review(&self, now: UnixSeconds, draft: &Envelope) -> Result<Statement, Refusal> {
         self.check(Clock::Is(now), draft, Signed::NotYet)?;
-        Statement::parse(draft)
+        let statement = Statement::parse(draft)?;
+        let (now, Statement { lane, seq, issued, .. }) = (now.max(self.floor), &statement);
+        if *issued > now.plus(AHEAD_MAX_S) {
+            let why = format!("issued at {issued}, it is {now}");
+            return Err(Refusal::BadBody { lane: *lane, seq: *seq, why });
+        }
+        Ok(statement)
     }
 
     /// Appends a statement that [`Chain::verify`] of this very chain returned.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use borgios_types::{Digest, Envelope, Seq, UnixSeconds};
+use borgios_types::{Digest, Envelope, Seq, SignedBy, UnixSeconds};
 use serde::{Deserialize, Serialize};
 
 use crate::ballot::Ballot;
@@ -32,6 +32,12 @@ pub struct Run {
     pub refused: Vec<(usize, Refusal)>,
 }
 
+/// Most envelopes looked at for one statement.
+const TWINS_MAX: usize = 4;
+
+/// What statements are sorted by: policy, lane, number, id, signatures.
+type Place = (Seq, Lane, Seq, Digest, Vec<SignedBy>);
+
 impl Submission {
     /// Sorts a mixed list of statements and ballots, such as the `chain` of an invitation file,
     /// into submissions, in an order in which a chain can follow them: each release after the
@@ -40,7 +46,8 @@ impl Submission {
     pub fn sort(envelopes: impl IntoIterator<Item = Envelope>) -> Vec<Self> {
         let mut ballots: BTreeMap<Digest, Vec<Envelope>> = BTreeMap::new();
         // A policy p sorts as (p, first), a release under p as (p, later), each by its number.
-        let mut statements: BTreeMap<(Seq, Lane, Seq, Digest), Envelope> = BTreeMap::new();
+        // Twins with other signatures stay apart: a forged one must not replace the true one.
+        let mut statements: BTreeMap<Place, Envelope> = BTreeMap::new();
         for envelope in envelopes {
             if envelope.kind.as_str() == Ballot::KIND {
                 if let Ok(ballot) = Ballot::parse(&envelope) {
@@ -49,14 +56,21 @@ impl Submission {
             } else if let Ok(statement) = Statement::parse(&envelope) {
                 let Statement { lane, seq, policy, .. } = statement;
                 let under = if lane == Lane::Policy { seq } else { policy.unwrap_or_default() };
-                statements.insert((under, lane, seq, envelope.id()), envelope);
+                let sigs = envelope.sigs.clone();
+                statements.insert((under, lane, seq, envelope.id(), sigs), envelope);
             }
         }
-        let with_ballots = |(place, statement): ((Seq, Lane, Seq, Digest), Envelope)| Self {
-            ballots: ballots.remove(&place.3).unwrap_or_default(),
-            statement,
-        };
-        statements.into_iter().map(with_ballots).collect()
+        let (mut sorted, mut twins, mut before) = (Vec::new(), 0, None);
+        for ((.., id, _), statement) in statements {
+            twins = if before == Some(id) { twins + 1 } else { 1 };
+            before = Some(id);
+            // Each takes the ballots along, so that there must not be many.
+            if twins <= TWINS_MAX {
+                let ballots = ballots.get(&id).cloned().unwrap_or_default();
+                sorted.push(Self { statement, ballots });
+            }
+        }
+        sorted
     }
 }
 

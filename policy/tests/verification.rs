@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 
 use borgios_policy::fixture::{Council, EXPIRES, ISSUED, NOW, release_body, statement};
 use borgios_policy::{
-    Chain, Lane, Policy, Refusal, Statement, Submission, Verdict, merge_signatures,
+    Ballot, Chain, Lane, Object as _, Policy, Refusal, Statement, Submission, Verdict,
+    merge_signatures,
 };
 use borgios_types::{Digest, Envelope, EnvelopeError, Kind, Seq, UnixSeconds, sshsig};
 
@@ -364,6 +365,60 @@ fn a_clock_set_back_does_not_revive_what_expired() {
     let short = next_release(&chain, "0.2");
     let refused = chain.verify(UnixSeconds(0), &council.sign(&short), &[]).unwrap_err();
     assert_eq!(refused.code(), "expired");
+}
+
+#[test]
+fn one_governor_cannot_crowd_out_the_approvals_of_the_others() {
+    let council = Council::new(3, 2, 1, 3);
+    let mut chain = Chain::new(None);
+    admit(&mut chain, &council.sign(&council.first_policy(3)));
+    let release = next_release(&chain, "0.1");
+    let pools = council.pools(council.slot(&release));
+    let names: Vec<_> = council.keys.keys().cloned().collect();
+    let ballots = names.iter().map(|name| council.approve(name, &release, &pools));
+    let ballots: Vec<Envelope> = ballots.collect();
+    // A hundred times the same vote in other words, and a hundred on other things.
+    let mut crowd = Vec::new();
+    for number in 0..100 {
+        let mut again = Ballot::parse(&ballots[0]).unwrap();
+        again.comment = Some(format!("again {number}"));
+        crowd.push(again.to_envelope().sign(&council.keys[&names[0]]));
+        let other = next_release(&chain, &format!("9.{number}"));
+        crowd.push(council.reject(&names[0], &other));
+    }
+    crowd.extend(ballots);
+    let verdict = chain.verify(NOW, &council.sign(&release), &crowd);
+    assert!(matches!(verdict, Ok(Verdict::New(_))), "{verdict:?}");
+}
+
+#[test]
+fn a_forged_twin_does_not_hide_a_true_statement() {
+    let (council, chain, network) = fleet();
+    let release = council.sign(&next_release(&chain, "0.1"));
+    let mut twin = release.clone();
+    twin.sigs[0].sig.0[40] ^= 1;
+    let first = chain.head(Lane::Policy).unwrap().envelope().clone();
+    for list in [[&first, &release, &twin], [&first, &twin, &release]] {
+        let offered = Submission::sort(list.into_iter().cloned());
+        let run = Chain::new(Some(network)).verify_run(NOW, &offered);
+        assert_eq!(run.accepted.len(), 2, "{:?}", run.refused);
+    }
+}
+
+/// Signed, such a date would move every clock of the fleet, and no later statement could expire
+/// after it.
+#[test]
+fn a_draft_of_a_day_to_come_is_not_reviewed() {
+    let (_, chain, _) = fleet();
+    let (issued, expires) = (UnixSeconds((1 << 53) - 2), UnixSeconds((1 << 53) - 1));
+    let draft = Statement { issued, expires, ..next_release(&chain, "0.1") };
+    let refused = chain.review(NOW, &draft.to_envelope()).unwrap_err();
+    assert_eq!(refused.code(), "bad_body");
+    assert!(refused.to_string().contains("issued"), "{refused}");
+    // A clock that lags by an hour is no reason.
+    let (issued, expires) = (NOW.plus(3_600), EXPIRES);
+    let draft = Statement { issued, expires, ..next_release(&chain, "0.1") };
+    chain.review(NOW, &draft.to_envelope()).unwrap();
 }
 
 #[test]
