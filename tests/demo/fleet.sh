@@ -47,14 +47,14 @@ TEXT
     yourself ".demo/server 1 systemctl list-units"
 }
 
-# join_server N: pushes script, bundle and invitation to it and joins as its owner would.
+# join_server N [FLAGS]: pushes script and invitation to it and joins as its owner would.
 join_server() {
     name=$(hostname_of "$1")
-    for file in "$here/bootstrap.sh" "$DEMO/bundle.tar" "$DEMO/invite.json"; do
+    for file in "$here/bootstrap.sh" "$DEMO/invite.json"; do
         quiet "$LAB" cp "$file" "$1:/root/${file##*/}"
     done
     # --yes: that it is a container, whose host is root in it, is a warning of the plan.
-    line="./bootstrap.sh join --invite invite.json --bundle bundle.tar --hand-over $name --yes --advertise $(address "$1"):7117"
+    line="./bootstrap.sh join --invite invite.json ${2:+$2 }--hand-over $name --yes --advertise $(address "$1"):7117"
     did "on $name: $line"
     code=0
     try_join "$1" || code=$?
@@ -73,7 +73,8 @@ join_server() {
 do_first_server() {
     as ann invite --first --uses 1 --for 12h --out "$DEMO/invite.json" --exchange "$DEMO/exchange"
     did "ann: borgios invite --first --uses 1 --for 12h: nobody is there to join through yet"
-    join_server 1
+    quiet "$LAB" cp "$DEMO/bundle.tar" 1:/root/bundle.tar
+    join_server 1 '--bundle bundle.tar'
     shown_part '/^== verify/,/^$/p' "$DEMO/log/join-1.log"
     shown_part '/^RECEIPT/,/^  now/p' "$DEMO/log/join-1.log"
     for who in $GOVERNORS; do
@@ -90,8 +91,11 @@ try_join() { on "$1" "cd /root && $line" </dev/null >"$DEMO/log/join-$1.log" 2>&
 shown_part() { sed -n "$1" "$2" | shown; }
 
 do_more_servers() {
-    as ann invite --uses 2 --for 12h --out "$DEMO/invite.json"
-    did "ann: borgios invite --uses 2 --for 12h: they join through vps-01"
+    as ann blob put "$DEMO/bundle.tar"
+    url=http://$(address 1):7117/blobs/$(sha256sum <"$DEMO/bundle.tar" | cut -d' ' -f1)
+    did "ann: borgios blob put bundle.tar: vps-01 hands the bundle on, and need not be trusted with it"
+    as ann invite --uses 2 --for 12h --url "$url" --out "$DEMO/invite.json"
+    did "ann: borgios invite --uses 2 --for 12h --url $url"
     for n in 2 3; do join_server "$n"; done
     everywhere 60 "a tree of three" '.tree.state == "attached"'
     eventually 60 "three servers in one tree" tree_of_three
