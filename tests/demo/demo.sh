@@ -44,7 +44,7 @@ demo_main() {
         --down | status) [ $# = 1 ] || demo_usage ;;
         *) demo_usage ;;
     esac
-    [ "$(id -u)" = 0 ] || die "$EX_PREFLIGHT" "the demo boots servers and needs root: sudo ./bootstrap.sh demo ${1:-}"
+    [ "$(id -u)" = 0 ] || die "$EX_PREFLIGHT" "the demo boots servers and needs root: sudo ./bootstrap.sh demo${1:+ $1}"
     umask 022
     case ${1:-} in
         --down) demo_down ;;

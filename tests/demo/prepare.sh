@@ -22,12 +22,14 @@ do_packages() {
     checked "Rust $cargo_version, $RUST_MIN or newer is wanted"
 }
 
-# Sets $cargo_version and $build_user. Under sudo the toolchain is usually the user's: it then also
-# builds as that user, so that nothing in the checkout or in ~/.cargo becomes root's.
+# Sets $cargo_version, and $build_user and $build_home. Under sudo the toolchain is usually the
+# user's: where the checkout is theirs too it builds as that user, so that nothing there or in
+# ~/.cargo becomes root's; else as root, with their toolchain.
 find_cargo() {
-    build_user=''
-    if [ -n "${SUDO_USER:-}" ] && [ "$SUDO_USER" != root ] && [ "$(stat -c %U "$here")" = "$SUDO_USER" ]; then
-        build_user=$SUDO_USER
+    build_user='' build_home=''
+    if [ -n "${SUDO_USER:-}" ] && [ "$SUDO_USER" != root ]; then
+        build_home=$(getent passwd "$SUDO_USER" | cut -d: -f6)
+        [ "$(stat -c %U "$here")" != "$SUDO_USER" ] || build_user=$SUDO_USER
     fi
     cargo_version=$(as_builder 'cargo --version' 2>/dev/null | cut -d' ' -f2)
     [ -n "$cargo_version" ] || fail "no Rust toolchain found; get one (https://rustup.rs) and run this again:
@@ -40,8 +42,13 @@ find_cargo() {
 as_builder() {
     # shellcheck disable=SC2016 # for the builder's shell
     run='cd "$1" && PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH && export PATH && '$1
-    if [ -n "$build_user" ]; then runuser -u "$build_user" -- sh -c "$run" sh "$here" </dev/null 9>&-
-    else sh -c "$run" sh "$here" </dev/null 9>&-; fi
+    if [ -n "$build_user" ]; then
+        runuser -u "$build_user" -- env HOME="$build_home" sh -c "$run" sh "$here" </dev/null 9>&-
+    elif [ -n "$build_home" ] && ! sh -c "PATH=\$HOME/.cargo/bin:\$PATH command -v cargo" >/dev/null 2>&1; then
+        env PATH="$build_home/.cargo/bin:$PATH" RUSTUP_HOME="$build_home/.rustup" sh -c "$run" sh "$here" </dev/null 9>&-
+    else
+        sh -c "$run" sh "$here" </dev/null 9>&-
+    fi
 }
 
 do_build() {
