@@ -134,6 +134,12 @@ impl Installer {
         {
             return Ok(Run::Done(last.clone()));
         }
+        // What was gone on with just now may have been this very release, and it has failed.
+        if let Journal::Idle { last, .. } = &journal
+            && ledger::is_marked(&self.paths, &id)
+        {
+            return Ok(Run::Done(last.clone()));
+        }
         let release = Installed {
             seq,
             id,

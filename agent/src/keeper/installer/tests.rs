@@ -240,6 +240,26 @@ fn a_sick_release_and_one_that_does_not_start_are_taken_back() {
 }
 
 #[test]
+fn a_release_that_fails_once_the_disk_has_room_again_is_not_begun_a_second_time() {
+    let bench = Bench::new();
+    let old = old(&bench);
+    bench.install(1, &old).unwrap();
+    let sick = new(&bench, "sick");
+    // One process, as the daemon is: the disk holds the switch up, then the same call goes on.
+    let installer = bench.installer();
+    bench.fake.server().full = true;
+    let held_up = installer.install(&sick, Seq(2), id(2), &|| true).unwrap_err();
+    assert_eq!(held_up.code(), "disk");
+    bench.fake.server().full = false;
+    let (how, _) = outcome(installer.install(&sick, Seq(2), id(2), &|| true));
+    assert_eq!(how, Outcome::RolledBack);
+    assert!(bench.runs(1, &old));
+    let calls = std::mem::take(&mut bench.fake.server().calls);
+    let starts = calls.iter().filter(|call| *call == "restart fresh.service").count();
+    assert_eq!(starts, 1, "{calls:?}");
+}
+
+#[test]
 fn a_blob_that_is_not_the_blob_changes_nothing() {
     let bench = Bench::new();
     let old = old(&bench);
