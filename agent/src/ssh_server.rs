@@ -5,7 +5,7 @@
 //! frame, `borgios` asks for a governor of the board. Shells, commands, forwarding and agents do not
 //! exist here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +28,9 @@ use crate::session::{self, Ended};
 
 /// Longest time from the first packet to the first subsystem.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Channels of one connection: a governor's tool with a shared connection runs a few at once.
-const CHANNELS_MAX: usize = 8;
+/// Open channels of one connection, with or without a subsystem, for each holds buffers: a
+/// governor's tool with a shared connection runs a few at once.
+pub const CHANNELS_MAX: usize = 8;
 /// Keys one connection may try: an agent of a person offers several.
 const AUTH_ATTEMPTS: usize = 8;
 
@@ -76,7 +77,7 @@ impl SshServer {
             cut: visitor.cut.clone(),
             key: None,
             waiting: BTreeMap::new(),
-            opened: 0,
+            open: BTreeSet::new(),
             begun,
         };
         let deadline = tokio::time::Instant::now() + HANDSHAKE;
@@ -116,7 +117,8 @@ struct Guest {
     key: Option<PublicKey>,
     /// Channels that have no subsystem yet.
     waiting: BTreeMap<u32, Channel<Msg>>,
-    opened: usize,
+    /// Channels that neither side has closed.
+    open: BTreeSet<u32>,
     begun: watch::Sender<bool>,
 }
 
@@ -146,13 +148,23 @@ impl Handler for Guest {
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        self.opened += 1;
-        if self.waiting.len() >= CHANNELS_MAX {
+        if self.open.len() >= CHANNELS_MAX {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
         } else {
+            self.open.insert(channel.id().into());
             self.waiting.insert(channel.id().into(), channel);
             reply.accept().await;
         }
+        Ok(())
+    }
+
+    async fn channel_close(
+        &mut self,
+        id: ChannelId,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.open.remove(&id.into());
+        self.waiting.remove(&id.into());
         Ok(())
     }
 

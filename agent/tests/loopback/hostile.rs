@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use borgios_agent::channel::russh_key;
 use borgios_agent::ssh_client::{self, DialError};
+use borgios_agent::ssh_server::CHANNELS_MAX;
 use borgios_agent::wire::{Frame, Hello, PROTOCOL};
 use borgios_types::{Envelope, SecretKey};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -102,6 +103,34 @@ async fn who_drips_bytes_or_says_nothing_is_cut_off() {
     let mute = async { talk(server, &key, Vec::new()).await };
     let (_, _, last) = tokio::join!(silent, drip, mute);
     assert!(matches!(last, Some(Frame::Bye(bye)) if bye.code == "silent"));
+    still_works(&fleet).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_connection_cannot_open_channels_without_end() {
+    let fleet = Fleet::of(1, 2).await;
+    let server = &fleet.servers[0];
+    let key = SecretKey::from_seed([77; 32]);
+    let dial = async || {
+        let cut = CancellationToken::new();
+        ssh_client::dial(&server.address(), server.me(), russh_key(&key), cut).await.unwrap()
+    };
+    // Each channel could hold a frame's worth of memory until its hello is overdue.
+    let dialled = dial().await;
+    let mut channels = Vec::new();
+    while let Ok(channel) = dialled.session.channel_open_session().await {
+        channel.request_subsystem(false, "peertree").await.unwrap();
+        channels.push(channel);
+        assert!(channels.len() < CHANNELS_MAX, "{} and the first", channels.len());
+    }
+    assert_eq!(channels.len(), CHANNELS_MAX - 1);
+    drop(dialled);
+    // What was closed again does not count.
+    let dialled = dial().await;
+    for _ in 0..3 * CHANNELS_MAX {
+        let channel = dialled.session.channel_open_session().await.expect("a place is free");
+        channel.close().await.unwrap();
+    }
     still_works(&fleet).await;
 }
 
