@@ -15,7 +15,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{DirBuilderExt as _, lchown};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use borgios_policy::{
@@ -30,6 +30,7 @@ use thiserror::Error;
 
 use super::account::Account;
 use super::chain_store::{ChainStore, OpenError, SubmitError};
+use super::planting;
 use crate::disk;
 
 /// Longest invitation file, in bytes: a chain of about a thousand statements.
@@ -238,7 +239,7 @@ impl Verified {
         folders: &Folders,
         account: Option<Account>,
     ) -> Result<(), FirstInstallError> {
-        make_folder(&folders.keeper, 0o700, None)?;
+        make_folder(&folders.keeper, 0o700)?;
         ChainStore::pin(&folders.keeper, self.invite.network)
             .map_err(at(folders.keeper.join("pin")))?;
         let mut store = ChainStore::open(&folders.keeper)?;
@@ -253,26 +254,26 @@ impl Verified {
                 Err(error) => return Err(error.into()),
             }
         }
-        make_folder(&folders.settings, 0o755, None)?;
+        make_folder(&folders.settings, 0o755)?;
         let settings = serde_json::json!({
             "listen": arguments.listen, "advertise": arguments.advertise, "name": arguments.name,
         });
         let path = folders.settings.join("agent.json");
         disk::write_durable(&path, settings.to_string().as_bytes(), 0o644).map_err(at(path))?;
-        make_folder(&folders.agent, 0o700, account)?;
-        let path = folders.agent.join("invite.json");
+        // From here on the folder is another user's, who may have made it before.
+        let agent =
+            planting::Folder::make(&folders.agent, account).map_err(at(folders.agent.clone()))?;
         let invite = fs::read(&arguments.invite).map_err(at(arguments.invite.clone()))?;
-        disk::write_durable(&path, &invite, 0o600).map_err(at(path.clone()))?;
-        give(&path, account)?;
-        let depot = folders.agent.join("blobs");
-        make_folder(&depot, 0o700, account)?;
+        agent
+            .put("invite.json", &mut invite.as_slice())
+            .map_err(at(folders.agent.join("invite.json")))?;
+        let depot = agent.folder("blobs").map_err(at(folders.agent.join("blobs")))?;
         for (digest, (spooled, _)) in &self.blobs {
-            let path = depot.join(digest.hex());
-            fs::copy(spooled, &path).map_err(at(path.clone()))?;
-            File::open(&path).and_then(|file| file.sync_all()).map_err(at(path.clone()))?;
-            give(&path, account)?;
+            let mut blob = File::open(spooled).map_err(at(spooled.clone()))?;
+            let path = folders.agent.join("blobs").join(digest.hex());
+            depot.put(&digest.hex(), &mut blob).map_err(at(path))?;
         }
-        disk::sync_folder(&depot).map_err(at(depot))
+        Ok(())
     }
 }
 
@@ -329,13 +330,7 @@ fn digest_of(mut file: File) -> io::Result<Digest> {
     }
 }
 
-fn make_folder(path: &Path, mode: u32, owner: Option<Account>) -> Result<(), FirstInstallError> {
+fn make_folder(path: &Path, mode: u32) -> Result<(), FirstInstallError> {
     let made = fs::DirBuilder::new().recursive(true).mode(mode).create(path);
-    made.map_err(at(path.to_owned()))?;
-    give(path, owner)
-}
-
-fn give(path: &Path, owner: Option<Account>) -> Result<(), FirstInstallError> {
-    let Some(Account { uid, gid }) = owner else { return Ok(()) };
-    lchown(path, Some(uid), Some(gid)).map_err(at(path.to_owned()))
+    made.map_err(at(path.to_owned()))
 }

@@ -24,6 +24,7 @@
 //! | [`refused`] | how a refusal stands in the system's journal |
 //! | [`selftest`] | a new keeper shows that it runs here |
 //! | [`notify`] | word to systemd: ready, alive |
+//! | [`planting`] | files into a folder that borgiosd owns, following none of its links |
 //! | [`paths`] | where everything lies |
 
 pub mod account;
@@ -37,6 +38,7 @@ pub mod installer;
 pub mod ledger;
 pub mod notify;
 pub mod paths;
+pub mod planting;
 pub mod protocol;
 pub mod refused;
 pub mod selftest;

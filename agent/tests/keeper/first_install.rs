@@ -67,6 +67,26 @@ fn a_fresh_server_becomes_a_member_once() {
 }
 
 #[test]
+fn links_that_a_taken_over_agent_left_behind_are_not_followed() {
+    let mut bench = Bench::new();
+    let (tar, invite) = papers(&mut bench, 0);
+    let victim = bench.path("victim");
+    fs::write(&victim, "untouched").unwrap();
+    let agent = bench.paths.root.join("var/lib/borgios");
+    fs::create_dir_all(agent.join("blobs")).unwrap();
+    let blob = fs::read_dir(bench.path("blobs")).unwrap().next().unwrap().unwrap().file_name();
+    let blob = agent.join("blobs").join(blob);
+    let planted = ["invite.json", ".invite.json.tmp", ".invite.json.new"].map(|n| agent.join(n));
+    for link in planted.iter().chain([&blob]) {
+        std::os::unix::fs::symlink(&victim, link).unwrap();
+    }
+    let (code, said) = install(&bench, &tar, &invite);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
+    assert!(fs::symlink_metadata(&blob).unwrap().is_file());
+}
+
+#[test]
 fn a_sick_first_release_is_taken_back_and_can_be_tried_again() {
     let mut bench = Bench::new();
     let (tar, invite) = papers(&mut bench, 1);
