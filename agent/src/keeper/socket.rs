@@ -49,17 +49,38 @@ pub enum ConnectionError {
 
 /// Makes the socket: readable and writable by root and the group `gid`, by nobody else.
 ///
+/// The folder belongs to the agent's group too. The socket takes the place of an earlier one in
+/// one step, so that at no moment the name is free for somebody else's; what stands there in spite
+/// of that, a folder for one, is moved aside and keeps no keeper from starting.
+///
 /// # Errors
 /// Whatever the file system says.
 pub fn bind(path: &Path, gid: Option<u32>) -> io::Result<UnixListener> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    let fresh = path.with_file_name(format!(".keeper-{}", std::process::id()));
+    clear(&fresh)?;
+    let listener = UnixListener::bind(&fresh)?;
+    chown(&fresh, None, gid)?;
+    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o660))?;
+    if std::fs::rename(&fresh, path).is_err() {
+        clear(path)?;
+        std::fs::rename(&fresh, path)?;
     }
-    let listener = UnixListener::bind(path)?;
-    chown(path, None, gid)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
     Ok(listener)
+}
+
+/// Frees a name, whoever made what stands there.
+fn clear(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        // A folder, perhaps full; its maker may keep it.
+        Err(_) => {
+            use rand::RngCore as _;
+            let aside = format!(".foreign-{:016x}", rand::rngs::OsRng.next_u64());
+            warn!(BORGIOS_EVENT = "moved_aside", aside, "something stood at {}", path.display());
+            std::fs::rename(path, path.with_file_name(aside))
+        }
+    }
 }
 
 /// Answers whoever connects, until the listener fails. `uids` may talk, nobody else.
@@ -227,6 +248,28 @@ mod tests {
         for _ in 0..2 {
             assert!(lines.next().unwrap().unwrap().contains("bad_request"));
         }
+    }
+
+    #[test]
+    fn whatever_stands_at_the_sockets_name_keeps_no_keeper_from_starting() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keeper.sock");
+        std::fs::create_dir(&path).unwrap();
+        std::fs::write(path.join("full"), "").unwrap();
+        let first = bind(&path, None).unwrap();
+        // A successor takes the name over; what the first one bound leads nowhere any more.
+        let second = bind(&path, None).unwrap();
+        drop(first);
+        second.set_nonblocking(true).unwrap();
+        UnixStream::connect(&path).unwrap();
+        second.accept().unwrap();
+        let victim = folder.path().join("victim");
+        std::fs::write(&victim, "untouched").unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(&victim, &path).unwrap();
+        bind(&path, None).unwrap();
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "untouched");
+        assert!(!std::fs::symlink_metadata(&path).unwrap().is_symlink());
     }
 
     #[test]
