@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::command::{self, COMMAND_BOUND};
 use crate::keeper::Answer;
-use crate::network::PORT;
+use crate::member::PORT;
 use crate::server::Server;
 
 /// One bit of the payload: the last bit of a digit of the version.

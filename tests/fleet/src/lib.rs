@@ -10,6 +10,7 @@
 //! | [`programs`] | the programs under test, built once |
 //! | [`governor`] | a governor's laptop: the `borgios` command line with a folder of its own |
 //! | [`network`] | governors who found a network, and servers that join it |
+//! | [`member`] | a server of a network: how it joins, and what it says of itself |
 //! | [`component`] | folders that become components: the agent, the keeper, small services |
 //! | [`ballot_box`] | releases and policies put to the vote, until they are signed |
 //! | [`forgery`] | statements altered, and brought to a node through its own doors |
@@ -27,6 +28,7 @@ pub mod governor;
 pub mod journal;
 pub mod keeper;
 pub mod lab;
+pub mod member;
 pub mod network;
 pub mod programs;
 pub mod scenario;

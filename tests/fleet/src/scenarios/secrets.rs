@@ -21,8 +21,8 @@ pub(super) const SCENARIO: Scenario = Scenario {
 
 const SOON: Duration = Duration::from_secs(30);
 /// The folders that anything of ours is in, and those where it must not be.
-const FOLDERS: [&str; 8] =
-    ["/etc", "/opt", "/var/lib", "/run", "/root", "/tmp", "/var/tmp", "/home"];
+const FOLDERS: [&str; 9] =
+    ["/etc", "/opt", "/var/lib", "/var/log", "/run", "/root", "/tmp", "/var/tmp", "/home"];
 /// Text that only secrets begin with.
 const MARKS: [&[u8]; 3] = [b"PRIVATE KEY-----", b"AGE-SECRET-KEY-", b"age-encryption.org/v1"];
 /// The two keys, their owners and modes.
