@@ -34,6 +34,10 @@ const STATE_MAX: usize = 8 * 1024 * 1024;
 /// Half a year: who has not joined on policy/1 by then needs a newer policy.
 const EXPIRES_S: u64 = 180 * 86_400;
 
+/// Fewest digits of a roster that are worth comparing. Whoever can write two plans chooses both:
+/// with 8 digits in common he finds them at once, with 16 within hours, with 32 never.
+const ROSTER_DIGITS: usize = 32;
+
 /// How often `--watch` looks again.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -52,7 +56,7 @@ pub(crate) struct Found {
     /// What this governor calls the network
     #[arg(long, value_name = "NET")]
     name: Option<Name>,
-    /// The roster digest, or its first 8 digits at least, as compared with every other governor
+    /// The roster digest, or its first 32 digits at least, as compared with every other governor
     #[arg(long, value_name = "DIGEST")]
     accept_roster: Option<String>,
     /// Go on until the network is founded
@@ -181,10 +185,11 @@ impl Found {
             .map(|card| [card.name.to_string(), card.key.fingerprint()])
             .collect();
         let text = format!(
-            "{} of these {} governors will sign together:\n\n{}\nroster {roster}\n",
+            "{} of these {} governors will sign together:\n\n{}\nroster {roster}\n       {}\n",
             plan.threshold,
             rows.len(),
-            table(["governor", "fingerprint"], &rows)
+            table(["governor", "fingerprint"], &rows),
+            in_fours(&roster.hex()[..ROSTER_DIGITS])
         );
         if let Some(warning) = plan.warning() {
             context.printer.warn(&warning);
@@ -216,7 +221,10 @@ impl Found {
             "Whoever wrote the plan could have put a key of their own behind another's name, and \
              this cannot\nbe undone. Compare the roster with every other governor by voice.",
         );
-        context.printer.ask("Type the first 8 digits after `sha256:` to go on: ");
+        context.printer.ask(&format!(
+            "Type the first {ROSTER_DIGITS} digits after `sha256:`, with or without blanks, to go \
+             on: "
+        ));
         let mut typed = String::new();
         std::io::stdin().lock().read_line(&mut typed).or_fail(|| "could not read the answer")?;
         if is_roster(typed.trim(), &roster) {
@@ -268,10 +276,16 @@ fn short_name(network: Digest) -> Result<Name, Failure> {
     text.parse().or_fail(|| format!("{text} is no name"))
 }
 
-/// Whether what was typed is this roster's digest, or at least its first 8 digits.
+/// Whether what was typed is this roster's digest, or enough of its first digits.
 fn is_roster(typed: &str, roster: &Digest) -> bool {
-    let digits = typed.strip_prefix("sha256:").unwrap_or(typed);
-    digits.len() >= 8 && roster.hex().starts_with(digits)
+    let digits: String = typed.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+    let digits = digits.strip_prefix("sha256:").unwrap_or(&digits);
+    digits.len() >= ROSTER_DIGITS && roster.hex().starts_with(digits)
+}
+
+/// Digits as people read them to each other.
+fn in_fours(digits: &str) -> String {
+    digits.as_bytes().chunks(4).map(String::from_utf8_lossy).collect::<Vec<_>>().join(" ")
 }
 
 fn state_path(context: &Context) -> PathBuf {
@@ -344,4 +358,23 @@ fn answer_done(context: &Context, membership: &Membership) -> Result<(), Failure
         names.join(", ")
     );
     context.printer.answer(&answer, &text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two plans with the same first 8 digits are found in a second, with 64 bits in an hour.
+    #[test]
+    fn a_roster_is_not_accepted_by_its_first_few_digits() {
+        let roster = Digest::of(b"plan");
+        let hex = roster.hex();
+        for good in [&hex, &roster.to_string(), &hex[..32], &in_fours(&hex[..32])] {
+            assert!(is_roster(good, &roster), "{good}");
+        }
+        let other = format!("{}0", &hex[..32]);
+        for bad in ["", "sha256:", &hex[..8], &hex[..31], &other, &format!("{hex}0")] {
+            assert!(!is_roster(bad, &roster), "{bad}");
+        }
+    }
 }
