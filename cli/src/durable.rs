@@ -9,6 +9,8 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
+
 use crate::failure::{Failure, OrFail as _};
 
 /// What an unfinished write's name ends in.
@@ -39,17 +41,21 @@ pub(crate) fn write_public(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
 fn write_mode(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
     let unfinished = unfinished(path);
     let written = (|| {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(mode)
-            .open(&unfinished)?;
+        // A name that is taken was left by a dead process of this number, or planted as a link to
+        // somewhere else by whoever shares the folder: neither is written through.
+        match fs::remove_file(&unfinished) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(mode).open(&unfinished)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&unfinished, path)?;
         sync_folder(path)?;
-        if fs::read(path)? == bytes {
+        let mut again = Vec::new();
+        open(path)?.take(bytes.len() as u64 + 1).read_to_end(&mut again)?;
+        if again == bytes {
             Ok(())
         } else {
             Err(io::Error::other("what was read back is not what was written"))
@@ -108,10 +114,18 @@ fn sweep_if(folder: &Path, may_go: impl Fn(&str) -> bool) -> Result<(), Failure>
 /// The largest file this program reads whole; bundles and components are streamed.
 const READ_MAX: usize = 8 * 1024 * 1024;
 
+/// Opens what is a file, and nothing that could hold the reader up or never end: in a shared
+/// folder anyone may lay a pipe, or a link to a device.
+fn open(path: &Path) -> io::Result<File> {
+    let without_waiting = i32::try_from(OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;
+    let file = OpenOptions::new().read(true).custom_flags(without_waiting).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no file")) }
+}
+
 /// Reads a file of at most `max` bytes; `None` if there is none.
 pub(crate) fn read(path: &Path, max: usize) -> Result<Option<Vec<u8>>, Failure> {
     let what = || format!("could not read {}", path.display());
-    let file = match File::open(path) {
+    let file = match open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).or_fail(what),
@@ -174,6 +188,27 @@ mod tests {
         assert_eq!(list(folder.path()).unwrap(), std::slice::from_ref(&path));
         assert_eq!(read(&path, 3).unwrap().unwrap(), b"two");
         assert!(read(&path, 2).is_err());
+    }
+
+    /// In a folder that others write in too, a name may lead elsewhere or never end.
+    #[test]
+    fn planted_links_and_pipes_harm_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let (victim, path) = (folder.path().join("victim"), folder.path().join("a.json"));
+        fs::write(&victim, "mine").unwrap();
+        std::os::unix::fs::symlink(&victim, unfinished(&path)).unwrap();
+        write_public(&path, b"one").unwrap();
+        assert_eq!(fs::read(&victim).unwrap(), b"mine");
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        assert!(!path.is_symlink());
+
+        let pipe = folder.path().join("b.json");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        let (said, heard) = std::sync::mpsc::channel();
+        std::thread::spawn(move || said.send(read(&pipe, 100).is_err()));
+        let refused = heard.recv_timeout(std::time::Duration::from_secs(10));
+        assert_eq!(refused, Ok(true), "a pipe holds nothing up");
     }
 
     #[test]
