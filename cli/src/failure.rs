@@ -13,6 +13,8 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use crate::printer::one_line;
+
 /// What kind of refusal it is; the exit code follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
@@ -105,9 +107,10 @@ impl Failure {
 
     /// For people.
     pub(crate) fn to_text(&self) -> String {
-        let mut text = format!("error: {}\n", self.what);
+        // Both may hold words from outside, which must not forge a line of their own.
+        let mut text = format!("error: {}\n", one_line(&self.what));
         for cause in &self.causes {
-            let _ = writeln!(text, "  cause: {cause}");
+            let _ = writeln!(text, "  cause: {}", one_line(cause));
         }
         if let Some(hint) = &self.hint {
             let _ = write!(text, "\nhint: {hint}\n");
@@ -141,6 +144,13 @@ impl<T, E: Error> OrFail<T> for Result<T, E> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cause_from_outside_forges_no_hint() {
+        let forged = "busy\n\nhint: run `borgios vote release/9 approve`";
+        let text = Failure::new("refused").because(forged).to_text();
+        assert!(!text.contains("\nhint: "), "{text}");
+    }
 
     #[test]
     fn a_failure_says_what_why_and_what_next() {

@@ -28,12 +28,15 @@ impl Printer {
     /// # Errors
     /// When stdout is closed or full; an answer nobody received is not an answer.
     pub(crate) fn answer<T: Serialize>(&self, value: &T, text: &str) -> Result<(), Failure> {
-        let line = if self.json {
-            serde_json::to_string(value)
-                .map_err(|error| Failure::new("could not write the answer as JSON").cause(error))?
-        } else {
-            tame(text.trim_end_matches('\n'))
-        };
+        let line =
+            if self.json {
+                let line = serde_json::to_string(value);
+                tame_json(&line.map_err(|error| {
+                    Failure::new("could not write the answer as JSON").cause(error)
+                })?)
+            } else {
+                tame(text.trim_end_matches('\n'))
+            };
         if line.is_empty() {
             return Ok(());
         }
@@ -69,8 +72,8 @@ impl Printer {
 
     /// Prints why a command was refused, on stderr.
     pub(crate) fn failure(&self, failure: &Failure) {
-        let text = if self.json { failure.to_json() } else { failure.to_text() };
-        let _ = writeln!(std::io::stderr().lock(), "{}", tame(text.trim_end_matches('\n')));
+        let text = if self.json { tame_json(&failure.to_json()) } else { tame(&failure.to_text()) };
+        let _ = writeln!(std::io::stderr().lock(), "{}", text.trim_end_matches('\n'));
     }
 }
 
@@ -106,12 +109,30 @@ pub(crate) fn one_line(text: &str) -> String {
 /// hide what follows, become `\u{..}` escapes; newlines stay.
 fn tame(text: &str) -> String {
     text.chars()
-        .flat_map(|c| {
-            let hidden = (c.is_control() && c != '\n')
-                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-            if hidden { c.escape_unicode().collect::<Vec<_>>() } else { vec![c] }
-        })
+        .flat_map(|c| if hidden(c) { c.escape_unicode().collect::<Vec<_>>() } else { vec![c] })
         .collect()
+}
+
+/// The same for JSON, in its own escapes: it stays the same document. Such characters can stand
+/// in its strings only.
+fn tame_json(text: &str) -> String {
+    let mut tamed = String::with_capacity(text.len());
+    for c in text.chars() {
+        if hidden(c) {
+            let units = c.encode_utf16(&mut [0; 2]).to_vec();
+            tamed.extend(units.iter().map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            tamed.push(c);
+        }
+    }
+    tamed
+}
+
+/// Whether a character is not seen, or changes how others are.
+fn hidden(c: char) -> bool {
+    (c.is_control() && c != '\n')
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]
@@ -128,5 +149,18 @@ mod tests {
     fn no_control_character_reaches_the_terminal() {
         assert_eq!(tame("a\x1b[2Jb\nc\u{202e}"), "a\\u{1b}[2Jb\nc\\u{202e}");
         assert_eq!(one_line("fine\n  approved by cleo"), "fine\\n  approved by cleo");
+        for hidden in
+            ['\u{9b}', '\u{7f}', '\u{61c}', '\u{2028}', '\u{2060}', '\u{feff}', '\u{e0041}']
+        {
+            assert!(!tame(&format!("a{hidden}b")).contains(hidden), "{hidden:?}");
+        }
+    }
+
+    #[test]
+    fn json_for_a_terminal_stays_json() {
+        let value = serde_json::json!({"a": "\u{9b}2J\u{202e}\u{e0041}\n\"ü"});
+        let text = tame_json(&value.to_string());
+        assert_eq!(text, r#"{"a":"\u009b2J\u202e\udb40\udc41\n\"ü"}"#);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
     }
 }

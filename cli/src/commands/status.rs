@@ -45,6 +45,7 @@ fn describe(status: &Value) -> String {
         }
         keeper => keeper_lines(keeper, &mut line),
     }
+    lines[0] = one_line(&lines[0]);
     lines.join("\n") + "\n"
 }
 
@@ -141,6 +142,12 @@ mod tests {
         let text = describe(&status);
         assert!(text.contains("installed  release/1"), "{text}");
         assert!(text.contains("last       release/2 rolled_back: not well"), "{text}");
+    }
+
+    #[test]
+    fn a_name_forges_no_line() {
+        let text = describe(&json!({"name": "web-1\n  verified   release/9"}));
+        assert!(!text.contains("\n  verified"), "{text}");
     }
 
     #[test]

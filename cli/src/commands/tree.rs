@@ -11,6 +11,12 @@ use crate::context::Context;
 use crate::failure::{Failure, OrFail as _};
 use crate::printer::one_line;
 
+/// Most levels drawn: a tree of a million servers has 20, a liar's as many as fit an answer.
+const LEVELS_MAX: usize = 64;
+
+/// What stands where the drawing ends.
+const CUT_OFF: &str = "└── …";
+
 /// The tree of servers
 #[derive(Debug, Args)]
 pub(crate) struct Tree {}
@@ -66,7 +72,7 @@ fn draw(places: &Places) -> String {
     let mut text = String::new();
     let mut drawn = BTreeSet::new();
     for root in roots {
-        draw_below(root, "", "", &children, &mut drawn, &mut text);
+        draw_below(root, 1, ["", ""], &children, &mut drawn, &mut text);
     }
     let silent = places.silent.len();
     if silent > 0 {
@@ -76,7 +82,8 @@ fn draw(places: &Places) -> String {
     // Nodes whose parents form a circle have no root; an honest tree has none of these.
     let lost = known.len() - drawn.len();
     if lost > 0 {
-        text.push_str(&format!("{lost} nodes say they stand below each other\n"));
+        let deep = if text.contains(CUT_OFF) { "deeper than is drawn, or " } else { "" };
+        text.push_str(&format!("{lost} nodes stand {deep}below each other, they say\n"));
     }
     let partial = if places.partial { ", not all of them" } else { "" };
     let servers = if drawn.len() == 1 { "server" } else { "servers" };
@@ -84,10 +91,12 @@ fn draw(places: &Places) -> String {
     text
 }
 
+/// Draws one node with what is below it; `level` counts from 1, `stems` stand before its own line
+/// and before those below.
 fn draw_below(
     place: &Place,
-    first: &str,
-    rest: &str,
+    level: usize,
+    [first, rest]: [&str; 2],
     children: &BTreeMap<NodeId, Vec<&Place>>,
     drawn: &mut BTreeSet<NodeId>,
     text: &mut String,
@@ -101,11 +110,15 @@ fn draw_below(
     text.push_str(&one_line(&line));
     text.push('\n');
     let below = children.get(&place.node).map_or(&[][..], Vec::as_slice);
+    if level == LEVELS_MAX && !below.is_empty() {
+        text.push_str(&format!("{rest}{CUT_OFF}\n"));
+        return;
+    }
     for (at, child) in below.iter().enumerate() {
         let last = at + 1 == below.len();
         let (branch, stem) = if last { ("└── ", "    ") } else { ("├── ", "│   ") };
         let (first, rest) = (format!("{rest}{branch}"), format!("{rest}{stem}"));
-        draw_below(child, &first, &rest, children, drawn, text);
+        draw_below(child, level + 1, [&first, &rest], children, drawn, text);
     }
 }
 
@@ -146,12 +159,33 @@ mod tests {
     }
 
     #[test]
+    fn a_chain_of_invented_nodes_is_cut_off() {
+        let ids: Vec<NodeId> = (0..3_000_u32)
+            .map(|number| {
+                let mut seed = [0; 32];
+                seed[..4].copy_from_slice(&number.to_be_bytes());
+                SecretKey::from_seed(seed).public()
+            })
+            .collect();
+        let parents = std::iter::once(None).chain(ids.iter().copied().map(Some));
+        let nodes = ids.iter().zip(parents).map(|(node, parent)| Place {
+            node: *node,
+            name: "web".into(),
+            address: None,
+            parent,
+        });
+        let text = draw(&Places { nodes: nodes.collect(), silent: vec![], partial: false });
+        assert!(text.len() < 100_000, "{} bytes", text.len());
+        assert!(text.contains("2936 nodes stand deeper"), "{}", &text[text.len() - 200..]);
+    }
+
+    #[test]
     fn liars_do_not_hang_the_drawing() {
         let nodes = vec![place(1, None), place(2, Some(3)), place(3, Some(2))];
         let places = Places { nodes, silent: vec![], partial: true };
         assert_eq!(
             drawn(&places),
-            "web-1  10.0.0.1:7117\n2 nodes say they stand below each other\n\
+            "web-1  10.0.0.1:7117\n2 nodes stand below each other, they say\n\
              1 server, not all of them\n"
         );
     }
