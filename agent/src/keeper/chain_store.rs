@@ -175,8 +175,9 @@ impl ChainStore {
         judged.refused.sort_by_key(|(at, _)| *at);
         let mut accepted = 0;
         for verified in judged.accepted {
-            let id = verified.id();
-            let Some(at) = run.iter().position(|one| one.statement.id() == id) else { continue };
+            // By the whole envelope: a twin with a forged signature has the same id.
+            let taken = |one: &Submission| one.statement == *verified.envelope();
+            let Some(at) = run.iter().position(taken) else { continue };
             match self.submit_history(&run[at]) {
                 Ok(Submitted::Accepted) => accepted += 1,
                 Ok(Submitted::AlreadyKnown) => {}
@@ -395,13 +396,16 @@ mod tests {
         let (accepted, refused) = store.submit_run(late, &fleet.all);
         assert_eq!((accepted, refused.unwrap().1.code()), (0, "expired"));
         let mut run = fleet.all.clone();
+        let mut twin = run[1].clone();
+        twin.statement.sigs[0].sig.0[7] ^= 1;
+        run.insert(1, twin);
         let mut newest = borgios_policy::Statement::parse(&run.pop().unwrap().statement).unwrap();
         newest.expires = late.plus(1);
         let statement = fleet.council.sign(&newest);
         run.push(Submission { statement, ballots: Vec::new() });
         let (accepted, refused) = store.submit_run(late, &run);
         assert_eq!(accepted, 3);
-        assert!(refused.is_none());
+        assert_eq!(refused.map(|(at, error)| (at, error.code())), Some((1, "bad_signature")));
     }
 
     #[test]
