@@ -34,6 +34,9 @@ const USAGE: &str = "usage: borgios-keeper run [--root DIR]
        borgios-keeper --selftest | --version";
 
 fn main() -> ExitCode {
+    // What is installed is for every user to read, whatever the caller's umask says; what is not
+    // says so at each file.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     match parse(std::env::args().skip(1)) {
         Err(why) => {
             install::tell(&format!("{why}\n{USAGE}"));

@@ -42,6 +42,8 @@ pub enum CommandError {
 /// See [`CommandError`].
 pub fn run(mut command: Command, max: Duration) -> Result<String, CommandError> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    // Only the keeper speaks to systemd for its unit.
+    command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC").env_remove("WATCHDOG_PID");
     let mut child = command.spawn().map_err(CommandError::Start)?;
     let (out, err) = (collect(child.stdout.take()), collect(child.stderr.take()));
     let Some(status) = wait(&mut child, max) else {
