@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use borgios_types::NodeId;
 
+use crate::frame::FRAME_MAX;
 use crate::ledger_handle::LedgerHandle;
 use crate::tree_shell::TreeHandle;
 use crate::wire::{Place, Places, Scope};
@@ -18,6 +19,9 @@ const HOP: Duration = Duration::from_millis(150);
 const WITHIN_MAX: Duration = Duration::from_secs(10);
 /// Nodes in one answer: about 250 bytes each must fit a frame.
 const NODES_MAX: usize = 2_000;
+/// Bytes of JSON in one answer. A subtree with the longest names and addresses must not make a frame
+/// that ends this node's own link.
+const BYTES_MAX: usize = FRAME_MAX / 4 * 3;
 
 /// Answers a question of `asker`, or of this node's own tools.
 pub async fn answer(
@@ -97,5 +101,52 @@ fn bounded(mut places: Places) -> Places {
     places.partial |= places.nodes.len() > NODES_MAX || places.silent.len() > NODES_MAX;
     places.nodes.truncate(NODES_MAX);
     places.silent.truncate(NODES_MAX);
+    let mut left = BYTES_MAX;
+    let nodes = fitting(&places.nodes, &mut left);
+    let silent = fitting(&places.silent, &mut left);
+    places.partial |= nodes < places.nodes.len() || silent < places.silent.len();
+    places.nodes.truncate(nodes);
+    places.silent.truncate(silent);
     places
+}
+
+/// How many of `all` fit into the `left` bytes of JSON, which are used up.
+fn fitting<T: serde::Serialize>(all: &[T], left: &mut usize) -> usize {
+    let fits = |one: &&T| {
+        let length = serde_json::to_string(one).map_or(usize::MAX, |text| text.len() + 1);
+        let fits = length <= *left;
+        *left = left.saturating_sub(length);
+        fits
+    };
+    all.iter().take_while(fits).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use borgios_types::SecretKey;
+
+    use super::*;
+    use crate::wire::{Answer, Frame};
+
+    #[test]
+    fn whatever_the_children_say_the_answer_fits_a_frame() {
+        let node = SecretKey::from_seed([1; 32]).public();
+        // As long as they may be, and of characters that JSON writes as six.
+        let place = Place {
+            node,
+            name: "\u{1}".repeat(borgios_types::limits::NAME_MAX),
+            address: Some("\u{1}".repeat(borgios_peertree::bounds::ADDRESS_MAX)),
+            parent: Some(node),
+            depth: u64::MAX,
+        };
+        let said =
+            Places { nodes: vec![place.clone(); 3_000], silent: vec![node; 3_000], partial: false };
+        let kept = bounded(said);
+        assert!(kept.partial && !kept.nodes.is_empty());
+        let frame = Frame::Answer(Answer { id: u64::MAX, tree: kept }).to_line();
+        assert!(frame.len() <= FRAME_MAX, "{}", frame.len());
+        let short = Place { name: "web-1".into(), address: Some("web-1:7117".into()), ..place };
+        let said = Places { nodes: vec![short; NODES_MAX], silent: Vec::new(), partial: false };
+        assert_eq!(bounded(said.clone()), said, "an honest fleet's answer is whole");
+    }
 }
