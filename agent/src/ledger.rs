@@ -25,6 +25,11 @@ use crate::store::{Store, Stored};
 /// Objects that wait for others: statements for their predecessors or ballots, join records for
 /// their invitation, reports for their join record.
 const PARKED_MAX: usize = 256;
+/// Of these, those that are no statements. Nothing of them is verified yet, so anyone can bring as
+/// many as they like: they must neither crowd out statements nor cost much to try again.
+const PARKED_OTHERS_MAX: usize = 64;
+/// Longest payload of such a one, in bytes: records have a few hundred. What is longer comes again.
+const PARKED_OTHERS_BYTES: usize = 4 * 1024;
 /// Seconds for which a node that no longer renews its record is remembered.
 const LAPSED_KEPT: u64 = 7 * 24 * 3600;
 /// Most statements of all lanes in one answer.
@@ -178,8 +183,11 @@ impl Ledger {
             Ok(admitted) => admitted,
             Err(Stop::Denied(Denied::Known)) => return Admission::Known,
             Err(Stop::Denied(Denied::Later { code, why })) => {
+                let in_lane = kind.as_str().parse::<Lane>().is_ok();
                 self.park(envelope);
-                return match self.admit_run() {
+                // Only a statement can be what a run of statements lacked.
+                let run = if in_lane { self.admit_run() } else { Vec::new() };
+                return match run {
                     all if all.is_empty() => {
                         log_deferred(&kind, id, from, code, &why);
                         Admission::Deferred { code, why }
@@ -263,7 +271,13 @@ impl Ledger {
     fn park(&mut self, envelope: Envelope) {
         let place = match borgios_policy::Statement::parse(&envelope) {
             Ok(statement) => (Some(statement.lane), statement.seq, envelope.id()),
-            Err(_) => (None, Seq(0), envelope.id()),
+            Err(_) => {
+                let others = self.parked.keys().filter(|(lane, ..)| lane.is_none()).count();
+                if others >= PARKED_OTHERS_MAX || envelope.payload.len() > PARKED_OTHERS_BYTES {
+                    return;
+                }
+                (None, Seq(0), envelope.id())
+            }
         };
         self.parked.insert(place, envelope);
         if self.parked.len() > PARKED_MAX {

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use borgios_peertree::Contact;
+use borgios_policy::{Invitation, Join, Object as _};
 use borgios_types::NodeId;
 use russh::keys::PrivateKey;
 use thiserror::Error;
@@ -277,6 +278,12 @@ impl LinkHub {
         }
         let mut refused = None;
         for envelope in hello.membership {
+            // A stranger brings what concerns itself, nothing else.
+            if !matches!(envelope.kind.as_str(), Invitation::KIND | Join::KIND) {
+                let why = format!("a {} proves no membership", envelope.kind);
+                refused = Some(("wrong_kind", why));
+                continue;
+            }
             // What it shows is judged like anything else, and told to the fleet if it is news.
             match self.ledger.run(move |l| l.admit(envelope, &peer.short())).await {
                 Admission::Admitted(all) => self.tree.publish(all).await,

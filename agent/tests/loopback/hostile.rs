@@ -6,7 +6,8 @@ use borgios_agent::channel::russh_key;
 use borgios_agent::ssh_client::{self, DialError};
 use borgios_agent::ssh_server::CHANNELS_MAX;
 use borgios_agent::wire::{Frame, Hello, PROTOCOL};
-use borgios_types::{Envelope, SecretKey};
+use borgios_policy::{Join, Lane, Object as _};
+use borgios_types::{Digest, Envelope, SecretKey, Seq};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -148,6 +149,11 @@ async fn strangers_are_refused_with_a_reason() {
     let member = fleet.servers[1].me();
     let records = fleet.servers[1].agent().ledger.run(move |l| l.membership(&member)).await;
     refused_with(server, &stranger, vec![hello(records)], "unknown_member").await;
+    // Nor does it bring anything that is no proof.
+    let note = fleet.board.note("brought by a stranger");
+    refused_with(server, &stranger, vec![hello(vec![note.clone()])], "wrong_kind").await;
+    let note = note.id();
+    assert!(server.agent().ledger.run(move |l| l.store().get(&note).is_none()).await);
     let other = Hello { protocol: PROTOCOL, network: stranger_network(), membership: Vec::new() };
     refused_with(server, &stranger, vec![Frame::Hello(other).to_line()], "wrong_network").await;
     let old = Hello { protocol: 9, network, membership: Vec::new() };
@@ -198,6 +204,39 @@ async fn forged_objects_are_refused_by_name() {
         assert_eq!(answer["error"]["code"], "bad_request");
     }
     still_works(&fleet).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_of_nobody_do_not_crowd_out_statements_that_wait() {
+    let mut fleet = Fleet::of(1, 2).await;
+    let blob = serde_json::json!({"digest": stranger_network(), "size": 1});
+    let body = serde_json::json!({
+        "version": "1", "installer": blob, "urls": [], "floor": 1, "notes": "",
+        "components": [{"name": "hello", "digest": stranger_network(), "size": 1}],
+    });
+    let first = fleet.board.statement(Lane::Release, body.clone());
+    let second = fleet.board.statement(Lane::Release, body);
+    let server = &fleet.servers[0];
+    assert_eq!(server.put(&second).await["error"]["code"], "gap");
+    let key = SecretKey::from_seed([77; 32]);
+    let now = borgios_agent::clock::unix_now();
+    for n in 0..300_u32 {
+        let record = Join {
+            network: fleet.board.network(),
+            node: key.public(),
+            keeper: SecretKey::from_seed([78; 32]).public(),
+            name: "nobody".parse().unwrap(),
+            address: None,
+            invitation: Digest::of(&n.to_be_bytes()),
+            issued: now,
+            expires: now.plus(60),
+        };
+        let answer = server.put(&record.to_envelope().sign(&key)).await;
+        assert_eq!(answer["error"]["code"], "unknown_invitation");
+    }
+    assert_eq!(server.put(&first).await["ok"]["new"], true);
+    let head = server.agent().ledger.run(|l| l.chain().head_seq(Lane::Release)).await;
+    assert_eq!(head, Seq(2));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
