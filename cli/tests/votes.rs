@@ -115,6 +115,36 @@ fn a_further_round_opens_when_the_first_is_dead() {
     assert_eq!((&signed["signed"], &signed["round"]), (&true.into(), &1.into()));
 }
 
+/// A place is not a document: what lies there may have changed since it was looked at.
+#[test]
+fn what_was_reviewed_is_what_is_approved() {
+    let board = Board::founded(&["ann", "ben"], 2);
+    let first = board.propose("ann", "1.0");
+    let review = board.ok("ben", &["review", "release/1"]);
+    // Whole digests: a proposer finds another file with the same first digits.
+    let digest = first["statement"].as_str().unwrap();
+    let proposal = &board.published("proposal")[0].1["payload"];
+    let proposal: serde_json::Value = serde_json::from_str(proposal.as_str().unwrap()).unwrap();
+    let body = proposal["statement"].as_str().unwrap();
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    let component = body["body"]["components"][0]["digest"].as_str().unwrap();
+    let installer = body["body"]["installer"]["digest"].as_str().unwrap();
+    for shown in [digest, component, installer] {
+        assert!(review.contains(shown), "{shown}: {review}");
+    }
+    // The same place gets another document.
+    board.ok("ann", &["vote", "release/1", "reject", "--reason", "wrong file"]);
+    let rival = board.propose("ann", "1.1");
+    board.ok("ben", &["vote", digest, "reject", "--reason", "ann says so"]);
+    let next = board.propose("ann", "1.2");
+    assert_eq!((&rival["round"], &next["round"]), (&0.into(), &1.into()));
+    board.ok("ann", &["sync"]);
+    let other = board.refused("ben", &["vote", "release/1", "approve"]);
+    assert!(other.contains("is not the one you reviewed"), "{other}");
+    board.ok("ben", &["review", "release/1"]);
+    board.ok("ben", &["vote", "release/1", "approve"]);
+}
+
 /// What others put into the exchange folder is refused by name and stops nobody.
 #[test]
 fn forgeries_in_the_exchange_are_refused_and_replaced() {

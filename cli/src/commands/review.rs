@@ -79,7 +79,8 @@ impl Review {
     }
 }
 
-/// Component by component, against the release in force.
+/// Component by component, against the release in force. What is new has its whole digest: of two
+/// files with the same first digits, the proposer could show one and release the other.
 fn release_changes(desk: &Desk<'_>, statement: &Statement) -> Result<Vec<String>, Failure> {
     let new = Manifest::parse(statement).or_fail(|| "the proposal has no good manifest")?;
     let old = desk.archive().chain().head(Lane::Release).map(Manifest::of).transpose();
@@ -97,14 +98,13 @@ fn release_changes(desk: &Desk<'_>, statement: &Statement) -> Result<Vec<String>
     }
     for (name, (digest, size)) in &after {
         lines.push(match before.get(name) {
-            None => format!("added     {name}  {}  {}", size_text(*size), digest.short()),
+            None => format!("added     {name}  {}\n            {digest}", size_text(*size)),
             Some((was, _)) if was == digest => format!("same      {name}"),
             Some((was, bytes)) => format!(
-                "changed   {name}  {} → {}  {} → {}",
+                "changed   {name}  {} → {}, was {}\n            {digest}",
                 size_text(*bytes),
                 size_text(*size),
-                was.short(),
-                digest.short()
+                was.short()
             ),
         });
     }
@@ -115,9 +115,9 @@ fn release_changes(desk: &Desk<'_>, statement: &Statement) -> Result<Vec<String>
     if was != Some(new.installer) {
         let Manifest { installer, .. } = &new;
         lines.push(format!(
-            "installer {}  {}: the executable that fresh servers run first",
+            "installer {}: the executable that fresh servers run first\n            {}",
             size_text(installer.size),
-            installer.digest.short()
+            installer.digest
         ));
     }
     if old.as_ref().map(|old| old.floor) != Some(new.floor) {
@@ -164,7 +164,7 @@ fn policy_changes(desk: &Desk<'_>, statement: &Statement) -> Result<Vec<String>,
     rule("governors", names(&old), names(&new));
     rule("group key", old.board.group().fingerprint(), new.board.group().fingerprint());
     for id in new.carried.difference(&old.carried) {
-        lines.push(format!("carried   {} still counts", id.short()));
+        lines.push(format!("carried   {id} still counts"));
     }
     Ok(lines)
 }

@@ -207,7 +207,9 @@ impl Vote {
         if drafted.lane == Lane::Release {
             Manifest::parse(&drafted).or_fail(what)?;
         }
-        if !Reviewed::load(&context.home)?.contains(&statement) {
+        let reviewed = Reviewed::load(&context.home)?;
+        if !reviewed.contains(&statement) {
+            self.refuse_another(session, &reviewed, slot, statement)?;
             context.printer.warn(&format!(
                 "you approve {place} without having run `borgios review {place}` here"
             ));
@@ -228,6 +230,31 @@ impl Vote {
             made => made,
         };
         made.map_err(|error| no_intent(&place, error))
+    }
+
+    /// Refuses to approve by its place what is not the document that was reviewed there: a
+    /// further round may have opened with another one since.
+    fn refuse_another(
+        &self,
+        session: &Session<'_>,
+        reviewed: &Reviewed,
+        slot: Slot,
+        statement: Digest,
+    ) -> Result<(), Failure> {
+        let Subject::Place(lane, seq) = self.subject else { return Ok(()) };
+        let proposals = session.desk.archive().proposals().values();
+        let mut seen = proposals.filter(|held| reviewed.contains(&held.value.statement_id()));
+        let there = seen.find(|held| {
+            held.value.parse_statement().is_ok_and(|other| (other.lane, other.seq) == (lane, seq))
+        });
+        let Some(other) = there else { return Ok(()) };
+        let (now, other) = (statement.short(), other.value.statement_id().short());
+        Err(Failure::new(format!("no ballot was made for {lane}/{seq}"))
+            .because(format!(
+                "{now}, of round {}, is not the one you reviewed: {other}",
+                slot.round
+            ))
+            .hint(format!("`borgios review {now}` shows what would change now")))
     }
 
     fn answer(
