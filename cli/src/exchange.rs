@@ -9,6 +9,9 @@ use crate::failure::Failure;
 use crate::printer::Printer;
 use crate::transport::Transport;
 
+/// Most refused objects said one by one.
+const WARNINGS_MAX: usize = 20;
+
 /// What an exchange moved.
 #[derive(Debug, Default)]
 pub(crate) struct Moved {
@@ -57,13 +60,9 @@ impl Exchange {
                     continue;
                 }
             };
-            for line in &fetched.skipped {
-                self.printer.warn(&format!("left out {line}"));
-            }
+            self.warn_of("left out ", &fetched.skipped);
             let admitted = archive.admit(now, fetched.envelopes.clone())?;
-            for line in &admitted.refused {
-                self.printer.warn(&format!("refused from {}: {line}", place.name()));
-            }
+            self.warn_of(&format!("refused from {}: ", place.name()), &admitted.refused);
             moved.received += admitted.new.len();
             moved.refused += admitted.refused.len();
             let genuine = fetched.envelopes.iter().filter(|envelope| archive.holds(envelope));
@@ -73,6 +72,16 @@ impl Exchange {
         match failed {
             Some(failure) if self.places.is_empty() => Err(failure),
             _ => Ok(moved),
+        }
+    }
+
+    /// Says the first of many lines: a flood of forgeries must not hide what else is said.
+    fn warn_of(&self, what: &str, lines: &[String]) {
+        for line in lines.iter().take(WARNINGS_MAX) {
+            self.printer.warn(&format!("{what}{line}"));
+        }
+        if lines.len() > WARNINGS_MAX {
+            self.printer.warn(&format!("{what}{} more", lines.len() - WARNINGS_MAX));
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use borgios_types::Envelope;
 use borgios_types::limits::ENVELOPE_MAX;
 
-use super::{Fetched, KINDS, Transport};
+use super::{FETCH_MAX, Fetched, KINDS, Transport};
 use crate::durable;
 use crate::failure::Failure;
 
@@ -51,10 +51,10 @@ impl Transport for Folder {
         for path in paths.into_iter().filter(|path| path.extension().is_some_and(|e| e == "json")) {
             match read(&path) {
                 Ok(Some(envelope)) if KINDS.contains(&envelope.kind.as_str()) => {
-                    fetched.envelopes.push(envelope);
+                    fetched.take(&self.name(), envelope, FETCH_MAX)?;
                 }
                 Ok(_) => {}
-                Err(why) => fetched.skipped.push(format!("{}: {why}", path.display())),
+                Err(why) => fetched.skip(&self.name(), format!("{}: {why}", path.display()))?,
             }
         }
         Ok(fetched)

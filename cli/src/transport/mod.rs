@@ -28,6 +28,50 @@ pub(crate) struct Fetched {
     pub(crate) envelopes: Vec<Envelope>,
     /// What was left out, one line each.
     pub(crate) skipped: Vec<String>,
+    /// Bytes of their payloads.
+    bytes: usize,
+}
+
+/// Most bytes of objects taken from one place in one run: many years of votes, and no more than a
+/// laptop can hold.
+pub(crate) const FETCH_MAX: usize = 512 * 1024 * 1024;
+
+impl Fetched {
+    /// Takes one more envelope.
+    ///
+    /// # Errors
+    /// Beyond `max` bytes of payload.
+    pub(crate) fn take(
+        &mut self,
+        from: &str,
+        envelope: Envelope,
+        max: usize,
+    ) -> Result<(), Failure> {
+        self.bytes += envelope.payload.len();
+        if self.bytes > max {
+            return Err(Failure::new(format!("{from} offers over {max} bytes of objects"))
+                .hint("somebody filled it up; use another place, or clean this one"));
+        }
+        self.envelopes.push(envelope);
+        Ok(())
+    }
+}
+
+/// Most things left out of what one place offers, before all of it is.
+const SKIPPED_MAX: usize = 50_000;
+
+impl Fetched {
+    /// Leaves something out, and says why.
+    ///
+    /// # Errors
+    /// Beyond [`SKIPPED_MAX`] of them.
+    pub(crate) fn skip(&mut self, from: &str, why: String) -> Result<(), Failure> {
+        if self.skipped.len() == SKIPPED_MAX {
+            return Err(Failure::new(format!("{from} offers over {SKIPPED_MAX} things of no use")));
+        }
+        self.skipped.push(why);
+        Ok(())
+    }
 }
 
 /// One place where objects are exchanged.
@@ -40,4 +84,22 @@ pub(crate) trait Transport {
 
     /// Leaves one object there. Returns only once the place has stored it.
     fn put(&mut self, envelope: &Envelope) -> Result<(), Failure>;
+}
+
+#[cfg(test)]
+mod tests {
+    use borgios_types::Kind;
+
+    use super::*;
+
+    #[test]
+    fn a_place_cannot_fill_the_memory() {
+        let envelope = Envelope::unsigned(Kind::new("note").unwrap(), "{\"a\":1}".into());
+        let mut fetched = Fetched::default();
+        for _ in 0..3 {
+            fetched.take("here", envelope.clone(), 21).unwrap();
+        }
+        assert!(fetched.take("here", envelope, 21).is_err());
+        assert_eq!(fetched.envelopes.len(), 3);
+    }
 }

@@ -16,7 +16,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::runtime::Runtime;
 
 use super::api::{ANSWER_MAX, Door, read_answer};
-use super::{Fetched, KINDS, Transport};
+use super::{FETCH_MAX, Fetched, KINDS, Transport};
 use crate::failure::{Failure, OrFail as _};
 use crate::identity::Identity;
 
@@ -227,20 +227,22 @@ impl Transport for Node {
                 for object in &page.objects {
                     let text = object.to_string();
                     if text.len() > ENVELOPE_MAX {
-                        fetched
-                            .skipped
-                            .push(format!("{}: a {kind} that is too long", self.address));
+                        let why = format!("{}: a {kind} that is too long", self.address);
+                        fetched.skip(&self.address, why)?;
                         continue;
                     }
                     match Envelope::parse(text.as_bytes()) {
                         Ok(envelope) if envelope.kind.as_str() == kind => {
-                            fetched.envelopes.push(envelope);
+                            fetched.take(&self.address, envelope, FETCH_MAX)?;
                         }
-                        Ok(envelope) => fetched.skipped.push(format!(
-                            "{}: a {} among its objects of kind {kind}",
-                            self.address, envelope.kind
-                        )),
-                        Err(error) => fetched.skipped.push(format!("{}: {error}", self.address)),
+                        Ok(envelope) => {
+                            let what = format!("a {} among its objects of kind", envelope.kind);
+                            let why = format!("{}: {what} {kind}", self.address);
+                            fetched.skip(&self.address, why)?;
+                        }
+                        Err(error) => {
+                            fetched.skip(&self.address, format!("{}: {error}", self.address))?;
+                        }
                     }
                 }
                 match page.next {
