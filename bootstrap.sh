@@ -350,7 +350,7 @@ fetch() {
             *) die "$EX_PREFLIGHT" "the invitation's url is not http or https; give the bundle with --bundle FILE" ;;
         esac
         command -v curl >/dev/null 2>&1 || die "$EX_PREFLIGHT" "curl is missing: apt-get install curl, or give --bundle FILE"
-        curl --proto '=http,https' --fail --silent --show-error --location --max-redirs 3 --retry 3 \
+        curl --globoff --proto '=http,https' --fail --silent --show-error --location --max-redirs 3 --retry 3 \
             --connect-timeout 20 --max-time 1800 --max-filesize "$BUNDLE_MAX" \
             --output "$WORK/bundle.tar" -- "$invite_url" </dev/null ||
             die "$EX_PREFLIGHT" "cannot download $invite_url; give the bundle with --bundle FILE"
@@ -375,7 +375,8 @@ unpack() {
         die "$EX_VERIFY" "the bundle holds $(head -n 1 "$WORK/odd" | tr -cd 'A-Za-z0-9._/-' | cut -c1-80), which no bundle has"
     fi
     [ -z "$(sort "$WORK/names" | uniq -d)" ] || die "$EX_VERIFY" "the bundle holds a name twice"
-    tar -tvf "$WORK/bundle.tar" >"$WORK/sizes" 2>/dev/null </dev/null
+    # Owners as numbers: a name with a space in it would put something else into the size's column.
+    tar --numeric-owner -tvf "$WORK/bundle.tar" >"$WORK/sizes" 2>/dev/null </dev/null
     if grep -qv '^[-d]' "$WORK/sizes"; then die "$EX_VERIFY" "the bundle holds something else than plain files"; fi
     awk -v max="$BUNDLE_MAX" '{ sum += $3 } END { exit sum > max }' "$WORK/sizes" ||
         die "$EX_VERIFY" "the bundle's files are longer than $BUNDLE_MAX bytes"
@@ -471,7 +472,8 @@ install_agent() {
     case $? in
         0) ;;
         "$EX_VERIFY") die "$EX_VERIFY" "the installer found what this script could not look into, above; nothing runs" ;;
-        "$EX_MEMBER") die "$EX_MEMBER" "this machine is a member already; see ./bootstrap.sh status" ;;
+        # The run that was cut off had come that far; what is left is the wait for the tree.
+        "$EX_MEMBER") [ "$again" = 1 ] || die "$EX_MEMBER" "this machine is a member already; see ./bootstrap.sh status" ;;
         "$EX_ROLLED_BACK") stage rolled-back
             die "$EX_ROLLED_BACK" "the release did not pass its health check and was rolled back; see journalctl -u 'borgios*'" ;;
         *) die "$EX_JOIN" "the installer failed; run join again when its complaint above is mended" ;;
@@ -553,10 +555,11 @@ join() {
         die "$EX_USAGE" "--hand-over $hand_over, but this machine is $host; nothing was changed"
     [ "$(id -u)" = 0 ] || die "$EX_PREFLIGHT" "join needs root (uid 0), this is uid $(id -u)"
     mkdir -p "$STATE" && chmod 700 "$STATE" || die "$EX_PREFLIGHT" "cannot make $STATE"
+    again=0
     # A join that was cut off goes on; any other machine with a keeper is a member.
     if is_member; then
         case $(cut -d' ' -f1 "$STATE/stage" 2>/dev/null) in
-            install | join | rolled-back) say "an earlier join stopped at: $(cat "$STATE/stage"); going on" ;;
+            install | join | rolled-back) again=1; say "an earlier join stopped at: $(cat "$STATE/stage"); going on" ;;
             *) die "$EX_MEMBER" "this machine is a member already; see ./bootstrap.sh status" ;;
         esac
     fi

@@ -74,6 +74,10 @@ bootstrap plan; expect plan_knows_a_member 10 'a member already' not-run
 bootstrap status; expect status_of_a_member 0 'member;' not-run
 fresh; mkdir "$box/keeper" "$box/state"; : >"$box/keeper/keeper.key"; echo 'install 2026-01-01' >"$box/state/stage"; join
 expect a_join_cut_off_goes_on 0 'going on' ran
+# Cut off while it waited for the tree: the installer has nothing left to do.
+fresh; mkdir "$box/keeper" "$box/state"; : >"$box/keeper/keeper.key"; echo 'join 2026-01-01' >"$box/state/stage"
+echo 10 >"$box/installer-exit"; join
+expect a_join_cut_off_in_its_wait_goes_on 0 RECEIPT ran
 fresh; echo "mkdir -p '$box/keeper'; : >'$box/keeper/keeper.key'; kill -TERM \$PPID" >"$box/installer-does"; join
 expect a_join_ended_by_a_signal_cleans_up 143 'running the verified installer' ran
 rm -f "$box/installer-does" "$box/installed"; join

@@ -55,6 +55,10 @@ fresh; echo x >"$box/evil"; tar -rPf "$box/bundle.tar" --transform 's#.*#../evil
 expect path_out_of_the_bundle_is_refused 4 'no bundle has' not-run
 fresh; mv "$box/b/chain.json" "$box/c"; ln -s /etc/passwd "$box/b/chain.json"; pack; join
 expect link_in_bundle_is_refused 4 'plain files' not-run
+# A few bytes that unpack to gigabytes, and an owner's name that moves the size to another column.
+fresh; truncate -s 3G "$box/b/installer"
+tar --sparse --owner='a b:1' -cf "$box/bundle.tar" -C "$box/b" release.json release.json.sig chain.json blobs installer; join
+expect size_behind_an_odd_owner_is_refused 4 "the bundle's files are longer than" not-run
 fresh; tar -rf "$box/bundle.tar" -C "$box/b" installer; join
 expect name_given_twice_is_refused 4 'twice' not-run
 fresh; rm "$box/b/chain.json"; tar -cf "$box/bundle.tar" -C "$box/b" release.json release.json.sig blobs installer; join
