@@ -229,6 +229,7 @@ impl Membership {
         first: bool,
     ) -> Envelope {
         let join = Join {
+            owner: None,
             network,
             node: self.key.public(),
             keeper,

@@ -3,7 +3,7 @@
 //! ```text
 //! {group, governor, lane, seq, round, statement,
 //!  choice: "approve", pools: {name: pool id}, shares: "<base64>",   | choice: "reject", reason,
-//!  comment, counter}
+//!  comment, reveal, counter}
 //! shares = for each signing set that contains the voter and whose members are all named in
 //!          `pools`, in order: 32 bytes
 //! ```
@@ -27,6 +27,9 @@ use crate::wire::Bytes;
 /// largest board.
 pub const BALLOTS_MAX: usize = 64;
 
+/// Longest sealed share of a reveal, in bytes: an age file of 32 bytes has about 230.
+pub const REVEAL_BYTES_MAX: usize = 2 * 1024;
+
 /// One vote. Holding one proves nothing: see [`Ballot::verify`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ballot {
@@ -48,6 +51,10 @@ pub struct Ballot {
     /// A word to the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
+    /// For a reveal: the voter's escrowed share, sealed to the asker. Only the asker can tell
+    /// whether it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reveal: Option<Bytes>,
     /// Counts this governor's ballots, so that a restored backup can be told.
     pub counter: u64,
 }
@@ -84,6 +91,7 @@ impl Object for Ballot {
         "shares",
         "reason",
         "comment",
+        "reveal",
         "counter",
     ];
 
@@ -92,6 +100,12 @@ impl Object for Ballot {
             Choice::Reject { reason } => Some(reason),
             Choice::Approve { .. } => None,
         };
+        if let Some(Bytes(reveal)) = &self.reveal
+            && reveal.len() > REVEAL_BYTES_MAX
+        {
+            let why = format!("{} bytes of reveal, at most {REVEAL_BYTES_MAX}", reveal.len());
+            return Err(ObjectError::Refused { kind: Self::KIND, why });
+        }
         text_fits(Self::KIND, "reason", reason)?;
         text_fits(Self::KIND, "comment", self.comment.as_ref())
     }

@@ -17,6 +17,8 @@ use borgios_types::{Digest, Envelope, PublicKey, Seq, UnixSeconds};
 
 use crate::ballot;
 use crate::lane::Lane;
+use crate::message;
+use crate::orders;
 use crate::policy::{Policy, PolicyError};
 use crate::refusal::Refusal;
 use crate::statement::{Statement, VerifiedStatement};
@@ -206,10 +208,8 @@ impl Chain {
         // 4. The policy it names is in force; policy/1 alone stands under its own.
         let under = self.check_policy(&statement, id)?;
         let (lane, seq) = (statement.lane, statement.seq);
-        let bad_body = |error: PolicyError| {
-            let why = error.to_string().chars().take(200).collect();
-            Refusal::BadBody { lane, seq, why }
-        };
+        let bad_body =
+            |error: PolicyError| Refusal::BadBody { lane, seq, why: shorten(&error.to_string()) };
         // 5. Group signatures: of the board it stands under, then of the board it makes, which is
         //    not read before: proving that its shares fit its key takes milliseconds.
         if let (Some(policy), Signed::With(_)) = (under, signed) {
@@ -217,7 +217,7 @@ impl Chain {
         }
         let made = match lane {
             Lane::Policy => Some(Policy::parse(&statement.body).map_err(bad_body)?),
-            Lane::Release => None,
+            Lane::Release | Lane::Credential | Lane::Member | Lane::Access => None,
         };
         if let (Some(policy), Signed::With(_)) = (&made, signed) {
             check_signature(&statement, envelope, policy.board.group())?;
@@ -234,8 +234,14 @@ impl Chain {
         if let (Some(made), Some(before)) = (&made, under) {
             made.follows(before).map_err(bad_body)?;
         }
-        if let (Some(policy), Signed::With(ballots)) = (under, signed) {
-            check_approvals(&statement, id, policy, self.approvals(policy, lane, id), ballots)?;
+        match (under, signed) {
+            (Some(policy), Signed::With(ballots)) => {
+                let needed = self.approvals(policy, &statement, id);
+                check_approvals(&statement, id, policy, needed, ballots)?;
+            }
+            (_, Signed::NotYet) => orders::check(self, &statement)
+                .map_err(|why| Refusal::BadBody { lane, seq, why: shorten(&why) })?,
+            (None, Signed::With(_)) => {}
         }
         Ok(Verdict::New(Box::new(VerifiedStatement::new(statement, envelope.clone(), made))))
     }
@@ -272,7 +278,7 @@ impl Chain {
         }
         let stands = match lane {
             Lane::Policy => named.next() == seq,
-            Lane::Release => {
+            Lane::Release | Lane::Credential | Lane::Member | Lane::Access => {
                 let carried = self.policy().is_some_and(|policy| policy.carried.contains(&id));
                 // A vote and a change of the rules may cross on their way: where the board is
                 // still the same, the order in which a node hears of them must not matter.
@@ -296,11 +302,11 @@ impl Chain {
     /// How many approvals a statement made under `policy` needs: what that policy asked for, and
     /// no less than the one in force, or the threshold's holders could go on for ever under rules
     /// that were tightened. What was carried over was judged by the board.
-    fn approvals(&self, policy: &Policy, lane: Lane, id: Digest) -> u16 {
-        let then = policy.class(lane).approvals;
+    fn approvals(&self, policy: &Policy, statement: &Statement, id: Digest) -> u16 {
+        let then = policy.class_of(statement).approvals;
         match self.policy() {
-            Some(now) if lane == Lane::Release && !now.carried.contains(&id) => {
-                then.max(now.class(lane).approvals)
+            Some(now) if statement.lane != Lane::Policy && !now.carried.contains(&id) => {
+                then.max(now.class_of(statement).approvals)
             }
             Some(_) | None => then,
         }
@@ -338,10 +344,15 @@ fn check_signature(
     envelope: &Envelope,
     key: PublicKey,
 ) -> Result<(), Refusal> {
-    if envelope.signed_by(&key) {
+    if message::signed_by(envelope, &key) {
         return Ok(());
     }
     Err(Refusal::BadSignature { lane: statement.lane, seq: statement.seq, key })
+}
+
+/// As much of a reason as a log line bears.
+fn shorten(why: &str) -> String {
+    why.chars().take(200).collect()
 }
 
 /// Step 7. `now` is already no earlier than the newest statement applied.

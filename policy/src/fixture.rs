@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use age::secrecy::ExposeSecret as _;
 use borgios_types::{
     Digest, Envelope, KeyEpoch, PublicKey, Round, SecretKey, Seq, Signature, SignedBy, Threshold,
-    UnixSeconds, sshsig,
+    UnixSeconds,
 };
 use frost_ed25519 as frost;
 use rand::{RngCore as _, SeedableRng as _};
@@ -15,6 +15,7 @@ use serde_json::json;
 use crate::board::{Board, Governor, Share, identifier};
 use crate::card::Card;
 use crate::lane::Lane;
+use crate::message;
 use crate::name::Name;
 use crate::object::Object as _;
 use crate::policy::{Class, Classes, Policy};
@@ -101,12 +102,13 @@ impl Council {
         Card { name: name.clone(), key, recipient }
     }
 
-    /// A policy of this board; both lanes need `approvals`.
+    /// A policy of this board; its policies and releases need `approvals`.
     #[must_use]
     pub fn policy(&self, approvals: u16) -> Policy {
         let class = Class { approvals };
-        let classes = Classes { policy: class, release: class };
-        Policy { board: self.board.clone(), fanout: 4, classes, carried: BTreeSet::new() }
+        let classes = Classes::of(class, class);
+        let (board, carried) = (self.board.clone(), BTreeSet::new());
+        Policy { board, fanout: 4, classes, witnesses: None, carried }
     }
 
     /// policy/1, unsigned.
@@ -128,7 +130,7 @@ impl Council {
     #[must_use]
     pub fn group_signature(&self, lane: Lane, payload: &str) -> Signature {
         let mut rng = ChaCha20Rng::seed_from_u64(7);
-        let message = sshsig::preimage(&lane.namespace(), payload.as_bytes());
+        let message = message::signed_bytes(lane, payload, &self.board.group());
         let signers: Vec<&KeyShare> =
             self.shares.values().take(usize::from(self.board.threshold().0)).collect();
         let mut nonces = BTreeMap::new();

@@ -24,6 +24,9 @@ pub struct Join {
     /// `host:port`; absent for a leaf that cannot be dialled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
+    /// The server's owner, who may take it out with a `departure`; absent if none was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<PublicKey>,
     /// Id of the invitation.
     pub invitation: Digest,
     /// When this record was made.
@@ -34,8 +37,17 @@ pub struct Join {
 
 impl Object for Join {
     const KIND: &'static str = "join";
-    const FIELDS: &'static [&'static str] =
-        &["network", "node", "keeper", "name", "address", "invitation", "issued", "expires"];
+    const FIELDS: &'static [&'static str] = &[
+        "network",
+        "node",
+        "keeper",
+        "name",
+        "address",
+        "owner",
+        "invitation",
+        "issued",
+        "expires",
+    ];
 
     fn check(&self) -> Result<(), ObjectError> {
         let refused = |why: String| Err(ObjectError::Refused { kind: Self::KIND, why });

@@ -7,7 +7,7 @@ use borgios_types::{Kind, Namespace};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// One series of statements. `credential`, `member` and `access` come with later issues.
+/// One series of statements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Lane {
@@ -15,16 +15,23 @@ pub enum Lane {
     Policy,
     /// The complete set of software.
     Release,
+    /// The schedule of the fleet's shared root credential, and orders to move on in it.
+    Credential,
+    /// Who is out for good.
+    Member,
+    /// Root access to one node for a while, its revocation, and reveals.
+    Access,
 }
 
 /// A text that names no lane.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{0:?} is not a lane: expected policy or release")]
+#[error("{0:?} is not a lane: expected policy, release, credential, member or access")]
 pub struct LaneError(String);
 
 impl Lane {
     /// Every lane, in order.
-    pub const ALL: [Self; 2] = [Self::Policy, Self::Release];
+    pub const ALL: [Self; 5] =
+        [Self::Policy, Self::Release, Self::Credential, Self::Member, Self::Access];
 
     /// The name, which is also the envelope's type.
     #[must_use]
@@ -32,6 +39,9 @@ impl Lane {
         match self {
             Self::Policy => "policy",
             Self::Release => "release",
+            Self::Credential => "credential",
+            Self::Member => "member",
+            Self::Access => "access",
         }
     }
 
@@ -50,8 +60,14 @@ impl Lane {
     /// The fields of a statement's body that this version understands.
     pub(crate) fn body_fields(self) -> &'static [&'static str] {
         match self {
-            Self::Policy => &["board", "fanout", "classes", "carried"],
+            Self::Policy => &["board", "fanout", "classes", "witnesses", "carried"],
             Self::Release => &["version", "components", "installer", "urls", "floor", "notes"],
+            Self::Credential => &["schedule", "escrow", "min_epoch", "reason"],
+            Self::Member => &["evict", "reason"],
+            Self::Access => &[
+                "order", "node", "serial", "key", "after", "before", "class", "sources", "serials",
+                "epoch", "to", "until", "reason",
+            ],
         }
     }
 }

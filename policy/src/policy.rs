@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! {board: {epoch, threshold, group, governors: [{name, key, recipient, share}]},
-//!  fanout, classes: {policy: {approvals}, release: {approvals}}, carried: []}
+//!  fanout, classes: {policy: {approvals}, release: {approvals}, …}, witnesses, carried: []}
 //! ```
 
 use std::collections::BTreeSet;
@@ -12,11 +12,20 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::access::{AccessClass, AccessOrder};
 use crate::board::Board;
 use crate::lane::Lane;
+use crate::statement::Statement;
 
 /// Most statements a policy may carry over from its predecessor.
 pub const CARRIED_MAX: usize = 64;
+
+/// Witnesses a grant needs where the policy says nothing: one alone could be in league with
+/// whoever wants to act unseen.
+pub const WITNESSES_DEFAULT: u16 = 2;
+
+/// Most witnesses a policy may ask for: each is sent to the keeper with its proofs.
+pub const WITNESSES_MAX: u16 = 16;
 
 /// The rules in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +36,10 @@ pub struct Policy {
     pub fanout: u16,
     /// What each lane's statements need.
     pub classes: Classes,
+    /// How many other members must have signed that they saw a grant before a node obeys it;
+    /// absent means [`WITNESSES_DEFAULT`]. Grants of the class `offline` need none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witnesses: Option<u16>,
     /// Ids of statements that were signed under an earlier policy and still count.
     #[serde(default)]
     pub carried: BTreeSet<Digest>,
@@ -39,6 +52,26 @@ pub struct Classes {
     pub policy: Class,
     /// Lane `release`.
     pub release: Class,
+    /// Lane `credential`; absent means the threshold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<Class>,
+    /// Lane `member`; absent means the threshold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<Class>,
+    /// Lane `access`; absent means the threshold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<Class>,
+    /// Grants that a node obeys though no other member saw them; absent means all governors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offline: Option<Class>,
+}
+
+impl Classes {
+    /// The two that every policy names; the others as they are without a word.
+    #[must_use]
+    pub fn of(policy: Class, release: Class) -> Self {
+        Self { policy, release, credential: None, member: None, access: None, offline: None }
+    }
 }
 
 /// What one kind of statement needs.
@@ -58,10 +91,12 @@ pub enum PolicyError {
     #[error("a fanout of {0}, expected 2 to 256")]
     Fanout(u16),
     /// Fewer approvals than signatures, or more than there are governors.
-    #[error("{lane} statements ask for {approvals} approvals, expected {threshold} to {governors}")]
+    #[error(
+        "{class} statements ask for {approvals} approvals, expected {threshold} to {governors}"
+    )]
     Approvals {
-        /// The lane.
-        lane: Lane,
+        /// The class: a lane's name, or `offline`.
+        class: &'static str,
         /// Approvals asked for.
         approvals: u16,
         /// t.
@@ -69,6 +104,9 @@ pub enum PolicyError {
         /// n.
         governors: u16,
     },
+    /// More witnesses than anyone would collect.
+    #[error("a grant with {0} witnesses, at most {WITNESSES_MAX} can be asked for")]
+    Witnesses(u16),
     /// Too many carried statements.
     #[error("{0} carried statements, at most {CARRIED_MAX}")]
     Carried(usize),
@@ -106,11 +144,14 @@ impl Policy {
             return Err(PolicyError::Fanout(self.fanout));
         }
         let (threshold, governors) = (self.board.threshold().0, self.board.size());
-        for lane in Lane::ALL {
-            let approvals = self.class(lane).approvals;
+        let lanes = Lane::ALL.into_iter().map(|lane| (lane.as_str(), self.class(lane)));
+        for (class, Class { approvals }) in lanes.chain([("offline", self.offline())]) {
             if !(threshold..=governors).contains(&approvals) {
-                return Err(PolicyError::Approvals { lane, approvals, threshold, governors });
+                return Err(PolicyError::Approvals { class, approvals, threshold, governors });
             }
+        }
+        if self.witnesses() > WITNESSES_MAX {
+            return Err(PolicyError::Witnesses(self.witnesses()));
         }
         if self.carried.len() > CARRIED_MAX {
             return Err(PolicyError::Carried(self.carried.len()));
@@ -135,9 +176,38 @@ impl Policy {
     /// What statements of `lane` need.
     #[must_use]
     pub fn class(&self, lane: Lane) -> Class {
+        let threshold = Class { approvals: self.board.threshold().0 };
         match lane {
             Lane::Policy => self.classes.policy,
             Lane::Release => self.classes.release,
+            Lane::Credential => self.classes.credential.unwrap_or(threshold),
+            Lane::Member => self.classes.member.unwrap_or(threshold),
+            Lane::Access => self.classes.access.unwrap_or(threshold),
+        }
+    }
+
+    /// What a grant needs that a node obeys though no other member saw it.
+    #[must_use]
+    pub fn offline(&self) -> Class {
+        self.classes.offline.unwrap_or(Class { approvals: self.board.size() })
+    }
+
+    /// How many other members must have seen a grant.
+    #[must_use]
+    pub fn witnesses(&self) -> u16 {
+        self.witnesses.unwrap_or(WITNESSES_DEFAULT)
+    }
+
+    /// What `statement` needs: its lane's class, or one of its own.
+    #[must_use]
+    pub fn class_of(&self, statement: &Statement) -> Class {
+        match AccessOrder::of(statement) {
+            Ok(AccessOrder::Grant(grant)) if grant.class == AccessClass::Offline => {
+                let lane = self.class(Lane::Access).approvals;
+                Class { approvals: self.offline().approvals.max(lane) }
+            }
+            Ok(AccessOrder::Grant(_) | AccessOrder::Revoke(_) | AccessOrder::Reveal(_))
+            | Err(_) => self.class(statement.lane),
         }
     }
 

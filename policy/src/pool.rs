@@ -20,7 +20,7 @@ use crate::share::{KeyShare, Seed};
 use crate::slot::{Slot, TooManySubsets, binomial};
 use crate::wire::Bytes;
 
-/// Most slots of one pool: the first pools of both lanes, with room.
+/// Most slots of one pool: the first pools of all lanes, with room.
 pub const SLOTS_MAX: usize = 64;
 
 /// How far ahead of each lane's head every governor keeps pools.

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use borgios_types::{Digest, Envelope, Signature, SignedBy, sshsig};
+use borgios_types::{Digest, Envelope, Signature, SignedBy};
 use frost_ed25519 as frost;
 use frost_ed25519::round1::SigningCommitments;
 use frost_ed25519::round2::SignatureShare;
@@ -16,6 +16,7 @@ use frost_ed25519::round2::SignatureShare;
 use crate::ballot::{Ballot, Choice, signing_sets};
 use crate::board::{Board, identifier};
 use crate::cast::Cast;
+use crate::message;
 use crate::name::Name;
 use crate::pool::{self, Pool};
 use crate::slot::Slot;
@@ -204,7 +205,7 @@ impl<'a> Count<'a> {
         let opened: BTreeMap<u16, Approval<'_>> =
             approvals.iter().filter_map(|name| self.open(name)).collect();
         let public = self.board.public_key_package();
-        let message = sshsig::preimage(&self.slot.lane.namespace(), self.text.as_bytes());
+        let message = message::signed_bytes(self.slot.lane, self.text, &self.board.group());
         let mut parsed: BTreeMap<Digest, Option<Vec<SigningCommitments>>> = BTreeMap::new();
         let mut place: BTreeMap<u16, usize> = BTreeMap::new();
         for set in &sets {
@@ -316,6 +317,6 @@ impl<'a> Count<'a> {
         let by = self.board.group();
         let mut envelope = Envelope::unsigned(self.slot.lane.kind(), self.text.to_owned());
         envelope.sigs.push(SignedBy { by, sig });
-        envelope.signed_by(&by).then_some(envelope)
+        message::signed_by(&envelope, &by).then_some(envelope)
     }
 }

@@ -11,13 +11,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use borgios_types::{Digest, Envelope, sshsig};
+use borgios_types::{Digest, Envelope};
 use frost_ed25519 as frost;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::ballot::{Ballot, Choice, signing_sets};
 use crate::board::{Board, identifier};
+use crate::message;
 use crate::name::Name;
 use crate::object::ObjectError;
 use crate::pool::{self, Pool};
@@ -43,6 +44,10 @@ pub struct Intent {
     /// A word to the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
+    /// For a reveal: the voter's share, sealed to the asker. Sealing draws randomness, so it is
+    /// done before the intent is stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reveal: Option<Bytes>,
     /// This governor's count of ballots.
     pub counter: u64,
 }
@@ -164,7 +169,7 @@ impl Intent {
         board.one_touch()?;
         let vote = Vote::Approve { pools: choose_pools(board, me, slot, pools, without)? };
         let (governor, statement) = (me.clone(), statement.to_owned());
-        Ok(Self { slot, governor, statement, vote, comment, counter })
+        Ok(Self { slot, governor, statement, vote, comment, reveal: None, counter })
     }
 
     /// Begins a rejection. It uses the slot up as an approval does.
@@ -182,7 +187,14 @@ impl Intent {
     ) -> Result<Self, VoteError> {
         let slot = begin(board, me, open, statement)?;
         let (governor, statement) = (me.clone(), statement.to_owned());
-        Ok(Self { slot, governor, statement, vote: Vote::Reject { reason }, comment, counter })
+        let vote = Vote::Reject { reason };
+        Ok(Self { slot, governor, statement, vote, comment, reveal: None, counter })
+    }
+
+    /// The same approval with the voter's sealed share, as a reveal needs it.
+    #[must_use]
+    pub fn with_reveal(self, sealed: Bytes) -> Self {
+        Self { reveal: Some(sealed), ..self }
     }
 
     /// The ballot of a stored intent: the same bytes whenever it is asked for. `seed` is the
@@ -226,6 +238,7 @@ impl Intent {
             statement: Digest::of(self.statement.as_bytes()),
             choice,
             comment: self.comment.clone(),
+            reveal: self.reveal.clone(),
             counter: self.counter,
         };
         crate::object::Object::check(&ballot)?;
@@ -258,7 +271,7 @@ impl Intent {
         if !own.eq(published.iter().copied()) {
             return Err(VoteError::OwnPool(slot));
         }
-        let message = sshsig::preimage(&slot.lane.namespace(), self.statement.as_bytes());
+        let message = message::signed_bytes(slot.lane, &self.statement, &board.group());
         let sets = board.subsets()?;
         let allowed: BTreeSet<Vec<u16>> =
             signing_sets(board, key.name(), named).into_iter().collect();

@@ -36,6 +36,7 @@ fn invitation() -> Invitation {
 
 fn join() -> Join {
     Join {
+        owner: None,
         network: network(),
         node: key(NODE).public(),
         keeper: key(KEEPER).public(),

@@ -376,8 +376,9 @@ fn refill_asks_for_what_is_not_covered_yet() {
     let pool = Pool::parse(&council.pool(&me, &existing)).unwrap();
     let further = [slot(Lane::Release, 6, 1)];
     let wanted = borgios_policy::pool::refill(&council.board, &me, &heads, &further, &[pool]);
-    let policy = (2..=9).map(|seq| slot(Lane::Policy, seq, 0));
+    let others = Lane::ALL.into_iter().filter(|lane| *lane != Lane::Release);
+    let others = others.flat_map(|lane| (2..=9).map(move |seq| slot(lane, seq, 0)));
     let release = (9..=13).map(|seq| slot(Lane::Release, seq, 0));
-    let expected: BTreeSet<Slot> = policy.chain(release).chain(further).collect();
+    let expected: BTreeSet<Slot> = others.chain(release).chain(further).collect();
     assert_eq!(wanted, expected.into_iter().collect::<Vec<_>>());
 }

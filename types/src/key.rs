@@ -65,6 +65,16 @@ impl PublicKey {
         key.verify_strict(&sshsig::preimage(namespace, message), &signature).is_ok()
     }
 
+    /// Whether `signature` covers exactly `bytes`, without a preimage around them: for OpenSSH
+    /// certificates, whose to-be-signed bytes are laid out by OpenSSH itself. Strict, as
+    /// [`PublicKey::verifies`] is.
+    #[must_use]
+    pub fn verifies_bytes(&self, bytes: &[u8], signature: &Signature) -> bool {
+        let Ok(key) = VerifyingKey::from_bytes(&self.0) else { return false };
+        let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
+        key.verify_strict(bytes, &signature).is_ok()
+    }
+
     /// `SHA256:…`, as `ssh-keygen -l` prints it.
     #[must_use]
     pub fn fingerprint(&self) -> String {
@@ -191,6 +201,13 @@ impl SecretKey {
     #[must_use]
     pub fn sign(&self, namespace: &Namespace, message: &[u8]) -> Signature {
         Signature(self.0.sign(&sshsig::preimage(namespace, message)).to_bytes())
+    }
+
+    /// Signs exactly `bytes`, without a preimage around them: for OpenSSH certificates alone. What
+    /// is signed so must never be chosen by anyone else.
+    #[must_use]
+    pub fn sign_bytes(&self, bytes: &[u8]) -> Signature {
+        Signature(self.0.sign(bytes).to_bytes())
     }
 
     /// The unencrypted OpenSSH private key file, which `ssh -i` reads.

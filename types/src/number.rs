@@ -37,6 +37,10 @@ number! {
     /// How many governors must sign together.
     Threshold(u16)
 }
+number! {
+    /// A period in which one shared root credential is valid; the first is 1.
+    Epoch(u64)
+}
 
 impl Seq {
     /// The place after this one.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use borgios_policy::{
     Board, Class, Classes, Governor, Invitation, InvitationFile, Lane, Member, Name, Note,
-    Object as _, Policy, PolicyPin, Share, Statement,
+    Object as _, Policy, PolicyPin, Share, Statement, message,
 };
 use borgios_types::{
     Digest, Envelope, KeyEpoch, PublicKey, Round, SecretKey, Seq, Signature, SignedBy, Threshold,
@@ -25,7 +25,7 @@ pub(crate) struct TestBoard {
     chain: Vec<Envelope>,
     policy: Policy,
     network: Digest,
-    heads: [(Seq, Option<Digest>); 2],
+    heads: [(Seq, Option<Digest>); 5],
 }
 
 pub(crate) fn now() -> UnixSeconds {
@@ -57,15 +57,15 @@ impl TestBoard {
         )
         .unwrap();
         let class = Class { approvals: 2 };
-        let classes = Classes { policy: class, release: class };
-        let policy = Policy { board, fanout, classes, carried: BTreeSet::new() };
+        let classes = Classes::of(class, class);
+        let policy = Policy { board, fanout, classes, witnesses: None, carried: BTreeSet::new() };
         let mut made = Self {
             group,
             governors,
             chain: Vec::new(),
             policy: policy.clone(),
             network: Digest([0; 32]),
-            heads: [(Seq(0), None), (Seq(0), None)],
+            heads: [(Seq(0), None); 5],
         };
         let first = made.statement(Lane::Policy, policy.to_body());
         made.network = first.id();
@@ -98,7 +98,9 @@ impl TestBoard {
             prev,
             policy: (!first_policy).then(|| match lane {
                 Lane::Policy => seq,
-                Lane::Release => self.heads[Lane::Policy as usize].0,
+                Lane::Release | Lane::Credential | Lane::Member | Lane::Access => {
+                    self.heads[Lane::Policy as usize].0
+                }
             }),
             issued: now(),
             expires: now().plus(3600),
@@ -112,10 +114,13 @@ impl TestBoard {
     }
 
     pub(crate) fn sign(&self, mut envelope: Envelope) -> Envelope {
-        let message = sshsig::preimage(&envelope.kind.namespace(), envelope.payload.as_bytes());
-        let signature = self.group.sign(OsRng, &message).serialize().unwrap();
         let key = frost::VerifyingKey::from(&self.group).serialize().unwrap();
         let by = PublicKey::from_bytes(key.try_into().unwrap()).unwrap();
+        let message = match envelope.kind.as_str().parse() {
+            Ok(lane) => message::signed_bytes(lane, &envelope.payload, &by),
+            Err(_) => sshsig::preimage(&envelope.kind.namespace(), envelope.payload.as_bytes()),
+        };
+        let signature = self.group.sign(OsRng, &message).serialize().unwrap();
         envelope.sigs.push(SignedBy { by, sig: Signature(signature.try_into().unwrap()) });
         envelope
     }

@@ -222,6 +222,7 @@ async fn records_of_nobody_do_not_crowd_out_statements_that_wait() {
     let now = borgios_agent::clock::unix_now();
     for n in 0..300_u32 {
         let record = Join {
+            owner: None,
             network: fleet.board.network(),
             node: key.public(),
             keeper: SecretKey::from_seed([78; 32]).public(),

@@ -41,6 +41,7 @@ impl Review {
         let changes = match statement.lane {
             Lane::Release => release_changes(&desk, statement)?,
             Lane::Policy => policy_changes(&desk, statement)?,
+            Lane::Credential | Lane::Member | Lane::Access => vec![statement.body.to_string()],
         };
         let obeyed = desk.archive().chain().review(context.now(), &document.to_envelope());
         let mut text = format!(
@@ -201,6 +202,9 @@ fn consequence(desk: &Desk<'_>, vote: &OpenVote, id: &Digest) -> Result<String, 
     let effect = match lane {
         Lane::Release => "every node of the network fetches and installs it without asking anybody",
         Lane::Policy => "it becomes the rule for every node and every later statement",
+        Lane::Credential => "every node carries the verifiers of this schedule from then on",
+        Lane::Member => "every member cuts its links to these nodes and refuses them for good",
+        Lane::Access => "the node it names lets the key in as root, in its time",
     };
     let when = match state {
         Some((State::Open { .. } | State::Signed(_), approvals))
