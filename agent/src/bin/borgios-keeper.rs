@@ -4,6 +4,7 @@
 //! borgios-keeper run [--root DIR]                          the daemon; systemd starts it
 //! borgios-keeper install --bundle FILE --invite FILE --name HOST
 //!                [--listen ADDR:PORT] [--advertise HOST:PORT] [--root DIR]
+//! borgios-keeper leave [--root DIR]                        what the owner's departure asks for
 //! borgios-keeper --selftest                                shows that it runs on this server
 //! borgios-keeper --version
 //! ```
@@ -14,16 +15,18 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use borgios_agent::keeper::chain_store::ChainStore;
 use borgios_agent::keeper::host::Systemd;
 use borgios_agent::keeper::install::{self, Arguments};
 use borgios_agent::keeper::paths::Paths;
-use borgios_agent::keeper::{selftest, service};
+use borgios_agent::keeper::{leaving, selftest, service};
 use borgios_agent::logging;
 
 /// What the command line says.
 enum Command {
     Run { root: PathBuf },
     Install { root: PathBuf, arguments: Arguments },
+    Leave { root: PathBuf },
     Selftest,
     Version,
 }
@@ -31,6 +34,7 @@ enum Command {
 const USAGE: &str = "usage: borgios-keeper run [--root DIR]
        borgios-keeper install --bundle FILE --invite FILE --name HOST
                       [--listen ADDR:PORT] [--advertise HOST:PORT] [--root DIR]
+       borgios-keeper leave [--root DIR]
        borgios-keeper --selftest | --version";
 
 fn main() -> ExitCode {
@@ -51,6 +55,10 @@ fn main() -> ExitCode {
             logging::begin("borgios-keeper");
             ending(run(&root), 5)
         }
+        Ok(Command::Leave { root }) => {
+            logging::begin("borgios-keeper");
+            ending(leave(&Paths::below(&root)), 5)
+        }
         Ok(Command::Install { root, arguments }) => {
             logging::begin("borgios-keeper");
             let paths = Paths::below(&root);
@@ -68,6 +76,11 @@ fn main() -> ExitCode {
 fn run(root: &Path) -> Result<(), String> {
     let host = Box::new(Systemd::new(root));
     service::run(Paths::below(root), host).map_err(|error| explain(&error))
+}
+
+fn leave(paths: &Paths) -> Result<(), String> {
+    let chain = ChainStore::open(&paths.keeper).map_err(|error| explain(&error))?;
+    leaving::run(paths, chain.network()).map_err(|error| explain(&error))
 }
 
 fn ending(result: Result<(), String>, code: u8) -> ExitCode {
@@ -96,7 +109,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Command, String> {
     match verb.as_str() {
         "--version" => return Ok(Command::Version),
         "--selftest" => return Ok(Command::Selftest),
-        "run" | "install" => {}
+        "run" | "install" | "leave" => {}
         other => return Err(format!("{other:?} is no command")),
     }
     let mut root = PathBuf::from("/");
@@ -114,8 +127,10 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Command, String> {
             _ => return Err(format!("{verb} has no option {flag}")),
         }
     }
-    if verb == "run" {
-        return Ok(Command::Run { root });
+    match verb.as_str() {
+        "run" => return Ok(Command::Run { root }),
+        "leave" => return Ok(Command::Leave { root }),
+        _ => {}
     }
     let arguments = Arguments {
         bundle: bundle.ok_or("install needs --bundle FILE")?,

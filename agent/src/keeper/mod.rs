@@ -21,6 +21,9 @@
 //! | [`ledger`] | the journal's file, and the releases that failed here |
 //! | [`host`] | everything that is done to the host, with a fake beside it |
 //! | [`command`] | running another program with an end in sight |
+//! | [`handed_over`] | the receipt for this server's root: whether, and for which node |
+//! | [`grants`], [`doors`], `doorkeeper` | root access: what the board granted, sshd's files, who keeps them true |
+//! | [`leaving`], [`outside`] | out of the network at the owner's word; what is done beyond the sandbox |
 //! | [`refused`] | how a refusal stands in the system's journal |
 //! | [`selftest`] | a new keeper shows that it runs here |
 //! | [`notify`] | word to systemd: ready, alive |
@@ -30,13 +33,19 @@
 pub mod account;
 pub mod chain_store;
 pub mod command;
+mod doorkeeper;
+pub mod doors;
 mod errands;
 pub mod first_install;
+pub mod grants;
+pub mod handed_over;
 pub mod host;
 pub mod install;
 pub mod installer;
+pub mod leaving;
 pub mod ledger;
 pub mod notify;
+pub mod outside;
 pub mod paths;
 pub mod planting;
 pub mod protocol;

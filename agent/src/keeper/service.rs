@@ -16,19 +16,26 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, lchown};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use borgios_policy::{Lane, Object as _, Report, Submission, VerifiedStatement};
+use borgios_policy::{
+    Handover, Lane, Object as _, Report, Submission, VerifiedStatement, WitnessProof,
+};
 use borgios_releases::Journal;
-use borgios_types::{Digest, NodeId, SecretKey, Seq};
+use borgios_types::{Digest, Envelope, NodeId, SecretKey, Seq};
 use thiserror::Error;
 use tracing::{info, warn};
 
 use super::account;
 use super::chain_store::{ChainStore, OpenError};
+use super::doorkeeper;
 use super::errands::{self, Errands};
+use super::grants::{self, Witnesses};
+use super::handed_over;
 use super::host::Host;
 use super::installer::{Installer, Seat};
+use super::leaving;
 use super::ledger::{self, Lock};
 use super::notify::{self, Notifier};
+use super::outside::Outside;
 use super::paths::Paths;
 use super::protocol::{Activity, Answer, Head, LastInstall, Request, RunRefused, RunTaken, Status};
 use super::{refused, socket};
@@ -67,6 +74,8 @@ pub(super) struct Shared {
     key: SecretKey,
     store: Mutex<ChainStore>,
     pub(super) errands: Errands,
+    pub(super) witnesses: Witnesses,
+    pub(super) outside: Outside,
 }
 
 /// Runs the keeper until it must be replaced or its socket fails.
@@ -95,7 +104,15 @@ pub fn run(paths: Paths, host: Box<dyn Host>) -> Result<(), ServiceError> {
         key,
         store: Mutex::new(store),
         errands: Errands::default(),
+        witnesses: Witnesses::at(&paths),
+        outside: Outside::of(&paths),
     });
+    if leaving::path(&paths).exists() {
+        info!(BORGIOS_EVENT = "departing", "this server is on its way out; going on with it");
+        if let Err(error) = shared.outside.begin_leaving() {
+            warn!(BORGIOS_EVENT = "departing", %error, "cannot go on with it now: {error}");
+        }
+    }
     let (ended, end) = std::sync::mpsc::channel();
     spawn("installer", &ended, {
         let shared = Arc::clone(&shared);
@@ -103,6 +120,10 @@ pub fn run(paths: Paths, host: Box<dyn Host>) -> Result<(), ServiceError> {
             errands::run(&shared, &installer);
             Ok(())
         }
+    })?;
+    spawn("doors", &ended, {
+        let shared = Arc::clone(&shared);
+        move || doorkeeper::run(&shared)
     })?;
     spawn("watchdog", &ended, {
         let shared = Arc::clone(&shared);
@@ -152,7 +173,7 @@ fn prepare_folder(socket: &Path, gid: Option<u32>) -> io::Result<()> {
 }
 
 impl Shared {
-    fn store(&self) -> MutexGuard<'_, ChainStore> {
+    pub(super) fn store(&self) -> MutexGuard<'_, ChainStore> {
         // The store changes only after its files did: it is whole whatever a thread did.
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -164,10 +185,15 @@ impl Shared {
             Request::SubmitRun { submissions } => self.submit_run(&submissions),
             Request::Install { seq } => self.ask_for(seq),
             Request::SignReport { node } => self.report(node),
-            Request::Witness { .. }
-            | Request::SignRotation { .. }
-            | Request::Handover
-            | Request::Depart { .. } => Answer::error("bad_request", "not yet done by this keeper"),
+            Request::Witness { statement, witnesses } => self.witness(&statement, &witnesses),
+            Request::SignRotation { .. } => {
+                Answer::error("bad_request", "not yet done by this keeper")
+            }
+            Request::Handover => match self.handed_over() {
+                Some((_, envelope)) => Answer::ok(envelope),
+                None => not_handed_over(),
+            },
+            Request::Depart { departure } => self.depart(&departure),
         }
     }
 
@@ -240,6 +266,12 @@ impl Shared {
             };
             let attempted = ledger::marked(&self.paths)?;
             let (under_way, problem) = self.errands.seen();
+            let handover = self.handed_over();
+            let access = handover.as_ref().map_or_else(Vec::new, |(handover, _)| {
+                let store = self.store();
+                let now = unix_now().max(store.chain().now_floor());
+                grants::standing(store.chain(), &handover.node, &self.witnesses, now)
+            });
             Ok(Status {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 network,
@@ -251,12 +283,49 @@ impl Shared {
                 last: last(&journal),
                 attempted,
                 problem,
-                handed_over: false,
+                handed_over: handover.is_some(),
                 credential: None,
-                access: Vec::new(),
+                access,
             })
         };
         seen().map_or_else(|error| Answer::error("disk", error), Answer::ok)
+    }
+
+    /// The receipt for this server's root, once it was handed over.
+    pub(super) fn handed_over(&self) -> Option<(Handover, Envelope)> {
+        let network = self.store().network();
+        handed_over::read(&self.paths, network, &self.key.public())
+    }
+
+    fn witness(&self, statement: &Digest, offered: &[WitnessProof]) -> Answer {
+        let Some((handover, _)) = self.handed_over() else { return not_handed_over() };
+        let store = self.store();
+        let taken = self.witnesses.take(store.chain(), &handover.node, statement, offered);
+        if let Err(error) = taken {
+            let message = error.to_string();
+            refused::line(error.code(), &message);
+            return Answer::error(error.code(), message);
+        }
+        let now = unix_now().max(store.chain().now_floor());
+        let all = grants::standing(store.chain(), &handover.node, &self.witnesses, now);
+        match all.into_iter().find(|status| status.id == *statement) {
+            Some(status) => Answer::ok(status),
+            None => Answer::error("unknown_grant", "this grant is long over"),
+        }
+    }
+
+    fn depart(&self, departure: &Envelope) -> Answer {
+        let Some((handover, _)) = self.handed_over() else { return not_handed_over() };
+        if let Err(error) = leaving::accept(&self.paths, &handover, departure) {
+            let message = error.to_string();
+            refused::line(error.code(), &message);
+            return Answer::error(error.code(), message);
+        }
+        match self.outside.begin_leaving() {
+            Ok(()) => Answer::ok("leaving"),
+            // It is on disk: the next start goes on with it.
+            Err(error) => Answer::error("host", error),
+        }
     }
 
     fn report(&self, node: NodeId) -> Answer {
@@ -281,6 +350,10 @@ impl Shared {
         };
         Answer::ok(report.to_envelope().sign(&self.key))
     }
+}
+
+fn not_handed_over() -> Answer {
+    Answer::error("not_handed_over", "root of this server was not handed over")
 }
 
 fn activity(

@@ -35,6 +35,9 @@ impl FakeKeeper {
             last: None,
             attempted: Vec::new(),
             problem: None,
+            handed_over: false,
+            credential: None,
+            access: Vec::new(),
         };
         let seen = Arc::new(Mutex::new(status));
         let shared = seen.clone();
@@ -88,6 +91,10 @@ fn answer(status: &mut Status, key: &SecretKey, request: Request) -> Answer {
             status.last = Some(LastInstall { release: seq, outcome, reason: None, at });
             Answer::ok("installed")
         }
+        Request::Witness { .. }
+        | Request::SignRotation { .. }
+        | Request::Handover
+        | Request::Depart { .. } => Answer::error("not_handed_over", "a stand-in holds no root"),
         Request::SignReport { node } => {
             let last = status.last.clone().unwrap();
             let report = Report {

@@ -1,0 +1,111 @@
+//! The thread that keeps this server's doors as the chain says: which certificates sshd lets in.
+//!
+//! ```text
+//! every second:  chain + clock + witnesses ─▶ grants that are open ─▶ doors::write (what differs)
+//!                                              └─ the last one closed ─▶ its logins are ended
+//! ```
+//!
+//! It looks at everything anew each time, so there is nothing to miss and nothing to repeat; a door
+//! that somebody else changed is as it should be a second later. A server whose root was not handed
+//! over has no doors of ours.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use borgios_policy::Lane;
+use borgios_types::Seq;
+use tracing::{error, info, warn};
+
+use super::doors::{self, DoorsWanted};
+use super::grants;
+use super::paths::Paths;
+use super::protocol::AccessState;
+use super::service::Shared;
+use crate::clock::unix_now;
+use crate::disk;
+
+/// Pause between two looks: how long a grant's end, or a revocation, may take to count.
+const PACE: Duration = Duration::from_secs(1);
+
+/// Looks after the doors for ever.
+pub(super) fn run(shared: &Shared) -> ! {
+    let mut said = None;
+    loop {
+        let seen = look(shared);
+        let problem = seen.err();
+        if problem.is_some() && problem != said {
+            let why = problem.as_deref().unwrap_or_default();
+            error!(BORGIOS_EVENT = "doors_failed", "the doors are not as they should be: {why}");
+        }
+        said = problem;
+        std::thread::sleep(PACE);
+    }
+}
+
+/// One look; what stands in the way, in words.
+fn look(shared: &Shared) -> Result<(), String> {
+    let Some(me) = shared.handed_over().map(|(handover, _)| handover.node) else { return Ok(()) };
+    let (wanted, open) = {
+        let store = shared.store();
+        let chain = store.chain();
+        let now = unix_now().max(chain.now_floor());
+        let standing = grants::standing(chain, &me, &shared.witnesses, now);
+        let Some(policy) = chain.policy() else { return Ok(()) };
+        let open: Vec<Seq> = standing
+            .iter()
+            .filter(|status| status.state == AccessState::Open)
+            .map(|status| status.seq)
+            .collect();
+        let wanted = DoorsWanted {
+            ca: policy.board.group(),
+            principals: grants::principals(chain, &standing),
+            revoked_serials: chain.revoked().into_iter().collect(),
+        };
+        shared.witnesses.forget(chain, now);
+        (wanted, open)
+    };
+    let marker = marker(&shared.paths);
+    // The mark stands before the door opens: a login through it is never forgotten.
+    if !open.is_empty() && !marker.exists() {
+        disk::write_durable(&marker, b"", 0o600).map_err(|error| error.to_string())?;
+    }
+    let changed = doors::write(&shared.paths, &wanted).map_err(|error| error.to_string())?;
+    if !changed.is_empty() {
+        info!(
+            BORGIOS_EVENT = "doors_changed",
+            BORGIOS_LANE = Lane::Access.as_str(),
+            BORGIOS_OPEN = ?open,
+            "the doors changed ({}); open: {}",
+            changed.join(", "),
+            if open.is_empty() { "none".to_owned() } else { list(&open) }
+        );
+    }
+    if open.is_empty() && marker.exists() {
+        end_logins(shared, &marker)?;
+    }
+    Ok(())
+}
+
+/// Ends what came in through the last grant that was open. A certificate's own end only keeps new
+/// logins out; sshd lets a session that began in time go on for ever.
+fn end_logins(shared: &Shared, marker: &PathBuf) -> Result<(), String> {
+    shared.outside.end_logins().map_err(|error| {
+        warn!(BORGIOS_EVENT = "logins_left", %error, "logins could not be ended: {error}");
+        error.to_string()
+    })?;
+    info!(BORGIOS_EVENT = "logins_ended", "no grant is open any more: every login was ended");
+    match std::fs::remove_file(marker) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.to_string()),
+        _ => Ok(()),
+    }
+}
+
+/// Stands while a grant is open, or was and its logins have not been ended.
+fn marker(paths: &Paths) -> PathBuf {
+    paths.keeper.join("access-open")
+}
+
+fn list(open: &[Seq]) -> String {
+    open.iter().map(|seq| format!("access/{seq}")).collect::<Vec<_>>().join(", ")
+}

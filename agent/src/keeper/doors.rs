@@ -1,0 +1,197 @@
+//! The three files through which the board's certificates open this server, and nothing else does.
+//!
+//! ```text
+//! /etc/borgios/ssh/board.pub         TrustedUserCAKeys          the board's group key
+//! /etc/borgios/ssh/principals/root   AuthorizedPrincipalsFile   one line for each open grant
+//! /etc/borgios/ssh/revoked           RevokedKeys                a KRL of serials that ended early
+//! ```
+//!
+//! They are written before sshd's configuration names them: it refuses every key while the file of
+//! `RevokedKeys` cannot be read (measured). Each is replaced whole, and only if it differs.
+//!
+//! The KRL's bytes are laid out here (OpenSSH's PROTOCOL.krl) rather than by `ssh-keygen -k`, which
+//! puts the time into each, so that no two are alike and nobody could tell whether one is due.
+
+use std::fs::{DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use borgios_types::PublicKey;
+use thiserror::Error;
+
+use super::paths::Paths;
+use crate::disk;
+
+/// Where they lie, as sshd's configuration names it.
+pub const FOLDER: &str = "/etc/borgios/ssh";
+/// The board's key in [`FOLDER`].
+pub const BOARD: &str = "board.pub";
+/// The folder of principals in [`FOLDER`], one file for each account.
+pub const PRINCIPALS: &str = "principals";
+/// The KRL in [`FOLDER`].
+pub const REVOKED: &str = "revoked";
+/// Longest of these files that is read back, in bytes.
+const FILE_MAX: usize = 16 * 1024 * 1024;
+
+/// What the chain says about this server's doors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DoorsWanted {
+    /// The board's group key.
+    pub ca: PublicKey,
+    /// Principals of grants that are open here and now.
+    pub principals: Vec<String>,
+    /// Serials that are open no longer.
+    pub revoked_serials: Vec<u64>,
+}
+
+/// Why a door could not be written; the others may have been.
+#[derive(Debug, Error)]
+#[error("cannot write {path}: {source}")]
+pub struct DoorsError {
+    /// Which.
+    pub path: PathBuf,
+    /// Why.
+    pub source: io::Error,
+}
+
+/// Writes what differs; the names of the files that did.
+///
+/// Revocations are written before grants: at no moment is something open that should be shut.
+///
+/// # Errors
+/// The first file that cannot be written. Run it again.
+pub fn write(paths: &Paths, wanted: &DoorsWanted) -> Result<Vec<&'static str>, DoorsError> {
+    let folder = folder(paths);
+    make(&folder.join(PRINCIPALS))?;
+    let mut principals = wanted.principals.clone();
+    principals.sort();
+    principals.dedup();
+    let lines: String = principals.iter().map(|line| format!("{line}\n")).collect();
+    let root = format!("{PRINCIPALS}/root");
+    let files: [(&'static str, PathBuf, Vec<u8>); 3] = [
+        (REVOKED, folder.join(REVOKED), revocation_list(&wanted.ca, &wanted.revoked_serials)),
+        (PRINCIPALS, folder.join(root), lines.into_bytes()),
+        (BOARD, folder.join(BOARD), format!("{}\n", wanted.ca).into_bytes()),
+    ];
+    let mut changed = Vec::new();
+    for (name, path, bytes) in files {
+        let failed = |source| DoorsError { path: path.clone(), source };
+        if disk::read_bounded(&path, FILE_MAX).is_ok_and(|found| found == bytes) {
+            continue;
+        }
+        disk::write_durable(&path, &bytes, 0o644).map_err(failed)?;
+        // Whatever mask the process runs under: sshd reads them as nobody in particular.
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).map_err(failed)?;
+        changed.push(name);
+    }
+    Ok(changed)
+}
+
+/// Where they lie below the root.
+#[must_use]
+pub fn folder(paths: &Paths) -> PathBuf {
+    paths.root.join(FOLDER.trim_start_matches('/'))
+}
+
+/// sshd wants every folder above to be root's, and writable by root alone.
+fn make(principals: &Path) -> Result<(), DoorsError> {
+    let failed = |source| DoorsError { path: principals.to_owned(), source };
+    DirBuilder::new().recursive(true).mode(0o755).create(principals).map_err(failed)?;
+    for folder in principals.ancestors().take(3) {
+        std::fs::set_permissions(folder, Permissions::from_mode(0o755)).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// A key revocation list that names serials of certificates by `ca`.
+fn revocation_list(ca: &PublicKey, serials: &[u64]) -> Vec<u8> {
+    /// "SSHKRL\n\0", then version 1 of the format.
+    const HEAD: [u8; 12] = *b"SSHKRL\n\0\0\0\0\x01";
+    const SECTION_CERTIFICATES: u8 = 1;
+    const SECTION_SERIAL_LIST: u8 = 0x20;
+    let mut list = HEAD.to_vec();
+    // The list's number, the time it was made, flags: sshd reads none of them.
+    list.extend_from_slice(&[0; 24]);
+    put(&mut list, b"");
+    put(&mut list, b"");
+    if serials.is_empty() {
+        return list;
+    }
+    let mut serials = serials.to_vec();
+    serials.sort_unstable();
+    serials.dedup();
+    let mut blob = Vec::new();
+    put(&mut blob, b"ssh-ed25519");
+    put(&mut blob, &ca.to_bytes());
+    let mut section = Vec::new();
+    put(&mut section, &blob);
+    put(&mut section, b"");
+    section.push(SECTION_SERIAL_LIST);
+    put(&mut section, &serials.iter().flat_map(|serial| serial.to_be_bytes()).collect::<Vec<_>>());
+    list.push(SECTION_CERTIFICATES);
+    put(&mut list, &section);
+    list
+}
+
+/// A string as SSH writes it: its length, then its bytes.
+fn put(to: &mut Vec<u8>, bytes: &[u8]) {
+    let length = u32::try_from(bytes.len()).expect("at most 16 MiB are ever listed");
+    to.extend_from_slice(&length.to_be_bytes());
+    to.extend_from_slice(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use borgios_types::SecretKey;
+    use std::process::Command;
+
+    fn wanted(revoked: &[u64]) -> DoorsWanted {
+        DoorsWanted {
+            ca: SecretKey::from_seed([1; 32]).public(),
+            principals: vec!["b".into(), "a".into(), "b".into()],
+            revoked_serials: revoked.to_vec(),
+        }
+    }
+
+    #[test]
+    fn only_what_differs_is_written() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::below(root.path());
+        assert_eq!(write(&paths, &wanted(&[])).unwrap(), [REVOKED, PRINCIPALS, BOARD]);
+        assert!(write(&paths, &wanted(&[])).unwrap().is_empty());
+        assert_eq!(write(&paths, &wanted(&[7])).unwrap(), [REVOKED]);
+        let principals = folder(&paths).join("principals/root");
+        assert_eq!(std::fs::read_to_string(principals).unwrap(), "a\nb\n");
+    }
+
+    #[test]
+    fn ssh_keygen_finds_the_revoked_serials_and_no_others() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::below(root.path());
+        let at = |name: &str| root.path().join(name);
+        let run = |words: &[&str]| {
+            let ran = Command::new("ssh-keygen").args(words).current_dir(root.path()).output();
+            ran.unwrap().status.success()
+        };
+        let ca = SecretKey::from_seed([1; 32]);
+        disk::write_durable(&at("ca"), ca.to_openssh("").as_bytes(), 0o600).unwrap();
+        let user = SecretKey::from_seed([2; 32]).public();
+        for serial in ["7", "8", "99"] {
+            std::fs::write(at("user.pub"), format!("{user}\n")).unwrap();
+            assert!(run(&["-q", "-s", "ca", "-I", "x", "-n", "x", "-z", serial, "user.pub"]));
+            std::fs::rename(at("user-cert.pub"), at(&format!("{serial}-cert.pub"))).unwrap();
+        }
+        for (revoked, bad) in [(&[][..], &[][..]), (&[99, 7, 7], &["7", "99"])] {
+            write(&paths, &wanted(revoked)).unwrap();
+            let list = folder(&paths).join(REVOKED);
+            for serial in ["7", "8", "99"] {
+                // -Q ends with 1 if the certificate is revoked, and also if the list is no list.
+                let good =
+                    run(&["-Q", "-f", list.to_str().unwrap(), &format!("{serial}-cert.pub")]);
+                assert_eq!(good, !bad.contains(&serial), "{serial} of {revoked:?}");
+            }
+        }
+    }
+}
