@@ -10,7 +10,7 @@ use borgios_types::PublicKey;
 
 use super::asked_node::{Standing, standing};
 use super::log::Log;
-use super::reach::{Host, Order, Planned, SECRET_INVITE, foreign, fresh_end, with_hint};
+use super::reach::{Host, OWNER_KEY, Order, Planned, SECRET_INVITE, foreign, fresh_end, with_hint};
 use super::remote::{Remote, Unreached};
 use super::verdict::{Outcome, Verdict, judge};
 use crate::failure::Failure;
@@ -71,10 +71,10 @@ pub(crate) async fn join(order: &Order, planned: Planned) -> Ended {
         if let Some(last) = log.stage() {
             stage = last.to_owned();
         }
-        let verdict = judge(&log, broken.as_deref());
+        let verdict = judge(&log, order.network, broken.as_deref());
         let status = match verdict {
             Verdict::Already => remote.status().await,
-            Verdict::Decided(_) | Verdict::Undecided(_) => None,
+            Verdict::Decided(_) | Verdict::Busy | Verdict::Undecided(_) => None,
         };
         remote.close().await;
         match verdict {
@@ -91,6 +91,10 @@ pub(crate) async fn join(order: &Order, planned: Planned) -> Ended {
                     return Ended::AskNode { stage, reason, node: log.node() };
                 }
             },
+            Verdict::Busy => {
+                reason = "another bootstrap.sh is at work there".to_owned();
+                order.tell(&host.target, &format!("{reason}; looking again"));
+            }
             Verdict::Undecided(why) if log.code().is_some() => {
                 return Ended::AskNode { stage, reason: why, node: log.node() };
             }
@@ -131,6 +135,9 @@ async fn run(
     let mut args = vec!["join".to_owned()];
     args.extend(order.options(host, SECRET_INVITE));
     args.extend(["--hand-over".to_owned(), remote.name.clone()]);
+    if order.copies(OWNER_KEY) {
+        args.extend(["--owner-key", OWNER_KEY].map(str::to_owned));
+    }
     if order.yes {
         args.push("--yes".to_owned());
     }

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use borgios_types::PublicKey;
+use borgios_types::{Digest, PublicKey};
 
 /// Longest line kept, in characters.
 pub(crate) const LINE_MAX: usize = 400;
@@ -23,12 +23,20 @@ pub(crate) struct Log {
     /// nothing which the command prints by chance or in malice from an earlier run is taken for it.
     end: String,
     stage: Option<String>,
-    receipt: bool,
-    node: Option<PublicKey>,
+    receipt: Option<Receipt>,
     code: Option<u8>,
     tail: VecDeque<String>,
     kept: Vec<String>,
     left_out: usize,
+}
+
+/// What a receipt says, as far as it matters here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Receipt {
+    /// The network that root was handed over to.
+    pub(crate) network: Option<Digest>,
+    /// The node's key.
+    pub(crate) node: Option<PublicKey>,
 }
 
 /// What one line changed.
@@ -46,7 +54,7 @@ impl Log {
     /// An empty log of a command that ends with the line `<end> <code>`.
     pub(crate) fn new(end: String) -> Self {
         let (tail, kept) = (VecDeque::new(), Vec::new());
-        Self { end, stage: None, receipt: false, node: None, code: None, tail, kept, left_out: 0 }
+        Self { end, stage: None, receipt: None, code: None, tail, kept, left_out: 0 }
     }
 
     /// Takes one line, without its newline.
@@ -71,15 +79,33 @@ impl Log {
             self.stage = Some(stage.split([',', ':']).next().unwrap_or(stage).trim().to_owned());
             return Change::Stage(self.stage.as_deref().unwrap_or_default());
         }
-        // Both stand at the very end, under their own heading, and nowhere else.
-        if self.stage.as_deref() == Some("done") {
-            if line.starts_with("RECEIPT of ") {
-                self.receipt = true;
-            } else if let Some(key) = line.strip_prefix("  node ") {
-                self.node = key.trim().parse().ok();
+        self.read_receipt(&line);
+        Change::Nothing
+    }
+
+    /// A receipt stands under its own heading, which comes last but for the end of the logins.
+    fn read_receipt(&mut self, line: &str) {
+        if self.stage.as_deref() != Some("receipt") {
+            return;
+        }
+        let value = |name: &str| {
+            let rest = line.strip_prefix("  ")?.strip_prefix(name)?;
+            rest.starts_with(' ').then(|| rest.trim())
+        };
+        match &mut self.receipt {
+            None => {
+                if line.starts_with("RECEIPT of ") && line.ends_with(" was handed over") {
+                    self.receipt = Some(Receipt::default());
+                }
+            }
+            // The first of each: below them stands what others wrote, such as signed payloads.
+            Some(receipt) => {
+                let network = value("network").and_then(|text| text.split(' ').next_back());
+                let network = network.and_then(|text| text.parse().ok());
+                receipt.network = receipt.network.or(network);
+                receipt.node = receipt.node.or(value("node").and_then(|text| text.parse().ok()));
             }
         }
-        Change::Nothing
     }
 
     /// The last stage that began.
@@ -87,14 +113,14 @@ impl Log {
         self.stage.as_deref()
     }
 
-    /// Whether the receipt was seen.
-    pub(crate) fn receipt(&self) -> bool {
+    /// The receipt, once it was seen.
+    pub(crate) fn receipt(&self) -> Option<Receipt> {
         self.receipt
     }
 
     /// The node's key, as the receipt names it.
     pub(crate) fn node(&self) -> Option<PublicKey> {
-        self.node
+        self.receipt.and_then(|receipt| receipt.node)
     }
 
     /// The command's exit code, once it ended.
@@ -130,34 +156,44 @@ mod tests {
         log
     }
 
+    const RECEIPT: &str = "RECEIPT of 2026-11-26 18:00:00 UTC: root on web-1 was handed over";
+
     #[test]
     fn stages_and_the_receipt_are_seen() {
         let key = borgios_types::SecretKey::from_seed([3; 32]).public();
         let node = format!("  node        {key}");
+        let id = Digest::of(b"network");
+        let network = format!("  network     lab, {id}");
         let log = log(&[
             "",
             "== install: running the verified installer",
             "  ok",
-            "== done",
-            "RECEIPT of 2026-11-26 18:00:00 UTC",
+            "== receipt",
+            RECEIPT,
             "",
-            "  web-1 is a member",
+            &network,
+            "  network     lab, sha256:0",
             &node,
+            "  node-x      1",
+            "== logins that are still open, this one too, end in a moment",
             "end-7 0",
         ]);
-        assert_eq!((log.stage(), log.receipt(), log.code()), (Some("done"), true, Some(0)));
-        assert_eq!(log.node(), Some(key));
+        assert_eq!(log.stage(), Some("logins that are still open"));
+        assert_eq!(log.receipt(), Some(Receipt { network: Some(id), node: Some(key) }));
+        assert_eq!(log.code(), Some(0));
     }
 
     #[test]
     fn only_bootstraps_own_receipt_under_its_own_heading_counts() {
         for lines in [
-            &["RECEIPT of 2026-11-26"][..],
-            &["== plan", "RECEIPT of 2026-11-26"],
-            &["== done", " RECEIPT of 2026-11-26", "x RECEIPT of 2026-11-26"],
-            &["== done: RECEIPT of 2026-11-26"],
+            &[RECEIPT][..],
+            &["== plan", RECEIPT],
+            &["== receipt", &format!(" {RECEIPT}"), &format!("x {RECEIPT}")],
+            &[&format!("== receipt: {RECEIPT}")],
+            &["== receipt", "RECEIPT of 2026-11-26 18:00:00 UTC"],
+            &["== receipt", "  node        x", "== sessions", RECEIPT],
         ] {
-            assert!(!log(lines).receipt(), "{lines:?}");
+            assert_eq!(log(lines).receipt(), None, "{lines:?}");
         }
     }
 

@@ -27,5 +27,7 @@ pub(crate) mod log;
 pub(crate) mod pushed;
 pub(crate) mod reach;
 pub(crate) mod remote;
+pub(crate) mod row;
 pub(crate) mod target;
 pub(crate) mod verdict;
+pub(crate) mod work;

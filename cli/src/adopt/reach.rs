@@ -96,17 +96,19 @@ impl Order {
 
     /// The options that plan and join share.
     pub(crate) fn options(&self, host: &Host, invite: &str) -> Vec<String> {
-        let mut args = vec!["--invite".to_owned(), invite.to_owned()];
-        for file in &self.public {
-            match file.name {
-                BUNDLE => args.extend(["--bundle".to_owned(), BUNDLE.to_owned()]),
-                OWNER_KEY => args.extend(["--owner-key".to_owned(), OWNER_KEY.to_owned()]),
-                _ => {}
-            }
+        let mut args = vec!["--invite", invite];
+        if self.copies(BUNDLE) {
+            args.extend(["--bundle", BUNDLE]);
         }
-        let advertise = host.advertise.iter();
-        args.extend(advertise.flat_map(|to| ["--advertise".to_owned(), to.clone()]));
-        args
+        if let Some(address) = &host.advertise {
+            args.extend(["--advertise", address]);
+        }
+        args.into_iter().map(str::to_owned).collect()
+    }
+
+    /// Whether a file of this name is among the copies.
+    pub(crate) fn copies(&self, name: &str) -> bool {
+        self.public.iter().any(|file| file.name == name)
     }
 }
 

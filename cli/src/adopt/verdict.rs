@@ -1,12 +1,14 @@
 //! What became of one host, judged by what was seen, and by nothing that was hoped.
 //!
 //! ```text
-//!  exit 0 and the receipt ─▶ Member         cut off, receipt seen ─▶ Member
-//!  exit 10                ─▶ Already, asked cut off, no receipt   ─▶ Undecided: log in again, or ask the node
-//!  any other exit         ─▶ Failed         exit 0, no receipt    ─▶ Undecided
+//!  exit 0 or cut off, with the network's receipt  ─▶ Member
+//!  exit 0 or cut off, without                     ─▶ Undecided: log in again, or ask the node
+//!  exit 10                                        ─▶ Already: of which network, the agent says
+//!  exit 3, another run is at work                 ─▶ Busy: look again
+//!  any other exit                                 ─▶ Failed
 //! ```
 
-use borgios_types::PublicKey;
+use borgios_types::{Digest, PublicKey};
 use serde::Serialize;
 
 use super::log::Log;
@@ -95,25 +97,39 @@ pub(crate) enum Verdict {
     Decided(Outcome),
     /// It says that it is a member already; of which network, its agent must say.
     Already,
+    /// An earlier run of bootstrap.sh is still at work there, and not in its unit yet.
+    Busy,
     /// The log broke off without a receipt, for this reason.
     Undecided(String),
 }
 
-/// Judges a join by its log. `broken` says why the stream ended, where it ended before the command
-/// did.
-pub(crate) fn judge(log: &Log, broken: Option<&str>) -> Verdict {
-    let receipt = Outcome::Member { node: log.node(), by: "its receipt" };
+/// Judges a join to `network` by its log. `broken` says why the stream ended, where it ended before
+/// the command did.
+pub(crate) fn judge(log: &Log, network: Digest, broken: Option<&str>) -> Verdict {
+    let undecided = |why: &str| Verdict::Undecided(why.to_owned());
     match (log.code(), log.receipt()) {
-        (Some(0) | None, true) => Verdict::Decided(receipt),
-        (Some(0), false) => Verdict::Undecided("it ended well, but showed no receipt".to_owned()),
+        (Some(0) | None, Some(receipt)) => match receipt.network {
+            Some(found) if found == network => {
+                Verdict::Decided(Outcome::Member { node: receipt.node, by: "its receipt" })
+            }
+            Some(found) => {
+                let reason = format!("it was handed over to another network, {found}");
+                Verdict::Decided(Outcome::failed("receipt", reason))
+            }
+            None => undecided("its receipt broke off"),
+        },
+        (Some(0), None) => undecided("it ended well, but showed no receipt"),
         (Some(EX_MEMBER), _) => Verdict::Already,
         (Some(code), _) => {
             let said = log.complaint().unwrap_or("it did not say why");
+            if said.starts_with("another bootstrap.sh is running") {
+                return Verdict::Busy;
+            }
             let reason = format!("{}: {said} (exit code {code})", meaning(code));
             let stage = log.stage().unwrap_or("start").to_owned();
             Verdict::Decided(Outcome::Failed { stage, reason })
         }
-        (None, false) => Verdict::Undecided(broken.unwrap_or("the log broke off").to_owned()),
+        (None, None) => undecided(broken.unwrap_or("the log broke off")),
     }
 }
 
@@ -142,25 +158,42 @@ mod tests {
         log
     }
 
-    const RECEIPT: [&str; 2] = ["== done", "RECEIPT of 2026-11-26 18:00:00 UTC"];
+    fn network() -> Digest {
+        Digest::of(b"network")
+    }
+
+    fn receipt(network: Digest) -> Vec<String> {
+        let head = "RECEIPT of 2026-11-26 18:00:00 UTC: root on web-1 was handed over";
+        vec!["== receipt".to_owned(), head.to_owned(), format!("  network     lab, {network}")]
+    }
+
+    fn with(lines: &[String], last: &[&str]) -> Verdict {
+        let lines: Vec<&str> =
+            lines.iter().map(String::as_str).chain(last.iter().copied()).collect();
+        judge(&ended(&lines), network(), None)
+    }
 
     #[test]
-    fn only_a_receipt_makes_a_member() {
-        let with = |last: &[&str]| judge(&ended(&[&RECEIPT[..], last].concat()), None);
+    fn only_the_networks_receipt_makes_a_member() {
         let member = Verdict::Decided(Outcome::Member { node: None, by: "its receipt" });
-        assert_eq!(with(&["end 0"]), member);
-        assert_eq!(with(&[]), member, "the take-over cut the connection after the receipt");
-        for lines in [&["end 0"][..], &[], &["== done", "end 0"], &["== purge"]] {
-            let verdict = judge(&ended(lines), None);
+        let ours = receipt(network());
+        assert_eq!(with(&ours, &["end 0"]), member);
+        assert_eq!(with(&ours, &[]), member, "cut off after the receipt");
+        assert!(matches!(with(&ours[..2], &[]), Verdict::Undecided(_)), "cut off within it");
+        for lines in [&["end 0"][..], &[], &["== receipt", "end 0"], &["== purge"]] {
+            let verdict = with(&[], lines);
             assert!(matches!(verdict, Verdict::Undecided(_)), "{lines:?}: {verdict:?}");
         }
+        let Verdict::Decided(outcome) = with(&receipt(Digest::of(b"other")), &["end 0"]) else {
+            panic!()
+        };
+        assert!(!outcome.is_member());
     }
 
     #[test]
     fn a_failing_code_is_a_failure_whatever_was_said_before() {
         for code in [1, 2, 3, 4, 5, 6, 127, 130, 143, 255] {
-            let end = format!("end {code}");
-            let verdict = judge(&ended(&[&RECEIPT[..], &[&end]].concat()), None);
+            let verdict = with(&receipt(network()), &[&format!("end {code}")]);
             let Verdict::Decided(outcome) = verdict else { panic!("{code}: {verdict:?}") };
             assert!(matches!(outcome, Outcome::Failed { .. }) && !outcome.is_member(), "{code}");
         }
@@ -168,15 +201,20 @@ mod tests {
 
     #[test]
     fn a_member_already_is_asked_of_which_network() {
-        for lines in [&["end 10"][..], &["== done", "RECEIPT of x", "end 10"]] {
-            assert_eq!(judge(&ended(lines), None), Verdict::Already);
-        }
+        assert_eq!(with(&[], &["end 10"]), Verdict::Already);
+        assert_eq!(with(&receipt(network()), &["end 10"]), Verdict::Already);
+    }
+
+    #[test]
+    fn a_run_that_is_still_at_work_is_waited_for() {
+        let said = "bootstrap.sh: another bootstrap.sh is running on this machine";
+        assert_eq!(with(&[], &[said, "end 3"]), Verdict::Busy);
     }
 
     #[test]
     fn a_failure_names_stage_reason_and_code() {
         let log = ended(&["== verify, with tools", "bootstrap.sh: NOT signed", "end 4"]);
-        let Verdict::Decided(outcome) = judge(&log, None) else { panic!() };
+        let Verdict::Decided(outcome) = judge(&log, network(), None) else { panic!() };
         assert_eq!(
             outcome.detail(),
             "verify: the release did not verify: NOT signed (exit code 4)"

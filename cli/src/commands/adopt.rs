@@ -3,42 +3,31 @@
 //! The operator sees every host's plan before one of them is touched, and consents by the machines'
 //! own names. Afterwards each host has exactly one outcome, and only members count as done.
 
-use std::collections::BTreeMap;
-use std::future::Future;
-use std::io::{BufRead as _, IsTerminal as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use borgios_types::PublicKey;
 use clap::Args;
-use serde_json::json;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 
 use crate::adopt::advertise::{Advertise, node_address};
 use crate::adopt::asked_node::Expected;
-use crate::adopt::consent::{self, HandOver};
+use crate::adopt::consent::HandOver;
 use crate::adopt::invitation::Checked;
-use crate::adopt::joining::{Ended, join};
 use crate::adopt::pushed::Pushed;
-use crate::adopt::reach::{
-    BUNDLE, Host, OWNER_KEY, Order, PUBLIC_INVITE, Planned, SCRIPT, SECRET_INVITE, plan,
-};
+use crate::adopt::reach::{BUNDLE, OWNER_KEY, Order, PUBLIC_INVITE, SCRIPT, SECRET_INVITE};
+use crate::adopt::row::{Row, ToAsk, to_table};
 use crate::adopt::target::Target;
 use crate::adopt::verdict::Outcome;
+use crate::adopt::work::work;
 use crate::context::Context;
 use crate::durable;
 use crate::failure::{Failure, OrFail as _};
 use crate::identity::Identity;
 use crate::known::KnownNodes;
-use crate::printer::table;
 use crate::transport::node::Node;
 
 /// The script of the very version that this program was built with.
 const BOOTSTRAP: &str = include_str!("../../../bootstrap.sh");
-
-/// Hosts that are worked on at the same time: a laptop's uplink carries one bundle to each.
-const AT_ONCE: usize = 8;
 
 /// Most hosts of one run: more names than a person types with care.
 const HOSTS_MAX: usize = 64;
@@ -81,21 +70,6 @@ pub(crate) struct Adopt {
     bootstrap: Option<PathBuf>,
 }
 
-/// What is known of one host in the end.
-struct Row {
-    host: Host,
-    name: Option<String>,
-    keys: Vec<String>,
-    outcome: Outcome,
-}
-
-/// A host of which only its node can tell.
-struct ToAsk {
-    row: Row,
-    hostname: String,
-    node: Option<PublicKey>,
-}
-
 impl Adopt {
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
         self.check()?;
@@ -116,7 +90,7 @@ impl Adopt {
         };
         let worked = runtime.block_on(async {
             tokio::select! {
-                worked = self.work(&order, &invitation) => worked,
+                worked = work(&self.hosts, &self.hand_over, &order, &invitation) => worked,
                 _ = tokio::signal::ctrl_c() => Err(interrupted()),
             }
         });
@@ -190,173 +164,6 @@ impl Adopt {
         })
     }
 
-    /// Plans everywhere, asks once, joins what was consented to.
-    async fn work(
-        &self,
-        order: &Arc<Order>,
-        invitation: &Checked,
-    ) -> Result<(Vec<Row>, Vec<ToAsk>), Failure> {
-        let hosts: Vec<Host> = self.hosts.iter().cloned().map(Host::new).collect();
-        let plans = at_once(hosts.clone(), {
-            let order = Arc::clone(order);
-            move |host| {
-                let order = Arc::clone(&order);
-                async move { plan(&order, host).await }
-            }
-        })
-        .await?;
-        let (mut rows, mut planned) = (Vec::new(), Vec::new());
-        for (host, plan) in hosts.into_iter().zip(plans) {
-            match plan {
-                Ok(one) => planned.push(one),
-                Err(outcome) => {
-                    order.tell(&host.target, &format!("{}: {}", outcome.word(), outcome.detail()));
-                    rows.push(Row { host, name: None, keys: Vec::new(), outcome });
-                }
-            }
-        }
-        show(order, invitation, &planned);
-        let uses = usize::try_from(invitation.invitation.uses).unwrap_or(usize::MAX);
-        let refused = if planned.len() > uses {
-            Some(
-                Failure::new(format!(
-                    "{} hosts would join, the invitation is for {uses}",
-                    planned.len()
-                ))
-                .hint(
-                    "name fewer hosts, or have a governor make another: `borgios invite --uses N`",
-                ),
-            )
-        } else {
-            None
-        };
-        let (consented, others) = match refused.map_or_else(|| Ok(()), Err) {
-            Ok(()) => match self.consent(order, planned).await {
-                Ok(split) => split,
-                Err((failure, planned)) => {
-                    close_all(planned).await;
-                    return Err(failure);
-                }
-            },
-            Err(failure) => {
-                close_all(planned).await;
-                return Err(failure);
-            }
-        };
-        for (one, outcome) in others {
-            rows.push(row(&one, outcome));
-            one.remote.close().await;
-        }
-        let kept: Vec<(Row, String)> = consented
-            .iter()
-            .map(|one| (row(one, Outcome::LeftOut), one.hostname.clone()))
-            .collect();
-        let ended = at_once(consented, {
-            let order = Arc::clone(order);
-            move |one: Planned| {
-                let order = Arc::clone(&order);
-                async move {
-                    let target = one.host.target.clone();
-                    let ended = join(&order, one).await;
-                    if let Ended::Decided(outcome) = &ended {
-                        order.tell(&target, &format!("{}: {}", outcome.word(), outcome.detail()));
-                    }
-                    ended
-                }
-            }
-        })
-        .await?;
-        let mut to_ask = Vec::new();
-        for ((mut row, hostname), ended) in kept.into_iter().zip(ended) {
-            match ended {
-                Ended::Decided(outcome) => {
-                    row.outcome = outcome;
-                    rows.push(row);
-                }
-                Ended::AskNode { stage, reason, node } => {
-                    row.outcome = Outcome::Unknown { stage, reason, look: String::new() };
-                    to_ask.push(ToAsk { row, hostname, node });
-                }
-            }
-        }
-        Ok((rows, to_ask))
-    }
-
-    /// Splits the hosts into those consented to and the others, with what becomes of these.
-    #[allow(
-        clippy::type_complexity,
-        reason = "hosts are handed back whatever happens: they must be closed"
-    )]
-    async fn consent(
-        &self,
-        order: &Order,
-        planned: Vec<Planned>,
-    ) -> Result<(Vec<Planned>, Vec<(Planned, Outcome)>), (Failure, Vec<Planned>)> {
-        if planned.is_empty() {
-            return Ok((Vec::new(), Vec::new()));
-        }
-        if !self.hand_over.is_empty() {
-            let (mut yes, mut no) = (Vec::new(), Vec::new());
-            for one in planned {
-                match HandOver::of(&self.hand_over, &one.host.target) {
-                    Some(name) if name == one.remote.name => yes.push(one),
-                    Some(name) => {
-                        let why = format!("it calls itself {}, not {name}", one.remote.name);
-                        no.push((one, Outcome::failed("consent", why)));
-                    }
-                    None => no.push((one, Outcome::LeftOut)),
-                }
-            }
-            return Ok((yes, no));
-        }
-        let names: Vec<String> = planned.iter().map(|one| one.remote.name.clone()).collect();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        if let Some(name) = consent::ambiguous(&names).first() {
-            let failure = Failure::new(format!("several of the hosts call themselves {name}"))
-                .because("it would not be clear which of them is meant, or it is one host twice")
-                .hint("give them names of their own with hostnamectl, or adopt them one by one");
-            return Err((failure, planned));
-        }
-        if !std::io::stdin().is_terminal() {
-            let failure = Failure::new("no terminal to ask on; nothing was changed").hint(
-                "look at the plans above; `--hand-over HOST=NAME` for each host consents \
-                 without a terminal",
-            );
-            return Err((failure, planned));
-        }
-        order.printer.ask(&format!(
-            "\nThis hands root on these machines to the network. No owner login will work on them \
-             afterwards;\nthe only way back is to reinstall the operating system.\nType the names \
-             of the machines to hand over ({}), all on one line;\nwhat is not named is left alone: ",
-            names.join(" ")
-        ));
-        let line = tokio::task::spawn_blocking(|| {
-            let mut line = String::new();
-            std::io::stdin().lock().read_line(&mut line).map(|_| line)
-        })
-        .await;
-        let line = match line {
-            Ok(Ok(line)) => line,
-            _ => {
-                return Err((
-                    Failure::new("could not read the answer; nothing was changed"),
-                    planned,
-                ));
-            }
-        };
-        match consent::typed(&line, &names) {
-            Err(word) => {
-                let what = format!("{word:?} is none of these machines; nothing was changed");
-                Err((Failure::new(what), planned))
-            }
-            Ok(typed) => {
-                let (yes, no): (Vec<_>, Vec<_>) =
-                    planned.into_iter().partition(|one| typed.contains(one.remote.name.as_str()));
-                Ok((yes, no.into_iter().map(|one| (one, Outcome::LeftOut)).collect()))
-            }
-        }
-    }
-
     /// The table, or one JSON object for each host; fails unless every host is a member.
     fn answer(
         &self,
@@ -365,18 +172,8 @@ impl Adopt {
         asked: Vec<Row>,
     ) -> Result<(), Failure> {
         rows.extend(asked);
-        let place: BTreeMap<&Target, usize> =
-            self.hosts.iter().enumerate().map(|(at, host)| (host, at)).collect();
-        rows.sort_by_key(|row| place.get(&row.host.target).copied());
-        let cells: Vec<[String; 4]> = rows
-            .iter()
-            .map(|row| {
-                let name = row.name.clone().unwrap_or_else(|| "?".to_owned());
-                let detail = crate::printer::one_line(&row.outcome.detail());
-                [row.host.target.to_string(), name, row.outcome.word().to_owned(), detail]
-            })
-            .collect();
-        let text = table(["host", "name", "outcome", ""], &cells);
+        rows.sort_by_key(|row| self.hosts.iter().position(|host| *host == row.host.target));
+        let text = to_table(&rows);
         context.printer.answers(rows.iter().map(Row::to_json), &text)?;
         let members = rows.iter().filter(|row| row.outcome.is_member()).count();
         if members == rows.len() {
@@ -384,72 +181,6 @@ impl Adopt {
         }
         Err(Failure::new(format!("{members} of {} hosts are members", rows.len()))
             .hint("the same command again goes on where a host stopped"))
-    }
-}
-
-impl Row {
-    fn to_json(&self) -> serde_json::Value {
-        let mut value = json!({
-            "host": self.host.target.to_string(),
-            "name": self.name,
-            "host_keys": self.keys,
-            "member": self.outcome.is_member(),
-        });
-        if let (Some(all), Ok(serde_json::Value::Object(more))) =
-            (value.as_object_mut(), serde_json::to_value(&self.outcome))
-        {
-            all.extend(more);
-        }
-        value
-    }
-}
-
-fn row(one: &Planned, outcome: Outcome) -> Row {
-    let (host, name) = (one.host.clone(), Some(one.remote.name.clone()));
-    Row { host, name, keys: one.keys.clone(), outcome }
-}
-
-async fn close_all(planned: Vec<Planned>) {
-    for one in planned {
-        one.remote.close().await;
-    }
-}
-
-/// Runs `act` on every item, [`AT_ONCE`] at a time; the results stand in the items' order.
-async fn at_once<T, R, F>(items: Vec<T>, act: impl Fn(T) -> F) -> Result<Vec<R>, Failure>
-where
-    R: Send + 'static,
-    F: Future<Output = R> + Send + 'static,
-{
-    let (gate, mut tasks) = (Arc::new(Semaphore::new(AT_ONCE)), JoinSet::new());
-    for (at, item) in items.into_iter().enumerate() {
-        let (gate, doing) = (Arc::clone(&gate), act(item));
-        tasks.spawn(async move {
-            let _place = gate.acquire_owned().await;
-            (at, doing.await)
-        });
-    }
-    let mut done = BTreeMap::new();
-    while let Some(result) = tasks.join_next().await {
-        let (at, result) = result.or_fail(|| "a task ended before its time")?;
-        done.insert(at, result);
-    }
-    Ok(done.into_values().collect())
-}
-
-/// Every plan, under its host's name.
-fn show(order: &Order, invitation: &Checked, planned: &[Planned]) {
-    for one in planned {
-        let head = format!("{} ({})", one.remote.name, one.host.target);
-        order.printer.say(&format!("\n{head}\n{}\n{}", "-".repeat(head.len()), one.plan));
-    }
-    if !planned.is_empty() {
-        order.printer.say(&format!(
-            "\nnetwork {} {}\nboard   {}   (compare it with what a governor tells you in person)",
-            invitation.file.name,
-            invitation.network(),
-            invitation.board
-        ));
     }
 }
 
@@ -505,13 +236,13 @@ fn ask_node(
     row
 }
 
-fn small(path: &std::path::Path) -> Result<Vec<u8>, Failure> {
+fn small(path: &Path) -> Result<Vec<u8>, Failure> {
     durable::read(path, SMALL_MAX)?
         .ok_or_else(|| Failure::new(format!("{} does not exist", path.display())))
 }
 
 /// The owner's key without its comment, which is nobody's business there.
-fn owner_key(path: &std::path::Path) -> Result<Vec<u8>, Failure> {
+fn owner_key(path: &Path) -> Result<Vec<u8>, Failure> {
     let what = || format!("{} is no ssh-ed25519 public key", path.display());
     let bytes = small(path)?;
     let text = std::str::from_utf8(&bytes).or_fail(what)?;
@@ -533,16 +264,5 @@ mod tests {
         assert!(owner_key(&path).is_err());
         std::fs::write(&path, format!("{} me@laptop\n", secret.public())).unwrap();
         assert_eq!(owner_key(&path).unwrap(), format!("{}\n", secret.public()).into_bytes());
-    }
-
-    #[tokio::test]
-    async fn results_stand_in_the_order_of_their_hosts() {
-        let done = at_once((0..20).collect(), |n: u64| async move {
-            for _ in n..20 {
-                tokio::task::yield_now().await;
-            }
-            n
-        });
-        assert_eq!(done.await.unwrap(), (0..20).collect::<Vec<_>>());
     }
 }
