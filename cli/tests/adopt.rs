@@ -9,9 +9,11 @@ mod board;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 
 use board::{BORGIOS, Board, stderr};
 use serde_json::Value;
+use tempfile::TempDir;
 
 /// Stands in for the user's ssh. Each host is a file of that name in the folder `hosts`.
 const SSH: &str = r#"#!/bin/sh
@@ -57,7 +59,7 @@ const SCRIPT: &str = r#"
   cut() { kill -9 $PPID; exit 1; }
   command=$1; echo "$STAND_HOST $*" >>"$STAND/orders"; pwd >>"$STAND/folders"
   case $command in
-    plan) ls >"$STAND/plan-files"; grep -l 'PRIVATE KEY' ./* >"$STAND/plan-secrets"
+    plan) ls >"$STAND/plan-files"; grep -l 'PRIV[A]TE KEY' ./* >"$STAND/plan-secrets"
           say '== what join would take'; say '  /etc/shadow  root has a password'; printf 'an \033[31mescape\n' ;;
     join) say '== verify'; @
           ;;
@@ -66,39 +68,49 @@ const SCRIPT: &str = r#"
 }"#;
 
 struct Stage {
-    board: Board,
+    folder: TempDir,
 }
+
+/// One invitation for three servers; every test may read it.
+fn invitation() -> &'static str {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    TEXT.get_or_init(|| {
+        let board = Board::founded(&["ann", "ben"], 2);
+        let path = board.path("invite.json");
+        let (member, out) = (format!("web-9:7117={KEY}"), path.to_str().unwrap());
+        board.ok("ann", &["invite", "--uses", "3", "--member", &member, "--out", out]);
+        std::fs::read_to_string(path).unwrap()
+    })
+}
+
+/// Whoever's key it is.
+const KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBPKC95Su+07Ln2k1YXhoKS0OGVXC8smj3YprTo/6oFu";
 
 impl Stage {
     /// Hosts that can be logged in to, of which `known` stand in known_hosts.
     fn new(hosts: &[&str], known: &[&str], join: &str) -> Self {
-        let board = Board::founded(&["ann", "ben"], 2);
-        let stage = Self { board };
+        let stage = Self { folder: tempfile::tempdir().unwrap() };
         for folder in ["bin", "remote", "hosts", "refuses"] {
             std::fs::create_dir_all(stage.path(folder)).unwrap();
         }
         stage.program("bin/ssh", SSH);
         stage.program("remote/uname", "#!/bin/sh\necho \"vm-$STAND_HOST\"\n");
         stage.program("remote/id", "#!/bin/sh\necho 0\n");
-        let key =
-            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBPKC95Su+07Ln2k1YXhoKS0OGVXC8smj3YprTo/6oFu";
-        std::fs::write(stage.path("host_key"), key).unwrap();
-        let lines: String = known.iter().map(|host| format!("{host} {key}\n")).collect();
+        std::fs::write(stage.path("host_key"), KEY).unwrap();
+        let lines: String = known.iter().map(|host| format!("{host} {KEY}\n")).collect();
         std::fs::write(stage.path("known_hosts"), lines).unwrap();
         for host in hosts {
             std::fs::write(stage.path("hosts").join(host), "").unwrap();
         }
         std::fs::write(stage.path("script"), SCRIPT.replace('@', join)).unwrap();
         std::fs::write(stage.path("bundle.tar"), "a bundle").unwrap();
-        let member = format!("web-9:7117={key}");
-        let invite = stage.path("invite.json");
-        let invite = invite.to_str().unwrap();
-        stage.board.ok("ann", &["invite", "--uses", "3", "--member", &member, "--out", invite]);
+        std::fs::write(stage.path("invite.json"), invitation()).unwrap();
         stage
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.board.path(name)
+        self.folder.path().join(name)
     }
 
     fn program(&self, name: &str, text: &str) {
@@ -114,11 +126,10 @@ impl Stage {
     /// Runs `borgios adopt` as somebody who is no governor.
     fn adopt(&self, args: &[&str]) -> Output {
         let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
-        let key = self.text("host_key");
         let mut command = Command::new(BORGIOS);
         command.arg("adopt").args(args).env("PATH", path).env("STAND", self.path(""));
-        let invite: Value = serde_json::from_str(&self.text("invite.json")).unwrap();
-        command.env("STAND_KEY", key.trim()).stdin(std::process::Stdio::null());
+        let invite: Value = serde_json::from_str(invitation()).unwrap();
+        command.env("STAND_KEY", KEY).stdin(std::process::Stdio::null());
         command.env("STAND_NETWORK", invite["network"].as_str().unwrap());
         for (option, file) in
             [("--invite", "invite.json"), ("--bundle", "bundle.tar"), ("--bootstrap", "script")]
