@@ -56,12 +56,15 @@ const STATUS_MAX: u64 = 256 * 1024;
 const AGENT_CLI: &str = "/opt/borgios/current/agent/files/bin/borgios";
 
 /// Makes the folder, says who and where it is, and removes the folder when its input ends.
+///
+/// Only that end counts: whoever ends the login also sends signals, and a shell that is told to stop
+/// twice does not finish what it began at the first.
 const KEEP_FOLDER: &str = r#"umask 077
+trap '' HUP INT TERM PIPE
 d=$(mktemp -d /tmp/borgios-adopt.XXXXXXXXXX) || exit 1
-trap 'rm -rf -- "$d"' EXIT
-trap 'exit 0' HUP INT TERM
 uname -n; id -u; printf '%s\n' "$d"
-cat >/dev/null"#;
+cat >/dev/null
+rm -rf -- "$d""#;
 
 /// Writes standard input to a file in the folder and says its digest.
 const TAKE_FILE: &str =
