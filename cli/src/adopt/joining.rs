@@ -11,7 +11,7 @@ use borgios_types::PublicKey;
 use super::asked_node::{Standing, standing};
 use super::log::Log;
 use super::reach::{Host, OWNER_KEY, Order, Planned, SECRET_INVITE, foreign, fresh_end, with_hint};
-use super::remote::{Remote, Unreached};
+use super::remote::{Folder, Remote, Unreached};
 use super::verdict::{Outcome, Verdict, judge};
 use crate::failure::Failure;
 
@@ -44,12 +44,13 @@ pub(crate) async fn join(order: &Order, planned: Planned) -> Ended {
     let Planned { host, remote, .. } = planned;
     let name = remote.name.clone();
     let mut stage = "start".to_owned();
+    let mut earlier = remote.folder();
     let mut open = Some(remote);
     let mut reason = String::new();
     for _ in 0..ATTEMPTS_MAX {
         let remote = match open.take() {
             Some(remote) => remote,
-            None => match again(order, &host, &name).await {
+            None => match again(order, &host, &name, &earlier).await {
                 Ok(remote) => remote,
                 Err(Unreached::Login(failure)) => {
                     let reason = format!("{reason}; then {}", failure.summary());
@@ -61,6 +62,7 @@ pub(crate) async fn join(order: &Order, planned: Planned) -> Ended {
                 }
             },
         };
+        earlier = remote.folder();
         let (log, broken) = match run(order, &host, &remote).await {
             Ok(run) => run,
             Err(failure) => {
@@ -108,7 +110,12 @@ pub(crate) async fn join(order: &Order, planned: Planned) -> Ended {
 }
 
 /// Logs in again, to the same machine, with everything copied anew.
-async fn again(order: &Order, host: &Host, name: &str) -> Result<Remote, Unreached> {
+async fn again(
+    order: &Order,
+    host: &Host,
+    name: &str,
+    earlier: &Folder,
+) -> Result<Remote, Unreached> {
     tokio::time::sleep(RETRY_AFTER).await;
     let remote = Remote::connect(&host.target, order.way(false)).await?;
     if remote.name != name {
@@ -116,13 +123,20 @@ async fn again(order: &Order, host: &Host, name: &str) -> Result<Remote, Unreach
         remote.close().await;
         return Err(Unreached::Other(Failure::new(format!("it calls itself {now}, not {name}"))));
     }
-    for file in &order.public {
-        if let Err(failure) = remote.push(file).await {
+    let copied = async {
+        remote.remove(earlier).await?;
+        for file in &order.public {
+            remote.push(file).await?;
+        }
+        Ok(())
+    };
+    match copied.await {
+        Ok(()) => Ok(remote),
+        Err(failure) => {
             remote.close().await;
-            return Err(Unreached::Other(failure));
+            Err(Unreached::Other(failure))
         }
     }
-    Ok(remote)
 }
 
 /// One run of `bootstrap.sh join` there: its log, and why that broke off.

@@ -58,12 +58,13 @@ const AGENT_CLI: &str = "/opt/borgios/current/agent/files/bin/borgios";
 /// Makes the folder, says who and where it is, and removes the folder when its input ends.
 ///
 /// Only that end counts: whoever ends the login also sends signals, and a shell that is told to stop
-/// twice does not finish what it began at the first.
+/// twice does not finish what it began at the first. A host that never learns that the line is dead
+/// ends it after two hours.
 const KEEP_FOLDER: &str = r#"umask 077
 trap '' HUP INT TERM PIPE
 d=$(mktemp -d /tmp/borgios-adopt.XXXXXXXXXX) || exit 1
 uname -n; id -u; printf '%s\n' "$d"
-cat >/dev/null
+timeout -s KILL 7200 cat >/dev/null
 rm -rf -- "$d""#;
 
 /// Writes standard input to a file in the folder and says its digest.
@@ -78,10 +79,15 @@ const RUN: &str =
 pub(crate) struct Remote {
     session: Arc<Session>,
     keeper: Child<Arc<Session>>,
-    folder: String,
+    /// The folder there.
+    folder: Folder,
     /// What the machine calls itself.
     pub(crate) name: String,
 }
+
+/// A folder that [`Remote`] made on a host.
+#[derive(Clone, Debug)]
+pub(crate) struct Folder(String);
 
 /// Why a host was not reached.
 #[derive(Debug)]
@@ -173,14 +179,14 @@ impl Remote {
         if tail.len() != 10 || !tail.bytes().all(|b| b.is_ascii_alphanumeric()) {
             return Err(Failure::new(format!("it made the folder {folder:?}, which is not ours")));
         }
-        Ok(Self { session, keeper, folder, name })
+        Ok(Self { session, keeper, folder: Folder(folder), name })
     }
 
     /// Copies one file into the folder; done only when the host hashes it to the same digest.
     pub(crate) async fn push(&self, file: &Pushed) -> Result<(), Failure> {
         let what = || format!("could not copy {} there", file.name);
         let mut command = self.session.command("sh");
-        command.args(["-c", TAKE_FILE, &self.folder, file.name]);
+        command.args(["-c", TAKE_FILE, &self.folder.0, file.name]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().await.or_fail(what)?;
         let mut to = child.stdin().take().ok_or_else(|| Failure::new(what()))?;
@@ -223,7 +229,7 @@ impl Remote {
         mut tell: impl FnMut(&str),
     ) -> Option<String> {
         let mut command = self.session.command("sh");
-        command.args(["-c", RUN, &self.folder, end]).args(args);
+        command.args(["-c", RUN, &self.folder.0, end]).args(args);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = match command.spawn().await {
             Ok(child) => child,
@@ -247,6 +253,23 @@ impl Remote {
         tokio::time::timeout(limit, reading)
             .await
             .unwrap_or_else(|_| Some(format!("no end within {} s", limit.as_secs())))
+    }
+
+    /// The folder, to be removed over another connection if this one dies.
+    pub(crate) fn folder(&self) -> Folder {
+        self.folder.clone()
+    }
+
+    /// Removes the folder of an earlier connection, whose end the host may not have noticed.
+    pub(crate) async fn remove(&self, folder: &Folder) -> Result<(), Failure> {
+        let mut command = self.session.command("rm");
+        command.args(["-rf", "--", &folder.0]);
+        let removed = tokio::time::timeout(SHORT_TIMEOUT, command.status()).await;
+        let what = || format!("could not remove {} there", folder.0);
+        match removed.or_fail(what)?.or_fail(what)? {
+            status if status.success() => Ok(()),
+            _ => Err(Failure::new(what())),
+        }
     }
 
     /// What the agent on the host says of itself, if one runs there.
