@@ -91,6 +91,8 @@ pub(crate) enum Command {
     Bundle(commands::bundle::Bundle),
     /// Let servers join
     Invite(commands::invite::Invite),
+    /// Make servers members from here, over ssh
+    Adopt(commands::adopt::Adopt),
     /// Send a text to every node
     Broadcast(commands::broadcast::Broadcast),
     /// Give a node a component to hand on
@@ -123,6 +125,7 @@ impl Command {
             Self::Release(command) => command.run(context),
             Self::Bundle(command) => command.run(context),
             Self::Invite(command) => command.run(context),
+            Self::Adopt(command) => command.run(context),
             Self::Broadcast(command) => command.run(context),
             Self::Blob(command) => command.run(context),
             Self::Connect(command) => command.run(context),

@@ -105,6 +105,11 @@ impl Failure {
         std::iter::once(&self.what).chain(&self.causes).cloned().collect::<Vec<_>>().join(": ")
     }
 
+    /// What to do next, if it says so.
+    pub(crate) fn advice(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
     /// For people.
     pub(crate) fn to_text(&self) -> String {
         // Both may hold words from outside, which must not forge a line of their own.

@@ -9,6 +9,7 @@
 //!
 //! Exit codes: 0 done, 1 refused, 2 usage. This program builds no code that handles root.
 
+mod adopt;
 mod archive;
 mod args;
 mod blobs;

@@ -50,6 +50,22 @@ impl Printer {
         })
     }
 
+    /// Prints several answers: one JSON document on a line for each, or the one text for all.
+    ///
+    /// # Errors
+    /// As [`Printer::answer`].
+    pub(crate) fn answers<T: Serialize>(
+        &self,
+        values: impl IntoIterator<Item = T>,
+        text: &str,
+    ) -> Result<(), Failure> {
+        if self.json {
+            values.into_iter().try_for_each(|value| self.answer(&value, ""))
+        } else {
+            self.answer(&(), text)
+        }
+    }
+
     /// Talks to the person at the terminal, on stderr. Silent under `--json`.
     pub(crate) fn say(&self, text: &str) {
         if !self.json {

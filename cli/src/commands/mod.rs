@@ -1,5 +1,6 @@
 //! One file per command: what it takes, what it does, what it answers.
 
+pub(crate) mod adopt;
 pub(crate) mod blob;
 pub(crate) mod broadcast;
 pub(crate) mod bundle;

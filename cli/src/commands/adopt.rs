@@ -1,0 +1,268 @@
+//! `borgios adopt`: makes servers members from a laptop, over the user's own ssh, several at once.
+//!
+//! The operator sees every host's plan before one of them is touched, and consents by the machines'
+//! own names. Afterwards each host has exactly one outcome, and only members count as done.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use borgios_types::PublicKey;
+use clap::Args;
+
+use crate::adopt::advertise::{Advertise, node_address};
+use crate::adopt::asked_node::Expected;
+use crate::adopt::consent::HandOver;
+use crate::adopt::invitation::Checked;
+use crate::adopt::pushed::Pushed;
+use crate::adopt::reach::{BUNDLE, OWNER_KEY, Order, PUBLIC_INVITE, SCRIPT, SECRET_INVITE};
+use crate::adopt::row::{Row, ToAsk, to_table};
+use crate::adopt::target::Target;
+use crate::adopt::verdict::Outcome;
+use crate::adopt::work::work;
+use crate::context::Context;
+use crate::durable;
+use crate::failure::{Failure, OrFail as _};
+use crate::identity::Identity;
+use crate::known::KnownNodes;
+use crate::transport::node::Node;
+
+/// The script of the very version that this program was built with.
+const BOOTSTRAP: &str = include_str!("../../../bootstrap.sh");
+
+/// Most hosts of one run: more names than a person types with care.
+const HOSTS_MAX: usize = 64;
+
+/// Largest script and owner's key.
+const SMALL_MAX: usize = 1024 * 1024;
+
+/// Make servers members from here, over ssh
+#[derive(Debug, Args)]
+pub(crate) struct Adopt {
+    /// root@HOST, root@HOST:PORT, or an alias of your ssh settings
+    #[arg(value_name = "HOST", required = true)]
+    hosts: Vec<Target>,
+    /// The invitation for all of them
+    #[arg(long, value_name = "FILE")]
+    invite: PathBuf,
+    /// The bundle to copy there; without it each host downloads what the invitation names
+    #[arg(long, value_name = "FILE")]
+    bundle: Option<PathBuf>,
+    /// The owner's ssh-ed25519 public key: gets a sealed backup, and may take the server out again
+    #[arg(long, value_name = "FILE")]
+    owner_key: Option<PathBuf>,
+    /// Consent without a terminal, NAME being the machine's own name; again for each host
+    #[arg(long = "hand-over", value_name = "HOST=NAME")]
+    hand_over: Vec<HandOver>,
+    /// With --hand-over: go on in spite of warnings in a plan
+    #[arg(long, requires = "hand_over")]
+    yes: bool,
+    /// How members reach it: `dialled` is where ssh does, port 7117; again for each host
+    #[arg(long, value_name = "[HOST=]ADDR:PORT")]
+    advertise: Vec<Advertise>,
+    /// Take host keys that your known_hosts does not have yet, and show them
+    #[arg(long)]
+    accept_new: bool,
+    /// Other ssh settings than yours
+    #[arg(long, value_name = "FILE")]
+    ssh_config: Option<PathBuf>,
+    /// Another bootstrap.sh than the one in this program
+    #[arg(long, value_name = "FILE", hide = true)]
+    bootstrap: Option<PathBuf>,
+}
+
+impl Adopt {
+    pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
+        self.check()?;
+        let invitation = Checked::read(&self.invite, context.now(), self.hosts.len())?;
+        let sockets = tempfile::Builder::new().prefix("borgios-ssh").tempdir();
+        let sockets = sockets.or_fail(|| "could not make a folder for ssh's sockets")?;
+        let order = Arc::new(self.order(context, &invitation, sockets.path().to_owned())?);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .or_fail(|| "could not start the network runtime")?;
+        let interrupted = || {
+            Failure::new("interrupted").hint(
+                "a join that had begun goes on by itself on its host; the same command again \
+                 picks it up",
+            )
+        };
+        let worked = runtime.block_on(async {
+            tokio::select! {
+                worked = work(&self.hosts, &self.hand_over, &order, &invitation) => worked,
+                _ = tokio::signal::ctrl_c() => Err(interrupted()),
+            }
+        });
+        // A prompt that nobody answered may still be reading the terminal.
+        runtime.shutdown_background();
+        let (rows, to_ask) = worked?;
+        self.answer(context, rows, ask_nodes(context, &invitation, to_ask))
+    }
+
+    /// What can be refused before any host is dialled.
+    fn check(&self) -> Result<(), Failure> {
+        let hosts = &self.hosts;
+        if hosts.len() > HOSTS_MAX {
+            return Err(Failure::usage(format!(
+                "{} hosts, at most {HOSTS_MAX} at once",
+                hosts.len()
+            )));
+        }
+        let twice = hosts.iter().enumerate().find(|(at, host)| hosts[..*at].contains(host));
+        if let Some((_, host)) = twice {
+            return Err(Failure::usage(format!("{host} is named twice")));
+        }
+        if let Some(host) = HandOver::astray(&self.hand_over, hosts) {
+            return Err(Failure::usage(format!(
+                "--hand-over {host}=… is for none of the hosts, or several"
+            )));
+        }
+        if let Some(why) = Advertise::misfit(&self.advertise, hosts) {
+            return Err(Failure::usage(format!("--advertise: {why}")));
+        }
+        Ok(())
+    }
+
+    fn order(
+        &self,
+        context: &Context,
+        invitation: &Checked,
+        sockets: PathBuf,
+    ) -> Result<Order, Failure> {
+        let script = match &self.bootstrap {
+            None => BOOTSTRAP.as_bytes().to_vec(),
+            Some(path) => small(path)?,
+        };
+        let mut public = vec![
+            Pushed::memory(SCRIPT, script),
+            Pushed::memory(PUBLIC_INVITE, invitation.public.clone()),
+        ];
+        match &self.bundle {
+            Some(path) => public.push(Pushed::file(BUNDLE, path.clone())?),
+            None if invitation.file.urls.is_empty() => {
+                return Err(Failure::usage(
+                    "no --bundle, and the invitation names no url to download one from",
+                ));
+            }
+            None => {}
+        }
+        if let Some(path) = &self.owner_key {
+            public.push(Pushed::memory(OWNER_KEY, owner_key(path)?));
+        }
+        Ok(Order {
+            config: self.ssh_config.clone(),
+            accept_new: self.accept_new,
+            sockets,
+            public,
+            secret: Pushed::memory(SECRET_INVITE, invitation.whole.to_vec()),
+            advertise: self.advertise.clone(),
+            // At a terminal the warnings stand in the plan that was consented to.
+            yes: self.yes || self.hand_over.is_empty(),
+            network: invitation.network(),
+            printer: context.printer,
+        })
+    }
+
+    /// The table, or one JSON object for each host; fails unless every host is a member.
+    fn answer(
+        &self,
+        context: &Context,
+        mut rows: Vec<Row>,
+        asked: Vec<Row>,
+    ) -> Result<(), Failure> {
+        rows.extend(asked);
+        rows.sort_by_key(|row| self.hosts.iter().position(|host| *host == row.host.target));
+        let text = to_table(&rows);
+        context.printer.answers(rows.iter().map(Row::to_json), &text)?;
+        let members = rows.iter().filter(|row| row.outcome.is_member()).count();
+        if members == rows.len() {
+            return Ok(());
+        }
+        Err(Failure::new(format!("{members} of {} hosts are members", rows.len()))
+            .hint("the same command again goes on where a host stopped"))
+    }
+}
+
+/// Asks the nodes of hosts that ssh can tell nothing about any more.
+fn ask_nodes(context: &Context, invitation: &Checked, to_ask: Vec<ToAsk>) -> Vec<Row> {
+    if to_ask.is_empty() {
+        return Vec::new();
+    }
+    context.printer.say("asking the nodes whose hosts let nobody in any more");
+    let identity = if context.home.governor("identity.age").exists() {
+        context.identity().map_err(|failure| failure.summary())
+    } else {
+        Err("only a governor's key opens a node's port, and there is none here".to_owned())
+    };
+    to_ask.into_iter().map(|one| ask_node(context, invitation, identity.as_ref(), one)).collect()
+}
+
+fn ask_node(
+    context: &Context,
+    invitation: &Checked,
+    identity: Result<&Identity, &String>,
+    one: ToAsk,
+) -> Row {
+    let ToAsk { mut row, hostname, node } = one;
+    let address = row.host.advertise.clone().unwrap_or_else(|| node_address(&hostname));
+    let expected = Expected {
+        network: invitation.network(),
+        invitation: (&invitation.invitation, invitation.file.invitation.id()),
+        name: row.name.as_deref().unwrap_or_default(),
+        node,
+    };
+    let asked = identity.map_err(|why| Failure::new(why.clone())).and_then(|identity| {
+        let known = KnownNodes::load(&context.home)?;
+        // A host that was just made a member shows a new key; its record proves whose it is.
+        let before = node.or(known.key(&address).filter(|_| node.is_some()));
+        let mut door = Node::connect(&address, before, identity)?;
+        let key = door.key();
+        expected.ask(&mut door, key, context.now()).map(|()| key)
+    });
+    row.outcome = match (asked, row.outcome) {
+        (Ok(key), _) => Outcome::Member { node: Some(key), by: "its node's proof and word" },
+        (Err(failure), Outcome::Unknown { stage, reason, .. }) => Outcome::Unknown {
+            stage,
+            reason: format!("{reason}; at {address}: {}", failure.summary()),
+            look: format!(
+                "look with `borgios connect {address}` and `borgios nodes`, or on its console: \
+                 /var/lib/borgios-bootstrap"
+            ),
+        },
+        (Err(_), other) => other,
+    };
+    context.printer.say(&format!("{}: {}", row.host.target, row.outcome.word()));
+    row
+}
+
+fn small(path: &Path) -> Result<Vec<u8>, Failure> {
+    durable::read(path, SMALL_MAX)?
+        .ok_or_else(|| Failure::new(format!("{} does not exist", path.display())))
+}
+
+/// The owner's key without its comment, which is nobody's business there.
+fn owner_key(path: &Path) -> Result<Vec<u8>, Failure> {
+    let what = || format!("{} is no ssh-ed25519 public key", path.display());
+    let bytes = small(path)?;
+    let text = std::str::from_utf8(&bytes).or_fail(what)?;
+    let words: Vec<&str> = text.split_whitespace().take(2).collect();
+    let key: PublicKey = words.join(" ").parse().or_fail(what)?;
+    Ok(format!("{key}\n").into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_owners_private_key_never_leaves_the_laptop() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("id");
+        let secret = borgios_types::SecretKey::from_seed([5; 32]);
+        std::fs::write(&path, secret.to_openssh("me").as_bytes()).unwrap();
+        assert!(owner_key(&path).is_err());
+        std::fs::write(&path, format!("{} me@laptop\n", secret.public())).unwrap();
+        assert_eq!(owner_key(&path).unwrap(), format!("{}\n", secret.public()).into_bytes());
+    }
+}
