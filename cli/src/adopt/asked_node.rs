@@ -140,6 +140,7 @@ mod tests {
 
     fn record(name: &str, node: u8, token: u8) -> Value {
         let join = Join {
+            owner: None,
             network: network(),
             node: key(node).public(),
             keeper: key(9).public(),
