@@ -6,6 +6,11 @@
 //! {"verb":"submit-run","submissions":[…]}                 the same for a run of them, oldest first
 //! {"verb":"install","seq":7}                              the blobs of release/7 lie in the depot
 //! {"verb":"sign-report","node":"ssh-ed25519 …"}           the last outcome, signed by the keeper
+//! {"verb":"witness","statement":"sha256:…","witnesses":[{"witness":{…},"join":{…},"invitation":{…}}]}
+//!                                                         members that saw a grant for this node
+//! {"verb":"sign-rotation","node":"ssh-ed25519 …"}         what /etc/shadow carries, signed
+//! {"verb":"handover"}                                     the receipt for this server's root
+//! {"verb":"depart","departure":{…}}                       the owner takes this server out
 //! ```
 //!
 //! The verbs are fixed. None of them carries an order: what is installed follows from the
@@ -13,9 +18,11 @@
 
 use std::collections::BTreeMap;
 
-use borgios_policy::{Outcome, Submission};
-use borgios_types::{Digest, NodeId, PublicKey, Seq, UnixSeconds};
-use serde::{Deserialize, Serialize};
+use borgios_policy::policy::WITNESSES_MAX;
+use borgios_policy::{Outcome, Submission, WitnessProof};
+use borgios_types::{Digest, Envelope, Epoch, NodeId, PublicKey, Seq, UnixSeconds};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 /// One line to the keeper.
@@ -42,6 +49,38 @@ pub enum Request {
         /// Whose report it is; the node's join record in turn names the keeper.
         node: NodeId,
     },
+    /// Members that saw a grant for this node, each with its proofs; what does not verify counts
+    /// for nothing. The answer is the grant's [`AccessStatus`].
+    Witness {
+        /// Id of the grant's statement.
+        statement: Digest,
+        /// At most [`WITNESSES_MAX`].
+        #[serde(deserialize_with = "few_witnesses")]
+        witnesses: Vec<WitnessProof>,
+    },
+    /// Which epoch `/etc/shadow` carries, as a signed `rotation`.
+    SignRotation {
+        /// Whose report it is.
+        node: NodeId,
+    },
+    /// The signed `handover` of this server, or the error `not_handed_over`.
+    Handover,
+    /// The owner takes this server out. Answered once its secrets are shredded; the units are
+    /// stopped after that.
+    Depart {
+        /// The owner's `departure`.
+        departure: Envelope,
+    },
+}
+
+/// Refuses more proofs than any policy asks for, before one of them is looked at.
+fn few_witnesses<'de, D: Deserializer<'de>>(reader: D) -> Result<Vec<WitnessProof>, D::Error> {
+    let witnesses = Vec::deserialize(reader)?;
+    if witnesses.len() > usize::from(WITNESSES_MAX) {
+        let found = witnesses.len();
+        return Err(D::Error::custom(format!("{found} witnesses, at most {WITNESSES_MAX}")));
+    }
+    Ok(witnesses)
 }
 
 /// One line from the keeper.
@@ -53,7 +92,7 @@ pub enum Answer {
     /// Not done, and nothing changed.
     Error {
         /// Stable name: a refusal's code, or `disk`, `no_report`, `not_the_head`,
-        /// `attempted`, `bad_request`.
+        /// `attempted`, `not_handed_over`, `bad_request`.
         code: String,
         /// For people.
         message: String,
@@ -173,6 +212,68 @@ pub struct Status {
     /// What stood in the way at the last attempt; it is tried again when its blobs are brought.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
+    /// Whether root of this server belongs to the network.
+    #[serde(default)]
+    pub handed_over: bool,
+    /// The shared root credential here; none before the first schedule is at work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<CredentialStatus>,
+    /// Grants for this node that are not long over, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub access: Vec<AccessStatus>,
+}
+
+/// The shared root credential on this server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CredentialStatus {
+    /// Whose verifier `/etc/shadow` carries.
+    pub epoch: Epoch,
+    /// When this epoch began for this server.
+    pub due: UnixSeconds,
+    /// When the next one begins for this server; none past the schedule's end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<UnixSeconds>,
+    /// When `/etc/shadow` was changed.
+    pub changed: UnixSeconds,
+    /// Whether the schedule has ended, or nearly.
+    #[serde(default)]
+    pub exhausted: bool,
+    /// The schedule at work.
+    pub schedule: Digest,
+    /// What stands in the way, if something does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// One grant for this node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessStatus {
+    /// Its number in the lane, which is the certificate's serial.
+    pub seq: Seq,
+    /// Id of its statement.
+    pub id: Digest,
+    /// First second after its validity.
+    pub before: UnixSeconds,
+    /// Whether its certificate opens the door.
+    pub state: AccessState,
+    /// Members whose witness verified here.
+    pub witnesses: usize,
+    /// How many it needs.
+    pub needed: usize,
+}
+
+/// How far a grant is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AccessState {
+    /// It waits for witnesses, or for its time.
+    Waiting,
+    /// Its certificate is let in.
+    Open,
+    /// Ended early.
+    Revoked,
+    /// Its time is over.
+    Over,
 }
 
 /// What stands in the way of an install.
@@ -189,14 +290,49 @@ pub struct Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use borgios_types::Kind;
 
     #[test]
     fn only_the_fixed_verbs_are_read() {
-        for good in [r#"{"verb":"status"}"#, r#"{"verb":"install","seq":3}"#] {
+        let good = [
+            r#"{"verb":"status"}"#,
+            r#"{"verb":"install","seq":3}"#,
+            r#"{"verb":"handover"}"#,
+            r#"{"verb":"depart","departure":{"type":"departure","payload":"{}","sigs":[]}}"#,
+        ];
+        for good in good {
             serde_json::from_str::<Request>(good).unwrap();
         }
         for bad in ["{}", r#"{"verb":"run","command":"sh"}"#, r#"{"verb":"install"}"#, "[]"] {
             assert!(serde_json::from_str::<Request>(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn more_witnesses_than_any_policy_asks_for_are_not_read() {
+        let envelope = Envelope::unsigned(Kind::new("witness").unwrap(), "{}".to_owned());
+        let proof = WitnessProof {
+            witness: envelope.clone(),
+            join: envelope.clone(),
+            invitation: envelope,
+        };
+        let line = |count: u16| {
+            let witnesses = vec![proof.clone(); count.into()];
+            let request = Request::Witness { statement: Digest::of(b"grant"), witnesses };
+            serde_json::to_string(&request).unwrap()
+        };
+        serde_json::from_str::<Request>(&line(WITNESSES_MAX)).unwrap();
+        assert!(serde_json::from_str::<Request>(&line(WITNESSES_MAX + 1)).is_err());
+    }
+
+    #[test]
+    fn what_an_older_keeper_says_is_still_a_status() {
+        let key = borgios_types::SecretKey::from_seed([1; 32]).public();
+        let old = serde_json::json!({
+            "version": "0.2.0", "network": Digest::of(b"network"), "keeper": key, "heads": {},
+            "installed": 0, "running": {}, "activity": {"doing": "idle"}, "attempted": [],
+        });
+        let status: Status = serde_json::from_value(old).unwrap();
+        assert!(!status.handed_over && status.credential.is_none() && status.access.is_empty());
     }
 }
