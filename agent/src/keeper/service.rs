@@ -164,6 +164,10 @@ impl Shared {
             Request::SubmitRun { submissions } => self.submit_run(&submissions),
             Request::Install { seq } => self.ask_for(seq),
             Request::SignReport { node } => self.report(node),
+            Request::Witness { .. }
+            | Request::SignRotation { .. }
+            | Request::Handover
+            | Request::Depart { .. } => Answer::error("bad_request", "not yet done by this keeper"),
         }
     }
 
@@ -247,6 +251,9 @@ impl Shared {
                 last: last(&journal),
                 attempted,
                 problem,
+                handed_over: false,
+                credential: None,
+                access: Vec::new(),
             })
         };
         seen().map_or_else(|error| Answer::error("disk", error), Answer::ok)
