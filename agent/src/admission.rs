@@ -5,8 +5,7 @@
 //! | statements | the board, by [`Chain::verify`] | the chain |
 //! | `proposal`, `pool`, `ballot` | a governor | a number for each governor |
 //! | `invitation`, `note` | a governor of the board at its date | the same |
-//! | `join` | node and invitation's token; renewals by the node alone | the first and the newest |
-//! | `report` | the keeper that the node's join record names | the newest |
+//! | what nodes, keepers and owners sign | see [`crate::member_objects`] | a number for each node |
 //!
 //! An object that once was right stays right: what a former board's governors signed in their time
 //! still counts when a newcomer catches up, as a statement of that time does.
@@ -16,8 +15,8 @@
 use std::collections::BTreeSet;
 
 use borgios_policy::{
-    Ballot, Board, Chain, Invitation, Join, Lane, Note, Object, ObjectError, Policy, Pool,
-    Proposal, Refusal, Report, Verdict, VerifiedStatement,
+    Ballot, Board, Chain, Departure, Handover, Invitation, Join, Lane, Note, Object, ObjectError,
+    Policy, Pool, Proposal, Refusal, Report, RotationReport, Verdict, VerifiedStatement, Witness,
 };
 use borgios_releases::Manifest;
 use borgios_types::{Digest, Envelope, NodeId, Seq, UnixSeconds};
@@ -29,6 +28,27 @@ const AHEAD_MAX: u64 = 600;
 /// Objects kept of one governor, by kind: far beyond what voting needs, and it bounds the disk.
 const QUOTAS: [(&str, usize); 5] =
     [("proposal", 256), ("pool", 256), ("ballot", 2_048), ("invitation", 256), ("note", 512)];
+/// Refusals for which no neighbour is to blame: it may not have heard yet what makes the object
+/// worthless, or its clock may be a little behind.
+pub const BLAMELESS: [&str; 6] =
+    ["replayed", "evicted", "departed", "over", "lapsed", "owner_changed"];
+
+/// What a node judges by: what it holds, and when.
+#[derive(Clone, Copy)]
+pub struct Judge<'a> {
+    /// The statements.
+    pub chain: &'a Chain,
+    /// Everything else.
+    pub store: &'a Store,
+    /// Nodes that are out for good, by the chain.
+    pub evicted: &'a BTreeSet<NodeId>,
+    /// This node's clock.
+    pub now: UnixSeconds,
+    /// Seconds for which a lapsed record is kept.
+    pub lapsed_kept: u64,
+    /// False for what this node's own disk holds: it is not asked to be in date.
+    pub fresh: bool,
+}
 
 /// An object that may enter.
 pub enum Passed {
@@ -67,11 +87,13 @@ pub enum Denied {
 }
 
 impl Denied {
-    fn wrong(code: &'static str, why: impl Into<String>) -> Self {
+    /// It breaks a rule.
+    pub(crate) fn wrong(code: &'static str, why: impl Into<String>) -> Self {
         Self::Wrong { code, why: why.into() }
     }
 
-    fn later(code: &'static str, why: impl Into<String>) -> Self {
+    /// Something is missing.
+    pub(crate) fn later(code: &'static str, why: impl Into<String>) -> Self {
         Self::Later { code, why: why.into() }
     }
 }
@@ -86,57 +108,68 @@ impl From<ObjectError> for Denied {
     }
 }
 
-/// Judges one envelope. `fresh` is false for what this node's own disk holds: it is not asked to be
-/// in date. (Statements from the disk go through [`Chain::verify_stored`] instead.)
-///
-/// # Errors
-/// See [`Denied`].
-pub fn judge(
-    chain: &Chain,
-    store: &Store,
-    now: UnixSeconds,
-    envelope: &Envelope,
-    fresh: bool,
-) -> Result<Passed, Denied> {
-    let kind = envelope.kind.as_str();
-    if kind.parse::<Lane>().is_ok() {
-        return statement(chain, store, now, envelope);
+impl Judge<'_> {
+    /// Judges one envelope. (Statements from the disk go through [`Chain::verify_stored`] instead.)
+    ///
+    /// # Errors
+    /// See [`Denied`].
+    pub fn judge(&self, envelope: &Envelope) -> Result<Passed, Denied> {
+        let Self { chain, store, .. } = *self;
+        let kind = envelope.kind.as_str();
+        if kind.parse::<Lane>().is_ok() {
+            return statement(chain, store, self.now, envelope);
+        }
+        if store.get(&envelope.id()).is_some() {
+            return Err(Denied::Known);
+        }
+        let Some(network) = chain.network().filter(|_| chain.policy().is_some()) else {
+            return Err(Denied::later("no_policy", "this node has no policy yet"));
+        };
+        let judge = Self { now: self.now.max(chain.now_floor()), ..*self };
+        match kind {
+            Proposal::KIND => {
+                let by = any_board(chain, |board| Proposal::verify(board, envelope))?.1;
+                governors(store, kind, by.as_str(), 0)
+            }
+            Pool::KIND => {
+                let pool = any_board(chain, |board| Pool::verify(board, envelope))?;
+                governors(store, kind, pool.governor.as_str(), 0)
+            }
+            Ballot::KIND => {
+                let ballot = any_board(chain, |board| Ballot::verify(board, envelope))?;
+                governors(store, kind, ballot.governor.as_str(), 0)
+            }
+            Note::KIND => {
+                let date = Note::parse(envelope)?.at;
+                judge.not_ahead(kind, date)?;
+                let by = board_at(chain, date, |board| Note::verify(board, network, envelope))?.1;
+                governors(store, kind, by.as_str(), date.0)
+            }
+            Invitation::KIND => {
+                let date = Invitation::parse(envelope)?.issued;
+                judge.not_ahead(kind, date)?;
+                let by =
+                    board_at(chain, date, |board| Invitation::verify(board, network, envelope))?.1;
+                governors(store, kind, by.as_str(), date.0)
+            }
+            Join::KIND => judge.join(network, envelope),
+            Report::KIND => judge.report(network, envelope),
+            RotationReport::KIND => judge.rotation(network, envelope),
+            Handover::KIND => judge.handover(network, envelope),
+            Witness::KIND => judge.witness(network, envelope),
+            Departure::KIND => judge.departure(network, envelope),
+            _ => {
+                Err(Denied::wrong("wrong_kind", format!("objects of kind {kind} are not relayed")))
+            }
+        }
     }
-    if store.get(&envelope.id()).is_some() {
-        return Err(Denied::Known);
-    }
-    let Some(network) = chain.network().filter(|_| chain.policy().is_some()) else {
-        return Err(Denied::later("no_policy", "this node has no policy yet"));
-    };
-    let now = now.max(chain.now_floor());
-    match kind {
-        Proposal::KIND => {
-            let by = any_board(chain, |board| Proposal::verify(board, envelope))?.1;
-            governors(store, kind, by.as_str(), 0)
+
+    /// A date that lies ahead would make whatever comes after it worthless.
+    pub(crate) fn not_ahead(&self, kind: &str, date: UnixSeconds) -> Result<(), Denied> {
+        if date <= self.now.plus(AHEAD_MAX) {
+            return Ok(());
         }
-        Pool::KIND => {
-            let pool = any_board(chain, |board| Pool::verify(board, envelope))?;
-            governors(store, kind, pool.governor.as_str(), 0)
-        }
-        Ballot::KIND => {
-            let ballot = any_board(chain, |board| Ballot::verify(board, envelope))?;
-            governors(store, kind, ballot.governor.as_str(), 0)
-        }
-        Note::KIND => {
-            let date = Note::parse(envelope)?.at;
-            not_ahead(kind, date, now)?;
-            let by = board_at(chain, date, |board| Note::verify(board, network, envelope))?.1;
-            governors(store, kind, by.as_str(), date.0)
-        }
-        Invitation::KIND => {
-            let date = Invitation::parse(envelope)?.issued;
-            not_ahead(kind, date, now)?;
-            let by = board_at(chain, date, |board| Invitation::verify(board, network, envelope))?.1;
-            governors(store, kind, by.as_str(), date.0)
-        }
-        Join::KIND => join(store, network, now, envelope, fresh),
-        Report::KIND => report(store, network, now, envelope),
-        _ => Err(Denied::wrong("wrong_kind", format!("objects of kind {kind} are not relayed"))),
+        Err(Denied::wrong("bad_date", format!("a {kind} of {date}, it is {}", self.now)))
     }
 }
 
@@ -207,131 +240,6 @@ fn governors(store: &Store, kind: &str, name: &str, date: u64) -> Result<Passed,
         }
     }
     Ok(Passed::Object { owner: name.to_owned(), date, replaces })
-}
-
-fn join(
-    store: &Store,
-    network: Digest,
-    now: UnixSeconds,
-    envelope: &Envelope,
-    fresh: bool,
-) -> Result<Passed, Denied> {
-    let join = Join::parse(envelope)?;
-    not_ahead(Join::KIND, join.issued, now)?;
-    let Some(invitation) = invitation(store, join.invitation) else {
-        let why = format!("the invitation {} is not known here", join.invitation);
-        return Err(Denied::later("unknown_invitation", why));
-    };
-    let owner = join.node.to_string();
-    let held: Vec<_> = store.owned(Join::KIND, &owner).cloned().collect();
-    // The first record carries the token's signature; it proves what a renewal only goes on with.
-    let first = envelope.signed_by(&invitation.token);
-    let at = if first { join.issued } else { now };
-    if first {
-        Join::verify(network, at, envelope, (&invitation, join.invitation))?;
-        let admitted = invitation.admits(&joined_with(store, join.invitation, join.node));
-        if !admitted.contains(&join.node) {
-            let why = format!("{} nodes joined with this invitation already", invitation.uses);
-            return Err(Denied::wrong("used_up", why));
-        }
-        if fresh && held.is_empty() && join.expires.0 > now.0 {
-            invitation.open(join.issued).map_err(Denied::from)?;
-        }
-    } else {
-        renewal(network, now, envelope, &join, fresh)?;
-        if !held.iter().any(|stored| is_first(store, &stored.envelope)) {
-            let why = "a renewal without the record it renews";
-            return Err(Denied::later("unknown_member", why));
-        }
-    }
-    // Kept: the first record, whose date may be past, and the newest.
-    let (firsts, renewals): (Vec<_>, Vec<_>) =
-        held.iter().partition(|stored| is_first(store, &stored.envelope));
-    let rivals = if first { firsts } else { renewals };
-    if rivals.iter().any(|stored| stored.date >= join.issued.0) {
-        return Err(Denied::Known);
-    }
-    let replaces = rivals.iter().map(|stored| stored.id).collect();
-    Ok(Passed::Object { owner, date: join.issued.0, replaces })
-}
-
-/// A record without the token's signature: the node's own, for this network, in date.
-fn renewal(
-    network: Digest,
-    now: UnixSeconds,
-    envelope: &Envelope,
-    join: &Join,
-    fresh: bool,
-) -> Result<(), Denied> {
-    let (kind, node) = (Join::KIND, join.node);
-    if join.network != network {
-        return Err(
-            ObjectError::WrongNetwork { kind, found: join.network, expected: network }.into()
-        );
-    }
-    if fresh && now >= join.expires {
-        return Err(ObjectError::Expired { kind, expires: join.expires, now }.into());
-    }
-    if !envelope.signed_by(&node) {
-        return Err(ObjectError::BadSignature { kind, signer: node.short() }.into());
-    }
-    Ok(())
-}
-
-fn report(
-    store: &Store,
-    network: Digest,
-    now: UnixSeconds,
-    envelope: &Envelope,
-) -> Result<Passed, Denied> {
-    let report = Report::verify(network, envelope)?;
-    not_ahead(Report::KIND, report.at, now)?;
-    let owner = report.node.to_string();
-    let keeper_is_named = store
-        .owned(Join::KIND, &owner)
-        .filter_map(|stored| Join::parse(&stored.envelope).ok())
-        .any(|join| join.keeper == report.keeper);
-    if !keeper_is_named {
-        let why = "the join record of this node names another keeper, or there is none";
-        return Err(Denied::later("unknown_member", why));
-    }
-    let held: Vec<_> = store.owned(Report::KIND, &owner).collect();
-    if held.iter().any(|stored| stored.date >= report.at.0) {
-        return Err(Denied::Known);
-    }
-    let replaces = held.iter().map(|stored| stored.id).collect();
-    Ok(Passed::Object { owner, date: report.at.0, replaces })
-}
-
-/// The invitation with this id, verified when it entered.
-pub fn invitation(store: &Store, id: Digest) -> Option<Invitation> {
-    Invitation::parse(&store.get(&id)?.envelope).ok()
-}
-
-/// Whether a join record carries its invitation's token signature.
-pub fn is_first(store: &Store, envelope: &Envelope) -> bool {
-    Join::parse(envelope)
-        .ok()
-        .and_then(|join| invitation(store, join.invitation))
-        .is_some_and(|invitation| envelope.signed_by(&invitation.token))
-}
-
-/// The nodes that joined with an invitation, and `newcomer`.
-fn joined_with(store: &Store, id: Digest, newcomer: NodeId) -> BTreeSet<NodeId> {
-    store
-        .list(Join::KIND, None)
-        .filter_map(|stored| Join::parse(&stored.envelope).ok())
-        .filter(|join| join.invitation == id)
-        .map(|join| join.node)
-        .chain([newcomer])
-        .collect()
-}
-
-fn not_ahead(kind: &str, date: UnixSeconds, now: UnixSeconds) -> Result<(), Denied> {
-    if date <= now.plus(AHEAD_MAX) {
-        return Ok(());
-    }
-    Err(Denied::wrong("bad_date", format!("a {kind} of {date}, it is {now}")))
 }
 
 /// Every policy so far, newest first.

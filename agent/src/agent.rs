@@ -18,12 +18,15 @@ use tracing::{info, warn};
 
 use crate::api::{Api, Parts};
 use crate::channel::russh_key;
+use crate::credential_watch::CredentialWatch;
+use crate::departing::Departing;
 use crate::depot::Depot;
 use crate::disk;
 use crate::fetch::Fetcher;
 use crate::http;
 use crate::identity::{self, IdentityError};
 use crate::keeper_client::Keeper;
+use crate::keeper_watch::KeeperWatch;
 use crate::ledger::Ledger;
 use crate::ledger_handle::LedgerHandle;
 use crate::link::LinkHub;
@@ -33,8 +36,10 @@ use crate::port::{self, Speech};
 use crate::release_watch::ReleaseWatch;
 use crate::settings::Settings;
 use crate::ssh_server::SshServer;
-use crate::tree_shell::{PEERS_MAX, TreeHandle, TreeShell};
+use crate::tree_handle::TreeHandle;
+use crate::tree_shell::{PEERS_MAX, TreeShell};
 use crate::uploads::Uploads;
+use crate::witnessing;
 
 /// Longest wait for the tasks when the agent ends.
 const END_TIMEOUT: Duration = Duration::from_secs(3);
@@ -91,6 +96,7 @@ pub struct Agent {
     /// Its blobs.
     pub depot: Depot,
     stop: CancellationToken,
+    departed: CancellationToken,
     tasks: JoinSet<()>,
 }
 
@@ -110,8 +116,9 @@ impl Agent {
         let key = identity::load_or_make(&state.join("node.key"))?;
         let me = key.public();
         let depot = Depot::open(&state.join("blobs")).map_err(disk("the depot"))?;
-        let ledger =
-            Ledger::open(&state).and_then(LedgerHandle::spawn).map_err(disk("the object store"))?;
+        let ledger = Ledger::open(&state, settings.pace.lapsed_kept.as_secs())
+            .and_then(LedgerHandle::spawn)
+            .map_err(disk("the object store"))?;
         let invite_file = state.join("invite.json");
         let invite = membership::accept(&invite_file, &ledger).await?;
         let listener = listen(&settings.listen).await?;
@@ -123,15 +130,41 @@ impl Agent {
         let node = tree_node(me, &settings, &ledger).await;
         let (shell, tree) = TreeShell::new(node, ledger.clone(), state.join("peers.json"));
         let fetcher = Fetcher::new(depot.clone()).map_err(StartError::Http)?;
-        let (watch, keeper) = ReleaseWatch::new(
+        let socket_of_keeper = Keeper::new(&settings.keeper_socket);
+        let (watch, keeper) = KeeperWatch::new(
             me,
-            Keeper::new(&settings.keeper_socket),
+            socket_of_keeper.clone(),
             ledger.clone(),
             tree.clone(),
-            depot.clone(),
-            fetcher,
             settings.pace.clone(),
         );
+        let releases = ReleaseWatch {
+            me,
+            keeper: socket_of_keeper.clone(),
+            view: keeper.clone(),
+            ledger: ledger.clone(),
+            tree: tree.clone(),
+            depot: depot.clone(),
+            fetcher: fetcher.clone(),
+            pace: settings.pace.clone(),
+        };
+        let credentials = CredentialWatch {
+            me,
+            ledger: ledger.clone(),
+            tree: tree.clone(),
+            depot: depot.clone(),
+            fetcher,
+            pace: settings.pace.clone(),
+        };
+        let departed = CancellationToken::new();
+        let departing = Departing {
+            me,
+            keeper: socket_of_keeper,
+            ledger: ledger.clone(),
+            tree: tree.clone(),
+            pace: settings.pace.clone(),
+            done: departed.clone(),
+        };
         let api = Api::new(Parts {
             me,
             name: settings.name.clone(),
@@ -142,19 +175,18 @@ impl Agent {
             uploads: Uploads::new(depot.clone()),
             started: Instant::now(),
         });
-        let membership = Membership::new(
-            key.clone(),
-            settings.name.clone(),
-            settings.advertise.clone(),
-            invite.as_ref(),
-            ledger.clone(),
-            keeper,
-        )
-        .map_err(StartError::Token)?;
+        let membership =
+            Membership::new(key.clone(), &settings, invite.as_ref(), ledger.clone(), keeper)
+                .map_err(StartError::Token)?;
         let node_key = russh_key(&key);
         let hub = LinkHub::new(me, node_key.clone(), ledger.clone(), tree.clone(), stop.clone());
 
         tasks.spawn(watch.run(stop.clone()));
+        tasks.spawn(releases.run(stop.clone()));
+        tasks.spawn(credentials.run(stop.clone()));
+        tasks.spawn(departing.run(stop.clone()));
+        let (pace, stopping) = (settings.pace.upkeep, stop.clone());
+        tasks.spawn(witnessing::run(key, ledger.clone(), tree.clone(), pace, stopping));
         tasks.spawn(local::serve(socket, api.clone(), depot.clone(), stop.clone()));
         let ssh = SshServer::new(&node_key, hub.clone(), api.clone());
         let router = http::router(depot.clone());
@@ -187,7 +219,7 @@ impl Agent {
             "borgiosd {} listens on {port}",
             env!("CARGO_PKG_VERSION")
         );
-        Ok(Self { me, port, api, ledger, tree, depot, stop, tasks })
+        Ok(Self { me, port, api, ledger, tree, depot, stop, departed, tasks })
     }
 
     /// Whether the parts that must never stop are still at work: for the watchdog.
@@ -198,6 +230,12 @@ impl Agent {
         }
         let ledger = self.ledger.run(|_| ());
         tokio::time::timeout(Duration::from_secs(10), ledger).await.is_ok()
+    }
+
+    /// Waits until this server's owner took it out and the keeper ended its hold: then there is
+    /// nothing left to do here.
+    pub async fn departed(&self) {
+        self.departed.cancelled().await;
     }
 
     /// Says goodbye to the neighbours and ends every task.
@@ -243,9 +281,10 @@ impl Joining {
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
             .unwrap_or_default();
-        let (live, heads, contacts) = self
+        let (live, heads, contacts, out) = self
             .ledger
             .run(move |ledger| {
+                let out = ledger.all_out();
                 let is_lane = |kind: &str| kind.parse::<Lane>().is_ok();
                 let live: Vec<_> =
                     ledger.store().all().filter(|o| !is_lane(o.kind())).map(|o| o.id).collect();
@@ -258,13 +297,15 @@ impl Joining {
                     .store()
                     .list(Join::KIND, None)
                     .filter_map(|stored| Join::parse(&stored.envelope).ok())
-                    .filter(|join| join.node != me)
+                    .filter(|join| join.node != me && !out.contains_key(&join.node))
                     .filter_map(|join| Some(Contact::new(join.node, join.address?)))
                     .take(CONTACTS_MAX)
                     .collect();
-                (live, heads, contacts)
+                (live, heads, contacts, out)
             })
             .await;
+        let mut remembered = remembered;
+        remembered.retain(|contact| !out.contains_key(&contact.id));
         let start = Input::Start { seeds, remembered, live, heads };
         let keeping = membership.keep(self.tree.clone(), self.upkeep, stop.clone());
         let shredding =
@@ -273,7 +314,7 @@ impl Joining {
             self.tree.contacts(contacts).await;
             self.tree.publish(made).await;
         };
-        tokio::join!(shell.run(start, hub, stop), keeping, shredding, telling);
+        tokio::join!(shell.run(start, out, hub, stop), keeping, shredding, telling);
     }
 }
 

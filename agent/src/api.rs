@@ -8,24 +8,26 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use borgios_policy::{Join, Lane, Name, Object as _, Report};
-use borgios_types::{Digest, Envelope, NodeId, PublicKey, Seq};
+use borgios_policy::{Name, Object as _, Report};
+use borgios_types::{Digest, Envelope, NodeId, PublicKey};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::clock::unix_now;
+use crate::fleet;
 use crate::frame::FRAME_MAX;
+use crate::keeper_watch::KeeperView;
 use crate::ledger::{Admission, Ledger};
 use crate::ledger_handle::LedgerHandle;
-use crate::release_watch::KeeperView;
+use crate::roll::Out;
+use crate::tree_handle::{TreeHandle, View};
 use crate::tree_query;
-use crate::tree_shell::{TreeHandle, View};
 use crate::uploads::{Progress, Uploads};
 use crate::wire::Scope;
 
 /// Bytes of objects in one answer: a page and its largest object stay below a frame.
-const PAGE_BYTES: usize = FRAME_MAX / 2 - 4096;
+pub(crate) const PAGE_BYTES: usize = FRAME_MAX / 2 - 4096;
 /// Longest wait for the whole tree's answer.
 const TREE_TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -111,7 +113,7 @@ pub fn error(code: &str, message: &str) -> Value {
     json!({"error": {"code": code, "message": message}})
 }
 
-fn ok(value: impl Into<Value>) -> Value {
+pub(crate) fn ok(value: impl Into<Value>) -> Value {
     json!({"ok": value.into()})
 }
 
@@ -164,7 +166,7 @@ impl Api {
             Get::Heads => ok(ledger.run(|ledger| heads(ledger)).await),
             Get::Nodes => {
                 let after = request.after;
-                ledger.run(move |ledger| nodes(ledger, after)).await
+                ledger.run(move |ledger| fleet::nodes(ledger, after)).await
             }
             Get::Reports => {
                 let after = request.after;
@@ -247,8 +249,10 @@ impl Api {
         let Parts { me, name, address, ledger, tree, keeper, started, .. } = &*self.0;
         let view = tree.view().borrow().clone();
         let keeper = keeper.borrow().clone();
+        let (me, says) = (*me, keeper.as_ref().and_then(|keeper| keeper.credential.clone()));
         let known = ledger
-            .run(|ledger| {
+            .run(move |ledger| {
+                let now = unix_now();
                 let counts: serde_json::Map<String, Value> = ledger
                     .store()
                     .counts()
@@ -258,6 +262,10 @@ impl Api {
                     "network": ledger.chain().network(),
                     "heads": heads(ledger),
                     "objects": counts,
+                    "members": ledger.members(now).len(),
+                    "evicted": ledger.evicted().contains(&me),
+                    "departed": ledger.out(&me) == Some(Out::Departed),
+                    "fleet": fleet::lateness(ledger, now),
                 })
             })
             .await;
@@ -271,6 +279,16 @@ impl Api {
             "heads": known["heads"],
             "objects": known["objects"],
             "tree": place(&view),
+            "members": known["members"],
+            "evicted": known["evicted"],
+            "departed": known["departed"],
+            "credential": says.map(|says| {
+                let mut says = json!(says);
+                says["fleet"] = known["fleet"].clone();
+                says
+            }),
+            "access": keeper.as_ref().map(|keeper| &keeper.access),
+            "handed_over": keeper.as_ref().map(|keeper| keeper.handed_over),
             "keeper": keeper,
             "installed": keeper.as_ref().map(|keeper| keeper.installed),
             "time": unix_now(),
@@ -293,31 +311,6 @@ impl Api {
     pub async fn well(&self) -> bool {
         let me = self.0.me;
         self.ready() || self.0.ledger.run(move |ledger| ledger.join_of(&me).is_none()).await
-    }
-
-    /// The numbers that monitoring asks for, in the text format of Prometheus.
-    pub async fn metrics(&self) -> String {
-        let view = self.0.tree.view().borrow().clone();
-        let heads = self.0.ledger.heads().borrow().clone();
-        let objects = self.0.ledger.run(|ledger| ledger.store().all().count()).await;
-        let keeper = u8::from(self.0.keeper.borrow().is_some());
-        let mut text = String::new();
-        let mut gauge = |name: &str, labels: &str, value: u64| {
-            text.push_str(&format!("borgios_{name}{labels} {value}\n"));
-        };
-        gauge("up", "", 1);
-        gauge("uptime_seconds", "", self.0.started.elapsed().as_secs());
-        gauge("tree_attached", "", u64::from(view.attached()));
-        gauge("tree_depth", "", view.path.len().saturating_sub(1) as u64);
-        gauge("tree_children", "", view.children.len() as u64);
-        gauge("tree_size", "", view.tree_size.into());
-        gauge("links", "", view.links as u64);
-        gauge("objects", "", objects as u64);
-        gauge("keeper_reachable", "", keeper.into());
-        for (lane, head) in heads {
-            gauge("head", &format!("{{lane=\"{lane}\"}}"), head.seq);
-        }
-        text
     }
 }
 
@@ -364,43 +357,4 @@ fn page(ledger: &Ledger, kind: &str, after: Option<Digest>) -> Value {
     }
     let next = if more { last } else { None };
     ok(json!({"objects": objects, "next": next}))
-}
-
-/// The members by their newest join records, each with its keeper's last report.
-fn nodes(ledger: &Ledger, after: Option<Digest>) -> Value {
-    let now = unix_now();
-    let mut nodes = Vec::new();
-    let mut bytes = 0;
-    let mut last = None;
-    let mut more = false;
-    for stored in ledger.store().list(Join::KIND, after) {
-        let Ok(join) = Join::parse(&stored.envelope) else { continue };
-        let newest = ledger.store().owned(Join::KIND, &stored.owner).next_back();
-        if newest.is_some_and(|newest| newest.id != stored.id) {
-            continue;
-        }
-        let report = ledger.store().owned(Report::KIND, &stored.owner).next_back();
-        let report = report.and_then(|stored| Report::parse(&stored.envelope).ok());
-        let node = json!({
-            "node": join.node,
-            "name": join.name,
-            "address": join.address,
-            "keeper": join.keeper,
-            "issued": join.issued,
-            "expires": join.expires,
-            "lapsed": now >= join.expires,
-            "report": report,
-        });
-        let length = node.to_string().len() + 1;
-        if bytes + length > PAGE_BYTES && !nodes.is_empty() {
-            more = true;
-            break;
-        }
-        bytes += length;
-        last = Some(stored.id);
-        nodes.push(node);
-    }
-    let behind = ledger.chain().head_seq(Lane::Release);
-    let next = if more { last } else { None };
-    ok(json!({"nodes": nodes, "release": (behind > Seq(0)).then_some(behind), "next": next}))
 }

@@ -15,6 +15,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use borgios_types::Digest;
 use borgios_types::limits::COMPONENT_MAX;
@@ -159,11 +160,12 @@ impl Depot {
         Err(DepotError::BadDigest { expected: *digest, found })
     }
 
-    /// Removes every blob and every part that `keep` does not name and nobody is receiving.
+    /// Removes every blob and every part that `keep` does not name, nobody is receiving and that
+    /// has not changed for `age`: what governors bring comes before the proposal that names it.
     ///
     /// # Errors
     /// The folder cannot be listed; a file that cannot be removed is left for the next time.
-    pub fn sweep(&self, keep: &BTreeSet<Digest>) -> io::Result<usize> {
+    pub fn sweep(&self, keep: &BTreeSet<Digest>, age: Duration) -> io::Result<usize> {
         let busy = self.busy().clone();
         let mut removed = 0;
         for entry in std::fs::read_dir(&self.folder)? {
@@ -171,7 +173,11 @@ impl Depot {
             let name = entry.file_name().to_string_lossy().into_owned();
             let stem = name.strip_suffix(PART).unwrap_or(&name);
             let Ok(digest) = Digest::from_hex(stem) else { continue };
-            if !keep.contains(&digest) && !busy.contains(&digest) {
+            // A date that lies ahead is none; then the file counts as old.
+            let changed = entry.metadata().and_then(|meta| meta.modified());
+            let old =
+                changed.map_or(Duration::MAX, |at| at.elapsed().unwrap_or(Duration::MAX)) >= age;
+            if old && !keep.contains(&digest) && !busy.contains(&digest) {
                 removed += usize::from(std::fs::remove_file(entry.path()).is_ok());
             }
         }
@@ -347,7 +353,8 @@ mod tests {
         }
         let _on_its_way = depot.receive(Digest::of(b"c"), 1).unwrap();
         let keep = BTreeSet::from([Digest::of(b"a")]);
-        assert_eq!(depot.sweep(&keep).unwrap(), 1);
+        assert_eq!(depot.sweep(&keep, Duration::from_secs(3600)).unwrap(), 0);
+        assert_eq!(depot.sweep(&keep, Duration::ZERO).unwrap(), 1);
         assert_eq!(depot.size(&Digest::of(b"a")), Some(1));
         assert_eq!(depot.size(&Digest::of(b"b")), None);
     }

@@ -6,8 +6,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use borgios_policy::Submission;
-use borgios_types::{Envelope, NodeId, Seq};
+use borgios_policy::{Submission, WitnessProof};
+use borgios_types::{Digest, Envelope, NodeId, Seq};
 use serde_json::Value;
 use thiserror::Error;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -69,23 +69,24 @@ impl Keeper {
     }
 
     /// Offers statements in the order in which they follow each other, with the ballots that their
-    /// classes may need.
+    /// classes may need; returns the first that was refused. What came before it was taken.
     ///
     /// # Errors
-    /// See [`KeeperError`]; what came before the refused one was taken.
-    pub async fn submit(&self, mut run: Vec<Submission>) -> Result<(), KeeperError> {
-        if run.len() == 1
-            && let Some(only) = run.pop()
-        {
-            return self.ask(&Request::Submit(only)).await.map(|_| ());
+    /// See [`KeeperError`].
+    pub async fn submit(&self, run: &[Submission]) -> Result<Option<RunRefused>, KeeperError> {
+        if let [only] = run {
+            return match self.ask(&Request::Submit(only.clone())).await {
+                Ok(_) => Ok(None),
+                Err(KeeperError::Refused { code, message }) => {
+                    Ok(Some(RunRefused { at: 0, code, message }))
+                }
+                Err(error) => Err(error),
+            };
         }
-        let answer = self.ask(&Request::SubmitRun { submissions: run }).await?;
+        let answer = self.ask(&Request::SubmitRun { submissions: run.to_vec() }).await?;
         let taken: RunTaken = serde_json::from_value(answer)
             .map_err(|error| KeeperError::Malformed(error.to_string()))?;
-        match taken.refused {
-            None => Ok(()),
-            Some(RunRefused { code, message, .. }) => Err(KeeperError::Refused { code, message }),
-        }
+        Ok(taken.refused)
     }
 
     /// Asks to install a release whose blobs lie in the depot.
@@ -101,7 +102,47 @@ impl Keeper {
     /// # Errors
     /// See [`KeeperError`].
     pub async fn report(&self, node: NodeId) -> Result<Envelope, KeeperError> {
-        let answer = self.ask(&Request::SignReport { node }).await?;
+        self.ask_envelope(&Request::SignReport { node }).await
+    }
+
+    /// Its signed report on the shared root credential.
+    ///
+    /// # Errors
+    /// See [`KeeperError`].
+    pub async fn rotation(&self, node: NodeId) -> Result<Envelope, KeeperError> {
+        self.ask_envelope(&Request::SignRotation { node }).await
+    }
+
+    /// The signed receipt for this server's root.
+    ///
+    /// # Errors
+    /// See [`KeeperError`]; `not_handed_over` before there is one.
+    pub async fn handover(&self) -> Result<Envelope, KeeperError> {
+        self.ask_envelope(&Request::Handover).await
+    }
+
+    /// Brings witnesses of a grant for this node.
+    ///
+    /// # Errors
+    /// See [`KeeperError`].
+    pub async fn witness(
+        &self,
+        statement: Digest,
+        witnesses: Vec<WitnessProof>,
+    ) -> Result<(), KeeperError> {
+        self.ask(&Request::Witness { statement, witnesses }).await.map(|_| ())
+    }
+
+    /// Brings the owner's departure of this server; answered once its secrets are shredded.
+    ///
+    /// # Errors
+    /// See [`KeeperError`].
+    pub async fn depart(&self, departure: Envelope) -> Result<(), KeeperError> {
+        self.ask(&Request::Depart { departure }).await.map(|_| ())
+    }
+
+    async fn ask_envelope(&self, request: &Request) -> Result<Envelope, KeeperError> {
+        let answer = self.ask(request).await?;
         // Either the envelope itself or an object that holds it.
         let envelope = answer.get("report").unwrap_or(&answer).to_string();
         Envelope::parse(envelope.as_bytes())

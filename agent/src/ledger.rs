@@ -11,27 +11,20 @@ use std::sync::Arc;
 
 use borgios_peertree::{Contact, Head};
 use borgios_policy::{
-    Ballot, Chain, Invitation, Join, Lane, Object as _, Submission, Verdict, VerifiedStatement,
+    Ballot, Chain, Departure, Eviction, Join, Lane, Object as _, Submission, Verdict,
+    VerifiedStatement, Witness,
 };
-use borgios_types::{Digest, Envelope, Kind, NodeId, PublicKey, Seq, UnixSeconds};
+use borgios_types::{Digest, Envelope, Kind, NodeId, Seq};
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
-use crate::admission::{self, Denied, Passed};
+use crate::admission::{self, Denied, Judge, Passed};
 use crate::clock::unix_now;
 use crate::disk;
+use crate::parking::Parking;
+use crate::roll::Out;
 use crate::store::{Store, Stored};
 
-/// Objects that wait for others: statements for their predecessors or ballots, join records for
-/// their invitation, reports for their join record.
-const PARKED_MAX: usize = 256;
-/// Of these, those that are no statements. Nothing of them is verified yet, so anyone can bring as
-/// many as they like: they must neither crowd out statements nor cost much to try again.
-const PARKED_OTHERS_MAX: usize = 64;
-/// Longest payload of such a one, in bytes: records have a few hundred. What is longer comes again.
-const PARKED_OTHERS_BYTES: usize = 4 * 1024;
-/// Seconds for which a node that no longer renews its record is remembered.
-const LAPSED_KEPT: u64 = 7 * 24 * 3600;
 /// Most statements of all lanes in one answer.
 const FOLLOW_MAX: usize = 1_024;
 /// Rivals kept: each needs a group signature, so even two are an alarm.
@@ -52,6 +45,8 @@ pub struct Admitted {
     pub contact: Option<Contact>,
     /// The fan-out of a new policy.
     pub fanout: Option<u16>,
+    /// Nodes that are members no more because of it, and why.
+    pub out: Option<(BTreeSet<NodeId>, Out)>,
 }
 
 /// What became of an envelope.
@@ -87,25 +82,37 @@ pub type Heads = BTreeMap<Lane, Head>;
 pub struct Ledger {
     chain: Chain,
     store: Store,
-    parked: BTreeMap<(Option<Lane>, Seq, Digest), Envelope>,
+    /// Nodes that are out for good, by the chain.
+    evicted: BTreeSet<NodeId>,
+    lapsed_kept: u64,
+    parked: Parking,
     heads: watch::Sender<Heads>,
+    news: watch::Sender<u64>,
     folder: PathBuf,
 }
 
 impl Ledger {
     /// Opens what `folder` holds and verifies all of it again. What no longer passes is set aside.
+    /// A node that lapsed is remembered for `lapsed_kept` seconds.
     ///
     /// # Errors
     /// The folder cannot be used at all.
-    pub fn open(folder: &Path) -> io::Result<Self> {
+    pub fn open(folder: &Path, lapsed_kept: u64) -> io::Result<Self> {
         let (store, found) = Store::open(&folder.join("objects"))?;
         let pin = match disk::read_bounded(&folder.join(PIN_FILE), 200) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).trim().parse().ok(),
             Err(_) => None,
         };
-        let (heads, _) = watch::channel(Heads::new());
-        let (chain, parked, folder) = (Chain::new(pin), BTreeMap::new(), folder.to_owned());
-        let mut ledger = Self { chain, store, parked, heads, folder };
+        let mut ledger = Self {
+            chain: Chain::new(pin),
+            store,
+            evicted: BTreeSet::new(),
+            lapsed_kept,
+            parked: Parking::default(),
+            heads: watch::channel(Heads::new()).0,
+            news: watch::channel(0).0,
+            folder: folder.to_owned(),
+        };
         ledger.restore(found);
         Ok(ledger)
     }
@@ -129,17 +136,23 @@ impl Ledger {
                 }
             }
         }
-        // Joins need their invitations, renewals their first records, reports their joins.
+        self.evicted = self.chain.evicted();
+        // Joins need their invitations, renewals their first records, all else their joins; and a
+        // departure would keep out what was said before it.
         let order = |e: &Envelope| match e.kind.as_str() {
             "invitation" => (0, 0),
             "join" => (1, Join::parse(e).map_or(0, |join| join.issued.0)),
-            "report" => (3, 0),
+            "departure" => (3, 0),
             _ => (2, 0),
         };
         let mut others = others;
         others.sort_by_cached_key(order);
         for envelope in others {
-            match admission::judge(&self.chain, &self.store, unix_now(), &envelope, false) {
+            match self.judge(&envelope, false) {
+                // The power went before the eviction had done its work.
+                Err(Denied::Wrong { code: "evicted", .. }) => {
+                    let _ = std::fs::remove_file(self.store.path(&envelope));
+                }
                 Ok(Passed::Object { owner, date, replaces }) => {
                     self.store.index(envelope, owner, date);
                     self.store.remove(&replaces);
@@ -184,7 +197,7 @@ impl Ledger {
             Err(Stop::Denied(Denied::Known)) => return Admission::Known,
             Err(Stop::Denied(Denied::Later { code, why })) => {
                 let in_lane = kind.as_str().parse::<Lane>().is_ok();
-                self.park(envelope);
+                self.parked.park(envelope);
                 // Only a statement can be what a run of statements lacked.
                 let run = if in_lane { self.admit_run() } else { Vec::new() };
                 return match run {
@@ -234,17 +247,29 @@ impl Ledger {
         Admission::Admitted(all)
     }
 
+    fn judge(&self, envelope: &Envelope, fresh: bool) -> Result<Passed, Denied> {
+        let Self { chain, store, evicted, lapsed_kept, .. } = self;
+        let (now, lapsed_kept) = (unix_now(), *lapsed_kept);
+        Judge { chain, store, evicted, now, lapsed_kept, fresh }.judge(envelope)
+    }
+
     fn admit_one(&mut self, envelope: Envelope) -> Result<Admitted, Stop> {
-        let passed = admission::judge(&self.chain, &self.store, unix_now(), &envelope, true)
-            .map_err(Stop::Denied)?;
-        match passed {
+        match self.judge(&envelope, true).map_err(Stop::Denied)? {
             Passed::Object { owner, date, replaces } => {
                 let object = self.store.put(envelope, owner, date).map_err(Stop::Disk)?;
                 self.store.remove(&replaces);
                 let contact = Join::parse(&object.envelope)
                     .ok()
+                    .filter(|join| self.out(&join.node).is_none())
                     .and_then(|join| Some(Contact::new(join.node, join.address?)));
-                Ok(Admitted { object, forgotten: replaces, head: None, contact, fanout: None })
+                let out = Departure::parse(&object.envelope)
+                    .ok()
+                    .map(|departure| (BTreeSet::from([departure.node]), Out::Departed));
+                if [Witness::KIND, Departure::KIND].contains(&object.kind()) {
+                    self.news.send_modify(|count| *count += 1);
+                }
+                let (head, fanout) = (None, None);
+                Ok(Admitted { object, forgotten: replaces, head, contact, fanout, out })
             }
             Passed::Statement(verified) => self.store_statement(*verified).map_err(Stop::Disk),
         }
@@ -256,7 +281,18 @@ impl Ledger {
         let object = self.store.put(verified.envelope().clone(), owner, date)?;
         let (lane, seq) = (verified.statement().lane, verified.statement().seq);
         let fanout = verified.policy().map(|policy| policy.fanout);
+        let evicted = Eviction::of(verified.statement()).ok().map(|eviction| eviction.evict);
         self.chain.apply(verified);
+        let out = evicted.map(|nodes| (BTreeSet::from_iter(nodes), Out::Evicted));
+        let forgotten = match &out {
+            Some((nodes, _)) => {
+                self.evicted.extend(nodes);
+                self.said_by(nodes)
+            }
+            None => Vec::new(),
+        };
+        // Where this is cut off, the next start ends it.
+        self.store.remove(&forgotten);
         info!(
             BORGIOS_EVENT = "statement_accepted",
             BORGIOS_LANE = lane.as_str(),
@@ -265,44 +301,25 @@ impl Ledger {
             "accepted {lane}/{seq}"
         );
         let head = Some((lane, Head { seq: seq.0, id: object.id }));
-        Ok(Admitted { object, forgotten: Vec::new(), head, contact: None, fanout })
-    }
-
-    fn park(&mut self, envelope: Envelope) {
-        let place = match borgios_policy::Statement::parse(&envelope) {
-            Ok(statement) => (Some(statement.lane), statement.seq, envelope.id()),
-            Err(_) => {
-                let others = self.parked.keys().filter(|(lane, ..)| lane.is_none()).count();
-                if others >= PARKED_OTHERS_MAX || envelope.payload.len() > PARKED_OTHERS_BYTES {
-                    return;
-                }
-                (None, Seq(0), envelope.id())
-            }
-        };
-        self.parked.insert(place, envelope);
-        if self.parked.len() > PARKED_MAX {
-            // What lies furthest ahead is needed last. Whatever is dropped here comes again.
-            self.parked.pop_last();
-        }
+        Ok(Admitted { object, forgotten, head, contact: None, fanout, out })
     }
 
     /// Tries the waiting statements as one run: what expired counts if something in date builds
     /// upon it, so that a node that was away for long can follow.
     fn admit_run(&mut self) -> Vec<Admitted> {
-        let waiting = self.parked.iter().filter(|((lane, ..), _)| lane.is_some());
         let ballots = self.store.list(Ballot::KIND, None).map(|stored| stored.envelope.clone());
-        let offered: Vec<_> =
-            waiting.map(|(_, envelope)| envelope.clone()).chain(ballots).collect();
+        let offered: Vec<_> = self.parked.statements().cloned().chain(ballots).collect();
         let run = self.chain.verify_run(unix_now(), &Submission::sort(offered));
         let mut all = Vec::new();
         for verified in run.accepted {
             if admission::body(&verified).is_err() {
                 break;
             }
-            let place = (Some(verified.statement().lane), verified.statement().seq, verified.id());
+            let (lane, seq) = (verified.statement().lane, verified.statement().seq);
+            let id = verified.id();
             match self.store_statement(verified) {
                 Ok(admitted) => {
-                    self.parked.remove(&place);
+                    self.parked.remove(lane, seq, id);
                     all.push(admitted);
                 }
                 Err(error) => {
@@ -338,11 +355,11 @@ impl Ledger {
     fn unpark(&mut self, all: &mut Vec<Admitted>) {
         loop {
             let before = all.len();
-            for (place, envelope) in std::mem::take(&mut self.parked) {
+            for envelope in self.parked.take() {
                 match self.admit_one(envelope.clone()) {
                     Ok(admitted) => all.push(admitted),
                     Err(Stop::Denied(Denied::Later { .. }) | Stop::Disk(_)) => {
-                        self.parked.insert(place, envelope);
+                        self.parked.park(envelope);
                     }
                     Err(Stop::Denied(Denied::Known | Denied::Wrong { .. })) => {}
                 }
@@ -353,27 +370,9 @@ impl Ledger {
         }
     }
 
-    /// Removes records of nodes that have not renewed them for long; returns what was removed.
-    pub fn forget_lapsed(&mut self, now: UnixSeconds) -> Vec<Digest> {
-        let mut last: BTreeMap<&str, u64> = BTreeMap::new();
-        for stored in self.store.list(Join::KIND, None) {
-            let expires = Join::parse(&stored.envelope).map_or(0, |join| join.expires.0);
-            let newest = last.entry(stored.owner.as_str()).or_default();
-            *newest = expires.max(*newest);
-        }
-        let gone: BTreeSet<String> = last
-            .into_iter()
-            .filter(|(_, expires)| expires.saturating_add(LAPSED_KEPT) < now.0)
-            .map(|(owner, _)| owner.to_owned())
-            .collect();
-        let ids: Vec<Digest> = ["join", "report"]
-            .into_iter()
-            .flat_map(|kind| self.store.list(kind, None))
-            .filter(|stored| gone.contains(&stored.owner))
-            .map(|stored| stored.id)
-            .collect();
-        self.store.remove(&ids);
-        ids
+    /// Removes objects that lapsed.
+    pub(crate) fn remove(&mut self, ids: &[Digest]) {
+        self.store.remove(ids);
     }
 
     /// The chain.
@@ -400,33 +399,16 @@ impl Ledger {
             .collect()
     }
 
-    /// The name of the governor of the board in force with this key.
+    /// Nodes that are out for good.
     #[must_use]
-    pub fn governor(&self, key: &PublicKey) -> Option<String> {
-        Some(self.chain.policy()?.board.by_key(key)?.name.to_string())
+    pub fn evicted(&self) -> &BTreeSet<NodeId> {
+        &self.evicted
     }
 
-    /// A node's join record in date, the newest first, with all that proves it: its invitation and
-    /// its first record.
+    /// Seconds for which a node that lapsed is remembered.
     #[must_use]
-    pub fn membership(&self, node: &NodeId) -> Vec<Envelope> {
-        let owner = node.to_string();
-        let records: Vec<_> = self.store.owned(Join::KIND, &owner).rev().collect();
-        let invitations = records
-            .iter()
-            .filter_map(|stored| Join::parse(&stored.envelope).ok())
-            .map(|join| join.invitation)
-            .collect::<BTreeSet<_>>();
-        let invitations = invitations.iter().filter_map(|id| self.store.get(id));
-        invitations.chain(records.iter().copied().rev()).map(|s| s.envelope.clone()).collect()
-    }
-
-    /// A node's newest join record, whether or not it is in date.
-    #[must_use]
-    pub fn join_of(&self, node: &NodeId) -> Option<Join> {
-        let owner = node.to_string();
-        let newest = self.store.owned(Join::KIND, &owner).next_back()?;
-        Join::parse(&newest.envelope).ok()
+    pub fn lapsed_kept(&self) -> u64 {
+        self.lapsed_kept
     }
 
     /// Statements to send to a neighbour whose head of `lane` is `after`: at most `most` of that
@@ -456,16 +438,16 @@ impl Ledger {
             .collect()
     }
 
-    /// Whether the invitation with this id is here.
-    #[must_use]
-    pub fn invitation(&self, id: Digest) -> Option<Invitation> {
-        admission::invitation(&self.store, id)
-    }
-
     /// A notice of each change of the heads.
     #[must_use]
     pub fn watch_heads(&self) -> watch::Receiver<Heads> {
         self.heads.subscribe()
+    }
+
+    /// A notice of each witness and departure that enters: how many so far.
+    #[must_use]
+    pub fn watch_news(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
     }
 
     fn tell_heads(&self) {

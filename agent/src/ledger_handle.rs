@@ -16,6 +16,7 @@ type Job = Box<dyn FnOnce(&mut Ledger) + Send>;
 pub struct LedgerHandle {
     jobs: mpsc::Sender<Job>,
     heads: watch::Receiver<Heads>,
+    news: watch::Receiver<u64>,
 }
 
 impl LedgerHandle {
@@ -25,13 +26,13 @@ impl LedgerHandle {
     /// The system has no thread left.
     pub fn spawn(mut ledger: Ledger) -> io::Result<Self> {
         let (jobs, mut waiting) = mpsc::channel::<Job>(QUEUE);
-        let heads = ledger.watch_heads();
+        let (heads, news) = (ledger.watch_heads(), ledger.watch_news());
         std::thread::Builder::new().name("ledger".to_owned()).spawn(move || {
             while let Some(job) = waiting.blocking_recv() {
                 job(&mut ledger);
             }
         })?;
-        Ok(Self { jobs, heads })
+        Ok(Self { jobs, heads, news })
     }
 
     /// Runs `work` on the ledger's thread, after everything sent before.
@@ -57,5 +58,11 @@ impl LedgerHandle {
     #[must_use]
     pub fn heads(&self) -> watch::Receiver<Heads> {
         self.heads.clone()
+    }
+
+    /// A notice of each witness and departure that enters.
+    #[must_use]
+    pub fn news(&self) -> watch::Receiver<u64> {
+        self.news.clone()
     }
 }

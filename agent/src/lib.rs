@@ -9,7 +9,7 @@
 //!        └─ http ─▶ depot ◀─ fetch   ⇅
 //!                     │         ▲   ledger = (policy's chain) + store, by admission's rules
 //!                     ▼         │    ⇅
-//!                  keeper ◀── release_watch
+//!                  keeper ◀── keeper_watch, release_watch, credential_watch
 //! ```
 //!
 //! | module | holds |
@@ -19,38 +19,51 @@
 //! | [`port`], [`stream`] | the one TCP port, its limits, SSH and HTTP told apart |
 //! | [`ssh_server`], [`ssh_client`], [`channel`], [`frame`] | SSH connections and the lines on them |
 //! | [`link`], [`wire`], [`outbox`] | one tree link: hello, membership, frames, bounded queue |
-//! | [`tree_shell`], [`offers`], [`provide`], [`tree_query`] | the task that owns the tree's core, and its helpers |
-//! | [`admission`], [`ledger`], [`ledger_handle`], [`store`] | what may enter, and everything that did |
+//! | [`tree_shell`], [`tree_handle`], [`offers`], [`provide`], [`tree_query`] | the task that owns the tree's core, and its helpers |
+//! | [`admission`], [`member_objects`], [`ledger`], [`ledger_handle`], [`parking`], [`store`] | what may enter, and everything that did |
+//! | [`roll`] | who is a member, who lapsed, who is out |
 //! | [`depot`], [`fetch`], [`http`], [`uploads`] | blobs: kept, fetched, served, sent in |
-//! | [`release_watch`], [`keeper_client`] | from a signed release to a running one |
-//! | [`api`], [`session`], [`local`] | what tools can ask |
+//! | [`keeper_watch`], [`keeper_client`], [`reporting`] | what the keeper is brought, and what it says |
+//! | [`release_watch`], [`credential_watch`], [`blobs`] | from a signed statement to blobs in the depot, and a release to a running one |
+//! | [`witnessing`], [`departing`] | grants that others saw; this node's own end |
+//! | [`api`], [`fleet`], [`metrics`], [`session`], [`local`] | what tools can ask |
 //! | [`clock`], [`disk`], [`logging`], [`supervision`] | the machine's edges |
 //! | [`keeper`] | the process that holds root |
 
 pub mod admission;
 pub mod agent;
 pub mod api;
+pub mod blobs;
 pub mod channel;
 pub mod clock;
+pub mod credential_watch;
+pub mod departing;
 pub mod depot;
 pub mod disk;
 pub mod fetch;
+pub mod fleet;
 pub mod frame;
 pub mod http;
 pub mod identity;
 pub mod keeper;
 pub mod keeper_client;
+pub mod keeper_watch;
 pub mod ledger;
 pub mod ledger_handle;
 pub mod link;
 pub mod local;
 pub mod logging;
+pub mod member_objects;
 pub mod membership;
+pub mod metrics;
 pub mod offers;
 pub mod outbox;
+pub mod parking;
 pub mod port;
 pub mod provide;
 pub mod release_watch;
+pub mod reporting;
+pub mod roll;
 pub mod session;
 pub mod settings;
 pub mod ssh_client;
@@ -58,7 +71,9 @@ pub mod ssh_server;
 pub mod store;
 pub mod stream;
 pub mod supervision;
+pub mod tree_handle;
 pub mod tree_query;
 pub mod tree_shell;
 pub mod uploads;
 pub mod wire;
+pub mod witnessing;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! open channel ─▶ hello ⇄ hello ─▶ membership verified ─▶ LinkUp ─▶ frames ⇄ frames ─▶ LinkDown
-//!                    │ wrong network, no join record, not this key's record, silence
+//!                    │ wrong network, no join record, not this key's record, out, silence
 //!                    └▶ bye with a code, closed
 //! ```
 //!
@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use borgios_peertree::Contact;
-use borgios_policy::{Invitation, Join, Object as _};
-use borgios_types::NodeId;
+use borgios_policy::{Departure, Invitation, Join, Lane, Object as _};
+use borgios_types::{Envelope, NodeId};
 use russh::keys::PrivateKey;
 use thiserror::Error;
 use tokio::sync::Semaphore;
@@ -28,9 +28,10 @@ use crate::frame::FrameError;
 use crate::ledger::Admission;
 use crate::ledger_handle::LedgerHandle;
 use crate::outbox::Outbox;
+use crate::roll::Out;
 use crate::ssh_client;
+use crate::tree_handle::{LinkId, NewLink, TreeHandle};
 use crate::tree_query;
-use crate::tree_shell::{LinkId, NewLink, TreeHandle};
 use crate::wire::{Answer, Ask, Bye, Frame, Hello, PROTOCOL, WireError};
 
 /// Longest wait for the other side's hello.
@@ -85,8 +86,16 @@ pub enum LinkEnd {
         /// The values.
         why: String,
     },
-    /// This node has no join record yet.
-    #[error("this node has not joined yet")]
+    /// The other side is a member no more.
+    #[error("{}", out.message())]
+    Out {
+        /// Why.
+        out: Out,
+        /// What proves it.
+        because: Vec<Envelope>,
+    },
+    /// This node has no join record yet, or no more.
+    #[error("this node is no member now")]
     NotReady,
     /// A link to itself.
     #[error("this node dialled itself")]
@@ -108,6 +117,7 @@ impl LinkEnd {
             Self::Protocol(_) => "protocol",
             Self::WrongNetwork => "wrong_network",
             Self::NotAMember { code, .. } => code,
+            Self::Out { out, .. } => out.code(),
             Self::NotReady => "not_ready",
             Self::Myself => "myself",
         }
@@ -200,7 +210,10 @@ impl LinkHub {
             () = self.stop.cancelled() => LinkEnd::Ours,
         };
         if !matches!(end, LinkEnd::Closed | LinkEnd::Ours | LinkEnd::Bye { .. }) {
-            let bye = Bye { code: end.code().to_owned(), message: end.to_string() };
+            let because =
+                if let LinkEnd::Out { because, .. } = &end { because.as_slice() } else { &[] };
+            let because = because.to_vec();
+            let bye = Bye { code: end.code().to_owned(), message: end.to_string(), because };
             let farewell = async {
                 // Whether it arrives is of no importance: it is for the other side's log.
                 let _ = ends.writer.send(Frame::Bye(bye).to_line()).await;
@@ -252,6 +265,7 @@ impl LinkHub {
             return Err(LinkEnd::Myself);
         }
         let me = self.me;
+        self.not_out(peer).await?;
         let (network, membership) =
             self.ledger.run(move |l| (l.chain().network(), l.membership(&me))).await;
         let (Some(network), false) = (network, membership.is_empty()) else {
@@ -265,7 +279,7 @@ impl LinkHub {
             .ok_or(LinkEnd::Closed)?;
         let hello = match Frame::parse(&line)? {
             Frame::Hello(hello) => hello,
-            Frame::Bye(Bye { code, message }) => return Err(bye(&code, &message)),
+            Frame::Bye(bye) => return Err(self.on_bye(peer, bye).await),
             Frame::Ask(_) => return Err(LinkEnd::Unexpected("ask")),
             Frame::Answer(_) => return Err(LinkEnd::Unexpected("answer")),
             Frame::Tree(message) => return Err(LinkEnd::Unexpected(message.name())),
@@ -292,6 +306,7 @@ impl LinkHub {
                 Admission::Refused { code, why } => refused = Some((code, why)),
             }
         }
+        self.not_out(peer).await?;
         let join = self.ledger.run(move |l| l.join_of(&peer)).await;
         match join {
             Some(join) if unix_now() < join.expires => Ok(join.address),
@@ -309,6 +324,42 @@ impl LinkHub {
                 Err(LinkEnd::NotAMember { code, why })
             }
         }
+    }
+
+    /// A node that is out is told so, and why, whatever it shows.
+    async fn not_out(&self, peer: NodeId) -> Result<(), LinkEnd> {
+        let out = self.ledger.run(move |ledger| {
+            let out = ledger.out(&peer)?;
+            Some((out, ledger.proof_of_exit(&peer, out)))
+        });
+        match out.await {
+            Some((out, because)) => Err(LinkEnd::Out { out, because }),
+            None => Ok(()),
+        }
+    }
+
+    /// The other side's last word. That this node is out it does not believe, but what proves it
+    /// is judged like anything else.
+    async fn on_bye(&self, peer: NodeId, bye: Bye) -> LinkEnd {
+        let Bye { code, message, because } = bye;
+        if [Out::Evicted.code(), Out::Departed.code()].contains(&code.as_str()) {
+            for envelope in because {
+                let kind = envelope.kind.as_str();
+                let of_lane = matches!(kind.parse(), Ok(Lane::Policy | Lane::Member));
+                if !of_lane && kind != Departure::KIND {
+                    continue;
+                }
+                let admission = self.ledger.run(move |ledger| {
+                    let known = ledger.chain().known(&envelope.id()).is_some();
+                    (!known).then(|| ledger.admit(envelope, &peer.short()))
+                });
+                if let Some(Admission::Admitted(all)) = admission.await {
+                    self.tree.publish(all).await;
+                }
+            }
+        }
+        let short = |text: &str, max| text.chars().filter(|c| !c.is_control()).take(max).collect();
+        LinkEnd::Bye { code: short(&code, 40), message: short(&message, 200) }
     }
 
     /// Moves frames until one side ends the link.
@@ -359,7 +410,7 @@ impl LinkHub {
                 Ok(Frame::Tree(message)) => self.tree.received(peer, id, message).await,
                 Ok(Frame::Answer(answer)) => self.tree.answered(peer, answer).await,
                 Ok(Frame::Ask(ask)) => self.answer(peer, ask, outbox, &asks),
-                Ok(Frame::Bye(Bye { code, message })) => return bye(&code, &message),
+                Ok(Frame::Bye(bye)) => return self.on_bye(peer, bye).await,
                 Ok(Frame::Hello(_)) => return LinkEnd::Unexpected("hello"),
                 Err(error) => return error.into(),
             }
@@ -380,11 +431,6 @@ impl LinkHub {
                 outbox.push_control(Frame::Answer(Answer { id: ask.id, tree: places }).to_line());
         });
     }
-}
-
-fn bye(code: &str, message: &str) -> LinkEnd {
-    let short = |text: &str, max| text.chars().filter(|c| !c.is_control()).take(max).collect();
-    LinkEnd::Bye { code: short(code, 40), message: short(message, 200) }
 }
 
 /// Tells the tree that a link ended, also when its future is dropped half-way.

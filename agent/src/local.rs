@@ -122,7 +122,7 @@ async fn healthz(State(local): State<Local>) -> Response {
 
 async fn metrics(State(local): State<Local>) -> Response {
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
-    (kind, local.api.metrics().await).into_response()
+    (kind, crate::metrics::text(&local.api).await).into_response()
 }
 
 async fn put_blob(

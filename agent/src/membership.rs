@@ -14,25 +14,22 @@ use std::time::Duration;
 use borgios_peertree::Contact;
 use borgios_policy::{InvitationFile, Join, Name, Object as _};
 use borgios_types::limits::ENVELOPE_MAX;
-use borgios_types::{Digest, Envelope, PublicKey, SecretKey, UnixSeconds};
+use borgios_types::{Digest, Envelope, PublicKey, SecretKey};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::clock::unix_now;
 use crate::disk;
+use crate::keeper_watch::KeeperView;
 use crate::ledger::{Admission, Admitted};
 use crate::ledger_handle::LedgerHandle;
-use crate::release_watch::KeeperView;
-use crate::tree_shell::TreeHandle;
+use crate::roll::Forgotten;
+use crate::settings::Settings;
+use crate::tree_handle::TreeHandle;
 
 /// Longest invitation file, in bytes: a few envelopes and a chain of about a thousand statements.
 const FILE_MAX: usize = 32 * ENVELOPE_MAX;
-/// Seconds for which a record holds: a node may be away for a long weekend and stay a member.
-const LIFE: u64 = 7 * 24 * 3600;
-/// Seconds after which a record is renewed.
-const RENEW_AFTER: u64 = 24 * 3600;
-
 /// Why an invitation file is of no use.
 #[derive(Debug, Error)]
 pub enum InviteError {
@@ -135,6 +132,9 @@ pub struct Membership {
     key: SecretKey,
     name: Name,
     address: Option<String>,
+    owner: Option<PublicKey>,
+    life: u64,
+    renew_after: u64,
     invitation: Option<(Digest, SecretKey)>,
     ledger: LedgerHandle,
     keeper: KeeperView,
@@ -147,8 +147,7 @@ impl Membership {
     /// The file's token is no key.
     pub fn new(
         key: SecretKey,
-        name: Name,
-        address: Option<String>,
+        settings: &Settings,
         file: Option<&InvitationFile>,
         ledger: LedgerHandle,
         keeper: KeeperView,
@@ -157,11 +156,21 @@ impl Membership {
             Some(file) => Some((file.invitation.id(), file.token_key()?)),
             None => None,
         };
-        Ok(Self { key, name, address, invitation, ledger, keeper })
+        Ok(Self {
+            key,
+            name: settings.name.clone(),
+            address: settings.advertise.clone(),
+            owner: settings.owner,
+            life: settings.pace.record_life.as_secs(),
+            renew_after: settings.pace.renew.as_secs(),
+            invitation,
+            ledger,
+            keeper,
+        })
     }
 
     /// Waits for the keeper's key and makes a record if a new one is due; returns what there is to
-    /// publish. Ends without a record only when `stop` does.
+    /// publish. Ends without a record only when `stop` does, or when this node is out.
     pub async fn ensure(&mut self, stop: &CancellationToken) -> Vec<Admitted> {
         loop {
             let known = self.keeper.wait_for(Option::is_some);
@@ -186,12 +195,18 @@ impl Membership {
 
     async fn renew_if_due(&self, keeper: PublicKey) -> Result<Vec<Admitted>, String> {
         let me = self.key.public();
-        let (held, network) = self.ledger.run(move |l| (l.join_of(&me), l.chain().network())).await;
+        let (held, first, network, out) = self
+            .ledger
+            .run(move |l| (l.join_of(&me), l.first_join(&me), l.chain().network(), l.out(&me)))
+            .await;
+        if out.is_some() {
+            return Ok(Vec::new());
+        }
         let now = unix_now();
         if let Some(join) = &held {
             let same =
                 join.keeper == keeper && join.name == self.name && join.address == self.address;
-            if same && now.0 < join.issued.0.saturating_add(RENEW_AFTER) {
+            if same && now.0 < join.issued.0.saturating_add(self.renew_after) {
                 return Ok(Vec::new());
             }
         }
@@ -203,7 +218,20 @@ impl Membership {
         };
         // Two records of one second could not be told apart by date.
         let issued = held.as_ref().map_or(now, |join| now.max(join.issued.plus(1)));
-        let envelope = self.record(network, keeper, invitation, issued, held.is_none());
+        // The owner is whom the first record names.
+        let owner = first.map_or(self.owner, |first| first.owner);
+        let join = Join {
+            network,
+            node: me,
+            keeper,
+            name: self.name.clone(),
+            address: self.address.clone(),
+            owner,
+            invitation,
+            issued,
+            expires: issued.plus(self.life),
+        };
+        let envelope = self.sign(&join, held.is_none());
         match self.ledger.run(move |ledger| ledger.admit(envelope, "this node")).await {
             Admission::Admitted(all) => {
                 info!(
@@ -220,25 +248,7 @@ impl Membership {
         }
     }
 
-    fn record(
-        &self,
-        network: Digest,
-        keeper: PublicKey,
-        invitation: Digest,
-        issued: UnixSeconds,
-        first: bool,
-    ) -> Envelope {
-        let join = Join {
-            owner: None,
-            network,
-            node: self.key.public(),
-            keeper,
-            name: self.name.clone(),
-            address: self.address.clone(),
-            invitation,
-            issued,
-            expires: issued.plus(LIFE),
-        };
+    fn sign(&self, join: &Join, first: bool) -> Envelope {
         let signed = join.to_envelope().sign(&self.key);
         match &self.invitation {
             Some((_, token)) if first => signed.sign(token),
@@ -258,8 +268,10 @@ impl Membership {
             let made = self.ensure(&stop).await;
             tree.publish(made).await;
             let now = unix_now();
-            let gone = self.ledger.run(move |ledger| ledger.forget_lapsed(now)).await;
-            tree.forget(gone).await;
+            let Forgotten { ids, nodes } =
+                self.ledger.run(move |ledger| ledger.forget_lapsed(now)).await;
+            tree.forget(ids).await;
+            tree.lapsed(nodes).await;
         }
     }
 }
@@ -270,7 +282,7 @@ pub async fn shred_when_placed(path: PathBuf, tree: TreeHandle, stop: Cancellati
     let mut view = tree.view();
     tokio::select! {
         () = stop.cancelled() => return,
-        placed = view.wait_for(crate::tree_shell::View::attached) => {
+        placed = view.wait_for(crate::tree_handle::View::attached) => {
             if placed.is_err() {
                 return;
             }

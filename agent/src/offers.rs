@@ -6,6 +6,7 @@ use borgios_types::{Digest, Envelope, NodeId};
 use tokio::sync::mpsc;
 use tracing::warn;
 
+use crate::admission::BLAMELESS;
 use crate::ledger::{Admission, Admitted};
 use crate::ledger_handle::LedgerHandle;
 
@@ -61,8 +62,9 @@ async fn judge(
     }
     match ledger.run(move |ledger| ledger.admit(envelope, &from.short())).await {
         Admission::Admitted(all) => (Verdict::Admitted, all),
+        Admission::Known => (Verdict::Known, Vec::new()),
         // What is succeeded here may be news to an honest neighbour that answers a question.
-        Admission::Known | Admission::Refused { code: "replayed", .. } => {
+        Admission::Refused { code, .. } if BLAMELESS.contains(&code) => {
             (Verdict::Known, Vec::new())
         }
         Admission::Deferred { .. } | Admission::Disk(_) => (Verdict::Deferred, Vec::new()),

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use borgios_policy::Name;
+use borgios_types::PublicKey;
 use borgios_types::limits::NAME_MAX;
 use serde::Deserialize;
 use thiserror::Error;
 
 /// The port borgiosd listens on where nothing else is said.
 pub const PORT: u16 = 7117;
-/// Largest settings file that is read, in bytes: three short fields.
+/// Largest settings file that is read, in bytes: four short fields.
 const FILE_MAX: u64 = 64 * 1024;
 
 /// The file `/etc/borgios/agent.json`.
@@ -22,6 +23,7 @@ struct File {
     listen: Option<String>,
     advertise: Option<String>,
     name: Option<String>,
+    owner: Option<String>,
 }
 
 /// Where one agent keeps things, where it listens, and how it is called.
@@ -39,6 +41,8 @@ pub struct Settings {
     pub advertise: Option<String>,
     /// The server's name in the join record.
     pub name: Name,
+    /// The key of the server's owner, who may take it out again. Only a first join record names it.
+    pub owner: Option<PublicKey>,
     /// How often things are done; tests make it faster.
     pub pace: Pace,
 }
@@ -55,7 +59,20 @@ pub struct Pace {
     pub fetch: Duration,
     /// Pace of looking after the join record, the store and the depot.
     pub upkeep: Duration,
+    /// How long a join record holds: a node may be away for a long weekend and stay a member.
+    pub record_life: Duration,
+    /// Age at which a join record is renewed.
+    pub renew: Duration,
+    /// How long a node that no longer renews its record is remembered.
+    pub lapsed_kept: Duration,
+    /// Least time between two reports on the credential that differ in the keeper's problem only.
+    pub report: Duration,
+    /// How long a node whose owner took it out waits for the others to hear of it.
+    pub farewell: Duration,
 }
+
+/// A day, in seconds.
+const DAY: u64 = 24 * 3600;
 
 impl Default for Pace {
     fn default() -> Self {
@@ -64,6 +81,11 @@ impl Default for Pace {
             keeper: Duration::from_secs(1),
             fetch: Duration::from_secs(1),
             upkeep: Duration::from_secs(600),
+            record_life: Duration::from_secs(7 * DAY),
+            renew: Duration::from_secs(DAY),
+            lapsed_kept: Duration::from_secs(7 * DAY),
+            report: Duration::from_secs(600),
+            farewell: Duration::from_secs(30),
         }
     }
 }
@@ -84,7 +106,7 @@ pub enum SettingsError {
     #[error("{0} is larger than {FILE_MAX} bytes, it is not a settings file")]
     TooLarge(PathBuf),
     /// Not JSON of the right shape.
-    #[error("{path} is not {{\"listen\",\"advertise\",\"name\"}}")]
+    #[error("{path} is not {{\"listen\",\"advertise\",\"name\",\"owner\"}}")]
     Json {
         /// The file.
         path: PathBuf,
@@ -97,6 +119,15 @@ pub enum SettingsError {
         "{0:?} is not a server name: expected 1 to {NAME_MAX} letters, digits, `-`, `_` or `.`"
     )]
     Name(String),
+    /// No key.
+    #[error("owner {value:?} is no key; expected `ssh-ed25519 AAAA…`")]
+    Owner {
+        /// What it says.
+        value: String,
+        /// Why it is none.
+        #[source]
+        source: borgios_types::key::KeyError,
+    },
     /// Not `host:port`.
     #[error("{field} {value:?} is not host:port")]
     Address {
@@ -131,6 +162,7 @@ impl Settings {
             listen: "127.0.0.1:0".to_owned(),
             advertise: None,
             name,
+            owner: None,
             pace: Pace::default(),
         }
     }
@@ -161,6 +193,13 @@ impl Settings {
             let short = || name.chars().take(NAME_MAX).collect();
             self.name = name_of(&name).ok_or_else(|| SettingsError::Name(short()))?;
         }
+        self.owner = match file.owner {
+            Some(owner) => Some(owner.parse().map_err(|source| {
+                let value = owner.chars().take(100).collect();
+                SettingsError::Owner { value, source }
+            })?),
+            None => None,
+        };
         Ok(())
     }
 }
@@ -207,6 +246,10 @@ mod tests {
         assert_eq!(settings.advertise.as_deref(), Some("10.0.0.1:9"));
         assert_eq!(settings.name.as_str(), "web-3");
         assert_eq!(settings.state, Path::new("/var/lib/borgios"));
+        assert_eq!(settings.owner, None);
+        let owner = borgios_types::SecretKey::from_seed([1; 32]).public();
+        let settings = parse(&format!(r#"{{"owner":"{owner} owner@example"}}"#)).unwrap();
+        assert_eq!(settings.owner, Some(owner));
     }
 
     #[test]
@@ -224,6 +267,7 @@ mod tests {
         assert!(matches!(parse(r#"{"name":"a b"}"#), Err(SettingsError::Name(_))));
         let long = format!(r#"{{"name":"{}"}}"#, "x".repeat(10_000));
         assert!(matches!(parse(&long), Err(SettingsError::Name(_))));
+        assert!(matches!(parse(r#"{"owner":"ssh-rsa AAAA"}"#), Err(SettingsError::Owner { .. })));
         assert!(matches!(parse(&" ".repeat(70_000)), Err(SettingsError::TooLarge(_))));
     }
 }

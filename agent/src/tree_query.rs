@@ -10,7 +10,7 @@ use borgios_types::NodeId;
 
 use crate::frame::FRAME_MAX;
 use crate::ledger_handle::LedgerHandle;
-use crate::tree_shell::TreeHandle;
+use crate::tree_handle::TreeHandle;
 use crate::wire::{Place, Places, Scope};
 
 /// What each node keeps of the deadline for its own work and the way back.

@@ -1,7 +1,7 @@
 //! The tree's shell: one task that owns the core, feeds it what happened and does what it says.
 //!
 //! No decision about the tree is taken here. The shell's own rules are those of links: at most one
-//! to a peer, and one that does not read what it is sent is dropped.
+//! to a peer, one that does not read what it is sent is dropped, and none to a node that is out.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use borgios_peertree::{Contact, Input, Message, Node, Output, State, Timer, Verdict};
-use borgios_types::{Digest, NodeId};
+use borgios_types::NodeId;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +23,10 @@ use crate::link::LinkHub;
 use crate::offers::{Offer, judge_offers};
 use crate::outbox::Outbox;
 use crate::provide::{Request, provide_objects};
-use crate::wire::{Answer, Ask, Frame, Places, Scope};
+use crate::roll::Out;
+use crate::store::Stored;
+use crate::tree_handle::{Event, LinkId, NewLink, TreeHandle, View};
+use crate::wire::{Ask, Bye, Frame, Places, Scope};
 
 /// Events that may wait for the core; links wait when it is full.
 const INBOX: usize = 256;
@@ -33,150 +36,6 @@ const PROVIDE_QUEUE: usize = 64;
 const ASKS_MAX: usize = 256;
 /// Longest file of remembered contacts, in bytes.
 pub const PEERS_MAX: usize = 1024 * 1024;
-
-/// Tells two links to the same peer apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LinkId(pub u64);
-
-/// A link whose peer is an authenticated member.
-pub struct NewLink {
-    /// Who.
-    pub peer: NodeId,
-    /// Which link.
-    pub id: LinkId,
-    /// Whether this side dialled.
-    pub dialled: bool,
-    /// Where the peer can be dialled.
-    pub address: Option<String>,
-    /// What is to be sent.
-    pub outbox: Arc<Outbox>,
-    /// Cuts the connection.
-    pub cut: CancellationToken,
-}
-
-/// What happens to the shell.
-enum Event {
-    Up(NewLink),
-    Down(NodeId, LinkId),
-    DialFailed(NodeId),
-    Received(NodeId, LinkId, Message),
-    Judged { id: Digest, from: NodeId, verdict: Verdict, admitted: Vec<Admitted> },
-    Publish(Vec<Admitted>),
-    Forget(Vec<Digest>),
-    Contacts(Vec<Contact>),
-    Ask { peer: NodeId, scope: Scope, within: Duration, reply: oneshot::Sender<Places> },
-    Answered(NodeId, Answer),
-}
-
-/// This node's place, as the core sees it now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct View {
-    /// The core's state.
-    pub state: State,
-    /// The parent.
-    pub parent: Option<NodeId>,
-    /// The children.
-    pub children: Vec<NodeId>,
-    /// From the root to this node.
-    pub path: Vec<NodeId>,
-    /// Nodes at and below this one.
-    pub subtree_size: u32,
-    /// Nodes of the whole tree.
-    pub tree_size: u32,
-    /// Links of any purpose.
-    pub links: usize,
-}
-
-impl View {
-    fn of(node: &Node, links: usize) -> Self {
-        Self {
-            state: node.state(),
-            parent: node.parent(),
-            children: node.children(),
-            path: node.path(),
-            subtree_size: node.subtree_size(),
-            tree_size: node.tree_size(),
-            links,
-        }
-    }
-
-    /// Whether the node has a place: a parent, or the top.
-    #[must_use]
-    pub fn attached(&self) -> bool {
-        matches!(self.state, State::Attached { .. } | State::Root)
-    }
-}
-
-/// The way to the shell. Clones lead to the same one; after its end they lead nowhere.
-#[derive(Clone)]
-pub struct TreeHandle {
-    inbox: mpsc::Sender<Event>,
-    view: watch::Receiver<View>,
-}
-
-impl TreeHandle {
-    async fn tell(&self, event: Event) {
-        // The shell ends only when the agent does, and then nothing matters to it any more.
-        let _ = self.inbox.send(event).await;
-    }
-
-    /// A link is up.
-    pub async fn up(&self, link: NewLink) {
-        self.tell(Event::Up(link)).await;
-    }
-
-    /// A link ended.
-    pub async fn down(&self, peer: NodeId, id: LinkId) {
-        self.tell(Event::Down(peer, id)).await;
-    }
-
-    /// A dial came to its end; counts only if no link came of it.
-    pub async fn dial_failed(&self, peer: NodeId) {
-        self.tell(Event::DialFailed(peer)).await;
-    }
-
-    /// A message from a link.
-    pub async fn received(&self, peer: NodeId, id: LinkId, message: Message) {
-        self.tell(Event::Received(peer, id, message)).await;
-    }
-
-    /// Objects that entered the ledger by another door than the tree.
-    pub async fn publish(&self, admitted: Vec<Admitted>) {
-        self.tell(Event::Publish(admitted)).await;
-    }
-
-    /// Objects that lapsed.
-    pub async fn forget(&self, ids: Vec<Digest>) {
-        if !ids.is_empty() {
-            self.tell(Event::Forget(ids)).await;
-        }
-    }
-
-    /// Nodes that can be dialled.
-    pub async fn contacts(&self, contacts: Vec<Contact>) {
-        if !contacts.is_empty() {
-            self.tell(Event::Contacts(contacts)).await;
-        }
-    }
-
-    /// An answer from a link.
-    pub async fn answered(&self, peer: NodeId, answer: Answer) {
-        self.tell(Event::Answered(peer, answer)).await;
-    }
-
-    /// Asks a neighbour; `None` if it does not answer in time.
-    pub async fn ask(&self, peer: NodeId, scope: Scope, within: Duration) -> Option<Places> {
-        let (reply, answer) = oneshot::channel();
-        self.tell(Event::Ask { peer, scope, within, reply }).await;
-        tokio::time::timeout(within, answer).await.ok()?.ok()
-    }
-
-    /// This node's place, and a notice when it changes.
-    #[must_use]
-    pub fn view(&self) -> watch::Receiver<View> {
-        self.view.clone()
-    }
-}
 
 /// A link in use.
 struct Link {
@@ -201,6 +60,10 @@ pub struct TreeShell {
     timers: BTreeMap<Timer, Instant>,
     asks: BTreeMap<u64, (NodeId, oneshot::Sender<Places>)>,
     next_ask: u64,
+    /// Nodes that are members no more.
+    out: BTreeMap<NodeId, Out>,
+    /// This node left the tree and does not come back.
+    left: bool,
     /// What the shell itself found out while doing what the core said.
     found: VecDeque<Input>,
 }
@@ -234,14 +97,27 @@ impl TreeShell {
             timers: BTreeMap::new(),
             asks: BTreeMap::new(),
             next_ask: 0,
+            out: BTreeMap::new(),
+            left: false,
             found: VecDeque::new(),
         };
-        (shell, TreeHandle { inbox: sender, view: seen })
+        (shell, TreeHandle::new(sender, seen))
     }
 
-    /// Runs until `stop`, then says goodbye to the neighbours.
-    pub async fn run(mut self, start: Input, hub: LinkHub, stop: CancellationToken) {
-        self.feed(start, &hub);
+    /// Runs until `stop`, then says goodbye to the neighbours. `out` are the nodes that are members
+    /// no more; if this one is evicted itself, it never begins.
+    pub async fn run(
+        mut self,
+        start: Input,
+        out: BTreeMap<NodeId, Out>,
+        hub: LinkHub,
+        stop: CancellationToken,
+    ) {
+        self.left = out.get(&self.node.id()) == Some(&Out::Evicted);
+        self.out = out;
+        if !self.left {
+            self.feed(start, &hub);
+        }
         loop {
             let due = self.timers.iter().map(|(timer, at)| (*at, *timer)).min();
             let wait = async {
@@ -310,6 +186,12 @@ impl TreeShell {
             }
             Event::Forget(ids) => self.feed(Input::Forget(ids), hub),
             Event::Contacts(contacts) => self.feed(Input::Contacts(contacts), hub),
+            Event::Lapsed(nodes) => {
+                for node in nodes {
+                    self.feed(Input::Expel(node), hub);
+                }
+            }
+            Event::Leave => self.leave(hub),
             Event::Ask { peer, scope, within, reply } => self.on_ask(peer, scope, within, reply),
             Event::Answered(peer, answer) => {
                 if self.asks.get(&answer.id).is_some_and(|(asked, _)| *asked == peer)
@@ -327,6 +209,19 @@ impl TreeShell {
     fn on_up(&mut self, new: NewLink, hub: &LinkHub) {
         let NewLink { peer, id, dialled, address, outbox, cut } = new;
         self.dials.remove(&peer);
+        // It was let in a moment before this node heard that it is out.
+        let out = self.out.get(&peer).copied();
+        if self.left || out.is_some() {
+            if let Some(out) = out {
+                // Whether it arrives is of no importance.
+                let _ = outbox.push_object(last_word(out, None));
+            }
+            outbox.close();
+            if dialled {
+                self.feed(Input::DialFailed(peer), hub);
+            }
+            return;
+        }
         if let Some(old) = self.links.get(&peer) {
             let me_first = self.node.id() < peer;
             if old.dialled != dialled && old.dialled == me_first {
@@ -378,7 +273,7 @@ impl TreeShell {
 
     /// What the core must know after an object entered.
     fn consequences(&mut self, admitted: Admitted, hub: &LinkHub) {
-        let Admitted { object: _, forgotten, head, contact, fanout } = admitted;
+        let Admitted { object, forgotten, head, contact, fanout, out } = admitted;
         if let Some((lane, head)) = head {
             self.feed(Input::Head { lane: lane.as_str().to_owned(), head }, hub);
         }
@@ -391,6 +286,37 @@ impl TreeShell {
         if let Some(fanout) = fanout {
             self.feed(Input::SetFanout(fanout), hub);
         }
+        if let Some((nodes, why)) = out {
+            for node in nodes {
+                self.expel(node, why, &object, hub);
+            }
+        }
+    }
+
+    /// Cuts a node off that is a member no more, after it was told why.
+    fn expel(&mut self, node: NodeId, why: Out, object: &Arc<Stored>, hub: &LinkHub) {
+        self.out.insert(node, why);
+        if node == self.node.id() {
+            warn!(BORGIOS_EVENT = why.code(), "{}", why.message());
+            // Who departs still has to tell the others: it leaves when that is done.
+            return match why {
+                Out::Evicted => self.leave(hub),
+                Out::Departed => {}
+            };
+        }
+        info!(BORGIOS_EVENT = why.code(), BORGIOS_PEER = %node, "{} is {}", node.short(), why.code());
+        if let Some(link) = self.links.get(&node) {
+            // A full outbox ends the link anyway.
+            let _ = link.outbox.push_object(last_word(why, Some(object)));
+        }
+        self.feed(Input::Expel(node), hub);
+    }
+
+    /// Leaves the tree for good.
+    fn leave(&mut self, hub: &LinkHub) {
+        self.left = true;
+        self.feed(Input::Stop, hub);
+        self.timers.clear();
     }
 
     /// Feeds the core and does what it says, and then what came of that.
@@ -411,6 +337,10 @@ impl TreeShell {
 
     fn execute(&mut self, output: Output, hub: &LinkHub) {
         match output {
+            // A neighbour may still name it, and so may an old invitation.
+            Output::Dial(contact) if self.left || self.out.contains_key(&contact.id) => {
+                self.found.push_back(Input::DialFailed(contact.id));
+            }
             Output::Dial(contact) => {
                 let cut = CancellationToken::new();
                 if let Some(old) = self.dials.insert(contact.id, cut.clone()) {
@@ -476,6 +406,13 @@ impl TreeShell {
             }
         });
     }
+}
+
+/// The last frame to a node that is out. It goes behind the objects, of which one may be the reason.
+fn last_word(out: Out, object: Option<&Arc<Stored>>) -> String {
+    let because = object.map(|object| object.envelope.clone()).into_iter().collect();
+    let (code, message) = (out.code().to_owned(), out.message().to_owned());
+    Frame::Bye(Bye { code, message, because }).to_line()
 }
 
 fn log_change(state: &State) {

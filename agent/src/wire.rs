@@ -12,6 +12,8 @@ use borgios_types::{Digest, Envelope, NodeId};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::roll::PROOFS_MAX;
+
 /// Version of this protocol.
 pub const PROTOCOL: u32 = 1;
 /// Envelopes in one hello: an invitation, a first record, a renewal, and one to spare.
@@ -35,6 +37,9 @@ pub struct Bye {
     pub code: String,
     /// The reason for people.
     pub message: String,
+    /// What proves it to a node that is out, at most [`PROOFS_MAX`]: it need not believe a word.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub because: Vec<Envelope>,
 }
 
 /// Whom a question about the tree concerns.
@@ -152,6 +157,7 @@ impl Frame {
             Own::Hello(hello) if hello.membership.len() > MEMBERSHIP_MAX => {
                 Err(WireError::Unbounded("hello"))
             }
+            Own::Bye(bye) if bye.because.len() > PROOFS_MAX => Err(WireError::Unbounded("bye")),
             Own::Hello(hello) => Ok(Self::Hello(hello)),
             Own::Bye(bye) => Ok(Self::Bye(bye)),
             Own::Ask(ask) => Ok(Self::Ask(ask)),
@@ -187,7 +193,7 @@ mod tests {
             Frame::Hello(Hello { protocol: 1, network: id, membership: Vec::new() }),
             Frame::Ask(Ask { id: 7, tree: Scope::Fleet, within_ms: 3 }),
             Frame::Answer(Answer { id: 7, tree: Places::default() }),
-            Frame::Bye(Bye { code: "x".into(), message: "y".into() }),
+            Frame::Bye(Bye { code: "x".into(), message: "y".into(), because: Vec::new() }),
             Frame::Tree(Message::Leave),
             Frame::Tree(object),
         ] {

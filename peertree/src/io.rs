@@ -74,6 +74,9 @@ pub enum Input {
     Forget(Vec<Digest>),
     /// More contacts, from join records.
     Contacts(Vec<Contact>),
+    /// This node is no member any more: its link is closed, whatever it meant, and it is not
+    /// remembered. The shell lets it in no more, and dials it for no redirect.
+    Expel(NodeId),
     /// The policy in force asks for this many children at most.
     SetFanout(u16),
     /// The program is about to end in good order: say goodbye.

@@ -34,6 +34,11 @@ impl Memory {
         self.dirty = true;
     }
 
+    /// Remembers this node no longer.
+    pub(crate) fn forget(&mut self, id: &NodeId) {
+        self.dirty |= self.contacts.remove(id).is_some();
+    }
+
     /// All contacts, if they changed since this was last asked.
     pub(crate) fn take_changes(&mut self) -> Option<Vec<Contact>> {
         std::mem::take(&mut self.dirty).then(|| self.all().collect())

@@ -122,6 +122,7 @@ impl Node {
             Input::Head { lane, head } => self.on_head(now, lane, head),
             Input::Forget(ids) => self.store.forget(&ids),
             Input::Contacts(contacts) => self.learn(&contacts),
+            Input::Expel(peer) => self.on_expelled(peer),
             Input::SetFanout(fanout) => self.on_fanout(fanout),
             Input::Stop => self.on_stop(),
         }
@@ -245,6 +246,20 @@ impl Node {
             self.rivals.probing = None;
         } else if self.climbing == Some(peer) {
             self.climbing = None;
+        }
+    }
+
+    /// A peer that is no member any more.
+    fn on_expelled(&mut self, peer: NodeId) {
+        // A seed stays one: a newcomer that has nobody else to ask must not found a tree of its own.
+        self.memory.forget(&peer);
+        let dialled = [self.asking(), self.rivals.probing, self.climbing].contains(&Some(peer));
+        if self.links.contains_key(&peer) {
+            self.out.push(Output::Close(peer));
+            self.on_link_down(peer);
+        } else if dialled {
+            self.out.push(Output::Close(peer));
+            self.on_dial_failed(peer);
         }
     }
 
@@ -418,5 +433,39 @@ impl Node {
         rule(loose <= bounds::LOOSE_LINKS_MAX + 2, "more loose links than their bound")?;
         rule(self.shunned.len() <= bounds::SHUNNED_MAX, "more shunned peers than their bound")?;
         self.store.check()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stage::{Stage, contact, dialled, key};
+
+    #[test]
+    fn who_is_expelled_is_no_neighbour_and_not_remembered() {
+        for peer in [2, 5] {
+            let mut stage = Stage::attached(4, &[1, 2]);
+            stage.joins(5, true);
+            stage.step(Input::Contacts(vec![contact(peer), contact(9)]));
+            assert!(stage.node.is_neighbour(key(peer)));
+            let out = stage.step(Input::Expel(key(peer)));
+            assert!(out.contains(&Output::Close(key(peer))), "{out:?}");
+            assert!(
+                !stage.node.is_neighbour(key(peer)) && !stage.node.links.contains_key(&key(peer))
+            );
+            let known = stage.node.memory.take_changes().unwrap();
+            assert!(known.contains(&contact(9)) && !known.contains(&contact(peer)));
+        }
+    }
+
+    #[test]
+    fn a_candidate_that_is_expelled_makes_room_for_the_next() {
+        let mut stage = Stage::new(4, true);
+        stage.start(vec![contact(1), contact(2)], Vec::new());
+        let asked = dialled(&stage.step(Input::TimerFired(Timer::Retry)));
+        let out = stage.step(Input::Expel(asked[0]));
+        assert!(out.contains(&Output::Close(asked[0])));
+        assert_eq!(dialled(&out).len(), 1);
+        assert_ne!(dialled(&out), asked);
     }
 }

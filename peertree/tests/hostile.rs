@@ -151,6 +151,7 @@ impl Liar {
             15 => Input::Head { lane: self.lane(), head: Head { seq: 3, id: self.id() } },
             16 => Input::Forget(self.ids()),
             17 => Input::Contacts(self.contacts()),
+            19 => Input::Expel(peer),
             18 if self.rng.gen_bool(0.2) => Input::SetFanout(self.rng.r#gen()),
             _ => Input::Received(peer, self.message(peer)),
         }

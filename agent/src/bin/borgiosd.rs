@@ -81,6 +81,7 @@ async fn serve(settings: PathBuf) -> anyhow::Result<()> {
         tokio::select! {
             _ = terminated.recv() => break,
             _ = interrupted.recv() => break,
+            () = agent.departed() => break,
             () = tokio::time::sleep(look) => {
                 anyhow::ensure!(agent.alive().await, "a part of the agent has stopped");
                 supervision::alive();

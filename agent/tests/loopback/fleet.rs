@@ -54,6 +54,7 @@ impl Server {
     /// Starts it, again if it ran before.
     pub(crate) async fn start(&mut self) {
         self.running = Some(Agent::start(self.settings.clone()).await.unwrap());
+        self.keeper.serves(self.me());
     }
 
     /// As if the power had failed.
@@ -111,10 +112,26 @@ impl Fleet {
         fleet
     }
 
+    /// The same, each changed by `shape` before it starts.
+    pub(crate) async fn shaped(size: usize, shape: impl Fn(usize, &mut Settings)) -> Self {
+        let mut fleet = Self { board: TestBoard::new(2), servers: Vec::new() };
+        for at in 0..size {
+            fleet.join_as(|settings| shape(at, settings)).await;
+        }
+        fleet.whole().await;
+        fleet
+    }
+
     /// Adds one server, invited by the first.
     pub(crate) async fn join(&mut self) -> &mut Server {
+        self.join_as(|_| ()).await
+    }
+
+    /// Adds one server with settings of its own, invited by the first.
+    pub(crate) async fn join_as(&mut self, shape: impl FnOnce(&mut Settings)) -> &mut Server {
         let members = self.servers.first().map(|server| vec![server.member()]);
         let mut server = self.prepare(members.unwrap_or_default());
+        shape(&mut server.settings);
         server.start().await;
         until("a joiner has a place", async || server.attached()).await;
         self.servers.push(server);
@@ -135,6 +152,9 @@ impl Fleet {
             keeper: Duration::from_millis(50),
             fetch: Duration::from_millis(200),
             upkeep: Duration::from_millis(500),
+            report: Duration::from_secs(1),
+            farewell: Duration::from_secs(5),
+            ..Pace::default()
         };
         let mut seed = [0; 32];
         rand::RngCore::fill_bytes(&mut rand::rngs::OsRng, &mut seed);

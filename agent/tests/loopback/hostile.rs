@@ -56,7 +56,7 @@ async fn talk(server: &Server, key: &SecretKey, lines: Vec<String>) -> Option<Fr
     last
 }
 
-async fn refused_with(server: &Server, key: &SecretKey, lines: Vec<String>, code: &str) {
+pub(crate) async fn refused_with(server: &Server, key: &SecretKey, lines: Vec<String>, code: &str) {
     match talk(server, key, lines).await {
         Some(Frame::Bye(bye)) => assert_eq!(bye.code, code, "{}", bye.message),
         other => panic!("expected bye {code}, got {other:?}"),

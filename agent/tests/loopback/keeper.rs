@@ -1,13 +1,18 @@
-//! A stand-in for the keeper: the same verbs on the same socket, without root and without checks.
+//! A stand-in for the keeper: the same verbs on the same socket, without root and with few checks.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use borgios_agent::keeper::protocol::{
-    Activity, Answer, Head, LastInstall, Request, RunTaken, Status, Submitted,
+    AccessState, AccessStatus, Activity, Answer, CredentialStatus, Head, LastInstall, Request,
+    RunRefused, RunTaken, Status, Submitted,
 };
-use borgios_policy::{Lane, Object as _, Outcome, Report, Statement, Submission};
-use borgios_types::{Digest, SecretKey, Seq};
+use borgios_policy::{
+    AccessOrder, Board, Handover, Lane, Object as _, Outcome, Policy, Report, RotationReport,
+    Statement, Submission, WitnessProof,
+};
+use borgios_types::{Digest, Envelope, Epoch, NodeId, SecretKey, Seq};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
@@ -15,8 +20,27 @@ use tokio::task::JoinHandle;
 use crate::board::now;
 
 pub(crate) struct FakeKeeper {
-    pub(crate) seen: Arc<Mutex<Status>>,
+    pub(crate) seen: Arc<Mutex<Seen>>,
     serving: JoinHandle<()>,
+}
+
+/// What the stand-in knows and was told.
+pub(crate) struct Seen {
+    key: SecretKey,
+    pub(crate) status: Status,
+    node: Option<NodeId>,
+    boards: Vec<Board>,
+    witnesses: usize,
+    /// Members whose witness verified, by grant.
+    pub(crate) witnessed: BTreeMap<Digest, BTreeSet<NodeId>>,
+    /// Proofs that did not verify; borgiosd must bring none.
+    pub(crate) bad_proofs: usize,
+    /// How often witnesses were brought.
+    pub(crate) bringings: usize,
+    pub(crate) departure: Option<Envelope>,
+    pub(crate) rotations_signed: usize,
+    /// A lane that this keeper is too old to know.
+    pub(crate) unknown_lane: Option<Lane>,
 }
 
 impl FakeKeeper {
@@ -39,7 +63,20 @@ impl FakeKeeper {
             credential: None,
             access: Vec::new(),
         };
-        let seen = Arc::new(Mutex::new(status));
+        let seen = Seen {
+            key,
+            status,
+            node: None,
+            boards: Vec::new(),
+            witnesses: 0,
+            witnessed: BTreeMap::new(),
+            bad_proofs: 0,
+            bringings: 0,
+            departure: None,
+            rotations_signed: 0,
+            unknown_lane: None,
+        };
+        let seen = Arc::new(Mutex::new(seen));
         let shared = seen.clone();
         let serving = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -47,7 +84,7 @@ impl FakeKeeper {
                 let mut lines = BufReader::new(read).lines();
                 while let Ok(Some(line)) = lines.next_line().await {
                     let request = serde_json::from_str(&line).unwrap();
-                    let answer = answer(&mut shared.lock().unwrap(), &key, request);
+                    let answer = shared.lock().unwrap().answer(request);
                     let line = serde_json::to_string(&answer).unwrap() + "\n";
                     if write.write_all(line.as_bytes()).await.is_err() {
                         break;
@@ -58,12 +95,40 @@ impl FakeKeeper {
         Self { seen, serving }
     }
 
+    /// Whose keeper it is.
+    pub(crate) fn serves(&self, node: NodeId) {
+        self.seen.lock().unwrap().node = Some(node);
+    }
+
     pub(crate) fn head(&self, lane: &str) -> u64 {
-        self.seen.lock().unwrap().heads.get(lane).map_or(0, |head| head.seq.0)
+        self.seen.lock().unwrap().status.heads.get(lane).map_or(0, |head| head.seq.0)
     }
 
     pub(crate) fn installed(&self) -> u64 {
-        self.seen.lock().unwrap().installed.0
+        self.seen.lock().unwrap().status.installed.0
+    }
+
+    /// Claims to have rotated.
+    pub(crate) fn rotated(&self, epoch: u64, problem: Option<&str>) {
+        let mut seen = self.seen.lock().unwrap();
+        seen.status.handed_over = true;
+        seen.status.credential = Some(CredentialStatus {
+            epoch: Epoch(epoch),
+            due: now(),
+            next: None,
+            changed: now(),
+            exhausted: false,
+            schedule: Digest::of(b"schedule"),
+            problem: problem.map(str::to_owned),
+        });
+    }
+
+    pub(crate) fn access(&self) -> Vec<AccessStatus> {
+        self.seen.lock().unwrap().status.access.clone()
+    }
+
+    pub(crate) fn key(&self) -> SecretKey {
+        self.seen.lock().unwrap().key.clone()
     }
 }
 
@@ -73,52 +138,150 @@ impl Drop for FakeKeeper {
     }
 }
 
-fn answer(status: &mut Status, key: &SecretKey, request: Request) -> Answer {
-    match request {
-        Request::Status => Answer::ok(&*status),
-        Request::Submit(submission) => {
-            take(status, &submission);
-            Answer::ok(Submitted::Accepted)
-        }
-        Request::SubmitRun { submissions } => {
-            submissions.iter().for_each(|submission| take(status, submission));
-            Answer::ok(RunTaken { accepted: submissions.len(), refused: None })
-        }
-        Request::Install { seq } => {
-            status.installed = seq;
-            status.activity = Activity::Idle;
-            let (outcome, at) = (Outcome::Committed, now());
-            status.last = Some(LastInstall { release: seq, outcome, reason: None, at });
-            Answer::ok("installed")
-        }
-        Request::Witness { .. }
-        | Request::SignRotation { .. }
-        | Request::Handover
-        | Request::Depart { .. } => Answer::error("not_handed_over", "a stand-in holds no root"),
-        Request::SignReport { node } => {
-            let last = status.last.clone().unwrap();
-            let report = Report {
-                network: status.network,
-                node,
-                keeper: key.public(),
-                release: last.release,
-                outcome: last.outcome,
-                reason: None,
-                running: Default::default(),
-                at: now(),
-            };
-            Answer::ok(report.to_envelope().sign(key))
+impl Seen {
+    fn answer(&mut self, request: Request) -> Answer {
+        match request {
+            Request::Status => Answer::ok(&self.status),
+            Request::Submit(submission) => match self.take(&submission) {
+                Ok(()) => Answer::ok(Submitted::Accepted),
+                Err(code) => Answer::error(code, "a lane of a later day"),
+            },
+            Request::SubmitRun { submissions } => self.take_run(&submissions),
+            Request::Install { seq } => {
+                self.status.installed = seq;
+                self.status.activity = Activity::Idle;
+                let (outcome, at) = (Outcome::Committed, now());
+                self.status.last = Some(LastInstall { release: seq, outcome, reason: None, at });
+                Answer::ok("installed")
+            }
+            Request::SignReport { node } => self.report(node),
+            Request::Witness { statement, witnesses } => self.witness(statement, &witnesses),
+            Request::SignRotation { node } => self.rotation(node),
+            Request::Handover if !self.status.handed_over => {
+                Answer::error("not_handed_over", "root is still the owner's")
+            }
+            Request::Handover => self.handover(),
+            Request::Depart { departure } => {
+                self.departure = Some(departure);
+                Answer::ok("departed")
+            }
         }
     }
-}
 
-fn take(status: &mut Status, submission: &Submission) {
-    let statement = Statement::parse(&submission.statement).unwrap();
-    let lane = statement.lane.as_str();
-    let before = status.heads.get(lane).map_or(0, |head| head.seq.0);
-    assert_eq!(statement.seq.0, before + 1, "statements come in order");
-    status.heads.insert(lane.into(), Head { seq: statement.seq, id: submission.statement.id() });
-    if statement.lane == Lane::Release {
-        status.activity = Activity::Waiting { seq: statement.seq };
+    fn take_run(&mut self, run: &[Submission]) -> Answer {
+        let mut refused = None;
+        let taken = run.iter().position(|submission| match self.take(submission) {
+            Ok(()) => false,
+            Err(code) => {
+                refused = Some(code);
+                true
+            }
+        });
+        let accepted = taken.unwrap_or(run.len());
+        let refused = refused.map(|code| RunRefused {
+            at: accepted,
+            code: code.into(),
+            message: "a lane of a later day".into(),
+        });
+        Answer::ok(RunTaken { accepted, refused })
+    }
+
+    fn take(&mut self, submission: &Submission) -> Result<(), &'static str> {
+        let statement = Statement::parse(&submission.statement).unwrap();
+        if Some(statement.lane) == self.unknown_lane {
+            return Err("wrong_kind");
+        }
+        let (lane, id) = (statement.lane.as_str(), submission.statement.id());
+        let before = self.status.heads.get(lane).map_or(0, |head| head.seq.0);
+        assert_eq!(statement.seq.0, before + 1, "statements come in order");
+        self.status.heads.insert(lane.into(), Head { seq: statement.seq, id });
+        match statement.lane {
+            Lane::Release => self.status.activity = Activity::Waiting { seq: statement.seq },
+            Lane::Policy => {
+                let policy = Policy::parse(&statement.body).unwrap();
+                self.witnesses = policy.witnesses().into();
+                self.boards.push(policy.board);
+            }
+            Lane::Access => {
+                if let Ok(AccessOrder::Grant(grant)) = AccessOrder::of(&statement)
+                    && Some(grant.node) == self.node
+                {
+                    self.status.access.push(AccessStatus {
+                        seq: statement.seq,
+                        id,
+                        before: grant.before,
+                        state: AccessState::Waiting,
+                        witnesses: 0,
+                        needed: self.witnesses,
+                    });
+                }
+            }
+            Lane::Credential | Lane::Member => {}
+        }
+        Ok(())
+    }
+
+    fn witness(&mut self, statement: Digest, proofs: &[WitnessProof]) -> Answer {
+        self.bringings += 1;
+        let witnessed = self.witnessed.entry(statement).or_default();
+        for proof in proofs {
+            match proof.verify(self.boards.iter(), self.status.network, &statement) {
+                Ok(node) => drop(witnessed.insert(node)),
+                Err(_) => self.bad_proofs += 1,
+            }
+        }
+        let access = self.status.access.iter_mut().find(|access| access.id == statement);
+        let Some(access) = access else { return Answer::error("unknown", "no such grant") };
+        access.witnesses = witnessed.len();
+        if access.witnesses >= access.needed {
+            access.state = AccessState::Open;
+        }
+        Answer::ok(&*access)
+    }
+
+    fn report(&self, node: NodeId) -> Answer {
+        let last = self.status.last.clone().unwrap();
+        let report = Report {
+            network: self.status.network,
+            node,
+            keeper: self.key.public(),
+            release: last.release,
+            outcome: last.outcome,
+            reason: None,
+            running: Default::default(),
+            at: now(),
+        };
+        Answer::ok(report.to_envelope().sign(&self.key))
+    }
+
+    fn rotation(&mut self, node: NodeId) -> Answer {
+        self.rotations_signed += 1;
+        let says = self.status.credential.clone().unwrap();
+        let report = RotationReport {
+            network: self.status.network,
+            node,
+            keeper: self.key.public(),
+            epoch: says.epoch,
+            due: says.due,
+            changed: says.changed,
+            exhausted: says.exhausted,
+            problem: says.problem,
+            at: now(),
+        };
+        Answer::ok(report.to_envelope().sign(&self.key))
+    }
+
+    fn handover(&self) -> Answer {
+        let handover = Handover {
+            network: self.status.network,
+            node: self.node.unwrap(),
+            keeper: self.key.public(),
+            name: "server".parse().unwrap(),
+            host_keys: vec![SecretKey::from_seed([99; 32]).public()],
+            taken: [("account".parse().unwrap(), 3)].into(),
+            owner: None,
+            at: now(),
+        };
+        Answer::ok(handover.to_envelope().sign(&self.key))
     }
 }

@@ -4,9 +4,14 @@
 #![allow(clippy::unwrap_used, reason = "all of it is test code; the lint sees only #[test] itself")]
 
 mod board;
+mod credentials;
+mod departures;
+mod evictions;
 mod fleet;
 mod hostile;
 mod keeper;
+mod lapses;
 mod releases;
 mod stock_ssh;
 mod tree;
+mod witnesses;

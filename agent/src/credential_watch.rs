@@ -1,0 +1,81 @@
+//! Brings the schedule and the escrow of the credential in force into the depot, where the keeper
+//! takes the schedule from, and governors' tools both.
+//!
+//! The blobs of a credential that is succeeded may go. Their sizes are bounded by the statement's
+//! own rules, which are checked before anything is asked for.
+
+use std::time::Duration;
+
+use borgios_types::NodeId;
+use tokio_util::sync::CancellationToken;
+
+use crate::blobs;
+use crate::depot::Depot;
+use crate::fetch::Fetcher;
+use crate::ledger_handle::LedgerHandle;
+use crate::settings::Pace;
+use crate::tree_handle::TreeHandle;
+
+/// How often the pause doubles while nobody has a blob: from one second to a minute.
+const DOUBLINGS_MAX: u32 = 7;
+
+/// The task.
+pub struct CredentialWatch {
+    /// This node.
+    pub me: NodeId,
+    /// Says which credential is in force.
+    pub ledger: LedgerHandle,
+    /// Says who is near.
+    pub tree: TreeHandle,
+    /// Where the blobs go.
+    pub depot: Depot,
+    /// Gets them.
+    pub fetcher: Fetcher,
+    /// How often it is tried.
+    pub pace: Pace,
+}
+
+impl CredentialWatch {
+    /// Runs until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut heads = self.ledger.heads();
+        let mut failed = 0;
+        let mut whole = None;
+        loop {
+            heads.mark_unchanged();
+            let credential =
+                self.ledger.run(|l| l.chain().credential().map(|(credential, _)| credential)).await;
+            let pause = match credential {
+                None => Duration::MAX,
+                Some(credential) => {
+                    let wanted = blobs::of_credential(&credential);
+                    let here = self.fetch(&wanted).await;
+                    if here && whole != Some(wanted) {
+                        blobs::sweep(&self.ledger, &self.depot).await;
+                        whole = Some(wanted);
+                    }
+                    failed = if here { 0 } else { (failed + 1).min(DOUBLINGS_MAX) };
+                    // What is here may rot or be lost: looking costs nothing.
+                    if here { self.pace.upkeep } else { self.pace.fetch * (1 << (failed - 1)) }
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+                _ = heads.changed() => failed = 0,
+            }
+        }
+    }
+
+    async fn fetch(&self, wanted: &[(borgios_types::Digest, u64)]) -> bool {
+        if wanted.iter().all(|(digest, size)| self.depot.size(digest) == Some(*size)) {
+            return true;
+        }
+        let sources = blobs::sources(&self.ledger, &self.tree, self.me).await;
+        let mut all = true;
+        for (digest, size) in wanted {
+            all &= self.fetcher.get(*digest, *size, &sources).await;
+        }
+        all
+    }
+}

@@ -1,0 +1,194 @@
+//! What the keeper says, told to the fleet: the outcome of its last install, which epoch's verifier
+//! root carries here, and the receipt for this server's root.
+//!
+//! Each is asked for only when the keeper's status says something else than what was published
+//! last. A keeper whose words change with every look must not flood the fleet: [`rotation_is_due`].
+
+use borgios_policy::{Handover, Report, RotationReport};
+use borgios_types::{Envelope, PublicKey, UnixSeconds};
+use tracing::{debug, info};
+
+use crate::clock::unix_now;
+use crate::keeper::protocol::{CredentialStatus, LastInstall, Status};
+use crate::keeper_client::KeeperError;
+use crate::keeper_watch::KeeperWatch;
+use crate::ledger::Admission;
+
+/// A change of epoch is told this many times sooner than one of the problem alone.
+const SOONER: u64 = 20;
+
+impl KeeperWatch {
+    /// Publishes what the keeper says and the fleet has not heard.
+    pub(crate) async fn publish_reports(&mut self, status: &Status) -> Result<(), KeeperError> {
+        if let Some(last) = &status.last {
+            self.publish_report(status, last).await?;
+        }
+        if let Some(credential) = &status.credential {
+            self.publish_rotation(status, credential).await?;
+        }
+        if status.handed_over {
+            self.publish_handover(status).await?;
+        }
+        Ok(())
+    }
+
+    async fn publish_report(&self, status: &Status, last: &LastInstall) -> Result<(), KeeperError> {
+        let (keeper, release) = (status.keeper, last.release);
+        let (outcome, at) = (last.outcome, last.at);
+        let said = |report: &Report| {
+            report.release == release
+                && report.outcome == outcome
+                && report.keeper == keeper
+                && report.at >= at
+        };
+        if self.published::<Report>().await.as_ref().is_some_and(said) {
+            return Ok(());
+        }
+        let report = self.keeper.report(self.me).await?;
+        if self.publish(report).await {
+            info!(
+                BORGIOS_EVENT = "report",
+                BORGIOS_SEQ = release.0,
+                BORGIOS_OUTCOME = ?outcome,
+                "the keeper reports on release/{release}"
+            );
+        }
+        Ok(())
+    }
+
+    async fn publish_rotation(
+        &self,
+        status: &Status,
+        credential: &CredentialStatus,
+    ) -> Result<(), KeeperError> {
+        let published = self.published::<RotationReport>().await;
+        let gap = self.pace.report.as_secs();
+        if !rotation_is_due(published.as_ref(), &status.keeper, credential, unix_now(), gap) {
+            return Ok(());
+        }
+        let Some(report) = refused_is_none(self.keeper.rotation(self.me).await)? else {
+            return Ok(());
+        };
+        if self.publish(report).await {
+            info!(
+                BORGIOS_EVENT = "rotation",
+                BORGIOS_EPOCH = credential.epoch.0,
+                "the keeper reports epoch {}",
+                credential.epoch.0
+            );
+        }
+        Ok(())
+    }
+
+    async fn publish_handover(&mut self, status: &Status) -> Result<(), KeeperError> {
+        let published = self.published::<Handover>().await;
+        let known = published.is_some_and(|handover| handover.keeper == status.keeper);
+        // Once in each life even so: the receipt may have been made again.
+        if known && self.handover_asked {
+            return Ok(());
+        }
+        let Some(receipt) = refused_is_none(self.keeper.handover().await)? else { return Ok(()) };
+        self.handover_asked = true;
+        if self.publish(receipt).await {
+            info!(BORGIOS_EVENT = "handed_over", "root of this server belongs to the network");
+        }
+        Ok(())
+    }
+
+    /// What was published last of this node.
+    async fn published<T: borgios_policy::Object + Send + 'static>(&self) -> Option<T> {
+        let me = self.me.to_string();
+        self.ledger
+            .run(move |ledger| {
+                let newest = ledger.store().owned(T::KIND, &me).next_back()?;
+                T::parse(&newest.envelope).ok()
+            })
+            .await
+    }
+
+    /// Publishes what the keeper signed; returns whether it is news.
+    async fn publish(&self, signed: Envelope) -> bool {
+        match self.ledger.run(move |ledger| ledger.admit(signed, "the keeper")).await {
+            Admission::Admitted(all) => {
+                self.tree.publish(all).await;
+                true
+            }
+            Admission::Known | Admission::Disk(_) => false,
+            Admission::Deferred { why, .. } | Admission::Refused { why, .. } => {
+                debug!("what the keeper says is not accepted now: {why}");
+                false
+            }
+        }
+    }
+}
+
+/// A keeper that does not say it yet is asked again another time.
+fn refused_is_none(answer: Result<Envelope, KeeperError>) -> Result<Option<Envelope>, KeeperError> {
+    match answer {
+        Ok(envelope) => Ok(Some(envelope)),
+        Err(KeeperError::Refused { code, message }) => {
+            debug!(code, "the keeper does not sign it now: {message}");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the keeper says something about the credential that was not published, and may say it
+/// now: another problem at most every `gap` seconds, another epoch somewhat sooner.
+fn rotation_is_due(
+    published: Option<&RotationReport>,
+    keeper: &PublicKey,
+    now_says: &CredentialStatus,
+    now: UnixSeconds,
+    gap: u64,
+) -> bool {
+    let Some(said) = published.filter(|said| said.keeper == *keeper) else { return true };
+    let CredentialStatus { epoch, due, changed, exhausted, problem, .. } = now_says;
+    if (said.epoch, said.due, said.changed) != (*epoch, *due, *changed) {
+        return now >= said.at.plus(gap / SOONER);
+    }
+    (said.exhausted, &said.problem) != (*exhausted, problem) && now >= said.at.plus(gap)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use borgios_types::{Digest, Epoch, SecretKey};
+
+    #[test]
+    fn a_keeper_whose_words_change_does_not_flood_the_fleet() {
+        let keeper = SecretKey::from_seed([1; 32]).public();
+        let status = |epoch, problem: Option<&str>| CredentialStatus {
+            epoch: Epoch(epoch),
+            due: UnixSeconds(epoch * 100),
+            next: None,
+            changed: UnixSeconds(epoch * 100 + 1),
+            exhausted: false,
+            schedule: Digest::of(b"schedule"),
+            problem: problem.map(str::to_owned),
+        };
+        let said = RotationReport {
+            network: Digest::of(b"network"),
+            node: SecretKey::from_seed([2; 32]).public(),
+            keeper,
+            epoch: Epoch(7),
+            due: UnixSeconds(700),
+            changed: UnixSeconds(701),
+            exhausted: false,
+            problem: None,
+            at: UnixSeconds(1_000),
+        };
+        let due = |status: &CredentialStatus, now| {
+            rotation_is_due(Some(&said), &keeper, status, UnixSeconds(now), 600)
+        };
+        assert!(rotation_is_due(None, &keeper, &status(7, None), UnixSeconds(1), 600));
+        assert!(!due(&status(7, None), 9_999));
+        assert!(!due(&status(7, Some("disk full")), 1_599));
+        assert!(due(&status(7, Some("disk full")), 1_600));
+        assert!(!due(&status(8, None), 1_029));
+        assert!(due(&status(8, None), 1_030));
+        let other = SecretKey::from_seed([3; 32]).public();
+        assert!(rotation_is_due(Some(&said), &other, &status(7, None), UnixSeconds(1_000), 600));
+    }
+}

@@ -1,0 +1,265 @@
+//! The roll of the fleet: who is a member, who was one, who is out, and what is forgotten when.
+//!
+//! ```text
+//!             record renewed               owner's departure          board's eviction
+//!  stranger ──────▶ member ◀──▶ lapsed        departed ──┐               evicted
+//!     ▲                            │ kept for a while    │                  for good
+//!     └────────────────────────────┴─────────────────────┘
+//! ```
+//!
+//! Only members count, are dialled for blobs and asked to witness. Links are refused to whoever is
+//! out; what they said is forgotten at once (evicted) or once they lapsed for good (departed).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use borgios_policy::{
+    Departure, Eviction, Invitation, Join, Lane, Object as _, Witness, WitnessProof,
+};
+use borgios_types::{Digest, Envelope, NodeId, PublicKey, UnixSeconds};
+
+use crate::ledger::Ledger;
+use crate::member_objects::{self, KINDS, departed, is_first};
+
+/// Envelopes that prove to a node that it is out, at most: a run of policies and evictions.
+pub const PROOFS_MAX: usize = 64;
+/// Bytes of them: with their escapes they fit a frame.
+const PROOFS_BYTES: usize = crate::frame::FRAME_MAX / 4;
+
+/// Why a node is no member any more, whatever its record says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Out {
+    /// The board put it out, for good.
+    Evicted,
+    /// Its owner took it out.
+    Departed,
+}
+
+impl Out {
+    /// The stable name, for logs and the last word on a link.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Evicted => "evicted",
+            Self::Departed => "departed",
+        }
+    }
+
+    /// The same for people.
+    #[must_use]
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::Evicted => "this node was evicted; reinstall it to join again",
+            Self::Departed => "this node's owner took it out; reinstall it to join again",
+        }
+    }
+}
+
+/// What the roll says of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// No join record of it is here.
+    Stranger,
+    /// A record in date.
+    Member,
+    /// It did not renew its record.
+    Lapsed,
+    /// It is out.
+    Out(Out),
+}
+
+impl Ledger {
+    /// Whether a node is out.
+    #[must_use]
+    pub fn out(&self, node: &NodeId) -> Option<Out> {
+        if self.evicted().contains(node) {
+            Some(Out::Evicted)
+        } else {
+            departed(self.store(), node).map(|_| Out::Departed)
+        }
+    }
+
+    /// Every node that is known to be out.
+    #[must_use]
+    pub fn all_out(&self) -> BTreeMap<NodeId, Out> {
+        let departures = self.store().list(Departure::KIND, None);
+        let departed = departures.filter_map(|stored| Departure::parse(&stored.envelope).ok());
+        let mut all: BTreeMap<_, _> = departed.map(|one| (one.node, Out::Departed)).collect();
+        all.extend(self.evicted().iter().map(|node| (*node, Out::Evicted)));
+        all
+    }
+
+    /// What the roll says of a node.
+    #[must_use]
+    pub fn standing(&self, now: UnixSeconds, node: &NodeId) -> Standing {
+        match (self.out(node), self.join_of(node)) {
+            (Some(out), _) => Standing::Out(out),
+            (None, None) => Standing::Stranger,
+            (None, Some(join)) if now < join.expires => Standing::Member,
+            (None, Some(_)) => Standing::Lapsed,
+        }
+    }
+
+    /// The members: the newest record of each node that neither lapsed nor is out.
+    #[must_use]
+    pub fn members(&self, now: UnixSeconds) -> BTreeMap<NodeId, Join> {
+        let mut newest: BTreeMap<NodeId, Join> = BTreeMap::new();
+        for stored in self.store().list(Join::KIND, None) {
+            let Ok(join) = Join::parse(&stored.envelope) else { continue };
+            if newest.get(&join.node).is_none_or(|known| known.issued < join.issued) {
+                newest.insert(join.node, join);
+            }
+        }
+        newest.retain(|node, join| now < join.expires && self.out(node).is_none());
+        newest
+    }
+
+    /// A node's newest join record, whether or not it is in date.
+    #[must_use]
+    pub fn join_of(&self, node: &NodeId) -> Option<Join> {
+        let owner = node.to_string();
+        let newest = self.store().owned(Join::KIND, &owner).next_back()?;
+        Join::parse(&newest.envelope).ok()
+    }
+
+    /// A node's first join record.
+    #[must_use]
+    pub fn first_join(&self, node: &NodeId) -> Option<Join> {
+        member_objects::first_join(self.store(), node)
+    }
+
+    /// A node's join records with all that proves them: its invitation and its first record.
+    #[must_use]
+    pub fn membership(&self, node: &NodeId) -> Vec<Envelope> {
+        let owner = node.to_string();
+        let records: Vec<_> = self.store().owned(Join::KIND, &owner).rev().collect();
+        let invitations = records
+            .iter()
+            .filter_map(|stored| Join::parse(&stored.envelope).ok())
+            .map(|join| join.invitation)
+            .collect::<BTreeSet<_>>();
+        let invitations = invitations.iter().filter_map(|id| self.store().get(id));
+        invitations.chain(records.iter().copied().rev()).map(|s| s.envelope.clone()).collect()
+    }
+
+    /// The invitation with this id.
+    #[must_use]
+    pub fn invitation(&self, id: Digest) -> Option<Invitation> {
+        member_objects::invitation(self.store(), id)
+    }
+
+    /// The name of the governor of the board in force with this key.
+    #[must_use]
+    pub fn governor(&self, key: &PublicKey) -> Option<String> {
+        Some(self.chain().policy()?.board.by_key(key)?.name.to_string())
+    }
+
+    /// What a node that is out is told, so that it need not believe a mere word: the departure, or
+    /// the newest policies and evictions up to the one that names it.
+    #[must_use]
+    pub fn proof_of_exit(&self, node: &NodeId, out: Out) -> Vec<Envelope> {
+        let newest_first: Vec<&Envelope> = match out {
+            Out::Departed => {
+                let owner = node.to_string();
+                self.store().owned(Departure::KIND, &owner).map(|one| &one.envelope).collect()
+            }
+            Out::Evicted => {
+                let names_it = |lane: Lane, at: &borgios_policy::VerifiedStatement| {
+                    lane == Lane::Member
+                        && Eviction::of(at.statement()).is_ok_and(|body| body.evict.contains(node))
+                };
+                let lane_of = |at: &borgios_policy::VerifiedStatement| at.statement().lane;
+                let history: Vec<_> = self
+                    .chain()
+                    .history()
+                    .filter(|at| matches!(lane_of(at), Lane::Policy | Lane::Member))
+                    .collect();
+                let last = history.iter().position(|at| names_it(lane_of(at), at));
+                let upto = last.map_or(0, |at| at + 1);
+                history[..upto].iter().rev().map(|at| at.envelope()).collect()
+            }
+        };
+        let mut left = PROOFS_BYTES;
+        let mut proof: Vec<Envelope> = newest_first
+            .into_iter()
+            .take(PROOFS_MAX)
+            .take_while(|envelope| {
+                let length = envelope.to_json().len();
+                let fits = length <= left;
+                left = left.saturating_sub(length);
+                fits
+            })
+            .cloned()
+            .collect();
+        proof.reverse();
+        proof
+    }
+
+    /// The witnesses of a grant with what shows that they are members, at most `most`.
+    #[must_use]
+    pub fn witnesses(&self, grant: &Digest, most: usize) -> Vec<WitnessProof> {
+        let witnesses = self.store().list(Witness::KIND, None);
+        witnesses
+            .filter_map(|stored| Some((Witness::parse(&stored.envelope).ok()?, stored)))
+            .filter(|(witness, _)| witness.statement == *grant && self.out(&witness.node).is_none())
+            .filter_map(|(_, stored)| {
+                let mut records = self.store().owned(Join::KIND, &stored.owner);
+                let first = records.find(|record| is_first(self.store(), &record.envelope))?;
+                let invitation = Join::parse(&first.envelope).ok()?.invitation;
+                Some(WitnessProof {
+                    witness: stored.envelope.clone(),
+                    join: first.envelope.clone(),
+                    invitation: self.store().get(&invitation)?.envelope.clone(),
+                })
+            })
+            .take(most)
+            .collect()
+    }
+
+    /// Ids of everything that nodes, their keepers and owners said.
+    pub(crate) fn said_by(&self, nodes: &BTreeSet<NodeId>) -> Vec<Digest> {
+        let owners = nodes.iter().map(ToString::to_string);
+        owners
+            .flat_map(|owner| {
+                let ids = |kind: &&str| {
+                    let owned = self.store().owned(kind, &owner);
+                    owned.map(|stored| stored.id).collect::<Vec<_>>()
+                };
+                KINDS.iter().flat_map(ids).collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    /// Forgets nodes that lapsed for good, and witnesses of grants that are over.
+    pub fn forget_lapsed(&mut self, now: UnixSeconds) -> Forgotten {
+        let mut last: BTreeMap<NodeId, UnixSeconds> = BTreeMap::new();
+        for stored in self.store().list(Join::KIND, None) {
+            let Ok(join) = Join::parse(&stored.envelope) else { continue };
+            let newest = last.entry(join.node).or_default();
+            *newest = join.expires.max(*newest);
+        }
+        let kept = self.lapsed_kept();
+        let nodes: BTreeSet<NodeId> = last
+            .into_iter()
+            .filter(|(_, expires)| expires.plus(kept) < now)
+            .map(|(node, _)| node)
+            .collect();
+        let mut ids = self.said_by(&nodes);
+        let over = self.store().list(Witness::KIND, None).filter(|stored| {
+            let witness = Witness::parse(&stored.envelope).ok();
+            let grant = witness.and_then(|witness| self.chain().grant(&witness.statement));
+            grant.is_none_or(|granted| granted.grant.before <= now)
+        });
+        ids.extend(over.map(|stored| stored.id));
+        self.remove(&ids);
+        Forgotten { ids, nodes }
+    }
+}
+
+/// What was forgotten.
+#[derive(Debug, Default)]
+pub struct Forgotten {
+    /// Objects.
+    pub ids: Vec<Digest>,
+    /// Nodes that lapsed for good.
+    pub nodes: BTreeSet<NodeId>,
+}

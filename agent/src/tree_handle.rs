@@ -1,0 +1,176 @@
+//! The way to the tree's shell: what can be told it, and what can be seen of this node's place.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use borgios_peertree::{Contact, Message, Node, State, Verdict};
+use borgios_types::{Digest, NodeId};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::ledger::Admitted;
+use crate::outbox::Outbox;
+use crate::wire::{Answer, Places, Scope};
+
+/// Tells two links to the same peer apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkId(pub u64);
+
+/// A link whose peer is an authenticated member.
+pub struct NewLink {
+    /// Who.
+    pub peer: NodeId,
+    /// Which link.
+    pub id: LinkId,
+    /// Whether this side dialled.
+    pub dialled: bool,
+    /// Where the peer can be dialled.
+    pub address: Option<String>,
+    /// What is to be sent.
+    pub outbox: Arc<Outbox>,
+    /// Cuts the connection.
+    pub cut: CancellationToken,
+}
+
+/// What happens to the shell.
+pub(crate) enum Event {
+    Up(NewLink),
+    Down(NodeId, LinkId),
+    DialFailed(NodeId),
+    Received(NodeId, LinkId, Message),
+    Judged { id: Digest, from: NodeId, verdict: Verdict, admitted: Vec<Admitted> },
+    Publish(Vec<Admitted>),
+    Forget(Vec<Digest>),
+    Contacts(Vec<Contact>),
+    Lapsed(BTreeSet<NodeId>),
+    Leave,
+    Ask { peer: NodeId, scope: Scope, within: Duration, reply: oneshot::Sender<Places> },
+    Answered(NodeId, Answer),
+}
+
+/// This node's place, as the core sees it now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// The core's state.
+    pub state: State,
+    /// The parent.
+    pub parent: Option<NodeId>,
+    /// The children.
+    pub children: Vec<NodeId>,
+    /// From the root to this node.
+    pub path: Vec<NodeId>,
+    /// Nodes at and below this one.
+    pub subtree_size: u32,
+    /// Nodes of the whole tree.
+    pub tree_size: u32,
+    /// Links of any purpose.
+    pub links: usize,
+}
+
+impl View {
+    pub(crate) fn of(node: &Node, links: usize) -> Self {
+        Self {
+            state: node.state(),
+            parent: node.parent(),
+            children: node.children(),
+            path: node.path(),
+            subtree_size: node.subtree_size(),
+            tree_size: node.tree_size(),
+            links,
+        }
+    }
+
+    /// Whether the node has a place: a parent, or the top.
+    #[must_use]
+    pub fn attached(&self) -> bool {
+        matches!(self.state, State::Attached { .. } | State::Root)
+    }
+}
+
+/// The way to the shell. Clones lead to the same one; after its end they lead nowhere.
+#[derive(Clone)]
+pub struct TreeHandle {
+    inbox: mpsc::Sender<Event>,
+    view: watch::Receiver<View>,
+}
+
+impl TreeHandle {
+    pub(crate) fn new(inbox: mpsc::Sender<Event>, view: watch::Receiver<View>) -> Self {
+        Self { inbox, view }
+    }
+
+    async fn tell(&self, event: Event) {
+        // The shell ends only when the agent does, and then nothing matters to it any more.
+        let _ = self.inbox.send(event).await;
+    }
+
+    /// A link is up.
+    pub async fn up(&self, link: NewLink) {
+        self.tell(Event::Up(link)).await;
+    }
+
+    /// A link ended.
+    pub async fn down(&self, peer: NodeId, id: LinkId) {
+        self.tell(Event::Down(peer, id)).await;
+    }
+
+    /// A dial came to its end; counts only if no link came of it.
+    pub async fn dial_failed(&self, peer: NodeId) {
+        self.tell(Event::DialFailed(peer)).await;
+    }
+
+    /// A message from a link.
+    pub async fn received(&self, peer: NodeId, id: LinkId, message: Message) {
+        self.tell(Event::Received(peer, id, message)).await;
+    }
+
+    /// Objects that entered the ledger by another door than the tree.
+    pub async fn publish(&self, admitted: Vec<Admitted>) {
+        self.tell(Event::Publish(admitted)).await;
+    }
+
+    /// Objects that lapsed.
+    pub async fn forget(&self, ids: Vec<Digest>) {
+        if !ids.is_empty() {
+            self.tell(Event::Forget(ids)).await;
+        }
+    }
+
+    /// Nodes that lapsed for good.
+    pub async fn lapsed(&self, nodes: BTreeSet<NodeId>) {
+        if !nodes.is_empty() {
+            self.tell(Event::Lapsed(nodes)).await;
+        }
+    }
+
+    /// Leaves the tree for good.
+    pub async fn leave(&self) {
+        self.tell(Event::Leave).await;
+    }
+
+    /// Nodes that can be dialled.
+    pub async fn contacts(&self, contacts: Vec<Contact>) {
+        if !contacts.is_empty() {
+            self.tell(Event::Contacts(contacts)).await;
+        }
+    }
+
+    /// An answer from a link.
+    pub async fn answered(&self, peer: NodeId, answer: Answer) {
+        self.tell(Event::Answered(peer, answer)).await;
+    }
+
+    /// Asks a neighbour; `None` if it does not answer in time.
+    pub async fn ask(&self, peer: NodeId, scope: Scope, within: Duration) -> Option<Places> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(Event::Ask { peer, scope, within, reply }).await;
+        tokio::time::timeout(within, answer).await.ok()?.ok()
+    }
+
+    /// This node's place, and a notice when it changes.
+    #[must_use]
+    pub fn view(&self) -> watch::Receiver<View> {
+        self.view.clone()
+    }
+}
