@@ -72,18 +72,22 @@ pub(super) fn purge(
     taking: Taking,
     owners_root: Option<borgios_types::Digest>,
 ) -> Result<Taken, TakeoverError> {
-    let shut = wanted(machine)
-        .and_then(|wanted| Ok(doors::write(&machine.paths, &wanted)?))
-        .and_then(|_changed| shut(machine, &taking.found));
-    if let Err(error) = shut {
+    let ended = machine.tools.unix();
+    let done = || {
+        doors::write(&machine.paths, &wanted(machine)?)?;
+        shut(machine, &taking.found)?;
+        let taking = taking.clone();
+        Journal::Done { taking, owners_root, ended, verified: false }.write(machine)?;
+        Ok(())
+    };
+    if let Err(error) = done() {
+        let error: TakeoverError = error;
         return Err(match abort::go_back(machine, taking, error.to_string(), true) {
             Ok(()) => TakeoverError::RolledBack(error.to_string()),
             Err(back) => TakeoverError::Stuck(format!("{back} (after: {error})")),
         });
     }
     let taken = counts(&taking.found);
-    let ended = machine.tools.unix();
-    Journal::Done { taking, owners_root, ended, verified: false }.write(machine)?;
     machine.owners_root = owners_root;
     // From here on the timer has nothing to do; if it cannot be removed now, it removes itself.
     timer::disarm(machine)?;
@@ -95,8 +99,7 @@ fn shut(machine: &Machine, found: &[Finding]) -> Result<(), TakeoverError> {
     let mut found = found.to_vec();
     for _ in 0..ROUNDS {
         for kind in KINDS {
-            let own: Vec<_> =
-                found.iter().filter(|one| one.kind == kind.name()).cloned().collect();
+            let own: Vec<_> = found.iter().filter(|one| one.kind == kind.name()).cloned().collect();
             if !own.is_empty() {
                 kind.apply(machine, &own)?;
             }

@@ -4,9 +4,7 @@
 
 use super::finding::Finding;
 use super::machine::{Machine, MachineError};
-use super::{
-    account, authorized_keys, console, group, guest_agent, host_key, session, sshd, sudo,
-};
+use super::{account, authorized_keys, console, group, guest_agent, host_key, session, sshd, sudo};
 
 /// A kind of way in.
 ///

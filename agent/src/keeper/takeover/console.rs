@@ -13,10 +13,18 @@ const DEBUG_SHELL: &str = "debug-shell.service";
 /// Where an owner overrides units.
 const FOLDERS: [&str; 2] = ["/etc/systemd/system", "/run/systemd/system"];
 /// Beginnings of the names of units that have to do with consoles.
-const UNITS: [&str; 7] =
-    ["getty@", "serial-getty@", "container-getty@", "console-getty", "autovt@", "rescue", "emergency"];
+const UNITS: [&str; 7] = [
+    "getty@",
+    "serial-getty@",
+    "container-getty@",
+    "console-getty",
+    "autovt@",
+    "rescue",
+    "emergency",
+];
 /// Words that open a console without a password.
-const WORDS: [&str; 5] = ["--autologin", " -a ", "--skip-login", "SYSTEMD_SULOGIN_FORCE", "/bin/login -f"];
+const WORDS: [&str; 5] =
+    ["--autologin", " -a ", "--skip-login", "SYSTEMD_SULOGIN_FORCE", "/bin/login -f"];
 
 /// Consoles.
 pub(super) struct Console;

@@ -9,7 +9,7 @@ use crate::keeper::doors::DoorsError;
 
 /// Why.
 #[derive(Debug, Error)]
-pub enum TakeoverError {
+pub(super) enum TakeoverError {
     /// There is nothing to do, or it may not be done now. Nothing changed.
     #[error("{0}")]
     Refused(String),

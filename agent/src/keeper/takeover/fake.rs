@@ -143,7 +143,8 @@ impl Fake {
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let Some((key, value)) = line.trim().split_once(' ') else { continue };
             let values = said.entry(key.to_ascii_lowercase()).or_default();
-            if values.is_empty() || ["listenaddress", "hostkey"].contains(&key.to_ascii_lowercase().as_str())
+            if values.is_empty()
+                || ["listenaddress", "hostkey"].contains(&key.to_ascii_lowercase().as_str())
             {
                 values.push(value.to_owned());
             }
@@ -162,14 +163,15 @@ impl Fake {
         let port = said["port"][0].clone();
         said.entry("listenaddress".into())
             .or_insert_with(|| vec![format!("[::]:{port}"), format!("0.0.0.0:{port}")]);
-        let lines = said.iter().flat_map(|(key, values)| {
-            values.iter().map(move |value| format!("{key} {value}\n"))
-        });
+        let lines = said
+            .iter()
+            .flat_map(|(key, values)| values.iter().map(move |value| format!("{key} {value}\n")));
         lines.collect()
     }
 
     fn systemctl(&self, words: &[&str]) -> String {
-        let (root, state) = (self.state().root.clone(), self.state());
+        let root = self.state().root.clone();
+        let state = self.state();
         let ["show", asked, "--value", unit] = words else { return String::new() };
         let link = fs::read_link(root.join("etc/systemd/system").join(unit));
         let masked = link.is_ok_and(|target| target == std::path::Path::new("/dev/null"));
@@ -193,10 +195,12 @@ impl Tools for Fake {
     }
 
     fn run(&self, words: &[&str], _max: Duration) -> Result<String, CommandError> {
-        let words: Vec<_> = words.iter().filter(|word| !word.starts_with("--no-")).copied().collect();
+        let words: Vec<_> =
+            words.iter().filter(|word| !word.starts_with("--no-")).copied().collect();
         let call = words.join(" ");
         let fails = self.point(&call);
-        if fails || self.state().failing.iter().any(|beginning| call.starts_with(beginning)) {
+        let failing = self.state().failing.clone();
+        if fails || failing.iter().any(|beginning| call.starts_with(beginning)) {
             let how = "exit code 1".to_owned();
             return Err(CommandError::Failed { how, said: "as the test said".to_owned() });
         }
@@ -251,7 +255,10 @@ pub(super) fn server() -> (TempDir, Machine, Fake) {
         ("etc/shadow", "root:$y$owners:19000:0:99999:7:::\nann:$y$anns:19000:0:99999:7:::\n"),
         ("etc/group", "root:x:0:\nsudo:x:27:ann\nann:x:1000:\n"),
         ("etc/gshadow", "root:*::\nsudo:*::ann\nann:!::\n"),
-        ("etc/sudoers", "Defaults env_reset\n%sudo ALL=(ALL:ALL) ALL\n@includedir /etc/sudoers.d\n"),
+        (
+            "etc/sudoers",
+            "Defaults env_reset\n%sudo ALL=(ALL:ALL) ALL\n@includedir /etc/sudoers.d\n",
+        ),
         ("etc/ssh/sshd_config", "Include /etc/ssh/sshd_config.d/*.conf\nUsePAM yes\n"),
         ("etc/ssh/ssh_host_ed25519_key", "a private key"),
         ("etc/ssh/ssh_host_ed25519_key.pub", "a public key"),

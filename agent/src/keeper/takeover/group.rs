@@ -16,8 +16,25 @@ const GSHADOW: &str = "/etc/gshadow";
 /// Groups whose members can become root, read every password, or write to the disk below the file
 /// system: by sudo's habit, by a socket, or by a device.
 const PRIVILEGED: [&str; 19] = [
-    "root", "sudo", "wheel", "admin", "shadow", "disk", "kmem", "staff", "docker", "podman", "lxd",
-    "lxc", "incus", "incus-admin", "libvirt", "libvirtd", "microk8s", "kvm", "qemu",
+    "root",
+    "sudo",
+    "wheel",
+    "admin",
+    "shadow",
+    "disk",
+    "kmem",
+    "staff",
+    "docker",
+    "podman",
+    "lxd",
+    "lxc",
+    "incus",
+    "incus-admin",
+    "libvirt",
+    "libvirtd",
+    "microk8s",
+    "kvm",
+    "qemu",
 ];
 /// Groups that programs need for themselves: an account below [`SYSTEM_UIDS`] that nobody can log
 /// in to stays in.

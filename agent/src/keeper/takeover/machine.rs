@@ -27,7 +27,7 @@ pub(super) const CALL_MAX: Duration = Duration::from_secs(60);
 
 /// Why the server did not do what was asked.
 #[derive(Debug, Error)]
-pub enum MachineError {
+pub(super) enum MachineError {
     /// The disk.
     #[error("cannot read or write {path}: {source}")]
     Disk {
@@ -60,7 +60,7 @@ pub(super) trait Tools: Send + Sync {
     /// tests cut the power or fill the disk.
     fn about_to(&self, what: &str) -> io::Result<()>;
     /// Runs a program to its end; its standard output.
-    fn run(&self, words: &[&str], max: Duration) -> Result<String, CommandError>;
+    fn run(&self, words: &[&str], max: Duration) -> std::result::Result<String, CommandError>;
     /// Ends a process; one that is gone already is fine.
     fn kill(&self, pid: u32, hard: bool);
     /// Wall clock, for people.
@@ -167,7 +167,11 @@ impl Machine {
         };
         self.change("remove", path, || {
             // The standard library follows no link on the way down.
-            if meta.is_dir() { fs::remove_dir_all(&place)? } else { fs::remove_file(&place)? }
+            if meta.is_dir() {
+                fs::remove_dir_all(&place)?
+            } else {
+                fs::remove_file(&place)?
+            }
             place.parent().map_or(Ok(()), disk::sync_folder)
         })
     }

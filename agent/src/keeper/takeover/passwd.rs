@@ -139,6 +139,9 @@ mod tests {
         });
         assert_eq!(edited.len(), odd.len());
         assert!(edited.windows(6).any(|w| w == b"half:y"));
-        assert_eq!(users(odd).iter().map(|u| u.name.as_str()).collect::<Vec<_>>(), ["root", "last"]);
+        assert_eq!(
+            users(odd).iter().map(|u| u.name.as_str()).collect::<Vec<_>>(),
+            ["root", "last"]
+        );
     }
 }

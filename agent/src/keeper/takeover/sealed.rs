@@ -39,6 +39,11 @@ impl Recipient {
         let text = String::from_utf8_lossy(&bytes);
         text.trim().parse().map(Self).map_err(|error| seal(error.to_string()))
     }
+
+    /// The key itself.
+    pub(super) fn key(&self) -> PublicKey {
+        self.0
+    }
 }
 
 impl age::Recipient for Recipient {
@@ -52,9 +57,9 @@ impl age::Recipient for Recipient {
         let mut blob = b"\0\0\0\x0bssh-ed25519\0\0\0\x20".to_vec();
         blob.extend_from_slice(&self.0.to_bytes());
         let mut seed = [0; 32];
-        OsRng.try_fill_bytes(&mut seed).map_err(|error| {
-            age::EncryptError::Io(std::io::Error::other(error))
-        })?;
+        OsRng
+            .try_fill_bytes(&mut seed)
+            .map_err(|error| age::EncryptError::Io(std::io::Error::other(error)))?;
         let mine = StaticSecret::from(seed);
         let share = X25519::from(&mine);
         let tweak = StaticSecret::from(hkdf(&blob, LABEL, &[]));
@@ -63,10 +68,7 @@ impl age::Recipient for Recipient {
         let key = hkdf(&salt, LABEL, shared.as_bytes());
         let stanza = Stanza {
             tag: "ssh-ed25519".to_owned(),
-            args: vec![
-                BASE64.encode(&Sha256::digest(&blob)[..4]),
-                BASE64.encode(share.as_bytes()),
-            ],
+            args: vec![BASE64.encode(&Sha256::digest(&blob)[..4]), BASE64.encode(share.as_bytes())],
             body: aead_encrypt(&key, file_key.expose_secret()),
         };
         Ok((vec![stanza], HashSet::new()))

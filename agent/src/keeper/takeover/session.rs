@@ -119,18 +119,20 @@ fn login(groups: &str, name: &str) -> Option<String> {
     let line = groups.lines().find_map(|line| {
         line.strip_prefix("0::").or_else(|| line.split_once(":name=systemd:").map(|(_, rest)| rest))
     })?;
-    line.split('/').find(|part| {
-        let ends = |end: &str| part.ends_with(end);
-        let begins = |begin: &str| part.starts_with(begin);
-        let is_session = begins("session-") && ends(".scope");
-        let is_user = begins("user@") && ends(".service");
-        let is_ssh = ["ssh", "sshd"].iter().any(|ssh| {
-            **part == format!("{ssh}.service") || (begins(&format!("{ssh}@")) && ends(".service"))
-        });
-        let is_getty = part.contains("getty") && ends(".service") && name != "agetty";
-        is_session || is_user || is_ssh || is_getty
-    })
-    .map(plain)
+    line.split('/')
+        .find(|part| {
+            let ends = |end: &str| part.ends_with(end);
+            let begins = |begin: &str| part.starts_with(begin);
+            let is_session = begins("session-") && ends(".scope");
+            let is_user = begins("user@") && ends(".service");
+            let is_ssh = ["ssh", "sshd"].iter().any(|ssh| {
+                **part == format!("{ssh}.service")
+                    || (begins(&format!("{ssh}@")) && ends(".service"))
+            });
+            let is_getty = part.contains("getty") && ends(".service") && name != "agetty";
+            is_session || is_user || is_ssh || is_getty
+        })
+        .map(plain)
 }
 
 #[cfg(test)]
@@ -142,14 +144,30 @@ mod tests {
     fn a_login_is_known_by_its_control_group() {
         for (group, name, expected) in [
             ("0::/user.slice/user-0.slice/session-3.scope", "bash", Some("session-3.scope")),
-            ("0::/user.slice/user-0.slice/user@0.service/init.scope", "systemd", Some("user@0.service")),
+            (
+                "0::/user.slice/user-0.slice/user@0.service/init.scope",
+                "systemd",
+                Some("user@0.service"),
+            ),
             ("0::/system.slice/ssh.service", "sshd", Some("ssh.service")),
-            ("0::/system.slice/system-ssh.slice/ssh@3-1:22.service", "sshd", Some("ssh@3-1:22.service")),
-            ("0::/system.slice/system-getty.slice/getty@tty1.service", "bash", Some("getty@tty1.service")),
+            (
+                "0::/system.slice/system-ssh.slice/ssh@3-1:22.service",
+                "sshd",
+                Some("ssh@3-1:22.service"),
+            ),
+            (
+                "0::/system.slice/system-getty.slice/getty@tty1.service",
+                "bash",
+                Some("getty@tty1.service"),
+            ),
             ("0::/system.slice/system-getty.slice/getty@tty1.service", "agetty", None),
             ("0::/system.slice/borgios-bootstrap.service", "sh", None),
             ("0::/system.slice/cron.service", "cron", None),
-            ("12:pids:/x\n1:name=systemd:/user.slice/user-0.slice/session-1.scope", "x", Some("session-1.scope")),
+            (
+                "12:pids:/x\n1:name=systemd:/user.slice/user-0.slice/session-1.scope",
+                "x",
+                Some("session-1.scope"),
+            ),
             ("0::/", "x", None),
         ] {
             assert_eq!(login(group, name).as_deref(), expected, "{group}");

@@ -150,10 +150,14 @@ mod tests {
         machine.write("/etc/systemd/system/ssh.service.d/note.txt", b"", 0o644).unwrap();
         machine.write("/etc/systemd/system/ssh.service", b"[Service]\n", 0o644).unwrap();
         let vendor = Path::new("/lib/systemd/system/ssh.service");
+        let own = || overrides(&machine).unwrap();
+        // Without another one, this unit is sshd's own.
+        assert_eq!(own(), [Path::new("/etc/systemd/system/ssh.service.d/x.conf")]);
+        machine.folder(vendor.parent().unwrap(), 0o755).unwrap();
+        machine.write(vendor, b"[Service]\n", 0o644).unwrap();
         machine.link("/etc/systemd/system/sshd.service", vendor).unwrap();
-        let found = overrides(&machine).unwrap();
         assert_eq!(
-            found,
+            own(),
             [
                 Path::new("/etc/systemd/system/ssh.service.d/x.conf"),
                 Path::new("/etc/systemd/system/ssh.service"),

@@ -73,9 +73,7 @@ fn removed(machine: &Machine) -> Result<Vec<PathBuf>, MachineError> {
 fn says_something(line: &str) -> bool {
     let line = line.trim();
     match line.strip_prefix('#') {
-        Some(rest) => {
-            rest.starts_with("include") || rest.starts_with(|c: char| c.is_ascii_digit())
-        }
+        Some(rest) => rest.starts_with("include") || rest.starts_with(|c: char| c.is_ascii_digit()),
         None => !line.is_empty(),
     }
 }

@@ -63,7 +63,16 @@ fn run(machine: &Machine, effective: &Effective) -> Result<Vec<String>, Takeover
     for (name, principal) in [("key", PRINCIPAL), ("other", "somebody-else")] {
         let (ca, public) = (file("ca"), file(&format!("{name}.pub")));
         machine.run(&[
-            "ssh-keygen", "-q", "-s", &ca, "-I", "borgios trial", "-n", principal, "-V", "-1m:+5m",
+            "ssh-keygen",
+            "-q",
+            "-s",
+            &ca,
+            "-I",
+            "borgios trial",
+            "-n",
+            principal,
+            "-V",
+            "-1m:+5m",
             &public,
         ])?;
     }
@@ -86,8 +95,22 @@ fn run(machine: &Machine, effective: &Effective) -> Result<Vec<String>, Takeover
     }
     let config = file("sshd_config");
     machine.run(&[
-        "systemd-run", "--no-ask-password", "--quiet", "--collect", "--unit", UNIT, "--property",
-        LIFE, "--property", "KillMode=control-group", "--", PROGRAM, "-D", "-f", &config, "-E",
+        "systemd-run",
+        "--no-ask-password",
+        "--quiet",
+        "--collect",
+        "--unit",
+        UNIT,
+        "--property",
+        LIFE,
+        "--property",
+        "KillMode=control-group",
+        "--",
+        PROGRAM,
+        "-D",
+        "-f",
+        &config,
+        "-E",
         &file("log"),
     ])?;
     listening(machine, port)?;
@@ -175,12 +198,7 @@ pub(super) fn offered(machine: &Machine, port: u16) -> Result<String, TakeoverEr
 }
 
 /// `ssh` as everybody has it, without this machine's settings and keys.
-fn ssh(
-    machine: &Machine,
-    port: u16,
-    options: &[String],
-    command: &str,
-) -> Result<String, String> {
+fn ssh(machine: &Machine, port: u16, options: &[String], command: &str) -> Result<String, String> {
     let port = port.to_string();
     let mut words = vec!["ssh", "-F", "/dev/null", "-T", "-p", &port];
     for option in [
