@@ -5,11 +5,12 @@
 //! borgios-keeper install --bundle FILE --invite FILE --name HOST
 //!                [--listen ADDR:PORT] [--advertise HOST:PORT] [--root DIR]
 //! borgios-keeper leave [--root DIR]                        what the owner's departure asks for
+//! borgios-keeper takeover VERB …                           root changes hands, or goes back
 //! borgios-keeper --selftest                                shows that it runs on this server
 //! borgios-keeper --version
 //! ```
 //!
-//! Exit codes: 0 done, 2 usage, 4 verification failed, 5 failed otherwise, 6 rolled back, 10 already
+//! Exit codes: 0 done, 1 refused or nothing to do, 2 usage, 4 verification failed, 5 failed otherwise, 6 rolled back, 10 already
 //! a member.
 
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ use borgios_agent::keeper::chain_store::ChainStore;
 use borgios_agent::keeper::host::Systemd;
 use borgios_agent::keeper::install::{self, Arguments};
 use borgios_agent::keeper::paths::Paths;
-use borgios_agent::keeper::{leaving, selftest, service};
+use borgios_agent::keeper::{leaving, selftest, service, takeover};
 use borgios_agent::logging;
 
 /// What the command line says.
@@ -27,6 +28,7 @@ enum Command {
     Run { root: PathBuf },
     Install { root: PathBuf, arguments: Arguments },
     Leave { root: PathBuf },
+    Takeover(takeover::Call),
     Selftest,
     Version,
 }
@@ -43,7 +45,7 @@ fn main() -> ExitCode {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     match parse(std::env::args().skip(1)) {
         Err(why) => {
-            install::tell(&format!("{why}\n{USAGE}"));
+            install::tell(&format!("{why}\n{USAGE}\n       {}", takeover::USAGE));
             ExitCode::from(2)
         }
         Ok(Command::Version) => {
@@ -58,6 +60,10 @@ fn main() -> ExitCode {
         Ok(Command::Leave { root }) => {
             logging::begin("borgios-keeper");
             ending(leave(&Paths::below(&root)), 5)
+        }
+        Ok(Command::Takeover(call)) => {
+            logging::begin("borgios-keeper");
+            call.run()
         }
         Ok(Command::Install { root, arguments }) => {
             logging::begin("borgios-keeper");
@@ -109,6 +115,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Command, String> {
     match verb.as_str() {
         "--version" => return Ok(Command::Version),
         "--selftest" => return Ok(Command::Selftest),
+        "takeover" => return takeover::Call::parse(words).map(Command::Takeover),
         "run" | "install" | "leave" => {}
         other => return Err(format!("{other:?} is no command")),
     }

@@ -88,6 +88,14 @@ pub fn write(paths: &Paths, wanted: &DoorsWanted) -> Result<Vec<&'static str>, D
     Ok(changed)
 }
 
+/// Whether all three are there; sshd refuses everybody while one of them is not.
+#[must_use]
+pub fn are_there(paths: &Paths) -> bool {
+    let folder = folder(paths);
+    let root = folder.join(PRINCIPALS).join("root");
+    [folder.join(BOARD), root, folder.join(REVOKED)].iter().all(|path| path.is_file())
+}
+
 /// Where they lie below the root.
 #[must_use]
 pub fn folder(paths: &Paths) -> PathBuf {

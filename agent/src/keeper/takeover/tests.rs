@@ -1,0 +1,362 @@
+//! Whole take-overs on a made-up server: undisturbed, cut off at every point, failing at every point.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
+
+use borgios_policy::Submission;
+use borgios_policy::fixture::{Council, NOW};
+use borgios_types::Digest;
+use tempfile::TempDir;
+
+use super::abort::{self, Resumed};
+use super::apply::{self, Taken};
+use super::begin::{self, Beginning};
+use super::failure::TakeoverError;
+use super::fake::{Cut, Fake, Fate, server};
+use super::journal::Journal;
+use super::machine::Machine;
+use super::meta::Meta;
+use super::{account, catalogue, host_key, snapshot, timer};
+use crate::keeper::chain_store::ChainStore;
+
+/// What lies below a folder: digests, modes, owners, times.
+type Disk = BTreeMap<PathBuf, (Digest, Meta)>;
+
+/// Parts of the server that are nobody's business here: the take-over's own, the installer's, and
+/// what lies in memory.
+const ASIDE: [&str; 4] = ["var/lib", "run", "opt", "proc"];
+
+fn disk(machine: &Machine) -> Disk {
+    fn add(disk: &mut Disk, root: &Path, path: &Path) {
+        let name = path.strip_prefix(root).unwrap().to_owned();
+        if ASIDE.iter().any(|aside| name.starts_with(aside)) {
+            return;
+        }
+        let meta = fs::symlink_metadata(path).unwrap();
+        let content = if meta.is_symlink() {
+            fs::read_link(path).unwrap().into_os_string().into_encoded_bytes()
+        } else if meta.is_dir() {
+            Vec::new()
+        } else {
+            fs::read(path).unwrap()
+        };
+        // The root folder itself is the test's.
+        if path != root {
+            disk.insert(name, (Digest::of(&content), Meta::of(path).unwrap()));
+        }
+        if meta.is_dir() {
+            for entry in fs::read_dir(path).unwrap() {
+                add(disk, root, &entry.unwrap().path());
+            }
+        }
+    }
+    let mut all = Disk::new();
+    add(&mut all, &machine.paths.root, &machine.paths.root);
+    all
+}
+
+/// What root's state amounts to: contents and modes, without times, and without the key that is
+/// made anew on every server.
+fn outcome(machine: &Machine) -> BTreeMap<PathBuf, (Digest, u32)> {
+    let all = disk(machine).into_iter();
+    all.filter(|(path, _)| !path.starts_with(host_key::OURS.trim_start_matches('/')))
+        .filter(|(path, _)| !path.ends_with("host_ed25519_key.pub"))
+        .map(|(path, (digest, meta))| (path, (digest, meta.mode)))
+        .collect()
+}
+
+/// An owner's server with everything in it, and what an install has put there.
+fn owned() -> (TempDir, Machine, Fake) {
+    let (folder, machine, fake) = server();
+    for (path, text, mode) in [
+        ("/root/.ssh/authorized_keys", "ssh-ed25519 AAAA me\n", 0o600),
+        ("/home/ann/.ssh/authorized_keys", "# a\nssh-ed25519 AAAA ann\n", 0o600),
+        ("/etc/ssh/sshd_config.d/50-provider.conf", "PermitRootLogin yes\n", 0o644),
+        ("/etc/sudoers.d/90-cloud", "ann ALL=(ALL) NOPASSWD:ALL\n", 0o440),
+        ("/etc/default/ssh", "SSHD_OPTS=-p 2222\n", 0o644),
+        ("/etc/systemd/system/ssh.service.d/x.conf", "[Service]\nEnvironment=A=1\n", 0o644),
+        ("/etc/shadow-", "root:$y$older:1::::::\n", 0o640),
+        ("/etc/cloud/cloud.cfg", "users: []\n", 0o644),
+        (timer::PROGRAM, "", 0o755),
+    ] {
+        machine.folder(Path::new(path).parent().unwrap(), 0o755).unwrap();
+        machine.write(path, text.as_bytes(), mode).unwrap();
+    }
+    fake.unit("qemu-guest-agent.service");
+    // Times in the past, so that a file written again shows.
+    for path in disk(&machine).into_keys() {
+        let times = fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH);
+        let path = machine.paths.root.join(path);
+        fs::File::open(path).unwrap().set_times(times).unwrap();
+    }
+    (folder, machine, fake)
+}
+
+/// What `borgios-keeper install` leaves, as far as it matters.
+fn install(machine: &Machine) {
+    let council = Council::new(3, 2, 1, 1);
+    let statement = council.sign(&council.first_policy(2));
+    let keeper = &machine.paths.keeper;
+    fs::create_dir_all(keeper).unwrap();
+    ChainStore::pin(keeper, statement.id()).unwrap();
+    let submission = Submission { statement, ballots: Vec::new() };
+    ChainStore::open(keeper).unwrap().submit(NOW, &submission).unwrap();
+    for folder in ["/etc/borgios", "/opt/borgios/current", "/var/lib/borgios", "/run/borgios"] {
+        machine.folder(folder, 0o755).unwrap();
+    }
+    machine.write("/etc/borgios/agent.json", b"{}", 0o644).unwrap();
+    let passwd = machine.text("/etc/passwd").unwrap() + "borgios:x:998:998::/:/usr/sbin/nologin\n";
+    machine.write("/etc/passwd", passwd.as_bytes(), 0o644).unwrap();
+    let unit = Path::new("/opt/borgios/current/agent/units/borgiosd.service");
+    machine.link("/etc/systemd/system/borgiosd.service", unit).unwrap();
+}
+
+fn begin(machine: &Machine) {
+    begin::begin(machine, &Beginning { deadline_s: 900, owner: None }).unwrap();
+}
+
+/// Runs until the power goes.
+fn until_cut<T>(run: impl FnOnce() -> T) -> Option<T> {
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(done) => Some(done),
+        Err(thrown) if thrown.is::<Cut>() => None,
+        Err(thrown) => resume_unwind(thrown),
+    }
+}
+
+fn is_done(machine: &Machine) -> bool {
+    matches!(Journal::read(machine).unwrap(), Some(Journal::Done { .. }))
+}
+
+fn apply(machine: &Machine) -> Result<Taken, TakeoverError> {
+    apply::apply(&mut machine.clone())
+}
+
+/// A server that is open, with the agent on it, and what it was before.
+fn open() -> (TempDir, Machine, Fake, Disk) {
+    let (folder, machine, fake) = owned();
+    let before = disk(&machine);
+    begin(&machine);
+    install(&machine);
+    (folder, machine, fake, before)
+}
+
+#[test]
+fn a_plan_changes_nothing() {
+    let (_folder, machine, fake) = owned();
+    let (before, said) = (disk(&machine), fake.calls().len());
+    let found = catalogue::look(&machine).unwrap();
+    assert!(found.len() > 12, "{found:#?}");
+    assert_eq!(disk(&machine), before);
+    // Nor does it ask for a change: it only lists, and makes sshd's folder in memory.
+    for call in &fake.calls()[said..] {
+        let looks = ["sshd -T", " show ", "make /run/sshd"].iter().any(|look| call.contains(look));
+        assert!(looks, "{call}");
+    }
+}
+
+#[test]
+fn after_apply_nothing_is_found_and_a_second_apply_changes_nothing() {
+    let (_folder, machine, _, _) = open();
+    let taken = apply(&machine).unwrap();
+    for kind in ["account", "group", "sudo", "authorized-keys", "sshd", "host-key", "agent"] {
+        assert!(taken[kind] > 0, "{kind}: {taken:?}");
+    }
+    assert!(is_done(&machine));
+    assert_eq!(catalogue::look_for_apply(&machine).unwrap(), []);
+    let after = disk(&machine);
+    assert_eq!(apply(&machine).unwrap(), taken);
+    assert_eq!(disk(&machine), after);
+    assert!(machine.text("/etc/ssh/sshd_config").unwrap().contains("Port 2222\n"));
+    assert!(timer::files().iter().all(|path| !machine.exists(path)));
+}
+
+#[test]
+fn an_abort_restores_every_bit() {
+    let (_folder, machine, fake, before) = open();
+    assert_ne!(disk(&machine), before);
+    abort::abort(&machine).unwrap();
+    assert_eq!(disk(&machine), before);
+    for gone in ["/opt/borgios", "/var/lib/borgios", "/var/lib/borgios-keeper", snapshot::BEFORE] {
+        assert!(!machine.exists(gone), "{gone}");
+    }
+    assert!(fake.calls().iter().any(|call| call.ends_with("stop borgiosd.service")));
+    assert!(matches!(abort::abort(&machine), Err(TakeoverError::Refused(_))));
+    // And all of it can begin again.
+    begin(&machine);
+}
+
+#[test]
+fn the_deadline_and_a_boot_go_back_and_before_the_deadline_nothing_happens() {
+    for boot in [false, true] {
+        let (_folder, mut machine, fake, before) = open();
+        fake.pass(899);
+        assert_eq!(abort::resume(&mut machine).unwrap(), Resumed::Nothing);
+        if boot {
+            fake.reboot()
+        } else {
+            fake.pass(1)
+        }
+        assert_eq!(abort::resume(&mut machine).unwrap(), Resumed::WentBack);
+        assert_eq!(disk(&machine), before);
+        assert_eq!(abort::resume(&mut machine).unwrap(), Resumed::Nothing);
+        assert!(matches!(apply(&machine), Err(TakeoverError::Refused(_))));
+    }
+}
+
+#[test]
+fn after_a_boot_apply_is_refused_until_it_went_back() {
+    let (_folder, machine, fake, _) = open();
+    fake.reboot();
+    assert!(matches!(apply(&machine), Err(TakeoverError::Refused(_))));
+}
+
+#[test]
+fn once_root_is_handed_over_nothing_goes_back() {
+    let (_folder, mut machine, fake, _) = open();
+    apply(&machine).unwrap();
+    let after = disk(&machine);
+    fake.reboot();
+    assert_eq!(abort::resume(&mut machine).unwrap(), Resumed::Nothing);
+    assert!(matches!(abort::abort(&machine), Err(TakeoverError::Refused(_))));
+    let again = begin::begin(&machine, &Beginning { deadline_s: 900, owner: None });
+    assert!(matches!(again, Err(TakeoverError::Refused(_))));
+    assert_eq!(disk(&machine), after);
+}
+
+/// The heart of it: whatever the moment at which the power goes, a boot leads to the old state or
+/// to the new one, and which of them the journal says.
+#[test]
+fn cut_off_anywhere_in_apply_a_boot_ends_in_the_old_state_or_the_new() {
+    let (_folder, machine, fake, _) = open();
+    fake.at(usize::MAX, Fate::Cut);
+    apply(&machine).unwrap();
+    let (points, new) = (fake.heal(), outcome(&machine));
+    let (mut went_on, mut went_back) = (0, 0);
+    for point in 0..points {
+        let (_folder, mut machine, fake, before) = open();
+        fake.at(point, Fate::Cut);
+        assert!(until_cut(|| apply(&machine)).is_none(), "point {point}");
+        fake.heal();
+        fake.reboot();
+        abort::resume(&mut machine).unwrap();
+        if is_done(&machine) {
+            assert_eq!(outcome(&machine), new, "point {point}");
+            went_on += 1;
+        } else {
+            assert_eq!(disk(&machine), before, "point {point}");
+            went_back += 1;
+        }
+    }
+    assert!(went_on > 50 && went_back > 10, "{went_on} on, {went_back} back of {points}");
+}
+
+#[test]
+fn failing_anywhere_in_apply_it_is_the_old_state_or_the_new() {
+    let (_folder, machine, fake, _) = open();
+    fake.at(usize::MAX, Fate::Fail);
+    apply(&machine).unwrap();
+    let (points, new) = (fake.heal(), outcome(&machine));
+    let (mut done, mut back, mut still_open) = (0, 0, 0);
+    for point in 0..points {
+        let (_folder, machine, fake, before) = open();
+        fake.at(point, Fate::Fail);
+        let ended = apply(&machine);
+        fake.heal();
+        match Journal::read(&machine).unwrap().unwrap() {
+            Journal::Done { .. } => {
+                assert_eq!(outcome_without_timer(&machine), new, "point {point}");
+                done += 1;
+            }
+            Journal::Aborted { .. } => {
+                assert!(matches!(ended, Err(TakeoverError::RolledBack(_))), "point {point}");
+                assert_eq!(disk(&machine), before, "point {point}");
+                back += 1;
+            }
+            Journal::Open { .. } => {
+                assert!(ended.is_err(), "point {point}");
+                abort::abort(&machine).unwrap();
+                assert_eq!(disk(&machine), before, "point {point}");
+                still_open += 1;
+            }
+            other => panic!("point {point}: {}", other.name()),
+        }
+    }
+    assert!(back > 50 && still_open > 5, "{done} done, {back} back, {still_open} open of {points}");
+}
+
+/// A failed removal of the timer after `done` is made good by the timer itself.
+fn outcome_without_timer(machine: &Machine) -> BTreeMap<PathBuf, (Digest, u32)> {
+    abort::resume(&mut machine.clone()).unwrap();
+    outcome(machine)
+}
+
+#[test]
+fn cut_off_anywhere_on_the_way_back_a_boot_ends_in_the_old_state() {
+    let (_folder, machine, fake, _) = open();
+    fake.at(usize::MAX, Fate::Cut);
+    abort::abort(&machine).unwrap();
+    let points = fake.heal();
+    assert!(points > 20, "{points}");
+    for point in 0..points {
+        let (_folder, mut machine, fake, before) = open();
+        fake.at(point, Fate::Cut);
+        assert!(until_cut(|| abort::abort(&machine)).is_none(), "point {point}");
+        fake.heal();
+        fake.reboot();
+        abort::resume(&mut machine).unwrap();
+        assert_eq!(disk(&machine), before, "point {point}");
+        assert!(!machine.exists(snapshot::BEFORE), "point {point}");
+    }
+}
+
+#[test]
+fn cut_off_anywhere_in_begin_nothing_of_it_is_left_after_a_boot() {
+    let (_folder, machine, fake) = owned();
+    fake.at(usize::MAX, Fate::Cut);
+    begin(&machine);
+    let points = fake.heal();
+    for point in 0..points {
+        for fate in [Fate::Cut, Fate::Fail] {
+            let (_folder, mut machine, fake) = owned();
+            let before = disk(&machine);
+            fake.at(point, fate);
+            let beginning = Beginning { deadline_s: 900, owner: None };
+            let begun = until_cut(|| begin::begin(&machine, &beginning));
+            assert!(!matches!(begun, Some(Ok(_))), "point {point}");
+            fake.heal();
+            fake.reboot();
+            abort::resume(&mut machine).unwrap();
+            let mut after = disk(&machine);
+            // A folder that systemd would have made too, and the times of those around it.
+            let units = |path: &PathBuf| path.starts_with("etc/systemd") || path.ends_with("etc");
+            after.retain(|path, _| !units(path));
+            let before: Disk = before.into_iter().filter(|(path, _)| !units(path)).collect();
+            assert_eq!(after, before, "point {point}");
+            assert!(timer::files().iter().all(|path| !machine.exists(path)), "point {point}");
+            begin(&machine);
+        }
+    }
+}
+
+#[test]
+fn no_finding_and_no_journal_holds_a_hash_of_a_password() {
+    let (_folder, machine, _, _) = open();
+    apply(&machine).unwrap();
+    let journal = machine.text(super::journal::FILE).unwrap();
+    assert!(journal.contains("sha256:") && !journal.contains("$y$"));
+    assert!(account::roots_field(&machine).unwrap().is_some());
+}
+
+#[test]
+fn tmp_chain() {
+    let council = Council::new(3, 2, 1, 1);
+    let statement = council.sign(&council.first_policy(2));
+    let keeper = Path::new("/tmp/take-chain");
+    fs::create_dir_all(keeper).unwrap();
+    ChainStore::pin(keeper, statement.id()).unwrap();
+    let submission = Submission { statement, ballots: Vec::new() };
+    ChainStore::open(keeper).unwrap().submit(NOW, &submission).unwrap();
+}
