@@ -10,10 +10,11 @@ arrows() {
         borgios-types)    echo "" ;;
         borgios-peertree) echo "types" ;;
         borgios-policy)   echo "types" ;;
+        borgios-credentials) echo "types policy" ;;
         borgios-releases) echo "types policy" ;;
-        borgios-agent)    echo "types peertree policy releases" ;;
-        borgios-cli)      echo "types peertree policy releases" ;;
-        borgios-fleet)    echo "types peertree policy releases agent cli" ;;
+        borgios-agent)    echo "types peertree policy credentials releases" ;;
+        borgios-cli)      echo "types peertree policy credentials releases" ;;
+        borgios-fleet)    echo "types peertree policy credentials releases agent cli" ;;
         *) return 1 ;;
     esac
 }
