@@ -4,6 +4,7 @@
 //! borgios-keeper run [--root DIR]                          the daemon; systemd starts it
 //! borgios-keeper install --bundle FILE --invite FILE --name HOST
 //!                [--listen ADDR:PORT] [--advertise HOST:PORT] [--root DIR]
+//! borgios-keeper rotate --once [--root DIR]                brings root's credential up to date now
 //! borgios-keeper --selftest                                shows that it runs on this server
 //! borgios-keeper --version
 //! ```
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 use borgios_agent::keeper::host::Systemd;
 use borgios_agent::keeper::install::{self, Arguments};
 use borgios_agent::keeper::paths::Paths;
+use borgios_agent::keeper::rotation::once::{self, Done};
 use borgios_agent::keeper::{selftest, service};
 use borgios_agent::logging;
 
@@ -24,6 +26,7 @@ use borgios_agent::logging;
 enum Command {
     Run { root: PathBuf },
     Install { root: PathBuf, arguments: Arguments },
+    Rotate { root: PathBuf },
     Selftest,
     Version,
 }
@@ -31,6 +34,7 @@ enum Command {
 const USAGE: &str = "usage: borgios-keeper run [--root DIR]
        borgios-keeper install --bundle FILE --invite FILE --name HOST
                       [--listen ADDR:PORT] [--advertise HOST:PORT] [--root DIR]
+       borgios-keeper rotate --once [--root DIR]
        borgios-keeper --selftest | --version";
 
 fn main() -> ExitCode {
@@ -50,6 +54,15 @@ fn main() -> ExitCode {
         Ok(Command::Run { root }) => {
             logging::begin("borgios-keeper");
             ending(run(&root), 5)
+        }
+        Ok(Command::Rotate { root }) => {
+            logging::begin("borgios-keeper");
+            match once::run(&Paths::below(&root)) {
+                Ok(Done::Carries(epoch)) => install::say(&format!("root carries epoch {epoch}")),
+                Ok(Done::Locked) => install::say("no schedule is at hand; no password opens root"),
+                Err(error) => return ending(Err(explain(&error)), 5),
+            }
+            ExitCode::SUCCESS
         }
         Ok(Command::Install { root, arguments }) => {
             logging::begin("borgios-keeper");
@@ -96,13 +109,18 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Command, String> {
     match verb.as_str() {
         "--version" => return Ok(Command::Version),
         "--selftest" => return Ok(Command::Selftest),
-        "run" | "install" => {}
+        "run" | "install" | "rotate" => {}
         other => return Err(format!("{other:?} is no command")),
     }
     let mut root = PathBuf::from("/");
     let (mut bundle, mut invite, mut name) = (None, None, None);
     let (mut listen, mut advertise) = (None, None);
+    let mut once = false;
     while let Some(flag) = words.next() {
+        if verb == "rotate" && flag == "--once" {
+            once = true;
+            continue;
+        }
         let value = words.next().ok_or_else(|| format!("{flag} needs a value"))?;
         match (verb.as_str(), flag.as_str()) {
             (_, "--root") => root = PathBuf::from(value),
@@ -114,8 +132,11 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Command, String> {
             _ => return Err(format!("{verb} has no option {flag}")),
         }
     }
-    if verb == "run" {
-        return Ok(Command::Run { root });
+    match verb.as_str() {
+        "run" => return Ok(Command::Run { root }),
+        "rotate" if once => return Ok(Command::Rotate { root }),
+        "rotate" => return Err("rotate needs --once; by the clock the daemon does it".to_owned()),
+        _ => {}
     }
     let arguments = Arguments {
         bundle: bundle.ok_or("install needs --bundle FILE")?,

@@ -20,6 +20,7 @@
 //! | [`staging`] | from an untrusted blob to a folder of the store |
 //! | [`ledger`] | the journal's file, and the releases that failed here |
 //! | [`host`] | everything that is done to the host, with a fake beside it |
+//! | [`rotation`] | the thread that keeps root's field at the current epoch |
 //! | [`command`] | running another program with an end in sight |
 //! | [`refused`] | how a refusal stands in the system's journal |
 //! | [`selftest`] | a new keeper shows that it runs here |
@@ -41,6 +42,7 @@ pub mod paths;
 pub mod planting;
 pub mod protocol;
 pub mod refused;
+pub mod rotation;
 pub mod selftest;
 pub mod service;
 pub mod socket;

@@ -3,11 +3,13 @@
 //! ```text
 //! connections ── answer() ──▶ ChainStore (one lock, short)      status, submit, sign-report
 //!                    │
+//!                    ├ a new statement wakes the rotation thread (root's credential)
 //!                    └ install ─▶ Errands ─▶ installer thread ─▶ Installer (long)
 //! watchdog thread: takes the same locks, then tells systemd that this process is alive
 //! ```
 //!
-//! Only the installer thread changes the host. It looks at the chain itself: `install` names a
+//! Only the installer thread changes the software, only the rotation thread root's credential. The
+//! installer looks at the chain itself: `install` names a
 //! number so that a stale call is refused, and carries no order.
 
 use std::collections::BTreeMap;
@@ -16,9 +18,9 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, lchown};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use borgios_policy::{Lane, Object as _, Report, Submission, VerifiedStatement};
+use borgios_policy::{Chain, Lane, Object as _, Report, Submission, VerifiedStatement};
 use borgios_releases::Journal;
-use borgios_types::{Digest, NodeId, SecretKey, Seq};
+use borgios_types::{Digest, NodeId, PublicKey, SecretKey, Seq};
 use thiserror::Error;
 use tracing::{info, warn};
 
@@ -31,6 +33,7 @@ use super::ledger::{self, Lock};
 use super::notify::{self, Notifier};
 use super::paths::Paths;
 use super::protocol::{Activity, Answer, Head, LastInstall, Request, RunRefused, RunTaken, Status};
+use super::rotation::{self, Watch};
 use super::{refused, socket};
 use crate::clock::unix_now;
 use crate::identity::{self, IdentityError};
@@ -67,6 +70,7 @@ pub(super) struct Shared {
     key: SecretKey,
     store: Mutex<ChainStore>,
     pub(super) errands: Errands,
+    pub(super) rotation: Watch,
 }
 
 /// Runs the keeper until it must be replaced or its socket fails.
@@ -95,6 +99,7 @@ pub fn run(paths: Paths, host: Box<dyn Host>) -> Result<(), ServiceError> {
         key,
         store: Mutex::new(store),
         errands: Errands::default(),
+        rotation: Watch::default(),
     });
     let (ended, end) = std::sync::mpsc::channel();
     spawn("installer", &ended, {
@@ -103,6 +108,10 @@ pub fn run(paths: Paths, host: Box<dyn Host>) -> Result<(), ServiceError> {
             errands::run(&shared, &installer);
             Ok(())
         }
+    })?;
+    spawn("rotation", &ended, {
+        let shared = Arc::clone(&shared);
+        move || rotation::run(&shared)
     })?;
     spawn("watchdog", &ended, {
         let shared = Arc::clone(&shared);
@@ -164,16 +173,22 @@ impl Shared {
             Request::SubmitRun { submissions } => self.submit_run(&submissions),
             Request::Install { seq } => self.ask_for(seq),
             Request::SignReport { node } => self.report(node),
-            Request::Witness { .. }
-            | Request::SignRotation { .. }
-            | Request::Handover
-            | Request::Depart { .. } => Answer::error("bad_request", "not yet done by this keeper"),
+            Request::SignRotation { node } => {
+                self.rotation.report(self.store().network(), node, &self.key)
+            }
+            Request::Witness { .. } | Request::Handover | Request::Depart { .. } => {
+                Answer::error("bad_request", "not yet done by this keeper")
+            }
         }
     }
 
     fn submit(&self, submission: &Submission) -> Answer {
-        match self.store().submit(unix_now(), submission) {
-            Ok(submitted) => Answer::ok(submitted),
+        let submitted = self.store().submit(unix_now(), submission);
+        match submitted {
+            Ok(submitted) => {
+                self.rotation.wake();
+                Answer::ok(submitted)
+            }
             Err(error) => {
                 let message = error.to_string();
                 refused::statement(&submission.statement, error.code(), &message);
@@ -184,12 +199,26 @@ impl Shared {
 
     fn submit_run(&self, run: &[Submission]) -> Answer {
         let (accepted, refused) = self.store().submit_run(unix_now(), run);
+        if accepted > 0 {
+            self.rotation.wake();
+        }
         let refused = refused.map(|(at, error)| {
             let (code, message) = (error.code().to_owned(), error.to_string());
             refused::statement(&run[at].statement, &code, &message);
             RunRefused { at, code, message }
         });
         Answer::ok(RunTaken { accepted, refused })
+    }
+
+    /// Asks the chain something, under its lock.
+    pub(super) fn with_chain<T>(&self, ask: impl FnOnce(Digest, &Chain) -> T) -> T {
+        let store = self.store();
+        ask(store.network(), store.chain())
+    }
+
+    /// The public half of the keeper's key.
+    pub(super) fn public_key(&self) -> PublicKey {
+        self.key.public()
     }
 
     /// The newest release, installed or not.
@@ -251,8 +280,8 @@ impl Shared {
                 last: last(&journal),
                 attempted,
                 problem,
-                handed_over: false,
-                credential: None,
+                handed_over: self.paths.handover().exists(),
+                credential: self.rotation.status(),
                 access: Vec::new(),
             })
         };
