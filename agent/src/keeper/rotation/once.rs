@@ -24,7 +24,7 @@ use crate::keeper::paths::Paths;
 /// How long it is tried: the longest that another account tool may hold the lock.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Pause between two attempts.
-const PAUSE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(100);
 /// Attempts where waiting is not what helps.
 const ATTEMPTS_MAX: usize = 3;
 
@@ -74,9 +74,11 @@ pub fn run(paths: &Paths) -> Result<Done, OnceError> {
     loop {
         let alone = Lock::named(paths, ALONE).map_err(super::obstacle::at(&paths.keeper))?;
         let now = unix_now().max(inputs.newest);
-        let tried = match schedules.at_work(&inputs).0 {
-            None => rotator::lock(&host).map(|()| Done::Locked),
-            Some((_, schedule)) => {
+        let tried = match schedules.at_work(&inputs) {
+            // It may be at hand, and cannot be read or kept.
+            (None, Some(obstacle @ Obstacle::Disk { .. })) => Err(obstacle),
+            (None, _) => rotator::lock(&host).map(|()| Done::Locked),
+            (Some((_, schedule)), _) => {
                 let current = schedule.current(now, &inputs.orders, &key);
                 let wanted = Mark { epoch: current.epoch, verifier: current.verifier };
                 let rested = rotator::rotate(&host, now, &wanted);
