@@ -43,6 +43,7 @@ use tracing::{info, warn};
 use host::{Accounts, ShadowTools, Stamp};
 use inputs::Inputs;
 pub use obstacle::Obstacle;
+use rotator::Work;
 use schedules::Schedules;
 
 use super::ledger::Lock;
@@ -208,8 +209,10 @@ impl Rotations {
         let _alone = Lock::named(&self.paths, ALONE).map_err(obstacle::at(&self.paths.keeper))?;
         let rested = rotator::rotate(&*self.host, now, wanted)?;
         self.changed = rested.changed;
-        if rested.worked {
-            let late = now.0.saturating_sub(current.due.0);
+        if rested.work != Work::None {
+            // Nobody is late who was not a member yet, or was on time until someone interfered.
+            let since = if rested.work == Work::Renewed { current.due } else { now };
+            let late = now.0.saturating_sub(since.0);
             info!(
                 BORGIOS_EVENT = "rotated",
                 BORGIOS_EPOCH = wanted.epoch.0,

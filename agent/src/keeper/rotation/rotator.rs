@@ -1,6 +1,6 @@
 //! Brings root's field to what is wanted, step by step as `borgios_credentials::Rotation` says.
 
-use borgios_credentials::{Mark, RootField, Step};
+use borgios_credentials::{Mark, RootField, Rotation, Step};
 use borgios_types::UnixSeconds;
 
 use super::host::Accounts;
@@ -15,8 +15,19 @@ const STEPS_MAX: usize = 12;
 pub(super) struct Rested {
     /// When it was last changed here.
     pub(super) changed: UnixSeconds,
-    /// Whether anything had to be done.
-    pub(super) worked: bool,
+    /// What had to be done for it.
+    pub(super) work: Work,
+}
+
+/// How root's field came to be what was wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    /// It was.
+    None,
+    /// It was something before this server ever rotated, or someone had changed it.
+    PutRight,
+    /// It was another epoch's.
+    Renewed,
 }
 
 /// Goes on from wherever the journal and `/etc/shadow` stand.
@@ -29,14 +40,19 @@ pub(super) fn rotate(
     wanted: &Mark,
 ) -> Result<Rested, Obstacle> {
     let mut record = host.recall()?;
-    let mut worked = false;
+    let renewed = match &record.rotation {
+        Rotation::Idle { current } => current.as_ref().is_some_and(|mark| mark != wanted),
+        // Begun before a crash.
+        Rotation::Prepared { .. } | Rotation::Applied { .. } | Rotation::Verified { .. } => true,
+    };
+    let mut work = Work::None;
     for _ in 0..STEPS_MAX {
         let seen = host.root()?;
         let step = record.rotation.next(wanted, seen.verifier());
         if step == Step::Rest {
-            return Ok(Rested { changed: record.changed, worked });
+            return Ok(Rested { changed: record.changed, work });
         }
-        worked = true;
+        work = if renewed { Work::Renewed } else { Work::PutRight };
         match step {
             Step::Rest => {}
             Step::Journal(state) => {

@@ -28,7 +28,8 @@ fn at_rest() -> Fake {
 #[test]
 fn whatever_fails_at_any_call_is_finished_by_the_next_attempt() {
     let clean = at_rest();
-    assert!(rotator::rotate(&clean, UnixSeconds(9), &mark(2)).unwrap().worked);
+    let rested = rotator::rotate(&clean, UnixSeconds(9), &mark(2)).unwrap();
+    assert_eq!(rested.work, Work::Renewed);
     let calls = clean.server().calls;
     let (mut runs, mut undone) = (0, 0);
     for n in 1..=calls {
@@ -58,6 +59,15 @@ fn whatever_fails_at_any_call_is_finished_by_the_next_attempt() {
         }
     }
     assert!(runs >= 100 && undone > 20 && undone < runs, "{undone} of {runs} undone");
+}
+
+#[test]
+fn who_is_new_or_was_interfered_with_is_not_late() {
+    let fake = Fake::new("*", Record::default());
+    let work = |epoch| rotator::rotate(&fake, UnixSeconds(9), &mark(epoch)).unwrap().work;
+    assert_eq!((work(1), work(1), work(2)), (Work::PutRight, Work::None, Work::Renewed));
+    fake.server().tamper(&file("*"));
+    assert_eq!(work(2), Work::PutRight);
 }
 
 #[test]
