@@ -6,6 +6,7 @@
 //!                [--listen ADDR:PORT] [--advertise HOST:PORT] [--root DIR]
 //! borgios-keeper leave [--root DIR]                        what the owner's departure asks for
 //! borgios-keeper takeover VERB …                           root changes hands, or goes back
+//! borgios-keeper rotate --once [--root DIR]                brings root's credential up to date now
 //! borgios-keeper --selftest                                shows that it runs on this server
 //! borgios-keeper --version
 //! ```
@@ -20,6 +21,7 @@ use borgios_agent::keeper::chain_store::ChainStore;
 use borgios_agent::keeper::host::Systemd;
 use borgios_agent::keeper::install::{self, Arguments};
 use borgios_agent::keeper::paths::Paths;
+use borgios_agent::keeper::rotation::once::{self, Done};
 use borgios_agent::keeper::{leaving, selftest, service, takeover};
 use borgios_agent::logging;
 
@@ -29,6 +31,7 @@ enum Command {
     Install { root: PathBuf, arguments: Arguments },
     Leave { root: PathBuf },
     Takeover(takeover::Call),
+    Rotate { root: PathBuf },
     Selftest,
     Version,
 }
@@ -37,6 +40,7 @@ const USAGE: &str = "usage: borgios-keeper run [--root DIR]
        borgios-keeper install --bundle FILE --invite FILE --name HOST
                       [--listen ADDR:PORT] [--advertise HOST:PORT] [--root DIR]
        borgios-keeper leave [--root DIR]
+       borgios-keeper rotate --once [--root DIR]
        borgios-keeper --selftest | --version";
 
 fn main() -> ExitCode {
@@ -64,6 +68,15 @@ fn main() -> ExitCode {
         Ok(Command::Takeover(call)) => {
             logging::begin("borgios-keeper");
             call.run()
+        }
+        Ok(Command::Rotate { root }) => {
+            logging::begin("borgios-keeper");
+            match once::run(&Paths::below(&root)) {
+                Ok(Done::Carries(epoch)) => install::say(&format!("root carries epoch {epoch}")),
+                Ok(Done::Locked) => install::say("no schedule is at hand; no password opens root"),
+                Err(error) => return ending(Err(explain(&error)), 5),
+            }
+            ExitCode::SUCCESS
         }
         Ok(Command::Install { root, arguments }) => {
             logging::begin("borgios-keeper");
@@ -116,13 +129,18 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Command, String> {
         "--version" => return Ok(Command::Version),
         "--selftest" => return Ok(Command::Selftest),
         "takeover" => return takeover::Call::parse(words).map(Command::Takeover),
-        "run" | "install" | "leave" => {}
+        "run" | "install" | "leave" | "rotate" => {}
         other => return Err(format!("{other:?} is no command")),
     }
     let mut root = PathBuf::from("/");
     let (mut bundle, mut invite, mut name) = (None, None, None);
     let (mut listen, mut advertise) = (None, None);
+    let mut once = false;
     while let Some(flag) = words.next() {
+        if verb == "rotate" && flag == "--once" {
+            once = true;
+            continue;
+        }
         let value = words.next().ok_or_else(|| format!("{flag} needs a value"))?;
         match (verb.as_str(), flag.as_str()) {
             (_, "--root") => root = PathBuf::from(value),
@@ -137,6 +155,8 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Command, String> {
     match verb.as_str() {
         "run" => return Ok(Command::Run { root }),
         "leave" => return Ok(Command::Leave { root }),
+        "rotate" if once => return Ok(Command::Rotate { root }),
+        "rotate" => return Err("rotate needs --once; by the clock the daemon does it".to_owned()),
         _ => {}
     }
     let arguments = Arguments {

@@ -1,6 +1,6 @@
 //! Running another program with an end in sight: a deadline, and a bound on what it may say.
 
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -10,6 +10,8 @@ use thiserror::Error;
 
 /// Most output that is kept, in bytes: enough for the last words of a program that failed.
 const OUTPUT_MAX: usize = 16 * 1024;
+/// Most input, in bytes: a pipe takes as much at once, whether or not it is read.
+const INPUT_MAX: usize = 4096;
 /// Pause between two looks at a running program.
 const TICK: Duration = Duration::from_millis(20);
 /// Longest wait for the output of a program that has ended: something it started may hold on.
@@ -36,15 +38,33 @@ pub enum CommandError {
 
 /// Runs a program to its end and returns what it wrote to standard output, shortened.
 ///
-/// It gets no input and a process group of its own, which is killed at the deadline.
+/// It gets no input, and a process group of its own, which is killed at the deadline.
 ///
 /// # Errors
 /// See [`CommandError`].
-pub fn run(mut command: Command, max: Duration) -> Result<String, CommandError> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+pub fn run(command: Command, max: Duration) -> Result<String, CommandError> {
+    run_with_input(command, b"", max)
+}
+
+/// As [`run`], with something on its standard input, which no other user can see.
+///
+/// # Errors
+/// See [`CommandError`].
+pub fn run_with_input(
+    mut command: Command,
+    input: &[u8],
+    max: Duration,
+) -> Result<String, CommandError> {
+    assert!(input.len() <= INPUT_MAX, "more input than a pipe holds would wait for a reader");
+    let stdin = if input.is_empty() { Stdio::null() } else { Stdio::piped() };
+    command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     // Only the keeper speaks to systemd for its unit.
     command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC").env_remove("WATCHDOG_PID");
     let mut child = command.spawn().map_err(CommandError::Start)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A program that ends without reading says itself how it fared.
+        let _ = stdin.write_all(input);
+    }
     let (out, err) = (collect(child.stdout.take()), collect(child.stderr.take()));
     let Some(status) = wait(&mut child, max) else {
         kill(&mut child);
@@ -128,6 +148,14 @@ mod tests {
         assert_eq!(error.unwrap_err().to_string(), "exit code 3: two");
         let missing = Command::new("/nonexistent/program");
         assert!(matches!(run(missing, Duration::from_secs(1)), Err(CommandError::Start(_))));
+    }
+
+    #[test]
+    fn input_is_read_or_ignored() {
+        let patience = Duration::from_secs(10);
+        assert_eq!(run_with_input(sh("cat"), b"word\n", patience).unwrap(), "word\n");
+        assert_eq!(run_with_input(sh("exec true"), &[0; INPUT_MAX], patience).unwrap(), "");
+        assert_eq!(run(sh("cat"), patience).unwrap(), "");
     }
 
     #[test]

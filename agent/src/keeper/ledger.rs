@@ -46,6 +46,14 @@ impl Lock {
         Self::on(&paths.keeper.join("daemon"), FlockOperation::NonBlockingLockExclusive)
     }
 
+    /// Waits for a lock of another name in the keeper's folder.
+    ///
+    /// # Errors
+    /// Whatever the disk says.
+    pub(super) fn named(paths: &Paths, name: &str) -> io::Result<Self> {
+        Self::on(&paths.keeper.join(name), FlockOperation::LockExclusive)
+    }
+
     fn on(path: &Path, how: FlockOperation) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(false).mode(0o600).open(path)?;

@@ -21,6 +21,7 @@
 //! | [`staging`] | from an untrusted blob to a folder of the store |
 //! | [`ledger`] | the journal's file, and the releases that failed here |
 //! | [`host`] | everything that is done to the host, with a fake beside it |
+//! | [`rotation`] | the thread that keeps root's field at the current epoch |
 //! | [`command`] | running another program with an end in sight |
 //! | [`handed_over`] | the receipt for this server's root: whether, and for which node |
 //! | [`grants`], [`doors`], `doorkeeper` | root access: what the board granted, sshd's files, who keeps them true |
@@ -52,6 +53,7 @@ pub mod paths;
 pub mod planting;
 pub mod protocol;
 pub mod refused;
+pub mod rotation;
 pub mod selftest;
 pub mod service;
 pub mod socket;

@@ -57,6 +57,24 @@ impl Paths {
         self.keeper.join("journal.json")
     }
 
+    /// Where the change of root's credential stands.
+    #[must_use]
+    pub fn rotation(&self) -> PathBuf {
+        self.keeper.join("rotation.json")
+    }
+
+    /// The schedule at work.
+    #[must_use]
+    pub fn credential(&self) -> PathBuf {
+        self.keeper.join("credential")
+    }
+
+    /// The receipt for this server's root; there once it is handed over.
+    #[must_use]
+    pub fn handover(&self) -> PathBuf {
+        self.keeper.join("handover.json")
+    }
+
     /// Held by whoever moves the journal.
     #[must_use]
     pub fn lock(&self) -> PathBuf {

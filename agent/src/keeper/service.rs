@@ -3,11 +3,13 @@
 //! ```text
 //! connections ── answer() ──▶ ChainStore (one lock, short)      status, submit, sign-report
 //!                    │
+//!                    ├ a new statement wakes the rotation thread (root's credential)
 //!                    └ install ─▶ Errands ─▶ installer thread ─▶ Installer (long)
 //! watchdog thread: takes the same locks, then tells systemd that this process is alive
 //! ```
 //!
-//! Only the installer thread changes the host. It looks at the chain itself: `install` names a
+//! Only the installer thread changes the software, only the rotation thread root's credential. The
+//! installer looks at the chain itself: `install` names a
 //! number so that a stale call is refused, and carries no order.
 
 use std::collections::BTreeMap;
@@ -17,10 +19,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use borgios_policy::{
-    Handover, Lane, Object as _, Report, Submission, VerifiedStatement, WitnessProof,
+    Chain, Handover, Lane, Object as _, Report, Submission, VerifiedStatement, WitnessProof,
 };
 use borgios_releases::Journal;
-use borgios_types::{Digest, Envelope, NodeId, SecretKey, Seq};
+use borgios_types::{Digest, Envelope, NodeId, PublicKey, SecretKey, Seq};
 use thiserror::Error;
 use tracing::{info, warn};
 
@@ -38,6 +40,7 @@ use super::notify::{self, Notifier};
 use super::outside::Outside;
 use super::paths::Paths;
 use super::protocol::{Activity, Answer, Head, LastInstall, Request, RunRefused, RunTaken, Status};
+use super::rotation::{self, Watch};
 use super::{refused, socket};
 use crate::clock::unix_now;
 use crate::identity::{self, IdentityError};
@@ -76,6 +79,7 @@ pub(super) struct Shared {
     pub(super) errands: Errands,
     pub(super) witnesses: Witnesses,
     pub(super) outside: Outside,
+    pub(super) rotation: Watch,
 }
 
 /// Runs the keeper until it must be replaced or its socket fails.
@@ -106,6 +110,7 @@ pub fn run(paths: Paths, host: Box<dyn Host>) -> Result<(), ServiceError> {
         errands: Errands::default(),
         witnesses: Witnesses::at(&paths),
         outside: Outside::of(&paths),
+        rotation: Watch::default(),
     });
     if leaving::path(&paths).exists() {
         info!(BORGIOS_EVENT = "departing", "this server is on its way out; going on with it");
@@ -124,6 +129,10 @@ pub fn run(paths: Paths, host: Box<dyn Host>) -> Result<(), ServiceError> {
     spawn("doors", &ended, {
         let shared = Arc::clone(&shared);
         move || doorkeeper::run(&shared)
+    })?;
+    spawn("rotation", &ended, {
+        let shared = Arc::clone(&shared);
+        move || rotation::run(&shared)
     })?;
     spawn("watchdog", &ended, {
         let shared = Arc::clone(&shared);
@@ -186,8 +195,8 @@ impl Shared {
             Request::Install { seq } => self.ask_for(seq),
             Request::SignReport { node } => self.report(node),
             Request::Witness { statement, witnesses } => self.witness(&statement, &witnesses),
-            Request::SignRotation { .. } => {
-                Answer::error("bad_request", "not yet done by this keeper")
+            Request::SignRotation { node } => {
+                self.rotation.report(self.store().network(), node, &self.key)
             }
             Request::Handover => match self.handed_over() {
                 Some((_, envelope)) => Answer::ok(envelope),
@@ -198,8 +207,12 @@ impl Shared {
     }
 
     fn submit(&self, submission: &Submission) -> Answer {
-        match self.store().submit(unix_now(), submission) {
-            Ok(submitted) => Answer::ok(submitted),
+        let submitted = self.store().submit(unix_now(), submission);
+        match submitted {
+            Ok(submitted) => {
+                self.rotation.wake();
+                Answer::ok(submitted)
+            }
             Err(error) => {
                 let message = error.to_string();
                 refused::statement(&submission.statement, error.code(), &message);
@@ -210,12 +223,26 @@ impl Shared {
 
     fn submit_run(&self, run: &[Submission]) -> Answer {
         let (accepted, refused) = self.store().submit_run(unix_now(), run);
+        if accepted > 0 {
+            self.rotation.wake();
+        }
         let refused = refused.map(|(at, error)| {
             let (code, message) = (error.code().to_owned(), error.to_string());
             refused::statement(&run[at].statement, &code, &message);
             RunRefused { at, code, message }
         });
         Answer::ok(RunTaken { accepted, refused })
+    }
+
+    /// Asks the chain something, under its lock.
+    pub(super) fn with_chain<T>(&self, ask: impl FnOnce(Digest, &Chain) -> T) -> T {
+        let store = self.store();
+        ask(store.network(), store.chain())
+    }
+
+    /// The public half of the keeper's key.
+    pub(super) fn public_key(&self) -> PublicKey {
+        self.key.public()
     }
 
     /// The newest release, installed or not.
@@ -284,7 +311,7 @@ impl Shared {
                 attempted,
                 problem,
                 handed_over: handover.is_some(),
-                credential: None,
+                credential: self.rotation.status(),
                 access,
             })
         };
