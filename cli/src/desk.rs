@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use borgios_policy::round::OpenRound;
 use borgios_policy::tally::{Tally, tally};
-use borgios_policy::{Board, Lane, Proposal, Slot, Statement};
+use borgios_policy::{Blob, Board, Lane, Proposal, Slot, Statement};
 use borgios_types::{Digest, Envelope, Round, Seq};
 
 use crate::archive::{Archive, Held};
@@ -14,6 +14,8 @@ use crate::context::{Context, Membership};
 use crate::exchange::{Exchange, Moved};
 use crate::failure::{Failure, OrFail as _};
 use crate::identity::Identity;
+use crate::servers::Servers;
+use crate::shelf;
 use crate::subject::Subject;
 
 /// One governor's table: what is there, and what it means.
@@ -114,6 +116,30 @@ impl<'a> Desk<'a> {
             ));
         }
         Ok(())
+    }
+
+    /// What servers say of themselves, as it is known here.
+    pub(crate) fn known_servers(&self) -> Result<Servers, Failure> {
+        Servers::load(&self.context.home, &self.archive, self.membership.network)
+    }
+
+    /// The same, brought up to date.
+    pub(crate) fn servers(&mut self) -> Result<Servers, Failure> {
+        let mut servers = self.known_servers()?;
+        self.exchange.fetch_servers(&mut servers, &self.archive)?;
+        Ok(servers)
+    }
+
+    /// A blob that a statement names, from the governor's folder or from any place.
+    pub(crate) fn blob(&mut self, blob: &Blob) -> Result<Option<Vec<u8>>, Failure> {
+        shelf::fetched(&self.context.home, &mut self.exchange, blob)
+    }
+
+    /// Keeps a blob and leaves it everywhere.
+    pub(crate) fn publish_blob(&mut self, bytes: &[u8]) -> Result<Blob, Failure> {
+        let blob = shelf::keep(&self.context.home, bytes)?;
+        self.exchange.put_blob(blob.digest, bytes)?;
+        Ok(blob)
     }
 
     /// Stores an own object and sends it everywhere.

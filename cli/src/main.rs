@@ -25,11 +25,15 @@ mod known;
 mod passphrase;
 mod printer;
 mod reviewed;
+mod servers;
 mod session;
+mod shelf;
 mod slots;
+mod span;
 mod subject;
 mod transport;
 mod vault;
+mod wording;
 
 use std::process::ExitCode;
 
