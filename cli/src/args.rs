@@ -98,6 +98,9 @@ pub(crate) enum Command {
     /// Give a node a component to hand on
     #[command(subcommand)]
     Blob(commands::blob::Command),
+    /// The fleet's shared root credential: schedule, advance, reveal, status
+    #[command(subcommand)]
+    Credential(commands::credential::Command),
     /// Root on one server for a while: ask, revoke, list, write the certificate
     #[command(subcommand)]
     Access(commands::access::Command),
@@ -135,6 +138,7 @@ impl Command {
             Self::Adopt(command) => command.run(context),
             Self::Broadcast(command) => command.run(context),
             Self::Blob(command) => command.run(context),
+            Self::Credential(command) => command.run(context),
             Self::Access(command) => command.run(context),
             Self::Evict(command) => command.run(context),
             Self::Depart(command) => command.run(context),

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use borgios_policy::round::OpenRound;
 use borgios_policy::tally::{Tally, tally};
-use borgios_policy::{Blob, Board, Lane, Proposal, Slot, Statement};
+use borgios_policy::{Blob, Board, Credential, Lane, Proposal, Slot, Statement};
 use borgios_types::{Digest, Envelope, Round, Seq};
 
 use crate::archive::{Archive, Held};
@@ -140,6 +140,26 @@ impl<'a> Desk<'a> {
         let blob = shelf::keep(&self.context.home, bytes)?;
         self.exchange.put_blob(blob.digest, bytes)?;
         Ok(blob)
+    }
+
+    /// Brings the blobs of the schedule in force and of those that are voted on everywhere they are
+    /// missing, as far as they are at hand; how many were at hand.
+    pub(crate) fn bring_blobs(&mut self) -> Result<usize, Failure> {
+        let votes = self.votes()?;
+        let open = votes.iter().flat_map(|vote| vote.documents.values());
+        let mut wanted: Vec<Credential> =
+            open.filter_map(|document| Credential::of(&document.statement).ok()).collect();
+        wanted.extend(self.archive.chain().credential().map(|(credential, _)| credential));
+        let mut brought = 0;
+        for Credential { schedule, escrow, .. } in wanted {
+            for blob in [schedule, escrow] {
+                if let Some(bytes) = self.blob(&blob)? {
+                    self.exchange.put_blob(blob.digest, &bytes)?;
+                    brought += 1;
+                }
+            }
+        }
+        Ok(brought)
     }
 
     /// Stores an own object and sends it everywhere.

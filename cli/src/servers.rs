@@ -14,9 +14,9 @@ use std::collections::BTreeMap;
 
 use borgios_policy::witness::WITNESSES_ASKED;
 use borgios_policy::{
-    Chain, Departure, Handover, Invitation, Join, Lane, Name, Object as _, RotationReport, Witness,
+    Chain, Departure, Handover, Invitation, Join, Object as _, RotationReport, Witness,
 };
-use borgios_types::{Digest, Envelope, NodeId, PublicKey, Seq, UnixSeconds};
+use borgios_types::{Digest, Envelope, NodeId, PublicKey, UnixSeconds};
 
 use crate::archive::{Admitted, Archive, read_kind};
 use crate::durable;
@@ -401,18 +401,4 @@ fn in_order(mut envelopes: Vec<Envelope>) -> Vec<Envelope> {
 pub(crate) fn evicted(chain: &Chain) -> impl Fn(&NodeId) -> bool + use<> {
     let evicted = chain.evicted();
     move |node| evicted.contains(node)
-}
-
-/// The name that people gave a server, for prompts.
-pub(crate) fn name(server: &Server) -> &Name {
-    &server.join().name
-}
-
-/// The first statement that evicted a node.
-pub(crate) fn eviction_of(chain: &Chain, node: &NodeId) -> Option<Seq> {
-    let all = chain.after(Lane::Member, Seq(0));
-    let mut those = all.filter(|at| {
-        borgios_policy::Eviction::of(at.statement()).is_ok_and(|body| body.evict.contains(node))
-    });
-    those.next().map(|at| at.statement().seq)
 }

@@ -41,6 +41,17 @@ struct Member {
     lapsed: bool,
     #[serde(default)]
     report: Option<Reported>,
+    /// As agents from issue 3 on say; absent where an older one is asked.
+    #[serde(default)]
+    handed_over: Option<Value>,
+    #[serde(default)]
+    rotation: Option<Value>,
+    #[serde(default)]
+    epoch: Option<u64>,
+    #[serde(default)]
+    evicted: Option<Value>,
+    #[serde(default)]
+    departed: Option<Value>,
 }
 
 /// What a keeper said last.
@@ -63,7 +74,7 @@ impl Nodes {
             rows.push(row(&member));
         }
         rows.sort();
-        let mut text = table(["server", "address", "member", "release", "key"], &rows);
+        let mut text = table(["server", "address", "member", "root", "release", "key"], &rows);
         let newest = release.map(|release| format!(", newest is release/{release}"));
         text.push_str(&format!("{} servers{}\n", rows.len(), newest.unwrap_or_default()));
         context.printer.answer(&json!({"nodes": nodes, "release": release}), &text)
@@ -93,8 +104,28 @@ fn ask(door: &mut dyn Door) -> Result<(Vec<Value>, Option<Seq>), Failure> {
     Ok((nodes.into_values().collect(), release))
 }
 
-fn row(member: &Member) -> [String; 5] {
-    let until = if member.lapsed {
+/// Whether something is said and not denied: `true`, a date, an id.
+fn is_so(value: Option<&Value>) -> bool {
+    value.is_some_and(|value| !value.is_null() && *value != Value::Bool(false))
+}
+
+/// Whose root is, and which epoch it carries.
+fn root(member: &Member) -> String {
+    let epoch = member.epoch.or_else(|| member.rotation.as_ref()?.get("epoch")?.as_u64());
+    match (&member.handed_over, epoch) {
+        (None, None) => "?".to_owned(),
+        (_, Some(epoch)) => format!("epoch {epoch}"),
+        (handed_over, None) if is_so(handed_over.as_ref()) => "handed over".to_owned(),
+        (Some(_), None) => "its owner's".to_owned(),
+    }
+}
+
+fn row(member: &Member) -> [String; 6] {
+    let until = if is_so(member.evicted.as_ref()) {
+        "evicted".to_owned()
+    } else if is_so(member.departed.as_ref()) {
+        "departed".to_owned()
+    } else if member.lapsed {
         format!("lapsed {}", member.expires)
     } else {
         format!("until {}", member.expires)
@@ -108,5 +139,5 @@ fn row(member: &Member) -> [String; 5] {
         }
     };
     let address = member.address.as_deref().unwrap_or("cannot be dialled");
-    [&member.name, address, &until, &release, &member.node.short()].map(one_line)
+    [&member.name, address, &until, &root(member), &release, &member.node.short()].map(one_line)
 }

@@ -13,6 +13,7 @@ use crate::blobs::size_text;
 use crate::commands::inbox::state_text;
 use crate::context::Context;
 use crate::desk::{Desk, OpenVote};
+use crate::escrowed;
 use crate::failure::{Failure, OrFail as _};
 use crate::printer::one_line;
 use crate::reviewed::Reviewed;
@@ -42,7 +43,7 @@ impl Review {
         let changes = match statement.lane {
             Lane::Release => release_changes(&desk, statement)?,
             Lane::Policy => policy_changes(&desk, statement)?,
-            Lane::Credential => credential_changes(&mut desk, statement)?,
+            Lane::Credential => escrowed::review(&mut desk, statement)?,
             Lane::Member => wording::eviction(&desk.servers()?, statement),
             Lane::Access => wording::access(&desk.servers()?, statement),
         };
@@ -137,11 +138,6 @@ fn release_changes(desk: &Desk<'_>, statement: &Statement) -> Result<Vec<String>
         lines.push(format!("notes     {}", one_line(&new.notes)));
     }
     Ok(lines)
-}
-
-/// Placeholder until the credentials are here.
-fn credential_changes(_: &mut Desk<'_>, statement: &Statement) -> Result<Vec<String>, Failure> {
-    Ok(vec![statement.body.to_string()])
 }
 
 /// Rule by rule, against the policy in force.
