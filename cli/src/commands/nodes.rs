@@ -43,11 +43,9 @@ struct Member {
     report: Option<Reported>,
     /// As agents from issue 3 on say; absent where an older one is asked.
     #[serde(default)]
-    handed_over: Option<Value>,
+    handover: Option<Value>,
     #[serde(default)]
     rotation: Option<Value>,
-    #[serde(default)]
-    epoch: Option<u64>,
     #[serde(default)]
     evicted: Option<Value>,
     #[serde(default)]
@@ -111,12 +109,11 @@ fn is_so(value: Option<&Value>) -> bool {
 
 /// Whose root is, and which epoch it carries.
 fn root(member: &Member) -> String {
-    let epoch = member.epoch.or_else(|| member.rotation.as_ref()?.get("epoch")?.as_u64());
-    match (&member.handed_over, epoch) {
-        (None, None) => "?".to_owned(),
-        (_, Some(epoch)) => format!("epoch {epoch}"),
-        (handed_over, None) if is_so(handed_over.as_ref()) => "handed over".to_owned(),
-        (Some(_), None) => "its owner's".to_owned(),
+    let epoch = member.rotation.as_ref().and_then(|report| report.get("epoch")?.as_u64());
+    match epoch {
+        Some(epoch) => format!("epoch {epoch}"),
+        None if is_so(member.handover.as_ref()) => "handed over".to_owned(),
+        None => "no receipt".to_owned(),
     }
 }
 

@@ -9,6 +9,9 @@ use crate::failure::Failure;
 use crate::printer::one_line;
 use crate::span;
 
+/// Most late servers named; `--json` and `borgios credential status` have more.
+const LATE_SHOWN: usize = 3;
+
 /// How one node does
 #[derive(Debug, Args)]
 pub(crate) struct Status {}
@@ -50,7 +53,7 @@ fn describe(status: &Value) -> String {
             keeper_lines(keeper, &mut line);
         }
     }
-    line("fleet", fleet(&status["fleet"]).or_else(|| fleet(&status["credential"])));
+    line("fleet", fleet(&status["credential"]["fleet"]));
     lines[0] = one_line(&lines[0]);
     lines.join("\n") + "\n"
 }
@@ -128,24 +131,22 @@ fn root_lines(keeper: &Value, line: &mut impl FnMut(&str, Option<String>)) {
     }
 }
 
-/// How the fleet follows the schedule, where the agent says so.
+/// How the fleet follows the schedule, as its keepers' reports say that this node has heard.
 fn fleet(fleet: &Value) -> Option<String> {
-    let number = |field: &str| fleet[field].as_u64();
-    let mut parts: Vec<String> = Vec::new();
-    for (field, words) in [
-        ("in_step", "in step"),
-        ("on_time", "in step"),
-        ("late", "late"),
-        ("silent", "never said"),
-        ("unknown", "never said"),
-    ] {
-        parts.extend(number(field).map(|count| format!("{count} {words}")));
+    let current = fleet["current"].as_u64()?;
+    let number = |field: &str| fleet[field].as_u64().unwrap_or_default();
+    let mut text = format!("{current} in step");
+    if let Some(epoch) = fleet["epoch"].as_u64() {
+        text.push_str(&format!(" at epoch {epoch}"));
     }
-    let latest = number("latest_s").or(number("worst_s")).or(number("lateness_s"));
-    parts.extend(
-        latest.filter(|late| *late > 0).map(|s| format!("the latest by {}", span::words(s))),
-    );
-    (!parts.is_empty()).then(|| parts.join(", "))
+    text.push_str(&format!(", {} late, {} never said", number("late_nodes"), number("silent")));
+    let late = fleet["late"].as_array().into_iter().flatten();
+    let names = late.take(LATE_SHOWN).map(|late| {
+        let by = late["late_s"].as_u64().map(span::words).unwrap_or_else(|| "?".to_owned());
+        format!("; {} at epoch {}, {by}", plain(&late["name"]), plain(&late["epoch"]))
+    });
+    text.extend(names);
+    Some(text)
 }
 
 fn tree(tree: &Value) -> String {
@@ -222,13 +223,15 @@ mod tests {
             "access": [{"seq": 3, "state": "open", "witnesses": 2, "needed": 2,
                 "before": 1_795_000_900}],
         });
-        let text = describe(&json!({"keeper": keeper, "fleet": {"in_step": 4, "late": 1}}));
+        let text = describe(&json!({"keeper": keeper, "credential": {"fleet": {
+            "epoch": 7, "current": 4, "late_nodes": 1, "silent": 0,
+            "late": [{"name": "web-2", "epoch": 6, "late_s": 70}]}}}));
         for wanted in [
             "root       handed over",
             "credential epoch 7, next at 2026-11-18T11:06:40Z, changed 1 min 30 s after",
             "problem    the credential: /etc is read-only",
             "access     access/3 open, 2 of 2 witnesses",
-            "fleet      4 in step, 1 late",
+            "fleet      4 in step at epoch 7, 1 late, 0 never said; web-2 at epoch 6, 1 min 10 s",
         ] {
             assert!(text.contains(wanted), "{wanted}: {text}");
         }
