@@ -120,7 +120,7 @@ impl Reveal {
         epoch: Epoch,
     ) -> Result<String, Failure> {
         let reason = self.reason.clone().ok_or_else(|| {
-            Failure::usage(format!("no reveal of epoch {epoch} is under way"))
+            Failure::new(format!("no reveal of epoch {epoch} is under way"))
                 .hint("to ask for one, say why with `--reason TEXT`")
         })?;
         session.desk.need_a_place()?;
