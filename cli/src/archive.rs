@@ -6,7 +6,8 @@
 //!                  └─────▶ refused, with its reason, and not kept
 //! ```
 //!
-//! Invariant: whatever an accessor returns was verified by this very process.
+//! Invariant: whatever an accessor returns was verified by this very process. What servers say of
+//! themselves is kept by the same rules in [`crate::servers`].
 
 use std::collections::BTreeMap;
 
@@ -322,7 +323,7 @@ fn verify_by(board: &Board, network: Digest, envelope: &Envelope) -> Result<Obje
 }
 
 /// The well-formed envelopes of one kind in the home folder.
-fn read_kind(home: &Home, kind: &str) -> Result<Vec<Envelope>, Failure> {
+pub(crate) fn read_kind(home: &Home, kind: &str) -> Result<Vec<Envelope>, Failure> {
     let kind = Kind::new(kind).or_fail(|| "not a kind")?;
     let mut envelopes = Vec::new();
     durable::sweep_dead(&home.kind(&kind))?;

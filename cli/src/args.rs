@@ -98,6 +98,16 @@ pub(crate) enum Command {
     /// Give a node a component to hand on
     #[command(subcommand)]
     Blob(commands::blob::Command),
+    /// The fleet's shared root credential: schedule, advance, reveal, status
+    #[command(subcommand)]
+    Credential(commands::credential::Command),
+    /// Root on one server for a while: ask, revoke, list, write the certificate
+    #[command(subcommand)]
+    Access(commands::access::Command),
+    /// Ask the board to put servers out for good
+    Evict(commands::evict::Evict),
+    /// Take your server out of the network, with its owner's key
+    Depart(commands::depart::Depart),
     /// Talk to a node and remember it
     Connect(commands::connect::Connect),
     /// How one node does
@@ -128,6 +138,10 @@ impl Command {
             Self::Adopt(command) => command.run(context),
             Self::Broadcast(command) => command.run(context),
             Self::Blob(command) => command.run(context),
+            Self::Credential(command) => command.run(context),
+            Self::Access(command) => command.run(context),
+            Self::Evict(command) => command.run(context),
+            Self::Depart(command) => command.run(context),
             Self::Connect(command) => command.run(context),
             Self::Status(command) => command.run(context),
             Self::Tree(command) => command.run(context),

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use borgios_policy::round::OpenRound;
 use borgios_policy::tally::{Tally, tally};
-use borgios_policy::{Board, Lane, Proposal, Slot, Statement};
+use borgios_policy::{Blob, Board, Credential, Lane, Proposal, Slot, Statement};
 use borgios_types::{Digest, Envelope, Round, Seq};
 
 use crate::archive::{Archive, Held};
@@ -14,6 +14,8 @@ use crate::context::{Context, Membership};
 use crate::exchange::{Exchange, Moved};
 use crate::failure::{Failure, OrFail as _};
 use crate::identity::Identity;
+use crate::servers::Servers;
+use crate::shelf;
 use crate::subject::Subject;
 
 /// One governor's table: what is there, and what it means.
@@ -114,6 +116,50 @@ impl<'a> Desk<'a> {
             ));
         }
         Ok(())
+    }
+
+    /// What servers say of themselves, as it is known here.
+    pub(crate) fn known_servers(&self) -> Result<Servers, Failure> {
+        Servers::load(&self.context.home, &self.archive, self.membership.network)
+    }
+
+    /// The same, brought up to date.
+    pub(crate) fn servers(&mut self) -> Result<Servers, Failure> {
+        let mut servers = self.known_servers()?;
+        self.exchange.fetch_servers(&mut servers, &self.archive)?;
+        Ok(servers)
+    }
+
+    /// A blob that a statement names, from the governor's folder or from any place.
+    pub(crate) fn blob(&mut self, blob: &Blob) -> Result<Option<Vec<u8>>, Failure> {
+        shelf::fetched(&self.context.home, &mut self.exchange, blob)
+    }
+
+    /// Keeps a blob and leaves it everywhere.
+    pub(crate) fn publish_blob(&mut self, bytes: &[u8]) -> Result<Blob, Failure> {
+        let blob = shelf::keep(&self.context.home, bytes)?;
+        self.exchange.put_blob(blob.digest, bytes)?;
+        Ok(blob)
+    }
+
+    /// Brings the blobs of the schedule in force and of those that are voted on everywhere they are
+    /// missing, as far as they are at hand; how many were at hand.
+    pub(crate) fn bring_blobs(&mut self) -> Result<usize, Failure> {
+        let votes = self.votes()?;
+        let open = votes.iter().flat_map(|vote| vote.documents.values());
+        let mut wanted: Vec<Credential> =
+            open.filter_map(|document| Credential::of(&document.statement).ok()).collect();
+        wanted.extend(self.archive.chain().credential().map(|(credential, _)| credential));
+        let mut brought = 0;
+        for Credential { schedule, escrow, .. } in wanted {
+            for blob in [schedule, escrow] {
+                if let Some(bytes) = self.blob(&blob)? {
+                    self.exchange.put_blob(blob.digest, &bytes)?;
+                    brought += 1;
+                }
+            }
+        }
+        Ok(brought)
     }
 
     /// Stores an own object and sends it everywhere.

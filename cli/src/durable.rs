@@ -112,7 +112,7 @@ fn sweep_if(folder: &Path, may_go: impl Fn(&str) -> bool) -> Result<(), Failure>
 }
 
 /// The largest file this program reads whole; bundles and components are streamed.
-const READ_MAX: usize = 8 * 1024 * 1024;
+const READ_MAX: usize = 16 * 1024 * 1024;
 
 /// Opens what is a file, and nothing that could hold the reader up or never end: in a shared
 /// folder anyone may lay a pipe, or a link to a device.

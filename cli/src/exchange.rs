@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use borgios_policy::Blob;
 use borgios_types::{Digest, Envelope, UnixSeconds};
 
 use crate::archive::Archive;
 use crate::failure::Failure;
 use crate::printer::Printer;
-use crate::transport::Transport;
+use crate::servers::Servers;
+use crate::transport::{KINDS, SERVER_KINDS, Transport};
 
 /// Most refused objects said one by one.
 const WARNINGS_MAX: usize = 20;
@@ -52,7 +54,7 @@ impl Exchange {
         let mut moved = Moved::default();
         let mut failed = None;
         for (mut place, _) in std::mem::take(&mut self.places) {
-            let fetched = match place.fetch() {
+            let fetched = match place.fetch(&KINDS) {
                 Ok(fetched) => fetched,
                 Err(failure) => {
                     self.printer.warn(&failure.summary());
@@ -72,6 +74,70 @@ impl Exchange {
         match failed {
             Some(failure) if self.places.is_empty() => Err(failure),
             _ => Ok(moved),
+        }
+    }
+
+    /// The same for what servers say: fetched from every place, and brought where no node tells it.
+    pub(crate) fn fetch_servers(
+        &mut self,
+        servers: &mut Servers,
+        archive: &Archive,
+    ) -> Result<(), Failure> {
+        for (mut place, mut has) in std::mem::take(&mut self.places) {
+            let fetched = match place.fetch(&SERVER_KINDS) {
+                Ok(fetched) => fetched,
+                Err(failure) => {
+                    self.printer.warn(&failure.summary());
+                    continue;
+                }
+            };
+            self.warn_of("left out ", &fetched.skipped);
+            has.extend(fetched.envelopes.iter().map(Envelope::id));
+            let admitted = servers.admit(archive, fetched.envelopes)?;
+            self.warn_of(&format!("refused from {}: ", place.name()), &admitted.refused);
+            self.places.push((place, has));
+        }
+        for (place, has) in self.places.iter_mut().filter(|(place, _)| place.wants_servers()) {
+            for envelope in servers.lasting() {
+                if has.insert(envelope.id()) {
+                    place.put(envelope)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A blob from the first place that has the right one.
+    pub(crate) fn blob(&mut self, blob: &Blob, is: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
+        for (place, _) in &mut self.places {
+            match place.blob(blob) {
+                Ok(Some(bytes)) if is(&bytes) => return Some(bytes),
+                Ok(Some(_)) => {
+                    let digest = blob.digest.short();
+                    self.printer.warn(&format!("{} has another blob as {digest}", place.name()));
+                }
+                Ok(None) => {}
+                Err(failure) => self.printer.warn(&failure.summary()),
+            }
+        }
+        None
+    }
+
+    /// Leaves a blob everywhere. It is enough if one place took it.
+    pub(crate) fn put_blob(&mut self, digest: Digest, bytes: &[u8]) -> Result<(), Failure> {
+        let (mut failed, mut taken) = (None, false);
+        for (place, _) in &mut self.places {
+            match place.put_blob(digest, bytes) {
+                Ok(()) => taken = true,
+                Err(failure) => {
+                    self.printer.warn(&failure.summary());
+                    failed = Some(failure);
+                }
+            }
+        }
+        match failed {
+            Some(failure) if !taken => Err(failure),
+            _ => Ok(()),
         }
     }
 

@@ -8,7 +8,10 @@
 //! governor/board.json        board, network id
 //! governor/slots/…           see slots.rs
 //! objects/<kind>/<hex>.json  every envelope seen and verified
+//! governor/reveals/…         see asker.rs
+//! blobs/<hex>                schedules and escrows by digest, see shelf.rs
 //! reviewed.json              what this governor has looked at with `review`
+//! access.json                which key file a certificate was asked for with
 //! nodes.json                 nodes talked to before, with the keys they showed
 //! lock                       held by every command that writes
 //! ```
@@ -91,6 +94,21 @@ impl Home {
     /// Where one object lies.
     pub(crate) fn object(&self, kind: &Kind, id: &Digest) -> PathBuf {
         self.kind(kind).join(format!("{}.json", id.hex()))
+    }
+
+    /// Where a blob lies.
+    pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
+        self.root.join("blobs").join(digest.hex())
+    }
+
+    /// The folder of what opens reveals that this governor asked for.
+    pub(crate) fn reveals(&self) -> PathBuf {
+        self.governor("reveals")
+    }
+
+    /// Which key files certificates were asked for with.
+    pub(crate) fn access(&self) -> PathBuf {
+        self.root.join("access.json")
     }
 
     /// Nodes talked to before.

@@ -12,11 +12,13 @@
 mod adopt;
 mod archive;
 mod args;
+mod asker;
 mod blobs;
 mod commands;
 mod context;
 mod desk;
 mod durable;
+mod escrowed;
 mod exchange;
 mod failure;
 mod home;
@@ -25,11 +27,16 @@ mod known;
 mod passphrase;
 mod printer;
 mod reviewed;
+mod schedules;
+mod servers;
 mod session;
+mod shelf;
 mod slots;
+mod span;
 mod subject;
 mod transport;
 mod vault;
+mod wording;
 
 use std::process::ExitCode;
 

@@ -34,6 +34,14 @@ impl Source {
         }
     }
 
+    /// Asks for the passphrase of an SSH key.
+    pub(crate) fn of_key(self, path: &std::path::Path) -> Result<SecretString, Failure> {
+        match self {
+            Self::Descriptor(number) => from_descriptor(number),
+            Self::Terminal => prompt(&format!("Passphrase of {}: ", path.display())),
+        }
+    }
+
     /// Asks for a new passphrase, twice at a prompt.
     pub(crate) fn new_one(self, printer: &Printer) -> Result<SecretString, Failure> {
         let passphrase = match self {

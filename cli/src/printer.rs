@@ -5,9 +5,11 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the crate's one printer")]
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 
 use serde::Serialize;
+use serde_json::Value;
+use zeroize::Zeroizing;
 
 use crate::failure::Failure;
 
@@ -64,6 +66,45 @@ impl Printer {
         } else {
             self.answer(&(), text)
         }
+    }
+
+    /// Prints the answer that has a secret in it: the secret alone, or as one more field. The
+    /// line is erased from memory afterwards.
+    pub(crate) fn secret(&self, fields: &Value, name: &str, secret: &str) -> Result<(), Failure> {
+        let mut line = Zeroizing::new(String::with_capacity(1024));
+        if self.json {
+            let open = fields.to_string();
+            line.push_str(open.trim_end_matches('}'));
+            line.push_str(",\"");
+            line.push_str(name);
+            line.push_str("\":\"");
+            line.push_str(secret);
+            line.push_str("\"}\n");
+        } else {
+            line.push_str(secret);
+            line.push('\n');
+        }
+        let mut stdout = std::io::stdout().lock();
+        let written = stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush());
+        written.map_err(|error| {
+            Failure::new("could not write the secret to stdout; nothing was erased").cause(error)
+        })
+    }
+
+    /// Says how far a long step is, on one line of the terminal that is written over.
+    pub(crate) fn progress(&self, what: &str, done: usize, of: usize) {
+        let mut stderr = std::io::stderr().lock();
+        if self.json || !stderr.is_terminal() {
+            return;
+        }
+        let end = if done == of { "\n" } else { "" };
+        let _ = write!(stderr, "\r{what} {done} of {of}{end}");
+        let _ = stderr.flush();
+    }
+
+    /// Whether answers are in JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
     }
 
     /// Talks to the person at the terminal, on stderr. Silent under `--json`.

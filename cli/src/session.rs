@@ -49,6 +49,21 @@ impl<'a> Session<'a> {
         context.membership()?;
         let lock = context.home.lock()?;
         let identity = context.identity()?;
+        Self::begin(context, lock, identity)
+    }
+
+    /// The same with an identity that is already open.
+    pub(crate) fn with(context: &'a Context, identity: Identity) -> Result<Self, Failure> {
+        let lock = context.home.lock()?;
+        Self::begin(context, lock, identity)
+    }
+
+    /// Gives the lock back and keeps the identity open.
+    pub(crate) fn into_identity(self) -> Identity {
+        self.identity
+    }
+
+    fn begin(context: &'a Context, lock: Lock, identity: Identity) -> Result<Self, Failure> {
         let desk = Desk::with(context, Some(&identity))?;
         let session = Self { desk, identity, _lock: lock };
         session.finish_erasing()?;

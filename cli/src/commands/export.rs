@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use borgios_policy::{Lane, VerifiedStatement};
-use borgios_types::{Seq, sshsig};
+use borgios_policy::{Grant, Lane, VerifiedStatement};
+use borgios_types::{PublicKey, Seq, sshsig};
 use clap::Args;
 use serde_json::json;
 
@@ -38,6 +38,9 @@ impl Export {
         let (envelope, key) = (verified.envelope(), board.group());
         let sig = envelope.sigs.iter().find(|sig| sig.by == key);
         let sig = sig.ok_or_else(|| Failure::new("the statement has no signature of its board"))?;
+        if let Some(text) = Grant::openssh(statement, envelope) {
+            return self.grant(context, verified, &key, &text);
+        }
         let namespace = statement.lane.namespace();
 
         std::fs::create_dir_all(&self.out)
@@ -73,6 +76,40 @@ impl Export {
     }
 }
 
+impl Export {
+    /// A grant is signed as the certificate that follows from it, which stock OpenSSH checks as it
+    /// reads it.
+    fn grant(
+        &self,
+        context: &Context,
+        verified: &VerifiedStatement,
+        key: &PublicKey,
+        text: &str,
+    ) -> Result<(), Failure> {
+        let statement = verified.statement();
+        std::fs::create_dir_all(&self.out)
+            .or_fail(|| format!("could not create {}", self.out.display()))?;
+        let name = format!("{}-{}", statement.lane, statement.seq);
+        let payload = self.out.join(format!("{name}.json"));
+        let certificate = self.out.join(format!("{name}-cert.pub"));
+        durable::write_public(&payload, verified.envelope().payload.as_bytes())?;
+        durable::write_public(&certificate, format!("{text}\n").as_bytes())?;
+        let verify = format!("ssh-keygen -L -f {}", quoted(&certificate));
+        let answer = json!({
+            "id": verified.id(), "payload": payload, "certificate": certificate, "verify": verify,
+        });
+        context.printer.answer(&answer, &verify)?;
+        context.printer.say(&format!(
+            "\nA grant is signed as a certificate: that line checks its signature with stock \
+             OpenSSH and shows it.\nSigning CA must be {}, as the governors publish it; the end \
+             of Key ID is the\nSHA-256 of {}.",
+            key.fingerprint(),
+            payload.display()
+        ));
+        Ok(())
+    }
+}
+
 /// The signed statement that was named.
 pub(crate) fn find<'a>(
     archive: &'a Archive,
@@ -92,7 +129,7 @@ pub(crate) fn find<'a>(
 }
 
 /// A path as one word of a shell command.
-fn quoted(path: &std::path::Path) -> String {
+pub(crate) fn quoted(path: &std::path::Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
     if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }

@@ -10,6 +10,8 @@ use crate::desk::{Desk, OpenVote};
 use crate::failure::Failure;
 use crate::printer::one_line;
 use crate::reviewed::Reviewed;
+use crate::servers::Servers;
+use crate::wording;
 
 /// What is open: who voted, what is missing
 #[derive(Debug, Args)]
@@ -24,10 +26,12 @@ impl Inbox {
         }
         let reviewed = Reviewed::load(&context.home)?;
         let votes = desk.votes()?;
-        let answer: Vec<Value> = votes.iter().flat_map(|vote| rows(vote, &reviewed)).collect();
+        let servers = desk.known_servers()?;
+        let answer: Vec<Value> =
+            votes.iter().flat_map(|vote| rows(vote, &servers, &reviewed)).collect();
         let mut text = String::new();
         for vote in &votes {
-            text.push_str(&describe(vote, &reviewed));
+            text.push_str(&describe(vote, &servers, &reviewed));
         }
         if votes.is_empty() {
             text.push_str("nothing is open\n");
@@ -62,7 +66,7 @@ fn state_code(state: &State) -> &'static str {
     }
 }
 
-fn rows(vote: &OpenVote, reviewed: &Reviewed) -> Vec<Value> {
+fn rows(vote: &OpenVote, servers: &Servers, reviewed: &Reviewed) -> Vec<Value> {
     let row = |(id, standing): (&Digest, &borgios_policy::tally::Standing)| {
         let missing = match standing.state {
             State::Open { missing, .. } => Some(missing),
@@ -72,7 +76,9 @@ fn rows(vote: &OpenVote, reviewed: &Reviewed) -> Vec<Value> {
             let by = document.proposals.iter();
             by.map(|held| json!({"by": held.by, "note": held.value.note})).collect()
         });
+        let document = vote.documents.get(id);
         json!({
+            "summary": document.and_then(|d| wording::summary(servers, &d.statement)),
             "place": format!("{}/{}", vote.slot.lane, vote.slot.seq),
             "round": vote.slot.round, "statement": id, "proposed": proposers,
             "approvals": standing.approvals, "rejections": standing.rejections,
@@ -83,7 +89,7 @@ fn rows(vote: &OpenVote, reviewed: &Reviewed) -> Vec<Value> {
     vote.tally.documents.iter().map(row).collect()
 }
 
-fn describe(vote: &OpenVote, reviewed: &Reviewed) -> String {
+fn describe(vote: &OpenVote, servers: &Servers, reviewed: &Reviewed) -> String {
     let mut text = String::new();
     for (id, standing) in &vote.tally.documents {
         let round = if vote.slot.round.0 == 0 {
@@ -93,6 +99,10 @@ fn describe(vote: &OpenVote, reviewed: &Reviewed) -> String {
         };
         let place = format!("{}/{}", vote.slot.lane, vote.slot.seq);
         text.push_str(&format!("{place}{round}  {}\n", id.short()));
+        let document = vote.documents.get(id);
+        if let Some(words) = document.and_then(|d| wording::summary(servers, &d.statement)) {
+            text.push_str(&format!("  {words}\n"));
+        }
         for held in vote.documents.get(id).iter().flat_map(|document| &document.proposals) {
             let note = held.value.note.as_deref().unwrap_or_default();
             let note =

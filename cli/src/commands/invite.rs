@@ -18,6 +18,7 @@ use crate::durable;
 use crate::failure::{Failure, OrFail as _};
 use crate::known::{KnownNodes, address};
 use crate::session::Session;
+use crate::span;
 
 /// Let servers join
 #[derive(Debug, Args)]
@@ -129,16 +130,9 @@ impl Invite {
 
 /// `12h`, `7d`, `4w`.
 fn seconds(text: &str) -> Result<u64, String> {
-    let bad = || format!("{text:?} is no time: write 12h, 7d or 4w");
-    let unit = match text.chars().last() {
-        Some('m') => 60,
-        Some('h') => 3_600,
-        Some('d') => 86_400,
-        Some('w') => 7 * 86_400,
-        _ => return Err(bad()),
-    };
-    let number: u64 = text[..text.len() - 1].parse().map_err(|_| bad())?;
-    number.checked_mul(unit).filter(|s| (60..=366 * 86_400).contains(s)).ok_or_else(bad)
+    let bad = || format!("{text:?} is no time to join in: write 12h, 7d or 4w");
+    let seconds = span::seconds(text).map_err(|_| bad())?;
+    if (60..=366 * 86_400).contains(&seconds) { Ok(seconds) } else { Err(bad()) }
 }
 
 /// An address that `bootstrap.sh` can hand to curl as it is.

@@ -9,11 +9,13 @@ use crate::context::Context;
 use crate::desk::Desk;
 use crate::failure::Failure;
 use crate::printer::one_line;
+use crate::servers::Servers;
+use crate::wording;
 
 /// Who decided what, when, with what comments
 #[derive(Debug, Args)]
 pub(crate) struct Log {
-    /// Only this lane: policy or release
+    /// Only this lane: policy, release, credential, member or access
     lane: Option<Lane>,
 }
 
@@ -23,14 +25,16 @@ impl Log {
         let asked = context.exchange.is_some() || !context.nodes.is_empty();
         let archive =
             if asked { Desk::look(context)?.into_archive() } else { context.archive()? };
+        let network = context.membership()?.network;
+        let servers = Servers::load(&context.home, &archive, network)?;
         let mut answer: Vec<Value> = Vec::new();
         let mut text = String::new();
         for verified in archive.chain().history() {
             if self.lane.is_some_and(|lane| lane != verified.statement().lane) {
                 continue;
             }
-            answer.push(row(&archive, verified));
-            text.push_str(&describe(&archive, verified));
+            answer.push(row(&archive, &servers, verified));
+            text.push_str(&describe(&archive, &servers, verified));
         }
         if self.lane.is_none() {
             for held in archive.notes().values() {
@@ -69,7 +73,7 @@ fn voices(archive: &Archive, verified: &VerifiedStatement) -> Vec<Voice> {
     voices
 }
 
-fn row(archive: &Archive, verified: &VerifiedStatement) -> Value {
+fn row(archive: &Archive, servers: &Servers, verified: &VerifiedStatement) -> Value {
     let statement = verified.statement();
     let ballots: Vec<Value> = voices(archive, verified)
         .into_iter()
@@ -82,10 +86,11 @@ fn row(archive: &Archive, verified: &VerifiedStatement) -> Value {
         "place": format!("{}/{}", statement.lane, statement.seq), "round": statement.round,
         "id": verified.id(), "issued": statement.issued, "expires": statement.expires,
         "policy": statement.policy, "body": statement.body, "ballots": ballots,
+        "summary": wording::summary(servers, statement),
     })
 }
 
-fn describe(archive: &Archive, verified: &VerifiedStatement) -> String {
+fn describe(archive: &Archive, servers: &Servers, verified: &VerifiedStatement) -> String {
     let statement = verified.statement();
     let version = statement.body.get("version").and_then(Value::as_str);
     let version = version.map(|version| format!("  version {}", one_line(version)));
@@ -97,6 +102,9 @@ fn describe(archive: &Archive, verified: &VerifiedStatement) -> String {
         verified.id().short(),
         version.unwrap_or_default()
     );
+    if let Some(words) = wording::summary(servers, statement) {
+        text.push_str(&format!("  {words}\n"));
+    }
     for voice in voices(archive, verified) {
         let verb = if voice.approves { "approved" } else { "rejected" };
         let words = voice.words.iter().map(|words| format!(": {}", one_line(words)));

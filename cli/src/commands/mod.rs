@@ -1,11 +1,23 @@
 //! One file per command: what it takes, what it does, what it answers.
 
+pub(crate) mod access;
+pub(crate) mod access_cert;
+pub(crate) mod access_list;
+pub(crate) mod access_request;
+pub(crate) mod access_revoke;
 pub(crate) mod adopt;
 pub(crate) mod blob;
 pub(crate) mod broadcast;
 pub(crate) mod bundle;
 pub(crate) mod connect;
+pub(crate) mod credential;
+pub(crate) mod credential_advance;
+pub(crate) mod credential_reveal;
+pub(crate) mod credential_schedule;
+pub(crate) mod credential_status;
+pub(crate) mod depart;
 pub(crate) mod doctor;
+pub(crate) mod evict;
 pub(crate) mod export;
 pub(crate) mod governor;
 pub(crate) mod governor_card;

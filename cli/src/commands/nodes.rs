@@ -41,6 +41,15 @@ struct Member {
     lapsed: bool,
     #[serde(default)]
     report: Option<Reported>,
+    /// As agents from issue 3 on say; absent where an older one is asked.
+    #[serde(default)]
+    handover: Option<Value>,
+    #[serde(default)]
+    rotation: Option<Value>,
+    #[serde(default)]
+    evicted: Option<Value>,
+    #[serde(default)]
+    departed: Option<Value>,
 }
 
 /// What a keeper said last.
@@ -63,7 +72,7 @@ impl Nodes {
             rows.push(row(&member));
         }
         rows.sort();
-        let mut text = table(["server", "address", "member", "release", "key"], &rows);
+        let mut text = table(["server", "address", "member", "root", "release", "key"], &rows);
         let newest = release.map(|release| format!(", newest is release/{release}"));
         text.push_str(&format!("{} servers{}\n", rows.len(), newest.unwrap_or_default()));
         context.printer.answer(&json!({"nodes": nodes, "release": release}), &text)
@@ -93,8 +102,27 @@ fn ask(door: &mut dyn Door) -> Result<(Vec<Value>, Option<Seq>), Failure> {
     Ok((nodes.into_values().collect(), release))
 }
 
-fn row(member: &Member) -> [String; 5] {
-    let until = if member.lapsed {
+/// Whether something is said and not denied: `true`, a date, an id.
+fn is_so(value: Option<&Value>) -> bool {
+    value.is_some_and(|value| !value.is_null() && *value != Value::Bool(false))
+}
+
+/// Whose root is, and which epoch it carries.
+fn root(member: &Member) -> String {
+    let epoch = member.rotation.as_ref().and_then(|report| report.get("epoch")?.as_u64());
+    match epoch {
+        Some(epoch) => format!("epoch {epoch}"),
+        None if is_so(member.handover.as_ref()) => "handed over".to_owned(),
+        None => "no receipt".to_owned(),
+    }
+}
+
+fn row(member: &Member) -> [String; 6] {
+    let until = if is_so(member.evicted.as_ref()) {
+        "evicted".to_owned()
+    } else if is_so(member.departed.as_ref()) {
+        "departed".to_owned()
+    } else if member.lapsed {
         format!("lapsed {}", member.expires)
     } else {
         format!("until {}", member.expires)
@@ -108,5 +136,5 @@ fn row(member: &Member) -> [String; 5] {
         }
     };
     let address = member.address.as_deref().unwrap_or("cannot be dialled");
-    [&member.name, address, &until, &release, &member.node.short()].map(one_line)
+    [&member.name, address, &until, &root(member), &release, &member.node.short()].map(one_line)
 }

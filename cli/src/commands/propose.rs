@@ -1,7 +1,7 @@
 //! `borgios propose …`: puts the exact text of a statement to the vote.
 
 use borgios_policy::{Lane, Object as _, Proposal, Statement};
-
+use borgios_types::{Digest, Seq, UnixSeconds};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -45,8 +45,47 @@ impl Command {
     }
 }
 
-/// Makes the next statement of `lane` with this body, checks it as every node will, and publishes
-/// the proposal.
+impl Terms {
+    /// Those of a proposal that nobody gave any.
+    pub(crate) fn usual(note: Option<String>) -> Self {
+        Self { note, expires_days: EXPIRES_DAYS }
+    }
+}
+
+/// What was put to the vote.
+#[derive(Clone, Debug)]
+pub(crate) struct Proposed {
+    lane: Lane,
+    seq: Seq,
+    /// Its id.
+    pub(crate) statement: Digest,
+    /// For `--json`.
+    pub(crate) answer: serde_json::Map<String, Value>,
+    rivals: Vec<Digest>,
+}
+
+impl Proposed {
+    /// `access/3`.
+    pub(crate) fn place(&self) -> String {
+        format!("{}/{}", self.lane, self.seq)
+    }
+
+    /// What everybody should know, on stderr.
+    pub(crate) fn talk(&self, context: &Context) {
+        let place = self.place();
+        for rival in &self.rivals {
+            context.printer.warn(&format!(
+                "{place} has another proposal, {}: each governor can approve one of them",
+                rival.short()
+            ));
+        }
+        context.printer.say(&format!(
+            "Next: every governor runs `borgios review {place}` and `borgios vote {place} approve`."
+        ));
+    }
+}
+
+/// Puts the next statement of `lane` with this body to the vote, and answers.
 pub(crate) fn propose(
     context: &Context,
     session: &mut Session<'_>,
@@ -54,7 +93,28 @@ pub(crate) fn propose(
     body: Value,
     terms: Terms,
 ) -> Result<(), Failure> {
-    let now = context.now();
+    let proposed = put_to_vote(session, lane, body, terms)?;
+    let text = format!("proposed {}: {}", proposed.place(), proposed.statement);
+    context.printer.answer(&proposed.answer, &text)?;
+    proposed.talk(context);
+    Ok(())
+}
+
+/// The earliest date of what is proposed now: never earlier than what it builds upon, since a
+/// laptop's clock may lag.
+pub(crate) fn date(session: &Session<'_>) -> UnixSeconds {
+    session.desk.context().now().max(session.desk.archive().chain().now_floor())
+}
+
+/// Makes the next statement of `lane` with this body, checks it as every node will, and publishes
+/// the proposal.
+pub(crate) fn put_to_vote(
+    session: &mut Session<'_>,
+    lane: Lane,
+    body: Value,
+    terms: Terms,
+) -> Result<Proposed, Failure> {
+    let (now, issued) = (session.desk.context().now(), date(session));
     let chain = session.desk.archive().chain();
     let head = chain.head(lane);
     let seq = chain.head_seq(lane).next();
@@ -65,9 +125,8 @@ pub(crate) fn propose(
         round: session.desk.open_round(lane, seq)?,
         prev: head.map(|head| head.id()),
         policy: Some(chain.head_seq(Lane::Policy)),
-        // Never earlier than what it builds upon: a laptop's clock may lag.
-        issued: now.max(chain.now_floor()),
-        expires: now.max(chain.now_floor()).plus(terms.expires_days * 86_400),
+        issued,
+        expires: issued.plus(terms.expires_days * 86_400),
         critical: Vec::new(),
         body,
     };
@@ -86,16 +145,7 @@ pub(crate) fn propose(
         "place": format!("{lane}/{seq}"), "round": round, "statement": id,
         "proposal": envelope.id(), "published_to": session.desk.places(),
     });
-    context.printer.answer(&answer, &format!("proposed {lane}/{seq}: {id}"))?;
-    for rival in rivals.keys().filter(|rival| **rival != id) {
-        context.printer.warn(&format!(
-            "{lane}/{seq} has another proposal, {}: each governor can approve one of them",
-            rival.short()
-        ));
-    }
-    context.printer.say(&format!(
-        "Next: every governor runs `borgios review {lane}/{seq}` and `borgios vote {lane}/{seq} \
-         approve`."
-    ));
-    Ok(())
+    let answer = answer.as_object().cloned().unwrap_or_default();
+    let rivals = rivals.into_keys().filter(|rival| *rival != id).collect();
+    Ok(Proposed { lane, seq, statement: id, answer, rivals })
 }

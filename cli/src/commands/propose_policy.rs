@@ -24,6 +24,21 @@ pub(crate) struct Policy {
     /// Approvals that releases need
     #[arg(long, value_name = "N", conflicts_with = "approvals")]
     release_approvals: Option<u16>,
+    /// Approvals that schedules of the shared root credential need
+    #[arg(long, value_name = "N")]
+    credential_approvals: Option<u16>,
+    /// Approvals that evictions need
+    #[arg(long, value_name = "N")]
+    member_approvals: Option<u16>,
+    /// Approvals that grants, revocations and reveals need
+    #[arg(long, value_name = "N")]
+    access_approvals: Option<u16>,
+    /// Approvals that a grant needs which a node obeys though no other member saw it
+    #[arg(long, value_name = "N")]
+    offline_approvals: Option<u16>,
+    /// How many other members must have seen a grant before its node obeys it
+    #[arg(long, value_name = "N")]
+    witnesses: Option<u16>,
     #[command(flatten)]
     terms: Terms,
 }
@@ -42,6 +57,20 @@ impl Policy {
         }
         if let Some(approvals) = self.release_approvals.or(self.approvals) {
             rules.classes.release = Class { approvals };
+        }
+        let classes = &mut rules.classes;
+        for (class, approvals) in [
+            (&mut classes.credential, self.credential_approvals),
+            (&mut classes.member, self.member_approvals),
+            (&mut classes.access, self.access_approvals),
+            (&mut classes.offline, self.offline_approvals),
+        ] {
+            if let Some(approvals) = approvals {
+                *class = Some(Class { approvals });
+            }
+        }
+        if self.witnesses.is_some() {
+            rules.witnesses = self.witnesses;
         }
         if rules == before {
             return Err(Failure::usage("this policy would change nothing")

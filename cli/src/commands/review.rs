@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use borgios_policy::tally::State;
-use borgios_policy::{Lane, Policy, Statement};
+use borgios_policy::{AccessOrder, Lane, Policy, Statement};
 use borgios_releases::Manifest;
 use borgios_types::{Digest, Round};
 use clap::Args;
@@ -13,10 +13,12 @@ use crate::blobs::size_text;
 use crate::commands::inbox::state_text;
 use crate::context::Context;
 use crate::desk::{Desk, OpenVote};
+use crate::escrowed;
 use crate::failure::{Failure, OrFail as _};
 use crate::printer::one_line;
 use crate::reviewed::Reviewed;
 use crate::subject::Subject;
+use crate::wording;
 
 /// What a proposal would change, and what happens if you approve
 #[derive(Debug, Args)]
@@ -31,7 +33,7 @@ pub(crate) struct Review {
 
 impl Review {
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
-        let desk = Desk::look(context)?;
+        let mut desk = Desk::look(context)?;
         let (vote, id) = desk.named(&self.subject, self.round.map(Round))?;
         let Some(document) = vote.documents.get(&id) else {
             return Err(Failure::new(format!("the text of {} is not here", self.subject)));
@@ -41,7 +43,9 @@ impl Review {
         let changes = match statement.lane {
             Lane::Release => release_changes(&desk, statement)?,
             Lane::Policy => policy_changes(&desk, statement)?,
-            Lane::Credential | Lane::Member | Lane::Access => vec![statement.body.to_string()],
+            Lane::Credential => escrowed::review(&mut desk, statement)?,
+            Lane::Member => wording::eviction(&desk.servers()?, statement),
+            Lane::Access => wording::access(&desk.servers()?, statement),
         };
         let obeyed = desk.archive().chain().review(context.now(), &document.to_envelope());
         let mut text = format!(
@@ -59,7 +63,7 @@ impl Review {
         text.push_str("\nwhat was said\n");
         text.push_str(&said(&desk, &vote, &id));
         let consequence = match &obeyed {
-            Ok(_) => consequence(&desk, &vote, &id)?,
+            Ok(_) => consequence(&desk, &vote, statement, &id)?,
             Err(refusal) => format!("no node would obey it: {refusal}"),
         };
         text.push_str(&format!("\nif you approve\n  {consequence}\n"));
@@ -157,6 +161,12 @@ fn policy_changes(desk: &Desk<'_>, statement: &Statement) -> Result<Vec<String>,
             new.class(lane).approvals.to_string(),
         );
     }
+    rule(
+        "approvals of a grant that nobody else saw",
+        old.offline().approvals.to_string(),
+        new.offline().approvals.to_string(),
+    );
+    rule("witnesses of a grant", old.witnesses().to_string(), new.witnesses().to_string());
     rule("threshold", old.board.threshold().to_string(), new.board.threshold().to_string());
     let names = |policy: &Policy| {
         let names = policy.board.governors().iter().map(|governor| governor.name.to_string());
@@ -194,17 +204,28 @@ fn said(desk: &Desk<'_>, vote: &OpenVote, id: &Digest) -> String {
     text
 }
 
-fn consequence(desk: &Desk<'_>, vote: &OpenVote, id: &Digest) -> Result<String, Failure> {
+fn consequence(
+    desk: &Desk<'_>,
+    vote: &OpenVote,
+    statement: &Statement,
+    id: &Digest,
+) -> Result<String, Failure> {
     let (lane, board) = (vote.slot.lane, desk.archive().board()?);
     let policy = desk.archive().chain().policy();
-    let needed = policy.map_or(board.threshold().0, |policy| policy.class(lane).approvals);
+    let needed = policy.map_or(board.threshold().0, |policy| policy.class_of(statement).approvals);
     let state = vote.tally.documents.get(id).map(|standing| (&standing.state, &standing.approvals));
     let effect = match lane {
         Lane::Release => "every node of the network fetches and installs it without asking anybody",
         Lane::Policy => "it becomes the rule for every node and every later statement",
         Lane::Credential => "every node carries the verifiers of this schedule from then on",
         Lane::Member => "every member cuts its links to these nodes and refuses them for good",
-        Lane::Access => "the node it names lets the key in as root, in its time",
+        Lane::Access => match AccessOrder::of(statement) {
+            Ok(AccessOrder::Revoke(_)) => "these certificates open nothing any more",
+            Ok(AccessOrder::Reveal(_)) => "the asker can read the password of every server's root",
+            Ok(AccessOrder::Grant(_)) | Err(_) => {
+                "the server it names lets the key in as root, in its time"
+            }
+        },
     };
     let when = match state {
         Some((State::Open { .. } | State::Signed(_), approvals))

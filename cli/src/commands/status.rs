@@ -1,11 +1,16 @@
 //! `borgios status`: how one node does.
 
+use borgios_types::UnixSeconds;
 use clap::Args;
 use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::printer::one_line;
+use crate::span;
+
+/// Most late servers named; `--json` and `borgios credential status` have more.
+const LATE_SHOWN: usize = 3;
 
 /// How one node does
 #[derive(Debug, Args)]
@@ -43,8 +48,12 @@ fn describe(status: &Value) -> String {
         Value::Null => {
             line("keeper", Some("does not answer; see journalctl -u borgios-keeper".into()))
         }
-        keeper => keeper_lines(keeper, &mut line),
+        keeper => {
+            root_lines(keeper, &mut line);
+            keeper_lines(keeper, &mut line);
+        }
     }
+    line("fleet", fleet(&status["credential"]["fleet"]));
     lines[0] = one_line(&lines[0]);
     lines.join("\n") + "\n"
 }
@@ -77,6 +86,67 @@ fn keeper_lines(keeper: &Value, line: &mut impl FnMut(&str, Option<String>)) {
         let text = problem["message"].as_str().map_or_else(|| problem.to_string(), str::to_owned);
         line("problem", Some(text));
     }
+}
+
+/// What the keeper says of root: whose it is, which epoch it carries, who may enter.
+fn root_lines(keeper: &Value, line: &mut impl FnMut(&str, Option<String>)) {
+    match keeper["handed_over"].as_bool() {
+        Some(true) => line("root", Some("handed over to the board".into())),
+        Some(false) => line("root", Some("not handed over: its owner still holds it".into())),
+        None => {}
+    }
+    let credential = &keeper["credential"];
+    if let Some(epoch) = credential["epoch"].as_u64() {
+        let date = |field: &str| credential[field].as_u64().map(UnixSeconds);
+        let mut text = format!("epoch {epoch}");
+        text.push_str(&match date("next") {
+            Some(next) => format!(", next at {next}"),
+            None => ", the last of its schedule".to_owned(),
+        });
+        let late = date("changed").zip(date("due")).map(|(at, due)| at.0.saturating_sub(due.0));
+        if let Some(late) = late.filter(|late| *late > 0) {
+            text.push_str(&format!(", changed {} after it was due", span::words(late)));
+        }
+        if credential["exhausted"] == true {
+            text.push_str("; the schedule ends: deal the next one");
+        }
+        line("credential", Some(text));
+        if let Some(problem) = credential["problem"].as_str() {
+            line("problem", Some(format!("the credential: {problem}")));
+        }
+    }
+    for grant in keeper["access"].as_array().into_iter().flatten() {
+        let before = grant["before"].as_u64().map(|before| UnixSeconds(before).to_string());
+        line(
+            "access",
+            Some(format!(
+                "access/{} {}, {} of {} witnesses, until {}",
+                plain(&grant["seq"]),
+                grant["state"].as_str().unwrap_or("?"),
+                plain(&grant["witnesses"]),
+                plain(&grant["needed"]),
+                before.unwrap_or_else(|| "?".to_owned())
+            )),
+        );
+    }
+}
+
+/// How the fleet follows the schedule, as its keepers' reports say that this node has heard.
+fn fleet(fleet: &Value) -> Option<String> {
+    let current = fleet["current"].as_u64()?;
+    let number = |field: &str| fleet[field].as_u64().unwrap_or_default();
+    let mut text = format!("{current} in step");
+    if let Some(epoch) = fleet["epoch"].as_u64() {
+        text.push_str(&format!(" at epoch {epoch}"));
+    }
+    text.push_str(&format!(", {} late, {} never said", number("late_nodes"), number("silent")));
+    let late = fleet["late"].as_array().into_iter().flatten();
+    let names = late.take(LATE_SHOWN).map(|late| {
+        let by = late["late_s"].as_u64().map(span::words).unwrap_or_else(|| "?".to_owned());
+        format!("; {} at epoch {}, {by}", plain(&late["name"]), plain(&late["epoch"]))
+    });
+    text.extend(names);
+    Some(text)
 }
 
 fn tree(tree: &Value) -> String {
@@ -142,6 +212,29 @@ mod tests {
         let text = describe(&status);
         assert!(text.contains("installed  release/1"), "{text}");
         assert!(text.contains("last       release/2 rolled_back: not well"), "{text}");
+    }
+
+    #[test]
+    fn root_and_its_credential_are_told() {
+        let keeper = json!({
+            "handed_over": true,
+            "credential": {"epoch": 7, "due": 100, "changed": 190, "next": 1_795_000_000,
+                "problem": "/etc is read-only"},
+            "access": [{"seq": 3, "state": "open", "witnesses": 2, "needed": 2,
+                "before": 1_795_000_900}],
+        });
+        let text = describe(&json!({"keeper": keeper, "credential": {"fleet": {
+            "epoch": 7, "current": 4, "late_nodes": 1, "silent": 0,
+            "late": [{"name": "web-2", "epoch": 6, "late_s": 70}]}}}));
+        for wanted in [
+            "root       handed over",
+            "credential epoch 7, next at 2026-11-18T11:06:40Z, changed 1 min 30 s after",
+            "problem    the credential: /etc is read-only",
+            "access     access/3 open, 2 of 2 witnesses",
+            "fleet      4 in step at epoch 7, 1 late, 0 never said; web-2 at epoch 6, 1 min 10 s",
+        ] {
+            assert!(text.contains(wanted), "{wanted}: {text}");
+        }
     }
 
     #[test]

@@ -19,14 +19,19 @@ impl Sync {
         let (received, refused) = (moved.received, moved.refused);
         let settled = session.settle()?;
         let sent = session.desk.push()?;
+        let servers = session.desk.servers()?.all().count();
+        let blobs = session.desk.bring_blobs()?;
         let places = session.desk.places();
         let answer = json!({
             "places": places, "received": received, "refused": refused, "sent": sent,
-            "signed": settled.signed, "slots": settled.slots,
+            "signed": settled.signed, "slots": settled.slots, "servers": servers, "blobs": blobs,
         });
         let mut text = format!("{received} objects received from {places}, {sent} sent");
         if refused > 0 {
             text.push_str(&format!(", {refused} refused"));
+        }
+        if servers > 0 {
+            text.push_str(&format!("\n{servers} servers are known here"));
         }
         for line in settled.lines() {
             text.push('\n');

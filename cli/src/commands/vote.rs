@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use borgios_policy::round::OpenRound;
 use borgios_policy::tally::State;
 use borgios_policy::vote::{Intent, Vote as Choice, VoteError};
-use borgios_policy::{Ballot, Lane, Name, Object as _, Slot};
+use borgios_policy::{AccessOrder, Ballot, Bytes, Lane, Name, Object as _, Slot, Statement};
 use borgios_releases::Manifest;
 use borgios_types::{Digest, Envelope, Round};
 use clap::{Args, ValueEnum};
@@ -17,6 +17,7 @@ use serde_json::json;
 
 use crate::context::Context;
 use crate::desk::OpenVote;
+use crate::escrowed;
 use crate::failure::{Failure, OrFail as _};
 use crate::reviewed::Reviewed;
 use crate::session::Session;
@@ -148,6 +149,8 @@ impl Vote {
                     statement: text,
                     vote: Choice::Reject { reason },
                     comment: self.comment.clone(),
+                    // Whoever rejects gives no share.
+                    reveal: None,
                     ..begun
                 };
                 // The old intent is replaced in one step; from here on this slot only rejects.
@@ -204,9 +207,7 @@ impl Vote {
         // Nobody signs what no node would obey.
         let draft = Envelope::unsigned(slot.lane.kind(), text.clone());
         let drafted = session.desk.archive().chain().review(context.now(), &draft).or_fail(what)?;
-        if drafted.lane == Lane::Release {
-            Manifest::parse(&drafted).or_fail(what)?;
-        }
+        let sealed = sealed_share(session, &drafted).map_err(|failure| failure.within(what()))?;
         let reviewed = Reviewed::load(&context.home)?;
         if !reviewed.contains(&statement) {
             self.refuse_another(session, &reviewed, slot, statement)?;
@@ -229,7 +230,11 @@ impl Vote {
             }
             made => made,
         };
-        made.map_err(|error| no_intent(&place, error))
+        let intent = made.map_err(|error| no_intent(&place, error))?;
+        Ok(match sealed {
+            Some(sealed) => intent.with_reveal(sealed),
+            None => intent,
+        })
     }
 
     /// Refuses to approve by its place what is not the document that was reviewed there: a
@@ -295,6 +300,26 @@ impl Vote {
             text.push_str("\nnot sent anywhere yet: `borgios sync` with a node or folder sends it");
         }
         context.printer.answer(&answer, &text)
+    }
+}
+
+/// What only a lane's own rules and blobs show; for a reveal, the own share on its way.
+fn sealed_share(session: &mut Session<'_>, drafted: &Statement) -> Result<Option<Bytes>, Failure> {
+    match drafted.lane {
+        Lane::Policy | Lane::Member => Ok(None),
+        Lane::Release => {
+            Manifest::parse(drafted).or_fail(|| "its manifest breaks a rule")?;
+            Ok(None)
+        }
+        Lane::Credential => escrowed::check(session, drafted).map(|()| None),
+        Lane::Access => match AccessOrder::of(drafted).or_fail(|| "it orders nothing")? {
+            AccessOrder::Grant(_) | AccessOrder::Revoke(_) => Ok(None),
+            AccessOrder::Reveal(reveal) if session.desk.context().now() >= reveal.until => {
+                Err(Failure::new(format!("it ended at {}", reveal.until))
+                    .hint("reject it; whoever asked can ask again"))
+            }
+            AccessOrder::Reveal(reveal) => escrowed::share(session, &reveal).map(Some),
+        },
     }
 }
 

@@ -2,17 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use borgios_types::Envelope;
+use borgios_policy::Blob;
 use borgios_types::limits::ENVELOPE_MAX;
+use borgios_types::{Digest, Envelope};
 
-use super::{FETCH_MAX, Fetched, KINDS, Transport};
+use super::{FETCH_MAX, Fetched, Transport};
 use crate::durable;
 use crate::failure::Failure;
 
 /// Most files looked at: a folder that someone filled up must not stall a vote for hours.
 const FILES_MAX: usize = 50_000;
 
-/// `DIR/objects/<hex>.json`, one envelope each.
+/// `DIR/objects/<hex>.json`, one envelope each, and `DIR/blobs/<hex>`.
 #[derive(Debug)]
 pub(crate) struct Folder {
     root: PathBuf,
@@ -31,6 +32,10 @@ impl Folder {
     fn objects(&self) -> PathBuf {
         self.root.join("objects")
     }
+
+    fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.root.join("blobs").join(digest.hex())
+    }
 }
 
 impl Transport for Folder {
@@ -38,7 +43,7 @@ impl Transport for Folder {
         self.root.display().to_string()
     }
 
-    fn fetch(&mut self) -> Result<Fetched, Failure> {
+    fn fetch(&mut self, kinds: &[&str]) -> Result<Fetched, Failure> {
         let mut fetched = Fetched::default();
         let paths = durable::list(&self.objects())?;
         if paths.len() > FILES_MAX {
@@ -50,7 +55,7 @@ impl Transport for Folder {
         }
         for path in paths.into_iter().filter(|path| path.extension().is_some_and(|e| e == "json")) {
             match read(&path) {
-                Ok(Some(envelope)) if KINDS.contains(&envelope.kind.as_str()) => {
+                Ok(Some(envelope)) if kinds.contains(&envelope.kind.as_str()) => {
                     fetched.take(&self.name(), envelope, FETCH_MAX)?;
                 }
                 Ok(_) => {}
@@ -67,6 +72,27 @@ impl Transport for Folder {
         })?;
         let path = folder.join(format!("{}.json", envelope.id().hex()));
         durable::write_public(&path, envelope.to_json().as_bytes())
+    }
+
+    fn wants_servers(&self) -> bool {
+        true
+    }
+
+    fn blob(&mut self, blob: &Blob) -> Result<Option<Vec<u8>>, Failure> {
+        let max = usize::try_from(blob.size).unwrap_or(usize::MAX);
+        durable::read(&self.blob_path(&blob.digest), max)
+    }
+
+    fn put_blob(&mut self, digest: Digest, bytes: &[u8]) -> Result<(), Failure> {
+        let path = self.blob_path(&digest);
+        if durable::read(&path, bytes.len()).is_ok_and(|there| there.as_deref() == Some(bytes)) {
+            return Ok(());
+        }
+        let folder = self.root.join("blobs");
+        std::fs::create_dir_all(&folder).map_err(|error| {
+            Failure::new(format!("could not create {}", folder.display())).cause(error)
+        })?;
+        durable::write_public(&path, bytes)
     }
 }
 

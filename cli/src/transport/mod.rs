@@ -1,7 +1,7 @@
 //! Ways to other people's objects: an exchange folder, or a node.
 //!
 //! ```text
-//!             ┌── folder.rs   DIR/objects/<hex>.json, any shared folder
+//!             ┌── folder.rs   DIR/objects/<hex>.json and DIR/blobs/<hex>, any shared folder
 //! Transport ──┤
 //!             └── node.rs     the `borgios` SSH subsystem, JSON lines      ┐ the same requests,
 //!                 socket.rs   POST /v1 on /run/borgios/api.sock, no objects ┘ api.rs
@@ -10,16 +10,25 @@
 //! Nothing that comes through one is trusted: [`crate::archive`] verifies every object.
 
 pub(crate) mod api;
+mod download;
 pub(crate) mod folder;
 pub(crate) mod node;
 pub(crate) mod socket;
+pub(crate) mod upload;
 
-use borgios_types::Envelope;
+use borgios_policy::Blob;
+use borgios_types::{Digest, Envelope};
 
 use crate::failure::Failure;
 
 /// The kinds that governors' tools fetch, keep and pass on.
-pub(crate) const KINDS: [&str; 6] = ["policy", "release", "proposal", "pool", "ballot", "note"];
+pub(crate) const KINDS: [&str; 9] =
+    ["policy", "release", "credential", "member", "access", "proposal", "pool", "ballot", "note"];
+
+/// What servers say of themselves, with the invitations that prove it: fetched where it is asked
+/// for, since there is one of each for every server.
+pub(crate) const SERVER_KINDS: [&str; 6] =
+    ["invitation", "join", "handover", "departure", "rotation", "witness"];
 
 /// What one place holds.
 #[derive(Debug, Default)]
@@ -79,11 +88,20 @@ pub(crate) trait Transport {
     /// How to call it in a message: the folder, or the node's address.
     fn name(&self) -> String;
 
-    /// Everything it has of [`KINDS`].
-    fn fetch(&mut self) -> Result<Fetched, Failure>;
+    /// Everything it has of these kinds.
+    fn fetch(&mut self, kinds: &[&str]) -> Result<Fetched, Failure>;
 
     /// Leaves one object there. Returns only once the place has stored it.
     fn put(&mut self, envelope: &Envelope) -> Result<(), Failure>;
+
+    /// Whether what servers say must be brought here; nodes hear it from each other.
+    fn wants_servers(&self) -> bool;
+
+    /// The bytes of a blob, if it has one of that digest and size; whoever takes them checks both.
+    fn blob(&mut self, blob: &Blob) -> Result<Option<Vec<u8>>, Failure>;
+
+    /// Leaves a blob there, unless it is there already.
+    fn put_blob(&mut self, digest: Digest, bytes: &[u8]) -> Result<(), Failure>;
 }
 
 #[cfg(test)]

@@ -6,8 +6,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use borgios_policy::Blob;
 use borgios_types::limits::ENVELOPE_MAX;
-use borgios_types::{Envelope, PublicKey};
+use borgios_types::{Digest, Envelope, PublicKey};
 use russh::client;
 use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
 use serde::Deserialize;
@@ -16,7 +17,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::runtime::Runtime;
 
 use super::api::{ANSWER_MAX, Door, read_answer};
-use super::{FETCH_MAX, Fetched, KINDS, Transport};
+use super::{FETCH_MAX, Fetched, Transport, download, upload};
 use crate::failure::{Failure, OrFail as _};
 use crate::identity::Identity;
 
@@ -216,9 +217,9 @@ impl Transport for Node {
         self.address.clone()
     }
 
-    fn fetch(&mut self) -> Result<Fetched, Failure> {
+    fn fetch(&mut self, kinds: &[&str]) -> Result<Fetched, Failure> {
         let mut fetched = Fetched::default();
-        for kind in KINDS {
+        for kind in kinds {
             let mut request = json!({"get": "objects", "kind": kind});
             for _ in 0..PAGES_MAX {
                 let answer = self.ask(&request)?;
@@ -232,7 +233,7 @@ impl Transport for Node {
                         continue;
                     }
                     match Envelope::parse(text.as_bytes()) {
-                        Ok(envelope) if envelope.kind.as_str() == kind => {
+                        Ok(envelope) if envelope.kind.as_str() == *kind => {
                             fetched.take(&self.address, envelope, FETCH_MAX)?;
                         }
                         Ok(envelope) => {
@@ -258,5 +259,17 @@ impl Transport for Node {
 
     fn put(&mut self, envelope: &Envelope) -> Result<(), Failure> {
         self.ask(&json!({"put": "envelope", "envelope": envelope})).map(|_| ())
+    }
+
+    fn wants_servers(&self) -> bool {
+        false
+    }
+
+    fn blob(&mut self, blob: &Blob) -> Result<Option<Vec<u8>>, Failure> {
+        download::blob(&self.address, blob)
+    }
+
+    fn put_blob(&mut self, digest: Digest, bytes: &[u8]) -> Result<(), Failure> {
+        upload::send(self, digest, bytes)
     }
 }

@@ -175,6 +175,14 @@ impl Board {
         std::fs::write(&path, age::encrypt(&recipient, &plain).unwrap()).unwrap();
     }
 
+    /// Lays an object into the exchange folder, as anybody can.
+    pub(crate) fn publish(&self, envelope: &borgios_types::Envelope) {
+        let folder = self.exchange().join("objects");
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join(format!("{}.json", envelope.id().hex()));
+        std::fs::write(path, envelope.to_json()).unwrap();
+    }
+
     /// Every object of one kind in the exchange folder, by its file.
     pub(crate) fn published(&self, kind: &str) -> Vec<(PathBuf, Value)> {
         let mut found = Vec::new();

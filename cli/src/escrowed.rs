@@ -1,0 +1,131 @@
+//! What a governor checks and gives of an escrow: before it approves a schedule, and for a reveal.
+
+use borgios_credentials::{OpenedShares, Schedule, SealedShare};
+use borgios_policy::{Bytes, Credential, Reveal, Statement};
+use borgios_types::Epoch;
+
+use crate::desk::Desk;
+use crate::failure::{Failure, OrFail as _};
+use crate::printer::one_line;
+use crate::schedules::{self, Scheduled};
+use crate::session::Session;
+use crate::span;
+
+/// Refuses a schedule that this governor could not help to reveal later: both blobs are at hand,
+/// belong together and to the board, and the own share of every epoch fits its commitments.
+///
+/// There is no way around this: whoever approves unchecked shares finds out when it is too late.
+pub(crate) fn check(session: &mut Session<'_>, statement: &Statement) -> Result<(), Failure> {
+    let scheduled = Scheduled::of(&mut session.desk, statement)?;
+    let (min, schedule) = (scheduled.credential.min_epoch, &scheduled.schedule);
+    if min < schedule.first() || min > schedule.last() {
+        return Err(Failure::new(format!("credential/{} leads nowhere", scheduled.seq)).because(
+            format!(
+                "no epoch below {min} may be current, the schedule has {} to {}",
+                schedule.first(),
+                schedule.last()
+            ),
+        ));
+    }
+    open(session, &scheduled).map(drop)
+}
+
+/// The own shares of a schedule, each proved.
+fn open(session: &mut Session<'_>, scheduled: &Scheduled) -> Result<OpenedShares, Failure> {
+    let escrow = scheduled.escrow(&mut session.desk)?;
+    let identity = session.identity();
+    escrow.open(identity.name(), identity.age()).or_fail(|| {
+        format!("the escrow of credential/{} does not keep its promise to you", scheduled.seq)
+    })
+}
+
+/// The own share of a reveal's epoch, sealed to the asker. Sealing draws randomness, so it is done
+/// once, before the intent is stored.
+pub(crate) fn share(session: &mut Session<'_>, reveal: &Reveal) -> Result<Bytes, Failure> {
+    let what = || format!("your share of epoch {} cannot be given", reveal.epoch);
+    let recipient: age::x25519::Recipient =
+        reveal.to.parse().map_err(|why: &str| Failure::new(what()).because(why))?;
+    let scheduled = schedules::holding(&mut session.desk, reveal.epoch)?;
+    let opened = open(session, &scheduled)?;
+    let share = opened.share(reveal.epoch).ok_or_else(|| Failure::new(what()))?;
+    let sealed = SealedShare::seal(share, &recipient).or_fail(what)?;
+    Ok(Bytes(sealed.as_bytes().to_vec()))
+}
+
+/// What a review says of a schedule, line by line.
+pub(crate) fn review(desk: &mut Desk<'_>, statement: &Statement) -> Result<Vec<String>, Failure> {
+    let credential = match Credential::of(statement) {
+        Ok(credential) => credential,
+        Err(error) => return Ok(vec![format!("nothing: {error}")]),
+    };
+    let old = schedules::in_force(desk);
+    let now = desk.context().now();
+    let mut lines = Vec::new();
+    let new = match Scheduled::of(desk, statement) {
+        Ok(new) => new,
+        Err(failure) => {
+            lines.push(format!("UNKNOWN   {}", one_line(&failure.summary())));
+            lines.push("            you cannot approve what you cannot check".to_owned());
+            return Ok(lines);
+        }
+    };
+    let schedule = &new.schedule;
+    let describe = |schedule: &Schedule| {
+        format!(
+            "epochs {} to {}, {} to {}, a new one every {}",
+            schedule.first(),
+            schedule.last(),
+            schedule.t0(),
+            schedule.ends(),
+            span::words(schedule.interval_s())
+        )
+    };
+    match &old {
+        Ok(Some(old)) if old.schedule.digest() == schedule.digest() => {
+            lines.push(format!("same      schedule: {}", describe(schedule)));
+        }
+        Ok(Some(old)) => {
+            lines.push(format!("schedule  {}", describe(schedule)));
+            lines.push(format!("was       {}", describe(&old.schedule)));
+        }
+        Ok(None) => lines.push(format!("schedule  {} (the first)", describe(schedule))),
+        Err(_) => {
+            lines.push(format!("schedule  {}", describe(schedule)));
+            lines.push("was       not at hand here".to_owned());
+        }
+    }
+    let jitter = span::words(schedule.jitter_s());
+    lines.push(format!("spread    each server changes within {jitter} after its time"));
+    lines.push(format!("            {}", credential.schedule.digest));
+    let reached = desk.archive().chain().min_epoch();
+    let min = credential.min_epoch;
+    lines.push(match reached {
+        Epoch(0) => format!("from      epoch {min} on"),
+        reached if reached == min => format!("same      no epoch below {min} may be current"),
+        reached => {
+            format!("from      epoch {min} on, was {reached}: no earlier password opens anything")
+        }
+    });
+    if min < schedule.first() || min > schedule.last() {
+        lines.push(format!("WRONG     epoch {min} is not in the schedule"));
+    }
+    if schedule.ends() <= now {
+        lines.push("WRONG     it has ended already: the last password would stay".to_owned());
+    }
+    match new.escrow(desk) {
+        Ok(escrow) => {
+            let threshold = escrow.threshold();
+            lines.push(format!(
+                "escrow    belongs to schedule and board; {threshold} governors bring a password \
+                 back"
+            ));
+            lines.push("            your own shares are checked when you vote".to_owned());
+            lines.push(format!("            {}", credential.escrow.digest));
+        }
+        Err(failure) => lines.push(format!("REFUSED   {}", one_line(&failure.summary()))),
+    }
+    if !credential.reason.is_empty() {
+        lines.push(format!("reason    {}", one_line(&credential.reason)));
+    }
+    Ok(lines)
+}

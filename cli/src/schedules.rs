@@ -1,0 +1,137 @@
+//! The lane `credential` with its blobs: which schedule holds an epoch, and which is current.
+//!
+//! Blobs come from anywhere and are proved by digest; a schedule must be this network's, an escrow
+//! must belong to its schedule and to the board under which it was dealt.
+
+use borgios_credentials::{Escrow, Orders, Schedule};
+use borgios_policy::{Blob, Board, Chain, Credential, Lane, Statement};
+use borgios_types::{Epoch, Seq, UnixSeconds};
+
+use crate::desk::Desk;
+use crate::failure::{Failure, OrFail as _};
+
+/// A credential statement whose schedule is at hand.
+#[derive(Debug)]
+pub(crate) struct Scheduled {
+    /// What the statement says.
+    pub(crate) credential: Credential,
+    /// Its place in the lane.
+    pub(crate) seq: Seq,
+    /// The policy it stands under, whose board holds the shares.
+    policy: Option<Seq>,
+    /// What its blob says.
+    pub(crate) schedule: Schedule,
+}
+
+impl Scheduled {
+    /// Reads the schedule that a statement of this lane names, signed or not.
+    ///
+    /// # Errors
+    /// The blob is nowhere, or no schedule of this network.
+    pub(crate) fn of(desk: &mut Desk<'_>, statement: &Statement) -> Result<Self, Failure> {
+        let place = format!("credential/{}", statement.seq);
+        let what = || format!("{place} schedules nothing");
+        let credential = Credential::of(statement).or_fail(what)?;
+        let bytes = at_hand(desk, &credential.schedule, &format!("the schedule of {place}"))?;
+        let what = || format!("the blob that {place} names is no schedule");
+        let schedule = Schedule::parse(&bytes).or_fail(what)?;
+        let network = desk.membership().network;
+        if schedule.network() != network {
+            return Err(Failure::new(format!("the schedule of {place} is another network's"))
+                .because(format!("it names {}, this is {network}", schedule.network())));
+        }
+        Ok(Self { credential, seq: statement.seq, policy: statement.policy, schedule })
+    }
+
+    /// The escrow that came with it.
+    ///
+    /// # Errors
+    /// The blob is nowhere, or does not belong to this schedule and its board.
+    pub(crate) fn escrow(&self, desk: &mut Desk<'_>) -> Result<Escrow, Failure> {
+        let place = format!("credential/{}", self.seq);
+        let bytes = at_hand(desk, &self.credential.escrow, &format!("the escrow of {place}"))?;
+        let what = || format!("the escrow of {place} is refused");
+        Escrow::parse(&bytes, &self.schedule, self.board(desk)?).or_fail(what)
+    }
+
+    /// The board that holds its shares.
+    pub(crate) fn board<'d>(&self, desk: &'d Desk<'_>) -> Result<&'d Board, Failure> {
+        let policy = self.policy.and_then(|seq| desk.archive().chain().policy_at(seq));
+        let named = || format!("the policy of credential/{} is not known here", self.seq);
+        policy.map(|policy| &policy.board).ok_or_else(|| Failure::new(named()))
+    }
+}
+
+/// The schedule in force, if there is any.
+pub(crate) fn in_force(desk: &mut Desk<'_>) -> Result<Option<Scheduled>, Failure> {
+    let newest = desk.archive().chain().credential().map(|(_, at)| at.statement().clone());
+    newest.map(|statement| Scheduled::of(desk, &statement)).transpose()
+}
+
+/// The newest schedule that holds this epoch.
+///
+/// # Errors
+/// No schedule holds it, or those that might are not at hand.
+pub(crate) fn holding(desk: &mut Desk<'_>, epoch: Epoch) -> Result<Scheduled, Failure> {
+    let all = desk.archive().chain().after(Lane::Credential, Seq(0));
+    let mut statements: Vec<Statement> = all.map(|at| at.statement().clone()).collect();
+    statements.retain(|statement| Credential::of(statement).is_ok());
+    let mut missing = None;
+    let mut seen: Vec<Blob> = Vec::new();
+    for statement in statements.iter().rev() {
+        // An advance names the schedule of an earlier statement again.
+        let blob = Credential::of(statement).or_fail(|| "it was one before")?.schedule;
+        if seen.contains(&blob) {
+            continue;
+        }
+        seen.push(blob);
+        match Scheduled::of(desk, statement) {
+            Ok(scheduled) if scheduled.schedule.verifier(epoch).is_some() => return Ok(scheduled),
+            Ok(_) => {}
+            Err(failure) => missing = missing.or(Some(failure)),
+        }
+    }
+    let unknown = || {
+        Failure::new(format!("no schedule holds epoch {epoch}"))
+            .hint("`borgios credential status` says which epochs there are")
+    };
+    Err(missing.unwrap_or_else(unknown))
+}
+
+/// What the board ordered on top of the clock.
+pub(crate) fn orders(chain: &Chain) -> Orders {
+    let min_epoch = chain.min_epoch();
+    let all = chain.after(Lane::Credential, Seq(0));
+    let mut setting = all.filter_map(|at| {
+        let body = Credential::of(at.statement()).ok()?;
+        (body.min_epoch == min_epoch).then_some(at.statement().issued)
+    });
+    let min_since = setting.next().unwrap_or_default();
+    Orders { min_epoch, min_since, revealed: chain.reveals() }
+}
+
+/// The epoch of a fleet without jitter.
+pub(crate) fn epoch_at(schedule: &Schedule, chain: &Chain, now: UnixSeconds) -> Epoch {
+    let ended = chain.reveals().into_iter().filter(|(_, until)| *until <= now);
+    let after = ended.map(|(epoch, _)| Epoch(epoch.0.saturating_add(1)));
+    let ordered = after.fold(chain.min_epoch(), Epoch::max);
+    schedule.by_clock(now).max(ordered).clamp(schedule.first(), schedule.last())
+}
+
+/// When a schedule's clock reaches an epoch.
+pub(crate) fn begins(schedule: &Schedule, epoch: Epoch) -> UnixSeconds {
+    let index = epoch.0.saturating_sub(schedule.first().0);
+    schedule.t0().plus(index.saturating_mul(schedule.interval_s()))
+}
+
+/// A blob, or what to do where it is nowhere.
+fn at_hand(desk: &mut Desk<'_>, blob: &Blob, what: &str) -> Result<Vec<u8>, Failure> {
+    desk.blob(blob)?.ok_or_else(|| {
+        Failure::new(format!("{what} is not at hand"))
+            .because(format!("nobody here has the blob {} of {} bytes", blob.digest, blob.size))
+            .hint(
+                "whoever dealt it runs `borgios sync` with the same node or folder, which brings \
+                 it there",
+            )
+    })
+}

@@ -1,0 +1,404 @@
+//! What servers say of themselves, verified and kept: who is a member, who handed over its root,
+//! which epoch it carries, who saw a grant, who left.
+//!
+//! ```text
+//! invitation (a governor) ─▶ first join record (token) ─▶ renewals (node key)
+//!                                 └─ names keeper and owner ─▶ hand-over, rotation │ departure
+//! ```
+//!
+//! At most kept: the first and the newest record of each server, one receipt, one rotation report,
+//! one departure; of each grant so many witnesses as are asked. Invariant: as the archive's,
+//! whatever is returned was verified by this very process.
+
+use std::collections::BTreeMap;
+
+use borgios_policy::witness::WITNESSES_ASKED;
+use borgios_policy::{
+    Chain, Departure, Handover, Invitation, Join, Object as _, RotationReport, Witness,
+};
+use borgios_types::{Digest, Envelope, NodeId, PublicKey, UnixSeconds};
+
+use crate::archive::{Admitted, Archive, read_kind};
+use crate::durable;
+use crate::failure::Failure;
+use crate::home::Home;
+use crate::transport::SERVER_KINDS;
+
+/// Most servers kept: a laptop verifies so many at a start within seconds.
+const SERVERS_MAX: usize = 20_000;
+/// Most invitations kept.
+const INVITATIONS_MAX: usize = 4_096;
+
+/// Everything known of the servers.
+#[derive(Debug)]
+pub(crate) struct Servers {
+    home: Home,
+    network: Digest,
+    invitations: BTreeMap<Digest, Held<Invitation>>,
+    servers: BTreeMap<NodeId, Server>,
+    /// By the grant's statement.
+    witnesses: BTreeMap<Digest, BTreeMap<NodeId, Envelope>>,
+}
+
+/// A verified object and the envelope it came in.
+#[derive(Clone, Debug)]
+struct Held<T> {
+    value: T,
+    envelope: Envelope,
+}
+
+/// One server, by what it and its keeper signed.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    first: Held<Join>,
+    renewal: Option<Held<Join>>,
+    handover: Option<Held<Handover>>,
+    rotation: Option<Held<RotationReport>>,
+    departure: Option<Held<Departure>>,
+}
+
+/// Whether an object has a place here.
+enum Placed {
+    /// It was put there; what it replaces is of no use any more.
+    New(Option<Envelope>),
+    /// It, or something newer, is there.
+    Known,
+}
+
+impl Server {
+    /// Its newest record.
+    pub(crate) fn join(&self) -> &Join {
+        self.renewal.as_ref().map_or(&self.first.value, |renewal| &renewal.value)
+    }
+
+    /// Since when it is a member.
+    pub(crate) fn since(&self) -> UnixSeconds {
+        self.first.value.issued
+    }
+
+    /// The receipt for its root.
+    pub(crate) fn handover(&self) -> Option<&Handover> {
+        self.handover.as_ref().map(|held| &held.value)
+    }
+
+    /// Which epoch it carries, as its keeper said last.
+    pub(crate) fn rotation(&self) -> Option<&RotationReport> {
+        self.rotation.as_ref().map(|held| &held.value)
+    }
+
+    /// When its owner took it out.
+    pub(crate) fn departed(&self) -> Option<UnixSeconds> {
+        self.departure.as_ref().map(|held| held.value.at)
+    }
+
+    /// The newest word of it or its keeper that was signed.
+    pub(crate) fn last_heard(&self) -> UnixSeconds {
+        let rotation = self.rotation().map(|report| report.at);
+        let handover = self.handover().map(|handover| handover.at);
+        self.join().issued.max(rotation.max(handover).unwrap_or_default())
+    }
+
+    /// `web-3 (10.0.0.3:7117, SHA256:…)`.
+    pub(crate) fn describe(&self) -> String {
+        let Join { name, address, node, .. } = self.join();
+        let address = address.as_deref().unwrap_or("cannot be dialled");
+        format!("{name} ({address}, {})", node.fingerprint())
+    }
+
+    fn keepers(&self) -> impl Iterator<Item = PublicKey> {
+        let renewal = self.renewal.as_ref().map(|held| held.value.keeper);
+        [self.first.value.keeper].into_iter().chain(renewal)
+    }
+
+    /// The owner's keys that the receipt or a record names.
+    pub(crate) fn owners(&self) -> Vec<PublicKey> {
+        let handover = self.handover().and_then(|handover| handover.owner);
+        let renewal = self.renewal.as_ref().and_then(|held| held.value.owner);
+        handover.into_iter().chain(self.first.value.owner).chain(renewal).collect()
+    }
+}
+
+impl Servers {
+    /// Reads what is kept. What does not verify is left out; it can be fetched again.
+    pub(crate) fn load(home: &Home, archive: &Archive, network: Digest) -> Result<Self, Failure> {
+        let mut servers = Self {
+            home: home.clone(),
+            network,
+            invitations: BTreeMap::new(),
+            servers: BTreeMap::new(),
+            witnesses: BTreeMap::new(),
+        };
+        let mut stored = Vec::new();
+        for kind in SERVER_KINDS {
+            stored.extend(read_kind(home, kind)?);
+        }
+        for envelope in in_order(stored) {
+            // Best effort, as said above.
+            let _ = servers.place(archive, &envelope);
+        }
+        Ok(servers)
+    }
+
+    /// Verifies offered objects, stores those that are new, and says what became of them.
+    pub(crate) fn admit(
+        &mut self,
+        archive: &Archive,
+        offered: Vec<Envelope>,
+    ) -> Result<Admitted, Failure> {
+        let mut admitted = Admitted::default();
+        for envelope in in_order(offered) {
+            let id = envelope.id();
+            match self.place(archive, &envelope) {
+                Ok(Placed::Known) => {}
+                Ok(Placed::New(replaced)) => {
+                    durable::folder(&self.home.kind(&envelope.kind))?;
+                    let path = self.home.object(&envelope.kind, &id);
+                    durable::write(&path, envelope.to_json().as_bytes())?;
+                    if let Some(old) = replaced {
+                        // What stays by accident is left out at the next start.
+                        let _ = std::fs::remove_file(self.home.object(&old.kind, &old.id()));
+                    }
+                    admitted.new.push(id);
+                }
+                Err(why) => {
+                    admitted.refused.push(format!("{} {}: {why}", envelope.kind, id.short()));
+                }
+            }
+        }
+        Ok(admitted)
+    }
+
+    fn place(&mut self, archive: &Archive, envelope: &Envelope) -> Result<Placed, String> {
+        let text = |error: borgios_policy::ObjectError| error.to_string();
+        let network = self.network;
+        match envelope.kind.as_str() {
+            Invitation::KIND => self.invitation(archive, envelope),
+            Join::KIND => self.join(envelope),
+            Handover::KIND => {
+                let value = Handover::verify(network, envelope).map_err(text)?;
+                let server = self.by_keeper(value.node, value.keeper)?;
+                let at = |held: &Held<Handover>| held.value.at;
+                replace(&mut server.handover, Held { value, envelope: envelope.clone() }, at)
+            }
+            RotationReport::KIND => {
+                let value = RotationReport::verify(network, envelope).map_err(text)?;
+                let server = self.by_keeper(value.node, value.keeper)?;
+                let at = |held: &Held<RotationReport>| held.value.at;
+                replace(&mut server.rotation, Held { value, envelope: envelope.clone() }, at)
+            }
+            Departure::KIND => {
+                let value = Departure::parse(envelope).map_err(text)?;
+                let server = self.servers.get_mut(&value.node).ok_or("of no known server")?;
+                let mut owners = server.owners().into_iter();
+                if !owners.any(|owner| Departure::verify(network, &owner, envelope).is_ok()) {
+                    return Err("its owner did not sign it".into());
+                }
+                let first = |_: &Held<Departure>| UnixSeconds(0);
+                replace(&mut server.departure, Held { value, envelope: envelope.clone() }, first)
+            }
+            Witness::KIND => self.witness(archive.chain(), envelope),
+            other => Err(format!("objects of kind {other} are not kept here")),
+        }
+    }
+
+    fn invitation(&mut self, archive: &Archive, envelope: &Envelope) -> Result<Placed, String> {
+        if self.invitations.contains_key(&envelope.id()) {
+            return Ok(Placed::Known);
+        }
+        let mut why = "no board is known yet".to_owned();
+        for board in archive.boards() {
+            match Invitation::verify(board, self.network, envelope) {
+                Ok(_) if self.invitations.len() == INVITATIONS_MAX => {
+                    return Err(format!("over {INVITATIONS_MAX} invitations"));
+                }
+                Ok((value, _)) => {
+                    let held = Held { value, envelope: envelope.clone() };
+                    self.invitations.insert(envelope.id(), held);
+                    return Ok(Placed::New(None));
+                }
+                Err(error) => why = error.to_string(),
+            }
+        }
+        Err(why)
+    }
+
+    /// A first record carries the token's signature; a renewal goes on with it.
+    fn join(&mut self, envelope: &Envelope) -> Result<Placed, String> {
+        let text = |error: borgios_policy::ObjectError| error.to_string();
+        let value = Join::parse(envelope).map_err(text)?;
+        let held = Held { value: value.clone(), envelope: envelope.clone() };
+        let id = value.invitation;
+        let invitation = self.invitations.get(&id);
+        let first = invitation.filter(|held| envelope.signed_by(&held.value.token));
+        if let Some(invitation) = first {
+            // It proved itself at its date; it may have lapsed since.
+            let by = (&invitation.value, id);
+            Join::verify(self.network, value.issued, envelope, by).map_err(text)?;
+            invitation.value.open(value.issued).map_err(text)?;
+            if let Some(server) = self.servers.get_mut(&value.node) {
+                let known = server.first.envelope.id() == envelope.id();
+                let older = server.first.value.issued >= value.issued;
+                if known || older {
+                    return Ok(Placed::Known);
+                }
+                let old = std::mem::replace(&mut server.first, held);
+                return Ok(Placed::New(Some(old.envelope)));
+            }
+            if self.servers.len() == SERVERS_MAX {
+                return Err(format!("over {SERVERS_MAX} servers"));
+            }
+            let (node, none) = (value.node, None);
+            let server = Server {
+                first: held,
+                renewal: none,
+                handover: None,
+                rotation: None,
+                departure: None,
+            };
+            self.servers.insert(node, server);
+            return Ok(Placed::New(None));
+        }
+        if value.network != self.network || !envelope.signed_by(&value.node) {
+            return Err("its own node did not sign it for this network".into());
+        }
+        let server = self.servers.get_mut(&value.node).ok_or("it renews no record known here")?;
+        if server.first.value.issued >= value.issued {
+            return Ok(Placed::Known);
+        }
+        replace(&mut server.renewal, held, |held: &Held<Join>| held.value.issued)
+    }
+
+    fn witness(&mut self, chain: &Chain, envelope: &Envelope) -> Result<Placed, String> {
+        let witness = Witness::verify(self.network, envelope).map_err(|error| error.to_string())?;
+        if chain.grant(&witness.statement).is_none() {
+            return Err("it saw no grant known here".into());
+        }
+        if !self.servers.contains_key(&witness.node) {
+            return Err("of no known server".into());
+        }
+        let seen = self.witnesses.entry(witness.statement).or_default();
+        if seen.contains_key(&witness.node) || seen.len() >= 2 * WITNESSES_ASKED {
+            return Ok(Placed::Known);
+        }
+        seen.insert(witness.node, envelope.clone());
+        Ok(Placed::New(None))
+    }
+
+    fn by_keeper(&mut self, node: NodeId, keeper: PublicKey) -> Result<&mut Server, String> {
+        let server = self.servers.get_mut(&node).ok_or("of no known server")?;
+        if server.keepers().any(|named| named == keeper) {
+            return Ok(server);
+        }
+        Err("the join record of its node names another keeper".into())
+    }
+
+    /// Every server, by its key.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&NodeId, &Server)> {
+        self.servers.iter()
+    }
+
+    /// The server with this key.
+    pub(crate) fn get(&self, node: &NodeId) -> Option<&Server> {
+        self.servers.get(node)
+    }
+
+    /// How many servers signed that they saw a grant.
+    pub(crate) fn witnesses(&self, statement: &Digest) -> usize {
+        self.witnesses.get(statement).map_or(0, BTreeMap::len)
+    }
+
+    /// A server as a person may call it: by its key, or as [`Servers::describe`] finds it.
+    pub(crate) fn name_of(&self, node: &NodeId) -> String {
+        self.get(node).map_or_else(
+            || format!("a server not known here ({})", node.fingerprint()),
+            Server::describe,
+        )
+    }
+
+    /// The one server that was named: by its name, or by the first digits of its key's
+    /// fingerprint. Those that `out` names are passed over where a name has several.
+    ///
+    /// # Errors
+    /// None, or several, which are then listed.
+    pub(crate) fn find(
+        &self,
+        word: &str,
+        out: impl Fn(&NodeId) -> bool,
+    ) -> Result<&Server, Failure> {
+        let digits = word.strip_prefix("SHA256:").unwrap_or(word);
+        let print = |node: &NodeId| node.fingerprint()["SHA256:".len()..].to_owned();
+        let named = |server: &Server| server.join().name == *word;
+        let key = |node: &NodeId| {
+            digits.len() >= 6 && print(node).starts_with(digits) || node.to_string() == word
+        };
+        let mut found: Vec<(&NodeId, &Server)> =
+            self.servers.iter().filter(|(node, server)| named(server) || key(node)).collect();
+        if found.len() > 1 {
+            let gone =
+                |(node, server): &&(&NodeId, &Server)| !out(node) && server.departed().is_none();
+            let here: Vec<_> = found.iter().filter(gone).copied().collect();
+            if !here.is_empty() {
+                found = here;
+            }
+        }
+        match found.as_slice() {
+            [(_, server)] => Ok(server),
+            [] => Err(Failure::new(format!("no server {word:?} is known here")).hint(
+                "`borgios nodes` lists names and keys; give a name or 6 digits of a fingerprint, \
+                 and fetch first with `borgios sync`",
+            )),
+            several => {
+                let mut failure = Failure::new(format!("{word:?} names {} servers", several.len()))
+                    .hint("give the first digits of its fingerprint instead");
+                for (_, server) in several {
+                    failure = failure.because(server.describe());
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    /// What is of lasting use to others who hear from no node: invitations, first records,
+    /// receipts, departures.
+    pub(crate) fn lasting(&self) -> impl Iterator<Item = &Envelope> {
+        let invitations = self.invitations.values().map(|held| &held.envelope);
+        let servers = self.servers.values().flat_map(|server| {
+            [
+                Some(&server.first.envelope),
+                server.handover.as_ref().map(|held| &held.envelope),
+                server.departure.as_ref().map(|held| &held.envelope),
+            ]
+        });
+        invitations.chain(servers.flatten())
+    }
+}
+
+/// Puts the newer of two into a place.
+fn replace<T>(
+    place: &mut Option<Held<T>>,
+    new: Held<T>,
+    date: impl Fn(&Held<T>) -> UnixSeconds,
+) -> Result<Placed, String> {
+    if place.as_ref().is_some_and(|old| date(old) >= date(&new)) {
+        return Ok(Placed::Known);
+    }
+    Ok(Placed::New(place.replace(new).map(|old| old.envelope)))
+}
+
+/// Each object after what proves it: invitations, first records, receipts with the owner's key, the
+/// rest.
+fn in_order(mut envelopes: Vec<Envelope>) -> Vec<Envelope> {
+    envelopes.sort_by_cached_key(|envelope| {
+        let rank = SERVER_KINDS.iter().position(|kind| *kind == envelope.kind.as_str());
+        // A first record is older than what renews it.
+        let issued = Join::parse(envelope).map_or(UnixSeconds(0), |join| join.issued);
+        (rank, issued)
+    });
+    envelopes
+}
+
+/// Who is out by a statement.
+pub(crate) fn evicted(chain: &Chain) -> impl Fn(&NodeId) -> bool + use<> {
+    let evicted = chain.evicted();
+    move |node| evicted.contains(node)
+}

@@ -1,0 +1,361 @@
+//! The shared root credential through an exchange folder, with the real program: dealt, checked,
+//! voted, advanced, revealed.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
+mod board;
+mod fleet;
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use age::secrecy::SecretString;
+use board::{Board, stderr};
+use borgios_credentials::{Password, Schedule, SealedShare, SecretShare};
+use borgios_policy::{Ballot, Bytes, Object as _, Proposal, Statement};
+use borgios_types::{Digest, Envelope, Epoch, SecretKey};
+use fleet::Server;
+use serde_json::{Value, json};
+
+fn three() -> Board {
+    let board = Board::founded(&["ann", "ben", "cleo"], 2);
+    for name in ["ann", "ben", "cleo"] {
+        board.hasten(name);
+    }
+    board
+}
+
+/// Six epochs of an hour, dealt by ann, not voted on.
+fn deal(board: &Board) -> Value {
+    board.json("ann", &["credential", "schedule", "--epochs", "6", "--every", "1h"])
+}
+
+fn approve(board: &Board, names: &[&str], place: &str) -> Value {
+    let mut last = Value::Null;
+    for name in names {
+        last = board.json(name, &["vote", place, "approve"]);
+    }
+    last
+}
+
+fn scheduled() -> Board {
+    let board = three();
+    deal(&board);
+    assert_eq!(approve(&board, &["ann", "ben"], "credential/1")["signed"], true);
+    board
+}
+
+/// The blob of the newest proposal's schedule.
+fn blob(board: &Board, what: &Value) -> Vec<u8> {
+    let digest = what["digest"].as_str().unwrap().trim_start_matches("sha256:");
+    std::fs::read(board.exchange().join("blobs").join(digest)).unwrap()
+}
+
+/// A governor's secrets, as only the governor's passphrase opens them.
+fn secrets(board: &Board, name: &str) -> (SecretKey, age::x25519::Identity) {
+    let path = board.home(name).join("governor/identity.age");
+    let passphrase = std::fs::read_to_string(board.path("passphrase")).unwrap();
+    let identity = age::scrypt::Identity::new(SecretString::from(passphrase.trim()));
+    let plain = age::decrypt(&identity, &std::fs::read(path).unwrap()).unwrap();
+    let stored: Value = serde_json::from_slice(&plain).unwrap();
+    let seed: Vec<u8> = serde_json::from_value(stored["seed"].clone()).unwrap();
+    let age = stored["age"].as_str().unwrap().parse().unwrap();
+    (SecretKey::from_seed(seed.try_into().unwrap()), age)
+}
+
+#[test]
+fn a_board_schedules_advances_and_schedules_again() {
+    let board = three();
+    let none = board.refused("ann", &["credential", "advance", "--reason", "x"]);
+    assert!(none.contains("no schedule to advance in"), "{none}");
+    let dealt = deal(&board);
+    assert_eq!((&dealt["first"], &dealt["last"]), (&json!(1), &json!(6)));
+    assert_eq!((&dealt["jitter_s"], &dealt["interval_s"]), (&json!(600), &json!(3600)));
+    let review = board.ok("ben", &["review", "credential/1"]);
+    for wanted in [
+        "schedule  epochs 1 to 6, 20",
+        "a new one every 1 h (the first)",
+        "proposed by ann",
+        "escrow    belongs to schedule and board; 2 governors bring a password back",
+        "from      epoch 1 on",
+        dealt["schedule"]["digest"].as_str().unwrap(),
+    ] {
+        assert!(review.contains(wanted), "{wanted}: {review}");
+    }
+    assert_eq!(approve(&board, &["ben", "cleo"], "credential/1")["signed"], true);
+    let schedule = Schedule::parse(&blob(&board, &dealt["schedule"])).unwrap();
+    assert_eq!((schedule.first(), schedule.last()), (Epoch(1), Epoch(6)));
+    // No password anywhere: neither what was published nor any home holds more than hashes.
+    let status = board.json("cleo", &["credential", "status"]);
+    assert_eq!((&status["epoch"], &status["exhausted"]), (&json!(1), &json!(false)));
+    assert_eq!(status["ends"], json!(schedule.ends()));
+
+    let advance = board.json("ben", &["credential", "advance", "--reason", "leaked"]);
+    assert_eq!((&advance["from"], &advance["to"]), (&json!(1), &json!(2)));
+    let review = board.ok("ann", &["review", "credential/2"]);
+    assert!(review.contains("same      schedule: epochs 1 to 6"), "{review}");
+    assert!(review.contains("from      epoch 2 on, was 1"), "{review}");
+    assert_eq!(approve(&board, &["ann", "cleo"], "credential/2")["signed"], true);
+    let log = board.ok("ann", &["log", "credential"]);
+    assert!(log.contains("no epoch below 2: leaked"), "{log}");
+
+    // Who is late, by what the keepers say.
+    for (number, name) in [(1, "web-1"), (2, "web-2"), (3, "web-3")] {
+        let server = Server::join(&board, "ann", number, name);
+        match number {
+            1 => server.carries(&board, 2, None),
+            2 => server.carries(&board, 1, Some("/etc is read-only")),
+            _ => {}
+        }
+    }
+    let status = board.json("ben", &["credential", "status"]);
+    assert_eq!(status["epoch"], 2);
+    let fleet = &status["fleet"];
+    assert_eq!((&fleet["in_step"], &fleet["silent"]), (&json!(1), &json!(1)), "{fleet}");
+    assert_eq!(fleet["late"][0]["name"], "web-2");
+    assert_eq!(
+        (&fleet["late"][0]["epoch"], fleet["late"].as_array().unwrap().len()),
+        (&json!(1), 1)
+    );
+    let text = board.ok("ben", &["credential", "status"]);
+    assert!(text.contains("1 in step, 1 late, 1 never said"), "{text}");
+
+    // The next schedule begins after every epoch that may be current.
+    let next = board.json(
+        "cleo",
+        &["credential", "schedule", "--days", "2", "--every", "12h", "--jitter", "0"],
+    );
+    assert_eq!((&next["first"], &next["last"]), (&json!(3), &json!(6)));
+    let review = board.ok("ann", &["review", "credential/3"]);
+    assert!(review.contains("was       epochs 1 to 6"), "{review}");
+    assert_eq!(approve(&board, &["ann", "ben"], "credential/3")["signed"], true);
+    assert_eq!(board.json("ben", &["credential", "status"])["epoch"], 3);
+}
+
+#[test]
+fn nobody_approves_a_schedule_that_they_cannot_check() {
+    let board = three();
+    let dealt = deal(&board);
+    let blobs = board.exchange().join("blobs");
+    let hidden = board.path("hidden");
+    std::fs::rename(&blobs, &hidden).unwrap();
+    for missing in ["schedule", "escrow"] {
+        let said = board.refused("ben", &["vote", "credential/1", "approve"]);
+        assert!(said.contains(&format!("the {missing} of credential/1 is not at hand")), "{said}");
+        let review = board.ok("ben", &["review", "credential/1"]);
+        assert!(review.contains("is not at hand"), "{review}");
+        // The right name and other bytes are no blob either.
+        std::fs::create_dir_all(&blobs).unwrap();
+        let digest = dealt[missing]["digest"].as_str().unwrap().trim_start_matches("sha256:");
+        std::fs::write(blobs.join(digest), "forged").unwrap();
+        let said = board.refused("ben", &["vote", "credential/1", "approve"]);
+        assert!(said.contains(&format!("the {missing} of credential/1 is not at hand")), "{said}");
+        std::fs::copy(hidden.join(digest), blobs.join(digest)).unwrap();
+    }
+    // Nothing was begun: the slot is free, and both are at hand now.
+    board.ok("ben", &["vote", "credential/1", "approve"]);
+    // Whoever dealt brings lost blobs back with a sync.
+    std::fs::remove_dir_all(&blobs).unwrap();
+    assert_eq!(board.json("ann", &["sync"])["blobs"], 2);
+    assert_eq!(std::fs::read_dir(&blobs).unwrap().count(), 2);
+    // A rejection needs no blob.
+    std::fs::remove_dir_all(&blobs).unwrap();
+    board.ok("cleo", &["vote", "credential/1", "reject", "--reason", "cannot check it"]);
+    for bad in [
+        &["credential", "schedule"][..],
+        &["credential", "schedule", "--days", "1", "--epochs", "2"],
+        &["credential", "schedule", "--epochs", "5000"],
+        &["credential", "schedule", "--epochs", "2", "--every", "1"],
+        &["credential", "schedule", "--epochs", "2", "--first-at", "soon"],
+    ] {
+        assert_eq!(board.run("ann", bad).status.code(), Some(2), "{bad:?}");
+    }
+    let jitter = ["credential", "schedule", "--epochs", "2", "--every", "20s", "--jitter", "20s"];
+    let said = board.refused("ann", &jitter);
+    assert!(said.contains("a jitter of 20 s, expected less than"), "{said}");
+}
+
+/// The governor who was cheated finds out before approving; the others cannot know.
+#[test]
+fn a_dealer_who_escrows_a_wrong_share_is_found_out() {
+    let board = three();
+    let dealt = deal(&board);
+    let mut escrow: Value = serde_json::from_slice(&blob(&board, &dealt["escrow"])).unwrap();
+    let (_, bens) = secrets(&board, "ben");
+    let sealed: Bytes = serde_json::from_value(escrow["sealed"]["ben"].clone()).unwrap();
+    let plain = age::decrypt(&bens, &sealed.0).unwrap();
+    let mut shares: BTreeMap<String, Value> = serde_json::from_slice(&plain).unwrap();
+    let first = shares["1"].clone();
+    shares.insert("4".to_owned(), first);
+    let plain = serde_json::to_vec(&shares).unwrap();
+    let sealed = age::encrypt(&bens.to_public(), &plain).unwrap();
+    escrow["sealed"]["ben"] = serde_json::to_value(Bytes(sealed)).unwrap();
+    // In the one form that its digest is taken of: the fields in their order.
+    let text = format!(
+        "{{\"schedule\":{},\"group\":{},\"threshold\":{},\"commitments\":{},\"sealed\":{}}}",
+        escrow["schedule"],
+        escrow["group"],
+        escrow["threshold"],
+        by_number(&escrow["commitments"]),
+        escrow["sealed"]
+    );
+    let digest = Digest::of(text.as_bytes());
+    std::fs::write(board.exchange().join("blobs").join(digest.hex()), &text).unwrap();
+    // Ann's own key signs the proposal that names it.
+    let (path, envelope) = board.published("proposal").remove(0);
+    std::fs::remove_file(path).unwrap();
+    std::fs::remove_dir_all(board.home("ann").join("objects/proposal")).unwrap();
+    let old = Proposal::parse(&envelope_of(&envelope)).unwrap();
+    let mut statement: Statement = serde_json::from_str(&old.statement).unwrap();
+    statement.body["escrow"] = json!({"digest": digest, "size": text.len()});
+    let proposal = Proposal { statement: statement.to_payload(), ..old };
+    board.publish(&proposal.to_envelope().sign(&secrets(&board, "ann").0));
+
+    let said = board.refused("ben", &["vote", "credential/1", "approve"]);
+    assert!(said.contains("the share of epoch 4 that was sealed to ben does not fit"), "{said}");
+    assert!(said.contains("no ballot was made for credential/1"), "{said}");
+    assert!(board.published("ballot").iter().all(|(_, b)| !b.to_string().contains("credential")));
+    board.ok("cleo", &["vote", "credential/1", "approve"]);
+    // And ben can still say no.
+    board.ok("ben", &["vote", "credential/1", "reject", "--reason", "my share is wrong"]);
+}
+
+/// A map in the order of its numbers, as the program writes it.
+fn by_number(map: &Value) -> String {
+    let map: BTreeMap<u64, Value> = map
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(epoch, points)| (epoch.parse().unwrap(), points.clone()))
+        .collect();
+    serde_json::to_string(&map).unwrap()
+}
+
+fn envelope_of(value: &Value) -> Envelope {
+    Envelope::parse(value.to_string().as_bytes()).unwrap()
+}
+
+fn reveal(board: &Board, name: &str, more: &[&str]) -> Value {
+    let mut args = vec!["credential", "reveal", "--epoch", "2"];
+    args.extend(more);
+    board.json(name, &args)
+}
+
+#[test]
+fn a_reveal_gives_its_asker_the_password_once() {
+    let board = scheduled();
+    let nobody = board.refused("ann", &["credential", "reveal", "--epoch", "2", "--json"]);
+    assert!(nobody.contains("no reveal of epoch 2 is under way"), "{nobody}");
+    let piped = board.run("ann", &["credential", "reveal", "--epoch", "2", "--reason", "x"]);
+    assert_eq!(piped.status.code(), Some(2), "a password goes to a terminal or to a program");
+    for (epoch, wanted) in [("6", "is the last of its schedule"), ("7", "no schedule holds")] {
+        let args = ["credential", "reveal", "--json", "--reason", "x", "--epoch", epoch];
+        let said = board.refused("ann", &args);
+        assert!(said.contains(wanted), "{said}");
+    }
+    assert!(!board.home("ann").join("governor/reveals").exists());
+
+    let asked = reveal(&board, "ann", &["--reason", "sshd is broken", "--for", "1h"]);
+    assert_eq!((&asked["status"], &asked["place"]), (&json!("proposed"), &json!("access/1")));
+    let review = board.ok("ben", &["review", "access/1"]);
+    for wanted in ["opens root of EVERY server in epoch 2", "until     20", "sshd is broken"] {
+        assert!(review.contains(wanted), "{wanted}: {review}");
+    }
+    // One governor alone gets nothing, whatever she does.
+    assert_eq!(reveal(&board, "ann", &[])["status"], "waiting");
+    board.ok("ann", &["vote", "access/1", "approve"]);
+    assert_eq!(reveal(&board, "ann", &[])["status"], "waiting");
+    assert_eq!(board.json("ben", &["vote", "access/1", "approve"])["signed"], true);
+
+    // Nobody but the asker: it is another question where others ask.
+    let other = board.refused("ben", &["credential", "reveal", "--epoch", "2", "--json"]);
+    assert!(other.contains("no reveal of epoch 2 is under way"), "{other}");
+    let output = board.run("ann", &["credential", "reveal", "--epoch", "2", "--json"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer["status"], "revealed");
+    let text = answer["password"].as_str().unwrap();
+    let password: Password = text.parse().unwrap();
+    let bytes = std::fs::read_dir(board.exchange().join("blobs")).unwrap();
+    let mut bytes = bytes.map(|entry| std::fs::read(entry.unwrap().path()).unwrap());
+    let schedule = bytes.find_map(|bytes| Schedule::parse(&bytes).ok()).unwrap();
+    schedule.check(Epoch(2), &password).unwrap();
+    assert!(schedule.check(Epoch(1), &password).is_err());
+    // It is stored nowhere, and once printed nobody opens the shares again.
+    let found = Command::new("grep").args(["-rlF", text]).arg(board.path("")).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "");
+    assert_eq!(std::fs::read_dir(board.home("ann").join("governor/reveals")).unwrap().count(), 0);
+    let again = board.refused("ann", &["credential", "reveal", "--epoch", "2", "--json"]);
+    assert!(again.contains("no reveal of epoch 2 is under way"), "{again}");
+    let list = board.ok("cleo", &["access", "list"]);
+    assert!(list.contains("password of epoch 2") && list.contains("open"), "{list}");
+    // The next schedule or advance begins behind what was revealed.
+    let next = board.json("ben", &["credential", "schedule", "--epochs", "2", "--every", "1h"]);
+    assert_eq!(next["first"], 4);
+}
+
+/// A share that is wrong names its governor and gives nobody a password.
+#[test]
+fn a_wrong_share_names_who_gave_it() {
+    let board = scheduled();
+    let asked = reveal(&board, "ann", &["--reason", "console"]);
+    board.ok("ben", &["vote", "access/1", "approve"]);
+    let mine =
+        |envelope: &Value| envelope["payload"].as_str().unwrap().contains(r#""lane":"access""#);
+    let ballots = board.published("ballot");
+    let (path, envelope) = ballots.into_iter().find(|(_, envelope)| mine(envelope)).unwrap();
+    let honest = Ballot::parse(&envelope_of(&envelope)).unwrap();
+    assert!(honest.reveal.is_some());
+    let to = asked["to"].as_str().unwrap().parse().unwrap();
+    let junk = SealedShare::seal(&SecretShare::from_bytes([7; 32]), &to).unwrap();
+    let forged = Ballot { reveal: Some(Bytes(junk.as_bytes().to_vec())), ..honest };
+    std::fs::remove_file(path).unwrap();
+    board.publish(&forged.to_envelope().sign(&secrets(&board, "ben").0));
+    assert_eq!(board.json("ann", &["vote", "access/1", "approve"])["signed"], true);
+    let said = board.refused("ann", &["credential", "reveal", "--epoch", "2", "--json"]);
+    assert!(said.contains("the share of ben is wrong"), "{said}");
+    assert!(!said.contains("the share of ann"), "{said}");
+}
+
+/// What was sealed before a vote was cut off is sent, not sealed anew; a rejection gives nothing.
+#[test]
+fn an_interrupted_vote_gives_the_same_share_or_none() {
+    let board = scheduled();
+    reveal(&board, "ann", &["--reason", "console"]);
+    let copy = |name: &str| {
+        let copied = Command::new("cp")
+            .arg("-a")
+            .args([board.home("ben"), board.home(name)])
+            .status()
+            .unwrap();
+        assert!(copied.success());
+    };
+    copy("same");
+    copy("other");
+    let vote = board.json("ben", &["vote", "access/1", "approve"]);
+    let slot = |home: &str, what: &str| {
+        board.home(home).join(format!("governor/slots/1-access-1-0.{what}"))
+    };
+    // The intent is on the disk, nothing more; and what ben sent is not there yet.
+    let ballots: Vec<_> = board.published("ballot");
+    for (path, envelope) in &ballots {
+        let payload = envelope["payload"].as_str().unwrap();
+        if payload.contains(r#""lane":"access""#) {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    for home in ["same", "other"] {
+        std::fs::copy(slot("ben", "intent.json"), slot(home, "intent.json")).unwrap();
+    }
+    let again = board.json("same", &["vote", "access/1", "approve"]);
+    assert_eq!((&again["ballot"], &again["again"]), (&vote["ballot"], &json!(false)));
+    for (path, envelope) in board.published("ballot") {
+        if envelope["payload"].as_str().unwrap().contains(r#""lane":"access""#) {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    board.ok("other", &["vote", "access/1", "reject", "--reason", "second thoughts"]);
+    let stored = std::fs::read(slot("other", "ballot.json")).unwrap();
+    let ballot = Ballot::parse(&Envelope::parse(&stored).unwrap()).unwrap();
+    assert!(!ballot.approves() && ballot.reveal.is_none());
+}
