@@ -1,5 +1,5 @@
 #!/bin/bash
-# Usage, consent, refusals before anything changed, and how a join can end: the exit codes.
+# Usage, consent, what plan shows, and refusals before anything changed.
 # shellcheck disable=SC2119,SC2016
 # shellcheck source=tests/bootstrap/fixture.sh
 . "$(dirname "${BASH_SOURCE[0]}")/fixture.sh"
@@ -22,25 +22,25 @@ fresh; bootstrap join --invite "$box/invite.json" --bundle "$box/bundle.tar" --h
 expect wrong_name_is_refused 2 'this machine is web-3; nothing was changed' not-run
 check wrong_name_leaves_nothing [ ! -e "$box/state" ]
 fresh; bootstrap join --invite "$box/invite.json" --bundle "$box/bundle.tar" --yes
-expect yes_is_no_consent 3 'no terminal to ask on' not-run
+expect yes_is_no_consent 3 'no terminal to ask on' looked
 fresh; stub getent 'echo ann:x:1000:1000::/home/ann:/bin/bash'
 bootstrap join --invite "$box/invite.json" --bundle "$box/bundle.tar" --hand-over web-3
-expect warnings_need_yes_without_a_terminal 3 'need --yes' not-run
+expect warnings_need_yes_without_a_terminal 3 'need --yes' looked
 typed() { # WORD: joins on a terminal of its own and types WORD there
     fresh
     # The word waits in the terminal's input until the script reads it.
-    out=$(cd "$box" && printf '%s\n' "$1" | BORGIOS_BOOTSTRAP_DIR=$box/state BORGIOS_KEEPER_DIR=$box/keeper \
-        BORGIOS_CLI=$box/bin/borgios PATH=$box/bin:$PATH timeout 60 \
-        script -qec "$script join --invite $box/invite.json --bundle $box/bundle.tar" /dev/null 2>&1)
+    out=$(printf '%s\n' "$1" "$1" | on_server \
+        script -qec "$script join --invite $box/invite.json --bundle $box/bundle.tar ${2:-}" /dev/null 2>&1)
     rc=$?
+    at_rest
 }
 typed web-3; expect typed_name_is_consent 0 RECEIPT ran
-typed y; expect y_is_no_consent 3 'that is not web-3' not-run
-typed ''; expect an_empty_line_is_no_consent 3 'that is not web-3' not-run
+typed y; expect y_is_no_consent 3 'that is not web-3' looked
+typed ''; expect an_empty_line_is_no_consent 3 'that is not web-3' looked
+typed web-3 "--owner-key $box/keys/owner.pub"; expect the_sealed_backup_can_be_copied_first 0 'press Enter to hand root over' ran
 fresh
-out=$(cd "$box" && echo web-3 | BORGIOS_BOOTSTRAP_DIR=$box/state BORGIOS_KEEPER_DIR=$box/keeper PATH=$box/bin:$PATH \
-    timeout 60 setsid -w "$script" join --invite "$box/invite.json" --bundle "$box/bundle.tar" 2>&1); rc=$?
-expect piped_name_is_no_consent 3 'no terminal to ask on' not-run
+out=$(echo web-3 | on_server setsid -w "$script" join --invite "$box/invite.json" --bundle "$box/bundle.tar" 2>&1); rc=$?
+expect piped_name_is_no_consent 3 'no terminal to ask on' looked
 
 # Machines that may not join.
 refused() { join; expect "$1" 3 "$2" not-run; }
@@ -60,32 +60,22 @@ bootstrap join --invite "$box/invite.json" --bundle "$box/bundle.tar" --hand-ove
 expect odd_host_name 3 'STOP  name' not-run
 fresh; stub uname 'case ${1:-} in -n) echo web-3 ;; *) echo riscv64 ;; esac'; refused another_processor 'built for x86_64'
 
-# How a join ends.
-fresh; echo 1 >"$box/installer-exit"; join; expect failed_installer 5 'the installer failed' ran
-fresh; echo 6 >"$box/installer-exit"; join; expect rolled_back_release 6 'rolled back' ran
-fresh; echo 4 >"$box/installer-exit"; join; expect installer_that_refuses_the_chain 4 'the installer found' ran
-fresh; echo 10 >"$box/installer-exit"; join; expect installer_that_finds_a_member 10 'a member already' ran
-fresh; stub borgios 'echo "{\"tree\":{\"state\":\"joining\"}}"'; join
-expect never_in_the_tree 5 'not in the tree after' ran
-fresh; stub borgios 'echo garbage'; join; expect agent_that_talks_nonsense 5 'not in the tree after' ran
-fresh; mkdir "$box/keeper"; : >"$box/keeper/keeper.key"; join
-expect a_member_cannot_join_again 10 'a member already' not-run
-bootstrap plan; expect plan_knows_a_member 10 'a member already' not-run
-bootstrap status; expect status_of_a_member 0 'member;' not-run
-fresh; mkdir "$box/keeper" "$box/state"; : >"$box/keeper/keeper.key"; echo 'install 2026-01-01' >"$box/state/stage"; join
-expect a_join_cut_off_goes_on 0 'going on' ran
-# Cut off while it waited for the tree: the installer has nothing left to do.
-fresh; mkdir "$box/keeper" "$box/state"; : >"$box/keeper/keeper.key"; echo 'join 2026-01-01' >"$box/state/stage"
-echo 10 >"$box/installer-exit"; join
-expect a_join_cut_off_in_its_wait_goes_on 0 RECEIPT ran
-fresh; echo "mkdir -p '$box/keeper'; : >'$box/keeper/keeper.key'; kill -TERM \$PPID" >"$box/installer-does"; join
-expect a_join_ended_by_a_signal_cleans_up 143 'running the verified installer' ran
-rm -f "$box/installer-does" "$box/installed"; join
-expect and_goes_on_when_asked_again 0 'going on' ran
-check the_stage_is_recorded grep -q '^joined ' "$box/state/stage"
-fresh; mkdir "$box/state"; exec 8>"$box/state/lock"; flock 8; join
-expect two_at_once 3 'another bootstrap.sh is running' not-run
-exec 8>&-
-machine; bootstrap status; expect status_of_a_stranger 0 'not a member' not-run
-SHELL_UNDER_TEST=/bin/bash; fresh; join; expect bash_runs_it_too 0 RECEIPT ran
+fresh; stub sshd 'echo "/etc/ssh/sshd_config: line 3: Bad option: Prot" >&2; exit 255'; refused sshd_that_would_not_start 'line 3: Bad option'
+fresh; sed -i 's/^ID=.*/ID=fedora/' "$box/os-release"; refused another_kin_of_systems 'Debian and its kin only'
+fresh; printf 'PRETTY_NAME="Ubuntu 24.04 LTS"\nID=ubuntu\nID_LIKE=debian\n' >"$box/os-release"; join
+expect another_release_is_a_warning 0 'only Debian 12 is tested' ran
+fresh; stub ss 'echo "LISTEN 0 80 127.0.0.1:3306 0.0.0.0:* users:((\"mariadbd\",pid=7,fd=9))"'
+stub who 'printf "ann pts/0 x\nben pts/1 x\n"'; bootstrap plan
+expect what_the_machine_is_used_for_is_shown 0 '3306 mariadbd' not-run
+said logins_are_shown_too 'ann on pts/0, ben on pts/1'
+
+# Plan: with both files it shows what the verified keeper would take, and it changes nothing.
+fresh; bootstrap plan --invite "$box/invite.json" --bundle "$box/bundle.tar"
+expect plan_shows_the_keepers_catalogue 0 'who may become root' looked
+check planning_leaves_nothing [ ! -e "$box/state" ]
+bootstrap plan --bundle "$box/bundle.tar"; expect plan_checks_a_bundle_against_an_invitation 2 'needs --invite' looked
+fresh; echo x >>"$box/b/installer"; pack; bootstrap plan --invite "$box/invite.json" --bundle "$box/bundle.tar"
+expect plan_runs_nothing_that_was_not_signed 4 tampered not-run
+fresh; echo 'plan 5' >"$box/goes-wrong"; join; expect a_catalogue_that_fails_stops_it 3 'cannot tell what it would take' looked
+
 finish
