@@ -191,11 +191,14 @@ fn nothing_is_handed_over_without_consent_to_that_very_machine() {
     let output = stage.adopt(&["root@a"]);
     let said = stderr(&output);
     assert!(said.contains("no terminal to ask on") && output.status.code() == Some(1), "{said}");
+    let unseen = stage.adopt(&["root@a", "--json"]);
+    assert_eq!(unseen.status.code(), Some(2), "nobody consents to a plan that is not shown");
     let consent = ["--hand-over", "b=vm-b", "--hand-over", "c=other"];
     let (code, rows) = stage.rows(&[&["root@a", "root@b", "root@c"][..], &consent].concat());
     assert_eq!(code, Some(1));
     let outcomes: Vec<&str> = rows.iter().map(|row| row["outcome"].as_str().unwrap()).collect();
     assert_eq!(outcomes, ["left_out", "member", "failed"]);
+    assert!(rows[1]["plan"].as_str().unwrap().contains("root has a password"), "{rows:?}");
     assert!(rows[2]["reason"].as_str().unwrap().contains("calls itself vm-c, not other"));
     assert_eq!(stage.text("orders").matches(" join ").count(), 1);
     for bad in

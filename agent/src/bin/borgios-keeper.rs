@@ -4,12 +4,16 @@
 //! borgios-keeper run [--root DIR]                          the daemon; systemd starts it
 //! borgios-keeper install --bundle FILE --invite FILE --name HOST
 //!                [--listen ADDR:PORT] [--advertise HOST:PORT] [--root DIR]
+<<<<<<< HEAD
 //! borgios-keeper leave [--root DIR]                        what the owner's departure asks for
+=======
+//! borgios-keeper takeover VERB …                           root changes hands, or goes back
+>>>>>>> 7f1d5ee (keeper: the take-over's kinds, snapshot and verbs, first form)
 //! borgios-keeper --selftest                                shows that it runs on this server
 //! borgios-keeper --version
 //! ```
 //!
-//! Exit codes: 0 done, 2 usage, 4 verification failed, 5 failed otherwise, 6 rolled back, 10 already
+//! Exit codes: 0 done, 1 nothing to do or refused (takeover), 2 usage, 4 verification failed, 5 failed otherwise, 6 rolled back, 10 already
 //! a member.
 
 use std::path::{Path, PathBuf};
@@ -19,14 +23,22 @@ use borgios_agent::keeper::chain_store::ChainStore;
 use borgios_agent::keeper::host::Systemd;
 use borgios_agent::keeper::install::{self, Arguments};
 use borgios_agent::keeper::paths::Paths;
+<<<<<<< HEAD
 use borgios_agent::keeper::{leaving, selftest, service};
+=======
+use borgios_agent::keeper::{selftest, service, takeover};
+>>>>>>> 7f1d5ee (keeper: the take-over's kinds, snapshot and verbs, first form)
 use borgios_agent::logging;
 
 /// What the command line says.
 enum Command {
     Run { root: PathBuf },
     Install { root: PathBuf, arguments: Arguments },
+<<<<<<< HEAD
     Leave { root: PathBuf },
+=======
+    Takeover(takeover::Call),
+>>>>>>> 7f1d5ee (keeper: the take-over's kinds, snapshot and verbs, first form)
     Selftest,
     Version,
 }
@@ -43,7 +55,7 @@ fn main() -> ExitCode {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     match parse(std::env::args().skip(1)) {
         Err(why) => {
-            install::tell(&format!("{why}\n{USAGE}"));
+            install::tell(&format!("{why}\n{USAGE}\n       {}", takeover::USAGE));
             ExitCode::from(2)
         }
         Ok(Command::Version) => {
@@ -55,9 +67,15 @@ fn main() -> ExitCode {
             logging::begin("borgios-keeper");
             ending(run(&root), 5)
         }
+<<<<<<< HEAD
         Ok(Command::Leave { root }) => {
             logging::begin("borgios-keeper");
             ending(leave(&Paths::below(&root)), 5)
+=======
+        Ok(Command::Takeover(call)) => {
+            logging::begin("borgios-keeper");
+            call.run()
+>>>>>>> 7f1d5ee (keeper: the take-over's kinds, snapshot and verbs, first form)
         }
         Ok(Command::Install { root, arguments }) => {
             logging::begin("borgios-keeper");
@@ -109,7 +127,12 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Command, String> {
     match verb.as_str() {
         "--version" => return Ok(Command::Version),
         "--selftest" => return Ok(Command::Selftest),
+<<<<<<< HEAD
         "run" | "install" | "leave" => {}
+=======
+        "takeover" => return takeover::Call::parse(words).map(Command::Takeover),
+        "run" | "install" => {}
+>>>>>>> 7f1d5ee (keeper: the take-over's kinds, snapshot and verbs, first form)
         other => return Err(format!("{other:?} is no command")),
     }
     let mut root = PathBuf::from("/");

@@ -88,6 +88,17 @@ pub fn write(paths: &Paths, wanted: &DoorsWanted) -> Result<Vec<&'static str>, D
     Ok(changed)
 }
 
+<<<<<<< HEAD
+=======
+/// Whether all three are there; sshd refuses everybody while one of them is not.
+#[must_use]
+pub fn are_there(paths: &Paths) -> bool {
+    let folder = folder(paths);
+    let root = folder.join(PRINCIPALS).join("root");
+    [folder.join(BOARD), root, folder.join(REVOKED)].iter().all(|path| path.is_file())
+}
+
+>>>>>>> 7f1d5ee (keeper: the take-over's kinds, snapshot and verbs, first form)
 /// Where they lie below the root.
 #[must_use]
 pub fn folder(paths: &Paths) -> PathBuf {
@@ -188,8 +199,12 @@ mod tests {
             let list = folder(&paths).join(REVOKED);
             for serial in ["7", "8", "99"] {
                 // -Q ends with 1 if the certificate is revoked, and also if the list is no list.
+<<<<<<< HEAD
                 let good =
                     run(&["-Q", "-f", list.to_str().unwrap(), &format!("{serial}-cert.pub")]);
+=======
+                let good = run(&["-Q", "-f", list.to_str().unwrap(), &format!("{serial}-cert.pub")]);
+>>>>>>> 7f1d5ee (keeper: the take-over's kinds, snapshot and verbs, first form)
                 assert_eq!(good, !bad.contains(&serial), "{serial} of {revoked:?}");
             }
         }

@@ -12,6 +12,7 @@
 //! | [`socket`] | the one door, which asks the kernel who knocks |
 //! | [`chain_store`] | the keeper's own verified copy of the chain |
 //! | [`account`] | the agent's unprivileged user |
+//! | [`doors`] | the files through which the board's certificates open the server |
 //! | [`first_install`] | what a fresh server checks and writes before its first release |
 //! | [`install`] | the command that makes a fresh server a member |
 //! | [`service`] | the daemon: verbs in, statements kept |
@@ -26,6 +27,7 @@
 //! | [`leaving`], [`outside`] | out of the network at the owner's word; what is done beyond the sandbox |
 //! | [`refused`] | how a refusal stands in the system's journal |
 //! | [`selftest`] | a new keeper shows that it runs here |
+//! | [`takeover`] | root changes hands |
 //! | [`notify`] | word to systemd: ready, alive |
 //! | [`planting`] | files into a folder that borgiosd owns, following none of its links |
 //! | [`paths`] | where everything lies |
@@ -54,3 +56,4 @@ pub mod selftest;
 pub mod service;
 pub mod socket;
 pub mod staging;
+pub mod takeover;

@@ -73,6 +73,10 @@ pub(crate) struct Adopt {
 impl Adopt {
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
         self.check()?;
+        if context.printer.is_json() && self.hand_over.is_empty() {
+            return Err(Failure::usage("--json shows no plans to consent to")
+                .hint("look without --json, or consent with `--hand-over HOST=NAME`"));
+        }
         let invitation = Checked::read(&self.invite, context.now(), self.hosts.len())?;
         let sockets = tempfile::Builder::new().prefix("borgios-ssh").tempdir();
         let sockets = sockets.or_fail(|| "could not make a folder for ssh's sockets")?;

@@ -1,0 +1,151 @@
+//! `abort` and `resume`: the way back, by hand, by the deadline, and after a power cut.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::apply;
+use super::failure::TakeoverError;
+use super::journal::{Journal, Taking};
+use super::machine::{Machine, MachineError, disk_error};
+use super::restore::restore;
+use super::snapshot::{self, Snapshot};
+use super::{sshd_unit, timer};
+use crate::keeper::paths::CURRENT;
+
+/// What an install makes and nobody else has a use for.
+const AGENT: [&str; 5] = [
+    "/opt/borgios",
+    "/var/lib/borgios",
+    "/var/lib/borgios-keeper",
+    "/run/borgios",
+    "/run/borgios-trial",
+];
+const UNITS: &str = "/etc/systemd/system";
+
+/// What `resume` came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Resumed {
+    /// A purge went on and is done.
+    Done,
+    /// Everything is as it was.
+    WentBack,
+    /// There was nothing to do.
+    Nothing,
+}
+
+/// Goes back, as a person asks.
+pub(super) fn abort(machine: &Machine) -> Result<(), TakeoverError> {
+    match Journal::read(machine)? {
+        Some(Journal::Open { taking, .. }) => {
+            Ok(go_back(machine, taking, "abort was asked for".to_owned(), false)?)
+        }
+        Some(Journal::Aborting { taking, why, purged }) => {
+            Ok(go_back(machine, taking, why, purged)?)
+        }
+        was @ (None | Some(Journal::Aborted { .. })) => {
+            if was.is_some() {
+                tidy_up(machine)?;
+            }
+            Err(TakeoverError::Refused("no take-over is open, there is nothing to undo".to_owned()))
+        }
+        Some(Journal::Purging { .. } | Journal::Done { .. }) => Err(TakeoverError::Refused(
+            "root was handed over; the way back is to reinstall the operating system".to_owned(),
+        )),
+    }
+}
+
+/// What the timer and every boot ask for.
+pub(super) fn resume(machine: &mut Machine) -> Result<Resumed, TakeoverError> {
+    match Journal::read(machine)? {
+        Some(Journal::Open { taking, until_s, boot, .. }) => {
+            let why = if boot != machine.tools.boot() {
+                "the server booted before root had changed hands"
+            } else if machine.tools.uptime_s() >= until_s {
+                "the deadline passed before root had changed hands"
+            } else {
+                return Ok(Resumed::Nothing);
+            };
+            go_back(machine, taking, why.to_owned(), false)?;
+            Ok(Resumed::WentBack)
+        }
+        Some(Journal::Aborting { taking, why, purged }) => {
+            go_back(machine, taking, why, purged)?;
+            Ok(Resumed::WentBack)
+        }
+        Some(Journal::Purging { taking, owners_root }) => {
+            apply::purge(machine, taking, owners_root)?;
+            Ok(Resumed::Done)
+        }
+        Some(Journal::Aborted { .. }) => {
+            tidy_up(machine)?;
+            Ok(Resumed::Nothing)
+        }
+        None | Some(Journal::Done { .. }) => {
+            timer::disarm(machine)?;
+            Ok(Resumed::Nothing)
+        }
+    }
+}
+
+/// Brings the snapshot back. `purged` says whether something of root's may have changed, and with
+/// it what runs.
+pub(super) fn go_back(
+    machine: &Machine,
+    taking: Taking,
+    why: String,
+    purged: bool,
+) -> Result<(), MachineError> {
+    let journal = Journal::Aborting { taking: taking.clone(), why: why.clone(), purged };
+    journal.write(machine)?;
+    let snapshot = Snapshot::read(machine)?;
+    // 1. The agent ends before its account and files go.
+    for unit in agents_units(machine)? {
+        machine.systemctl(&["stop", &unit])?;
+    }
+    // 2. Everything but the units that would go on with this after a cut.
+    restore(machine, &snapshot, &timer::files())?;
+    for folder in AGENT {
+        machine.remove(folder)?;
+    }
+    machine.systemctl(&["daemon-reload"])?;
+    // 3. What runs, runs as before.
+    if purged {
+        sshd_unit::restart(machine)?;
+        for unit in &snapshot.running {
+            machine.systemctl(&["start", unit])?;
+        }
+    }
+    // 4. The word, and then the unit that would have gone on with this.
+    Journal::Aborted { taking, why, ended: machine.tools.unix() }.write(machine)?;
+    tidy_up(machine)
+}
+
+/// Removes the timer and its unit, brings the times of the folders they lay in back, and lets the
+/// snapshot go. As good done twice; a boot does it if a cut came before.
+fn tidy_up(machine: &Machine) -> Result<(), MachineError> {
+    timer::disarm(machine)?;
+    if machine.exists(snapshot::INDEX) {
+        restore(machine, &Snapshot::read(machine)?, &BTreeSet::new())?;
+    }
+    snapshot::shred(machine)
+}
+
+/// Units whose files are links to what runs of a release.
+fn agents_units(machine: &Machine) -> Result<Vec<String>, MachineError> {
+    let mut units = Vec::new();
+    for name in machine.names(UNITS)? {
+        let path: PathBuf = Path::new(UNITS).join(&name);
+        if !machine.is_link(&path) {
+            continue;
+        }
+        let target = std::fs::read_link(machine.at(&path)).map_err(|e| disk_error(&path, e))?;
+        let inside = machine.at(CURRENT);
+        if target.starts_with(CURRENT) || target.starts_with(inside) {
+            // A template runs under the names of its instances.
+            units.push(name.to_string_lossy().replace("@.", "@*."));
+        }
+    }
+    // The agent before the keeper: it would only complain.
+    units.sort_by_key(|unit| unit.contains("keeper"));
+    Ok(units)
+}

@@ -1,0 +1,66 @@
+//! The take-over: everything that could let someone else in as root is found, shown, and shut.
+//!
+//! ```text
+//! plan ──▶ begin ──▶ trial ──▶ apply ──▶ verify ──▶ receipt ──▶ end-sessions
+//!            │ snapshot, timer    │ purging … done
+//!            └── abort, deadline, boot: all as before
+//! ```
+//!
+//! Run by `bootstrap.sh` as root, beside the daemon and outside of its sandbox.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `verbs`, `show` | the command line, and what it prints |
+//! | `finding`, `catalogue` | one way in; every kind of them |
+//! | `sshd`, `sshd_config`, `sshd_unit` | kind `sshd`: its file, its settings, how it is started |
+//! | `host_key`, `authorized_keys`, `sudo`, `group`, `account` | the kinds of these names |
+//! | `guest_agent`, `console`, `session` | kinds `agent`, `console`, `session` |
+//! | `passwd` | the account files and their lock |
+//! | `snapshot`, `restore`, `sealed` | what was before: kept, brought back, given to the owner |
+//! | `journal` | where it stands |
+//! | `begin`, `trial`, `apply`, `verify`, `receipt`, `abort` | the verbs |
+//! | `timer` | the way back that needs nobody |
+//! | `machine`, `meta`, `systemd` | what is done to the server, in one reviewable place |
+//!
+//! What always holds:
+//!  1. `plan` changes nothing.
+//!  2. Every change can be undone until the journal says `purging`, and is if anything fails.
+//!  3. No finding and no journal holds a secret, or a hash of a password.
+
+mod abort;
+mod account;
+mod apply;
+mod authorized_keys;
+mod begin;
+mod catalogue;
+mod console;
+mod failure;
+#[cfg(test)]
+mod fake;
+mod finding;
+mod group;
+mod guest_agent;
+mod host_key;
+mod journal;
+mod machine;
+mod meta;
+mod passwd;
+mod receipt;
+mod restore;
+mod sealed;
+mod session;
+mod show;
+mod snapshot;
+mod sshd;
+mod sshd_config;
+mod sshd_unit;
+mod sudo;
+mod systemd;
+#[cfg(test)]
+mod tests;
+mod timer;
+mod trial;
+mod verbs;
+mod verify;
+
+pub use verbs::{Call, USAGE};

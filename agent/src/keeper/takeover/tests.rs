@@ -1,0 +1,1 @@
+//! Whole take-overs on a made-up server.

@@ -1,0 +1,241 @@
+//! The command `borgios-keeper takeover VERB`: what it understands, and what it prints.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use borgios_types::NodeId;
+use rustix::fs::{FlockOperation, flock};
+
+use super::abort::{self, Resumed};
+use super::begin::{self, Beginning};
+use super::failure::TakeoverError;
+use super::journal::FOLDER;
+use super::machine::{Machine, disk_error};
+use super::receipt::{self, Receipt};
+use super::systemd::Real;
+use super::{apply, catalogue, session, show, trial, verify};
+use crate::keeper::install::{say, tell};
+
+/// How the command is used.
+pub const USAGE: &str = "borgios-keeper takeover plan [--json] | status [--json] | trial | apply
+                      | verify | end-sessions | abort | resume [--root DIR]
+       borgios-keeper takeover begin --deadline-s N [--owner-key FILE --sealed FILE]
+       borgios-keeper takeover receipt --node KEY [--owner-key FILE] [--name HOST]";
+
+/// Shortest and longest time an open take-over may have.
+const DEADLINE_S: std::ops::RangeInclusive<u64> = 60..=86_400;
+/// How long another verb may hold the lock.
+const LOCK_TRIES: u32 = 600;
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the command line says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    root: PathBuf,
+    verb: Verb,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Verb {
+    Plan { json: bool },
+    Begin(Beginning),
+    Trial,
+    Apply,
+    Verify,
+    Receipt(Receipt),
+    EndSessions,
+    Abort,
+    Resume,
+    Status { json: bool },
+}
+
+impl Call {
+    /// Reads the words after `takeover`.
+    ///
+    /// # Errors
+    /// What is wrong with them, in words.
+    pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
+        let verb = words.next().ok_or("takeover needs a verb")?;
+        let (mut root, mut json) = (PathBuf::from("/"), false);
+        let mut deadline_s = None;
+        let (mut owner, mut sealed, mut node, mut name) = (None, None, None, None);
+        while let Some(flag) = words.next() {
+            if flag == "--json" && ["plan", "status"].contains(&verb.as_str()) {
+                json = true;
+                continue;
+            }
+            let value = words.next().ok_or_else(|| format!("{flag} needs a value"))?;
+            match (verb.as_str(), flag.as_str()) {
+                (_, "--root") => root = PathBuf::from(value),
+                ("begin", "--deadline-s") => {
+                    let seconds = value.parse().ok().filter(|s| DEADLINE_S.contains(s));
+                    let (first, last) = (DEADLINE_S.start(), DEADLINE_S.end());
+                    let why = || format!("--deadline-s is a number from {first} to {last}");
+                    deadline_s = Some(seconds.ok_or_else(why)?);
+                }
+                ("begin" | "receipt", "--owner-key") => owner = Some(PathBuf::from(value)),
+                ("begin", "--sealed") => sealed = Some(PathBuf::from(value)),
+                ("receipt", "--node") => {
+                    let key: NodeId = value.parse().map_err(|error| format!("--node: {error}"))?;
+                    node = Some(key);
+                }
+                ("receipt", "--name") => name = Some(value),
+                _ => return Err(format!("takeover {verb} has no option {flag}")),
+            }
+        }
+        let verb = match verb.as_str() {
+            "plan" => Verb::Plan { json },
+            "begin" => {
+                let owner = match (owner, sealed) {
+                    (Some(key), Some(file)) => Some((key, file)),
+                    (None, None) => None,
+                    _ => return Err("--owner-key and --sealed go together".to_owned()),
+                };
+                let deadline_s = deadline_s.ok_or("begin needs --deadline-s N")?;
+                Verb::Begin(Beginning { deadline_s, owner })
+            }
+            "trial" => Verb::Trial,
+            "apply" => Verb::Apply,
+            "verify" => Verb::Verify,
+            "receipt" => {
+                let node = node.ok_or("receipt needs --node KEY")?;
+                Verb::Receipt(Receipt { node, owner, name })
+            }
+            "end-sessions" => Verb::EndSessions,
+            "abort" => Verb::Abort,
+            "resume" => Verb::Resume,
+            "status" => Verb::Status { json },
+            other => return Err(format!("takeover has no verb {other}")),
+        };
+        Ok(Self { root, verb })
+    }
+
+    /// Does it on this server.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        let mut machine = Machine::new(&self.root, Arc::new(Real));
+        match perform(&mut machine, self.verb) {
+            Ok(code) => code,
+            Err(error) => {
+                tell(&format!("borgios-keeper: {error}"));
+                ExitCode::from(error.exit_code())
+            }
+        }
+    }
+}
+
+fn perform(machine: &mut Machine, verb: Verb) -> Result<ExitCode, TakeoverError> {
+    // Those two only look.
+    match verb {
+        Verb::Plan { json } => {
+            let found = catalogue::look(machine)?;
+            say(&if json { show::plan_json(machine, &found) } else { show::plan(&found) });
+            return Ok(ExitCode::SUCCESS);
+        }
+        Verb::Status { json } => {
+            say(&show::status(machine, json)?);
+            return Ok(ExitCode::SUCCESS);
+        }
+        _ => {}
+    }
+    let _lock = lock(machine, verb == Verb::Resume)?;
+    match verb {
+        Verb::Plan { .. } | Verb::Status { .. } => {}
+        Verb::Begin(beginning) => {
+            let journal = begin::begin(machine, &beginning)?;
+            if let super::journal::Journal::Open { deadline, .. } = journal {
+                say(&format!("open until {}", deadline.0));
+            }
+        }
+        Verb::Trial => say_all(trial::trial(machine)?),
+        Verb::Apply => {
+            let taken = apply::apply(machine)?;
+            say_all(taken.iter().map(|(kind, count)| format!("{kind} {count}")));
+        }
+        Verb::Verify => say_all(verify::verify(machine)?),
+        Verb::Receipt(receipt) => say(&receipt::sign(machine, &receipt)?),
+        Verb::EndSessions => {
+            if !matches!(
+                super::journal::Journal::read(machine)?,
+                Some(super::journal::Journal::Done { .. })
+            ) {
+                return Err(TakeoverError::Refused("root has not changed hands here".to_owned()));
+            }
+            say(&format!("ended {}", session::end(machine)?));
+        }
+        Verb::Abort => {
+            abort::abort(machine)?;
+            say("all is as it was before");
+        }
+        Verb::Resume => match abort::resume(machine)? {
+            Resumed::Done => say("went on, and is done"),
+            Resumed::WentBack => {
+                say("went back: all is as it was before");
+                return Ok(ExitCode::from(6));
+            }
+            Resumed::Nothing => {
+                say("nothing to do");
+                return Ok(ExitCode::from(1));
+            }
+        },
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn say_all(lines: impl IntoIterator<Item = String>) {
+    for line in lines {
+        say(&format!("ok     {line}"));
+    }
+}
+
+/// One verb at a time. The timer does not wait: whoever is at work is not late.
+fn lock(machine: &Machine, at_once: bool) -> Result<std::fs::File, TakeoverError> {
+    let path = Path::new(FOLDER).join("lock");
+    machine.folder(FOLDER, 0o700)?;
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(machine.at(&path))
+        .map_err(|source| disk_error(&path, source))?;
+    for _ in 0..if at_once { 1 } else { LOCK_TRIES } {
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            return Ok(file);
+        }
+        machine.tools.pause(LOCK_PAUSE);
+    }
+    Err(TakeoverError::Refused("another `takeover` is at work".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Call, String> {
+        Call::parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn only_whole_command_lines_are_understood() {
+        let call = parse("begin --deadline-s 900 --root /x").unwrap();
+        assert_eq!(call.root, Path::new("/x"));
+        assert_eq!(call.verb, Verb::Begin(Beginning { deadline_s: 900, owner: None }));
+        assert_eq!(parse("plan --json").unwrap().verb, Verb::Plan { json: true });
+        for bad in [
+            "",
+            "purge",
+            "begin",
+            "begin --deadline-s 5",
+            "begin --deadline-s 900 --owner-key x",
+            "apply --json",
+            "apply --force yes",
+            "abort --root",
+            "receipt",
+            "receipt --node ssh-rsa",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+}
