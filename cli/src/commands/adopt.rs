@@ -62,6 +62,9 @@ pub(crate) struct Adopt {
     /// Take host keys that your known_hosts does not have yet, and show them
     #[arg(long)]
     accept_new: bool,
+    /// Where to keep receipts and sealed backups [default: adopted/ in the governor's folder]
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
     /// Other ssh settings than yours
     #[arg(long, value_name = "FILE")]
     ssh_config: Option<PathBuf>,
@@ -157,6 +160,7 @@ impl Adopt {
         Ok(Order {
             config: self.ssh_config.clone(),
             accept_new: self.accept_new,
+            kept: self.keep.clone().unwrap_or_else(|| context.home.root().join("adopted")),
             sockets,
             public,
             secret: Pushed::memory(SECRET_INVITE, invitation.whole.to_vec()),
