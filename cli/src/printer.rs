@@ -25,6 +25,11 @@ impl Printer {
         Self { json }
     }
 
+    /// Whether answers are for programs, so that talk is not seen.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// Prints the answer of a command to stdout: one JSON document on one line, or the text.
     ///
     /// # Errors

@@ -55,7 +55,8 @@ esac
 const SCRIPT: &str = r#"
 { say() { printf '%s\n' "$*"; }
   receipt() { say '== receipt'; say "RECEIPT of 2026-11-26 18:00:00 UTC: root on $STAND_HOST was handed over"
-              say "  network     lab, $STAND_NETWORK"; say "  node        $STAND_KEY"; }
+              say "  network     lab, $STAND_NETWORK"; say "  node        $STAND_KEY"
+              say '== logins end'; }
   cut() { kill -9 $PPID; exit 1; }
   command=$1; echo "$STAND_HOST $*" >>"$STAND/orders"; pwd >>"$STAND/folders"
   case $command in
@@ -183,6 +184,12 @@ fn several_hosts_join_and_nobody_is_asked_for_the_secret_too_early() {
     let line = "a join --invite invite.json --bundle bundle.tar --hand-over vm-a\n";
     assert!(orders.contains(line) && !orders.contains("--yes"), "{orders}");
     assert!(!orders.contains("PRIVATE KEY"));
+    for host in ["a", "b", "c"] {
+        let receipt = stage.text(&format!("nobody/adopted/vm-{host}.receipt.txt"));
+        assert!(receipt.starts_with("RECEIPT of ") && receipt.contains(KEY), "{receipt}");
+        // Unsigned as it is, it is kept for people only.
+        assert_eq!(stage.text(&format!("nobody/adopted/vm-{host}.handover.json")), "");
+    }
 }
 
 #[test]
@@ -191,11 +198,14 @@ fn nothing_is_handed_over_without_consent_to_that_very_machine() {
     let output = stage.adopt(&["root@a"]);
     let said = stderr(&output);
     assert!(said.contains("no terminal to ask on") && output.status.code() == Some(1), "{said}");
+    let unseen = stage.adopt(&["root@a", "--json"]);
+    assert_eq!(unseen.status.code(), Some(2), "nobody consents to a plan that is not shown");
     let consent = ["--hand-over", "b=vm-b", "--hand-over", "c=other"];
     let (code, rows) = stage.rows(&[&["root@a", "root@b", "root@c"][..], &consent].concat());
     assert_eq!(code, Some(1));
     let outcomes: Vec<&str> = rows.iter().map(|row| row["outcome"].as_str().unwrap()).collect();
     assert_eq!(outcomes, ["left_out", "member", "failed"]);
+    assert!(rows[1]["plan"].as_str().unwrap().contains("root has a password"), "{rows:?}");
     assert!(rows[2]["reason"].as_str().unwrap().contains("calls itself vm-c, not other"));
     assert_eq!(stage.text("orders").matches(" join ").count(), 1);
     for bad in
@@ -250,6 +260,25 @@ fn what_nobody_can_tell_is_never_a_success() {
         let (code, rows) = stage.rows(&["root@a", "--hand-over", "a=vm-a"]);
         assert_eq!((code, &rows[0]["outcome"]), (Some(1), &"unknown".into()), "{join}: {rows:?}");
     }
+}
+
+#[test]
+fn the_sealed_backup_is_fetched_while_the_login_works() {
+    let join =
+        "say '== install: x'; while [ ! -e \"$STAND/fetched\" ]; do sleep 0.05; done; receipt";
+    let stage = Stage::new(&["a"], &["a"], join);
+    let cat = "#!/bin/sh\n[ \"$2\" != /var/lib/borgios-bootstrap/owner-backup.age ] || { echo sealed; \
+               : >\"$STAND/fetched\"; exit; }\nexec /bin/cat \"$@\"\n";
+    stage.program("remote/cat", cat);
+    std::fs::write(stage.path("owner.pub"), format!("{KEY} me@laptop\n")).unwrap();
+    let owner = stage.path("owner.pub");
+    let args = ["root@a", "--hand-over", "a=vm-a", "--owner-key", owner.to_str().unwrap()];
+    let (code, rows) = stage.rows(&args);
+    assert_eq!(code, Some(0), "{rows:?}");
+    assert_eq!(stage.text("nobody/adopted/vm-a.owner-backup.age"), "sealed\n");
+    assert!(stage.text("orders").contains(" --owner-key owner.pub"));
+    let plan = stage.text("orders").lines().next().unwrap().to_owned();
+    assert!(plan.contains(" plan ") && !plan.contains("owner"), "{plan}");
 }
 
 #[test]

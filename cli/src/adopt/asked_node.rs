@@ -146,6 +146,7 @@ mod tests {
             keeper: key(9).public(),
             name: name.parse().unwrap(),
             address: None,
+            owner: None,
             invitation: Digest::of(b"invitation"),
             issued: UnixSeconds(900),
             expires: UnixSeconds(9_000),

@@ -7,12 +7,15 @@
 use std::time::Duration;
 
 use borgios_types::PublicKey;
+use tokio::sync::Notify;
 
 use super::asked_node::{Standing, standing};
 use super::log::Log;
 use super::reach::{Host, OWNER_KEY, Order, Planned, SECRET_INVITE, foreign, fresh_end, with_hint};
+use super::receipt::signed;
 use super::remote::{Folder, Remote, Unreached};
 use super::verdict::{Outcome, Verdict, judge};
+use crate::durable;
 use crate::failure::Failure;
 
 /// How long a join may take: the take-over's own deadline of 15 minutes, and the wait for the tree.
@@ -23,6 +26,12 @@ const ATTEMPTS_MAX: u32 = 4;
 
 /// How long to wait before logging in again: sshd may be about to restart.
 const RETRY_AFTER: Duration = Duration::from_secs(3);
+
+/// The copy of what will be taken, sealed to the owner's key, on the host.
+const BACKUP: &str = "/var/lib/borgios-bootstrap/owner-backup.age";
+
+/// Stages at which it is made, and the login still works.
+const AFTER_BACKUP: [&str; 3] = ["install", "join", "trial"];
 
 /// How a join ended, as far as ssh can tell.
 pub(crate) enum Ended {
@@ -157,7 +166,52 @@ async fn run(
     }
     let end = fresh_end();
     let mut log = Log::new(end.clone());
-    let tell = |stage: &str| order.tell(&host.target, stage);
-    let broken = remote.bootstrap(&args, &end, JOIN_TIMEOUT, &mut log, tell).await;
+    let (made, ended) = (Notify::new(), Notify::new());
+    let tell = |stage: &str| {
+        order.tell(&host.target, stage);
+        if AFTER_BACKUP.contains(&stage) {
+            made.notify_one();
+        }
+    };
+    let reading = async {
+        let broken = remote.bootstrap(&args, &end, JOIN_TIMEOUT, &mut log, tell).await;
+        ended.notify_one();
+        broken
+    };
+    // While the login still works: afterwards nobody can fetch it any more.
+    let fetching = async {
+        let made = async {
+            tokio::select! {
+                biased;
+                () = made.notified() => true,
+                () = ended.notified() => false,
+            }
+        };
+        if order.copies(OWNER_KEY) && made.await {
+            let fetched = remote.fetch(BACKUP).await;
+            keep(order, host, &format!("{}.owner-backup.age", remote.name), fetched);
+        }
+    };
+    let (broken, ()) = tokio::join!(reading, fetching);
+    if log.receipt().is_some() {
+        let text = log.receipt_text();
+        let name = format!("{}.handover.json", remote.name);
+        let envelope = signed(&text, order.network).map(|signed| signed.to_json().into_bytes());
+        keep(order, host, &format!("{}.receipt.txt", remote.name), Ok(text.into_bytes()));
+        keep(order, host, &name, envelope);
+    }
     Ok((log, broken))
+}
+
+/// Keeps a file of this host here, and says so.
+fn keep(order: &Order, host: &Host, name: &str, bytes: Result<Vec<u8>, Failure>) {
+    let path = order.kept.join(name);
+    let kept = bytes.and_then(|bytes| {
+        durable::folder(&order.kept)?;
+        durable::write(&path, &bytes)
+    });
+    match kept {
+        Ok(()) => order.tell(&host.target, &format!("kept {}", path.display())),
+        Err(failure) => order.printer.warn(&format!("{}: {}", host.target, failure.summary())),
+    }
 }

@@ -16,6 +16,9 @@ const TAIL_MAX: usize = 12;
 /// Most lines kept of a plan; more than any machine has findings a person would read.
 const KEPT_MAX: usize = 2_000;
 
+/// Most lines kept of a receipt; it has about thirty.
+const RECEIPT_MAX: usize = 200;
+
 /// The running record of one command on one host.
 #[derive(Clone, Debug)]
 pub(crate) struct Log {
@@ -24,6 +27,7 @@ pub(crate) struct Log {
     end: String,
     stage: Option<String>,
     receipt: Option<Receipt>,
+    receipt_text: Vec<String>,
     code: Option<u8>,
     tail: VecDeque<String>,
     kept: Vec<String>,
@@ -54,12 +58,14 @@ impl Log {
     /// An empty log of a command that ends with the line `<end> <code>`.
     pub(crate) fn new(end: String) -> Self {
         let (tail, kept) = (VecDeque::new(), Vec::new());
-        Self { end, stage: None, receipt: None, code: None, tail, kept, left_out: 0 }
+        let (receipt, receipt_text) = (None, Vec::new());
+        Self { end, stage: None, receipt, receipt_text, code: None, tail, kept, left_out: 0 }
     }
 
     /// Takes one line, without its newline.
     pub(crate) fn take(&mut self, line: &str) -> Change<'_> {
-        let line: String = line.trim_end_matches('\r').chars().take(LINE_MAX).collect();
+        let whole = line.trim_end_matches('\r');
+        let line: String = whole.chars().take(LINE_MAX).collect();
         if let Some(code) = line.strip_prefix(&self.end) {
             self.code = code.trim().parse().ok();
             return Change::Ended;
@@ -80,6 +86,11 @@ impl Log {
             return Change::Stage(self.stage.as_deref().unwrap_or_default());
         }
         self.read_receipt(&line);
+        // Whole: what was signed is of use only to the last character.
+        let more = self.receipt.is_some() && self.stage.as_deref() == Some("receipt");
+        if more && self.receipt_text.len() < RECEIPT_MAX {
+            self.receipt_text.push(whole.to_owned());
+        }
         Change::Nothing
     }
 
@@ -116,6 +127,11 @@ impl Log {
     /// The receipt, once it was seen.
     pub(crate) fn receipt(&self) -> Option<Receipt> {
         self.receipt
+    }
+
+    /// The receipt as it was shown; empty if none was.
+    pub(crate) fn receipt_text(&self) -> String {
+        self.receipt_text.iter().map(|line| format!("{line}\n")).collect()
     }
 
     /// The node's key, as the receipt names it.
@@ -181,6 +197,18 @@ mod tests {
         assert_eq!(log.stage(), Some("logins that are still open"));
         assert_eq!(log.receipt(), Some(Receipt { network: Some(id), node: Some(key) }));
         assert_eq!(log.code(), Some(0));
+        assert_eq!(log.receipt_text().lines().count(), 6);
+    }
+
+    #[test]
+    fn what_was_signed_is_kept_to_the_last_character() {
+        let payload = format!("{{\"taken\":\"{}\"}}", "x".repeat(3_000));
+        let mut log = log(&["== receipt", RECEIPT, &payload, "== sessions"]);
+        assert!(log.receipt_text().contains(&payload));
+        for _ in 0..10_000 {
+            log.take("{}");
+        }
+        assert_eq!(log.receipt_text().lines().count(), 2);
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub(crate) mod joining;
 pub(crate) mod log;
 pub(crate) mod pushed;
 pub(crate) mod reach;
+pub(crate) mod receipt;
 pub(crate) mod remote;
 pub(crate) mod row;
 pub(crate) mod target;

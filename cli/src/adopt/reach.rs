@@ -25,6 +25,8 @@ pub(crate) struct Order {
     pub(crate) config: Option<PathBuf>,
     /// Whether new host keys may be taken.
     pub(crate) accept_new: bool,
+    /// Where receipts and sealed backups are kept.
+    pub(crate) kept: PathBuf,
     /// A private folder for ssh's control sockets.
     pub(crate) sockets: PathBuf,
     /// What a plan needs: script, public part of the invitation, bundle, owner's key.

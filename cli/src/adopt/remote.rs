@@ -43,8 +43,11 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Seconds after which an ssh that we left behind ends by itself.
 const IDLE_S: usize = 30;
 
-/// Most bytes of one line that are read; the rest of the line is dropped.
-const LINE_BYTES: usize = 4096;
+/// Most bytes of one line that are read; the rest of the line is dropped. A signed payload fits.
+const LINE_BYTES: usize = 72 * 1024;
+
+/// Largest file that is fetched: a sealed copy of accounts and settings.
+const FETCH_MAX: u64 = 64 * 1024 * 1024;
 
 /// Most bytes that a short command may answer.
 const ANSWER_MAX: u64 = 4096;
@@ -216,6 +219,25 @@ impl Remote {
         }
         let why = sent.err().unwrap_or_else(|| "the copy differs or was not written".to_owned());
         Err(Failure::new(what()).because(why).because("is its disk full?"))
+    }
+
+    /// Reads a file of the host.
+    pub(crate) async fn fetch(&self, path: &str) -> Result<Vec<u8>, Failure> {
+        let what = || format!("could not fetch {path}");
+        let mut command = self.session.command("cat");
+        command.args(["--", path]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().await.or_fail(what)?;
+        let from = child.stdout().take().ok_or_else(|| Failure::new(what()))?;
+        let (mut bytes, mut from) = (Vec::new(), from.take(FETCH_MAX + 1));
+        let read = tokio::time::timeout(SHORT_TIMEOUT, from.read_to_end(&mut bytes)).await;
+        read.or_fail(what)?.or_fail(what)?;
+        // Only a program that ended well has shown all of it.
+        let ended = tokio::time::timeout(SHORT_TIMEOUT, child.wait()).await.or_fail(what)?;
+        if !ended.or_fail(what)?.success() || bytes.is_empty() || bytes.len() as u64 > FETCH_MAX {
+            return Err(Failure::new(what()).because("it is missing, cut short or too long"));
+        }
+        Ok(bytes)
     }
 
     /// Runs `bootstrap.sh ARGS` in the folder, hands every line to `log` and every change to `tell`.

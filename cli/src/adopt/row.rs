@@ -15,6 +15,8 @@ pub(crate) struct Row {
     pub(crate) name: Option<String>,
     /// The host keys by which ssh knew it.
     pub(crate) keys: Vec<String>,
+    /// What its plan said, if one was made.
+    pub(crate) plan: Option<String>,
     /// What became of it.
     pub(crate) outcome: Outcome,
 }
@@ -32,13 +34,13 @@ pub(crate) struct ToAsk {
 impl Row {
     /// Of a host that was never reached.
     pub(crate) fn unreached(host: Host, outcome: Outcome) -> Self {
-        Self { host, name: None, keys: Vec::new(), outcome }
+        Self { host, name: None, keys: Vec::new(), plan: None, outcome }
     }
 
     /// Of a host whose plan was made.
     pub(crate) fn of(planned: &Planned, outcome: Outcome) -> Self {
         let (host, name) = (planned.host.clone(), Some(planned.remote.name.clone()));
-        Self { host, name, keys: planned.keys.clone(), outcome }
+        Self { host, name, keys: planned.keys.clone(), plan: Some(planned.plan.clone()), outcome }
     }
 
     /// For programs.
@@ -47,6 +49,7 @@ impl Row {
             "host": self.host.target.to_string(),
             "name": self.name,
             "host_keys": self.keys,
+            "plan": self.plan,
             "member": self.outcome.is_member(),
         });
         if let (Some(all), Ok(Value::Object(more))) =

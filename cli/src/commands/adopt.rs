@@ -62,6 +62,9 @@ pub(crate) struct Adopt {
     /// Take host keys that your known_hosts does not have yet, and show them
     #[arg(long)]
     accept_new: bool,
+    /// Where to keep receipts and sealed backups [default: adopted/ in the governor's folder]
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
     /// Other ssh settings than yours
     #[arg(long, value_name = "FILE")]
     ssh_config: Option<PathBuf>,
@@ -73,6 +76,10 @@ pub(crate) struct Adopt {
 impl Adopt {
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
         self.check()?;
+        if context.printer.is_json() && self.hand_over.is_empty() {
+            return Err(Failure::usage("--json shows no plans to consent to")
+                .hint("look without --json, or consent with `--hand-over HOST=NAME`"));
+        }
         let invitation = Checked::read(&self.invite, context.now(), self.hosts.len())?;
         let sockets = tempfile::Builder::new().prefix("borgios-ssh").tempdir();
         let sockets = sockets.or_fail(|| "could not make a folder for ssh's sockets")?;
@@ -153,6 +160,7 @@ impl Adopt {
         Ok(Order {
             config: self.ssh_config.clone(),
             accept_new: self.accept_new,
+            kept: self.keep.clone().unwrap_or_else(|| context.home.root().join("adopted")),
             sockets,
             public,
             secret: Pushed::memory(SECRET_INVITE, invitation.whole.to_vec()),
