@@ -1,11 +1,12 @@
 #!/bin/sh
-# bootstrap.sh: makes this server a member of a BorgIOS network.
+# bootstrap.sh: hands root on this server to a BorgIOS network.
 #
 # Without arguments it explains itself and changes nothing. `plan` looks at the machine and changes
-# nothing. `join` verifies the governors' release with ssh-keygen and sha256sum, asks for consent,
-# and only then runs the first byte of BorgIOS. Order of `join`, each stage a function below:
+# nothing. `join` verifies the governors' release with ssh-keygen and sha256sum, shows what will be
+# taken, asks for consent, and takes it. Order of `join`, each stage a function below:
 #
-#   preflight -> fetch -> verify -> consent -> install -> wait for the tree -> receipt
+#   preflight -> fetch -> verify -> catalogue -> consent -> backup          in the caller's session
+#     -> install -> join -> trial -> PURGE -> rotate -> check -> receipt -> sessions   in a unit
 #
 # What always holds:
 #  1. The whole file is one brace group: a shell that received only a part of it runs none of it.
@@ -13,6 +14,9 @@
 #     the executable's own digest stands in that release.json.
 #  3. Nothing outside the script's own folder changes before the host's name was given as consent.
 #  4. No secret is ever an argument; consent is read from the terminal, never from a piped script.
+#  5. Before the purge every failure ends in the old state: `abort` here, and behind it a timer and
+#     a boot unit that the keeper arms before anything is changed. After the purge it goes on.
+#  6. Once consent is given, a closed terminal ends only what is shown, not the join.
 #
 # Needs: POSIX sh, awk, tar, sha256sum, OpenSSH 8.1 or newer; curl only to download a bundle.
 #
@@ -29,10 +33,15 @@ HOME=${HOME:-/root}
 export PATH HOME
 
 # ---- constants -------------------------------------------------------------------------------
-# The three folders can be moved by tests; nobody else needs to.
+# The files and folders can be moved by tests, and the deadline set; nobody else needs to.
 STATE=${BORGIOS_BOOTSTRAP_DIR:-/var/lib/borgios-bootstrap} # what this script remembers
 KEEPER=${BORGIOS_KEEPER_DIR:-/var/lib/borgios-keeper} # exists from the first install on
 CLI=${BORGIOS_CLI:-/opt/borgios/current/agent/files/bin/borgios}
+OS_RELEASE=${BORGIOS_OS_RELEASE:-/etc/os-release}
+DEADLINE_S=${BORGIOS_DEADLINE_S:-900} # seconds until the keeper's timer brings everything back
+INSTALLED=${BORGIOS_INSTALLED:-/opt/borgios/current/keeper/files/bin/borgios-keeper}
+TAKER=$STATE/keeper                 # the verified keeper, where its timer and boot unit expect it
+UNIT=borgios-join                   # the unit in which everything after the consent runs
 PORT=7117                           # the agent's one TCP port, unless --listen says otherwise
 INVITE_MAX=8388608                  # bytes of an invitation file: years of statements
 RELEASE_MAX=65536                   # bytes of release.json: the bound on every signed payload
@@ -57,42 +66,49 @@ die()  { # CODE TEXT...
 
 explain() {
     cat <<'TEXT'
-BorgIOS bootstrap: makes this server a member of a BorgIOS network.
+BorgIOS bootstrap: hands root on this server to a BorgIOS network.
 
-A network has governors. What a threshold of them signs (say 2 of 3), every member installs, and
-nothing else; no single governor and no single server can decide. By joining, you let the board
-of that network decide which BorgIOS software runs on this machine with root's rights.
+A network has governors. What a threshold of them signs (say 2 of 3), every member obeys, and
+nothing else; no single governor and no single server can decide.
 
-What joining takes
-  now         the governors' agent: one process without privileges that talks to the network on
-              TCP port 7117, and one process as root without any network that obeys only what
-              the board signed
-  not yet     root's existing ways in (passwords, keys, sudo) STAY OPEN in this version. Taking
-              them over is the next step of the project; when it comes, it comes as a release
-              that the board signs, and only reinstalling will give the machine back
+What joining means
+  the network gets  root: the board decides which software runs here with root's rights, and who
+                    may log in. One process without privileges talks to the network on TCP port
+                    7117, one as root without any network obeys what the board signed
+  you lose          every way into root: passwords, keys, sudo, agents of the provider. Afterwards
+                    sshd takes only certificates that the board signed, and no key file of anybody
+  you keep          files, services, packages, addresses and ports stay as they are
+  way back          until the purge `abort`, a timer of 15 minutes and a reboot bring everything
+                    back bit by bit; afterwards only reinstalling the operating system does
 
 Commands (as root, on the server)
-  ./bootstrap.sh plan [--invite FILE]
-        looks at this machine and says what join would do; changes nothing
+  ./bootstrap.sh plan [--invite FILE [--bundle FILE]]
+        looks at this machine and says what join would do; with both files it verifies the
+        release and shows everything that would be taken; changes nothing
   ./bootstrap.sh join --invite FILE [--bundle FILE] [--hand-over HOSTNAME] [--yes]
-                      [--listen ADDR:PORT] [--advertise HOST:PORT]
-        verifies the release with stock ssh-keygen and sha256sum, asks you to type this
-        machine's name, installs, and waits until the machine is in the network's tree
+                      [--owner-key FILE] [--listen ADDR:PORT] [--advertise HOST:PORT]
+        verifies the release with stock ssh-keygen and sha256sum, shows what is taken, asks you
+        to type this machine's name, and hands root over; goes on if your terminal closes
           --invite FILE      the invitation a governor gave you; it holds a secret
           --bundle FILE      the release bundle; without it the first url the invitation names
           --hand-over NAME   consent without a terminal; must equal this machine's name
           --yes              go on in spite of warnings when there is no terminal to ask on
+          --owner-key FILE   your public ssh-ed25519 key: a backup of what is taken is sealed to
+                             it, and its holder may take the machine out of the network
           --listen ADDR:PORT where the agent listens              (default [::]:7117)
           --advertise H:P    how other members can reach this one (absent: it stays a leaf)
+        run again, it shows the join that runs, or goes on with one that was cut off
+  ./bootstrap.sh abort
+        until the purge: ends the join and brings everything back; afterwards it says no
   ./bootstrap.sh status
-        says whether this machine is a member and how its agent is doing
+        says how far a join is, whether this machine is a member, and how its agent is doing
 
 On your own computer (from a checkout of the source, as root)
-  ./bootstrap.sh demo        three throw-away servers, three governors, the whole story
+  ./bootstrap.sh demo        throw-away servers, three governors, the whole story
   ./bootstrap.sh demo --down removes every trace of it
 
 Exit codes: 0 done, 2 usage, 3 refused before anything changed, 4 verification failed,
-            5 join failed, 6 rolled back, 10 already a member
+            5 join failed, 6 rolled back: everything is as it was, 10 already a member
 Nothing was changed.
 TEXT
 }
@@ -249,32 +265,8 @@ preflight() {
     if [ "$(id -u)" = 0 ]; then fact ok root "running as root"
     else fact STOP root "not root (uid $(id -u)); run this as root"; fi
 
-    os=$(sed -n 's/^PRETTY_NAME="\(.*\)"$/\1/p' /etc/os-release 2>/dev/null)
-    case $os in
-        'Debian GNU/Linux 12'*) fact ok system "$os" ;;
-        *) fact warn system "${os:-unknown}: only Debian 12 is tested" ;;
-    esac
-    case $(uname -m) in
-        x86_64) fact ok processor x86_64 ;;
-        *) fact STOP processor "$(uname -m): releases are built for x86_64" ;;
-    esac
-    version=$(systemctl --version 2>/dev/null | awk 'NR == 1 { print $2 + 0 }')
-    running=$(systemctl is-system-running 2>/dev/null)
-    if [ "${version:-0}" -lt 252 ]; then fact STOP systemd "version ${version:-none} found, 252 or newer wanted"
-    else case $running in
-        running | degraded | starting | initializing | maintenance) fact ok systemd "$version, $running" ;;
-        *) fact STOP systemd "$version is installed but does not run this machine (${running:-no answer})" ;;
-    esac; fi
-    for tool in awk tar sha256sum ssh-keygen flock; do
-        command -v "$tool" >/dev/null 2>&1 || fact STOP tools "$tool is missing; apt-get install openssh-client coreutils tar util-linux"
-    done
-    virt=$(systemd-detect-virt 2>/dev/null) || virt=${virt:-none}
-    case $virt in
-        none | '') fact ok kind "physical machine" ;;
-        lxc* | docker | podman | openvz | systemd-nspawn | wsl | proot | rkt)
-            fact warn kind "container ($virt): whoever runs its host is root in it" ;;
-        *) fact note kind "virtual machine ($virt): its provider can read its memory and disk" ;;
-    esac
+    preflight_system
+    preflight_sshd
     free=$(df -Pk /opt 2>/dev/null | awk 'NR == 2 { print $4 }')
     [ -n "$free" ] || free=$(df -Pk / | awk 'NR == 2 { print $4 }')
     if [ "${free:-0}" -ge "$FREE_KIB" ]; then fact ok disk "$((free / 1024)) MiB free under /opt"
@@ -293,6 +285,55 @@ preflight() {
     preflight_use
 }
 
+os_field() { sed -n "s/^$1=//p" "$OS_RELEASE" 2>/dev/null | head -n 1 | tr -d '"' | tr -cd '\040-\176'; }
+
+preflight_system() {
+    os=$(os_field PRETTY_NAME)
+    case $(os_field ID):$(os_field VERSION_ID):$(os_field ID_LIKE) in
+        debian:12:*) fact ok system "$os" ;;
+        debian:* | ubuntu:* | *:*debian*) fact warn system "${os:-unknown}: only Debian 12 is tested" ;;
+        *) fact STOP system "${os:-unknown}: what is taken over is known for Debian and its kin only" ;;
+    esac
+    case $(uname -m) in
+        x86_64) fact ok processor x86_64 ;;
+        *) fact STOP processor "$(uname -m): releases are built for x86_64" ;;
+    esac
+    version=$(systemctl --version 2>/dev/null | awk 'NR == 1 { print $2 + 0 }')
+    running=$(systemctl is-system-running 2>/dev/null)
+    if [ "${version:-0}" -lt 252 ]; then fact STOP systemd "version ${version:-none} found, 252 or newer wanted"
+    else case $running in
+        running | degraded | starting | initializing | maintenance) fact ok systemd "$version, $running" ;;
+        *) fact STOP systemd "$version is installed but does not run this machine (${running:-no answer})" ;;
+    esac; fi
+    for tool in awk tar sha256sum ssh-keygen flock systemd-run base64; do
+        command -v "$tool" >/dev/null 2>&1 ||
+            fact STOP tools "$tool is missing; apt-get install openssh-client coreutils tar util-linux systemd"
+    done
+    virt=$(systemd-detect-virt 2>/dev/null) || virt=${virt:-none}
+    case $virt in
+        none | '') fact ok kind "physical machine" ;;
+        lxc* | docker | podman | openvz | systemd-nspawn | wsl | proot | rkt)
+            fact warn kind "container ($virt): whoever runs its host is root in it" ;;
+        *) fact note kind "virtual machine ($virt): its provider can read its memory and disk" ;;
+    esac
+}
+
+# The board's way in will be this sshd; one that would not start again is no base for it.
+preflight_sshd() {
+    if ! command -v sshd >/dev/null 2>&1; then
+        fact STOP sshd "not installed; apt-get install openssh-server"
+    elif [ "$(id -u)" != 0 ]; then fact note sshd "installed; its configuration is for root to look at"
+    else
+        wrong=$(sshd -t 2>&1 </dev/null | head -n 1 | tr -cd '\040-\176' | cut -c1-160)
+        case $wrong in
+            '') fact ok sshd "installed, its configuration is clean (sshd -t)" ;;
+            # Made by its unit when it starts: a socket may be all that runs now.
+            *'privilege separation directory'*) fact note sshd "installed, does not run now" ;;
+            *) fact STOP sshd "its configuration is not clean, mend it first (sshd -t): $wrong" ;;
+        esac
+    fi
+}
+
 preflight_network() {
     if command -v ss >/dev/null 2>&1; then
         if ss -Hltn 2>/dev/null | awk '{ print $4 }' | grep -q ":$listen_port\$" && ! is_member; then
@@ -303,16 +344,63 @@ preflight_network() {
     else fact note reach "no --advertise: nobody dials this machine, so it joins outward and stays a leaf"; fi
 }
 
-# What shows that somebody still uses this machine for something else.
+# What shows that somebody still uses this machine for something else: the wrong machine, perhaps.
 preflight_use() {
-    others=$(ss -Hltn 2>/dev/null | awk '{ print $4 }' | sed 's/.*://' | sort -un | grep -vx -e 22 -e "$listen_port" | tr '\n' ' ')
-    [ -z "$others" ] || fact warn use "other programs listen on TCP $others"
-    people=$(getent passwd | awk -F: '$3 >= 1000 && $3 < 60000 { print $1 }' | tr '\n' ' ')
-    [ -z "$people" ] || fact warn use "accounts of people: $people"
-    sessions=$(who 2>/dev/null | wc -l)
-    [ "$sessions" -le 1 ] || fact warn use "$sessions login sessions are open"
-    [ -n "$others$people" ] || fact ok use "no other listeners than ssh, no accounts of people"
+    used=0
+    in_use() { [ -z "$2" ] || { used=1; fact warn use "$1 $2"; }; }
+    in_use "other programs listen on TCP:" "$(listeners | row)"
+    in_use "accounts of people:" "$(getent passwd | awk -F: '$3 >= 1000 && $3 < 60000 { print $1 }' | row)"
+    logins=$(who 2>/dev/null | awk '{ print $1 " on " $2 }')
+    case $logins in
+        *"
+"*) in_use "logged in now:" "$(say "$logins" | row)" ;;
+        ?*) fact note use "logged in now: $(say "$logins" | row)" ;;
+    esac
+    in_use "files in home folders:" "$(homes | row)"
+    in_use "data of services:" "$(services | row)"
+    [ "$used" = 1 ] || fact ok use "no listeners but ssh, no accounts of people, no data of services"
+    up=$(cut -d. -f1 /proc/uptime 2>/dev/null)
+    [ -z "$up" ] || fact note uptime "up for $((up / 86400)) days and $((up % 86400 / 3600)) hours"
 }
+
+# row: lines, of whatever others named so, as one line that is fit for a terminal.
+row() { head -n 12 | tr '\n' ',' | tr -cd '\040-\176' | sed 's/,$//; s/,/, /g' | cut -c1-160; }
+
+listeners() {
+    ss -Hltnp 2>/dev/null | awk -v mine="$listen_port" '
+    {
+        port = $4; sub(/.*:/, "", port)
+        name = $0
+        if (sub(/.*users:\(\("/, "", name)) sub(/".*/, "", name); else name = ""
+        if (port == mine || name ~ /^sshd/ || port == 22 && (name == "" || name == "systemd")) next
+        if (name == "systemd-resolve" || seen[port]++) next
+        print port (name == "" ? "" : " " name)
+    }'
+}
+
+homes() {
+    for home in /root /home/*; do
+        [ -d "$home" ] || continue
+        count=0
+        for entry in "$home"/*; do
+            case ${entry##*/} in
+                # What was brought here for this very script is no use of the machine.
+                '*' | bootstrap.sh | "${invite_file##*/}" | "${bundle##*/}" | "${owner_key##*/}") ;;
+                *) count=$((count + 1)) ;;
+            esac
+        done
+        [ "$count" = 0 ] || say "$home ($count)"
+    done
+}
+
+services() {
+    for folder in /var/lib/mysql /var/lib/postgresql /var/lib/mongodb /var/lib/redis /var/lib/docker/containers \
+        /var/lib/containers/storage /var/lib/lxc /var/lib/machines /var/lib/libvirt/images /var/www /srv /var/mail; do
+        empty "$folder" || say "$folder"
+    done
+}
+
+empty() { set -- "$1"/*; [ ! -e "$1" ]; }
 
 is_member() { [ -e "$KEEPER/keeper.key" ]; }
 
@@ -323,18 +411,56 @@ what_goes_where() {
   files   /opt/borgios/            root     the signed software: store/<digest>/, current/<name>
           /var/lib/borgios-keeper/ root     keeper's key, the chain of signed statements, journal
           /var/lib/borgios/        borgios  node's key, objects, downloaded blobs
-          /etc/borgios/agent.json  root     {listen, advertise, name}
-          /var/lib/borgios-bootstrap/ root  this script's receipt
+          /etc/borgios/            root     agent.json; ssh/: the board's key, principals, revoked
+          /var/lib/borgios-bootstrap/ root  this script's log and receipt
           /run/borgios/            borgios  two sockets: keeper.sock, api.sock
   user    borgios                  system account, no shell, no password, no sudo
   units   borgiosd.service         user borgios, all of the network, no privileges
           borgios-keeper.service   root, no network; obeys only what the board signed
           and the units of the services that the board's release names
   port    TCP $listen_port                 members over SSH with their own keys; public blobs over HTTP
-  stays   root's passwords, keys and every other way in stay as they are. Taking them over is
-          the project's next step and will need a release the board signs.
-  back    reinstall the operating system; the network notices by itself
 TEXT
+}
+
+# The verified keeper's own list of what it would take; it changes nothing.
+catalogue() {
+    step "what is taken over here, as the verified keeper finds it"
+    "$WORK/bundle/installer" takeover plan >"$WORK/catalogue" </dev/null 9>&-
+    case $? in
+        0) ;;
+        126) die "$EX_PREFLIGHT" "no program may be executed in $WORK; set TMPDIR to a folder where one may" ;;
+        *) die "$EX_PREFLIGHT" "the keeper cannot tell what it would take over here, see above; nothing was changed" ;;
+    esac
+    tr -d '\000-\010\013-\037\177' <"$WORK/catalogue" | sed 's/^/  /'
+}
+
+what_it_means() {
+    cat <<TEXT
+
+== what you give, and what you keep
+  taken   every way into root: passwords, keys, sudo, agents, logins that are open. The SSH host
+          key is made anew. sshd then takes no password and no key file from anybody, only
+          certificates that the board signed; console logins have a password that changes by itself
+  stays   files, services, packages, accounts without root's rights, addresses and ports
+  can     the board (so many governors as its threshold says, together) can run anything here as
+          root, read whatever this machine can read, and open root to one person for a while.
+          It cannot do so secretly: every member keeps each signed statement
+  cannot  fewer governors can order nothing, and no other member can; nothing that is found on
+          this machine opens another one
+  honest  whoever has the disk, the console or the hypervisor can always take this one machine:
+          that only reinstalling gives it back is a rule of membership, not physics
+  until   the purge: ./bootstrap.sh abort, a timer ($((DEADLINE_S / 60)) min) or a reboot brings everything back
+  after   no login of yours opens root. The way out is to reinstall the operating system; the
+          network notices by itself
+TEXT
+    if [ -n "$owner_key" ]; then cat <<TEXT
+  key     its owner can take the machine out of the network (borgios depart); root stays closed
+  backup  of what is taken, sealed to the owner's key: $STATE/owner-backup.age
+TEXT
+    else cat <<TEXT
+  backup  NONE leaves this machine, and none is kept after the hand-over; --owner-key FILE makes one
+TEXT
+    fi
 }
 
 # ---- fetch and verify ------------------------------------------------------------------------
@@ -428,18 +554,19 @@ verify() {
     while read -r want; do
         [ -f "$WORK/bundle/blobs/${want#sha256:}" ] || die "$EX_VERIFY" "the bundle lacks component $want"
     done <"$WORK/digests"
+    chmod 700 "$WORK/bundle/installer" || die "$EX_PREFLIGHT" "cannot make the installer executable"
 }
 
 # ---- consent ---------------------------------------------------------------------------------
 consent() {
     step "consent"
     cat <<TEXT
-This makes $host a member of the network $invite_name
-  ($invite_network, board $invite_board).
-From now on the board decides which BorgIOS software runs here with root's rights, release/$release_seq
-first. Root's existing ways in stay open in this version; the next versions will close them, as a
-release the board signs, and then reinstalling is the only way back.
+This hands root on $host to the network $invite_name
+  ($invite_network, board $invite_board),
+release/$release_seq first. No login of the owner will open root afterwards; the only way back is to
+reinstall the operating system.
 TEXT
+    typed=''
     if [ -n "$hand_over" ]; then
         [ "$warnings" = 0 ] || [ "$yes" = 1 ] ||
             die "$EX_PREFLIGHT" "there are warnings above ($warnings); without a terminal they need --yes"
@@ -452,18 +579,158 @@ TEXT
         read -r typed </dev/tty || typed=''
         [ "$typed" = "$host" ] || die "$EX_PREFLIGHT" "that is not $host; nothing was changed"
     fi
+    # From here on a closed terminal must not end what was begun.
+    trap '' HUP PIPE
 }
 
-# ---- install, join, receipt ------------------------------------------------------------------
+# ---- what is remembered ----------------------------------------------------------------------
+# In $STATE: lock (held while a join runs), stage, join.log and join.exit (of the unit), keeper and
+# takeover/ (the take-over's own), owner.pub, owner-backup.age, receipt.txt, handover.*
 stage() {
-    printf '%s %s\n' "$1" "$(date -u +%FT%TZ)" >"$STATE/stage.new" && mv -f "$STATE/stage.new" "$STATE/stage" ||
-        die "$EX_JOIN" "cannot write $STATE/stage: is the disk full?"
+    printf '%s %s\n' "$1" "$(date -u +%FT%TZ)" >"$STATE/stage.new" && mv -f "$STATE/stage.new" "$STATE/stage" || return 1
 }
+
+# takeover VERB…: the verified keeper's take-over, from where its timer and boot unit run it too.
+takeover() { "$TAKER" takeover "$@" </dev/null; }
+
+takeover_state() { # none|open|purging|done|aborting|aborted, by the keeper's own journal
+    [ -x "$TAKER" ] || { say none; return; }
+    takeover status --json 2>/dev/null | json_get - state || say unknown
+}
+
+# Before the purge: takes everything back, then ends. Whoever fails calls this, and so nobody
+# forgets it; what it cannot do now, the timer and the boot unit do.
+undo() { # CODE-IF-ALL-IS-BACK TEXT…
+    back=$1; shift
+    printf 'bootstrap.sh: %s\n' "$*" >&2
+    step "bringing everything back"
+    rm -rf -- "$WORK" # a full disk may be what failed
+    takeover abort >&2 || :
+    case $(takeover_state) in
+        none | aborted)
+            forget aborted
+            say "  everything is as it was before; nothing of BorgIOS runs here"
+            exit "$back" ;;
+        *) die "$EX_JOIN" "not everything could be brought back, see above; the keeper's timer tries again, and so does ./bootstrap.sh abort" ;;
+    esac
+}
+
+forget() { # STAGE: what only an open take-over needs
+    stage "$1" || :
+    rm -f "$TAKER" "$STATE/owner.pub"
+}
+
+# ---- backup: the take-over is open from here on ----------------------------------------------
+backup() {
+    step "backup of everything that will change"
+    stage backup || die "$EX_JOIN" "cannot write $STATE/stage: is the disk full? Nothing was changed"
+    cp -- "$WORK/bundle/installer" "$TAKER.new" && chmod 755 "$TAKER.new" && mv -f "$TAKER.new" "$TAKER" ||
+        die "$EX_JOIN" "cannot write $TAKER: is the disk full? Nothing was changed"
+    # A join that was cut off left it open; what is put back then is the same as now.
+    case $(takeover_state) in
+        open) say "  still open since the join that was cut off: $(takeover status 2>/dev/null)"; return ;;
+    esac
+    set -- --deadline-s "$DEADLINE_S"
+    if [ -n "$owner_key" ]; then
+        rm -f "$STATE/owner-backup.age"
+        cp -- "$WORK/owner.pub" "$STATE/owner.pub" || undo "$EX_ROLLED_BACK" "cannot write $STATE/owner.pub"
+        set -- "$@" --owner-key "$STATE/owner.pub" --sealed "$STATE/owner-backup.age"
+    fi
+    takeover begin "$@" >"$WORK/open" || undo "$EX_ROLLED_BACK" "the keeper could not make the backup, see above"
+    until=$(sed -n 's/^open until \([0-9]*\)$/\1/p' "$WORK/open")
+    say "  made; unless root was handed over by then, it is put back at $(date -u -d "@${until:-0}" '+%F %T') UTC or at the next boot"
+    [ -n "$owner_key" ] || return 0
+    say "  sealed to the owner's key: $STATE/owner-backup.age ($(wc -c <"$STATE/owner-backup.age") bytes)"
+    if [ -n "$typed" ]; then
+        printf 'Copy it off this machine now, then press Enter to hand root over: ' >/dev/tty
+        read -r _ </dev/tty || :
+    fi
+}
+
+# ---- in a unit of its own, whatever becomes of the terminal ----------------------------------
+# The rest runs as a fork of this shell, so that it also works when the script came by a pipe, and
+# moves itself into a unit below the system: the purge ends logins, and with them what they run.
+run_apart() {
+    : >"$STATE/join.log" || undo "$EX_ROLLED_BACK" "cannot write $STATE/join.log"
+    trap - EXIT INT TERM # the work folder is the other one's from here on
+    ( rest ) </dev/null >>"$STATE/join.log" 2>&1 &
+    exec 9>&-
+    trap 'exit 129' HUP
+    trap - PIPE
+    say ''
+    say "From here on it runs in the unit $UNIT.scope, also without this terminal; its log: $STATE/join.log"
+    follow
+}
+
+# Shows the log from its beginning to its end, then ends with the exit code of what wrote it.
+follow() {
+    seen=0 over=''
+    while [ -z "$over" ]; do
+        # Looked at before the log is: what is written before the end is shown before the end.
+        if [ -e "$STATE/join.exit" ]; then over=ended
+        elif flock -s -n "$STATE/lock" true 2>/dev/null; then over=killed; fi
+        size=$(wc -c <"$STATE/join.log" 2>/dev/null) || size=0
+        if [ "$size" -gt "$seen" ]; then
+            tail -c "+$((seen + 1))" "$STATE/join.log" | head -c "$((size - seen))"
+            seen=$size
+        fi
+        [ -n "$over" ] || sleep 0.2
+    done
+    code=$(cat "$STATE/join.exit" 2>/dev/null) || code=''
+    number "$code" && exit "$code"
+    die "$EX_JOIN" "the join was cut off at: $(cat "$STATE/stage" 2>/dev/null). Run it again to go on; ./bootstrap.sh status says what will happen otherwise"
+}
+
+leave() { # CODE: the last words to whoever follows
+    rm -rf -- "$WORK"
+    printf '%s\n' "$1" >"$STATE/join.exit.new" && mv -f "$STATE/join.exit.new" "$STATE/join.exit"
+}
+
+own_unit() {
+    read -r self _ </proc/self/stat
+    # systemd makes the scope around the program it starts; that program moves this shell into it.
+    # shellcheck disable=SC2016
+    systemd-run --quiet --scope --collect --slice=system.slice --unit="$UNIT" \
+        --description="BorgIOS: root changes hands" -- /bin/sh -c '
+            while IFS=: read -r number names path; do
+                case $number:$names in
+                    0:) folders="/sys/fs/cgroup /sys/fs/cgroup/unified" ;;
+                    *:name=systemd) folders=/sys/fs/cgroup/systemd ;;
+                    *) continue ;;
+                esac
+                for folder in $folders; do
+                    [ ! -w "$folder$path/cgroup.procs" ] || echo "$1" >"$folder$path/cgroup.procs"
+                done
+            done </proc/self/cgroup
+            grep -q "/$2.scope\$" "/proc/$1/cgroup"' - "$self" "$UNIT" 9>&-
+}
+
+rest() {
+    trap 'leave $?' EXIT
+    trap 'exit 143' TERM
+    if [ "$handed" = 0 ]; then
+        own_unit || undo "$EX_ROLLED_BACK" "cannot leave this login for a unit of its own, and the purge ends logins"
+        install_agent
+        wait_for_tree
+        try_out
+        purge
+    else
+        own_unit || die "$EX_JOIN" "cannot leave this login for a unit of its own, and what is left to do ends logins"
+        purge
+        wait_for_agent
+    fi
+    rotate
+    check
+    receipt
+    end_sessions
+}
+
+# ---- until the purge -------------------------------------------------------------------------
+at_stage() { stage "$1" || undo "$EX_ROLLED_BACK" "cannot write $STATE/stage: is the disk full?"; }
 
 install_agent() {
     step "install: running the verified installer"
-    stage install
-    chmod 700 "$WORK/bundle/installer" || die "$EX_JOIN" "cannot make the installer executable"
+    at_stage install
     set -- install --bundle "$WORK/bundle.tar" --invite "$WORK/invite.json" --name "$host"
     [ -z "$listen" ] || set -- "$@" --listen "$listen"
     [ -z "$advertise" ] || set -- "$@" --advertise "$advertise"
@@ -471,56 +738,157 @@ install_agent() {
     (umask 022 && exec "$WORK/bundle/installer" "$@" </dev/null 9>&-)
     case $? in
         0) ;;
-        "$EX_VERIFY") die "$EX_VERIFY" "the installer found what this script could not look into, above; nothing runs" ;;
+        "$EX_VERIFY") undo "$EX_VERIFY" "the installer found what this script could not look into, above" ;;
         # The run that was cut off had come that far; what is left is the wait for the tree.
-        "$EX_MEMBER") [ "$again" = 1 ] || die "$EX_MEMBER" "this machine is a member already; see ./bootstrap.sh status" ;;
-        "$EX_ROLLED_BACK") stage rolled-back
-            die "$EX_ROLLED_BACK" "the release did not pass its health check and was rolled back; see journalctl -u 'borgios*'" ;;
-        *) die "$EX_JOIN" "the installer failed; run join again when its complaint above is mended" ;;
+        "$EX_MEMBER") [ "$again" = 1 ] || undo "$EX_ROLLED_BACK" "the installer takes this machine for a member already" ;;
+        "$EX_ROLLED_BACK") undo "$EX_ROLLED_BACK" "the release did not pass its health check and was rolled back" ;;
+        *) undo "$EX_ROLLED_BACK" "the installer failed; run join again when its complaint above is mended" ;;
     esac
 }
 
-in_tree() { # the agent's own word, over its local socket
-    "$CLI" status --json >"$WORK/status.json" 2>/dev/null </dev/null || return 1
+agent_answers() { # the agent's own word, over its local socket
+    "$CLI" status --json >"$WORK/status.json" 2>/dev/null </dev/null 9>&- || return 1
+    node=$(json_get "$WORK/status.json" node 2>/dev/null) || return 1
+}
+
+in_tree() {
+    agent_answers || return 1
     # The first server of a network is the tree's root; every other one hangs below a parent.
     case $(json_get "$WORK/status.json" tree.state) in attached | root) ;; *) return 1 ;; esac
 }
 
 wait_for_tree() {
     step "join: waiting until $host has its place in the tree"
-    stage join
+    at_stage join
     waited=0
     until in_tree; do
-        [ "$waited" -lt "$JOIN_WAIT" ] || {
+        if [ "$waited" -ge "$JOIN_WAIT" ]; then
             journalctl -q --no-pager -n 15 -u borgiosd -u borgios-keeper 2>/dev/null
-            die "$EX_JOIN" "not in the tree after $JOIN_WAIT s; the agent keeps trying. Look: $CLI status, journalctl -u borgiosd"
-        }
+            undo "$EX_ROLLED_BACK" "not in the tree after $JOIN_WAIT s"
+        fi
+        # The timer may have been first.
+        [ $((waited % 10)) != 9 ] || [ "$(takeover_state)" = open ] || undo "$EX_ROLLED_BACK" "the deadline has passed"
         waited=$((waited + 1))
         sleep 1
     done
     say "  in the tree after $waited s"
 }
 
+try_out() {
+    step "trial: a login over the final sshd configuration, while the old ways in still work"
+    at_stage trial
+    takeover trial || undo "$EX_ROLLED_BACK" "the trial failed, see above"
+}
+
+# ---- the purge, and after it -----------------------------------------------------------------
+# From here on there is no way back, only forward: what fails is said, and done by the next join.
+onward() { die "$EX_JOIN" "$*. Root is handed over; run join again to do the rest"; }
+
+purge() {
+    step "purge: every other way into root is closed"
+    stage purge || [ "$handed" = 1 ] || undo "$EX_ROLLED_BACK" "cannot write $STATE/stage: is the disk full?"
+    takeover apply && return
+    case $(takeover_state) in
+        purging | done) onward "the purge is not complete, see above" ;;
+        *) undo "$EX_ROLLED_BACK" "the purge failed, see above" ;;
+    esac
+}
+
+after_purge() { # STAGE TEXT
+    step "$2"
+    stage "$1" || onward "cannot write $STATE/stage: is the disk full?"
+}
+
+wait_for_agent() {
+    waited=0
+    until agent_answers; do
+        [ "$waited" -lt "$JOIN_WAIT" ] || onward "the agent does not answer: journalctl -u borgiosd"
+        waited=$((waited + 1))
+        sleep 1
+    done
+}
+
+rotate() {
+    after_purge rotate "first rotation of the root credential"
+    "$TAKER" rotate --once </dev/null || onward "the root credential could not be changed, see above"
+    say "  ok    root's password is the network's from now on"
+}
+
+check() {
+    after_purge verify "check: is anything left of the old ways in?"
+    takeover verify || onward "something is left, see above"
+}
+
+# The keeper's signed word on what it took, in files that stock ssh-keygen checks.
 receipt() {
-    stage joined
-    cat >"$STATE/receipt.txt" <<TEXT
-RECEIPT of $(date -u '+%F %T') UTC
+    after_purge receipt "receipt"
+    set -- --node "$node" --name "$host"
+    [ ! -e "$STATE/owner.pub" ] || set -- "$@" --owner-key "$STATE/owner.pub"
+    takeover receipt "$@" >"$WORK/handover" && payload=$(json_get "$WORK/handover" payload) &&
+        signer=$(json_get "$WORK/handover" 'sigs[].by') && signature=$(json_get "$WORK/handover" 'sigs[].sig') ||
+        onward "the keeper made no receipt, see above"
+    printf '%s' "$payload" >"$STATE/handover.json" && sshsig borgios-handover@v1 >"$STATE/handover.json.sig" &&
+        printf 'keeper namespaces="borgios-handover@v1" %s\n' "$signer" >"$STATE/handover.signers" ||
+        onward "cannot write the receipt to $STATE: is the disk full?"
+    proof="ssh-keygen -Y verify -f handover.signers -I keeper -n borgios-handover@v1 -s handover.json.sig <handover.json"
+    (cd "$STATE" && eval "$proof") >"$WORK/verdict" 2>&1 ||
+        onward "ssh-keygen does not take the receipt: $(head -n 1 "$WORK/verdict" | tr -cd '\040-\176' | cut -c1-120)"
+    receipt_text >"$STATE/receipt.txt" || onward "cannot write $STATE/receipt.txt: is the disk full?"
+    cat "$STATE/receipt.txt"
+}
 
-  $host is a member of the network $invite_name
-  network     $invite_network
+# sshsig NAMESPACE: $signature, 64 bytes in base64 by the key $signer, as the file that ssh-keygen
+# reads (PROTOCOL.sshsig): every field is a length of four bytes and that many bytes.
+sshsig() {
+    say '-----BEGIN SSH SIGNATURE-----'
+    {
+        printf 'SSHSIG\000\000\000\001'
+        printf '\000\000\000\063'; printf '%s' "${signer#ssh-ed25519 }" | base64 -d
+        printf "\\000\\000\\000\\$(printf %03o ${#1})%s" "$1"
+        printf '\000\000\000\000\000\000\000\006sha512\000\000\000\123\000\000\000\013ssh-ed25519\000\000\000\100'
+        printf '%s' "$signature" | base64 -d
+    } | base64 -w 70
+    say '-----END SSH SIGNATURE-----'
+}
+
+receipt_text() {
+    release=${release_seq:-$(json_get "$WORK/status.json" keeper.installed 2>/dev/null)}
+    cat <<TEXT
+RECEIPT of $(date -u '+%F %T') UTC: root on $host was handed over
+
+  network     $invite_name, $invite_network
   board       $invite_board
-  release     $release_seq, version $release_version
-  node        $(json_get "$WORK/status.json" node 2>/dev/null || say unknown)
-
+  node        $node
+  release     ${release:-unknown}${release_version:+, version $release_version}
+  host key    $(host_keys)
+              of this machine's sshd from now on; the old one is gone
   running     borgiosd.service (user borgios), borgios-keeper.service (root, no network)
   files       /opt/borgios, $KEEPER, /var/lib/borgios, /etc/borgios, $STATE
-  still open  root's passwords, keys and every other way in: nothing of them was changed
+  ways in     certificates that the board signs; the console's password is the network's
   the way out reinstall the operating system; the network notices by itself
-  look        $CLI status      ./bootstrap.sh status      journalctl -u borgiosd
   now         delete the invitation file: it holds a secret
+
+What the keeper took over and signed (handover.json):
+$payload
+$(cat "$STATE/handover.json.sig")
+handover.signers: $(cat "$STATE/handover.signers")
+check it, also elsewhere, with these three as files ($STATE has them):
+  $proof
 TEXT
-    step "done"
-    cat "$STATE/receipt.txt"
+}
+
+host_keys() {
+    for key in /etc/ssh/ssh_host_*_key.pub; do ssh-keygen -lf "$key" 2>/dev/null; done |
+        awk '{ printf "%s%s %s", n++ ? ", " : "", $2, $NF }'
+}
+
+# Last, for it may end the very login that shows this: whoever follows is given time to.
+end_sessions() {
+    after_purge sessions "logins that are still open, this one too, end in a moment"
+    leave 0
+    sleep 2
+    takeover end-sessions || onward "a login could not be ended, see above"
+    forget joined
 }
 
 # ---- commands --------------------------------------------------------------------------------
@@ -532,6 +900,7 @@ work_folder() { # in FOLDER
 }
 
 plan() {
+    [ -z "$bundle" ] || [ -n "$invite_file" ] || die "$EX_USAGE" "plan --bundle needs --invite FILE, to check it against"
     work_folder "${TMPDIR:-/tmp}"
     if [ -n "$invite_file" ]; then
         read_invitation "$invite_file"
@@ -541,7 +910,13 @@ plan() {
         say "  valid until $(date -u -d "@$invite_expires" '+%F %T') UTC"
     fi
     preflight
+    if [ -n "$bundle" ]; then
+        fetch
+        verify
+        if [ "$(id -u)" = 0 ]; then catalogue; else say "  what is taken over here is for root to see"; fi
+    fi
     what_goes_where
+    what_it_means
     say ''
     if is_member; then say "plan: this machine is a member already (see ./bootstrap.sh status); nothing was changed"; exit "$EX_MEMBER"; fi
     if [ "$stops" -gt 0 ]; then say "plan: join would refuse (marked STOP: $stops); nothing was changed"; exit "$EX_PREFLIGHT"; fi
@@ -555,36 +930,104 @@ join() {
         die "$EX_USAGE" "--hand-over $hand_over, but this machine is $host; nothing was changed"
     [ "$(id -u)" = 0 ] || die "$EX_PREFLIGHT" "join needs root (uid 0), this is uid $(id -u)"
     mkdir -p "$STATE" && chmod 700 "$STATE" || die "$EX_PREFLIGHT" "cannot make $STATE"
-    again=0
-    # A join that was cut off goes on; any other machine with a keeper is a member.
-    if is_member; then
-        case $(cut -d' ' -f1 "$STATE/stage" 2>/dev/null) in
-            install | join | rolled-back) again=1; say "an earlier join stopped at: $(cat "$STATE/stage"); going on" ;;
-            *) die "$EX_MEMBER" "this machine is a member already; see ./bootstrap.sh status" ;;
-        esac
-    fi
     exec 9>"$STATE/lock"
-    flock -n 9 || die "$EX_PREFLIGHT" "another bootstrap.sh is running on this machine"
+    # Whoever only looks whether it is held, holds it for a moment.
+    flock -w 0.2 9 || attach
+    where_it_stopped
+    # What an earlier join left; nobody else makes such folders, and we hold the lock.
+    rm -rf "$STATE"/borgios-bootstrap.* "$STATE/join.log" "$STATE/join.exit"
     work_folder "$STATE"
     read_invitation "$invite_file"
-    preflight
-    [ "$stops" = 0 ] || die "$EX_PREFLIGHT" "refused (marked STOP above: $stops); nothing was changed"
-    fetch
-    verify
-    what_goes_where
-    consent
-    install_agent
-    wait_for_tree
-    receipt
+    if [ "$handed" = 0 ]; then
+        read_owner_key
+        preflight
+        [ "$stops" = 0 ] || die "$EX_PREFLIGHT" "refused (marked STOP above: $stops); nothing was changed"
+        fetch
+        verify
+        catalogue
+        what_goes_where
+        what_it_means
+        consent
+        backup
+    fi
+    run_apart
+}
+
+# Somebody else holds the lock: a join that has its own unit is shown, any other is left alone.
+attach() {
+    exec 9>&-
+    [ "$(cat "$STATE/join.exit" 2>/dev/null)" != 0 ] ||
+        die "$EX_MEMBER" "this machine is a member already; see ./bootstrap.sh status"
+    [ -e "$STATE/join.log" ] || die "$EX_PREFLIGHT" "another bootstrap.sh is running on this machine"
+    say "a join runs on this machine already; this is its log from the beginning"
+    follow
+}
+
+# A join that was cut off goes on; what was taken back begins anew; any other member stays one.
+where_it_stopped() {
+    again=0 handed=0
+    last=$(cat "$STATE/stage" 2>/dev/null)
+    case $(takeover_state):${last%% *} in
+        done:joined) ;;
+        purging:* | done:*) handed=1 ;;
+        open:* | aborting:*) again=1 ;;
+        *:install | *:join | *:rolled-back) if is_member; then again=1; fi ;;
+    esac
+    if [ "$again$handed" != 00 ]; then say "an earlier join stopped at: ${last:-its beginning}; going on"
+    elif is_member; then die "$EX_MEMBER" "this machine is a member already; see ./bootstrap.sh status"; fi
+}
+
+read_owner_key() {
+    [ -n "$owner_key" ] || return 0
+    bounded "$owner_key" 16384 && [ "$(grep -c '' <"$owner_key")" = 1 ] &&
+        grep -Eqx 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI[A-Za-z0-9+/]{43}( .*)?' "$owner_key" ||
+        die "$EX_PREFLIGHT" "--owner-key $owner_key is not one line 'ssh-ed25519 AAAA…', a public key as in id_ed25519.pub"
+    cut -d' ' -f1,2 "$owner_key" >"$WORK/owner.pub"
+    ssh-keygen -lf "$WORK/owner.pub" >/dev/null 2>&1 || die "$EX_PREFLIGHT" "ssh-keygen does not take the key in $owner_key"
+}
+
+# Before the purge all of it comes back; the keeper's journal decides which it is.
+abort() {
+    [ "$(id -u)" = 0 ] || die "$EX_PREFLIGHT" "abort needs root (uid 0), this is uid $(id -u)"
+    [ -d "$STATE" ] || { say "no join has begun here; nothing to bring back"; return 0; }
+    exec 9>"$STATE/lock"
+    if ! flock -w 0.2 9; then
+        case $(takeover_state) in
+            open) ;;
+            purging | done | aborting) too_late ;;
+            *) die "$EX_PREFLIGHT" "a bootstrap.sh is running that has changed nothing yet; end it where it runs" ;;
+        esac
+        systemctl kill -s KILL "$UNIT.scope" 2>/dev/null
+        flock -w 30 9 || die "$EX_PREFLIGHT" "a join is running that does not end; look at $STATE/join.log"
+    fi
+    case $(takeover_state) in
+        none | aborted)
+            if is_member; then too_late; fi
+            say "nothing to bring back: no join has changed anything here" ;;
+        # What was killed in the middle of it must not stay there.
+        purging) takeover resume; too_late ;;
+        done) too_late ;;
+        *)
+            takeover abort || die "$EX_JOIN" "not everything could be brought back, see above; the keeper's timer tries again, and so does ./bootstrap.sh abort"
+            rm -rf "$STATE"/borgios-bootstrap.*
+            forget aborted
+            [ -e "$STATE/join.exit" ] || say "$EX_ROLLED_BACK" >"$STATE/join.exit"
+            say "everything is as it was before the join; nothing of BorgIOS runs here" ;;
+    esac
+}
+
+too_late() {
+    die "$EX_PREFLIGHT" "no: root is handed over. The old ways in are gone and no copy of them is kept here, so only reinstalling the operating system gives this machine back"
 }
 
 status() {
-    if ! is_member; then
-        [ "$(id -u)" = 0 ] || die "$EX_PREFLIGHT" "status needs root: the keeper's folder is closed to uid $(id -u)"
-        say "not a member: $KEEPER/keeper.key does not exist"
-        exit 0
-    fi
-    say "member; last stage of bootstrap: $(cat "$STATE/stage" 2>/dev/null || say none)"
+    [ "$(id -u)" = 0 ] || die "$EX_PREFLIGHT" "status needs root: the keeper's folder is closed to uid $(id -u)"
+    if is_member; then say "member"; else say "not a member: $KEEPER/keeper.key does not exist"; fi
+    say "  last stage of bootstrap: $(cat "$STATE/stage" 2>/dev/null || say none)"
+    keeper=$TAKER
+    [ -x "$keeper" ] || keeper=$INSTALLED
+    [ ! -x "$keeper" ] || say "  take-over: $("$keeper" takeover status </dev/null 2>&1 | head -n 1)"
+    is_member || return 0
     for unit in borgiosd borgios-keeper; do
         say "  $unit.service: $(systemctl is-active "$unit.service" 2>/dev/null)"
     done
@@ -603,18 +1046,18 @@ demo() {
 main() {
     command=${1:-}
     [ $# = 0 ] || shift
-    invite_file='' bundle='' hand_over='' listen='' advertise='' yes=0
+    invite_file='' bundle='' hand_over='' owner_key='' listen='' advertise='' yes=0
     case $command in
         '' | help | --help | -h) explain; return 0 ;;
         demo) demo "$@"; return $? ;;
-        plan | join | status) ;;
+        plan | join | abort | status) ;;
         *) die "$EX_USAGE" "unknown command; ./bootstrap.sh without arguments explains" ;;
     esac
     while [ $# -gt 0 ]; do
         flag=$1; shift
         case $command:$flag in
             join:--yes) yes=1; continue ;;
-            plan:--invite | join:--invite | join:--bundle | join:--hand-over | plan:--listen | join:--listen | plan:--advertise | join:--advertise) ;;
+            plan:--invite | join:--invite | plan:--bundle | join:--bundle | join:--hand-over | join:--owner-key | plan:--listen | join:--listen | plan:--advertise | join:--advertise) ;;
             *) die "$EX_USAGE" "$command takes no argument $flag" ;;
         esac
         [ $# -gt 0 ] || die "$EX_USAGE" "$flag needs a value"
@@ -623,6 +1066,7 @@ main() {
             --invite) invite_file=$1 ;;
             --bundle) bundle=$1 ;;
             --hand-over) hand_over=$1 ;;
+            --owner-key) owner_key=$1 ;;
             --listen) endpoint "$flag" "$1"; listen=$1 ;;
             --advertise) endpoint "$flag" "$1"; advertise=$1 ;;
         esac

@@ -1,9 +1,10 @@
 # A pretend server and a pretend board for the tests of bootstrap.sh; sourced, not run.
 #
 # The board is an ordinary ssh-keygen key: a threshold signature is an Ed25519 signature, so a key
-# of one holder makes the same files. The installer is a script that records that it ran. The
-# machine's facts (uid, name, systemd, listeners) come from stubs in front of the PATH, the rest is
-# real: sh, awk, tar, sha256sum, ssh-keygen.
+# of one holder makes the same files. The installer is a script that records what it was asked for
+# and keeps the state that the keeper's take-over would. The machine's facts (uid, name, systemd,
+# listeners, sshd) come from stubs in front of the PATH, the rest is real: sh, awk, tar, sha256sum,
+# ssh-keygen, flock.
 # shellcheck shell=bash disable=SC2016
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -16,7 +17,7 @@ network=sha256:$(printf 'network' | sha256sum | cut -d' ' -f1)
 secret=THE-INVITATIONS-SECRET
 
 mkdir -p "$box/bin" "$box/keys" "$box/state"
-for key in board other; do
+for key in board other keeper owner; do
     ssh-keygen -q -t ed25519 -N '' -C '' -f "$box/keys/$key" </dev/null
 done
 board_key=$(cut -d' ' -f1,2 "$box/keys/board.pub")
@@ -29,14 +30,17 @@ machine() { # the stubs of a machine that may join
     stub systemd-detect-virt 'echo none; exit 1'
     stub ss 'echo "LISTEN 0 128 0.0.0.0:22 0.0.0.0:*"'
     stub who ':'
+    stub sshd ':'
+    stub systemd-run ':'
     stub getent 'echo root:x:0:0::/root:/bin/sh'
     stub timedatectl 'echo yes'
     stub journalctl ':'
     stub sleep ':'
     # `borgios status --json` of a node that is in the tree
     stub borgios 'echo "{\"node\":\"ssh-ed25519 AAAAnode\",\"tree\":{\"state\":\"attached\"}}"'
+    printf 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\nVERSION_ID="12"\n' >"$box/os-release"
     rm -rf "$box/state" "$box/keeper"
-    rm -f "$box/installed"
+    rm -f "$box"/{installed,asked,taken,goes-wrong} "$box"/*-does
 }
 
 # invitation [KEY=JSON…] -> $box/invite.json; KEY= (empty) leaves the field out.
@@ -68,14 +72,8 @@ digest() { printf 'sha256:%s' "$(sha256sum <"$1" | cut -d' ' -f1)"; }
 release() {
     local b=$box/b blob
     rm -rf "$b"; mkdir -p "$b/blobs"
-    cat >"$b/installer" <<INSTALLER
-#!/bin/sh
-printf '%s\n' "\$*" >"$box/installed"
-cat "/proc/\$\$/cmdline" "/proc/\$PPID/cmdline" >>"$box/argv"
-[ ! -e "$box/installer-does" ] || . "$box/installer-does"
-exit \$(cat "$box/installer-exit" 2>/dev/null || echo 0)
-INSTALLER
-    : >"$box/argv"; rm -f "$box/installer-exit" "$box/installer-does"
+    pretend_keeper >"$b/installer"
+    : >"$box/argv"
     for blob in agent keeper; do
         echo "component $blob" >"$box/$blob.tar.zst"
         cp "$box/$blob.tar.zst" "$b/blobs/$(sha256sum <"$box/$blob.tar.zst" | cut -d' ' -f1)"
@@ -86,29 +84,81 @@ INSTALLER
     echo '[]' >"$b/chain.json"
     sign board borgios-release@v1
 }
+# A keeper that takes nothing, and remembers in $box/taken that it did. `VERB CODE` in $box/goes-wrong
+# makes a verb fail; $box/VERB-does is done first.
+pretend_keeper() {
+    printf '#!/bin/sh\nbox=%s\n' "$box"
+    cat <<'KEEPER'
+printf '%s\n' "$*" >>"$box/asked"
+cat "/proc/$$/cmdline" "/proc/$PPID/cmdline" >>"$box/argv"
+verb=$1; [ "$verb" != takeover ] || verb=$2
+wrong=$(sed -n "s/^$verb //p" "$box/goes-wrong" 2>/dev/null)
+state=$(cat "$box/taken" 2>/dev/null || echo none)
+[ ! -e "$box/$verb-does" ] || . "$box/$verb-does"
+if [ -n "$wrong" ]; then
+    echo "pretend: $verb goes wrong" >&2
+    [ "$verb:$wrong" != apply:6 ] || { echo aborted >"$box/taken"; rm -rf "$box/keeper"; }
+    exit "$wrong"
+fi
+case $verb:$state in
+    install:*) printf '%s\n' "$*" >"$box/installed"; mkdir -p "$box/keeper"; : >"$box/keeper/keeper.key" ;;
+    plan:*) echo "sudo             1  who may become root" ;;
+    begin:none | begin:aborted)
+        echo open >"$box/taken"; echo 'open until 1790000000'
+        while [ $# -gt 0 ]; do [ "$1" != --sealed ] || echo sealed >"$2"; shift; done ;;
+    trial:open) echo 'ok  a login ended as uid 0' ;;
+    apply:open | apply:purging | apply:done) echo done >"$box/taken"; echo 'ok  sudo 1' ;;
+    rotate:done | verify:done) ;;
+    receipt:done) cat "$box/handover" ;;
+    end-sessions:done) echo 'ended 0' ;;
+    abort:open) echo aborted >"$box/taken"; rm -rf "$box/keeper" ;;
+    resume:purging) echo done >"$box/taken" ;;
+    status:*) echo "{\"state\":\"$state\",\"deadline\":null,\"why\":\"said \\\"so\\\"\"}" ;;
+    *) echo "pretend: $verb is refused while $state" >&2; exit 1 ;;
+esac
+KEEPER
+}
+# The receipt it gives, signed by the keeper's key: the last 64 bytes of a signature file.
+handed='{"network":"'$network'","name":"web-3","taken":{"sudo":1},"at":1790000000}'
+printf '%s' "$handed" >"$box/payload"
+ssh-keygen -q -Y sign -f "$box/keys/keeper" -n borgios-handover@v1 "$box/payload" 2>/dev/null
+printf '{"type":"handover","payload":"%s","sigs":[{"by":"%s","sig":"%s"}]}\n' "${handed//\"/\\\"}" \
+    "$(cut -d' ' -f1,2 "$box/keys/keeper.pub")" \
+    "$(sed '1d;$d' "$box/payload.sig" | base64 -d | tail -c 64 | base64 -w 0)" >"$box/handover"
+
 sign() { # KEY NAMESPACE
     rm -f "$box/b/release.json.sig"
     ssh-keygen -q -Y sign -f "$box/keys/$1" -n "$2" "$box/b/release.json" 2>/dev/null
 }
 pack() { tar -cf "$box/bundle.tar" -C "$box/b" release.json release.json.sig chain.json blobs installer; }
 
+# on_server COMMAND…: with the pretend server's folders and programs.
+on_server() {
+    (cd "$box" && exec env BORGIOS_BOOTSTRAP_DIR="$box/state" BORGIOS_KEEPER_DIR="$box/keeper" BORGIOS_CLI="$box/bin/borgios" \
+        BORGIOS_INSTALLED="$box/none" BORGIOS_OS_RELEASE="$box/os-release" PATH="$box/bin:$PATH" timeout 60 "$@")
+}
+# at_rest: what runs in its unit has ended too.
+at_rest() { [ ! -d "$box/state" ] || flock -w 60 "$box/state/lock" true; }
 # bootstrap ARGS…: runs the script on the pretend server without a terminal; sets $rc, $out.
 bootstrap() {
-    out=$(cd "$box" && BORGIOS_BOOTSTRAP_DIR=$box/state BORGIOS_KEEPER_DIR=$box/keeper BORGIOS_CLI=$box/bin/borgios \
-        PATH=$box/bin:$PATH timeout 60 setsid -w "${SHELL_UNDER_TEST:-/bin/sh}" "$script" "$@" 2>&1 </dev/null)
+    # shellcheck disable=SC2086 # `busybox sh` is two words
+    out=$(on_server setsid -w ${SHELL_UNDER_TEST:-/bin/sh} "$script" "$@" 2>&1 </dev/null)
     rc=$?
+    at_rest
 }
-# --yes, because the distribution is the one fact no stub replaces.
+# --yes, because what this computer is used for shows as warnings.
 join() { bootstrap join --invite "$box/invite.json" --bundle "$box/bundle.tar" --hand-over web-3 --yes; }
 
-# expect NAME CODE TEXT ran|not-run: the last run ended so, said so, and ran the installer or not.
+# expect NAME CODE TEXT ran|looked|not-run: the last run ended so, said so, and nothing of the bundle
+# was executed, or only to look, or the installer was.
 expect() {
     local why=''
     [ "$rc" = "$2" ] || why="exit code $rc, expected $2"
     [[ $out == *"$3"* ]] || why="${why:+$why; }did not say '$3'"
     case $4 in
         ran) [ -e "$box/installed" ] || why="${why:+$why; }the installer did not run" ;;
-        not-run) [ ! -e "$box/installed" ] || why="${why:+$why; }THE INSTALLER RAN" ;;
+        looked) [ "$(sort -u "$box/asked")" = 'takeover plan' ] || why="${why:+$why; }asked the keeper for $(tr '\n' ';' <"$box/asked")" ;;
+        not-run) [ ! -e "$box/asked" ] || why="${why:+$why; }THE INSTALLER RAN" ;;
     esac
     [[ $out != *"$secret"* ]] || why="${why:+$why; }the invitation's secret was printed"
     [ -z "$(ls -d "$box"/state/borgios-bootstrap.* 2>/dev/null)" ] || why="${why:+$why; }a work folder was left"
@@ -120,4 +170,6 @@ check() {
     local name=$1; shift
     if "$@"; then echo "ok $name"; else echo "FAIL $name: $*"; failures=$((failures + 1)); fi
 }
+# said NAME TEXT: the last run also said this.
+said() { if [[ $out == *"$2"* ]]; then echo "ok $1"; else echo "FAIL $1: did not say '$2'"; failures=$((failures + 1)); fi; }
 finish() { [ "$failures" -eq 0 ]; }

@@ -1,11 +1,12 @@
 #!/bin/bash
 # No part of bootstrap.sh runs when a shell receives only the beginning of it.
 #
-# Every sampled prefix (400 byte counts spread over the file, and every end of a line) is given to a
-# shell without arguments, as a file and on stdin, in an empty folder where every command on the
-# PATH is a stub that records its name. What runs shows as a record, as output, as a file, or as
-# "not found". Prints `ok NAME` or `FAIL NAME: why`.
+# 400 prefixes spread over the file are given to dash and bash, as a file and on stdin, and those at
+# every end of a line to dash, without arguments, in an empty folder where every command on the PATH
+# is a stub that records its name. What runs shows as a record, as output, as a file, or as "not
+# found". Prints `ok NAME` or `FAIL NAME: why`.
 set -u
+shopt -s nullglob dotglob
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 script=$here/bootstrap.sh
 box=$(mktemp -d) || exit 1
@@ -27,15 +28,13 @@ done
 size=$(wc -c <"$script")
 # From the brace that closes the file on, the script is whole and may explain itself.
 whole=$((size - 1))
-cuts=$({
-    for i in $(seq 0 400); do echo $((i * size / 400)); done
-    awk '{ n += length($0) + 1; print n }' <(LC_ALL=C cat "$script")
-} | sort -un)
+spread=$(for i in $(seq 0 400); do echo $((i * size / 400)); done | sort -un)
+lines=$(LC_ALL=C awk '{ n += length($0) + 1; print n }' "$script")
 
 failed=0 tried=0
 fail() { echo "FAIL truncation: $*"; failed=$((failed + 1)); }
 try() { # SHELL HOW CUT
-    local shell=$1 how=$2 cut=$3 out
+    local shell=$1 how=$2 cut=$3 out made
     : >"$box/ran"
     case $how in
         file) out=$(cd "$box/cwd" && env -i PATH="$box/bin" "$shell" "$box/part" 2>"$box/err" </dev/null) ;;
@@ -48,17 +47,23 @@ try() { # SHELL HOW CUT
     else
         [ "$(sort -u "$box/ran")" = cat ] || fail "$shell, $how, whole: ran $(tr '\n' ' ' <"$box/ran")"
     fi
-    ! grep -q 'not found' "$box/err" || fail "$shell, $how, $cut of $size bytes: $(head -n 1 "$box/err")"
-    [ -z "$(ls -A "$box/cwd")" ] || { fail "$shell, $how, $cut of $size bytes: made a file"; rm -rf "$box/cwd"; mkdir "$box/cwd"; }
+    [[ "$(<"$box/err")" != *'not found'* ]] || fail "$shell, $how, $cut of $size bytes: $(<"$box/err")"
+    made=("$box"/cwd/*)
+    [ ${#made[@]} = 0 ] || { fail "$shell, $how, $cut of $size bytes: made a file"; rm -rf "$box/cwd"; mkdir "$box/cwd"; }
 }
 
-for cut in $cuts; do
+for cut in $spread; do
     head -c "$cut" "$script" >"$box/part"
     try /bin/dash file "$cut"
     try /bin/dash pipe "$cut"
     try /bin/bash file "$cut"
+    try /bin/bash pipe "$cut"
 done
-[ "$failed" -eq 0 ] && echo "ok truncation: $tried runs of $(wc -l <<<"$cuts") prefixes ran nothing"
+for cut in $lines; do
+    head -c "$cut" "$script" >"$box/part"
+    try /bin/dash file "$cut"
+done
+[ "$failed" -eq 0 ] && echo "ok truncation: $tried runs of prefixes ran nothing"
 
 # The means by which this is so: one brace group, opened before the first command, ending in exit.
 first=$(grep -nv -e '^#' -e '^$' "$script" | head -n 1 | cut -d: -f2-)

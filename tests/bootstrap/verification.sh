@@ -14,7 +14,7 @@ fresh; join
 expect signed_bundle_is_installed 0 'RECEIPT' ran
 check installer_got_its_arguments grep -qx "install --bundle .*/bundle.tar --invite .*/invite.json --name web-3" "$box/installed"
 check no_secret_in_any_argv bash -c "grep -aq installer '$box/argv' && ! grep -aq '$secret' '$box/argv'"
-check receipt_is_kept grep -q "network     $network" "$box/state/receipt.txt"
+check receipt_is_kept grep -q "network     demo, $network" "$box/state/receipt.txt"
 
 fresh; sign other borgios-release@v1; pack; join
 expect another_key_is_refused 4 'NOT signed by the board' not-run
