@@ -6,7 +6,7 @@ PACKAGES=(
     gcc libc6-dev pkg-config libsystemd-dev git curl ca-certificates        # to build
     debootstrap systemd-container iproute2 nftables iptables python3        # the lab
     util-linux procps openssh-client sshpass                                # the lab, and the ways into it
-    zstd strace shellcheck                                                  # tests and lints
+    zstd strace shellcheck busybox                                          # tests and lints
 )
 
 setup_all() { setup_packages && setup_rust; }

@@ -23,6 +23,7 @@ pub struct Lab {
     script: PathBuf,
     name: String,
     net: String,
+    settings: Vec<(String, String)>,
     servers: u8,
     down: bool,
 }
@@ -33,10 +34,20 @@ impl Lab {
     /// # Errors
     /// Not being root, a missing tool, a server that does not boot: lab.sh says which.
     pub fn up(servers: u8) -> Result<Self> {
+        Self::up_with(servers, &[])
+    }
+
+    /// As [`Lab::up`], with settings of `lab.sh` for all of its servers, e.g. `LAB_DISK`.
+    ///
+    /// # Errors
+    /// As [`Lab::up`].
+    pub fn up_with(servers: u8, settings: &[(&str, &str)]) -> Result<Self> {
         let setting = |key: &str, default: &str| std::env::var(key).unwrap_or(default.to_owned());
         let script = root().join("tests/lab/lab.sh");
         let (name, net) = (setting("LAB_NAME", "test"), setting("LAB_NET", "10.78"));
-        let mut lab = Self { script, name, net, servers: 0, down: false };
+        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        let settings = settings.iter().map(owned).collect();
+        let mut lab = Self { script, name, net, settings, servers: 0, down: false };
         lab.call(&["down"], COMMAND_BOUND)?;
         lab.grow(servers)?;
         Ok(lab)
@@ -78,6 +89,14 @@ impl Lab {
         let mut command = self.script(&["run"]);
         command.arg(program);
         command
+    }
+
+    /// The private key with which the owner of every server logs in.
+    #[must_use]
+    pub fn owner_key(&self) -> PathBuf {
+        let folder =
+            std::env::var_os("LAB_DIR").map_or("/var/tmp/borgios-lab".into(), PathBuf::from);
+        folder.join(&self.name).join("id_ed25519")
     }
 
     /// The laptop's address, where servers can reach what a scenario serves.
@@ -125,6 +144,7 @@ impl Lab {
 
     pub(crate) fn script(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.script);
+        command.envs(self.settings.iter().map(|(key, value)| (key, value)));
         command.env("LAB_NAME", &self.name).env("LAB_NET", &self.net).args(arguments);
         command
     }

@@ -11,6 +11,9 @@
 //! | [`governor`] | a governor's laptop: the `borgios` command line with a folder of its own |
 //! | [`network`] | governors who found a network, and servers that join it |
 //! | [`member`] | a server of a network: how it joins, and what it says of itself |
+//! | [`handover`] | how far a hand-over of root is on a server, and ending it at any stage |
+//! | [`old_ways`] | the ways into root that the owner had: open, or refused |
+//! | [`disk`] | a server's whole disk as a list, to be compared |
 //! | [`component`] | folders that become components: the agent, the keeper, small services |
 //! | [`ballot_box`] | releases and policies put to the vote, until they are signed |
 //! | [`forgery`] | statements altered, and brought to a node through its own doors |
@@ -23,13 +26,16 @@
 pub mod ballot_box;
 pub mod command;
 pub mod component;
+pub mod disk;
 pub mod forgery;
 pub mod governor;
+pub mod handover;
 pub mod journal;
 pub mod keeper;
 pub mod lab;
 pub mod member;
 pub mod network;
+pub mod old_ways;
 pub mod programs;
 pub mod scenario;
 pub mod scenarios;

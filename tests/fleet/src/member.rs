@@ -89,8 +89,9 @@ impl Server<'_> {
     /// bootstrap.sh refused or failed; the message holds what it said.
     pub fn join(self, bundle: &Path, invitation: &Path) -> Result<()> {
         self.try_join(bundle, invitation)?.ok()?;
-        // As an owner is told to: neither is needed any more, and the invitation holds a secret.
-        self.ssh("rm -f /root/invite.json /root/bundle.tar", b"", JOIN_BOUND)?.ok().map(drop)
+        // As an owner is told to: neither is needed any more, and the invitation holds a secret. By
+        // the console, for the owner's login ends with the join.
+        self.sh("rm -f /root/invite.json /root/bundle.tar").map(drop)
     }
 
     /// As [`Server::join`], for a join that may be refused.
@@ -98,25 +99,36 @@ impl Server<'_> {
     /// # Errors
     /// A file that cannot be copied, a join that does not end.
     pub fn try_join(self, bundle: &Path, invitation: &Path) -> Result<Output> {
-        for (file, name) in [
-            (&*root().join("bootstrap.sh"), "bootstrap.sh"),
-            (bundle, "bundle.tar"),
-            (invitation, "invite.json"),
-        ] {
-            self.upload(file, &format!("/root/{name}"))?;
-        }
-        let join = format!(
+        self.bring(bundle, invitation)?;
+        self.ssh(&self.join_line(), b"", JOIN_BOUND)
+    }
+
+    /// As [`Server::try_join`], on the console: the one way into a server that is a member.
+    ///
+    /// # Errors
+    /// As [`Server::try_join`].
+    pub fn try_join_on_console(self, bundle: &Path, invitation: &Path) -> Result<Output> {
+        self.bring(bundle, invitation)?;
+        self.feed(&self.join_line(), b"", JOIN_BOUND)
+    }
+
+    /// Brings script, bundle and invitation into root's home folder.
+    ///
+    /// # Errors
+    /// A file that cannot be copied.
+    pub fn bring(self, bundle: &Path, invitation: &Path) -> Result<()> {
+        self.put(&root().join("bootstrap.sh"), "/root/bootstrap.sh")?;
+        self.put(bundle, "/root/bundle.tar")?;
+        self.put(invitation, "/root/invite.json")
+    }
+
+    /// What an owner types to join, once the three files are there.
+    #[must_use]
+    pub fn join_line(self) -> String {
+        format!(
             "cd /root && sh ./bootstrap.sh join --invite invite.json --bundle bundle.tar --hand-over {} --yes --advertise {}",
             self.host(),
             self.agent()
-        );
-        self.ssh(&join, b"", JOIN_BOUND)
-    }
-
-    /// Copies a file onto the server over ssh, as the owner would.
-    fn upload(self, from: &Path, to: &str) -> Result<()> {
-        let bytes =
-            std::fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
-        self.ssh(&format!("cat >{to}"), &bytes, JOIN_BOUND)?.ok().map(drop)
+        )
     }
 }

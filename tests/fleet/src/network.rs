@@ -167,26 +167,8 @@ impl<'a> Network<'a> {
     /// # Errors
     /// A join failed.
     pub fn join_all(&self) -> Result<()> {
-        let ann = self.governor("ann");
-        let (exchange, first) = (text(&self.file("exchange"))?, self.file("first.json"));
-        ann.borgios(&[
-            "invite",
-            "--first",
-            "--uses",
-            "1",
-            "--for",
-            "12h",
-            "--out",
-            &text(&first)?,
-            "--exchange",
-            &exchange,
-        ])?;
-        let one = self.lab.server(1);
-        one.join(&self.bundle(), &first)?;
-        for governor in &self.governors {
-            governor.borgios(&["connect", &one.agent()])?;
-        }
-        ann.borgios(&["sync"])?;
+        self.lab.server(1).join(&self.bundle(), &self.first_invitation()?)?;
+        self.meet_first()?;
         let invitation = self.invite(20)?;
         let others: Vec<Server<'_>> = self.lab.servers().skip(1).collect();
         let bundle = self.bundle();
@@ -200,6 +182,30 @@ impl<'a> Network<'a> {
             threads.into_iter().map(end).collect()
         });
         joined.into_iter().collect()
+    }
+
+    /// The invitation of the very first server, which nobody is there to join through.
+    ///
+    /// # Errors
+    /// It could not be made.
+    pub fn first_invitation(&self) -> Result<PathBuf> {
+        let (exchange, first) = (text(&self.file("exchange"))?, self.file("first.json"));
+        let mut arguments = vec!["invite", "--first", "--uses", "1", "--for", "12h"];
+        let out = text(&first)?;
+        arguments.extend(["--out", &out, "--exchange", &exchange]);
+        self.governor("ann").borgios(&arguments)?;
+        Ok(first)
+    }
+
+    /// Every governor talks to server 1 from now on, which has just joined as the first.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn meet_first(&self) -> Result<()> {
+        for governor in &self.governors {
+            governor.borgios(&["connect", &self.lab.server(1).agent()])?;
+        }
+        self.governor("ann").borgios(&["sync"]).map(drop)
     }
 
     /// An invitation file for so many servers.

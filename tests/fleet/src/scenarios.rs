@@ -3,16 +3,20 @@
 use crate::scenario::Scenario;
 
 mod faults;
+mod join;
 mod keeper;
 mod lab;
 mod refusals;
 mod secrets;
 mod spine;
+mod trial;
 
 /// All scenarios.
 pub const ALL: &[Scenario] = &[
     lab::SCENARIO,
     spine::SCENARIO,
+    join::SCENARIO,
+    trial::SCENARIO,
     refusals::SCENARIO,
     keeper::SCENARIO,
     faults::SCENARIO,

@@ -192,7 +192,7 @@ fn again(network: &Network<'_>) -> Result<()> {
     let two: Server<'_> = network.lab().server(2);
     let before = two.status()?["node"].clone();
     let invitation = network.invite(1)?;
-    two.try_join(&network.bundle(), &invitation)?.expect_code(10)?;
+    two.try_join_on_console(&network.bundle(), &invitation)?.expect_code(10)?;
     let after = two.status()?;
     ensure!(after["node"] == before, "the second join made another node");
     ensure!(after["keeper"]["installed"] == 2, "{after}");

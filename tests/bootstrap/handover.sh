@@ -1,0 +1,136 @@
+#!/bin/bash
+# The hand-over: its order, its way back before the purge, its way on after it, and joins that are
+# killed, watched, aborted, piped in, or run by nobody.
+# shellcheck disable=SC2119,SC2016
+# shellcheck source=tests/bootstrap/fixture.sh
+. "$(dirname "${BASH_SOURCE[0]}")/fixture.sh"
+
+fresh() { machine; invitation; release; pack; }
+
+# The order of a join, and what is left of it.
+verbs() { sed -n 's/^\(install\|rotate\) .*/\1/p; s/^takeover \([a-z-]*\).*/\1/p' "$box/asked" | grep -v status | tr '\n' ' '; }
+fresh; join; expect a_join_hands_root_over 0 'RECEIPT' ran
+check every_stage_in_its_order [ "$(verbs)" = 'plan begin install trial apply rotate verify receipt end-sessions ' ]
+check the_stage_is_recorded grep -q '^joined ' "$box/state/stage"
+check the_receipt_is_checked_by_stock_ssh_keygen bash -c \
+    "cd '$box/state' && ssh-keygen -Y verify -f handover.signers -I keeper -n borgios-handover@v1 -s handover.json.sig <handover.json >/dev/null"
+check and_not_one_changed_byte bash -c "cd '$box/state' && sed 's/web-3/web-4/' handover.json |
+    if ssh-keygen -Y verify -f handover.signers -I keeper -n borgios-handover@v1 -s handover.json.sig >/dev/null 2>&1; then exit 1; fi"
+check no_owners_key_no_sealed_backup [ ! -e "$box/state/owner-backup.age" ]
+join; expect a_second_join_is_a_member 10 'a member already' ran
+bootstrap abort; expect abort_after_the_purge_says_no 3 'only reinstalling' ran
+fresh; bootstrap join --invite "$box/invite.json" --bundle "$box/bundle.tar" --hand-over web-3 --yes --owner-key "$box/keys/owner.pub"
+expect the_owner_gets_a_sealed_backup 0 'owner-backup.age' ran
+check the_owners_key_reaches_backup_and_receipt [ "$(grep -c -- "--owner-key $box/state/owner.pub" "$box/asked")" = 2 ]
+for key in "$box/keys/owner" "$box/none" "$box/invite.json"; do
+    fresh; bootstrap join --invite "$box/invite.json" --bundle "$box/bundle.tar" --hand-over web-3 --yes --owner-key "$key"
+    expect "owner's key that is none: ${key##*/}" 3 'a public key' not-run
+done
+
+# Before the purge every failure ends in the old state.
+back() { # NAME TEXT
+    expect "$1" "${3:-6}" "$2" ran
+    check "$1: all is back" [ "$(cut -d' ' -f1 "$box/state/stage"):$(cat "$box/taken"):$(ls "$box/keeper" 2>/dev/null)" = aborted:aborted: ]
+}
+fresh; echo 'begin 5' >"$box/goes-wrong"; join
+expect a_backup_that_fails_is_no_join 6 'could not make the backup' not-installed
+check and_nothing_is_installed [ ! -e "$box/installed" ]
+fresh; stub systemd-run 'exit 1'; join; expect no_unit_of_its_own_no_join 6 'everything is as it was' not-installed
+check and_nothing_is_installed_either [ ! -e "$box/installed" ]
+installs() { fresh; echo "printf x >'$box/installed'; $1" >"$box/install-does"; join; }
+installs 'exit 1'; back failed_installer 'the installer failed'
+installs 'exit 6'; back rolled_back_release 'was rolled back'
+installs 'exit 4'; back installer_that_refuses_the_chain 'the installer found' 4
+installs 'exit 10'; back installer_that_finds_a_member 'for a member already'
+fresh; stub borgios 'echo "{\"tree\":{\"state\":\"joining\"}}"'; join; back never_in_the_tree 'not in the tree after'
+fresh; stub borgios 'echo garbage'; join; back agent_that_talks_nonsense 'not in the tree after'
+fresh; echo 'trial 5' >"$box/goes-wrong"; join; back a_trial_that_fails 'the trial failed'
+check nothing_was_purged [ "$(verbs)" = 'plan begin install trial abort ' ]
+fresh; echo 'apply 6' >"$box/goes-wrong"; join; back a_purge_that_took_itself_back 'the purge failed'
+fresh; echo 'apply 5' >"$box/goes-wrong"; join; back a_purge_that_never_began 'the purge failed'
+fresh; stub borgios "echo aborted >'$box/taken'; rm -rf '$box/keeper'; exit 1"; join; back the_timer_was_first 'deadline has passed'
+fresh; printf 'trial 5\nabort 5\n' >"$box/goes-wrong"; join
+expect what_cannot_be_brought_back_is_said 5 'not everything could be brought back' ran
+rm "$box/goes-wrong"; bootstrap abort; expect and_abort_tries_again 0 'as it was before' ran
+join; expect a_join_after_an_abort_begins_anew 0 RECEIPT ran
+check with_a_backup_of_its_own [ "$(grep -c '^takeover begin' "$box/asked")" = 2 ]
+
+# After the purge it only goes on.
+for verb in rotate verify receipt end-sessions; do
+    fresh; echo "$verb 5" >"$box/goes-wrong"; join
+    if [ "$verb" = end-sessions ]; then rc=5; out='Root is handed over'; fi # whoever followed was told the end before
+    expect "after the purge $verb fails" 5 'Root is handed over' ran
+    bootstrap abort; expect "$verb failed: abort says no" 3 'only reinstalling' ran
+    rm "$box/goes-wrong"; : >"$box/asked"; join
+    expect "$verb failed: join goes on" 0 'going on' ran
+    check "$verb failed: and installs nothing again" [ "$(verbs)" = 'apply rotate verify receipt end-sessions ' ]
+done
+fresh; echo 'echo purging >"$box/taken"; wrong=5' >"$box/apply-does"; join
+expect a_purge_cut_off_cannot_go_back 5 'Root is handed over' ran
+bootstrap abort; expect abort_finishes_a_purge_that_was_cut_off 3 'only reinstalling' ran
+check and_does_not_stay_between grep -qx "done" "$box/taken"
+
+# Members, and joins that were cut off.
+fresh; mkdir "$box/keeper"; : >"$box/keeper/keeper.key"; join
+expect a_member_cannot_join_again 10 'a member already' not-run
+bootstrap plan; expect plan_knows_a_member 10 'a member already' not-run
+bootstrap status; expect status_of_a_member 0 'member' not-run
+fresh; mkdir "$box/keeper" "$box/state"; : >"$box/keeper/keeper.key"; echo 'install 2026-01-01' >"$box/state/stage"; join
+expect a_join_cut_off_goes_on 0 'going on' ran
+killed() { # VERB SIGNAL: the process that asks the keeper for VERB dies of it
+    fresh; echo "kill -$2 \$PPID; [ '$2' != KILL ] || exit 1" >"$box/$1-does"
+    [ "$1" != install ] || echo "mkdir -p '$box/keeper'; : >'$box/keeper/keeper.key' '$box/installed'" >>"$box/$1-does"
+    join
+}
+killed install TERM; expect a_join_ended_by_a_signal_cleans_up 143 'running the verified installer' ran
+rm -f "$box"/*-does; echo 'exit 10' >"$box/install-does"; join; expect and_goes_on_when_asked_again 0 'going on' ran
+check with_the_backup_it_had [ "$(grep -c '^takeover begin' "$box/asked")" = 1 ]
+for verb in trial apply rotate receipt; do
+    killed "$verb" KILL
+    [ "$rc" = 5 ] && [[ $out == *'was cut off at'* ]] && echo "ok killed at $verb: it is said" ||
+        { echo "FAIL killed at $verb: code $rc"; failures=$((failures + 1)); }
+    rm -f "$box"/*-does; join; expect "killed at $verb: the next join goes on" 0 RECEIPT ran
+    check "killed at $verb: handed over" [ "$(cut -d' ' -f1 "$box/state/stage"):$(cat "$box/taken")" = joined:done ]
+done
+killed trial KILL; rm -f "$box"/*-does; bootstrap abort; back abort_of_a_join_that_was_killed 'as it was before' 0
+bootstrap abort; expect abort_twice 0 'nothing to bring back' ran
+fresh; bootstrap abort; expect abort_without_a_join 0 'nothing to bring back' not-run
+
+# A join that runs: its terminal may close, another join shows it, abort ends it.
+fresh; mkdir "$box/state"; exec 8>"$box/state/lock"; flock 8
+out=$(on_server setsid -w /bin/sh "$script" join --invite "$box/invite.json" --hand-over web-3 2>&1 </dev/null); rc=$?
+expect two_at_once 3 'another bootstrap.sh is running' not-run
+exec 8>&-
+gate() { # the trial waits until $box/gate is there
+    fresh; rm -f "$box/gate"; echo "until [ -e '$box/gate' ]; do /bin/sleep 0.05; done" >"$box/trial-does"
+    on_server setsid /bin/sh "$script" join --invite "$box/invite.json" --bundle "$box/bundle.tar" --hand-over web-3 --yes \
+        >"$box/first" 2>&1 </dev/null &
+    first=$!
+    for _ in $(seq 200); do grep -q '^trial ' "$box/state/stage" 2>/dev/null && grep -q 'From here on' "$box/first" && break; /bin/sleep 0.05; done
+}
+foreground() { pgrep -f "^/bin/sh $script join" | head -n 1; } # the oldest: the other one is its fork
+gate; kill -HUP "$(foreground)"; wait "$first"
+check a_closed_terminal_ends_what_is_shown [ ! -e "$box/state/join.exit" ]
+( /bin/sleep 1; : >"$box/gate" ) &
+bootstrap join --invite "$box/invite.json" --hand-over web-3
+expect another_join_shows_the_whole_of_it 0 'running the verified installer' ran
+said to_its_end 'logins that are still open'
+check it_was_handed_over grep -qx "done" "$box/taken"
+gate; stub systemctl "case \$1 in kill) pgrep -f '^/bin/sh $script join' | tail -n +2 | xargs kill -9; : >'$box/gate' ;; esac"
+bootstrap abort; expect abort_ends_a_join_that_runs 0 'as it was before' ran
+wait "$first"; code=$?
+check and_its_terminal_is_told [ "$code" = 6 ]
+machine; bootstrap status; expect status_of_a_stranger 0 'not a member' not-run
+
+# By a pipe, as from a web server, and in the emptiest of environments, as from cloud-init.
+fresh; out=$(on_server setsid -w /bin/sh -s join --invite "$box/invite.json" --bundle "$box/bundle.tar" --hand-over web-3 --yes <"$script" 2>&1); rc=$?; at_rest
+expect a_piped_script_joins 0 RECEIPT ran
+fresh; out=$(cd / && env -i BORGIOS_BOOTSTRAP_DIR="$box/state" BORGIOS_KEEPER_DIR="$box/keeper" BORGIOS_CLI="$box/bin/borgios" \
+    BORGIOS_OS_RELEASE="$box/os-release" "$(command -v bash)" -c "PATH=$box/bin:/usr/bin:/bin; export PATH; exec setsid -w /bin/sh '$script' join \
+    --invite '$box/invite.json' --bundle '$box/bundle.tar' --hand-over web-3 --yes <&-" 2>&1); rc=$?; at_rest
+expect no_home_no_terminal_no_input 0 RECEIPT ran
+SHELL_UNDER_TEST=/bin/bash; fresh; join; expect bash_runs_it_too 0 RECEIPT ran
+if command -v busybox >/dev/null; then
+    SHELL_UNDER_TEST='busybox sh'; fresh; join; expect busybox_runs_it_too 0 RECEIPT ran
+fi
+finish

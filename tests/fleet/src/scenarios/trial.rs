@@ -1,0 +1,218 @@
+//! Until the purge there is a way back: by word, by the timer, by a boot after a power cut. And
+//! whatever is killed, full or broken, a server ends in the old state or in the new, never between.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::command::Output;
+use crate::disk::Disk;
+use crate::lab::Lab;
+use crate::member::JOIN_BOUND;
+use crate::network::Network;
+use crate::scenario::{Say, Scenario};
+use crate::server::Server;
+use crate::wait;
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "trial",
+    about: "until the purge everything comes back, whatever happens",
+    run,
+};
+
+/// Shortest deadline the keeper takes.
+const DEADLINE_S: u64 = 60;
+/// Longest from the kill of a join until the timer has brought everything back.
+const TIMER_BOUND: Duration = Duration::from_secs(DEADLINE_S + 30);
+/// Takes all that is left of the disk.
+const FILL: &str = "fallocate -l $(df --output=avail -B1 / | tail -n 1) /var/tmp/fill; \
+                    dd if=/dev/zero of=/var/tmp/fill2 bs=4k 2>/dev/null; true";
+/// Room for everything, and little enough to be filled.
+const DISK: &str = "1400M";
+
+/// What happens to one server, from a fresh disk on.
+type Story = fn(Server<'_>) -> Result<()>;
+
+fn run(say: &Say) -> Result<()> {
+    let lab = Lab::up_with(7, &[("LAB_DISK", DISK)])?;
+    let network = Network::founded(&lab, "trial")?;
+    lab.server(1).join(&network.bundle(), &network.first_invitation()?)?;
+    network.meet_first()?;
+    let invitation = network.invite(20)?;
+    for server in lab.servers().skip(1) {
+        server.bring(&network.bundle(), &invitation)?;
+        cut_off(server)?;
+    }
+    std::thread::scope(|scope| -> Result<()> {
+        let stories: [(&str, Story); 6] = [
+            ("a killed join came back by the timer, bit by bit", timer),
+            ("abort brought everything back, bit by bit, and told the join's terminal", aborted),
+            ("a power cut while open: the boot brought everything back, bit by bit", power_cut),
+            (
+                "killed at every stage before the purge, it went on, and abort brought all back",
+                before,
+            ),
+            ("killed at every stage from the purge on, it went on to the new state", after),
+            ("a full disk and a broken sshd end in the old state", broken),
+        ];
+        let threads: Vec<_> = stories
+            .into_iter()
+            .zip(lab.servers().skip(1))
+            .map(|((told, story), server)| (told, scope.spawn(move || story(server))))
+            .collect();
+        let mut failed = Vec::new();
+        for (told, thread) in threads {
+            match thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked"))) {
+                Ok(()) => say(told),
+                Err(error) => failed.push(format!("not so: {told}: {error:#}")),
+            }
+        }
+        ensure!(failed.is_empty(), "{}", failed.join("\n"));
+        Ok(())
+    })?;
+    lab.take_down()
+}
+
+/// From now on the server reaches no other one, only the laptop: a join waits for a place in the tree,
+/// with everything open.
+fn cut_off(server: Server<'_>) -> Result<()> {
+    server.sh(&format!("ip route add blackhole {}.1.0/24", server.lab().net())).map(drop)
+}
+
+fn reconnect(server: Server<'_>) -> Result<()> {
+    server.sh(&format!("ip route del blackhole {}.1.0/24", server.lab().net())).map(drop)
+}
+
+/// Joins on the console while something is done to it; what the join's terminal said.
+fn join_while(
+    server: Server<'_>,
+    setting: &str,
+    act: impl FnOnce() -> Result<()>,
+) -> Result<Output> {
+    std::thread::scope(|scope| {
+        let line = format!("export {setting}; {}", server.join_line());
+        let terminal = scope.spawn(move || server.feed(&line, b"", JOIN_BOUND));
+        let acted = act();
+        let said = terminal.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a terminal panicked")));
+        acted.with_context(|| format!("the join said {said:?}"))?;
+        said
+    })
+}
+
+/// Everything is as it was, and the owner's ways in are open.
+fn is_old(server: Server<'_>, before: &Disk) -> Result<()> {
+    server.wait_join_over()?;
+    server.disk()?.same_as(before, &[])?;
+    server.old_ways_open()?;
+    let units = server
+        .sh("systemctl list-units --all --no-legend 'borgios*' | grep -v not-found || true")?;
+    ensure!(units.is_empty(), "{}: units are left: {units}", server.host());
+    ensure!(server.try_sh("id borgios")?.code != 0, "{}: the account is left", server.host());
+    Ok(())
+}
+
+fn waits(server: Server<'_>) -> Result<()> {
+    server.wait_stage("join", JOIN_BOUND)?;
+    server.old_ways_open()
+}
+
+fn timer(server: Server<'_>) -> Result<()> {
+    let before = server.disk()?;
+    let setting = format!("BORGIOS_DEADLINE_S={DEADLINE_S}");
+    join_while(server, &setting, || server.kill_join_at("join"))?.expect_code(5)?;
+    ensure!(server.takeover()?["state"] == "open", "the kill closed it");
+    let status = server.bootstrap("status")?.ok()?.stdout;
+    ensure!(status.contains("stage of bootstrap: join") && status.contains("open"), "{status}");
+    wait::until_true("the timer brings everything back", TIMER_BOUND, || {
+        Ok(server.takeover()?["state"] == "aborted")
+    })?;
+    is_old(server, &before)
+}
+
+fn aborted(server: Server<'_>) -> Result<()> {
+    let before = server.disk()?;
+    let said = join_while(server, "A=", || {
+        waits(server)?;
+        server.bootstrap("abort")?.ok().map(drop)
+    })?;
+    ensure!(said.code == 6, "the join's terminal was told {}: {}", said.code, said.all());
+    is_old(server, &before)?;
+    let again = server.bootstrap("abort")?.ok()?.stdout;
+    ensure!(again.contains("nothing to bring back"), "a second abort says {again}");
+    is_old(server, &before)
+}
+
+fn power_cut(server: Server<'_>) -> Result<()> {
+    let before = server.disk()?;
+    let cut = join_while(server, "A=", || {
+        waits(server)?;
+        // What is on the disk now, not what would be after a while.
+        server.sh("sync")?;
+        server.kill()
+    })?;
+    ensure!(cut.code != 0, "a join without power ended well");
+    server.start()?;
+    wait::until_true("the boot brings everything back", JOIN_BOUND, || {
+        Ok(server.takeover()?["state"] == "aborted")
+    })?;
+    is_old(server, &before)
+}
+
+fn before(server: Server<'_>) -> Result<()> {
+    let before = server.disk()?;
+    for stage in ["install", "join"] {
+        join_while(server, "A=", || server.kill_join_at(stage))?.expect_code(5)?;
+        server.old_ways_open()?;
+    }
+    reconnect(server)?;
+    join_while(server, "A=", || server.kill_join_at("trial"))?.expect_code(5)?;
+    server.old_ways_open()?;
+    server.bootstrap("abort")?.ok()?;
+    is_old(server, &before)
+}
+
+fn after(server: Server<'_>) -> Result<()> {
+    reconnect(server)?;
+    join_while(server, "A=", || server.kill_join_at("purge"))?.expect_code(5)?;
+    ensure!(server.bootstrap("abort")?.code != 2, "abort took no arguments");
+    let state = server.takeover()?["state"].clone();
+    ensure!(state == "done" || state == "aborted", "abort left a purge at {state}");
+    for stage in ["rotate", "verify", "receipt"] {
+        join_while(server, "A=", || server.kill_join_at(stage))?.expect_code(5)?;
+    }
+    // Killed in its last stage, when its terminal was already told that it is over.
+    join_while(server, "A=", || server.kill_join_at("sessions"))?;
+    server.feed(&server.join_line(), b"", JOIN_BOUND)?.ok()?;
+    server.handed_over()?;
+    server.reboot()?;
+    server.handed_over()
+}
+
+fn broken(server: Server<'_>) -> Result<()> {
+    let before = server.disk()?;
+    // Refused before anything is changed: such an sshd would not start again.
+    server.sh("echo 'Nonsense yes' >/etc/ssh/sshd_config.d/99-odd.conf")?;
+    let refused = server.feed(&server.join_line(), b"", JOIN_BOUND)?.expect_code(3)?.stdout;
+    ensure!(refused.contains("not clean"), "{refused}");
+    server.sh("rm /etc/ssh/sshd_config.d/99-odd.conf")?;
+    // The disk fills up as soon as the backup is made.
+    let full = join_while(server, "A=", || {
+        server.wait_stage("install", JOIN_BOUND)?;
+        server.sh(FILL).map(drop)
+    })?;
+    ensure!([5, 6].contains(&full.code), "a full disk ended with {}: {}", full.code, full.all());
+    server.sh("rm -f /var/tmp/fill /var/tmp/fill2")?;
+    if full.code == 5 {
+        server.bootstrap("abort")?.ok()?;
+    }
+    is_old(server, &before).context("after a full disk")?;
+    // An sshd that cannot be started is found out by the trial.
+    reconnect(server)?;
+    let broken = "chmod 000 /usr/sbin/sshd";
+    let tried = join_while(server, "A=", || {
+        server.wait_stage("join", JOIN_BOUND).and_then(|()| server.sh(broken).map(drop))
+    })?;
+    server.sh("chmod 755 /usr/sbin/sshd")?;
+    ensure!(tried.code == 6, "a broken sshd ended with {}: {}", tried.code, tried.all());
+    is_old(server, &before).context("after a broken sshd")
+}
