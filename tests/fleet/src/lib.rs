@@ -33,13 +33,18 @@ pub mod handover;
 pub mod journal;
 pub mod keeper;
 pub mod lab;
+pub mod login;
 pub mod member;
 pub mod network;
 pub mod old_ways;
+pub mod orders;
 pub mod programs;
+pub mod sampler;
 pub mod scenario;
 pub mod scenarios;
+pub mod schedule;
 pub mod server;
+pub mod usage;
 pub mod wait;
 
 pub use command::Output;
