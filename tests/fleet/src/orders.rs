@@ -96,21 +96,27 @@ impl Network<'_> {
         self.order(place, &["access", "revoke", serial])
     }
 
-    /// Ann asks for the password of an epoch; nobody has voted yet.
+    /// Ann asks for the password of an epoch, for a while; nobody has voted yet.
     ///
     /// # Errors
     /// As [`Network::put`].
-    pub fn reveal(&self, place: Place<'_>, epoch: u64) -> Result<String> {
+    pub fn reveal(&self, place: Place<'_>, epoch: u64, valid: &str) -> Result<String> {
         let epoch = epoch.to_string();
-        self.put(place, &["credential", "reveal", "--epoch", &epoch, "--for", "15m"])
+        self.put(place, &["credential", "reveal", "--epoch", &epoch, "--for", valid])
     }
 
-    /// What the command line tells a governor who wants the password of a reveal.
+    /// The password that ann asked for; none before it is signed.
     ///
     /// # Errors
-    /// It did not end in time.
-    pub fn password(&self, governor: &str, place: Place<'_>, what: &str) -> Result<Output> {
-        self.try_at(governor, place, &["credential", "open", what])
+    /// She did not ask for it, or it cannot be opened.
+    pub fn password(&self, place: Place<'_>, epoch: u64) -> Result<Option<String>> {
+        let epoch = epoch.to_string();
+        let told = self.at("ann", place, &["credential", "reveal", "--epoch", &epoch])?;
+        match (told["status"].as_str(), told["password"].as_str()) {
+            (Some("waiting"), None) => Ok(None),
+            (Some("revealed"), Some(password)) => Ok(Some(password.to_owned())),
+            _ => anyhow::bail!("neither waiting nor revealed: {told}"),
+        }
     }
 
     /// Puts a node out for good.

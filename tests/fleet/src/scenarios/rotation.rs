@@ -341,6 +341,12 @@ fn advanced(network: &Network<'_>, say: &Say) -> Result<()> {
         ensure!(credential["problem"].is_null(), "{credential}");
         ensure!(credential["exhausted"] == false, "{credential}");
     }
+    wait::until_true("a governor sees all servers in step", SOON, || {
+        let told = network.at("ann", place, &["credential", "status"])?;
+        let fleet = &told["fleet"];
+        ensure!(fleet["in_step"] == before.len() && told["epoch"] == now + 1, "{told}");
+        Ok(fleet["late"].as_array().is_some_and(Vec::is_empty) && told["next"].is_u64())
+    })?;
     say(&format!("{what} and an advance: all went from epoch {now} to {} by vote", now + 1));
     Ok(())
 }
