@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use borgios_types::Envelope;
 use serde_json::Value;
 
+use crate::command::Output;
 use crate::component::Service;
 use crate::governor::Governor;
 use crate::network::{Network, text};
@@ -32,12 +33,23 @@ impl Network<'_> {
     /// # Errors
     /// It was refused.
     pub fn at(&self, governor: &str, place: Place<'_>, arguments: &[&str]) -> Result<Value> {
+        self.try_at(governor, place, arguments)?.ok()?.json()
+    }
+
+    /// As [`Network::at`], for what may be refused.
+    ///
+    /// # Errors
+    /// It did not end in time.
+    pub fn try_at(&self, governor: &str, place: Place<'_>, arguments: &[&str]) -> Result<Output> {
         let (flag, value) = match place {
+            // Where a server is what the command is about, `--node` names that one.
+            Place::Node(server) if arguments.contains(&"--node") => ("--via", server.agent()),
             Place::Node(server) => ("--node", server.agent()),
             Place::Exchange => ("--exchange", text(&self.file("exchange"))?),
         };
-        let arguments: Vec<&str> = arguments.iter().copied().chain([flag, &value]).collect();
-        self.governor(governor).json(&arguments)
+        let arguments: Vec<&str> =
+            arguments.iter().copied().chain([flag, &value, "--json"]).collect();
+        self.governor(governor).try_borgios(&arguments)
     }
 
     /// Builds a service's component into the laptop's blobs.

@@ -16,6 +16,11 @@
 //! | [`disk`] | a server's whole disk as a list, to be compared |
 //! | [`component`] | folders that become components: the agent, the keeper, small services |
 //! | [`ballot_box`] | releases and policies put to the vote, until they are signed |
+//! | [`orders`] | what the board orders about root, and an owner's departure |
+//! | [`login`] | stock `ssh` and `su` that try a door: open, or refused |
+//! | [`schedule`] | the schedule in force, computed anew |
+//! | [`sampler`] | every server's `/etc/shadow` compared with it, all the time |
+//! | [`usage`] | what both processes cost a server |
 //! | [`forgery`] | statements altered, and brought to a node through its own doors |
 //! | [`keeper`] | the keeper's socket, as any user of the server |
 //! | [`scenario`] | the list of scenarios, and how one runs |
@@ -33,13 +38,18 @@ pub mod handover;
 pub mod journal;
 pub mod keeper;
 pub mod lab;
+pub mod login;
 pub mod member;
 pub mod network;
 pub mod old_ways;
+pub mod orders;
 pub mod programs;
+pub mod sampler;
 pub mod scenario;
 pub mod scenarios;
+pub mod schedule;
 pub mod server;
+pub mod usage;
 pub mod wait;
 
 pub use command::Output;

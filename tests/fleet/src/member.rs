@@ -94,6 +94,18 @@ impl Server<'_> {
         self.sh("rm -f /root/invite.json /root/bundle.tar").map(drop)
     }
 
+    /// As [`Server::join`], with the public key of an owner who wants to be able to leave.
+    ///
+    /// # Errors
+    /// As [`Server::join`].
+    pub fn join_owned(self, bundle: &Path, invitation: &Path, owner: &Path) -> Result<()> {
+        self.bring(bundle, invitation)?;
+        self.put(owner, "/root/owner.pub")?;
+        let join = format!("{} --owner-key owner.pub", self.join_line());
+        self.ssh(&join, b"", JOIN_BOUND)?.ok()?;
+        self.sh("rm -f /root/invite.json /root/bundle.tar").map(drop)
+    }
+
     /// As [`Server::join`], for a join that may be refused.
     ///
     /// # Errors

@@ -167,15 +167,29 @@ impl<'a> Network<'a> {
     /// # Errors
     /// A join failed.
     pub fn join_all(&self) -> Result<()> {
-        self.lab.server(1).join(&self.bundle(), &self.first_invitation()?)?;
+        self.join_all_owned(None)
+    }
+
+    /// As [`Network::join_all`], every server with the public key of its owner.
+    ///
+    /// # Errors
+    /// A join failed.
+    pub fn join_all_owned(&self, owner: Option<&Path>) -> Result<()> {
+        let bundle = self.bundle();
+        let join = |server: Server<'a>, invitation: &Path| match owner {
+            Some(owner) => server.join_owned(&bundle, invitation, owner),
+            None => server.join(&bundle, invitation),
+        };
+        join(self.lab.server(1), &self.first_invitation()?)?;
         self.meet_first()?;
         let invitation = self.invite(20)?;
         let others: Vec<Server<'_>> = self.lab.servers().skip(1).collect();
-        let bundle = self.bundle();
         let joined: Vec<Result<()>> = std::thread::scope(|scope| {
-            let join = |server: Server<'a>| server.join(&bundle, &invitation);
-            let threads: Vec<_> =
-                others.iter().map(|server| scope.spawn(move || join(*server))).collect();
+            let (join, invitation) = (&join, &invitation);
+            let threads: Vec<_> = others
+                .iter()
+                .map(|server| scope.spawn(move || join(*server, invitation)))
+                .collect();
             let end = |thread: std::thread::ScopedJoinHandle<'_, Result<()>>| {
                 thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a join panicked")))
             };

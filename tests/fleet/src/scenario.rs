@@ -33,7 +33,12 @@ pub struct Outcome {
 /// Finds a scenario by name.
 #[must_use]
 pub fn find(name: &str) -> Option<Scenario> {
-    crate::scenarios::ALL.iter().find(|scenario| scenario.name == name).copied()
+    every().find(|scenario| scenario.name == name)
+}
+
+/// All scenarios, also those that run only when they are named.
+pub fn every() -> impl Iterator<Item = Scenario> {
+    crate::scenarios::ALL.iter().chain(crate::scenarios::LONG).copied()
 }
 
 /// Runs one scenario; a panic in it is a failure like any other.
@@ -58,8 +63,8 @@ mod tests {
 
     #[test]
     fn names_are_found_and_stand_there_once() {
-        for scenario in crate::scenarios::ALL {
-            let same = crate::scenarios::ALL.iter().filter(|other| other.name == scenario.name);
+        for scenario in every() {
+            let same = every().filter(|other| other.name == scenario.name);
             assert_eq!(same.count(), 1, "{}", scenario.name);
             assert!(find(scenario.name).is_some());
         }

@@ -2,16 +2,21 @@
 
 use crate::scenario::Scenario;
 
+mod access;
 mod faults;
 mod join;
 mod keeper;
 mod lab;
+mod leave;
+mod loot;
+mod obstacles;
 mod refusals;
+mod rotation;
 mod secrets;
 mod spine;
 mod trial;
 
-/// All scenarios.
+/// All scenarios of the checks.
 pub const ALL: &[Scenario] = &[
     lab::SCENARIO,
     spine::SCENARIO,
@@ -21,4 +26,11 @@ pub const ALL: &[Scenario] = &[
     keeper::SCENARIO,
     faults::SCENARIO,
     secrets::SCENARIO,
+    rotation::SCENARIO,
+    access::SCENARIO,
+    leave::SCENARIO,
+    loot::SCENARIO,
 ];
+
+/// Scenarios that take too long for every run of the checks; they run when they are named.
+pub const LONG: &[Scenario] = &[rotation::LONG];

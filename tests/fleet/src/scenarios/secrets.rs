@@ -122,7 +122,7 @@ fn needles(network: &Network<'_>) -> Result<Vec<(String, Vec<u8>)>> {
 }
 
 /// Copies the plain files of a folder.
-fn pull(server: Server<'_>, folder: &str, to: &Path) -> Result<()> {
+pub(super) fn pull(server: Server<'_>, folder: &str, to: &Path) -> Result<()> {
     let list = format!("cd {folder} && find . -xdev -type f -readable ! -path './systemd/*'");
     let archive = "/srv/look.tar";
     server.sh(&format!("{list} -print0 | tar --null -T - -cf {archive} 2>/dev/null; true"))?;
@@ -135,7 +135,7 @@ fn pull(server: Server<'_>, folder: &str, to: &Path) -> Result<()> {
     Ok(std::fs::remove_file(local)?)
 }
 
-fn walk(folder: &Path, files: &mut Vec<std::path::PathBuf>) -> Result<()> {
+pub(super) fn walk(folder: &Path, files: &mut Vec<std::path::PathBuf>) -> Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let kind = entry.file_type()?;

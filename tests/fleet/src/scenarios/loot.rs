@@ -1,0 +1,300 @@
+//! One server in the wrong hands: everything that its root can read, on the disk and in the memory
+//! of our processes, is tried against every other server, and opens none.
+//!
+//! ```text
+//!  server 1: files, memory ─▶ private keys, seeds ─────────▶ ssh, port 22 and 7117 of servers 2, 3
+//!                          ─▶ verifiers, words like passwords ─▶ su, ssh, and their /etc/shadow
+//! ```
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use borgios_types::SecretKey;
+
+use crate::ballot_box::Place;
+use crate::component::Service;
+use crate::lab::Lab;
+use crate::login::{KEYS_AT_ONCE, Key, SSHD};
+use crate::member::PORT;
+use crate::network::Network;
+use crate::scenario::{Say, Scenario};
+use crate::scenarios::secrets::{pull, walk};
+use crate::schedule::{self, Schedule};
+use crate::server::Server;
+use crate::usage::UNITS;
+use crate::wait;
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "loot",
+    about: "what can be read on one server, disk and memory, opens no other",
+    run,
+};
+
+const SOON: Duration = Duration::from_secs(60);
+/// The folders that are searched: all that is written to on such a server.
+const FOLDERS: [&str; 8] =
+    ["/etc", "/opt", "/var/lib", "/var/log", "/run", "/root", "/tmp", "/home"];
+/// Most keys and words that are tried; a story with more has found something new to think about.
+const KEYS_MAX: usize = 400;
+const WORDS_MAX: usize = 1500;
+/// Words that are typed at `su`, which pauses after each; all are tried by what `su` computes.
+const TYPED: usize = 4;
+/// Largest file and region that is searched: nothing of ours but programs is larger.
+const SEARCHED_MAX: u64 = 32 << 20;
+const ARMOUR: (&str, &str) =
+    ("-----BEGIN OPENSSH PRIVATE KEY-----", "-----END OPENSSH PRIVATE KEY-----");
+
+/// What was found.
+#[derive(Debug, Default)]
+struct Loot {
+    /// Private keys as text.
+    armours: BTreeSet<String>,
+    /// 32 bytes that may be the seed of one.
+    seeds: BTreeSet<[u8; 32]>,
+    /// Verifiers, `$y$…`.
+    verifiers: BTreeSet<String>,
+    /// Words of the shape of the fleet's passwords.
+    words: BTreeSet<String>,
+}
+
+fn run(say: &Say) -> Result<()> {
+    let lab = Lab::up(3)?;
+    let network = Network::founded(&lab, "loot")?;
+    network.join_all()?;
+    network.wait_tree()?;
+    let place = Place::Node(lab.server(1));
+    network.release(2, &Service::new("hello", "2"))?;
+    network.wait_installed(2)?;
+    let what = network.schedule(place, "1h", 12)?;
+    let schedule = wait::until("the schedule is in the depot", SOON, || {
+        Schedule::of(&network, &what, lab.server(1)).map(Some)
+    })?;
+    let now = schedule.at(schedule::now());
+    for server in lab.servers() {
+        wait::until_true(&format!("{}: the password of now", server.host()), SOON, || {
+            Ok(schedule.epoch_of(&server.root_verifier()?) == Some(now))
+        })?;
+    }
+    say("three servers with a release, a schedule and the same password");
+    let loot = gather(&network, lab.server(1), &schedule)?;
+    say(&format!(
+        "server 1 gives {} private keys, {} seeds, {} verifiers and {} words",
+        loot.armours.len(),
+        loot.seeds.len(),
+        loot.verifiers.len(),
+        loot.words.len()
+    ));
+    let others = [lab.server(2), lab.server(3)];
+    let keys = try_keys(&network, &loot, &others)?;
+    say(&format!("{keys} keys tried at ssh and at our own port of two others: none opens"));
+    let words = try_words(&loot, &others, &schedule, now)?;
+    say(&format!("{words} words and verifiers tried as passwords, now and for later: none fits"));
+    lab.take_down()
+}
+
+/// Everything on the disk and in the memory of both processes.
+fn gather(network: &Network<'_>, server: Server<'_>, schedule: &Schedule) -> Result<Loot> {
+    let copy = network.file("loot");
+    let mut loot = Loot::default();
+    for folder in FOLDERS {
+        let to = copy.join(folder.trim_start_matches('/'));
+        std::fs::create_dir_all(&to)?;
+        pull(server, folder, &to)?;
+    }
+    let memory = copy.join("memory");
+    std::fs::create_dir_all(&memory)?;
+    for unit in UNITS {
+        dump(server, unit, &memory)?;
+    }
+    let mut files = Vec::new();
+    walk(&copy, &mut files)?;
+    let mut searched = 0;
+    for file in &files {
+        let dumped = file.starts_with(&memory);
+        if !dumped && std::fs::metadata(file)?.len() > SEARCHED_MAX {
+            continue;
+        }
+        let bytes = std::fs::read(file)?;
+        if !dumped && bytes.starts_with(b"\x7fELF") {
+            continue;
+        }
+        searched += 1;
+        loot.search(&bytes);
+    }
+    // What is known to be there must have been found, or the search finds nothing at all.
+    let own = ["var/lib/borgios/node.key", "var/lib/borgios-keeper/keeper.key"];
+    for name in own {
+        let text = std::fs::read_to_string(copy.join(name))?;
+        let found = loot.armours.iter().any(|armour| text.contains(armour.as_str()));
+        ensure!(found, "the search missed {name}");
+    }
+    let all = loot.verifiers.len();
+    let now = schedule.verifier(schedule.at(schedule::now())).context("no epoch")?;
+    ensure!(loot.verifiers.contains(now), "the search missed root's verifier among {all}");
+    ensure!(searched > 20, "only {searched} files were searched");
+    Ok(loot)
+}
+
+/// Copies out what a process has in its memory: every region that can be written and is no device's.
+fn dump(server: Server<'_>, unit: &str, folder: &Path) -> Result<()> {
+    let script = format!(
+        r#"pid=$(systemctl show -p MainPID --value {unit}); exec perl -e '
+            my ($pid) = @ARGV; open my $maps, "<", "/proc/$pid/maps" or die "maps: $!";
+            open my $mem, "<:raw", "/proc/$pid/mem" or die "mem: $!";
+            while (<$maps>) {{
+                my ($from, $to, $mode) = /^([0-9a-f]+)-([0-9a-f]+) (\S+)/ or next;
+                next unless $mode =~ /^rw/; next if /\[v/;
+                my ($at, $end) = (hex $from, hex $to);
+                while ($at < $end) {{
+                    my $size = $end - $at < 65536 ? $end - $at : 65536;
+                    sysseek $mem, $at, 0 or last;
+                    my $got = sysread $mem, my $part, $size;
+                    last unless $got; $at += $got;
+                    print $part unless $part =~ /^\0*$/;
+                }} }}' "$pid" >/srv/{unit}.mem"#
+    );
+    server.sh(&script)?;
+    server.get(&format!("/srv/{unit}.mem"), &folder.join(unit))?;
+    server.sh(&format!("rm /srv/{unit}.mem"))?;
+    let size = std::fs::metadata(folder.join(unit))?.len();
+    ensure!(size > 100_000, "{unit}: {size} bytes of memory are not all of it");
+    Ok(())
+}
+
+impl Loot {
+    fn search(&mut self, bytes: &[u8]) {
+        // JSON writes line ends of a key as \n; both forms become one.
+        let text = String::from_utf8_lossy(bytes);
+        for part in text.split(ARMOUR.0).skip(1) {
+            if let Some((body, _)) = part.split_once(ARMOUR.1) {
+                let body = body.replace("\\n", "\n").replace('\r', "");
+                let usual = body.len() < 4096 && body.is_ascii();
+                if usual {
+                    self.armours.insert(format!("{}{body}{}\n", ARMOUR.0, ARMOUR.1));
+                }
+            }
+        }
+        for word in text.split(|c: char| !c.is_ascii_alphanumeric() && !"+/=$.".contains(c)) {
+            self.look_at(word);
+        }
+    }
+
+    fn look_at(&mut self, word: &str) {
+        if let Some(at) = word.find("$y$") {
+            self.verifiers.insert(word[at..].to_owned());
+            return;
+        }
+        if word.len() == 64 {
+            self.seeds.extend(hex(word));
+        }
+        if (43..=44).contains(&word.len()) {
+            self.seeds.extend(base64(word));
+        }
+        let base32 = |c: u8| c.is_ascii_lowercase() || (b'2'..=b'7').contains(&c);
+        if (20..=32).contains(&word.len()) && word.bytes().all(base32) {
+            self.words.insert(word.to_owned());
+        }
+    }
+}
+
+fn hex(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+fn base64(text: &str) -> Option<[u8; 32]> {
+    let mut bits = 0_u32;
+    let mut have = 0;
+    let mut bytes = Vec::new();
+    for c in text.trim_end_matches('=').bytes() {
+        let value = match c {
+            b'A'..=b'Z' => c - b'A',
+            b'a'..=b'z' => c - b'a' + 26,
+            b'0'..=b'9' => c - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        bits = (bits << 6) | u32::from(value);
+        have += 6;
+        if have >= 8 {
+            have -= 8;
+            bytes.push(u8::try_from((bits >> have) & 0xff).ok()?);
+        }
+    }
+    bytes.try_into().ok()
+}
+
+/// Offers every key to every other server; returns how many there were.
+fn try_keys(network: &Network<'_>, loot: &Loot, others: &[Server<'_>]) -> Result<usize> {
+    let folder = network.file("loot-keys");
+    let mut keys = Vec::new();
+    for (number, armour) in loot.armours.iter().enumerate() {
+        keys.push(Key::armoured(armour.as_bytes(), &folder.join(format!("armour-{number}")))?);
+    }
+    for (number, seed) in loot.seeds.iter().take(KEYS_MAX).enumerate() {
+        let key = SecretKey::from_seed(*seed);
+        keys.push(Key::of(&key, &folder.join(format!("seed-{number}")))?);
+    }
+    for other in others {
+        for port in [SSHD, PORT] {
+            for some in keys.chunks(KEYS_AT_ONCE) {
+                let some: Vec<&Key> = some.iter().collect();
+                let files: Vec<_> = some.iter().map(|key| key.file().display()).collect();
+                let what = format!("{} port {port}: one of {files:?}", other.host());
+                other.login_at(port, &some, None).context(what.clone())?.must_not(&what)?;
+            }
+        }
+    }
+    Ok(keys.len())
+}
+
+/// Tries every word and every verifier as a password, for this epoch and those that come.
+fn try_words(loot: &Loot, others: &[Server<'_>], schedule: &Schedule, now: u64) -> Result<usize> {
+    let mut words: Vec<String> = loot.verifiers.iter().cloned().collect();
+    words.push("original".into());
+    words.extend(loot.words.iter().take(WORDS_MAX).cloned());
+    let later: Vec<&str> = (now..now + 2).filter_map(|epoch| schedule.verifier(epoch)).collect();
+    for (number, other) in others.iter().enumerate() {
+        let host = other.host();
+        let held = other.root_verifier()?;
+        ensure!(later.first() == Some(&held.as_str()), "{host} carries another epoch");
+        // All carry the same field, so each of them takes a part of the words.
+        let part: Vec<String> = words.iter().skip(number).step_by(others.len()).cloned().collect();
+        let fits = other.passwords_that_fit(&later, &part)?;
+        ensure!(fits.is_empty(), "{host}: {} of what server 1 holds fit", fits.len());
+        // And really typed, the likeliest first.
+        let current = std::iter::once(&held).chain(&words).take(TYPED);
+        for word in current {
+            other.su(word)?.must_not(&format!("{host}: {word:?} at su"))?;
+            other.login_with_password(word)?.must_not(&format!("{host}: {word:?} at ssh"))?;
+        }
+    }
+    Ok(words.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_a_secret_is_found_in_the_middle_of_anything() {
+        let key = SecretKey::from_seed([7; 32]);
+        let armour = key.to_openssh("x").to_string();
+        let mut bytes = vec![0xff, 0x00];
+        bytes.extend(format!("{{\"key\":\"{}\"}}\0", armour.replace('\n', "\\n")).bytes());
+        bytes.extend(format!("seed:{} ", "07".repeat(32)).bytes());
+        bytes.extend(b"root:$y$j9T$abc./$def:1 aaaaaaaaaaaaaaaaaaaaaaaa77 AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=");
+        let mut loot = Loot::default();
+        loot.search(&bytes);
+        assert_eq!(loot.armours.into_iter().collect::<String>().trim(), armour.trim());
+        assert!(loot.seeds.contains(&[7; 32]) && loot.seeds.contains(&[3; 32]), "{:?}", loot.seeds);
+        assert!(loot.verifiers.contains("$y$j9T$abc./$def"), "{:?}", loot.verifiers);
+        assert!(loot.words.contains("aaaaaaaaaaaaaaaaaaaaaaaa77"));
+    }
+}
