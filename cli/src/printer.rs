@@ -107,11 +107,6 @@ impl Printer {
         let _ = stderr.flush();
     }
 
-    /// Whether answers are in JSON.
-    pub(crate) fn is_json(&self) -> bool {
-        self.json
-    }
-
     /// Talks to the person at the terminal, on stderr. Silent under `--json`.
     pub(crate) fn say(&self, text: &str) {
         if !self.json {
