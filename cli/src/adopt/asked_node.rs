@@ -146,7 +146,6 @@ mod tests {
             keeper: key(9).public(),
             name: name.parse().unwrap(),
             address: None,
-            owner: None,
             invitation: Digest::of(b"invitation"),
             issued: UnixSeconds(900),
             expires: UnixSeconds(9_000),
