@@ -115,11 +115,10 @@ fn processes(machine: &Machine) -> Result<Vec<Process>, MachineError> {
 
 /// The part of a process's control group that makes it a login.
 fn login(groups: &str, name: &str) -> Option<String> {
-    // One line with cgroup v2; systemd's own line with v1.
-    let line = groups.lines().find_map(|line| {
-        line.strip_prefix("0::").or_else(|| line.split_once(":name=systemd:").map(|(_, rest)| rest))
-    })?;
-    line.split('/')
+    // One line with cgroup v2; with v1, or both, each hierarchy may tell it.
+    let groups = groups.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    let mut parts = groups.flat_map(|group| group.split('/'));
+    parts
         .find(|part| {
             let ends = |end: &str| part.ends_with(end);
             let begins = |begin: &str| part.starts_with(begin);
@@ -168,6 +167,7 @@ mod tests {
                 "x",
                 Some("session-1.scope"),
             ),
+            ("1:name=systemd:/\n0::/system.slice/ssh.service", "sshd", Some("ssh.service")),
             ("0::/", "x", None),
         ] {
             assert_eq!(login(group, name).as_deref(), expected, "{group}");

@@ -9,9 +9,6 @@ use super::finding::Finding;
 use super::journal::Journal;
 use super::machine::Machine;
 
-/// Where actions begin, so that a page of findings reads as two columns.
-const INDENT: usize = 30;
-
 /// Every finding, by kind.
 pub(super) fn plan(found: &[Finding]) -> String {
     if found.is_empty() {
@@ -25,10 +22,10 @@ pub(super) fn plan(found: &[Finding]) -> String {
         }
         text.push_str(&format!("{:<16} {:>2}  {}\n", kind.name(), own.len(), kind.about()));
         for one in own {
-            text.push_str(&format!("  {:<width$} {}\n", one.path, one.what, width = INDENT - 1));
             let forever = if one.reversible { "" } else { ", for good" };
             let pad = "";
-            text.push_str(&format!("{pad:INDENT$} -> {}{forever}\n", one.action));
+            text.push_str(&format!("  {}\n    {}\n", one.path, one.what));
+            text.push_str(&format!("{pad:4}-> {}{forever}\n", one.action));
         }
     }
     text.trim_end().to_owned()

@@ -14,8 +14,7 @@ const UNITS: &str = "/etc/systemd/system";
 const SERVICE: &str = "borgios-takeover.service";
 const TIMER: &str = "borgios-takeover.timer";
 
-/// Before sshd and the agent, so that a boot meets the old state or the new one; exit codes 1 and 6
-/// mean "nothing to do" and "went back", which is what it is for.
+/// Before sshd and the agent, so that a boot meets the old state or the new one.
 const SERVICE_TEXT: &str = "[Unit]
 Description=BorgIOS take-over: what was cut off goes on, or goes back
 After=local-fs.target
@@ -23,8 +22,7 @@ Before=ssh.service sshd.service borgios-keeper.service borgiosd.service
 
 [Service]
 Type=oneshot
-ExecStart=/var/lib/borgios-bootstrap/keeper takeover resume
-SuccessExitStatus=1 6
+ExecStart=/var/lib/borgios-bootstrap/keeper takeover resume --by-systemd
 TimeoutStartSec=300
 
 [Install]

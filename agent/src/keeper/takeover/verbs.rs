@@ -20,7 +20,7 @@ use crate::keeper::install::{say, tell};
 
 /// How the command is used.
 pub const USAGE: &str = "borgios-keeper takeover plan [--json] | status [--json] | trial | apply
-                      | verify | end-sessions | abort | resume [--root DIR]
+                      | verify | end-sessions | abort | resume [--by-systemd] [--root DIR]
        borgios-keeper takeover begin --deadline-s N [--owner-key FILE --sealed FILE]
        borgios-keeper takeover receipt --node KEY [--owner-key FILE] [--name HOST]";
 
@@ -47,7 +47,7 @@ enum Verb {
     Receipt(Receipt),
     EndSessions,
     Abort,
-    Resume,
+    Resume { by_systemd: bool },
     Status { json: bool },
 }
 
@@ -58,12 +58,16 @@ impl Call {
     /// What is wrong with them, in words.
     pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
         let verb = words.next().ok_or("takeover needs a verb")?;
-        let (mut root, mut json) = (PathBuf::from("/"), false);
+        let (mut root, mut json, mut by_systemd) = (PathBuf::from("/"), false, false);
         let mut deadline_s = None;
         let (mut owner, mut sealed, mut node, mut name) = (None, None, None, None);
         while let Some(flag) = words.next() {
             if flag == "--json" && ["plan", "status"].contains(&verb.as_str()) {
                 json = true;
+                continue;
+            }
+            if flag == "--by-systemd" && verb == "resume" {
+                by_systemd = true;
                 continue;
             }
             let value = words.next().ok_or_else(|| format!("{flag} needs a value"))?;
@@ -105,7 +109,7 @@ impl Call {
             }
             "end-sessions" => Verb::EndSessions,
             "abort" => Verb::Abort,
-            "resume" => Verb::Resume,
+            "resume" => Verb::Resume { by_systemd },
             "status" => Verb::Status { json },
             other => return Err(format!("takeover has no verb {other}")),
         };
@@ -140,7 +144,7 @@ fn perform(machine: &mut Machine, verb: Verb) -> Result<ExitCode, TakeoverError>
         }
         _ => {}
     }
-    let _lock = lock(machine, verb == Verb::Resume)?;
+    let _lock = lock(machine, matches!(verb, Verb::Resume { .. }))?;
     match verb {
         Verb::Plan { .. } | Verb::Status { .. } => {}
         Verb::Begin(beginning) => {
@@ -169,17 +173,17 @@ fn perform(machine: &mut Machine, verb: Verb) -> Result<ExitCode, TakeoverError>
             abort::abort(machine)?;
             say("all is as it was before");
         }
-        Verb::Resume => match abort::resume(machine)? {
-            Resumed::Done => say("went on, and is done"),
-            Resumed::WentBack => {
-                say("went back: all is as it was before");
-                return Ok(ExitCode::from(6));
-            }
-            Resumed::Nothing => {
-                say("nothing to do");
-                return Ok(ExitCode::from(1));
-            }
-        },
+        Verb::Resume { by_systemd } => {
+            let (said, code) = match abort::resume(machine)? {
+                Resumed::Done => ("went on, and is done", 0),
+                Resumed::WentBack => ("went back: all is as it was before", 6),
+                Resumed::Nothing => ("nothing to do", 1),
+            };
+            say(said);
+            // For a unit all three are a success. Its own SuccessExitStatus= could not say so: by
+            // then its file is gone.
+            return Ok(ExitCode::from(if by_systemd { 0 } else { code }));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
