@@ -24,6 +24,7 @@ use super::doors::{self, DoorsError, DoorsWanted};
 use super::handed_over;
 use super::outside::{Outside, OutsideError};
 use super::paths::Paths;
+use super::rotation;
 use crate::disk;
 use crate::identity::{self, IdentityError};
 
@@ -124,7 +125,9 @@ pub fn run(paths: &Paths, network: Digest) -> Result<(), LeaveError> {
         paths,
         &DoorsWanted { ca: handover.node, principals: Vec::new(), revoked_serials: Vec::new() },
     )?;
+    let alone = rotation::alone(paths)?;
     outside.close_root()?;
+    drop(alone);
     // 4. What this server could prove that it was a member with; the keeper's own key last, for
     //    until then all of this can be done again.
     let agent = paths.root.join("var/lib/borgios");

@@ -69,12 +69,6 @@ impl Paths {
         self.keeper.join("credential")
     }
 
-    /// The receipt for this server's root; there once it is handed over.
-    #[must_use]
-    pub fn handover(&self) -> PathBuf {
-        self.keeper.join("handover.json")
-    }
-
     /// Held by whoever moves the journal.
     #[must_use]
     pub fn lock(&self) -> PathBuf {

@@ -19,7 +19,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use borgios_policy::{
-    Chain, Handover, Lane, Object as _, Report, Submission, VerifiedStatement, WitnessProof,
+    Handover, Lane, Object as _, Report, Submission, VerifiedStatement, WitnessProof,
 };
 use borgios_releases::Journal;
 use borgios_types::{Digest, Envelope, NodeId, PublicKey, SecretKey, Seq};
@@ -232,12 +232,6 @@ impl Shared {
             RunRefused { at, code, message }
         });
         Answer::ok(RunTaken { accepted, refused })
-    }
-
-    /// Asks the chain something, under its lock.
-    pub(super) fn with_chain<T>(&self, ask: impl FnOnce(Digest, &Chain) -> T) -> T {
-        let store = self.store();
-        ask(store.network(), store.chain())
     }
 
     /// The public half of the keeper's key.

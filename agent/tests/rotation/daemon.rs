@@ -8,7 +8,8 @@ use serde_json::json;
 
 use crate::bench::{code, until};
 use crate::server::{
-    OWNERS, check_rest, keeper_as_root, schedule, scheduled, shadow, verifier, with_accounts,
+    OWNERS, check_rest, hand_over, keeper_as_root, schedule, scheduled, shadow, verifier,
+    with_accounts,
 };
 
 #[test]
@@ -18,6 +19,7 @@ fn a_daemon_follows_clock_orders_and_tampering_once_it_is_handed_over() {
     let schedule = schedule(bench.board.network(), 86_400);
     let first = scheduled(&mut bench, &schedule, 1);
     let advance = scheduled(&mut bench, &schedule, 3);
+    let later = scheduled(&mut bench, &schedule, 4);
     let program = keeper_as_root(&bench);
     let keeper = bench.start_program(&program);
     keeper.take(&bench.policy);
@@ -29,7 +31,7 @@ fn a_daemon_follows_clock_orders_and_tampering_once_it_is_handed_over() {
     assert!(!status.handed_over && status.credential.is_none());
     assert_eq!(fs::read_to_string(root.join("etc/shadow")).unwrap(), shadow(OWNERS));
 
-    fs::write(bench.paths.handover(), "{}").unwrap();
+    hand_over(&bench, node);
     let carries = |epoch: u64| {
         until(&format!("epoch {epoch}"), || {
             let status = keeper.status().credential;
@@ -73,4 +75,12 @@ fn a_daemon_follows_clock_orders_and_tampering_once_it_is_handed_over() {
         keeper.status().credential.is_some_and(|c| c.epoch == Epoch(3) && c.changed.0 > 0)
     });
     assert_eq!(fs::metadata(root.join("etc/shadow")).unwrap().modified().unwrap(), before);
+    // What the owner takes out is shut, and nothing rotates it open again.
+    fs::write(bench.paths.keeper.join("departure.json"), "{}").unwrap();
+    until("the daemon has seen it", || keeper.status().credential.is_none());
+    fs::write(root.join("etc/shadow"), shadow("*")).unwrap();
+    keeper.take(&later);
+    until("the statement is known", || keeper.status().heads["credential"].seq.0 == 3);
+    keeper.kill();
+    assert_eq!(fs::read_to_string(root.join("etc/shadow")).unwrap(), shadow("*"));
 }

@@ -1,9 +1,11 @@
 //! What the chain says of the shared root credential.
 
 use borgios_credentials::Orders;
+use borgios_policy::Lane;
 use borgios_policy::credential::Credential;
-use borgios_policy::{Chain, Lane};
 use borgios_types::{Digest, Seq, UnixSeconds};
+
+use crate::keeper::chain_store::ChainStore;
 
 /// Everything that decides which verifier is wanted, but for the schedule itself and the clock.
 #[derive(Clone, Debug)]
@@ -14,12 +16,13 @@ pub(super) struct Inputs {
     pub(super) schedules: Vec<Digest>,
     /// What the board ordered.
     pub(super) orders: Orders,
-    /// When the newest statement of any lane was issued: it cannot be earlier than that.
+    /// When the newest statement was issued: it cannot be earlier than that.
     pub(super) newest: UnixSeconds,
 }
 
 impl Inputs {
-    pub(super) fn of(network: Digest, chain: &Chain) -> Self {
+    pub(super) fn of(store: &ChainStore) -> Self {
+        let (network, chain) = (store.network(), store.chain());
         let mut schedules: Vec<Digest> = Vec::new();
         let mut orders = Orders { revealed: chain.reveals(), ..Orders::default() };
         for verified in chain.after(Lane::Credential, Seq(0)) {
@@ -31,8 +34,6 @@ impl Inputs {
                 orders.min_since = verified.statement().issued;
             }
         }
-        let heads = Lane::ALL.iter().filter_map(|lane| chain.head(*lane));
-        let newest = heads.map(|head| head.statement().issued).max().unwrap_or_default();
-        Self { network, schedules, orders, newest }
+        Self { network, schedules, orders, newest: chain.now_floor() }
     }
 }

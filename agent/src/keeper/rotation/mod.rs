@@ -32,6 +32,7 @@ pub mod once;
 mod rotator;
 mod schedules;
 
+use std::io;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -46,6 +47,7 @@ pub use obstacle::Obstacle;
 use rotator::Work;
 use schedules::Schedules;
 
+use super::leaving;
 use super::ledger::Lock;
 use super::paths::Paths;
 use super::protocol::{Answer, CredentialStatus};
@@ -126,14 +128,28 @@ impl Watch {
 pub(super) fn run(shared: &Shared) -> ! {
     let host = Box::new(ShadowTools::new(&shared.paths));
     let mut keeper = Rotations::new(&shared.paths, host, shared.public_key());
-    let mut inputs = shared.with_chain(Inputs::of);
+    let mut inputs = Inputs::of(&shared.store());
     loop {
-        let status = keeper.look(unix_now(), &inputs);
+        let status = if is_ours(shared) { keeper.look(unix_now(), &inputs) } else { None };
         shared.rotation.state().status = status;
         if shared.rotation.wait() {
-            inputs = shared.with_chain(Inputs::of);
+            inputs = Inputs::of(&shared.store());
         }
     }
+}
+
+/// Waits until nobody else changes root's credential; dropped, it lets others do it.
+///
+/// # Errors
+/// Whatever the disk says.
+pub fn alone(paths: &Paths) -> io::Result<Lock> {
+    Lock::named(paths, ALONE)
+}
+
+/// Whether root's credential is the network's business: from the hand-over until the owner takes
+/// the server out, from when on nothing may set root's field but what shuts it.
+fn is_ours(shared: &Shared) -> bool {
+    shared.handed_over().is_some() && !leaving::path(&shared.paths).exists()
 }
 
 /// One server's rotations.
@@ -170,9 +186,6 @@ impl Rotations {
 
     /// Does what there is to do, and returns what is to be told of it.
     fn look(&mut self, clock: UnixSeconds, inputs: &Inputs) -> Option<CredentialStatus> {
-        if inputs.schedules.is_empty() || !self.paths.handover().exists() {
-            return None;
-        }
         // It cannot be earlier than what was signed.
         let now = clock.max(inputs.newest);
         let (at_work, behind) = self.schedules.at_work(inputs);
@@ -206,7 +219,10 @@ impl Rotations {
         if self.rest.as_ref().is_some_and(|(mark, seen)| mark == wanted && *seen == stamp) {
             return Ok(());
         }
-        let _alone = Lock::named(&self.paths, ALONE).map_err(obstacle::at(&self.paths.keeper))?;
+        let _alone = alone(&self.paths).map_err(obstacle::at(&self.paths.keeper))?;
+        if leaving::path(&self.paths).exists() {
+            return Err(Obstacle::Leaving);
+        }
         let rested = rotator::rotate(&*self.host, now, wanted)?;
         self.changed = rested.changed;
         if rested.work != Work::None {

@@ -35,6 +35,9 @@ pub enum Obstacle {
     /// Root's field is another than the one that was just written.
     #[error("chpasswd was done and root's field is another; who else writes /etc/shadow?")]
     NotTaken,
+    /// Root's field stays shut from now on.
+    #[error("the owner takes this server out of the network")]
+    Leaving,
     /// borgiosd has not brought it yet.
     #[error("the schedule {0} is not in the depot yet")]
     NoSchedule(Digest),
@@ -66,6 +69,7 @@ impl Obstacle {
             Self::Shadow(_) => "shadow",
             Self::Passwd => "passwd",
             Self::NotTaken => "not_taken",
+            Self::Leaving => "leaving",
             Self::NoSchedule(_) => "no_schedule",
             Self::NotTheSchedule(_) => "bad_digest",
             Self::BadSchedule { .. } => "bad_schedule",

@@ -13,12 +13,11 @@ use thiserror::Error;
 use super::host::{Accounts as _, ShadowTools};
 use super::inputs::Inputs;
 use super::obstacle::Obstacle;
+use super::rotator;
 use super::schedules::Schedules;
-use super::{ALONE, rotator};
 use crate::clock::unix_now;
 use crate::identity::{self, IdentityError};
 use crate::keeper::chain_store::{ChainStore, OpenError};
-use crate::keeper::ledger::Lock;
 use crate::keeper::paths::Paths;
 
 /// How long it is tried: the longest that another account tool may hold the lock.
@@ -67,12 +66,12 @@ impl From<Obstacle> for OnceError {
 pub fn run(paths: &Paths) -> Result<Done, OnceError> {
     let store = ChainStore::open(&paths.keeper)?;
     let key = identity::load_or_make(&paths.key())?.public();
-    let inputs = Inputs::of(store.network(), store.chain());
+    let inputs = Inputs::of(&store);
     let (mut schedules, host) = (Schedules::new(paths), ShadowTools::new(paths));
     let began = Instant::now();
     let mut attempts = 1;
     loop {
-        let alone = Lock::named(paths, ALONE).map_err(super::obstacle::at(&paths.keeper))?;
+        let alone = super::alone(paths).map_err(super::obstacle::at(&paths.keeper))?;
         let now = unix_now().max(inputs.newest);
         let tried = match schedules.at_work(&inputs) {
             // It may be at hand, and cannot be read or kept.

@@ -38,6 +38,9 @@ impl Schedules {
         inputs: &Inputs,
     ) -> (Option<(Digest, &Schedule)>, Option<Obstacle>) {
         let mut obstacle = None;
+        if inputs.schedules.is_empty() {
+            self.at_work = None;
+        }
         for (place, digest) in inputs.schedules.iter().enumerate() {
             if self.at_work.as_ref().is_some_and(|(known, _)| known == digest) {
                 break;

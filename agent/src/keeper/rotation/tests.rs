@@ -149,7 +149,6 @@ impl Bench {
         let paths = Paths::below(folder.path());
         fs::create_dir_all(&paths.keeper).unwrap();
         fs::create_dir_all(&paths.depot).unwrap();
-        fs::write(paths.handover(), "{}").unwrap();
         let fake = Fake::new(field, Record::default());
         let inputs = Inputs {
             network: Digest::of(b"network"),
@@ -185,12 +184,12 @@ impl Bench {
 }
 
 #[test]
-fn nothing_is_changed_before_the_server_is_handed_over() {
+fn nothing_is_changed_before_there_is_a_schedule() {
     let mut bench = Bench::new("$6$owner$hash");
-    fs::remove_file(bench.paths.handover()).unwrap();
+    let schedules = std::mem::take(&mut bench.inputs.schedules);
     assert_eq!(bench.look(T0 + 250), None);
     assert_eq!((bench.carries(), bench.fake.server().calls), (RootField::Other, 0));
-    fs::write(bench.paths.handover(), "{}").unwrap();
+    bench.inputs.schedules = schedules;
     let status = bench.look(T0 + 250).unwrap();
     assert_eq!((status.epoch, status.due.0, status.next.unwrap().0), (Epoch(3), 1_200, 1_300));
     assert_eq!((status.changed.0, status.problem), (1_250, None));
