@@ -39,7 +39,7 @@ KEEPER=${BORGIOS_KEEPER_DIR:-/var/lib/borgios-keeper} # exists from the first in
 CLI=${BORGIOS_CLI:-/opt/borgios/current/agent/files/bin/borgios}
 OS_RELEASE=${BORGIOS_OS_RELEASE:-/etc/os-release}
 DEADLINE_S=${BORGIOS_DEADLINE_S:-900} # seconds until the keeper's timer brings everything back
-INSTALLED=${BORGIOS_INSTALLED:-/opt/borgios/current/keeper/files/bin/borgios-keeper}
+INSTALLED=${BORGIOS_INSTALLED:-/opt/borgios/current/borgios-keeper/files/bin/borgios-keeper}
 TAKER=$STATE/keeper                 # the verified keeper, where its timer and boot unit expect it
 UNIT=borgios-join                   # the unit in which everything after the consent runs
 PORT=7117                           # the agent's one TCP port, unless --listen says otherwise
@@ -878,8 +878,9 @@ TEXT
 }
 
 host_keys() {
-    for key in /etc/ssh/ssh_host_*_key.pub; do ssh-keygen -lf "$key" 2>/dev/null; done |
-        awk '{ printf "%s%s %s", n++ ? ", " : "", $2, $NF }'
+    json_get "$STATE/handover.json" 'host_keys[]' | while read -r key; do
+        say "$key" | ssh-keygen -lf - | awk '{ print $2, $NF }'
+    done | row
 }
 
 # Last, for it may end the very login that shows this: whoever follows is given time to.
@@ -1022,7 +1023,10 @@ too_late() {
 
 status() {
     [ "$(id -u)" = 0 ] || die "$EX_PREFLIGHT" "status needs root: the keeper's folder is closed to uid $(id -u)"
-    if is_member; then say "member"; else say "not a member: $KEEPER/keeper.key does not exist"; fi
+    case $(takeover_state) in
+        open | aborting | purging) say "a join is under way; root is not handed over yet" ;;
+        *) if is_member; then say "member"; else say "not a member: $KEEPER/keeper.key does not exist"; fi ;;
+    esac
     say "  last stage of bootstrap: $(cat "$STATE/stage" 2>/dev/null || say none)"
     keeper=$TAKER
     [ -x "$keeper" ] || keeper=$INSTALLED

@@ -119,7 +119,7 @@ esac
 KEEPER
 }
 # The receipt it gives, signed by the keeper's key: the last 64 bytes of a signature file.
-handed='{"network":"'$network'","name":"web-3","taken":{"sudo":1},"at":1790000000}'
+handed='{"network":"'$network'","name":"web-3","host_keys":["'$board_key'"],"taken":{"sudo":1},"at":1790000000}'
 printf '%s' "$handed" >"$box/payload"
 ssh-keygen -q -Y sign -f "$box/keys/keeper" -n borgios-handover@v1 "$box/payload" 2>/dev/null
 printf '{"type":"handover","payload":"%s","sigs":[{"by":"%s","sig":"%s"}]}\n' "${handed//\"/\\\"}" \

@@ -16,6 +16,7 @@ check the_receipt_is_checked_by_stock_ssh_keygen bash -c \
     "cd '$box/state' && ssh-keygen -Y verify -f handover.signers -I keeper -n borgios-handover@v1 -s handover.json.sig <handover.json >/dev/null"
 check and_not_one_changed_byte bash -c "cd '$box/state' && sed 's/web-3/web-4/' handover.json |
     if ssh-keygen -Y verify -f handover.signers -I keeper -n borgios-handover@v1 -s handover.json.sig >/dev/null 2>&1; then exit 1; fi"
+said the_new_host_key_is_shown "host key    $(ssh-keygen -lf "$box/keys/board.pub" | cut -d' ' -f2) (ED25519)"
 check no_owners_key_no_sealed_backup [ ! -e "$box/state/owner-backup.age" ]
 join; expect a_second_join_is_a_member 10 'a member already' ran
 bootstrap abort; expect abort_after_the_purge_says_no 3 'only reinstalling' ran
