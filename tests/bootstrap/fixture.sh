@@ -40,7 +40,7 @@ machine() { # the stubs of a machine that may join
     stub borgios 'echo "{\"node\":\"ssh-ed25519 AAAAnode\",\"tree\":{\"state\":\"attached\"}}"'
     printf 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\nVERSION_ID="12"\n' >"$box/os-release"
     rm -rf "$box/state" "$box/keeper"
-    rm -f "$box"/{installed,asked,taken,goes-wrong} "$box"/*-does
+    rm -f "$box"/{installed,asked,taken,goes-wrong,left} "$box"/*-does
 }
 
 # invitation [KEY=JSON…] -> $box/invite.json; KEY= (empty) leaves the field out.
@@ -113,7 +113,7 @@ case $verb:$state in
     end-sessions:done) echo 'ended 0' ;;
     abort:open) echo aborted >"$box/taken"; rm -rf "$box/keeper" ;;
     resume:purging) echo done >"$box/taken" ;;
-    status:*) echo "{\"state\":\"$state\",\"deadline\":null,\"why\":\"said \\\"so\\\"\"}" ;;
+    status:*) echo "{\"state\":\"$state\",\"remaining_s\":$(cat "$box/left" 2>/dev/null || echo 800),\"why\":\"said \\\"so\\\"\"}" ;;
     *) echo "pretend: $verb is refused while $state" >&2; exit 1 ;;
 esac
 KEEPER

@@ -86,6 +86,8 @@ killed() { # VERB SIGNAL: the process that asks the keeper for VERB dies of it
 killed install TERM; expect a_join_ended_by_a_signal_cleans_up 143 'running the verified installer' ran
 rm -f "$box"/*-does; echo 'exit 10' >"$box/install-does"; join; expect and_goes_on_when_asked_again 0 'going on' ran
 check with_the_backup_it_had [ "$(grep -c '^takeover begin' "$box/asked")" = 1 ]
+killed trial KILL; rm -f "$box"/*-does; echo 60 >"$box/left"; join; expect a_deadline_that_is_near_begins_anew 0 RECEIPT ran
+check so_that_the_timer_does_not_fire_into_it [ "$(verbs | tr ' ' '\n' | grep -c -e begin -e abort)" = 3 ]
 for verb in trial apply rotate receipt; do
     killed "$verb" KILL
     [ "$rc" = 5 ] && [[ $out == *'was cut off at'* ]] && echo "ok killed at $verb: it is said" ||
