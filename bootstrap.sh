@@ -39,7 +39,7 @@ KEEPER=${BORGIOS_KEEPER_DIR:-/var/lib/borgios-keeper} # exists from the first in
 CLI=${BORGIOS_CLI:-/opt/borgios/current/agent/files/bin/borgios}
 OS_RELEASE=${BORGIOS_OS_RELEASE:-/etc/os-release}
 DEADLINE_S=${BORGIOS_DEADLINE_S:-900} # seconds until the keeper's timer brings everything back
-INSTALLED=${BORGIOS_INSTALLED:-/opt/borgios/current/keeper/files/bin/borgios-keeper}
+INSTALLED=${BORGIOS_INSTALLED:-/opt/borgios/current/borgios-keeper/files/bin/borgios-keeper}
 TAKER=$STATE/keeper                 # the verified keeper, where its timer and boot unit expect it
 UNIT=borgios-join                   # the unit in which everything after the consent runs
 PORT=7117                           # the agent's one TCP port, unless --listen says otherwise
@@ -49,6 +49,7 @@ SIG_MAX=4096                        # bytes of release.json.sig
 BUNDLE_MAX=2147483648               # bytes of a bundle
 FREE_KIB=524288                     # disk wanted before anything starts: store, depot, staging
 JOIN_WAIT=180                       # seconds an installed agent gets to find its place in the tree
+LEFT_S=420                          # seconds before the deadline that install, join and trial may need
 CLOCK_SLACK=600                     # seconds this clock may lag behind the invitation's maker
 
 EX_USAGE=2 EX_PREFLIGHT=3 EX_VERIFY=4 EX_JOIN=5 EX_ROLLED_BACK=6 EX_MEMBER=10
@@ -595,8 +596,9 @@ takeover() { "$TAKER" takeover "$@" </dev/null; }
 
 takeover_state() { # none|open|purging|done|aborting|aborted, by the keeper's own journal
     [ -x "$TAKER" ] || { say none; return; }
-    takeover status --json 2>/dev/null | json_get - state || say unknown
+    takeover_says state || say unknown
 }
+takeover_says() { takeover status --json 2>/dev/null | json_get - "$1"; }
 
 # Before the purge: takes everything back, then ends. Whoever fails calls this, and so nobody
 # forgets it; what it cannot do now, the timer and the boot unit do.
@@ -626,10 +628,16 @@ backup() {
     stage backup || die "$EX_JOIN" "cannot write $STATE/stage: is the disk full? Nothing was changed"
     cp -- "$WORK/bundle/installer" "$TAKER.new" && chmod 755 "$TAKER.new" && mv -f "$TAKER.new" "$TAKER" ||
         die "$EX_JOIN" "cannot write $TAKER: is the disk full? Nothing was changed"
-    # A join that was cut off left it open; what is put back then is the same as now.
-    case $(takeover_state) in
-        open) say "  still open since the join that was cut off: $(takeover status 2>/dev/null)"; return ;;
-    esac
+    # A join that was cut off left it open. The timer must not fire into what is still to come.
+    if [ "$(takeover_state)" = open ]; then
+        left=$(takeover_says remaining_s) && number "$left" || left=0
+        if [ "$left" -ge "$LEFT_S" ]; then
+            say "  still open since the join that was cut off, for $left s"
+            return
+        fi
+        takeover abort || undo "$EX_ROLLED_BACK" "what an earlier join left could not be taken back, see above"
+        again=0
+    fi
     set -- --deadline-s "$DEADLINE_S"
     if [ -n "$owner_key" ]; then
         rm -f "$STATE/owner-backup.age"
@@ -878,8 +886,9 @@ TEXT
 }
 
 host_keys() {
-    for key in /etc/ssh/ssh_host_*_key.pub; do ssh-keygen -lf "$key" 2>/dev/null; done |
-        awk '{ printf "%s%s %s", n++ ? ", " : "", $2, $NF }'
+    json_get "$STATE/handover.json" 'host_keys[]' | while read -r key; do
+        say "$key" | ssh-keygen -lf - | awk '{ print $2, $NF }'
+    done | row
 }
 
 # Last, for it may end the very login that shows this: whoever follows is given time to.
@@ -1003,6 +1012,8 @@ abort() {
     case $(takeover_state) in
         none | aborted)
             if is_member; then too_late; fi
+            rm -rf "$STATE"/borgios-bootstrap.*
+            [ ! -x "$TAKER" ] || forget aborted
             say "nothing to bring back: no join has changed anything here" ;;
         # What was killed in the middle of it must not stay there.
         purging) takeover resume; too_late ;;
@@ -1022,7 +1033,10 @@ too_late() {
 
 status() {
     [ "$(id -u)" = 0 ] || die "$EX_PREFLIGHT" "status needs root: the keeper's folder is closed to uid $(id -u)"
-    if is_member; then say "member"; else say "not a member: $KEEPER/keeper.key does not exist"; fi
+    case $(takeover_state) in
+        open | aborting | purging) say "a join is under way; root is not handed over yet" ;;
+        *) if is_member; then say "member"; else say "not a member: $KEEPER/keeper.key does not exist"; fi ;;
+    esac
     say "  last stage of bootstrap: $(cat "$STATE/stage" 2>/dev/null || say none)"
     keeper=$TAKER
     [ -x "$keeper" ] || keeper=$INSTALLED

@@ -40,7 +40,7 @@ machine() { # the stubs of a machine that may join
     stub borgios 'echo "{\"node\":\"ssh-ed25519 AAAAnode\",\"tree\":{\"state\":\"attached\"}}"'
     printf 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\nVERSION_ID="12"\n' >"$box/os-release"
     rm -rf "$box/state" "$box/keeper"
-    rm -f "$box"/{installed,asked,taken,goes-wrong} "$box"/*-does
+    rm -f "$box"/{installed,asked,taken,goes-wrong,left} "$box"/*-does
 }
 
 # invitation [KEY=JSON…] -> $box/invite.json; KEY= (empty) leaves the field out.
@@ -113,13 +113,13 @@ case $verb:$state in
     end-sessions:done) echo 'ended 0' ;;
     abort:open) echo aborted >"$box/taken"; rm -rf "$box/keeper" ;;
     resume:purging) echo done >"$box/taken" ;;
-    status:*) echo "{\"state\":\"$state\",\"deadline\":null,\"why\":\"said \\\"so\\\"\"}" ;;
+    status:*) echo "{\"state\":\"$state\",\"remaining_s\":$(cat "$box/left" 2>/dev/null || echo 800),\"why\":\"said \\\"so\\\"\"}" ;;
     *) echo "pretend: $verb is refused while $state" >&2; exit 1 ;;
 esac
 KEEPER
 }
 # The receipt it gives, signed by the keeper's key: the last 64 bytes of a signature file.
-handed='{"network":"'$network'","name":"web-3","taken":{"sudo":1},"at":1790000000}'
+handed='{"network":"'$network'","name":"web-3","host_keys":["'$board_key'"],"taken":{"sudo":1},"at":1790000000}'
 printf '%s' "$handed" >"$box/payload"
 ssh-keygen -q -Y sign -f "$box/keys/keeper" -n borgios-handover@v1 "$box/payload" 2>/dev/null
 printf '{"type":"handover","payload":"%s","sigs":[{"by":"%s","sig":"%s"}]}\n' "${handed//\"/\\\"}" \

@@ -16,6 +16,7 @@ check the_receipt_is_checked_by_stock_ssh_keygen bash -c \
     "cd '$box/state' && ssh-keygen -Y verify -f handover.signers -I keeper -n borgios-handover@v1 -s handover.json.sig <handover.json >/dev/null"
 check and_not_one_changed_byte bash -c "cd '$box/state' && sed 's/web-3/web-4/' handover.json |
     if ssh-keygen -Y verify -f handover.signers -I keeper -n borgios-handover@v1 -s handover.json.sig >/dev/null 2>&1; then exit 1; fi"
+said the_new_host_key_is_shown "host key    $(ssh-keygen -lf "$box/keys/board.pub" | cut -d' ' -f2) (ED25519)"
 check no_owners_key_no_sealed_backup [ ! -e "$box/state/owner-backup.age" ]
 join; expect a_second_join_is_a_member 10 'a member already' ran
 bootstrap abort; expect abort_after_the_purge_says_no 3 'only reinstalling' ran
@@ -85,6 +86,8 @@ killed() { # VERB SIGNAL: the process that asks the keeper for VERB dies of it
 killed install TERM; expect a_join_ended_by_a_signal_cleans_up 143 'running the verified installer' ran
 rm -f "$box"/*-does; echo 'exit 10' >"$box/install-does"; join; expect and_goes_on_when_asked_again 0 'going on' ran
 check with_the_backup_it_had [ "$(grep -c '^takeover begin' "$box/asked")" = 1 ]
+killed trial KILL; rm -f "$box"/*-does; echo 60 >"$box/left"; join; expect a_deadline_that_is_near_begins_anew 0 RECEIPT ran
+check so_that_the_timer_does_not_fire_into_it [ "$(verbs | tr ' ' '\n' | grep -c -e begin -e abort)" = 3 ]
 for verb in trial apply rotate receipt; do
     killed "$verb" KILL
     [ "$rc" = 5 ] && [[ $out == *'was cut off at'* ]] && echo "ok killed at $verb: it is said" ||

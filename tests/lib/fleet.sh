@@ -32,6 +32,7 @@ fleet_scenarios() {
     rc=${PIPESTATUS[0]}
     while read -r line; do pass "$line"; done < <(grep -E '^PASS ' "$log")
     while read -r line; do fail "fleet: ${line#FAIL }"; done < <(grep -E '^FAIL ' "$log")
+    while read -r line; do line=${line#SKIP }; skip "fleet: ${line%%: *}" "${line#*: }"; done < <(grep -E '^SKIP ' "$log")
     ((rc == 0)) || grep -q '^FAIL ' "$log" || fail "fleet: borgios-fleet ended with code $rc"
 }
 fleet_cleanup() { [[ ! -e $OUT/lab-is-ours ]] || { "$LAB" down; rm -f "$OUT/lab-is-ours"; }; }

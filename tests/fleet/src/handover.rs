@@ -55,18 +55,42 @@ impl Server<'_> {
         })
     }
 
+    /// Kills everything of a join at once, now.
+    ///
+    /// # Errors
+    /// None runs.
+    pub fn kill_join(self) -> Result<()> {
+        self.sh(&format!("echo 1 >{}/cgroup.kill", scope())).map(drop)
+    }
+
     /// Kills everything of a join at once, as soon as it stands at a stage.
     ///
     /// # Errors
     /// It did not come there within a minute.
     pub fn kill_join_at(self, stage: &str) -> Result<()> {
-        // By the shell's own words, for some stages take only a few milliseconds.
-        let watch = format!(
-            "at=; until [ \"$at\" = {stage} ]; do read -r at _ <{FOLDER}/stage; done 2>/dev/null; \
-             echo 1 >/sys/fs/cgroup/system.slice/{UNIT}/cgroup.kill"
+        self.kill_join_when("stage", &format!("{stage} "))
+    }
+
+    /// Kills everything of a join at once in the middle of its purge, as the keeper's journal has it.
+    ///
+    /// # Errors
+    /// It did not come there within a minute.
+    pub fn kill_join_purging(self) -> Result<()> {
+        self.kill_join_when("takeover/journal.json", "{\"state\":\"purging\"")
+    }
+
+    /// As soon as one of its files begins so, and did not when the unit began: by the shell's own
+    /// words, without any other program, for some stages take only a few milliseconds.
+    fn kill_join_when(self, file: &str, begins: &str) -> Result<()> {
+        let scope = scope();
+        let script = format!(
+            "until [ -e {scope} ]; do :; done; was=; \
+             while :; do at=; read -r at <{FOLDER}/{file}; \
+             case $at in \"$0\"*) [ -z \"$was\" ] || break ;; *) was=other ;; esac; \
+             done 2>/dev/null; echo 1 >{scope}/cgroup.kill"
         );
-        let what = format!("{}: the join killed at {stage}", self.host());
-        self.sh(&format!("timeout 60 sh -c '{watch}'")).map(drop).context(what)
+        let what = format!("{}: the join killed when {file} begins with {begins}", self.host());
+        self.sh(&format!("timeout 60 sh -c '{script}' '{begins}'")).map(drop).context(what)
     }
 
     /// bootstrap.sh with a command of its own, on the console.
@@ -89,7 +113,12 @@ impl Server<'_> {
             status["tree"]["state"] == "attached"
         })?;
         self.old_ways_shut()?;
-        let left = "/opt/borgios/current/keeper/files/bin/borgios-keeper takeover verify";
+        let left = "/opt/borgios/current/borgios-keeper/files/bin/borgios-keeper takeover verify";
         self.try_sh(left)?.ok().map(drop)
     }
+}
+
+/// The control group of the unit.
+fn scope() -> String {
+    format!("/sys/fs/cgroup/system.slice/{UNIT}")
 }

@@ -53,6 +53,16 @@ impl Lab {
         Ok(lab)
     }
 
+    /// Whether servers of another Debian release can be had here: builds their image if need be.
+    ///
+    /// # Errors
+    /// Why not: debootstrap's own words.
+    pub fn has_image(suite: &str) -> Result<()> {
+        let mut base = Command::new(root().join("tests/lab/lab.sh"));
+        base.env("LAB_SUITE", suite).arg("base");
+        command::run(base, b"", UP_BOUND)?.ok().map(drop)
+    }
+
     /// The first two octets of its net.
     pub(crate) fn net(&self) -> &str {
         &self.net

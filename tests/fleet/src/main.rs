@@ -1,6 +1,6 @@
 //! borgios-fleet: names and runs the fleet's scenarios; `tests/run.sh fleet` is its usual door.
 //!
-//! One line per scenario on standard output, `PASS name (12.3 s)` or `FAIL name: why`, or with
+//! One line per scenario on standard output, `PASS name (12.3 s)`, `FAIL name: why` or `SKIP name: why`, or with
 //! `--json` one object per scenario; milestones and reasons go to standard error. Exit code 0: all
 //! passed, 1: some failed, 2: usage.
 
@@ -61,22 +61,27 @@ fn choose(names: &[String]) -> Result<Vec<Scenario>, String> {
 }
 
 fn run(scenarios: &[Scenario], json: bool) -> Result<ExitCode> {
-    let mut failed = 0;
+    let (mut failed, mut skipped) = (0, 0);
     for scenario in scenarios {
         note(&format!("{}: {}", scenario.name, scenario.about));
         let outcome = scenario::run(*scenario, &|milestone| note(&format!("  {milestone}")));
         failed += usize::from(outcome.failure.is_some());
+        skipped += usize::from(outcome.skipped.is_some());
         if let Some(why) = &outcome.failure {
             note(&format!("  {}", why.replace('\n', "\n  ")));
         }
         print(&if json { as_json(&outcome) } else { as_line(&outcome) })?;
     }
-    note(&format!("{} of {} scenarios passed", scenarios.len() - failed, scenarios.len()));
+    let passed = scenarios.len() - failed - skipped;
+    note(&format!("{passed} of {} scenarios passed, {skipped} skipped", scenarios.len()));
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn as_line(outcome: &Outcome) -> String {
     let seconds = outcome.took.as_secs_f64();
+    if let Some(why) = &outcome.skipped {
+        return format!("SKIP {}: {}", outcome.name, why.lines().next().unwrap_or_default());
+    }
     match &outcome.failure {
         None => format!("PASS {} ({seconds:.1} s)", outcome.name),
         Some(why) => {
@@ -89,7 +94,8 @@ fn as_line(outcome: &Outcome) -> String {
 fn as_json(outcome: &Outcome) -> String {
     serde_json::json!({
         "name": outcome.name,
-        "passed": outcome.failure.is_none(),
+        "passed": outcome.failure.is_none() && outcome.skipped.is_none(),
+        "skipped": outcome.skipped,
         "failure": outcome.failure,
         "seconds": outcome.took.as_secs_f64(),
     })

@@ -19,6 +19,11 @@ pub struct Scenario {
     pub run: fn(say: &Say) -> Result<()>,
 }
 
+/// The error of a scenario that cannot be told on this computer, for the reason it holds.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Skipped(pub String);
+
 /// How a scenario ended.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -26,6 +31,8 @@ pub struct Outcome {
     pub name: &'static str,
     /// Why it failed, or nothing.
     pub failure: Option<String>,
+    /// Why it was left out, or nothing.
+    pub skipped: Option<String>,
     /// How long it took.
     pub took: Duration,
 }
@@ -44,12 +51,15 @@ pub fn every() -> impl Iterator<Item = Scenario> {
 /// Runs one scenario; a panic in it is a failure like any other.
 pub fn run(scenario: Scenario, say: &Say) -> Outcome {
     let began = Instant::now();
-    let failure = match catch_unwind(AssertUnwindSafe(|| (scenario.run)(say))) {
-        Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(format!("{error:#}")),
-        Err(panic) => Some(format!("panicked: {}", words(&*panic))),
+    let (failure, skipped) = match catch_unwind(AssertUnwindSafe(|| (scenario.run)(say))) {
+        Ok(Ok(())) => (None, None),
+        Ok(Err(error)) => match error.downcast_ref::<Skipped>() {
+            Some(Skipped(why)) => (None, Some(why.clone())),
+            None => (Some(format!("{error:#}")), None),
+        },
+        Err(panic) => (Some(format!("panicked: {}", words(&*panic))), None),
     };
-    Outcome { name: scenario.name, failure, took: began.elapsed() }
+    Outcome { name: scenario.name, failure, skipped, took: began.elapsed() }
 }
 
 fn words(panic: &(dyn std::any::Any + Send)) -> String {
@@ -75,6 +85,9 @@ mod tests {
     fn errors_and_panics_are_failures() {
         let bad = Scenario { name: "bad", about: "fails", run: |_| anyhow::bail!("broken") };
         assert_eq!(run(bad, &|_| ()).failure.as_deref(), Some("broken"));
+        let left_out = |_: &Say| -> Result<()> { Err(Skipped("no mirror".to_owned()).into()) };
+        let out = run(Scenario { name: "out", about: "is left out", run: left_out }, &|_| ());
+        assert_eq!((out.failure, out.skipped.as_deref()), (None, Some("no mirror")));
         let worse = Scenario { name: "worse", about: "panics", run: |_| panic!("boom") };
         assert_eq!(run(worse, &|_| ()).failure.as_deref(), Some("panicked: boom"));
     }

@@ -14,6 +14,7 @@ mod refusals;
 mod rotation;
 mod secrets;
 mod spine;
+mod systems;
 mod trial;
 
 /// All scenarios of the checks.
@@ -22,6 +23,7 @@ pub const ALL: &[Scenario] = &[
     spine::SCENARIO,
     join::SCENARIO,
     trial::SCENARIO,
+    systems::SCENARIO,
     refusals::SCENARIO,
     keeper::SCENARIO,
     faults::SCENARIO,

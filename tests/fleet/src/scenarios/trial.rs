@@ -1,11 +1,11 @@
 //! Until the purge there is a way back: by word, by the timer, by a boot after a power cut. And
 //! whatever is killed, full or broken, a server ends in the old state or in the new, never between.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::command::Output;
+use crate::command::{Output, tail};
 use crate::disk::Disk;
 use crate::lab::Lab;
 use crate::member::JOIN_BOUND;
@@ -34,7 +34,7 @@ const DISK: &str = "1400M";
 type Story = fn(Server<'_>) -> Result<()>;
 
 fn run(say: &Say) -> Result<()> {
-    let lab = Lab::up_with(7, &[("LAB_DISK", DISK)])?;
+    let lab = Lab::up_with(9, &[("LAB_DISK", DISK)])?;
     let network = Network::founded(&lab, "trial")?;
     lab.server(1).join(&network.bundle(), &network.first_invitation()?)?;
     network.meet_first()?;
@@ -43,8 +43,9 @@ fn run(say: &Say) -> Result<()> {
         server.bring(&network.bundle(), &invitation)?;
         cut_off(server)?;
     }
+    let began = Instant::now();
     std::thread::scope(|scope| -> Result<()> {
-        let stories: [(&str, Story); 6] = [
+        let stories: [(&str, Story); 8] = [
             ("a killed join came back by the timer, bit by bit", timer),
             ("abort brought everything back, bit by bit, and told the join's terminal", aborted),
             ("a power cut while open: the boot brought everything back, bit by bit", power_cut),
@@ -53,18 +54,27 @@ fn run(say: &Say) -> Result<()> {
                 before,
             ),
             ("killed at every stage from the purge on, it went on to the new state", after),
+            ("killed at the point of no return: abort kept to what the journal says", at_the_purge),
+            (
+                "a power cut in the middle of the purge: the boot went on to the new state",
+                purge_cut,
+            ),
             ("a full disk and a broken sshd end in the old state", broken),
         ];
         let threads: Vec<_> = stories
             .into_iter()
             .zip(lab.servers().skip(1))
-            .map(|((told, story), server)| (told, scope.spawn(move || story(server))))
+            .map(|((told, story), server)| {
+                let timed = move || (story(server), began.elapsed().as_secs());
+                (told, scope.spawn(timed))
+            })
             .collect();
         let mut failed = Vec::new();
         for (told, thread) in threads {
-            match thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked"))) {
-                Ok(()) => say(told),
-                Err(error) => failed.push(format!("not so: {told}: {error:#}")),
+            let panicked = |_| (Err(anyhow::anyhow!("it panicked")), 0);
+            match thread.join().unwrap_or_else(panicked) {
+                (Ok(()), seconds) => say(&format!("{told} ({seconds} s)")),
+                (Err(error), _) => failed.push(format!("not so: {told}: {error:#}")),
             }
         }
         ensure!(failed.is_empty(), "{}", failed.join("\n"));
@@ -73,8 +83,8 @@ fn run(say: &Say) -> Result<()> {
     lab.take_down()
 }
 
-/// From now on the server reaches no other one, only the laptop: a join waits for a place in the tree,
-/// with everything open.
+/// From now on the server reaches no other one, only the laptop: an agent that is installed finds no
+/// place in the tree, and the install waits for it, with everything open.
 fn cut_off(server: Server<'_>) -> Result<()> {
     server.sh(&format!("ip route add blackhole {}.1.0/24", server.lab().net())).map(drop)
 }
@@ -94,7 +104,8 @@ fn join_while(
         let terminal = scope.spawn(move || server.feed(&line, b"", JOIN_BOUND));
         let acted = act();
         let said = terminal.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a terminal panicked")));
-        acted.with_context(|| format!("the join said {said:?}"))?;
+        let words = said.as_ref().map(|said| tail(&said.all())).unwrap_or_default();
+        acted.with_context(|| format!("the join said\n{words}"))?;
         said
     })
 }
@@ -112,17 +123,18 @@ fn is_old(server: Server<'_>, before: &Disk) -> Result<()> {
 }
 
 fn waits(server: Server<'_>) -> Result<()> {
-    server.wait_stage("join", JOIN_BOUND)?;
+    server.wait_stage("install", JOIN_BOUND)?;
     server.old_ways_open()
 }
 
 fn timer(server: Server<'_>) -> Result<()> {
     let before = server.disk()?;
     let setting = format!("BORGIOS_DEADLINE_S={DEADLINE_S}");
-    join_while(server, &setting, || server.kill_join_at("join"))?.expect_code(5)?;
+    join_while(server, &setting, || waits(server).and_then(|()| server.kill_join()))?
+        .expect_code(5)?;
     ensure!(server.takeover()?["state"] == "open", "the kill closed it");
-    let status = server.bootstrap("status")?.ok()?.stdout;
-    ensure!(status.contains("stage of bootstrap: join") && status.contains("open"), "{status}");
+    let status = server.bootstrap("status")?.stdout;
+    ensure!(status.contains("stage of bootstrap: install") && status.contains("open"), "{status}");
     wait::until_true("the timer brings everything back", TIMER_BOUND, || {
         Ok(server.takeover()?["state"] == "aborted")
     })?;
@@ -160,30 +172,61 @@ fn power_cut(server: Server<'_>) -> Result<()> {
 
 fn before(server: Server<'_>) -> Result<()> {
     let before = server.disk()?;
-    for stage in ["install", "join"] {
+    reconnect(server)?;
+    for stage in ["install", "join", "trial"] {
         join_while(server, "A=", || server.kill_join_at(stage))?.expect_code(5)?;
         server.old_ways_open()?;
     }
-    reconnect(server)?;
-    join_while(server, "A=", || server.kill_join_at("trial"))?.expect_code(5)?;
-    server.old_ways_open()?;
     server.bootstrap("abort")?.ok()?;
     is_old(server, &before)
 }
 
-fn after(server: Server<'_>) -> Result<()> {
+/// The stage says purge a moment before the keeper's journal does: which of the two states comes of
+/// it is the journal's word, and `abort` keeps to it.
+fn at_the_purge(server: Server<'_>) -> Result<()> {
+    let before = server.disk()?;
     reconnect(server)?;
     join_while(server, "A=", || server.kill_join_at("purge"))?.expect_code(5)?;
-    ensure!(server.bootstrap("abort")?.code != 2, "abort took no arguments");
-    let state = server.takeover()?["state"].clone();
-    ensure!(state == "done" || state == "aborted", "abort left a purge at {state}");
+    match server.bootstrap("abort")?.code {
+        0 => is_old(server, &before),
+        3 => joins_on(server),
+        code => anyhow::bail!("abort ended with {code}"),
+    }
+}
+
+fn purge_cut(server: Server<'_>) -> Result<()> {
+    reconnect(server)?;
+    join_while(server, "A=", || server.kill_join_purging())?.expect_code(5)?;
+    ensure!(server.takeover()?["state"] == "purging", "the kill ended the purge");
+    server.sh("sync")?;
+    server.kill()?;
+    server.start()?;
+    wait::until_true("the boot goes on with the purge", JOIN_BOUND, || {
+        Ok(server.takeover()?["state"] == "done")
+    })?;
+    server.old_ways_shut()?;
+    joins_on(server)
+}
+
+/// Join is run again and does what is left.
+fn joins_on(server: Server<'_>) -> Result<()> {
+    server.feed(&server.join_line(), b"", JOIN_BOUND)?.ok()?;
+    server.handed_over()
+}
+
+fn after(server: Server<'_>) -> Result<()> {
+    reconnect(server)?;
+    join_while(server, "A=", || server.kill_join_purging())?.expect_code(5)?;
+    let late = server.bootstrap("abort")?.expect_code(3)?.all();
+    ensure!(late.contains("only reinstalling"), "abort says {late}");
+    ensure!(server.takeover()?["state"] == "done", "abort left the purge where it was");
     for stage in ["rotate", "verify", "receipt"] {
         join_while(server, "A=", || server.kill_join_at(stage))?.expect_code(5)?;
+        server.old_ways_shut()?;
     }
     // Killed in its last stage, when its terminal was already told that it is over.
     join_while(server, "A=", || server.kill_join_at("sessions"))?;
-    server.feed(&server.join_line(), b"", JOIN_BOUND)?.ok()?;
-    server.handed_over()?;
+    joins_on(server)?;
     server.reboot()?;
     server.handed_over()
 }
@@ -195,6 +238,7 @@ fn broken(server: Server<'_>) -> Result<()> {
     let refused = server.feed(&server.join_line(), b"", JOIN_BOUND)?.expect_code(3)?.stdout;
     ensure!(refused.contains("not clean"), "{refused}");
     server.sh("rm /etc/ssh/sshd_config.d/99-odd.conf")?;
+    reconnect(server)?;
     // The disk fills up as soon as the backup is made.
     let full = join_while(server, "A=", || {
         server.wait_stage("install", JOIN_BOUND)?;
@@ -207,10 +251,9 @@ fn broken(server: Server<'_>) -> Result<()> {
     }
     is_old(server, &before).context("after a full disk")?;
     // An sshd that cannot be started is found out by the trial.
-    reconnect(server)?;
     let broken = "chmod 000 /usr/sbin/sshd";
     let tried = join_while(server, "A=", || {
-        server.wait_stage("join", JOIN_BOUND).and_then(|()| server.sh(broken).map(drop))
+        server.wait_stage("install", JOIN_BOUND).and_then(|()| server.sh(broken).map(drop))
     })?;
     server.sh("chmod 755 /usr/sbin/sshd")?;
     ensure!(tried.code == 6, "a broken sshd ended with {}: {}", tried.code, tried.all());
