@@ -156,15 +156,6 @@ impl Agent {
             fetcher,
             pace: settings.pace.clone(),
         };
-        let departed = CancellationToken::new();
-        let departing = Departing {
-            me,
-            keeper: socket_of_keeper,
-            ledger: ledger.clone(),
-            tree: tree.clone(),
-            pace: settings.pace.clone(),
-            done: departed.clone(),
-        };
         let api = Api::new(Parts {
             me,
             name: settings.name.clone(),
@@ -181,6 +172,16 @@ impl Agent {
         let node_key = russh_key(&key);
         let hub = LinkHub::new(me, node_key.clone(), ledger.clone(), tree.clone(), stop.clone());
 
+        let departed = CancellationToken::new();
+        let departing = Departing {
+            me,
+            keeper: socket_of_keeper,
+            ledger: ledger.clone(),
+            tree: tree.clone(),
+            farewell: hub.farewell(),
+            pace: settings.pace.clone(),
+            done: departed.clone(),
+        };
         tasks.spawn(watch.run(stop.clone()));
         tasks.spawn(releases.run(stop.clone()));
         tasks.spawn(credentials.run(stop.clone()));

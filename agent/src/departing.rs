@@ -1,9 +1,9 @@
 //! This node's own departure: tell the others, tell the keeper, leave the tree, end.
 //!
 //! ```text
-//! departure admitted ─▶ neighbours cut their links: they have heard ─▶ tree left ─▶ keeper ─▶ end
-//!   (here or by a        (or nobody hears: a while is waited)               │ refused, or away:
-//!    neighbour's word)                                                      └── again, later
+//! departure admitted ─▶ a neighbour says goodbye: it has heard ─▶ tree left ─▶ keeper ─▶ end
+//!   (here or by a        (or nobody hears: a while is waited)          │ refused, or away:
+//!    neighbour's word)                                                 └── again, later
 //! ```
 //!
 //! A crash anywhere begins anew: the departure is on the disk, and all of it can be done twice.
@@ -31,7 +31,9 @@ pub struct Departing {
     pub ledger: LedgerHandle,
     /// Has the neighbours.
     pub tree: TreeHandle,
-    /// How long the others are waited for.
+    /// Cancelled once another node has said goodbye.
+    pub farewell: CancellationToken,
+    /// How long that is waited for.
     pub pace: Pace,
     /// Cancelled when all is done: the process may end.
     pub done: CancellationToken,
@@ -48,7 +50,7 @@ impl Departing {
 
     async fn depart(&self) {
         let departure = self.departure().await;
-        let _ = tokio::time::timeout(self.pace.farewell, self.heard()).await;
+        let _ = tokio::time::timeout(self.pace.farewell, self.farewell.cancelled()).await;
         self.tree.leave().await;
         let mut failed = 0;
         while let Err(why) = self.keeper.depart(departure.clone()).await {
@@ -80,16 +82,6 @@ impl Departing {
                 // The ledger ends only with the agent.
                 std::future::pending::<()>().await;
             }
-        }
-    }
-
-    /// Waits until the neighbours have cut their links, which is how they say that they heard.
-    async fn heard(&self) {
-        let mut view = self.tree.view();
-        let linked = view.wait_for(|view| view.links > 0).await.is_ok();
-        if linked {
-            // Nobody is left to say anything after the shell's end.
-            let _ = view.wait_for(|view| view.links == 0).await;
         }
     }
 }

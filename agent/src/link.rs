@@ -133,6 +133,7 @@ pub struct LinkHub {
     tree: TreeHandle,
     stop: CancellationToken,
     ids: Arc<AtomicU64>,
+    farewell: CancellationToken,
 }
 
 /// Both ends of an open channel.
@@ -152,7 +153,14 @@ impl LinkHub {
         tree: TreeHandle,
         stop: CancellationToken,
     ) -> Self {
-        Self { me, key, ledger, tree, stop, ids: Arc::default() }
+        let (ids, farewell) = (Arc::default(), CancellationToken::new());
+        Self { me, key, ledger, tree, stop, ids, farewell }
+    }
+
+    /// Cancelled once another node has said that this one departed.
+    #[must_use]
+    pub fn farewell(&self) -> CancellationToken {
+        self.farewell.clone()
     }
 
     /// Runs a link that the other side dialled, to its end.
@@ -342,6 +350,9 @@ impl LinkHub {
     /// is judged like anything else.
     async fn on_bye(&self, peer: NodeId, bye: Bye) -> LinkEnd {
         let Bye { code, message, because } = bye;
+        if code == Out::Departed.code() {
+            self.farewell.cancel();
+        }
         if [Out::Evicted.code(), Out::Departed.code()].contains(&code.as_str()) {
             for envelope in because {
                 let kind = envelope.kind.as_str();

@@ -85,7 +85,7 @@ impl Default for Pace {
             renew: Duration::from_secs(DAY),
             lapsed_kept: Duration::from_secs(7 * DAY),
             report: Duration::from_secs(600),
-            farewell: Duration::from_secs(30),
+            farewell: Duration::from_secs(60),
         }
     }
 }

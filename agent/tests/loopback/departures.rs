@@ -105,8 +105,16 @@ async fn a_server_that_was_away_learns_of_its_departure_when_it_comes_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_departure_that_nobody_heard_is_told_after_a_power_cut() {
-    let mut fleet = Fleet::shaped(2, owned).await;
+    let mut fleet = Fleet::shaped(2, |at, settings| {
+        owned(at, settings);
+        // Both come back at once and have to find each other first.
+        settings.pace.farewell = Duration::from_secs(120);
+    })
+    .await;
     let node = fleet.servers[1].me();
+    for server in &fleet.servers {
+        server.remembers_peers().await;
+    }
     // Handed to the server itself, which dies before anyone else hears of it.
     fleet.servers[0].kill().await;
     let good = departure(&fleet, node, &owner());
@@ -116,7 +124,6 @@ async fn a_departure_that_nobody_heard_is_told_after_a_power_cut() {
     assert!(!fleet.servers[0].has(&good).await);
     fleet.servers[1].start().await;
     until("the other one hears", async || fleet.servers[0].has(&good).await).await;
-    tokio::time::timeout(Duration::from_secs(30), fleet.servers[1].agent().departed())
-        .await
-        .expect("it ends by itself");
+    let gone = fleet.servers[1].agent().departed();
+    tokio::time::timeout(Duration::from_secs(30), gone).await.expect("it ends by itself");
 }

@@ -86,6 +86,12 @@ impl Server {
         self.ask(json!({"get": "object", "id": envelope.id()})).await.get("ok").is_some()
     }
 
+    /// Waits until it has written down whom to look for after a restart.
+    pub(crate) async fn remembers_peers(&self) {
+        let file = self.state().join("peers.json");
+        until("peers are remembered", async || file.exists()).await;
+    }
+
     pub(crate) fn attached(&self) -> bool {
         self.agent().api.ready()
     }

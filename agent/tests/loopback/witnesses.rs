@@ -30,6 +30,9 @@ async fn count(server: &Server) -> usize {
 async fn a_grant_opens_once_others_have_seen_it_and_no_forgery_helps() {
     let mut fleet = Fleet::of(3, 2).await;
     let target = fleet.servers[2].me();
+    for server in &fleet.servers {
+        server.remembers_peers().await;
+    }
     // The others are away: nobody sees it.
     for at in [0, 1] {
         fleet.servers[at].kill().await;
@@ -56,9 +59,10 @@ async fn a_grant_opens_once_others_have_seen_it_and_no_forgery_helps() {
     for at in [0, 1] {
         fleet.servers[at].start().await;
     }
+    fleet.whole().await;
     let server = &fleet.servers[2];
     until("it is open", async || server.keeper.access()[0].state == AccessState::Open).await;
-    assert_eq!(server.status().await["access"][0]["state"], "open");
+    until("and seen to be", async || server.status().await["access"][0]["state"] == "open").await;
     let others = [fleet.servers[0].me(), fleet.servers[1].me()];
     {
         let seen = server.keeper.seen.lock().unwrap();
