@@ -153,9 +153,10 @@ impl<'a> Desk<'a> {
         let mut brought = 0;
         for Credential { schedule, escrow, .. } in wanted {
             for blob in [schedule, escrow] {
-                if let Some(bytes) = self.blob(&blob)? {
-                    self.exchange.put_blob(blob.digest, &bytes)?;
-                    brought += 1;
+                let Some(bytes) = self.blob(&blob)? else { continue };
+                match self.exchange.put_blob(blob.digest, &bytes) {
+                    Ok(()) => brought += 1,
+                    Err(failure) => self.context.printer.warn(&failure.summary()),
                 }
             }
         }

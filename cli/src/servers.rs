@@ -316,13 +316,15 @@ impl Servers {
     }
 
     /// The one server that was named: by its name, or by the first digits of its key's
-    /// fingerprint. Those that `out` names are passed over where a name has several.
+    /// fingerprint. Those that `out` names, that left or whose record lapsed are passed over where
+    /// a name has several: a reinstalled host is a new server of the same name.
     ///
     /// # Errors
     /// None, or several, which are then listed.
     pub(crate) fn find(
         &self,
         word: &str,
+        now: UnixSeconds,
         out: impl Fn(&NodeId) -> bool,
     ) -> Result<&Server, Failure> {
         let digits = word.strip_prefix("SHA256:").unwrap_or(word);
@@ -334,9 +336,13 @@ impl Servers {
         let mut found: Vec<(&NodeId, &Server)> =
             self.servers.iter().filter(|(node, server)| named(server) || key(node)).collect();
         if found.len() > 1 {
-            let gone =
-                |(node, server): &&(&NodeId, &Server)| !out(node) && server.departed().is_none();
-            let here: Vec<_> = found.iter().filter(gone).copied().collect();
+            let here: Vec<_> = found
+                .iter()
+                .filter(|(node, server)| {
+                    !out(node) && server.departed().is_none() && server.join().expires > now
+                })
+                .copied()
+                .collect();
             if !here.is_empty() {
                 found = here;
             }
@@ -351,7 +357,11 @@ impl Servers {
                 let mut failure = Failure::new(format!("{word:?} names {} servers", several.len()))
                     .hint("give the first digits of its fingerprint instead");
                 for (_, server) in several {
-                    failure = failure.because(server.describe());
+                    let (since, heard) = (server.since(), server.last_heard());
+                    failure = failure.because(format!(
+                        "{}, a member since {since}, last heard of at {heard}",
+                        server.describe()
+                    ));
                 }
                 Err(failure)
             }

@@ -126,6 +126,12 @@ fn a_grant_becomes_a_certificate_that_stock_openssh_reads() {
     assert!(text.contains("open: 0 of 2 witnesses known here"), "{text}");
     let none = board.refused("ann", &["access", "revoke", "7", "--reason", "lost"]);
     assert!(none.contains("no certificate 7"), "{none}");
+    let id = cert["id"].as_str().unwrap();
+    for (number, name) in [(2, "web-2"), (3, "web-3")] {
+        Server::join(&board, "ann", number, name).witness(&board, id);
+    }
+    let text = board.ok("ben", &["access", "list"]);
+    assert!(text.contains("access/1  open   root"), "{text}");
     let revoke = board.json("ann", &["access", "revoke", "1", "--reason", "laptop lost"]);
     assert_eq!(revoke["place"], "access/2");
     let review = board.ok("ben", &["review", "access/2"]);

@@ -261,6 +261,12 @@ fn a_reveal_gives_its_asker_the_password_once() {
     for wanted in ["opens root of EVERY server in epoch 2", "until     20", "sshd is broken"] {
         assert!(review.contains(wanted), "{wanted}: {review}");
     }
+    // Whoever has not the escrow at hand gives nothing, and may vote later.
+    let (blobs, hidden) = (board.exchange().join("blobs"), board.path("hidden"));
+    std::fs::rename(&blobs, &hidden).unwrap();
+    let said = board.refused("cleo", &["vote", "access/1", "approve"]);
+    assert!(said.contains("of credential/1 is not at hand"), "{said}");
+    std::fs::rename(&hidden, &blobs).unwrap();
     // One governor alone gets nothing, whatever she does.
     assert_eq!(reveal(&board, "ann", &[])["status"], "waiting");
     board.ok("ann", &["vote", "access/1", "approve"]);

@@ -151,7 +151,12 @@ impl Cert {
     }
 
     fn line(&self, key: &Path, certificate: &Path, hosts: Option<&PathBuf>, host: &str) -> String {
-        let mut line = format!("ssh -i {} -o CertificateFile={}", quoted(key), quoted(certificate));
+        // The keys of an agent would use up sshd's patience before this one is tried.
+        let mut line = format!(
+            "ssh -i {} -o CertificateFile={} -o IdentitiesOnly=yes",
+            quoted(key),
+            quoted(certificate)
+        );
         if let Some(hosts) = hosts {
             line.push_str(&format!(
                 " -o UserKnownHostsFile={} -o StrictHostKeyChecking=yes",

@@ -76,7 +76,7 @@ impl Request {
         let servers = session.desk.servers()?;
         let chain = session.desk.archive().chain();
         let out = evicted(chain);
-        let server = servers.find(word, &out)?;
+        let server = servers.find(word, context.now(), &out)?;
         let node = server.join().node;
         if out(&node) || server.departed().is_some() {
             return Err(Failure::new(format!("{} is out of the network", server.describe())));

@@ -130,7 +130,7 @@ impl Depart {
         }
         let mut desk = Desk::look(context)?;
         let servers = desk.servers()?;
-        let server = servers.find(word, evicted(desk.archive().chain()))?;
+        let server = servers.find(word, context.now(), evicted(desk.archive().chain()))?;
         let (network, owners) = (desk.membership().network, server.owners());
         if let Some(at) = server.departed() {
             return Err(Failure::new(format!("{} departed at {at}", server.describe())));

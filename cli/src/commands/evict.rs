@@ -31,7 +31,7 @@ impl Evict {
         let out = evicted(session.desk.archive().chain());
         let (mut evict, mut text, mut answer) = (Vec::new(), String::new(), Vec::<Value>::new());
         for word in &self.servers {
-            let server = servers.find(word, &out)?;
+            let server = servers.find(word, context.now(), &out)?;
             let join = server.join();
             if out(&join.node) {
                 return Err(Failure::new(format!("{} is evicted already", server.describe())));

@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use borgios_policy::{Handover, Invitation, InvitationFile, Join, Object as _, RotationReport};
+use borgios_policy::{
+    Handover, Invitation, InvitationFile, Join, Object as _, RotationReport, Witness,
+};
 use borgios_types::{Digest, Envelope, Epoch, PublicKey, SecretKey, UnixSeconds};
 
 use crate::board::Board;
@@ -61,6 +63,17 @@ impl Server {
         let invitation = invitation.to_envelope().sign(&Self::key(201));
         board.publish(&server.record(invitation.id()).sign(&token));
         board.publish(&invitation);
+    }
+
+    /// Publishes that it saw a statement.
+    pub(crate) fn witness(&self, board: &Board, statement: &str) {
+        let witness = Witness {
+            network: self.network,
+            node: Self::key(self.number).public(),
+            statement: serde_json::from_value(statement.into()).unwrap(),
+            at: now(),
+        };
+        board.publish(&witness.to_envelope().sign(&Self::key(self.number)));
     }
 
     fn record(&self, invitation: Digest) -> Envelope {
