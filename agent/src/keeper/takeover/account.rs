@@ -19,7 +19,7 @@ use borgios_types::Digest;
 use super::catalogue::Kind;
 use super::finding::Finding;
 use super::machine::{Machine, MachineError};
-use super::passwd::passwd::{FIELDS, NAME, PASSWORD, SHELL, UID};
+use super::passwd::column::{FIELDS, NAME, PASSWORD, SHELL, UID};
 use super::passwd::{self, Fields, Lock};
 
 const KIND: &str = "account";

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::catalogue::Kind;
 use super::finding::Finding;
 use super::machine::{Machine, MachineError};
-use super::passwd::passwd::{FIELDS, GID};
+use super::passwd::column::{FIELDS, GID};
 use super::passwd::{self, Fields, Lock, User};
 
 const KIND: &str = "group";

@@ -20,7 +20,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(100);
 const LOCK: &str = "/etc/.pwd.lock";
 
 /// Fields of a line of `/etc/passwd`.
-pub(super) mod passwd {
+pub(super) mod column {
     pub(in super::super) const NAME: usize = 0;
     pub(in super::super) const PASSWORD: usize = 1;
     pub(in super::super) const UID: usize = 2;
@@ -104,13 +104,13 @@ impl User {
 /// Every whole line of `/etc/passwd`.
 pub(super) fn users(bytes: &[u8]) -> Vec<User> {
     let user = |line: Fields| {
-        (line.len() >= passwd::FIELDS).then_some(())?;
+        (line.len() >= column::FIELDS).then_some(())?;
         Some(User {
-            name: text(&line, passwd::NAME),
-            uid: text(&line, passwd::UID).parse().ok()?,
-            gid: text(&line, passwd::GID).parse().ok()?,
-            home: text(&line, passwd::HOME),
-            shell: text(&line, passwd::SHELL),
+            name: text(&line, column::NAME),
+            uid: text(&line, column::UID).parse().ok()?,
+            gid: text(&line, column::GID).parse().ok()?,
+            home: text(&line, column::HOME),
+            shell: text(&line, column::SHELL),
         })
     };
     lines(bytes).filter_map(user).collect()
