@@ -12,6 +12,7 @@ use borgios_types::{NodeId, SecretKey};
 use rand::RngCore as _;
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -131,7 +132,7 @@ impl Agent {
         let (shell, tree) = TreeShell::new(node, ledger.clone(), state.join("peers.json"));
         let fetcher = Fetcher::new(depot.clone()).map_err(StartError::Http)?;
         let socket_of_keeper = Keeper::new(&settings.keeper_socket);
-        let (watch, keeper) = KeeperWatch::new(
+        let (keeper_watch, keeper) = KeeperWatch::new(
             me,
             socket_of_keeper.clone(),
             ledger.clone(),
@@ -148,6 +149,7 @@ impl Agent {
             fetcher: fetcher.clone(),
             pace: settings.pace.clone(),
         };
+        let (view, schedule) = watch::channel(None);
         let credentials = CredentialWatch {
             me,
             ledger: ledger.clone(),
@@ -155,6 +157,7 @@ impl Agent {
             depot: depot.clone(),
             fetcher,
             pace: settings.pace.clone(),
+            view,
         };
         let api = Api::new(Parts {
             me,
@@ -163,6 +166,7 @@ impl Agent {
             ledger: ledger.clone(),
             tree: tree.clone(),
             keeper: keeper.clone(),
+            schedule,
             uploads: Uploads::new(depot.clone()),
             started: Instant::now(),
         });
@@ -182,7 +186,7 @@ impl Agent {
             pace: settings.pace.clone(),
             done: departed.clone(),
         };
-        tasks.spawn(watch.run(stop.clone()));
+        tasks.spawn(keeper_watch.run(stop.clone()));
         tasks.spawn(releases.run(stop.clone()));
         tasks.spawn(credentials.run(stop.clone()));
         tasks.spawn(departing.run(stop.clone()));

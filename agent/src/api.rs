@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::clock::unix_now;
+use crate::credential_watch::ScheduleView;
 use crate::fleet;
 use crate::frame::FRAME_MAX;
 use crate::keeper_watch::KeeperView;
@@ -68,6 +69,8 @@ pub struct Parts {
     pub tree: TreeHandle,
     /// The keeper's last status.
     pub keeper: KeeperView,
+    /// The schedule in force.
+    pub schedule: ScheduleView,
     /// Blobs that come in pieces.
     pub uploads: Uploads,
     /// When the agent began.
@@ -249,6 +252,7 @@ impl Api {
         let Parts { me, name, address, ledger, tree, keeper, started, .. } = &*self.0;
         let view = tree.view().borrow().clone();
         let keeper = keeper.borrow().clone();
+        let schedule = self.0.schedule.borrow().clone();
         let (me, says) = (*me, keeper.as_ref().and_then(|keeper| keeper.credential.clone()));
         let known = ledger
             .run(move |ledger| {
@@ -265,7 +269,7 @@ impl Api {
                     "members": ledger.members(now).len(),
                     "evicted": ledger.evicted().contains(&me),
                     "departed": ledger.out(&me) == Some(Out::Departed),
-                    "fleet": fleet::lateness(ledger, now),
+                    "fleet": fleet::lateness(ledger, now, schedule.as_deref()),
                 })
             })
             .await;

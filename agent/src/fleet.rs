@@ -1,7 +1,10 @@
 //! What this node knows of the fleet: each server's record and what its keeper says, and how many
 //! are late with the shared root credential.
 
-use borgios_policy::{Handover, Join, Lane, Object, Report, RotationReport};
+use std::cmp::Reverse;
+
+use borgios_credentials::{Orders, Schedule};
+use borgios_policy::{Chain, Credential, Handover, Join, Lane, Object, Report, RotationReport};
 use borgios_types::{Digest, Epoch, NodeId, Seq, UnixSeconds};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -66,13 +69,14 @@ pub fn nodes(ledger: &Ledger, after: Option<Digest>) -> Value {
 /// How the fleet follows the shared root credential.
 #[derive(Clone, Debug, Serialize)]
 pub struct Lateness {
-    /// The epoch the others are measured by: the highest that any member reported.
+    /// The epoch the fleet should be at, or is: the highest that any member should or did report.
     pub epoch: Option<Epoch>,
-    /// What it was taken from.
+    /// What lateness is measured by: `schedule`, each member by its own moment of change; or, where
+    /// the schedule is not here, `reports`, everyone by whoever reported the highest epoch.
     pub by: &'static str,
-    /// Members that reported it.
+    /// Members that reported what they should carry.
     pub current: usize,
-    /// Members that reported an earlier one.
+    /// Members that reported an earlier epoch.
     pub late_nodes: usize,
     /// Members that reported none.
     pub silent: usize,
@@ -91,14 +95,14 @@ pub struct Late {
     pub epoch: Epoch,
     /// Epochs it is behind.
     pub epochs_behind: u64,
-    /// Seconds since the first other member was due for the epoch they are measured by.
+    /// Seconds since it was due.
     pub late_s: u64,
     /// What its keeper says stands in the way.
     pub problem: Option<String>,
 }
 
 /// How many members are late, and which.
-pub fn lateness(ledger: &Ledger, now: UnixSeconds) -> Lateness {
+pub fn lateness(ledger: &Ledger, now: UnixSeconds, schedule: Option<&Schedule>) -> Lateness {
     let members = ledger.members(now);
     let all = members.len();
     let reported: Vec<(Join, RotationReport)> = members
@@ -108,27 +112,52 @@ pub fn lateness(ledger: &Ledger, now: UnixSeconds) -> Lateness {
             Some((join, report))
         })
         .collect();
-    let epoch = reported.iter().map(|(_, report)| report.epoch).max();
-    let at_it = |report: &RotationReport| Some(report.epoch) == epoch;
-    let due = reported.iter().filter(|(_, report)| at_it(report)).map(|(_, r)| r.due).min();
-    let current = reported.iter().filter(|(_, report)| at_it(report)).count();
+    let highest = reported.iter().map(|(_, report)| (report.epoch, Reverse(report.due))).max();
+    let (orders, now) = (orders(ledger.chain()), now.max(ledger.chain().now_floor()));
+    // What this member should carry, and since when.
+    let wanted = |report: &RotationReport| match schedule {
+        Some(schedule) => {
+            let current = schedule.current(now, &orders, &report.keeper);
+            (current.epoch, current.due)
+        }
+        None => highest.map_or((report.epoch, report.due), |(epoch, due)| (epoch, due.0)),
+    };
+    let epoch = reported.iter().map(|(_, report)| wanted(report).0).max();
     let silent = all - reported.len();
     let mut late: Vec<Late> = reported
-        .into_iter()
-        .filter(|(_, report)| !at_it(report))
-        .map(|(join, report)| Late {
-            node: join.node,
-            name: join.name.to_string(),
-            epoch: report.epoch,
-            epochs_behind: epoch.map_or(0, |epoch| epoch.0.saturating_sub(report.epoch.0)),
-            late_s: due.map_or(0, |due| now.0.saturating_sub(due.0)),
-            problem: report.problem.map(|problem| problem.chars().take(200).collect()),
+        .iter()
+        .filter_map(|(join, report)| {
+            let (epoch, due) = wanted(report);
+            let epochs_behind = epoch.0.saturating_sub(report.epoch.0);
+            (epochs_behind > 0).then(|| Late {
+                node: join.node,
+                name: join.name.to_string(),
+                epoch: report.epoch,
+                epochs_behind,
+                late_s: now.0.saturating_sub(due.0),
+                problem: report.problem.as_ref().map(|why| why.chars().take(200).collect()),
+            })
         })
         .collect();
-    late.sort_by_key(|late| late.epoch);
+    late.sort_by_key(|late| Reverse((late.epochs_behind, late.late_s)));
     let late_nodes = late.len();
     late.truncate(LATE_NAMED);
-    Lateness { epoch, by: "reports", current, late_nodes, silent, late }
+    let by = if schedule.is_some() { "schedule" } else { "reports" };
+    let current = reported.len() - late_nodes;
+    Lateness { epoch, by, current, late_nodes, silent, late }
+}
+
+/// What the board ordered on top of the clock.
+fn orders(chain: &Chain) -> Orders {
+    let mut orders = Orders { revealed: chain.reveals(), ..Orders::default() };
+    for verified in chain.after(Lane::Credential, Seq(0)) {
+        let Ok(credential) = Credential::of(verified.statement()) else { continue };
+        if credential.min_epoch > orders.min_epoch {
+            orders.min_epoch = credential.min_epoch;
+            orders.min_since = verified.statement().issued;
+        }
+    }
+    orders
 }
 
 fn newest_of<T: Object>(ledger: &Ledger, owner: &str) -> Option<T> {

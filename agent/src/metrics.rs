@@ -10,11 +10,12 @@ pub async fn text(api: &Api) -> String {
     let parts = api.parts();
     let view = parts.tree.view().borrow().clone();
     let heads = parts.ledger.heads().borrow().clone();
+    let schedule = parts.schedule.borrow().clone();
     let (objects, members, late) = parts
         .ledger
-        .run(|ledger| {
+        .run(move |ledger| {
             let now = unix_now();
-            let late = fleet::lateness(ledger, now).late_nodes;
+            let late = fleet::lateness(ledger, now, schedule.as_deref()).late_nodes;
             (ledger.store().all().count(), ledger.members(now).len(), late)
         })
         .await;
