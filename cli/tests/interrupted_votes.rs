@@ -24,6 +24,7 @@ const CALLS_MAX: usize = 400;
 struct Copy<'a> {
     folder: PathBuf,
     passphrase: &'a Path,
+    lane: &'a str,
 }
 
 impl Copy<'_> {
@@ -40,9 +41,14 @@ impl Copy<'_> {
 
     /// Votes with a fault at the `n`-th `call`; whether it struck, and how the program ended.
     fn interrupted(&self, call: &str, fault: Fault, n: usize) -> (bool, Output) {
-        let vote = ["vote", "release/1", "approve"];
+        let place = self.place();
+        let vote = ["vote", &place, "approve"];
         let prepare = |command: &mut Command| self.prepare(command, &vote);
         interrupted(&self.folder.join("strace"), call, fault, n, prepare)
+    }
+
+    fn place(&self) -> String {
+        format!("{}/1", self.lane)
     }
 
     fn plain(&self, vote: &[&str]) -> Output {
@@ -60,7 +66,7 @@ impl Copy<'_> {
             let payload = envelope["payload"].as_str().unwrap().to_owned();
             if envelope["type"] == "ballot" && payload.contains(r#""governor":"ann""#) {
                 let ballot: Value = serde_json::from_str(&payload).unwrap();
-                if ballot["lane"] == "release" {
+                if ballot["lane"] == self.lane {
                     seen.insert(format!("{payload} {}", envelope["sigs"]));
                 }
             }
@@ -70,8 +76,9 @@ impl Copy<'_> {
     /// What must hold once a vote has ended well: ballot stored, seed gone, nothing unfinished.
     fn check_slot(&self, context: &str) {
         let slots = self.folder.join("home-ann/governor/slots");
-        assert!(slots.join("1-release-1-0.ballot.json").exists(), "{context}");
-        assert!(!slots.join("1-release-1-0.seed.age").exists(), "{context}");
+        let slot = |what: &str| slots.join(format!("1-{}-1-0.{what}", self.lane));
+        assert!(slot("ballot.json").exists(), "{context}");
+        assert!(!slot("seed.age").exists(), "{context}");
         for entry in std::fs::read_dir(&slots).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();
             assert!(!name.ends_with(".tmp"), "{context}: {name}");
@@ -89,7 +96,21 @@ fn template() -> Board {
     board
 }
 
-fn copy<'a>(board: &Board, passphrase: &'a Path, name: &str) -> Copy<'a> {
+/// The same board before ann's share brings a revealed password: the ballot holds something that
+/// was sealed with fresh randomness, and must be the same bytes all the same.
+fn reveal_template() -> Board {
+    let board = Board::founded(&["ann", "ben", "cleo"], 2);
+    board.ok("ben", &["credential", "schedule", "--epochs", "3", "--every", "1h"]);
+    board.ok("ben", &["vote", "credential/1", "approve"]);
+    board.ok("cleo", &["vote", "credential/1", "approve"]);
+    let ask = ["credential", "reveal", "--epoch", "1", "--for", "8h", "--reason", "x"];
+    board.json("ben", &ask);
+    board.ok("ben", &["vote", "access/1", "approve"]);
+    board.hasten("ann");
+    board
+}
+
+fn copy<'a>(board: &Board, lane: &'a str, passphrase: &'a Path, name: &str) -> Copy<'a> {
     let folder = board.path(name);
     std::fs::create_dir(&folder).unwrap();
     let copied = Command::new("cp")
@@ -99,16 +120,17 @@ fn copy<'a>(board: &Board, passphrase: &'a Path, name: &str) -> Copy<'a> {
         .status()
         .unwrap();
     assert!(copied.success());
-    Copy { folder, passphrase }
+    Copy { folder, passphrase, lane }
 }
 
 /// Interrupts at every call of one kind, and returns how many there were.
-fn interrupt_everywhere(board: &Board, call: &str, fault: Fault) -> usize {
+fn interrupt_everywhere(board: &Board, lane: &str, call: &str, fault: Fault) -> usize {
     let passphrase = board.path("passphrase");
     for n in 1..CALLS_MAX {
         let context = format!("{call} number {n}, {fault:?}");
-        let copy =
-            copy(board, &passphrase, &format!("{call}-{fault:?}-{n}").replace(['(', ')', '"'], ""));
+        let name = format!("{call}-{fault:?}-{n}").replace(['(', ')', '"'], "");
+        let copy = copy(board, lane, &passphrase, &name);
+        let place = copy.place();
         let mut seen = BTreeSet::new();
         let (struck, output) = copy.interrupted(call, fault, n);
         copy.ballots(&mut seen);
@@ -120,8 +142,7 @@ fn interrupt_everywhere(board: &Board, call: &str, fault: Fault) -> usize {
         // Every third time ann rejects afterwards: done, or refused because the slot is used.
         let changed_mind = n % 3 == 0;
         if changed_mind {
-            let output =
-                copy.plain(&["vote", "release/1", "reject", "--reason", "second thoughts"]);
+            let output = copy.plain(&["vote", &place, "reject", "--reason", "second thoughts"]);
             let said = stderr(&output);
             let used = output.status.code() == Some(1) && said.contains("E_SLOT_USED");
             assert!(output.status.success() || used, "{context}: {said}");
@@ -135,7 +156,7 @@ fn interrupt_everywhere(board: &Board, call: &str, fault: Fault) -> usize {
             }
         }
         // The way on: the same words again.
-        let output = copy.plain(&["vote", "release/1", "approve"]);
+        let output = copy.plain(&["vote", &place, "approve"]);
         assert!(output.status.success(), "{context}: {}", stderr(&output));
         let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(answer["signed"], true, "{context}");
@@ -147,24 +168,34 @@ fn interrupt_everywhere(board: &Board, call: &str, fault: Fault) -> usize {
     panic!("more than {CALLS_MAX} calls of {call}");
 }
 
-#[test]
-fn no_interruption_makes_two_ballots_or_blocks_the_way() {
-    let board = template();
-    let faults = ["write", "fsync", "rename", "unlink"].into_iter().flat_map(|call| {
-        let full = if call == "unlink" { "EIO" } else { "ENOSPC" };
-        [(call, Fault::Kill), (call, Fault::Error(full))]
-    });
-    let faults: Vec<_> = faults.collect();
+#[allow(clippy::print_stdout, reason = "how many calls there were is what this test reports")]
+fn interrupt(board: &Board, lane: &str, faults: &[(&str, Fault)]) {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 while let Some((call, fault)) = faults.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let count = interrupt_everywhere(&board, call, *fault);
-                    println!("{call}: {count} calls, {fault:?} at each of them");
+                    let count = interrupt_everywhere(board, lane, call, *fault);
+                    println!("{lane}, {call}: {count} calls, {fault:?} at each of them");
                     assert!(count > 0, "{call} was never called; does strace work here?");
                 }
             });
         }
     });
+}
+
+#[test]
+fn no_interruption_makes_two_ballots_or_blocks_the_way() {
+    let faults = ["write", "fsync", "rename", "unlink"].into_iter().flat_map(|call| {
+        let full = if call == "unlink" { "EIO" } else { "ENOSPC" };
+        [(call, Fault::Kill), (call, Fault::Error(full))]
+    });
+    let faults: Vec<_> = faults.collect();
+    interrupt(&template(), "release", &faults);
+}
+
+#[test]
+fn no_interruption_gives_two_shares_for_a_reveal() {
+    let faults = [("rename", Fault::Kill), ("fsync", Fault::Error("ENOSPC"))];
+    interrupt(&reveal_template(), "access", &faults);
 }

@@ -58,6 +58,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_blob_is_asked_for_by_its_digest() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let wanted = Blob { digest: borgios_types::Digest::of(b"abc"), size: 3 };
+        let answering = std::thread::spawn(move || {
+            let mut asked = Vec::new();
+            for answer in ["HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc", "nonsense"] {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut head = [0; 512];
+                let read = stream.read(&mut head).unwrap();
+                asked.push(String::from_utf8_lossy(&head[..read]).into_owned());
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+            asked
+        });
+        assert_eq!(blob(&address, &wanted).unwrap(), Some(b"abc".to_vec()));
+        assert!(blob(&address, &wanted).is_err());
+        let asked = answering.join().unwrap();
+        assert!(asked[0].starts_with(&format!("GET /blobs/{} HTTP/1.1\r\n", wanted.digest.hex())));
+    }
+
+    #[test]
     fn only_whole_answers_are_taken() {
         let ok = |text: &str, size| body(text.as_bytes().to_vec(), size);
         assert_eq!(ok("HTTP/1.1 200 OK\r\n\r\nabc", 3), Ok(Some(b"abc".to_vec())));
