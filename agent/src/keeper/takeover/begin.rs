@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use borgios_types::UnixSeconds;
+
 use super::catalogue;
 use super::failure::TakeoverError;
-use super::journal::{FOLDER, Journal, Taking};
+use super::journal::{FILE, FOLDER, Journal, Taking};
 use super::machine::Machine;
 use super::snapshot::{self, Snapshot};
 use super::{sealed, timer};
@@ -42,6 +44,21 @@ pub(super) fn begin(machine: &Machine, beginning: &Beginning) -> Result<Journal,
         Some((key, _)) => Some(sealed::Recipient::read(key)?),
         None => None,
     };
+    let opened = open(machine, beginning, recipient.as_ref());
+    if opened.is_err() {
+        // Nothing may be half open. The first error is the one to tell.
+        let _ = machine.remove(FILE);
+        let _ = timer::disarm(machine);
+        let _ = snapshot::shred(machine);
+    }
+    opened
+}
+
+fn open(
+    machine: &Machine,
+    beginning: &Beginning,
+    recipient: Option<&sealed::Recipient>,
+) -> Result<Journal, TakeoverError> {
     // A unit of a beginning that was cut off is not part of what was there.
     timer::disarm(machine)?;
     machine.folder(FOLDER, 0o700)?;
@@ -49,25 +66,20 @@ pub(super) fn begin(machine: &Machine, beginning: &Beginning) -> Result<Journal,
     let snapshot = Snapshot::make(machine)?;
     let mut sealed = None;
     if let (Some(recipient), Some((_, file))) = (recipient, &beginning.owner) {
-        sealed::write(machine, &snapshot, &recipient, file)?;
+        sealed::write(machine, &snapshot, recipient, file)?;
         sealed = Some(file.to_string_lossy().into_owned());
     }
     timer::arm(machine, beginning.deadline_s)?;
     let begun = machine.tools.unix();
     let journal = Journal::Open {
         taking: Taking { begun, sealed, found },
-        deadline: borgios_types::UnixSeconds(begun.0 + beginning.deadline_s),
+        deadline: UnixSeconds(begun.0 + beginning.deadline_s),
         until_s: machine.tools.uptime_s() + beginning.deadline_s,
         boot: machine.tools.boot(),
     };
     journal.write(machine)?;
     // Counted from here: when the timer asks, the deadline has passed by the journal's word too.
-    if let Err(error) = timer::start(machine) {
-        // Without its timer a take-over may not be open.
-        timer::disarm(machine)?;
-        machine.remove(super::journal::FILE)?;
-        snapshot::shred(machine)?;
-        return Err(error.into());
-    }
+    // Without its timer a take-over may not be open.
+    timer::start(machine)?;
     Ok(journal)
 }

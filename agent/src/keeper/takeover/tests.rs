@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read as _;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 
 use borgios_policy::Submission;
 use borgios_policy::fixture::{Council, NOW};
-use borgios_types::Digest;
+use borgios_types::{Digest, SecretKey};
 use tempfile::TempDir;
 
 use super::abort::{self, Resumed};
@@ -18,8 +19,11 @@ use super::fake::{Cut, Fake, Fate, server};
 use super::journal::Journal;
 use super::machine::Machine;
 use super::meta::Meta;
-use super::{account, catalogue, host_key, snapshot, timer};
+use super::receipt::{self, Receipt};
+use super::{account, catalogue, host_key, sealed, snapshot, timer, verify};
+use crate::identity;
 use crate::keeper::chain_store::ChainStore;
+use crate::keeper::handed_over;
 
 /// What lies below a folder: digests, modes, owners, times.
 type Disk = BTreeMap<PathBuf, (Digest, Meta)>;
@@ -351,12 +355,60 @@ fn no_finding_and_no_journal_holds_a_hash_of_a_password() {
 }
 
 #[test]
-fn tmp_chain() {
-    let council = Council::new(3, 2, 1, 1);
-    let statement = council.sign(&council.first_policy(2));
-    let keeper = Path::new("/tmp/take-chain");
-    fs::create_dir_all(keeper).unwrap();
-    ChainStore::pin(keeper, statement.id()).unwrap();
-    let submission = Submission { statement, ballots: Vec::new() };
-    ChainStore::open(keeper).unwrap().submit(NOW, &submission).unwrap();
+fn a_second_look_lets_the_snapshot_go_and_a_way_in_that_came_back_does_not_pass() {
+    let (_folder, mut machine, _, _) = open();
+    assert!(matches!(verify::verify(&mut machine), Err(TakeoverError::Refused(_))));
+    apply(&machine).unwrap();
+    machine.write("/etc/sudoers.d/90", b"ann ALL=(ALL) ALL\n", 0o440).unwrap();
+    let Err(TakeoverError::Left(left)) = verify::verify(&mut machine) else { panic!() };
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert!(machine.exists(snapshot::BEFORE));
+    apply(&machine).unwrap();
+    verify::verify(&mut machine).unwrap();
+    verify::verify(&mut machine).unwrap();
+    assert!(!machine.exists(snapshot::BEFORE));
+}
+
+#[test]
+fn the_receipt_names_what_was_taken_and_is_made_once() {
+    let (_folder, machine, _, _) = open();
+    let node = SecretKey::from_seed([5; 32]).public();
+    let asked = Receipt { node, owner: None, name: Some("Web-1.example.org".into()) };
+    assert!(matches!(receipt::sign(&machine, &asked), Err(TakeoverError::Refused(_))));
+    apply(&machine).unwrap();
+    // Without the keeper's key there is nobody to sign, and none is made in its place.
+    assert!(matches!(receipt::sign(&machine, &asked), Err(TakeoverError::Refused(_))));
+    let key = identity::load_or_make(&machine.paths.key()).unwrap().public();
+    let text = receipt::sign(&machine, &asked).unwrap();
+    assert_eq!(receipt::sign(&machine, &asked).unwrap(), text);
+    let network = ChainStore::open(&machine.paths.keeper).unwrap().network();
+    let (handover, _) = handed_over::read(&machine.paths, network, &key).unwrap();
+    assert_eq!((handover.node, handover.name.as_str()), (node, "web-1"));
+    assert_eq!(handover.host_keys, [host_key::public(&machine).unwrap().unwrap()]);
+    assert!(handover.taken.iter().any(|(kind, count)| kind.as_str() == "sudo" && *count > 0));
+    let other = Receipt { node: SecretKey::from_seed([6; 32]).public(), ..asked };
+    assert!(matches!(receipt::sign(&machine, &other), Err(TakeoverError::Refused(_))));
+}
+
+#[test]
+fn the_owners_copy_opens_to_the_owners_key_alone() {
+    let (folder, machine, _) = owned();
+    let owner = SecretKey::from_seed([7; 32]);
+    let (key, file) = (folder.path().join("owner.pub"), folder.path().join("before.age"));
+    fs::write(&key, format!("{} ann@laptop\n", owner.public())).unwrap();
+    let owner_of = |file: &Path| Some((key.clone(), file.to_owned()));
+    begin::begin(&machine, &Beginning { deadline_s: 900, owner: owner_of(&file) }).unwrap();
+    let sealed = fs::read(&file).unwrap();
+    let other = sealed::opened_by(&SecretKey::from_seed([8; 32]), &sealed);
+    assert!(other.is_none());
+    let opened = sealed::opened_by(&owner, &sealed).unwrap();
+    let mut tar = tar::Archive::new(opened.as_slice());
+    let shadow = tar
+        .entries()
+        .unwrap()
+        .map(Result::unwrap)
+        .find(|entry| entry.path().unwrap() == Path::new("etc/shadow"));
+    let mut text = String::new();
+    shadow.unwrap().read_to_string(&mut text).unwrap();
+    assert_eq!(text, machine.text("/etc/shadow").unwrap());
 }
