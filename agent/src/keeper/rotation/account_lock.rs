@@ -14,12 +14,19 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use tracing::warn;
 
 use super::obstacle::{Obstacle, at};
+
+/// How long a tool at work is waited for: without it, accounts that change all the time would keep
+/// root's own from ever changing. One that holds the lock for longer is an obstacle.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Pause between two attempts.
+const TICK: Duration = Duration::from_millis(10);
 
 /// Held until dropped. No account tool can be run meanwhile: it would wait for this.
 #[derive(Debug)]
@@ -28,16 +35,22 @@ pub(super) struct AccountLock {
 }
 
 impl AccountLock {
-    /// Takes the lock if nobody holds it, and removes what dead programs left.
+    /// Takes the lock, waiting a moment for a tool at work, and removes what dead ones left.
     pub(super) fn take(etc: &Path) -> Result<Self, Obstacle> {
         let path = etc.join(".pwd.lock");
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
         let file = options.open(&path).map_err(at(&path))?;
-        match rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::AGAIN | Errno::ACCESS) => return Err(Obstacle::Locked),
-            Err(error) => return Err(at(&path)(error.into())),
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                Err(Errno::AGAIN | Errno::ACCESS) if Instant::now() < end => {
+                    std::thread::sleep(TICK);
+                }
+                Err(Errno::AGAIN | Errno::ACCESS) => return Err(Obstacle::Locked),
+                Err(error) => return Err(at(&path)(error.into())),
+            }
         }
         sweep(etc).map_err(at(etc))?;
         Ok(Self { _file: file })

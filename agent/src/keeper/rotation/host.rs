@@ -107,7 +107,7 @@ impl Accounts for ShadowTools {
 
     fn change(&self, to: Option<&Verifier>) -> Result<(), Obstacle> {
         self.check_passwd()?;
-        // Fails at once where chpasswd would wait, clears what a dead program left, and is given
+        // Fails sooner than chpasswd would, and in words, clears what a dead program left, and is given
         // back because chpasswd takes it itself.
         drop(AccountLock::take(&self.etc)?);
         let mut chpasswd = Command::new("chpasswd");
