@@ -672,11 +672,15 @@ run_apart() {
 
 # Shows the log from its beginning to its end, then ends with the exit code of what wrote it.
 follow() {
-    seen=0 over=''
+    seen=0 gone=0 over=''
     while [ -z "$over" ]; do
         # Looked at before the log is: what is written before the end is shown before the end.
         if [ -e "$STATE/join.exit" ]; then over=ended
-        elif flock -s -n "$STATE/lock" true 2>/dev/null; then over=killed; fi
+        # Nobody holds the lock, and after a second still nobody: not even who has killed it.
+        elif flock -s -n "$STATE/lock" true 2>/dev/null; then
+            gone=$((gone + 1))
+            [ "$gone" -lt 5 ] || over=killed
+        else gone=0; fi
         size=$(wc -c <"$STATE/join.log" 2>/dev/null) || size=0
         if [ "$size" -gt "$seen" ]; then
             tail -c "+$((seen + 1))" "$STATE/join.log" | head -c "$((size - seen))"
