@@ -83,7 +83,7 @@ What joining means
                     back bit by bit; afterwards only reinstalling the operating system does
 
 Commands (as root, on the server)
-  ./bootstrap.sh plan [--invite FILE [--bundle FILE]]
+  ./bootstrap.sh plan [--invite FILE [--bundle FILE]] [--owner-key FILE]
         looks at this machine and says what join would do; with both files it verifies the
         release and shows everything that would be taken; changes nothing
   ./bootstrap.sh join --invite FILE [--bundle FILE] [--hand-over HOSTNAME] [--yes]
@@ -1075,7 +1075,7 @@ main() {
         flag=$1; shift
         case $command:$flag in
             join:--yes) yes=1; continue ;;
-            plan:--invite | join:--invite | plan:--bundle | join:--bundle | join:--hand-over | join:--owner-key | plan:--listen | join:--listen | plan:--advertise | join:--advertise) ;;
+            plan:--invite | join:--invite | plan:--bundle | join:--bundle | join:--hand-over | plan:--owner-key | join:--owner-key | plan:--listen | join:--listen | plan:--advertise | join:--advertise) ;;
             *) die "$EX_USAGE" "$command takes no argument $flag" ;;
         esac
         [ $# -gt 0 ] || die "$EX_USAGE" "$flag needs a value"

@@ -158,9 +158,6 @@ async fn run(
     let mut args = vec!["join".to_owned()];
     args.extend(order.options(host, SECRET_INVITE));
     args.extend(["--hand-over".to_owned(), remote.name.clone()]);
-    if order.copies(OWNER_KEY) {
-        args.extend(["--owner-key", OWNER_KEY].map(str::to_owned));
-    }
     if order.yes {
         args.push("--yes".to_owned());
     }

@@ -102,6 +102,9 @@ impl Order {
         if self.copies(BUNDLE) {
             args.extend(["--bundle", BUNDLE]);
         }
+        if self.copies(OWNER_KEY) {
+            args.extend(["--owner-key", OWNER_KEY]);
+        }
         if let Some(address) = &host.advertise {
             args.extend(["--advertise", address]);
         }
@@ -119,8 +122,22 @@ pub(crate) fn fresh_end() -> String {
     format!("borgios-adopt-end-{:016x}", rand::random::<u64>())
 }
 
+/// Why there is no plan of a host.
+pub(crate) struct Unplanned {
+    /// What became of it.
+    pub(crate) outcome: Outcome,
+    /// Where ssh reached it and was let in by nobody: if it is a member by now, its node can tell.
+    pub(crate) refused_at: Option<String>,
+}
+
+impl From<Outcome> for Unplanned {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, refused_at: None }
+    }
+}
+
 /// Logs in to one host and runs the plan there. Nothing is changed on it but a folder in `/tmp`.
-pub(crate) async fn plan(order: &Order, mut host: Host) -> Result<Planned, Outcome> {
+pub(crate) async fn plan(order: &Order, mut host: Host) -> Result<Planned, Unplanned> {
     let target = &host.target.clone();
     let failed = |stage: &str, failure: Failure| Outcome::failed(stage, with_hint(&failure));
     let settings = Settings::of(target, order.config.as_deref());
@@ -128,15 +145,18 @@ pub(crate) async fn plan(order: &Order, mut host: Host) -> Result<Planned, Outco
     host.advertise = Advertise::of(&order.advertise, target, &settings.hostname);
     let before = settings.known().await.map_err(|failure| failed("connect", failure))?;
     let remote = Remote::connect(target, order.way(true)).await;
-    let remote = remote.map_err(|why| failed("connect", Unreached::failure(why)))?;
+    let remote = remote.map_err(|why| Unplanned {
+        refused_at: matches!(why, Unreached::Login(_)).then(|| settings.hostname.clone()),
+        outcome: failed("connect", why.failure()),
+    })?;
     // What ssh took just now stands in known_hosts now: this is the key that was really used.
     let keys = match settings.known().await {
         Ok(keys) => keys,
-        Err(failure) => return Err(failed("connect", failure)),
+        Err(failure) => return Err(failed("connect", failure).into()),
     };
     if let Some(why) = unshown(order.accept_new, &before, &keys) {
         remote.close().await;
-        return Err(Outcome::failed("connect", why));
+        return Err(Outcome::failed("connect", why).into());
     }
     let new = if before.is_empty() && !keys.is_empty() { "NEW, taken now: " } else { "known: " };
     let shown = if keys.is_empty() { "by your ssh settings".to_owned() } else { keys.join(", ") };
@@ -147,7 +167,7 @@ pub(crate) async fn plan(order: &Order, mut host: Host) -> Result<Planned, Outco
         Ok(plan) => Ok(Planned { host, hostname: settings.hostname, keys, remote, plan }),
         Err(outcome) => {
             remote.close().await;
-            Err(outcome)
+            Err(outcome.into())
         }
     }
 }

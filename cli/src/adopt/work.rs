@@ -8,10 +8,11 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::advertise::Advertise;
 use super::consent::{HandOver, ambiguous, typed};
 use super::invitation::Checked;
 use super::joining::{Ended, join};
-use super::reach::{Host, Order, Planned, plan};
+use super::reach::{Host, Order, Planned, Unplanned, plan};
 use super::row::{Row, ToAsk};
 use super::target::Target;
 use super::verdict::Outcome;
@@ -36,13 +37,21 @@ pub(crate) async fn work(
         }
     })
     .await?;
-    let (mut rows, mut planned) = (Vec::new(), Vec::new());
-    for (host, plan) in hosts.into_iter().zip(plans) {
+    let (mut rows, mut planned, mut to_ask) = (Vec::new(), Vec::new(), Vec::new());
+    for (mut host, plan) in hosts.into_iter().zip(plans) {
         match plan {
             Ok(one) => planned.push(one),
-            Err(outcome) => {
+            Err(Unplanned { outcome, refused_at }) => {
                 order.tell(&host.target, &format!("{}: {}", outcome.word(), outcome.detail()));
-                rows.push(Row::unreached(host, outcome));
+                match refused_at {
+                    None => rows.push(Row::unreached(host, outcome)),
+                    // So does a host that an earlier run has handed over.
+                    Some(hostname) => {
+                        host.advertise = Advertise::of(&order.advertise, &host.target, &hostname);
+                        let row = Row::unreached(host, outcome);
+                        to_ask.push(ToAsk { row, hostname, node: None });
+                    }
+                }
             }
         }
     }
@@ -95,7 +104,6 @@ pub(crate) async fn work(
         }
     })
     .await?;
-    let mut to_ask = Vec::new();
     for ((mut row, hostname), ended) in kept.into_iter().zip(ended) {
         match ended {
             Ended::Decided(outcome) => {

@@ -3,8 +3,10 @@
 //! The operator sees every host's plan before one of them is touched, and consents by the machines'
 //! own names. Afterwards each host has exactly one outcome, and only members count as done.
 
+use std::net::{TcpStream, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use borgios_types::PublicKey;
 use clap::Args;
@@ -31,6 +33,9 @@ const BOOTSTRAP: &str = include_str!("../../../bootstrap.sh");
 
 /// Most hosts of one run: more names than a person types with care.
 const HOSTS_MAX: usize = 64;
+
+/// How long a node may take to accept a connection.
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Largest script and owner's key.
 const SMALL_MAX: usize = 1024 * 1024;
@@ -194,16 +199,33 @@ impl Adopt {
 
 /// Asks the nodes of hosts that ssh can tell nothing about any more.
 fn ask_nodes(context: &Context, invitation: &Checked, to_ask: Vec<ToAsk>) -> Vec<Row> {
-    if to_ask.is_empty() {
-        return Vec::new();
-    }
-    context.printer.say("asking the nodes whose hosts let nobody in any more");
-    let identity = if context.home.governor("identity.age").exists() {
+    let address =
+        |one: &ToAsk| one.row.host.advertise.clone().unwrap_or_else(|| node_address(&one.hostname));
+    // A login that is refused says little: no passphrase is asked for where no node listens.
+    let (listen, silent): (Vec<_>, Vec<_>) =
+        to_ask.into_iter().partition(|one| listens(&address(one)));
+    let identity = if listen.is_empty() {
+        Err("no node answers there".to_owned())
+    } else if context.home.governor("identity.age").exists() {
+        context.printer.say("asking the nodes whose hosts let nobody in any more");
         context.identity().map_err(|failure| failure.summary())
     } else {
         Err("only a governor's key opens a node's port, and there is none here".to_owned())
     };
-    to_ask.into_iter().map(|one| ask_node(context, invitation, identity.as_ref(), one)).collect()
+    let silence = Err("no node answers there".to_owned());
+    let listen = listen.into_iter().map(|one| (identity.as_ref(), one));
+    let all = listen.chain(silent.into_iter().map(|one| (silence.as_ref(), one)));
+    all.map(|(identity, one)| {
+        let address = address(&one);
+        ask_node(context, invitation, identity, one, &address)
+    })
+    .collect()
+}
+
+/// Whether anything accepts connections there.
+fn listens(address: &str) -> bool {
+    let found = address.to_socket_addrs().ok().and_then(|mut all| all.next());
+    found.is_some_and(|to| TcpStream::connect_timeout(&to, LISTEN_TIMEOUT).is_ok())
 }
 
 fn ask_node(
@@ -211,20 +233,20 @@ fn ask_node(
     invitation: &Checked,
     identity: Result<&Identity, &String>,
     one: ToAsk,
+    address: &str,
 ) -> Row {
-    let ToAsk { mut row, hostname, node } = one;
-    let address = row.host.advertise.clone().unwrap_or_else(|| node_address(&hostname));
+    let ToAsk { mut row, node, .. } = one;
     let expected = Expected {
         network: invitation.network(),
         invitation: (&invitation.invitation, invitation.file.invitation.id()),
-        name: row.name.as_deref().unwrap_or_default(),
+        name: row.name.as_deref(),
         node,
     };
     let asked = identity.map_err(|why| Failure::new(why.clone())).and_then(|identity| {
         let known = KnownNodes::load(&context.home)?;
         // A host that was just made a member shows a new key; its record proves whose it is.
-        let before = node.or(known.key(&address).filter(|_| node.is_some()));
-        let mut door = Node::connect(&address, before, identity)?;
+        let before = node.or(known.key(address).filter(|_| node.is_some()));
+        let mut door = Node::connect(address, before, identity)?;
         let key = door.key();
         expected.ask(&mut door, key, context.now()).map(|()| key)
     });
@@ -238,6 +260,10 @@ fn ask_node(
                  /var/lib/borgios-bootstrap"
             ),
         },
+        (Err(failure), Outcome::Failed { stage, reason }) => {
+            let reason = format!("{reason}; at {address}: {}", failure.summary());
+            Outcome::Failed { stage, reason }
+        }
         (Err(_), other) => other,
     };
     context.printer.say(&format!("{}: {}", row.host.target, row.outcome.word()));
