@@ -226,8 +226,11 @@ impl Chain {
         if let Some(known) = self.check_place(&statement, id)? {
             return Ok(Verdict::AlreadyKnown(known));
         }
-        // 7. Expiry, by a clock that is never earlier than the newest statement.
-        if let Clock::Is(now) = clock {
+        // 7. Expiry, by a clock that is never earlier than the newest statement; in some lanes of
+        //    drafts alone.
+        if let Clock::Is(now) = clock
+            && (lane.expires() || matches!(signed, Signed::NotYet))
+        {
             check_expiry(&statement, now.max(self.floor))?;
         }
         // 8. The rules of the body, and the approvals of its class.

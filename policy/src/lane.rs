@@ -57,6 +57,19 @@ impl Lane {
         Namespace::of_kind(self.as_str())
     }
 
+    /// Whether a statement of this lane must be in date when it is applied.
+    ///
+    /// What an order of the other lanes does in time, its body says (a grant's `before`, a reveal's
+    /// `until`, a schedule's own dates), and what an eviction does has no end: a server that comes
+    /// a year later must follow it too, though nothing newer was signed in that lane.
+    #[must_use]
+    pub fn expires(self) -> bool {
+        match self {
+            Self::Policy | Self::Release => true,
+            Self::Credential | Self::Member | Self::Access => false,
+        }
+    }
+
     /// The fields of a statement's body that this version understands.
     pub(crate) fn body_fields(self) -> &'static [&'static str] {
         match self {

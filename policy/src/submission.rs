@@ -130,7 +130,8 @@ impl Chain {
 /// The highest number in each lane that is in date, or that something in date builds upon.
 fn upheld(accepted: &[VerifiedStatement], now: UnixSeconds) -> BTreeMap<Lane, Seq> {
     let mut last: BTreeMap<Lane, Seq> = BTreeMap::new();
-    let in_date = accepted.iter().map(VerifiedStatement::statement).filter(|s| now < s.expires);
+    let in_date = |statement: &&Statement| now < statement.expires || !statement.lane.expires();
+    let in_date = accepted.iter().map(VerifiedStatement::statement).filter(in_date);
     for statement in in_date {
         let own = (statement.lane, statement.seq);
         let under = statement.policy.map(|policy| (Lane::Policy, policy));

@@ -9,8 +9,8 @@ use std::process::Command;
 use borgios_policy::fixture::{Council, ISSUED, NOW, release_body, statement};
 use borgios_policy::{
     AccessOrder, Blob, Bytes, Chain, Class, Credential, Eviction, Grant, Intent, Invitation, Join,
-    Lane, Object as _, OpenRound, Refusal, State, Statement, Verdict, VerifiedStatement, Witness,
-    WitnessProof, message, tally,
+    Lane, Object as _, OpenRound, Refusal, State, Statement, Submission, Verdict,
+    VerifiedStatement, Witness, WitnessProof, message, tally,
 };
 use borgios_types::certificate::is_signed_by;
 use borgios_types::{Digest, Envelope, Epoch, PublicKey, SecretKey, Seq, sshsig};
@@ -184,6 +184,33 @@ fn the_lanes_add_up() {
 
 fn age_recipient() -> String {
     Council::new(2, 2, 1, 9).board.governors()[0].recipient.clone()
+}
+
+#[test]
+fn a_server_that_comes_after_a_year_follows_an_eviction_that_ended_its_lane() {
+    let (council, mut chain) = fleet();
+    let policy = chain.head(Lane::Policy).unwrap().envelope().clone();
+    let gone = key(5).public();
+    let body = Eviction { evict: vec![gone], reason: "dark".into() }.to_body();
+    let draft = next(&chain, Lane::Member, body);
+    let signed = council.sign(&draft);
+    let late = draft.expires.plus(365 * 24 * 3600);
+    // Nobody votes on it any more, but what was signed holds.
+    assert_eq!(chain.review(late, &draft.to_envelope()).unwrap_err().code(), "expired");
+    let mut newcomer = chain.clone();
+    let Verdict::New(verified) = newcomer.verify(late, &signed, &[]).unwrap() else {
+        panic!("it is new")
+    };
+    newcomer.apply(*verified);
+    assert_eq!(newcomer.evicted(), BTreeSet::from([gone]));
+    // In a run too, the policy that it stands under with it; a release is not followed so.
+    let release = council.sign(&next(&chain, Lane::Release, release_body("1")));
+    let run = Submission::sort([release.clone(), signed.clone(), policy]);
+    let accepted = Chain::new(chain.network()).verify_run(late, &run).accepted;
+    let lanes: Vec<Lane> = accepted.iter().map(|one| one.statement().lane).collect();
+    assert_eq!(lanes, [Lane::Policy, Lane::Member]);
+    assert_eq!(chain.verify(late, &release, &[]).unwrap_err().code(), "expired");
+    admit(&mut chain, &signed, &[]).unwrap();
 }
 
 #[test]
