@@ -306,7 +306,7 @@ preflight_system() {
         running | degraded | starting | initializing | maintenance) fact ok systemd "$version, $running" ;;
         *) fact STOP systemd "$version is installed but does not run this machine (${running:-no answer})" ;;
     esac; fi
-    for tool in awk tar sha256sum ssh-keygen flock systemd-run base64; do
+    for tool in awk tar sha256sum ssh-keygen flock systemd-run base64 timeout; do
         command -v "$tool" >/dev/null 2>&1 ||
             fact STOP tools "$tool is missing; apt-get install openssh-client coreutils tar util-linux systemd"
     done
@@ -746,8 +746,10 @@ install_agent() {
     set -- install --bundle "$WORK/bundle.tar" --invite "$WORK/invite.json" --name "$host"
     [ -z "$listen" ] || set -- "$@" --listen "$listen"
     [ -z "$advertise" ] || set -- "$@" --advertise "$advertise"
+    # It ends before the deadline does: nothing may be installed while the timer takes things back.
+    left=$(takeover_says remaining_s) && number "$left" || left=$DEADLINE_S
     # What it installs is for every service to read; its own secrets it closes itself.
-    (umask 022 && exec "$WORK/bundle/installer" "$@" </dev/null 9>&-)
+    (umask 022 && exec timeout -s KILL "$((left * 9 / 10))" "$WORK/bundle/installer" "$@" </dev/null 9>&-)
     case $? in
         0) ;;
         "$EX_VERIFY") undo "$EX_VERIFY" "the installer found what this script could not look into, above" ;;

@@ -34,7 +34,7 @@ const DISK: &str = "1400M";
 type Story = fn(Server<'_>) -> Result<()>;
 
 fn run(say: &Say) -> Result<()> {
-    let lab = Lab::up_with(9, &[("LAB_DISK", DISK)])?;
+    let lab = Lab::up_with(10, &[("LAB_DISK", DISK)])?;
     let network = Network::founded(&lab, "trial")?;
     lab.server(1).join(&network.bundle(), &network.first_invitation()?)?;
     network.meet_first()?;
@@ -45,8 +45,9 @@ fn run(say: &Say) -> Result<()> {
     }
     let began = Instant::now();
     std::thread::scope(|scope| -> Result<()> {
-        let stories: [(&str, Story); 8] = [
+        let stories: [(&str, Story); 9] = [
             ("a killed join came back by the timer, bit by bit", timer),
+            ("an install that hangs ended before its deadline, and took itself back", hangs),
             ("abort brought everything back, bit by bit, and told the join's terminal", aborted),
             ("a power cut while open: the boot brought everything back, bit by bit", power_cut),
             (
@@ -141,6 +142,15 @@ fn timer(server: Server<'_>) -> Result<()> {
     is_old(server, &before)
 }
 
+/// The agent finds no place in the tree, and the deadline is near: nothing is installed while the timer
+/// takes things back.
+fn hangs(server: Server<'_>) -> Result<()> {
+    let before = server.disk()?;
+    let setting = format!("BORGIOS_DEADLINE_S={DEADLINE_S}");
+    join_while(server, &setting, || Ok(()))?.expect_code(6)?;
+    is_old(server, &before)
+}
+
 fn aborted(server: Server<'_>) -> Result<()> {
     let before = server.disk()?;
     let said = join_while(server, "A=", || {
@@ -220,9 +230,9 @@ fn after(server: Server<'_>) -> Result<()> {
     let late = server.bootstrap("abort")?.expect_code(3)?.all();
     ensure!(late.contains("only reinstalling"), "abort says {late}");
     ensure!(server.takeover()?["state"] == "done", "abort left the purge where it was");
+    server.old_ways_shut()?;
     for stage in ["rotate", "verify", "receipt"] {
         join_while(server, "A=", || server.kill_join_at(stage))?.expect_code(5)?;
-        server.old_ways_shut()?;
     }
     // Killed in its last stage, when its terminal was already told that it is over.
     join_while(server, "A=", || server.kill_join_at("sessions"))?;
