@@ -58,6 +58,6 @@ do_forgeries() {
     for n in $SERVERS; do
         status_is "$n" '.keeper.installed == 4' >>"$LOG" || fail "$(hostname_of "$n") does not run release/4 any more"
     done
-    checked "release/4 runs on all three, as before"
+    checked "release/4 runs everywhere, as before"
     yourself ".demo/server 1 journalctl -o verbose BORGIOS_REFUSAL=bad_signature"
 }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# `./bootstrap.sh demo`: three governors, three servers, the whole story on one computer.
+# `./bootstrap.sh demo`: three governors, five servers, the whole story on one computer.
 #
 # Sourced by bootstrap.sh, from a checkout only. The story is a list of steps; each runs once, is
 # recorded when it is done, and is skipped the next time, so a demo that was cut off goes on and a
@@ -12,14 +12,15 @@
 #   .demo/steps/, log/        what is done, and what each step's programs printed
 #
 # Files: narrate.sh (how it talks), prepare.sh (packages, build), board.sh (governors), fleet.sh
-# (servers), releases.sh (what is voted and installed), attacks.sh (what is refused).
+# (servers), releases.sh (what is voted and installed), root.sh (whose root it is, and how it is left),
+# attacks.sh (what is refused).
 # shellcheck disable=SC2154  # here: set by bootstrap.sh, which sources this
 
 DEMO=$here/.demo
 LAB=$here/tests/lab/lab.sh
 LAB_NAME=demo LAB_NET=10.77
 export LAB_NAME LAB_NET
-SERVERS='1 2 3'
+SERVERS='1 2 3 4 5'                  # who is a member; fewer once one was evicted
 GOVERNORS='ann ben cleo'
 
 # shellcheck source=tests/demo/narrate.sh
@@ -32,11 +33,13 @@ GOVERNORS='ann ben cleo'
 . "$here/tests/demo/fleet.sh"
 # shellcheck source=tests/demo/releases.sh
 . "$here/tests/demo/releases.sh"
+# shellcheck source=tests/demo/root.sh
+. "$here/tests/demo/root.sh"
 # shellcheck source=tests/demo/attacks.sh
 . "$here/tests/demo/attacks.sh"
 
 # The story, in order: a step's name is its function's name without `do_`.
-STORY='packages build servers governors ceremony first_release first_server more_servers broadcast second_release bad_release mended_release forgeries'
+STORY='packages build servers governors ceremony first_release first_server adopt_two more_servers old_ways broadcast rotation second_release bad_release mended_release access forgeries evict reinstall'
 
 demo_main() {
     case ${1:-} in
@@ -106,7 +109,7 @@ demo_status() {
 
   .demo/ann status | tree | nodes | log        the fleet as a governor sees it (also .demo/ben, .demo/cleo)
   .demo/ann broadcast 'hello'                  a note to every server
-  .demo/server 1                               root on a server, over ssh
+  .demo/server 1                               a server's console, as its hypervisor has it
   ./bootstrap.sh demo status                   this again
   ./bootstrap.sh demo --down                   removes all of it
 TEXT
@@ -125,7 +128,7 @@ demo_down() {
         say "kept    $images: the base image was there before, or another lab uses it"
     fi
     rm -rf --one-file-system -- "$DEMO"
-    say "removed $DEMO: governors, keys, components, logs; the three servers and their network"
+    say "removed $DEMO: governors, keys, components, logs; the servers and their network"
     say "kept    $here/target: cargo's build folder (cargo clean removes it)"
     say "kept    the Debian packages that were installed (./bootstrap.sh demo names them when it installs them)"
 }

@@ -1,5 +1,8 @@
 #!/bin/sh
-# The demo's servers: booted by the lab, joined over ssh with bootstrap.sh, asked over their sockets.
+# The demo's servers: booted by the lab, adopted or joined with bootstrap.sh, asked over their sockets.
+#
+# Once its root is handed over nobody logs in to a server any more; what is looked at from then on is
+# looked at as the hypervisor of a machine can, through its console.
 # shellcheck disable=SC2154  # here, DEMO, LAB, SERVERS: set by bootstrap.sh and demo.sh
 
 SERVER_CLI=/opt/borgios/current/agent/files/bin/borgios
@@ -7,11 +10,11 @@ SERVER_CLI=/opt/borgios/current/agent/files/bin/borgios
 address() { printf '%s.1.%s' "$LAB_NET" "$1"; }
 hostname_of() { printf 'vps-%02d' "$1"; }
 
-# on N COMMAND…: as root on server N, over ssh.
-on() { "$LAB" sshkey "$@" 9>&-; }
+# on N COMMAND: a line for the shell of server N's console.
+on() { "$LAB" exec "$1" sh -c "$2" 9>&-; }
 
-# All three answer as running machines.
-fleet_up() { [ "$("$LAB" list 2>/dev/null | cut -f4 | grep -cx on)" = 3 ]; }
+# All five answer as running machines.
+fleet_up() { [ "$("$LAB" list 2>/dev/null | cut -f4 | grep -cx on)" = 5 ]; }
 
 # status_of N FILTER: a value of the agent's own status on server N.
 status_of() { on "$1" "$SERVER_CLI status --json" </dev/null | jq -r "$2"; }
@@ -26,22 +29,23 @@ everywhere() {
 do_servers() {
     images=${LAB_DIR:-/var/tmp/borgios-lab}
     [ -d "$images" ] || : >"$DEMO/base-image"
-    did "tests/lab/lab.sh up 3 (the first time it makes a Debian image with debootstrap, about a minute)"
-    quiet "$LAB" up 3
+    did "tests/lab/lab.sh up 5 (the first time it makes a Debian image with debootstrap, about a minute)"
+    quiet "$LAB" up 5
     for n in $SERVERS; do
         checked "$(hostname_of "$n") at $(address "$n"): $(on "$n" 'systemctl --version | head -n 1; systemctl is-system-running' </dev/null | tr '\n' ' ')"
     done
     cat >"$DEMO/server" <<TEXT
 #!/bin/sh
-# \`server N [COMMAND]\`: root on server N of the demo, over ssh; made by ./bootstrap.sh demo.
-# One word goes to the server's shell as it is; of several, each is quoted, as if ssh were not there.
+# \`server N [COMMAND]\`: the console of server N of the demo; made by ./bootstrap.sh demo.
+# One word goes to the server's shell as it is; of several, each is an argument.
 export LAB_NAME=$LAB_NAME LAB_NET=$LAB_NET LAB_DIR='${LAB_DIR:-/var/tmp/borgios-lab}'
 number=\${1:-1}
 [ \$# = 0 ] || shift
-text=''
-[ \$# != 1 ] || exec '$LAB' sshkey "\$number" "\$1"
-for word; do text="\$text '\$(printf '%s' "\$word" | sed "s/'/'\\\\\\\\''/g")'"; done
-exec '$LAB' sshkey "\$number" \${text:+"\$text"}
+case \$# in
+    0) exec '$LAB' exec "\$number" sh -il ;;
+    1) exec '$LAB' exec "\$number" sh -c "\$1" ;;
+    *) exec '$LAB' exec "\$number" "\$@" ;;
+esac
 TEXT
     chmod 755 "$DEMO/server"
     yourself ".demo/server 1 systemctl list-units"
@@ -90,16 +94,32 @@ try_join() { on "$1" "cd /root && $line" </dev/null >"$DEMO/log/join-$1.log" 2>&
 
 shown_part() { sed -n "$1" "$2" | shown; }
 
+# From their owner's laptop, over ssh: the script, the invitation and the bundle go along, so that
+# the servers need no Internet.
+do_adopt_two() {
+    as ann invite --uses 2 --for 12h --out "$DEMO/invite.json"
+    did "ann: borgios invite --uses 2 --for 12h"
+    laptop_ssh
+    set -- adopt "root@$(address 2)" "root@$(address 3)" --invite "$DEMO/invite.json" --bundle "$DEMO/bundle.tar"
+    did "ann: borgios $*"
+    adopt "$@" --hand-over "$(address 2)=vps-02" --hand-over "$(address 3)=vps-03" --yes
+    shown <"$DEMO/answer"
+    quiet rm -f "$DEMO/invite.json"
+    eventually 60 "three servers in one tree" tree_of 3
+    checked "both are in the tree, and their roots are the network's"
+    yourself ".demo/ann nodes; .demo/server 2 cat /var/lib/borgios-bootstrap/receipt.txt"
+}
+
 do_more_servers() {
     as ann blob put "$DEMO/bundle.tar"
     url=http://$(address 1):7117/blobs/$(sha256sum <"$DEMO/bundle.tar" | cut -d' ' -f1)
     did "ann: borgios blob put bundle.tar: vps-01 hands the bundle on, and need not be trusted with it"
     as ann invite --uses 2 --for 12h --url "$url" --out "$DEMO/invite.json"
     did "ann: borgios invite --uses 2 --for 12h --url $url"
-    for n in 2 3; do join_server "$n"; done
-    everywhere 60 "a tree of three" '.tree.state == "attached"'
-    eventually 60 "three servers in one tree" tree_of_three
-    checked "one tree, three servers:"
+    for n in 4 5; do join_server "$n"; done
+    everywhere 60 "a place in the tree" '.tree.state == "attached"'
+    eventually 60 "five servers in one tree" tree_of 5
+    checked "one tree, five servers:"
     "$DEMO/ann" tree </dev/null 9>&- 2>>"$LOG" | shown
     # From now on each governor talks to another server: which one makes no difference.
     n=0
@@ -108,10 +128,11 @@ do_more_servers() {
         as "$who" connect "$(address "$n"):7117"
     done
     did "ann, ben and cleo each talk to another server from now on: borgios connect HOST:7117"
-    yourself ".demo/ann tree; .demo/ben nodes; .demo/server 2 ./bootstrap.sh status"
+    yourself ".demo/ann tree; .demo/ben nodes; .demo/server 4 ./bootstrap.sh status"
 }
 
-tree_of_three() { [ "$("$DEMO/ann" tree --json 2>/dev/null | jq '.nodes | length')" = 3 ]; }
+# tree_of N: the tree as ann sees it has so many servers.
+tree_of() { [ "$("$DEMO/ann" tree --json 2>/dev/null | jq '.nodes | length')" = "$1" ]; }
 
 do_broadcast() {
     words="hello from ann at $(date -u '+%F %T') UTC"

@@ -22,17 +22,23 @@ title_of() {
     case $1 in
         packages) echo 'Packages this computer needs' ;;
         build) echo 'Building BorgIOS from this checkout' ;;
-        servers) echo 'Three fresh Debian servers, each with its own systemd and sshd' ;;
+        servers) echo 'Five fresh Debian servers, each with its own systemd and sshd' ;;
         governors) echo 'Three governors: ann, ben and cleo' ;;
         ceremony) echo 'The key ceremony: a key that nobody holds, 2 of 3 must agree' ;;
         first_release) echo 'release/1: the agent itself is voted' ;;
-        first_server) echo 'The first server checks the release with its own tools, then joins' ;;
-        more_servers) echo 'Two more servers join through it' ;;
+        first_server) echo 'The first server checks the release with its own tools, then hands its root over' ;;
+        adopt_two) echo 'Two more are adopted from a laptop, at once' ;;
+        more_servers) echo 'The last two join, each from its own prompt' ;;
+        old_ways) echo 'The old ways in are shut' ;;
         broadcast) echo 'A note to every server' ;;
+        rotation) echo 'credential/1: a root password that renews itself everywhere, without a server' ;;
         second_release) echo 'release/2: a service is voted, one governor rejects' ;;
         bad_release) echo 'release/3: a release that does not work takes itself back' ;;
         mended_release) echo 'release/4: the next number mends it' ;;
+        access) echo 'access/1: the board opens one server, for minutes' ;;
         forgeries) echo 'What was tampered with is refused' ;;
+        evict) echo 'member/1: one server is put out, for good' ;;
+        reinstall) echo 'Another is reinstalled and joins again; nobody cleans up' ;;
     esac
 }
 
