@@ -61,7 +61,7 @@ pub(crate) async fn join(order: &Order, planned: Planned) -> Ended {
             Some(remote) => remote,
             None => match again(order, &host, &name, &earlier).await {
                 Ok(remote) => remote,
-                Err(Unreached::Login(failure)) => {
+                Err(Unreached::Shut(failure)) => {
                     let reason = format!("{reason}; then {}", failure.summary());
                     return Ended::AskNode { stage, reason, node: None };
                 }

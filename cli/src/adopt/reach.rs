@@ -146,7 +146,7 @@ pub(crate) async fn plan(order: &Order, mut host: Host) -> Result<Planned, Unpla
     let before = settings.known().await.map_err(|failure| failed("connect", failure))?;
     let remote = Remote::connect(target, order.way(true)).await;
     let remote = remote.map_err(|why| Unplanned {
-        refused_at: matches!(why, Unreached::Login(_)).then(|| settings.hostname.clone()),
+        refused_at: matches!(why, Unreached::Shut(_)).then(|| settings.hostname.clone()),
         outcome: failed("connect", why.failure()),
     })?;
     // What ssh took just now stands in known_hosts now: this is the key that was really used.

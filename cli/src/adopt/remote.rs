@@ -95,8 +95,9 @@ pub(crate) struct Folder(String);
 /// Why a host was not reached.
 #[derive(Debug)]
 pub(crate) enum Unreached {
-    /// ssh reached it, and it let nobody in.
-    Login(Failure),
+    /// ssh reached it, and it let nobody in, or has another host key than before: so does a host
+    /// whose root was handed over.
+    Shut(Failure),
     /// Anything else.
     Other(Failure),
 }
@@ -105,7 +106,7 @@ impl Unreached {
     /// What to tell.
     pub(crate) fn failure(self) -> Failure {
         match self {
-            Self::Login(failure) | Self::Other(failure) => failure,
+            Self::Shut(failure) | Self::Other(failure) => failure,
         }
     }
 }
@@ -366,13 +367,15 @@ fn why_no_login(error: &SshError) -> Unreached {
             "adopt logs in with keys, never with passwords: `ssh-copy-id root@HOST` puts your key \
              there, `ssh-add` gives it to your agent",
         );
-        return Unreached::Login(refused);
+        return Unreached::Shut(refused);
     }
-    Unreached::Other(if said.contains("REMOTE HOST IDENTIFICATION HAS CHANGED") {
-        Failure::new("its host key is not the one in your known_hosts")
-            .because("it was reinstalled, or something stands between you and it")
-            .hint("compare its key on its console; `ssh-keygen -R HOST` forgets the old one")
-    } else if said.contains("Host key verification failed") {
+    if said.contains("REMOTE HOST IDENTIFICATION HAS CHANGED") {
+        let changed = Failure::new("its host key is not the one in your known_hosts")
+            .because("it was handed over or reinstalled, or something stands between you and it")
+            .hint("compare its key on its console; `ssh-keygen -R HOST` forgets the old one");
+        return Unreached::Shut(changed);
+    }
+    Unreached::Other(if said.contains("Host key verification failed") {
         Failure::new("its host key is not in your known_hosts").hint(
             "log in once with ssh and compare the fingerprint, or let `--accept-new` take the key \
              and show it before anything is handed over",
@@ -394,8 +397,7 @@ mod tests {
 
     #[test]
     fn each_kind_of_refused_login_says_what_to_do() {
-        let Unreached::Login(failure) = of("root@h: Permission denied (publickey,password).")
-        else {
+        let Unreached::Shut(failure) = of("root@h: Permission denied (publickey,password).") else {
             panic!()
         };
         assert!(failure.to_text().contains("ssh-copy-id"), "{}", failure.to_text());
