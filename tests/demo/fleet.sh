@@ -100,7 +100,7 @@ do_adopt_two() {
     as ann invite --uses 2 --for 12h --out "$DEMO/invite.json"
     did "ann: borgios invite --uses 2 --for 12h"
     laptop_ssh
-    set -- adopt "root@$(address 2)" "root@$(address 3)" --invite "$DEMO/invite.json" --bundle "$DEMO/bundle.tar"
+    set -- adopt "root@$(address 2)" "root@$(address 3)" --advertise dialled --invite "$DEMO/invite.json" --bundle "$DEMO/bundle.tar"
     did "ann: borgios $*"
     adopt "$@" --hand-over "$(address 2)=vps-02" --hand-over "$(address 3)=vps-03" --yes
     shown <"$DEMO/answer"
