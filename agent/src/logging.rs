@@ -1,7 +1,5 @@
 //! Logs: to journald with fields `BORGIOS_*`, or to stderr where the program was started by hand.
 
-use std::io::IsTerminal as _;
-
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -22,7 +20,7 @@ pub fn begin(identifier: &str) {
         let _ = registry.with(layer).try_init();
         return;
     }
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colour);
+    // Without colour, on a terminal too: the library is built without it and ends a debug build that asks.
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
     let _ = registry.with(layer).try_init();
 }

@@ -101,6 +101,11 @@ killed trial KILL; rm -f "$box"/*-does; bootstrap abort; back abort_of_a_join_th
 bootstrap abort; expect abort_twice 0 'nothing to bring back' ran
 fresh; bootstrap abort; expect abort_without_a_join 0 'nothing to bring back' not-run
 
+for verb in begin trial apply; do
+    fresh; echo 'kill -HUP $PPID' >"$box/$verb-does"; join
+    expect "a hang-up during $verb ends nothing" 0 RECEIPT ran
+done
+
 # A join that runs: its terminal may close, another join shows it, abort ends it.
 fresh; mkdir "$box/state"; exec 8>"$box/state/lock"; flock 8
 out=$(on_server setsid -w /bin/sh "$script" join --invite "$box/invite.json" --hand-over web-3 2>&1 </dev/null); rc=$?

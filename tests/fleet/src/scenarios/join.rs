@@ -116,7 +116,7 @@ fn dropped(network: &Network<'_>, server: Server<'_>, invitation: &std::path::Pa
     // Without the others the agent is not well: the install waits for it, with everything open.
     network.lab().isolate(server.number())?;
     std::thread::scope(|scope| -> Result<()> {
-        let terminal = scope.spawn(|| server.ssh(&server.join_line(), b"", TERMINAL));
+        let terminal = scope.spawn(|| server.ssh(&on_a_terminal(server), b"", TERMINAL));
         server.wait_stage("install", JOIN_BOUND)?;
         server.old_ways_open()?;
         let ended = terminal.join().map_err(|_| anyhow::anyhow!("a terminal panicked"))?;
@@ -130,7 +130,22 @@ fn dropped(network: &Network<'_>, server: Server<'_>, invitation: &std::path::Pa
     for word in ["a join runs on this machine already", "== install", "== purge", "RECEIPT"] {
         ensure!(again.contains(word), "the second terminal did not show {word:?}: {again}");
     }
+    let sealed = format!("head -n 2 {}/owner-backup.age", crate::handover::FOLDER);
+    let sealed = server.sh(&sealed)?;
+    let is_sealed = sealed.starts_with("age-encryption.org/v1\n-> ssh-ed25519 ");
+    ensure!(is_sealed, "the owner's backup begins with {sealed}");
     server.handed_over()
+}
+
+/// The join as a person does it: the machine's name typed on a terminal, then Enter once the backup,
+/// sealed to the key of their login, is copied away.
+fn on_a_terminal(server: Server<'_>) -> String {
+    let join = format!(
+        "sh ./bootstrap.sh join --invite invite.json --bundle bundle.tar \
+         --owner-key .ssh/authorized_keys --advertise {}",
+        server.agent()
+    );
+    format!("cd /root && printf '%s\\n\\n' {} | script -qec '{join}' /dev/null", server.host())
 }
 
 /// As cloud-init runs it.
