@@ -746,6 +746,7 @@ install_agent() {
     set -- install --bundle "$WORK/bundle.tar" --invite "$WORK/invite.json" --name "$host"
     [ -z "$listen" ] || set -- "$@" --listen "$listen"
     [ -z "$advertise" ] || set -- "$@" --advertise "$advertise"
+    [ ! -e "$STATE/owner.pub" ] || set -- "$@" --owner "$(cat "$STATE/owner.pub")"
     # What it installs is for every service to read; its own secrets it closes itself.
     (umask 022 && exec "$WORK/bundle/installer" "$@" </dev/null 9>&-)
     case $? in
