@@ -748,6 +748,7 @@ install_agent() {
     [ -z "$advertise" ] || set -- "$@" --advertise "$advertise"
     # It ends before the deadline does: nothing may be installed while the timer takes things back.
     left=$(takeover_says remaining_s) && number "$left" || left=$DEADLINE_S
+    [ ! -e "$STATE/owner.pub" ] || set -- "$@" --owner "$(cat "$STATE/owner.pub")"
     # What it installs is for every service to read; its own secrets it closes itself.
     (umask 022 && exec timeout -s KILL "$((left * 9 / 10))" "$WORK/bundle/installer" "$@" </dev/null 9>&-)
     case $? in

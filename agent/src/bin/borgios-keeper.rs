@@ -3,7 +3,7 @@
 //! ```text
 //! borgios-keeper run [--root DIR]                          the daemon; systemd starts it
 //! borgios-keeper install --bundle FILE --invite FILE --name HOST
-//!                [--listen ADDR:PORT] [--advertise HOST:PORT] [--root DIR]
+//!                [--listen ADDR:PORT] [--advertise HOST:PORT] [--owner KEY] [--root DIR]
 //! borgios-keeper leave [--root DIR]                        what the owner's departure asks for
 //! borgios-keeper takeover VERB …                           root changes hands, or goes back
 //! borgios-keeper rotate --once [--root DIR]                brings root's credential up to date now
@@ -24,6 +24,7 @@ use borgios_agent::keeper::paths::Paths;
 use borgios_agent::keeper::rotation::once::{self, Done};
 use borgios_agent::keeper::{leaving, selftest, service, takeover};
 use borgios_agent::logging;
+use borgios_types::PublicKey;
 
 /// What the command line says.
 enum Command {
@@ -38,7 +39,7 @@ enum Command {
 
 const USAGE: &str = "usage: borgios-keeper run [--root DIR]
        borgios-keeper install --bundle FILE --invite FILE --name HOST
-                      [--listen ADDR:PORT] [--advertise HOST:PORT] [--root DIR]
+                      [--listen ADDR:PORT] [--advertise HOST:PORT] [--owner KEY] [--root DIR]
        borgios-keeper leave [--root DIR]
        borgios-keeper rotate --once [--root DIR]
        borgios-keeper --selftest | --version";
@@ -134,7 +135,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Command, String> {
     }
     let mut root = PathBuf::from("/");
     let (mut bundle, mut invite, mut name) = (None, None, None);
-    let (mut listen, mut advertise) = (None, None);
+    let (mut listen, mut advertise, mut owner) = (None, None, None);
     let mut once = false;
     while let Some(flag) = words.next() {
         if verb == "rotate" && flag == "--once" {
@@ -149,6 +150,10 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Command, String> {
             ("install", "--name") => name = Some(value),
             ("install", "--listen") => listen = Some(value),
             ("install", "--advertise") => advertise = Some(value),
+            ("install", "--owner") => {
+                let key = value.parse::<PublicKey>();
+                owner = Some(key.map_err(|error| format!("--owner {value:?}: {error}"))?);
+            }
             _ => return Err(format!("{verb} has no option {flag}")),
         }
     }
@@ -165,6 +170,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Command, String> {
         name: name.ok_or("install needs --name HOST")?,
         listen,
         advertise,
+        owner,
     };
     Ok(Command::Install { root, arguments })
 }

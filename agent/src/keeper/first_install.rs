@@ -24,7 +24,7 @@ use borgios_policy::{
 use borgios_releases::bundle::{Bundle, BundleError};
 use borgios_releases::{Manifest, ManifestError};
 use borgios_types::json::{self, JsonError};
-use borgios_types::{Digest, Seq, UnixSeconds};
+use borgios_types::{Digest, PublicKey, Seq, UnixSeconds};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
@@ -49,6 +49,8 @@ pub struct Arguments {
     pub listen: Option<String>,
     /// `host:port` at which others can dial this server, if they can.
     pub advertise: Option<String>,
+    /// The key of the server's owner, who may take it out again; the first join record names it.
+    pub owner: Option<PublicKey>,
 }
 
 /// Where things go; below `/` on a real server.
@@ -257,6 +259,7 @@ impl Verified {
         make_folder(&folders.settings, 0o755)?;
         let settings = serde_json::json!({
             "listen": arguments.listen, "advertise": arguments.advertise, "name": arguments.name,
+            "owner": arguments.owner,
         });
         let path = folders.settings.join("agent.json");
         disk::write_durable(&path, settings.to_string().as_bytes(), 0o644).map_err(at(path))?;

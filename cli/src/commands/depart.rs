@@ -21,6 +21,7 @@ use crate::context::Context;
 use crate::desk::Desk;
 use crate::durable;
 use crate::failure::{Failure, OrFail as _};
+use crate::identity::Identity;
 use crate::passphrase::Source;
 use crate::servers::evicted;
 use crate::transport::api::Door;
@@ -73,10 +74,12 @@ impl Depart {
         let context = &elsewhere(context, &self.via);
         if let Some(path) = &self.send {
             let envelope = read_departure(path)?;
-            let places = deliver(context, &envelope)?;
+            let places = deliver(context, governor(context)?.as_ref(), &envelope)?;
             return answer(context, &envelope, &places, None);
         }
-        let leaving = self.find(context)?;
+        // Opened once: a passphrase is asked for, or read from its descriptor, only once.
+        let governor = governor(context)?;
+        let leaving = self.find(context, governor.as_ref())?;
         let path = self.owner_key.as_deref().ok_or_else(|| Failure::usage("no --owner-key"))?;
         let key = self.owner_key(path)?;
         if !leaving.owners.contains(&key.public()) {
@@ -96,7 +99,7 @@ impl Depart {
         if let Some(out) = &self.out {
             durable::write_public(out, envelope.to_json().as_bytes())?;
         }
-        let places = match deliver(context, &envelope) {
+        let places = match deliver(context, governor.as_ref(), &envelope) {
             Ok(places) => places,
             Err(failure) if self.out.is_some() => {
                 context.printer.warn(&failure.summary());
@@ -109,7 +112,7 @@ impl Depart {
 
     /// Which server is meant: by its receipt, else by what the agent of this server says, else by
     /// what a governor's folder knows.
-    fn find(&self, context: &Context) -> Result<Leaving, Failure> {
+    fn find(&self, context: &Context, governor: Option<&Identity>) -> Result<Leaving, Failure> {
         if let Some(path) = &self.receipt {
             let what = || format!("{} is no receipt of a hand-over", path.display());
             let bytes = durable::read(path, ENVELOPE_MAX)?
@@ -128,7 +131,7 @@ impl Depart {
         if context.membership().is_err() {
             return this_server(context, word);
         }
-        let mut desk = Desk::look(context)?;
+        let mut desk = Desk::with(context, governor)?;
         let servers = desk.servers()?;
         let server = servers.find(word, context.now(), evicted(desk.archive().chain()))?;
         let (network, owners) = (desk.membership().network, server.owners());
@@ -224,8 +227,18 @@ fn this_server(context: &Context, word: &str) -> Result<Leaving, Failure> {
     Ok(Leaving { network, node: status.node, name: status.name, owners })
 }
 
+/// The identity that nodes let in, where this folder is a governor's and a node is to be talked to.
+fn governor(context: &Context) -> Result<Option<Identity>, Failure> {
+    let talks = context.membership().is_ok() && context.talks_to_nodes()?;
+    talks.then(|| context.identity()).transpose()
+}
+
 /// Brings a departure everywhere this run reaches; the names of those places.
-fn deliver(context: &Context, envelope: &Envelope) -> Result<Vec<String>, Failure> {
+fn deliver(
+    context: &Context,
+    governor: Option<&Identity>,
+    envelope: &Envelope,
+) -> Result<Vec<String>, Failure> {
     let mut taken = Vec::new();
     let mut failed = None;
     if context.socket.exists() {
@@ -235,10 +248,7 @@ fn deliver(context: &Context, envelope: &Envelope) -> Result<Vec<String>, Failur
             Err(failure) => failed = Some(failure),
         }
     }
-    let member = context.membership().is_ok();
-    let identity =
-        if member && context.talks_to_nodes()? { Some(context.identity()?) } else { None };
-    for mut place in context.transports(identity.as_ref())? {
+    for mut place in context.transports(governor)? {
         match place.put(envelope) {
             Ok(()) => taken.push(place.name()),
             Err(failure) => {

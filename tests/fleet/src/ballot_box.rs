@@ -43,7 +43,11 @@ impl Network<'_> {
     pub fn try_at(&self, governor: &str, place: Place<'_>, arguments: &[&str]) -> Result<Output> {
         let (flag, value) = match place {
             // Where a server is what the command is about, `--node` names that one.
-            Place::Node(server) if arguments.contains(&"--node") => ("--via", server.agent()),
+            Place::Node(server)
+                if arguments.contains(&"--node") || arguments.first() == Some(&"depart") =>
+            {
+                ("--via", server.agent())
+            }
             Place::Node(server) => ("--node", server.agent()),
             Place::Exchange => ("--exchange", text(&self.file("exchange"))?),
         };

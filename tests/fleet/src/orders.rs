@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::ballot_box::Place;
 use crate::command::Output;
+use crate::governor::Governor;
 use crate::network::{Network, text};
 use crate::server::Server;
 
@@ -22,6 +23,7 @@ impl Network<'_> {
     pub fn order(&self, place: Place<'_>, arguments: &[&str]) -> Result<String> {
         let what = self.put(place, arguments)?;
         self.approve(&what, ("ann", place), ("cleo", place))?;
+        self.at("ann", place, &["sync"])?;
         Ok(what)
     }
 
@@ -127,7 +129,8 @@ impl Network<'_> {
         self.order(place, &["evict", &server.host()])
     }
 
-    /// An owner takes a server out with a key, through a member; what the command said.
+    /// A governor who holds a server's owner's key takes it out, through a member; what the command
+    /// said.
     ///
     /// # Errors
     /// It did not end in time.
@@ -135,5 +138,38 @@ impl Network<'_> {
         let (host, key) = (server.host(), text(key)?);
         let depart = ["depart", "--node", &host, "--owner-key", &key, "--confirm", &host];
         self.try_at("ann", Place::Node(through), &depart)
+    }
+
+    /// An owner who is no governor signs the departure of a server by its receipt, alone; returns the
+    /// file for a governor to send.
+    ///
+    /// # Errors
+    /// The command refused.
+    pub fn sign_departure(&self, server: Server<'_>, key: &Path) -> Result<PathBuf> {
+        let owner = Governor::new(self.lab(), &self.file("owner"), "home")?;
+        let (receipt, out) = (self.file("owner/handover.json"), self.file("owner/departure.json"));
+        server.get("/var/lib/borgios-keeper/handover.json", &receipt)?;
+        let host = server.host();
+        owner.borgios(&[
+            "depart",
+            "--receipt",
+            &text(&receipt)?,
+            "--owner-key",
+            &text(key)?,
+            "--confirm",
+            &host,
+            "--out",
+            &text(&out)?,
+        ])?;
+        Ok(out)
+    }
+
+    /// A governor sends a departure that an owner signed, through a member.
+    ///
+    /// # Errors
+    /// It was refused.
+    pub fn send_departure(&self, through: Server<'_>, departure: &Path) -> Result<()> {
+        let sent = ["depart", "--send", &text(departure)?];
+        self.at("ann", Place::Node(through), &sent).map(drop)
     }
 }

@@ -180,7 +180,7 @@ fn depart(network: &Network<'_>, owner: &Key, out: Server<'_>, rest: &[Server<'_
         let tree = out.status()?["tree"].clone();
         Ok(tree["state"] == "attached" && counted(rest[0])?.len() == before)
     })?;
-    network.depart(rest[0], out, owner.file())?.ok()?;
+    network.send_departure(rest[0], &network.sign_departure(out, owner.file())?)?;
     counts(rest, before - 1)?;
     one_tree(rest)?;
     wait::until_true("its units are stopped and its secrets are gone", SOON, || {
