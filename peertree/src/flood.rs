@@ -17,7 +17,7 @@ impl Node {
     /// An object handed in here.
     pub(crate) fn on_publish(&mut self, id: Digest, kind: &str, body: Body) {
         let live = !self.config.lanes.contains(kind);
-        if self.store.insert(id, live) {
+        if self.store.publish(id, live) {
             self.relay(id, kind, &body, None);
         }
     }
@@ -55,7 +55,7 @@ impl Node {
                 }
             }
             Verdict::Known => {
-                self.store.insert(id, false);
+                self.store.hold(id);
             }
             Verdict::Deferred => {
                 if !live {
@@ -190,6 +190,25 @@ mod tests {
         let out = stage.judged(2, id(), Verdict::Deferred);
         let follow = Message::Follow { lane: "release".into(), after: 0 };
         assert_eq!(out, [Output::Send(key(2), follow)]);
+    }
+
+    /// A tool gives one object to two nodes at once: this node's shell has it from the tool, the
+    /// neighbour's copy is judged `Known`, and only then the shell's own word arrives here.
+    #[test]
+    fn what_is_published_behind_a_neighbours_copy_is_relayed_all_the_same() {
+        let mut stage = family();
+        assert_eq!(offers(&stage.says(5, object(id()))), 1);
+        assert_eq!(stage.judged(5, id(), Verdict::Known), []);
+        let before = stage.node.store.summary();
+        let publish = || Input::Publish {
+            id: id(),
+            kind: "note".into(),
+            body: Body::from_text(BODY).unwrap(),
+        };
+        assert_eq!(sent_objects(&stage.step(publish())).len(), 4);
+        assert_ne!(stage.node.store.summary(), before, "it is listed for who catches up");
+        assert_eq!(stage.step(publish()), [], "once");
+        assert_eq!(offers(&stage.says(6, object(id()))), 0, "known");
     }
 
     #[test]

@@ -14,6 +14,9 @@ pub(crate) struct Store {
     known: BTreeSet<Digest>,
     /// The same, oldest first.
     order: VecDeque<Digest>,
+    /// A part of `known`: what the shell had when a neighbour's copy came, and has not published
+    /// here. Its own word may still be on its way, for the two come by different paths.
+    quiet: BTreeSet<Digest>,
     /// Objects listed for neighbours that catch up; a part of `known`, without lanes.
     live: BTreeSet<Digest>,
     /// Exclusive or of `live`.
@@ -62,9 +65,30 @@ impl Store {
             && let Some(oldest) = self.order.pop_front()
         {
             self.known.remove(&oldest);
+            self.quiet.remove(&oldest);
             self.forget(&[oldest]);
         }
         true
+    }
+
+    /// Notes that the shell had this object already when a copy came: nobody needs it offered, but
+    /// nothing was relayed either.
+    pub(crate) fn hold(&mut self, id: Digest) {
+        if self.insert(id, false) {
+            self.quiet.insert(id);
+        }
+    }
+
+    /// Notes that the shell publishes this object; false if it was relayed before.
+    pub(crate) fn publish(&mut self, id: Digest, live: bool) -> bool {
+        if self.insert(id, live) {
+            return true;
+        }
+        let held = self.quiet.remove(&id);
+        if held && live && self.live.insert(id) {
+            self.toggle(&id);
+        }
+        held
     }
 
     /// Lists these no longer. They stay known, or a neighbour that still has them would bring them
@@ -169,6 +193,7 @@ impl Store {
         let bounded = self.known.len() <= bounds::KNOWN_MAX
             && self.known.len() == self.order.len()
             && self.live.len() <= self.known.len()
+            && self.quiet.len() <= self.known.len()
             && self.pending.len() <= bounds::PENDING_MAX
             && self.wanted.len() <= bounds::WANTED_MAX
             && self.heads.len() <= bounds::LANES_MAX;

@@ -34,6 +34,11 @@ do_servers() {
     for n in $SERVERS; do
         checked "$(hostname_of "$n") at $(address "$n"): $(on "$n" 'systemctl --version | head -n 1; systemctl is-system-running' </dev/null | tr '\n' ' ')"
     done
+    for n in $SERVERS; do
+        by_key "$n" >>"$LOG" 2>&1 || fail "the owner's key does not open $(hostname_of "$n")"
+        su_opens "$n" original || fail "su does not take the owner's password on $(hostname_of "$n")"
+    done
+    checked "their owner's key and password open root on each, by ssh and by su"
     cat >"$DEMO/server" <<TEXT
 #!/bin/sh
 # \`server N [COMMAND]\`: the console of server N of the demo; made by ./bootstrap.sh demo.

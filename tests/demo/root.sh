@@ -40,7 +40,7 @@ refused_by_sshd() {
 
 # su_opens N PASSWORD: whether the password opens root for an unprivileged user on the server's console.
 su_opens() {
-    printf '%s\n' "$2" | "$LAB" exec "$1" runuser -u nobody -- script -qec 'su -c "id -u" root' /dev/null 9>&- 2>>"$LOG" | tr -d '\r' | grep -qx 0
+    printf '%s\n' "$2" | "$LAB" exec "$1" runuser -u nobody -- su root -c 'id -u' 9>&- 2>>"$LOG" | grep -qx 0
 }
 
 do_old_ways() {
