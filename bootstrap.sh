@@ -826,7 +826,7 @@ wait_for_agent() {
 rotate() {
     after_purge rotate "first rotation of the root credential"
     "$TAKER" rotate --once </dev/null || onward "the root credential could not be changed, see above"
-    say "  ok    root's password is the network's from now on"
+    say "  ok    no password of the owner opens root"
 }
 
 check() {
@@ -879,7 +879,7 @@ RECEIPT of $(date -u '+%F %T') UTC: root on $host was handed over
               of this machine's sshd from now on; the old one is gone
   running     borgiosd.service (user borgios), borgios-keeper.service (root, no network)
   files       /opt/borgios, $KEEPER, /var/lib/borgios, /etc/borgios, $STATE
-  ways in     certificates that the board signs; the console's password is the network's
+  ways in     certificates that the board signs; at the console the network's password, once it has one
   the way out reinstall the operating system; the network notices by itself
   now         delete the invitation file: it holds a secret
 

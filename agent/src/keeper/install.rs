@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use borgios_policy::Outcome;
 use borgios_releases::Journal;
+use borgios_releases::bundle::BundleError;
 use thiserror::Error;
 
 use super::account::{self, Account};
@@ -83,6 +84,13 @@ impl InstallCommandError {
                 | FirstInstallError::Store(_)
                 | FirstInstallError::Submit(_),
             ) => 5,
+            Self::First(FirstInstallError::Bundle(BundleError::Disk { .. })) => 5,
+            // A full disk says nothing against the bundle.
+            Self::First(FirstInstallError::Bundle(BundleError::Stream(error)))
+                if error.kind() == io::ErrorKind::StorageFull =>
+            {
+                5
+            }
             Self::First(_) => 4,
             Self::Stage(error) if error.is_final() => 4,
             Self::RolledBack { .. } => 6,

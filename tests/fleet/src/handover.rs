@@ -109,8 +109,8 @@ impl Server<'_> {
         self.wait_join_over()?;
         let stage = self.stage()?;
         ensure!(stage == "joined", "{}: the join ended at {stage}", self.host());
-        self.wait_status("in the tree", JOIN_BOUND, |status| {
-            status["tree"]["state"] == "attached"
+        self.wait_status("in the tree and handed over", JOIN_BOUND, |status| {
+            status["tree"]["state"] == "attached" && status["keeper"]["handed_over"] == true
         })?;
         self.old_ways_shut()?;
         let left = "/opt/borgios/current/borgios-keeper/files/bin/borgios-keeper takeover verify";
