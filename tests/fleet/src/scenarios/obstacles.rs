@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 
 use crate::sampler::TOLERANCE_S;
 use crate::schedule::{self, Schedule};
@@ -30,8 +31,10 @@ struct Obstacle {
 }
 
 fn all() -> [Obstacle; 5] {
-    let lock = "use Fcntl; open(my $f, q(>>), q(/etc/.pwd.lock)) or die; \
-        fcntl($f, F_SETLKW, pack(q(s s x4 q q i x4), F_WRLCK, 0, 0, 0, 0)) or die; sleep 600";
+    // Twice `$`: systemd-run would put the environment there.
+    let lock = "use Fcntl; open(my $$f, q(>>), q(/etc/.pwd.lock)) or die; \
+        my $$all = pack(q(s s x4 q q i x4), F_WRLCK, 0, 0, 0, 0); \
+        fcntl($$f, F_SETLKW, $$all) or die; open(my $$held, q(>), q(/run/held)) or die; sleep 600";
     [
         Obstacle {
             what: "/etc is read-only",
@@ -53,8 +56,11 @@ fn all() -> [Obstacle; 5] {
         },
         Obstacle {
             what: "another program holds /etc/.pwd.lock",
-            lay: format!("systemd-run --quiet --collect --unit=pwd-lock perl -e '{lock}'"),
-            clear: "systemctl stop pwd-lock".into(),
+            lay: format!(
+                "systemd-run --quiet --collect --unit=pwd-lock perl -e '{lock}'; i=0; \
+                 until test -e /run/held; do i=$((i + 1)); [ $i -lt 200 ] || exit 9; sleep 0.05; done"
+            ),
+            clear: "systemctl stop pwd-lock; rm /run/held".into(),
             stops: true,
         },
         Obstacle {
@@ -94,9 +100,11 @@ fn meet(server: Server<'_>, schedule: &Schedule, obstacle: &Obstacle) -> Result<
     let survived = if obstacle.stops {
         // Measured from what is there now: a rotation may just have been under way.
         server.wait_journal_after(mark, FAILED, BOUND)?;
-        let status = server.status()?;
-        let problem = &status["keeper"]["credential"]["problem"];
-        ensure!(problem.as_str().is_some_and(|text| !text.is_empty()), "status is {status}");
+        let problem = |status: &Value| status["keeper"]["credential"]["problem"].clone();
+        let status = server.wait_status("what is in the way is told", BOUND, |status| {
+            problem(status).as_str().is_some_and(|text| !text.is_empty())
+        })?;
+        let problem = problem(&status);
         let held = server.root_verifier()?;
         ensure!(schedule.epoch_of(&held).is_some(), "root's field is {held:?}");
         format!("said so ({problem})")
