@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::apply;
 use super::failure::TakeoverError;
@@ -11,6 +12,11 @@ use super::restore::restore;
 use super::snapshot::{self, Snapshot};
 use super::{sshd_unit, timer};
 use crate::keeper::paths::CURRENT;
+
+/// The unit in which bootstrap.sh does what follows consent.
+const JOIN_SCOPE: &str = "borgios-join.scope";
+/// Longest that ending it may take.
+const JOIN_END_MAX: Duration = Duration::from_secs(10);
 
 /// What an install makes and nobody else has a use for.
 const AGENT: [&str; 5] = [
@@ -65,6 +71,10 @@ pub(super) fn resume(machine: &mut Machine) -> Result<Resumed, TakeoverError> {
             } else {
                 return Ok(Resumed::Nothing);
             };
+            // A join that outlived its deadline must not go on installing what is taken back. None
+            // is the usual case, and its own `abort` never comes by here.
+            let scope = ["systemctl", "kill", "--kill-whom=all", "--signal=KILL", JOIN_SCOPE];
+            let _ = machine.tools.run(&scope, JOIN_END_MAX);
             go_back(machine, taking, why.to_owned(), false)?;
             Ok(Resumed::WentBack)
         }
