@@ -4,8 +4,9 @@
 //! A refusal is only what the server itself refused: a server that cannot be reached, or a client
 //! that gives up by itself, is an error, so that no broken cable passes for a shut door.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -15,9 +16,14 @@ use crate::command::{self, COMMAND_BOUND, Output};
 use crate::lab::Lab;
 use crate::network::text;
 use crate::server::Server;
+use crate::wait;
 
 /// Longest a login may take; PAM lets a failed `su` wait for some seconds.
 const LOGIN_BOUND: Duration = Duration::from_secs(60);
+/// Longest a door may take to follow what the keeper knows: it looks every second.
+const DOOR_BOUND: Duration = Duration::from_secs(20);
+/// How long a login stays that nobody ends, in seconds.
+const STAY_S: u64 = 300;
 /// Port of a server's own sshd.
 pub const SSHD: u16 = 22;
 /// Keys that one connection of `ssh` offers: sshd hangs up after six failures.
@@ -144,6 +150,45 @@ impl Server<'_> {
         self.login_at(SSHD, &[key], certificate)
     }
 
+    /// Waits until a door opens: a keeper looks at its doors every second.
+    ///
+    /// # Errors
+    /// It is still shut after [`DOOR_BOUND`].
+    pub fn wait_login(self, key: &Key, certificate: &Path, what: &str) -> Result<()> {
+        wait::until_true(what, DOOR_BOUND, || {
+            self.login(key, Some(certificate))?.must(what).map(|()| true)
+        })
+    }
+
+    /// Waits until a door is shut.
+    ///
+    /// # Errors
+    /// It is still open after [`DOOR_BOUND`].
+    pub fn wait_no_login(self, key: &Key, certificate: &Path, what: &str) -> Result<()> {
+        wait::until_true(what, DOOR_BOUND, || {
+            self.login(key, Some(certificate))?.must_not(what).map(|()| true)
+        })
+    }
+
+    /// A login that stays, until it is ended.
+    ///
+    /// # Errors
+    /// `ssh` cannot be started.
+    pub fn stay(self, key: &Key, certificate: &Path) -> Result<Session> {
+        let mut ssh = stock_ssh(self.lab(), SSHD);
+        ssh.args(["-o", "BatchMode=yes", "-i"]).arg(key.file());
+        ssh.arg("-o").arg(format!("CertificateFile={}", text(certificate)?));
+        ssh.arg(format!("root@{}", self.address())).arg(format!("echo in; exec sleep {STAY_S}"));
+        ssh.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = ssh.spawn().context("cannot start ssh")?;
+        let out = child.stdout.take().context("ssh without output")?;
+        let session = Session(child);
+        let mut line = String::new();
+        BufReader::new(out).read_line(&mut line)?;
+        ensure!(line == "in\n", "{}: no session: {line:?}", self.host());
+        Ok(session)
+    }
+
     /// As [`Server::login`], at any port and with up to [`KEYS_AT_ONCE`] keys in one connection.
     ///
     /// # Errors
@@ -233,6 +278,27 @@ impl Server<'_> {
         input.push('\n');
         let output = self.feed(script, input.as_bytes(), COMMAND_BOUND)?.ok()?;
         Ok(output.stdout.lines().map(str::to_owned).collect())
+    }
+}
+
+/// A login that stays. Dropped, it ends.
+#[derive(Debug)]
+pub struct Session(Child);
+
+impl Session {
+    /// Waits until the server ends it.
+    ///
+    /// # Errors
+    /// It lives on after [`DOOR_BOUND`].
+    pub fn wait_end(mut self) -> Result<()> {
+        wait::until_true("the login is ended", DOOR_BOUND, || Ok(self.0.try_wait()?.is_some()))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
     }
 }
 

@@ -48,6 +48,8 @@ pub struct Sampler<'a> {
     left_out: Vec<u8>,
     /// Until when a server's file may be old, in seconds since 1970.
     excused: Mutex<BTreeMap<u8, f64>>,
+    /// Since when it has not been: an epoch that began earlier may be seen late.
+    clear: Mutex<BTreeMap<u8, f64>>,
     seen: Mutex<BTreeMap<u8, Seen>>,
     wrong: Mutex<Vec<String>>,
 }
@@ -57,8 +59,9 @@ impl<'a> Sampler<'a> {
     #[must_use]
     pub fn new(lab: &'a Lab, schedule: Schedule, left_out: &[u8]) -> Self {
         let stop = AtomicBool::new(false);
-        let (excused, seen, wrong) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { lab, schedule, stop, left_out: left_out.to_vec(), excused, seen, wrong }
+        let (excused, clear) = (Mutex::default(), Mutex::default());
+        let (seen, wrong) = (Mutex::default(), Mutex::default());
+        Self { lab, schedule, stop, left_out: left_out.to_vec(), excused, clear, seen, wrong }
     }
 
     /// Looks until [`Sampler::stop`].
@@ -132,10 +135,12 @@ impl<'a> Sampler<'a> {
             // Right again: the excuse of one that is back has ended.
             if until.is_some_and(f64::is_finite) {
                 excused.remove(&number);
+                lock(&self.clear).insert(number, after);
             }
-            if until.is_none() {
-                let late = after - self.schedule.begins(epoch);
-                seen.epochs.entry(epoch).or_insert(late);
+            let begins = self.schedule.begins(epoch);
+            let clear = *lock(&self.clear).entry(number).or_insert(after);
+            if until.is_none() && begins >= clear {
+                seen.epochs.entry(epoch).or_insert(after - begins);
             }
         } else if until.is_none_or(|until| after > until) {
             let what = format!("epoch {epoch}, expected {oldest} to {newest}");

@@ -23,11 +23,11 @@ pub(super) const SCENARIO: Scenario = Scenario {
 
 const SOON: Duration = Duration::from_secs(60);
 /// How long is watched that a door stays shut: several rounds of gossip.
-const CALM: Duration = Duration::from_secs(6);
+const CALM: Duration = Duration::from_secs(5);
 /// A reveal that ends while the story waits for it: time for a vote and a login.
-const BRIEF: &str = "30s";
+const BRIEF: &str = "20s";
 /// A grant that ends while the story waits for it, and its length.
-const SHORT: (&str, u64) = ("30s", 30);
+const SHORT: (&str, u64) = ("20s", 20);
 
 fn run(say: &Say) -> Result<()> {
     let lab = Lab::up(4)?;
@@ -44,9 +44,9 @@ fn run(say: &Say) -> Result<()> {
     own_certificates(&network, &laptop, &granted)?;
     say("certificates that a governor, or the owner of the key, signed alone: refused");
     revoked(&network, &laptop, &granted)?;
-    say("revoked: shut at once");
+    say("revoked: shut, and the login that was in is ended");
     ends(&network, &laptop)?;
-    say("after its time: shut");
+    say("after its time: the same");
     unseen(&network, &laptop)?;
     say("a server cut from all others knows the grant but no witness: shut; healed: open");
     revealed(&network, say)?;
@@ -113,7 +113,7 @@ fn opens(network: &Network<'_>, laptop: &Key) -> Result<Granted> {
     network.at("ann", place, &["sync"])?;
     let certificate = network.certificate(&what, laptop.file())?.context("no certificate")?;
     wait_state(two, &what, "open")?;
-    two.login(laptop, Some(&certificate))?.must("the voted certificate on its own server")?;
+    two.wait_login(laptop, &certificate, "the voted certificate on its own server")?;
     for other in [one, three, lab.server(4)] {
         // They know the statement too: it is not ignorance that keeps them shut.
         other.wait_status("the grant is known", SOON, |status| {
@@ -164,9 +164,11 @@ fn own_certificates(network: &Network<'_>, laptop: &Key, granted: &Granted) -> R
 
 fn revoked(network: &Network<'_>, laptop: &Key, granted: &Granted) -> Result<()> {
     let two = network.lab().server(2);
+    let session = two.stay(laptop, &granted.certificate)?;
     network.revoke(Place::Node(network.lab().server(3)), &granted.what)?;
     wait_state(two, &granted.what, "revoked")?;
-    two.login(laptop, Some(&granted.certificate))?.must_not("a revoked certificate")?;
+    two.wait_no_login(laptop, &granted.certificate, "a revoked certificate")?;
+    session.wait_end()?;
     let left = two.sh("cat /etc/borgios/ssh/principals/root")?;
     ensure!(left.is_empty(), "principals are left: {left}");
     // Its serial stands in the list too, so that not one line alone keeps it shut.
@@ -183,10 +185,12 @@ fn ends(network: &Network<'_>, laptop: &Key) -> Result<()> {
     let granted = grant(network, Place::Node(lab.server(1)), two, SHORT.0, laptop)?;
     wait_state(two, &granted.what, "open")?;
     let before = state(two, &granted.what)?["before"].as_u64().context("no end")? as f64;
-    two.login(laptop, Some(&granted.certificate))?.must("a short certificate in its time")?;
+    two.wait_login(laptop, &granted.certificate, "a short certificate in its time")?;
+    let session = two.stay(laptop, &granted.certificate)?;
     let bound = Duration::from_secs(SHORT.1 * 2) + SOON;
     wait::until_true("the certificate's time is over", bound, || Ok(schedule::now() > before))?;
     two.login(laptop, Some(&granted.certificate))?.must_not("a certificate after its time")?;
+    session.wait_end()?;
     wait::until_true("its principal is gone", SOON, || {
         Ok(two.sh("cat /etc/borgios/ssh/principals/root")?.is_empty())
     })

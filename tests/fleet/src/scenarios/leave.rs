@@ -27,7 +27,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
 
 const SOON: Duration = Duration::from_secs(60);
 /// How long is watched that one who is out stays out: several attempts to dial.
-const CALM: Duration = Duration::from_secs(8);
+const CALM: Duration = Duration::from_secs(4);
 /// Longer than a join record holds.
 const AFTER_THE_LAPSE: &str = "+8d";
 /// What a node's identity and a keeper's are.

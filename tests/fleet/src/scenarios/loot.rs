@@ -14,7 +14,6 @@ use anyhow::{Context as _, Result, ensure};
 use borgios_types::SecretKey;
 
 use crate::ballot_box::Place;
-use crate::component::Service;
 use crate::lab::Lab;
 use crate::login::{KEYS_AT_ONCE, Key, SSHD};
 use crate::member::PORT;
@@ -65,8 +64,6 @@ fn run(say: &Say) -> Result<()> {
     network.join_all()?;
     network.wait_tree()?;
     let place = Place::Node(lab.server(1));
-    network.release(2, &Service::new("hello", "2"))?;
-    network.wait_installed(2)?;
     let what = network.schedule(place, "1h", 12)?;
     let schedule = wait::until("the schedule is in the depot", SOON, || {
         Schedule::of(&network, &what, lab.server(1)).map(Some)
@@ -77,7 +74,7 @@ fn run(say: &Say) -> Result<()> {
             Ok(schedule.epoch_of(&server.root_verifier()?) == Some(now))
         })?;
     }
-    say("three servers with a release, a schedule and the same password");
+    say("three servers with a schedule and the same password");
     let loot = gather(&network, lab.server(1), &schedule)?;
     say(&format!(
         "server 1 gives {} private keys, {} seeds, {} verifiers and {} words",
@@ -241,7 +238,7 @@ fn try_keys(network: &Network<'_>, loot: &Loot, others: &[Server<'_>]) -> Result
         let key = SecretKey::from_seed(*seed);
         keys.push(Key::of(&key, &folder.join(format!("seed-{number}")))?);
     }
-    for other in others {
+    each(others, |_, other| {
         for port in [SSHD, PORT] {
             for some in keys.chunks(KEYS_AT_ONCE) {
                 let some: Vec<&Key> = some.iter().collect();
@@ -250,8 +247,25 @@ fn try_keys(network: &Network<'_>, loot: &Loot, others: &[Server<'_>]) -> Result
                 other.login_at(port, &some, None).context(what.clone())?.must_not(&what)?;
             }
         }
-    }
+        Ok(())
+    })?;
     Ok(keys.len())
+}
+
+/// Does the same to all servers at once.
+fn each(
+    servers: &[Server<'_>],
+    act: impl Fn(usize, Server<'_>) -> Result<()> + Sync,
+) -> Result<()> {
+    std::thread::scope(|scope| {
+        let act = &act;
+        let all = servers.iter().enumerate();
+        let threads: Vec<_> =
+            all.map(|(number, server)| scope.spawn(move || act(number, *server))).collect();
+        threads.into_iter().try_for_each(|thread| {
+            thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("an attempt panicked")))
+        })
+    })
 }
 
 /// Tries every word and every verifier as a password, for this epoch and those that come.
@@ -260,7 +274,7 @@ fn try_words(loot: &Loot, others: &[Server<'_>], schedule: &Schedule, now: u64) 
     words.push("original".into());
     words.extend(loot.words.iter().take(WORDS_MAX).cloned());
     let later: Vec<&str> = (now..now + 2).filter_map(|epoch| schedule.verifier(epoch)).collect();
-    for (number, other) in others.iter().enumerate() {
+    each(others, |number, other| {
         let host = other.host();
         let held = other.root_verifier()?;
         ensure!(later.first() == Some(&held.as_str()), "{host} carries another epoch");
@@ -274,7 +288,8 @@ fn try_words(loot: &Loot, others: &[Server<'_>], schedule: &Schedule, now: u64) 
             other.su(word)?.must_not(&format!("{host}: {word:?} at su"))?;
             other.login_with_password(word)?.must_not(&format!("{host}: {word:?} at ssh"))?;
         }
-    }
+        Ok(())
+    })?;
     Ok(words.len())
 }
 

@@ -110,10 +110,10 @@ fn meet(server: Server<'_>, schedule: &Schedule, obstacle: &Obstacle) -> Result<
         format!("said so ({problem})")
     } else {
         let from = schedule.at(schedule::now());
-        let next = schedule.begins(from + 2) - schedule::now() + schedule.jitter() + TOLERANCE_S;
+        let next = schedule.begins(from + 1) - schedule::now() + schedule.jitter() + TOLERANCE_S;
         let bound = Duration::from_secs_f64(next) + BOUND;
-        wait::until_true("two epochs pass with it there", bound, || {
-            Ok(schedule.epoch_of(&server.root_verifier()?) >= Some(from + 2))
+        wait::until_true("an epoch begins with it there", bound, || {
+            Ok(schedule.epoch_of(&server.root_verifier()?) >= Some(from + 1))
         })?;
         "rotated all the same".to_owned()
     };
