@@ -2,7 +2,7 @@
 //! root carries here, and the receipt for this server's root.
 //!
 //! Each is asked for only when the keeper's status says something else than what was published
-//! last. A keeper whose words change with every look must not flood the fleet: [`rotation_is_due`].
+//! last. A keeper whose words change with every look must not flood the fleet: `rotation_is_due`.
 
 use borgios_policy::{Handover, Report, RotationReport};
 use borgios_types::{Envelope, PublicKey, UnixSeconds};
