@@ -30,8 +30,11 @@ const QUOTAS: [(&str, usize); 5] =
     [("proposal", 256), ("pool", 256), ("ballot", 2_048), ("invitation", 256), ("note", 512)];
 /// Refusals for which no neighbour is to blame: it may not have heard yet what makes the object
 /// worthless, or its clock may be a little behind.
-pub const BLAMELESS: [&str; 6] =
-    ["replayed", "evicted", "departed", "over", "lapsed", "owner_changed"];
+pub const BLAMELESS: [&str; 4] = ["replayed", "evicted", "departed", "owner_changed"];
+/// Refusals that hang on this node's clock, or on what it happens to hold: two honest nodes can
+/// differ in them, and tomorrow the object may be right here too. Nobody is to blame, and nothing is
+/// noted as known.
+pub const UNDECIDED: [&str; 5] = ["over", "lapsed", "used_up", "too_many", "bad_date"];
 
 /// What a node judges by: what it holds, and when.
 #[derive(Clone, Copy)]
@@ -129,28 +132,28 @@ impl Judge<'_> {
         match kind {
             Proposal::KIND => {
                 let by = any_board(chain, |board| Proposal::verify(board, envelope))?.1;
-                governors(store, kind, by.as_str(), 0)
+                governors(chain, store, kind, by.as_str(), 0)
             }
             Pool::KIND => {
                 let pool = any_board(chain, |board| Pool::verify(board, envelope))?;
-                governors(store, kind, pool.governor.as_str(), 0)
+                governors(chain, store, kind, pool.governor.as_str(), 0)
             }
             Ballot::KIND => {
                 let ballot = any_board(chain, |board| Ballot::verify(board, envelope))?;
-                governors(store, kind, ballot.governor.as_str(), 0)
+                governors(chain, store, kind, ballot.governor.as_str(), 0)
             }
             Note::KIND => {
                 let date = Note::parse(envelope)?.at;
                 judge.not_ahead(kind, date)?;
                 let by = board_at(chain, date, |board| Note::verify(board, network, envelope))?.1;
-                governors(store, kind, by.as_str(), date.0)
+                governors(chain, store, kind, by.as_str(), date.0)
             }
             Invitation::KIND => {
                 let date = Invitation::parse(envelope)?.issued;
                 judge.not_ahead(kind, date)?;
                 let by =
                     board_at(chain, date, |board| Invitation::verify(board, network, envelope))?.1;
-                governors(store, kind, by.as_str(), date.0)
+                governors(chain, store, kind, by.as_str(), date.0)
             }
             Join::KIND => judge.join(network, envelope),
             Report::KIND => judge.report(network, envelope),
@@ -224,15 +227,25 @@ pub fn body(verified: &VerifiedStatement) -> Result<(), Refusal> {
     }
 }
 
-fn governors(store: &Store, kind: &str, name: &str, date: u64) -> Result<Passed, Denied> {
+fn governors(
+    chain: &Chain,
+    store: &Store,
+    kind: &str,
+    name: &str,
+    date: u64,
+) -> Result<Passed, Denied> {
     let quota = QUOTAS.iter().find(|(known, _)| *known == kind).map_or(0, |(_, quota)| *quota);
     let held = store.owned(kind, name).count();
     let mut replaces = Vec::new();
     if held >= quota {
+        let settled = || store.owned(kind, name).find(|held| is_settled(chain, &held.envelope));
         match store.owned(kind, name).next() {
             // Dated objects make room for newer ones; the same set is kept wherever all arrived.
             Some(oldest) if date > 0 && oldest.date < date => replaces.push(oldest.id),
             _ if date > 0 => return Err(Denied::Known),
+            // What was published for places that are decided makes room, or every board would come
+            // to an end of its decisions.
+            _ if settled().is_some() => replaces.extend(settled().map(|held| held.id)),
             _ => {
                 let why = format!("{name} has {held} objects of kind {kind} here, at most {quota}");
                 return Err(Denied::wrong("too_many", why));
@@ -240,6 +253,20 @@ fn governors(store: &Store, kind: &str, name: &str, date: u64) -> Result<Passed,
         }
     }
     Ok(Passed::Object { owner: name.to_owned(), date, replaces })
+}
+
+/// Whether every place that a pool or a proposal is for has its statement.
+fn is_settled(chain: &Chain, envelope: &Envelope) -> bool {
+    let decided = |lane: Lane, seq: Seq| seq <= chain.head_seq(lane);
+    match envelope.kind.as_str() {
+        Pool::KIND => Pool::parse(envelope)
+            .is_ok_and(|pool| pool.slots.iter().all(|slot| decided(slot.lane, slot.seq))),
+        Proposal::KIND => Proposal::parse(envelope)
+            .ok()
+            .and_then(|proposal| proposal.parse_statement().ok())
+            .is_some_and(|statement| decided(statement.lane, statement.seq)),
+        _ => false,
+    }
 }
 
 /// Every policy so far, newest first.
@@ -281,4 +308,69 @@ fn board_at<T>(
         };
     }
     Err(first_error.map_or_else(|| Denied::wrong("wrong_policy", "no policy yet"), Into::into))
+}
+
+#[cfg(test)]
+mod tests {
+    use borgios_policy::fixture::{Council, NOW, release_body, statement as draft};
+
+    use super::*;
+
+    /// A board decides for ever: what it published for places that have their statement makes room.
+    #[test]
+    fn a_governors_quota_is_no_end_of_decisions() {
+        let council = Council::new(3, 2, 1, 1);
+        let first = council.sign(&council.first_policy(2));
+        let network = first.id();
+        let mut chain = Chain::new(Some(network));
+        let apply = |chain: &mut Chain, envelope: &Envelope| {
+            let Ok(Verdict::New(verified)) = chain.verify(NOW, envelope, &[]) else {
+                panic!("refused")
+            };
+            chain.apply(*verified);
+        };
+        apply(&mut chain, &first);
+        let release = draft(Lane::Release, 1, Some(network), None, Some(1), release_body("1"));
+        let ann = &council.keys[&council.name(0)];
+        let proposal = |n: usize| {
+            let statement = release.to_payload();
+            let note = Some(n.to_string());
+            Proposal { statement, lane: Lane::Release, note }.to_envelope().sign(ann)
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let (mut store, _) = Store::open(folder.path()).unwrap();
+        let (evicted, now, lapsed_kept) = (BTreeSet::new(), NOW, 0);
+        let quota = QUOTAS[0].1;
+        for n in 0..=quota {
+            let judge = Judge {
+                chain: &chain,
+                store: &store,
+                evicted: &evicted,
+                now,
+                lapsed_kept,
+                fresh: true,
+            };
+            match judge.judge(&proposal(n)) {
+                Ok(Passed::Object { owner, date, replaces }) => {
+                    assert!(n < quota && replaces.is_empty());
+                    store.put(proposal(n), owner, date).unwrap();
+                }
+                Err(Denied::Wrong { code, .. }) => assert_eq!((n, code), (quota, "too_many")),
+                Ok(Passed::Statement(_)) | Err(_) => panic!("proposal {n}"),
+            }
+        }
+        apply(&mut chain, &council.sign(&release));
+        let judge = Judge {
+            chain: &chain,
+            store: &store,
+            evicted: &evicted,
+            now,
+            lapsed_kept,
+            fresh: true,
+        };
+        let Ok(Passed::Object { replaces, .. }) = judge.judge(&proposal(quota)) else {
+            panic!("no room was made")
+        };
+        assert_eq!(replaces.len(), 1);
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 /// Writes `bytes` to `path`: temporary file, fsync, rename, fsync of the folder.
@@ -58,20 +58,36 @@ pub fn read_bounded(path: &Path, max: usize) -> io::Result<Vec<u8>> {
 
 /// Overwrites a file with zeros, syncs it and removes it; a missing file is fine.
 ///
+/// The folder may be somebody else's: no link is followed, nothing but a plain file of one name is
+/// overwritten, and nothing is waited for. Whatever else stands there only loses its name.
+///
 /// On copy-on-write disks and SSDs the old blocks may live on; what is shredded here is worth
 /// nothing any more by then, this is tidiness.
 ///
 /// # Errors
 /// Whatever the disk says.
 pub fn shred(path: &Path) -> io::Result<()> {
-    let mut file = match OpenOptions::new().write(true).open(path) {
+    let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits();
+    let flags = i32::try_from(flags).map_err(io::Error::other)?;
+    let opened = OpenOptions::new().write(true).custom_flags(flags).open(path);
+    match opened {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other?,
-    };
-    let length = file.metadata()?.len();
-    io::copy(&mut io::repeat(0).take(length), &mut file)?;
-    file.sync_all()?;
-    std::fs::remove_file(path)?;
+        Ok(mut file) => {
+            let meta = file.metadata()?;
+            if meta.is_file() && meta.nlink() == 1 {
+                io::copy(&mut io::repeat(0).take(meta.len()), &mut file)?;
+                file.sync_all()?;
+            }
+        }
+        // A link, a folder, a pipe that nobody reads.
+        Err(_) => {}
+    }
+    if std::fs::symlink_metadata(path)?.is_dir() {
+        // Not ours to empty; it holds no name that we would look for.
+        std::fs::rename(path, path.with_extension("aside"))?;
+    } else {
+        std::fs::remove_file(path)?;
+    }
     path.parent().map_or(Ok(()), sync_folder)
 }
 
@@ -90,5 +106,30 @@ mod tests {
         shred(&path).unwrap();
         shred(&path).unwrap();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn shredding_follows_no_link_and_waits_for_no_pipe() {
+        let folder = tempfile::tempdir().unwrap();
+        let victim = folder.path().join("victim");
+        std::fs::write(&victim, "untouched").unwrap();
+        let name = folder.path().join("node.key");
+        std::os::unix::fs::symlink(&victim, &name).unwrap();
+        shred(&name).unwrap();
+        std::fs::hard_link(&victim, &name).unwrap();
+        shred(&name).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &name,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RWXU,
+            0,
+        )
+        .unwrap();
+        shred(&name).unwrap();
+        std::fs::create_dir(&name).unwrap();
+        shred(&name).unwrap();
+        assert!(std::fs::symlink_metadata(&name).is_err());
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "untouched");
     }
 }

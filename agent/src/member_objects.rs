@@ -56,7 +56,9 @@ impl Judge<'_> {
                 let why = format!("{} nodes joined with this invitation already", invitation.uses);
                 return Err(Denied::wrong("used_up", why));
             }
-            if fresh && held.is_empty() && join.expires.0 > now.0 {
+            // Each record that the token signed is a join: a second one after the invitation's end
+            // would displace the first, which alone proves the membership to a keeper.
+            if fresh && join.expires.0 > now.0 {
                 invitation.open(join.issued).map_err(Denied::from)?;
             }
         } else {

@@ -6,7 +6,7 @@ use borgios_types::{Digest, Envelope, NodeId};
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use crate::admission::BLAMELESS;
+use crate::admission::{BLAMELESS, UNDECIDED};
 use crate::ledger::{Admission, Admitted};
 use crate::ledger_handle::LedgerHandle;
 
@@ -66,6 +66,9 @@ async fn judge(
         // What is succeeded here may be news to an honest neighbour that answers a question.
         Admission::Refused { code, .. } if BLAMELESS.contains(&code) => {
             (Verdict::Known, Vec::new())
+        }
+        Admission::Refused { code, .. } if UNDECIDED.contains(&code) => {
+            (Verdict::Deferred, Vec::new())
         }
         Admission::Deferred { .. } | Admission::Disk(_) => (Verdict::Deferred, Vec::new()),
         Admission::Refused { .. } => (Verdict::Refused, Vec::new()),

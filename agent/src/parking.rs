@@ -28,8 +28,12 @@ impl Parking {
             Ok(statement) => (Some(statement.lane), statement.seq, envelope.id()),
             Err(_) => {
                 let others = self.0.keys().filter(|(lane, ..)| lane.is_none()).count();
-                if others >= OTHERS_MAX || envelope.payload.len() > OTHERS_BYTES {
+                if envelope.payload.len() > OTHERS_BYTES {
                     return;
+                }
+                if others >= OTHERS_MAX {
+                    // Junk that nobody signed must not keep an honest record out for good.
+                    self.0.pop_first();
                 }
                 (None, Seq(0), envelope.id())
             }

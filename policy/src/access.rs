@@ -282,8 +282,18 @@ fn is_source(text: &str) -> bool {
         None => (text, None),
     };
     let Ok(address) = address.parse::<IpAddr>() else { return false };
-    let most: u8 = if address.is_ipv4() { 32 } else { 128 };
-    bits.is_none_or(|bits| bits.len() <= 3 && bits.parse::<u8>().is_ok_and(|bits| bits <= most))
+    let Some(bits) = bits else { return true };
+    if !(1..=3).contains(&bits.len()) || !bits.bytes().all(|b| b.is_ascii_digit()) {
+        return false;
+    }
+    // sshd refuses a range whose address has bits beyond the prefix, for good.
+    let (value, width) = match address {
+        IpAddr::V4(v4) => (u128::from(u32::from(v4)), 32),
+        IpAddr::V6(v6) => (u128::from(v6), 128),
+    };
+    bits.parse::<u32>().is_ok_and(|bits| {
+        bits <= width && (bits == width || value.trailing_zeros() >= width - bits)
+    })
 }
 
 #[cfg(test)]
@@ -327,7 +337,23 @@ mod tests {
         let too_long = json!(ISSUED.plus(GRANT_MAX_S + 1));
         assert!(matches!(with("before", too_long), AccessError::Validity { .. }));
         assert!(matches!(with("before", json!(ISSUED)), AccessError::Validity { .. }));
-        for bad in ["example.org", "1.2.3.4/33", "::/129", "1.2.3.4,5.6.7.8", "*", "!1.2.3.4"] {
+        let good =
+            ["192.0.2.7", "192.0.2.7/32", "0.0.0.0/0", "10.0.0.0/8", "2001:db8::/32", "::/0"];
+        assert!(good.iter().all(|source| is_source(source)));
+        let bads = [
+            "example.org",
+            "1.2.3.4/33",
+            "::/129",
+            "1.2.3.4,5.6.7.8",
+            "*",
+            "!1.2.3.4",
+            "192.0.2.7/24",
+            "2001:db8::1/32",
+            "192.0.2.0/+24",
+            "192.0.2.0/",
+            "1.2.3.4/0024",
+        ];
+        for bad in bads {
             assert!(matches!(with("sources", json!([bad])), AccessError::Source(_)), "{bad}");
         }
         assert!(matches!(with("reason", json!("")), AccessError::Reason(0)));

@@ -19,6 +19,7 @@ use tracing::{error, info, warn};
 
 use super::doors::{self, DoorsWanted};
 use super::grants;
+use super::leaving;
 use super::paths::Paths;
 use super::protocol::AccessState;
 use super::service::Shared;
@@ -45,6 +46,10 @@ pub(super) fn run(shared: &Shared) -> ! {
 
 /// One look; what stands in the way, in words.
 fn look(shared: &Shared) -> Result<(), String> {
+    // `borgios-keeper leave` shuts the doors for good; nobody opens them behind it.
+    if leaving::path(&shared.paths).exists() {
+        return Ok(());
+    }
     let Some(me) = shared.handed_over().map(|(handover, _)| handover.node) else { return Ok(()) };
     let (wanted, open) = {
         let store = shared.store();

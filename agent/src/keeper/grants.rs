@@ -81,11 +81,11 @@ impl Witnesses {
         Self { folder: paths.keeper.join("witnesses") }
     }
 
-    /// Verifies witnesses of a grant for this node and keeps those that are new; returns how many
-    /// members have seen it. What is kept survives a power cut.
+    /// Verifies witnesses of a grant for this node and keeps those that hold and are new; returns
+    /// how many members have seen it. What is kept survives a power cut.
     ///
     /// # Errors
-    /// See [`WitnessError`]; nothing was kept.
+    /// See [`WitnessError`]; nothing was kept. A proof that does not hold is one only if none does.
     pub fn take(
         &self,
         chain: &Chain,
@@ -103,12 +103,24 @@ impl Witnesses {
         let mut kept = self.read(statement);
         let mut seen = others(chain, me, statement, &kept);
         let before = seen.len();
+        let (mut held, mut first_error) = (0, None);
         for proof in offered {
-            let node = verify(chain, statement, proof)?;
+            // One member's bad word must not take the others' with it.
+            let node = match verify(chain, statement, proof) {
+                Ok(node) => node,
+                Err(error) => {
+                    first_error.get_or_insert(error);
+                    continue;
+                }
+            };
+            held += 1;
             let fits = kept.len() < usize::from(WITNESSES_MAX);
             if fits && counts(chain, me, &node) && seen.insert(node) {
                 kept.push(proof.clone());
             }
+        }
+        if let Some(error) = first_error.filter(|_| held == 0) {
+            return Err(error.into());
         }
         if seen.len() > before {
             std::fs::create_dir_all(&self.folder)?;
@@ -183,8 +195,13 @@ pub fn standing(
         AccessStatus { seq, id, before, state, witnesses: seen, needed }
     });
     let mut told: Vec<_> = told.collect();
-    let extra = told.len().saturating_sub(TOLD_MAX);
-    told.drain(..extra);
+    // Only what is over makes room: the doors are made from this list too.
+    while told.len() > TOLD_MAX {
+        let over =
+            |one: &AccessStatus| matches!(one.state, AccessState::Over | AccessState::Revoked);
+        let Some(at) = told.iter().position(over) else { break };
+        told.remove(at);
+    }
     told
 }
 
@@ -373,12 +390,24 @@ mod tests {
         let unknown = Digest::of(b"none");
         assert_eq!(server.take(&unknown, &[]).unwrap_err().code(), "unknown_grant");
         assert_eq!(server.states(NOW), [AccessState::Waiting]);
-        let both = [server.proof(10, &grant), server.proof(11, &grant)];
-        assert_eq!(server.take(&grant, &both).unwrap(), 2);
+        // A poisoned proof among good ones costs itself alone.
+        let poison = server.proof(12, &other);
+        let mixed = [poison, server.proof(10, &grant), server.proof(11, &grant)];
+        assert_eq!(server.take(&grant, &mixed).unwrap(), 2);
         assert_eq!(server.states(NOW), [AccessState::Open]);
         let body = json!({"order": "revoke", "serials": [2], "reason": "done"});
         server.order(body, 2);
         assert_eq!(server.states(NOW), [AccessState::Revoked]);
+    }
+
+    #[test]
+    fn many_grants_close_none_that_is_open() {
+        let mut server = Server::new();
+        for _ in 0..TOLD_MAX + 3 {
+            server.grant(me(), "offline");
+        }
+        assert_eq!(server.states(NOW), vec![AccessState::Open; TOLD_MAX + 3]);
+        assert_eq!(server.states(NOW.plus(600)).len(), TOLD_MAX);
     }
 
     #[test]

@@ -127,6 +127,7 @@ pub fn run(paths: &Paths, network: Digest) -> Result<(), LeaveError> {
     )?;
     let alone = rotation::alone(paths)?;
     outside.close_root()?;
+    outside.end_logins()?;
     drop(alone);
     // 4. What this server could prove that it was a member with; the keeper's own key last, for
     //    until then all of this can be done again.

@@ -71,7 +71,16 @@ impl Outside {
         let program = std::env::current_exe()?;
         let mut command = Command::new("systemd-run");
         command.args(["--no-ask-password", "--quiet", "--collect"]);
-        command.arg(if wait { "--service-type=oneshot" } else { "--no-block" });
+        if wait {
+            command.arg("--service-type=oneshot");
+        } else {
+            // Nobody waits for it, so it tries again by itself.
+            command.args([
+                "--no-block",
+                "--property=Restart=on-failure",
+                "--property=RestartSec=2",
+            ]);
+        }
         command.arg("--property=TimeoutStartSec=45").arg("--").arg(program).args(verb);
         command.arg("--root").arg(&self.root);
         run(what, command)
