@@ -216,9 +216,7 @@ fn unseen(network: &Network<'_>, laptop: &Key) -> Result<()> {
     })?;
     lab.heal()?;
     wait_state(three, &granted.what, "open")?;
-    three
-        .login(laptop, Some(&granted.certificate))?
-        .must("a certificate that members have seen")?;
+    three.wait_login(laptop, &granted.certificate, "a certificate that members have seen")?;
     for other in [1, 2, 4] {
         let other = lab.server(other);
         wait::until_true(&format!("{} knows of it", other.host()), SOON, || {
