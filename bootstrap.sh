@@ -6,7 +6,7 @@
 # taken, asks for consent, and takes it. Order of `join`, each stage a function below:
 #
 #   preflight -> fetch -> verify -> catalogue -> consent -> backup          in the caller's session
-#     -> install -> join -> trial -> PURGE -> rotate -> check -> receipt -> sessions   in a unit
+#     -> install -> join -> trial -> PURGE -> rotate -> check -> receipt -> sessions -> check   in a unit
 #
 # What always holds:
 #  1. The whole file is one brace group: a shell that received only a part of it runs none of it.
@@ -15,7 +15,8 @@
 #  3. Nothing outside the script's own folder changes before the host's name was given as consent.
 #  4. No secret is ever an argument; consent is read from the terminal, never from a piped script.
 #  5. Before the purge every failure ends in the old state: `abort` here, and behind it a timer and
-#     a boot unit that the keeper arms before anything is changed. After the purge it goes on.
+#     a boot unit that the keeper arms before anything is changed. After the purge it goes on, and
+#     so do they: they stay until there is a receipt, and need nobody to run this again.
 #  6. Once consent is given, a closed terminal ends only what is shown, not the join.
 #
 # Needs: POSIX sh, awk, tar, sha256sum, OpenSSH 8.1 or newer; curl only to download a bundle.
@@ -586,7 +587,19 @@ TEXT
 
 # ---- what is remembered ----------------------------------------------------------------------
 # In $STATE: lock (held while a join runs), stage, join.log and join.exit (of the unit), keeper and
-# takeover/ (the take-over's own), owner.pub, owner-backup.age, receipt.txt, handover.*
+# takeover/ (the take-over's own), node and owner.pub (the keeper makes the receipt from them, if the
+# power goes before this script does), owner-backup.age, receipt.txt, handover.*
+
+# Root runs what lies there, and somebody may have made the folder before.
+own_folder() {
+    no_link
+    mkdir -p "$STATE" && no_link && chown -h 0:0 "$STATE" && chmod 700 "$STATE" || die "$EX_PREFLIGHT" "cannot make $STATE root's own"
+}
+no_link() { [ ! -L "$STATE" ] || die "$EX_PREFLIGHT" "$STATE is a link, and must be root's own folder; nothing was changed"; }
+
+# durable FILE…: on the disk now, whatever becomes of the power. An old sync knows no files.
+durable() { sync "$@" 2>/dev/null || sync; }
+
 stage() {
     printf '%s %s\n' "$1" "$(date -u +%FT%TZ)" >"$STATE/stage.new" && mv -f "$STATE/stage.new" "$STATE/stage" || return 1
 }
@@ -619,14 +632,15 @@ undo() { # CODE-IF-ALL-IS-BACK TEXT…
 
 forget() { # STAGE: what only an open take-over needs
     stage "$1" || :
-    rm -f "$TAKER" "$STATE/owner.pub"
+    rm -f "$TAKER" "$STATE/owner.pub" "$STATE/node"
 }
 
 # ---- backup: the take-over is open from here on ----------------------------------------------
 backup() {
     step "backup of everything that will change"
     stage backup || die "$EX_JOIN" "cannot write $STATE/stage: is the disk full? Nothing was changed"
-    cp -- "$WORK/bundle/installer" "$TAKER.new" && chmod 755 "$TAKER.new" && mv -f "$TAKER.new" "$TAKER" ||
+    cp -- "$WORK/bundle/installer" "$TAKER.new" && chmod 755 "$TAKER.new" && durable "$TAKER.new" &&
+        mv -f "$TAKER.new" "$TAKER" ||
         die "$EX_JOIN" "cannot write $TAKER: is the disk full? Nothing was changed"
     # A join that was cut off left it open. The timer must not fire into what is still to come.
     if [ "$(takeover_state)" = open ]; then
@@ -801,12 +815,20 @@ onward() { die "$EX_JOIN" "$*. Root is handed over; run join again to do the res
 
 purge() {
     step "purge: every other way into root is closed"
-    stage purge || [ "$handed" = 1 ] || undo "$EX_ROLLED_BACK" "cannot write $STATE/stage: is the disk full?"
+    stage purge && note_node || [ "$handed" = 1 ] || undo "$EX_ROLLED_BACK" "cannot write to $STATE: is the disk full?"
     takeover apply && return
     case $(takeover_state) in
         purging | done) onward "the purge is not complete, see above" ;;
         *) undo "$EX_ROLLED_BACK" "the purge failed, see above" ;;
     esac
+}
+
+# What the receipt needs: the timer or the next boot makes it, should this end before it does.
+note_node() {
+    [ "$handed" = 0 ] || return 0
+    printf '%s\n' "$node" >"$STATE/node.new" && durable "$STATE/node.new" && mv -f "$STATE/node.new" "$STATE/node" || return 1
+    [ ! -e "$STATE/owner.pub" ] || durable "$STATE/owner.pub" || return 1
+    durable "$STATE"
 }
 
 after_purge() { # STAGE TEXT
@@ -904,6 +926,8 @@ end_sessions() {
     leave 0
     sleep 2
     takeover end-sessions || onward "a login could not be ended, see above"
+    # Until it ended, such a login could open again what was found shut.
+    takeover apply && takeover verify || onward "something came back before the last login ended, see above"
     forget joined
 }
 
@@ -945,7 +969,7 @@ join() {
     [ -z "$hand_over" ] || [ "$hand_over" = "$host" ] ||
         die "$EX_USAGE" "--hand-over $hand_over, but this machine is $host; nothing was changed"
     [ "$(id -u)" = 0 ] || die "$EX_PREFLIGHT" "join needs root (uid 0), this is uid $(id -u)"
-    mkdir -p "$STATE" && chmod 700 "$STATE" || die "$EX_PREFLIGHT" "cannot make $STATE"
+    own_folder
     exec 9>"$STATE/lock"
     # Whoever only looks whether it is held, holds it for a moment.
     flock -w 0.2 9 || attach
@@ -1005,6 +1029,7 @@ read_owner_key() {
 # Before the purge all of it comes back; the keeper's journal decides which it is.
 abort() {
     [ "$(id -u)" = 0 ] || die "$EX_PREFLIGHT" "abort needs root (uid 0), this is uid $(id -u)"
+    no_link
     [ -d "$STATE" ] || { say "no join has begun here; nothing to bring back"; return 0; }
     exec 9>"$STATE/lock"
     if ! flock -w 0.2 9; then
@@ -1023,7 +1048,7 @@ abort() {
             [ ! -x "$TAKER" ] || forget aborted
             say "nothing to bring back: no join has changed anything here" ;;
         # What was killed in the middle of it must not stay there.
-        purging) takeover resume; too_late ;;
+        purging) takeover apply; too_late ;;
         done) too_late ;;
         *)
             takeover abort || die "$EX_JOIN" "not everything could be brought back, see above; the keeper's timer tries again, and so does ./bootstrap.sh abort"
@@ -1040,6 +1065,7 @@ too_late() {
 
 status() {
     [ "$(id -u)" = 0 ] || die "$EX_PREFLIGHT" "status needs root: the keeper's folder is closed to uid $(id -u)"
+    no_link
     case $(takeover_state) in
         open | aborting | purging) say "a join is under way; root is not handed over yet" ;;
         *) if is_member; then say "member"; else say "not a member: $KEEPER/keeper.key does not exist"; fi ;;

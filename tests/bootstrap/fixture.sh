@@ -36,11 +36,12 @@ machine() { # the stubs of a machine that may join
     stub timedatectl 'echo yes'
     stub journalctl ':'
     stub sleep ':'
+    stub chown 'echo "$*" >>'"'$box/chowned'"
     # `borgios status --json` of a node that is in the tree
     stub borgios 'echo "{\"node\":\"ssh-ed25519 AAAAnode\",\"tree\":{\"state\":\"attached\"}}"'
     printf 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\nVERSION_ID="12"\n' >"$box/os-release"
     rm -rf "$box/state" "$box/keeper"
-    rm -f "$box"/{installed,asked,taken,goes-wrong,left} "$box"/*-does
+    rm -f "$box"/{installed,asked,taken,goes-wrong,left,chowned} "$box"/*-does
 }
 
 # invitation [KEY=JSON…] -> $box/invite.json; KEY= (empty) leaves the field out.
@@ -138,7 +139,7 @@ on_server() {
         BORGIOS_INSTALLED="$box/none" BORGIOS_OS_RELEASE="$box/os-release" PATH="$box/bin:$PATH" timeout 60 "$@")
 }
 # at_rest: what runs in its unit has ended too.
-at_rest() { [ ! -d "$box/state" ] || flock -w 60 "$box/state/lock" true; }
+at_rest() { [ ! -e "$box/state/lock" ] || flock -w 60 "$box/state/lock" true; }
 # bootstrap ARGS…: runs the script on the pretend server without a terminal; sets $rc, $out.
 bootstrap() {
     # shellcheck disable=SC2086 # `busybox sh` is two words

@@ -10,7 +10,7 @@ fresh() { machine; invitation; release; pack; }
 # The order of a join, and what is left of it.
 verbs() { sed -n 's/^\(install\|rotate\) .*/\1/p; s/^takeover \([a-z-]*\).*/\1/p' "$box/asked" | grep -v status | tr '\n' ' '; }
 fresh; join; expect a_join_hands_root_over 0 'RECEIPT' ran
-check every_stage_in_its_order [ "$(verbs)" = 'plan begin install trial apply rotate verify receipt end-sessions ' ]
+check every_stage_in_its_order [ "$(verbs)" = 'plan begin install trial apply rotate verify receipt end-sessions apply verify ' ]
 check the_stage_is_recorded grep -q '^joined ' "$box/state/stage"
 check the_receipt_is_checked_by_stock_ssh_keygen bash -c \
     "cd '$box/state' && ssh-keygen -Y verify -f handover.signers -I keeper -n borgios-handover@v1 -s handover.json.sig <handover.json >/dev/null"
@@ -64,12 +64,32 @@ for verb in rotate verify receipt end-sessions; do
     bootstrap abort; expect "$verb failed: abort says no" 3 'only reinstalling' ran
     rm "$box/goes-wrong"; : >"$box/asked"; join
     expect "$verb failed: join goes on" 0 'going on' ran
-    check "$verb failed: and installs nothing again" [ "$(verbs)" = 'apply rotate verify receipt end-sessions ' ]
+    check "$verb failed: and installs nothing again" [ "$(verbs)" = 'apply rotate verify receipt end-sessions apply verify ' ]
 done
 fresh; echo 'echo purging >"$box/taken"; wrong=5' >"$box/apply-does"; join
 expect a_purge_cut_off_cannot_go_back 5 'Root is handed over' ran
+rm "$box/apply-does"
 bootstrap abort; expect abort_finishes_a_purge_that_was_cut_off 3 'only reinstalling' ran
 check and_does_not_stay_between grep -qx "done" "$box/taken"
+
+# What a login did until it ended is looked for once more, before it is said that all is done.
+fresh; echo 'grep -q end-sessions "$box/asked" && wrong=5' >"$box/verify-does"; join
+# Whoever followed was told the end before; the log and the exit code are for who asks later.
+check what_came_back_with_a_login_is_said grep -q 'before the last login ended' "$box/state/join.log"
+check and_is_no_success [ "$(cat "$box/state/join.exit")" = 5 ]
+check and_it_is_not_joined grep -q '^sessions ' "$box/state/stage"
+rm "$box/verify-does"; join; expect and_the_next_join_looks_again 0 'going on' ran
+check until_nothing_is_left grep -q '^joined ' "$box/state/stage"
+
+# What the receipt needs is there before the purge, so that a boot can make it, and until it is made.
+fresh; echo 'cp "$box/state/node" "$box/noted"; cp "$box/state/owner.pub" "$box/noted.owner"' >"$box/apply-does"
+echo 'receipt 5' >"$box/goes-wrong"
+bootstrap join --invite "$box/invite.json" --bundle "$box/bundle.tar" --hand-over web-3 --yes --owner-key "$box/keys/owner.pub"
+check the_node_is_noted_before_the_purge [ "$(cat "$box/noted")" = 'ssh-ed25519 AAAAnode' ]
+check and_the_owners_key_too [ "$(cat "$box/noted.owner")" = "$(cut -d' ' -f1,2 "$box/keys/owner.pub")" ]
+check both_stay_until_there_is_a_receipt [ -s "$box/state/node" -a -s "$box/state/owner.pub" -a -x "$box/state/keeper" ]
+rm "$box/goes-wrong" "$box/apply-does" "$box/noted" "$box/noted.owner"; join
+check and_go_with_it [ ! -e "$box/state/node" -a ! -e "$box/state/owner.pub" -a ! -e "$box/state/keeper" ]
 
 # Members, and joins that were cut off.
 fresh; mkdir "$box/keeper"; : >"$box/keeper/keeper.key"; join

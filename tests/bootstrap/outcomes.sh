@@ -78,4 +78,17 @@ fresh; echo x >>"$box/b/installer"; pack; bootstrap plan --invite "$box/invite.j
 expect plan_runs_nothing_that_was_not_signed 4 tampered not-run
 fresh; echo 'plan 5' >"$box/goes-wrong"; join; expect a_catalogue_that_fails_stops_it 3 'cannot tell what it would take' looked
 
+# The folder of what root runs is root's own.
+fresh; mkdir -m 777 "$box/state"; join; expect a_folder_that_was_there 0 RECEIPT ran
+check is_closed_to_others [ "$(stat -c %a "$box/state")" = 700 ]
+check and_made_roots [ "$(head -n 1 "$box/chowned")" = "-h 0:0 $box/state" ]
+fresh; mkdir "$box/elsewhere"; ln -s "$box/elsewhere" "$box/state"
+for command in "join --invite $box/invite.json --hand-over web-3" abort status; do
+    # shellcheck disable=SC2086 # words on purpose
+    bootstrap $command; expect "a link in its place: ${command%% *}" 3 'is a link' not-run
+done
+check nothing_was_written_through_it [ -z "$(ls -A "$box/elsewhere")" ]
+rm "$box/state"; ln -s "$box/none" "$box/state"
+join; expect a_link_to_nothing 3 'is a link' not-run
+
 finish

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::apply;
 use super::failure::TakeoverError;
+use super::finish;
 use super::journal::{Journal, Taking};
 use super::machine::{Machine, MachineError, disk_error};
 use super::restore::restore;
@@ -31,7 +32,7 @@ const UNITS: &str = "/etc/systemd/system";
 /// What `resume` came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Resumed {
-    /// A purge went on and is done.
+    /// Root has changed hands, and nothing is left to do.
     Done,
     /// Everything is as it was.
     WentBack,
@@ -84,13 +85,16 @@ pub(super) fn resume(machine: &mut Machine) -> Result<Resumed, TakeoverError> {
         }
         Some(Journal::Purging { taking, owners_root }) => {
             apply::purge(machine, taking, owners_root)?;
+            finish::finish(machine)?;
             Ok(Resumed::Done)
         }
         Some(Journal::Aborted { .. }) => {
             tidy_up(machine)?;
             Ok(Resumed::Nothing)
         }
-        None | Some(Journal::Done { .. }) => {
+        Some(Journal::Done { .. }) if finish::finish(machine)? => Ok(Resumed::Done),
+        Some(Journal::Done { .. }) => Ok(Resumed::Nothing),
+        None => {
             timer::disarm(machine)?;
             Ok(Resumed::Nothing)
         }

@@ -6,7 +6,7 @@
 //! 3 sshd, host keys                                  nobody else new can
 //! 4 files of keys, sudo, groups, accounts, agents    what they had is gone
 //! 5 a second look                                    what came meanwhile goes too
-//! 6 the journal's `done`; the timer goes
+//! 6 the journal's `done`; the timer stays until there is a receipt (`finish`)
 //! ```
 //!
 //! What fails with an error goes back to the snapshot. What was cut off goes on: `resume` calls
@@ -21,7 +21,6 @@ use super::failure::TakeoverError;
 use super::finding::Finding;
 use super::journal::{Journal, Taking};
 use super::machine::Machine;
-use super::timer;
 use crate::keeper::chain_store::ChainStore;
 use crate::keeper::doors::{self, DoorsWanted};
 
@@ -60,7 +59,6 @@ pub(super) fn apply(machine: &mut Machine) -> Result<Taken, TakeoverError> {
                 doors::write(&machine.paths, &wanted(machine)?)?;
             }
             shut(machine, &[])?;
-            timer::disarm(machine)?;
             Ok(counts(&taking.found))
         }
     }
@@ -89,8 +87,6 @@ pub(super) fn purge(
     }
     let taken = counts(&taking.found);
     machine.owners_root = owners_root;
-    // From here on the timer has nothing to do; if it cannot be removed now, it removes itself.
-    timer::disarm(machine)?;
     Ok(taken)
 }
 

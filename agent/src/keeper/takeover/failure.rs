@@ -6,6 +6,7 @@ use super::machine::MachineError;
 use crate::identity::IdentityError;
 use crate::keeper::chain_store::OpenError;
 use crate::keeper::doors::DoorsError;
+use crate::keeper::rotation::once::OnceError;
 
 /// Why.
 #[derive(Debug, Error)]
@@ -31,6 +32,9 @@ pub(super) enum TakeoverError {
     /// The keeper's key.
     #[error(transparent)]
     Key(#[from] IdentityError),
+    /// The first rotation.
+    #[error(transparent)]
+    Rotation(#[from] OnceError),
     /// The owner's key or the sealed file.
     #[error("{0}")]
     Seal(String),
@@ -54,6 +58,7 @@ impl TakeoverError {
             | Self::Doors(_)
             | Self::Chain(_)
             | Self::Key(_)
+            | Self::Rotation(_)
             | Self::Seal(_)
             | Self::Trial(_)
             | Self::Left(_) => 5,

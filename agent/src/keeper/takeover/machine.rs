@@ -19,6 +19,7 @@ use super::meta::Meta;
 use crate::disk;
 use crate::keeper::command::CommandError;
 use crate::keeper::paths::Paths;
+use crate::keeper::rotation::once::OnceError;
 
 /// Longest file that is read whole, in bytes: `/etc/passwd` of a large site, a KRL, a key file.
 pub(super) const FILE_MAX: usize = 16 * 1024 * 1024;
@@ -61,6 +62,8 @@ pub(super) trait Tools: Send + Sync {
     fn about_to(&self, what: &str) -> io::Result<()>;
     /// Runs a program to its end; its standard output.
     fn run(&self, words: &[&str], max: Duration) -> std::result::Result<String, CommandError>;
+    /// The first rotation of root's credential; as good done twice.
+    fn rotate(&self, paths: &Paths) -> std::result::Result<(), OnceError>;
     /// Ends a process; one that is gone already is fine.
     fn kill(&self, pid: u32, hard: bool);
     /// Wall clock, for people.

@@ -1,7 +1,7 @@
 //! The take-over: everything that could let someone else in as root is found, shown, and shut.
 //!
 //! ```text
-//! plan ──▶ begin ──▶ trial ──▶ apply ──▶ verify ──▶ receipt ──▶ end-sessions
+//! plan ──▶ begin ──▶ trial ──▶ apply ──▶ verify ──▶ receipt ──▶ end-sessions ──▶ verify
 //!            │ snapshot, timer    │ purging … done
 //!            └── abort, deadline, boot: all as before
 //! ```
@@ -19,13 +19,15 @@
 //! | `snapshot`, `restore`, `sealed` | what was before: kept, brought back, given to the owner |
 //! | `journal` | where it stands |
 //! | `begin`, `trial`, `apply`, `verify`, `receipt`, `abort` | the verbs |
-//! | `timer` | the way back that needs nobody |
+//! | `timer` | the way back, and on, that needs nobody |
+//! | `finish` | what follows `apply`, done by timer and boot if nobody else did |
 //! | `machine`, `meta`, `systemd` | what is done to the server, in one reviewable place |
 //!
 //! What always holds:
 //!  1. `plan` changes nothing.
 //!  2. Every change can be undone until the journal says `purging`, and is if anything fails.
-//!  3. No finding and no journal holds a secret, or a hash of a password.
+//!  3. Once the journal says `done`, timer and boot unit stay until there is a receipt.
+//!  4. No finding and no journal holds a secret, or a hash of a password.
 
 mod abort;
 mod account;
@@ -38,6 +40,7 @@ mod failure;
 #[cfg(test)]
 mod fake;
 mod finding;
+mod finish;
 mod group;
 mod guest_agent;
 mod host_key;

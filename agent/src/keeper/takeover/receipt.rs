@@ -33,6 +33,16 @@ pub(super) struct Receipt {
     pub(super) name: Option<String>,
 }
 
+/// Whether there is one that this server's keeper signed.
+pub(super) fn exists(machine: &Machine) -> Result<bool, TakeoverError> {
+    if !machine.paths.key().is_file() {
+        return Ok(false);
+    }
+    let key = identity::load_or_make(&machine.paths.key())?;
+    let network = ChainStore::open(&machine.paths.keeper)?.network();
+    Ok(handed_over::read(&machine.paths, network, &key.public()).is_some())
+}
+
 /// Signs it, once: asked again for the same node, it is the same.
 pub(super) fn sign(machine: &Machine, asked: &Receipt) -> Result<String, TakeoverError> {
     let Some(Journal::Done { taking, .. }) = Journal::read(machine)? else {

@@ -11,6 +11,8 @@ use rustix::time::{ClockId, clock_gettime};
 use super::machine::Tools;
 use crate::clock::unix_now;
 use crate::keeper::command::{self, CommandError};
+use crate::keeper::paths::Paths;
+use crate::keeper::rotation::once::{self, OnceError};
 
 /// Where this boot's id stands.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -29,6 +31,10 @@ impl Tools for Real {
         let mut command = Command::new(program);
         command.args(arguments).env("LC_ALL", "C");
         command::run(command, max)
+    }
+
+    fn rotate(&self, paths: &Paths) -> Result<(), OnceError> {
+        once::run(paths).map(drop)
     }
 
     fn kill(&self, pid: u32, hard: bool) {

@@ -1,4 +1,5 @@
-//! The way back that needs nobody: a timer for the deadline and a unit for the next boot.
+//! The way back, and after the purge the way on, that need nobody: a timer for the deadline and a
+//! unit for the next boot.
 //!
 //! Both lie on disk and run the copy of this program that bootstrap.sh keeps, so they work when
 //! `/opt/borgios` is not there, or not any more.
@@ -63,9 +64,14 @@ pub(super) fn start(machine: &Machine) -> Result<(), MachineError> {
     machine.systemctl(&["restart", TIMER]).map(drop)
 }
 
+/// Whether any of it is there.
+pub(super) fn is_armed(machine: &Machine) -> bool {
+    files().iter().any(|path| machine.exists(path))
+}
+
 /// Removes both. Never stops the service: it may be what runs this.
 pub(super) fn disarm(machine: &Machine) -> Result<(), MachineError> {
-    if !files().iter().any(|path| machine.exists(path)) {
+    if !is_armed(machine) {
         return Ok(());
     }
     machine.systemctl(&["stop", TIMER])?;

@@ -1,4 +1,5 @@
-//! `verify`: a second look from outside, once root has changed hands.
+//! `verify`: a second look from outside, once root has changed hands, and a last one once every
+//! login has ended.
 
 use super::apply;
 use super::catalogue;
@@ -6,7 +7,7 @@ use super::failure::TakeoverError;
 use super::journal::Journal;
 use super::machine::Machine;
 use super::sshd_config::{Effective, FINAL};
-use super::{snapshot, sshd_unit, timer, trial};
+use super::{finish, snapshot, sshd_unit, trial};
 use crate::keeper::doors;
 
 /// Looks; a line for each check that held. Then the snapshot, with the owner's old passwords and
@@ -53,10 +54,10 @@ pub(super) fn verify(machine: &mut Machine) -> Result<Vec<String>, TakeoverError
     if !wrong.is_empty() {
         return Err(TakeoverError::Left(wrong));
     }
-    // 4. Nothing leads back from here.
-    timer::disarm(machine)?;
+    // 4. Nothing leads back from here. The timer goes last, for it does what is left.
     snapshot::shred(machine)?;
     Journal::Done { taking, owners_root, ended, verified: true }.write(machine)?;
+    finish::disarm(machine)?;
     held.push("the copies of what was before are gone".to_owned());
     Ok(held)
 }
