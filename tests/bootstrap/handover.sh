@@ -23,6 +23,7 @@ bootstrap abort; expect abort_after_the_purge_says_no 3 'only reinstalling' ran
 fresh; bootstrap join --invite "$box/invite.json" --bundle "$box/bundle.tar" --hand-over web-3 --yes --owner-key "$box/keys/owner.pub"
 expect the_owner_gets_a_sealed_backup 0 'owner-backup.age' ran
 check the_owners_key_reaches_backup_and_receipt [ "$(grep -c -- "--owner-key $box/state/owner.pub" "$box/asked")" = 2 ]
+check the_owners_key_reaches_the_join_record grep -qF -- "--owner $(cut -d" " -f1,2 "$box/keys/owner.pub")" "$box/asked"
 for key in "$box/keys/owner" "$box/none" "$box/invite.json"; do
     fresh; bootstrap join --invite "$box/invite.json" --bundle "$box/bundle.tar" --hand-over web-3 --yes --owner-key "$key"
     expect "owner's key that is none: ${key##*/}" 3 'a public key' not-run
