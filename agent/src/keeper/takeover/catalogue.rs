@@ -5,7 +5,8 @@
 use super::finding::Finding;
 use super::machine::{Machine, MachineError};
 use super::{
-    account, authorized_keys, console, file_owner, group, guest_agent, host_key, session, sshd, sudo,
+    account, authorized_keys, console, file_owner, group, guest_agent, host_key, session, sshd,
+    sudo,
 };
 
 /// A kind of way in.

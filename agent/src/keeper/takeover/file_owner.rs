@@ -56,13 +56,12 @@ impl Kind for FileOwner {
         let mut found = Vec::new();
         for (path, mode) in FILES {
             let Some(before) = machine.read(path)? else { continue };
-            let mut beyond = Vec::new();
-            if machine.is_link(path) {
-                beyond.push("is a link".to_owned());
+            let beyond = if machine.is_link(path) {
+                vec!["is a link".to_owned()]
             } else {
                 let (now, roots) = machine.roots(path, mode)?;
-                beyond = now.beyond(&roots);
-            }
+                now.beyond(&roots)
+            };
             if !beyond.is_empty() {
                 let action = "a file of root's own with the same content";
                 found.push(Finding::new(KIND, path, beyond.join(", "), &before, action));
@@ -142,6 +141,10 @@ mod tests {
     fn files_become_roots_and_only_the_group_shadow_keeps_its_own() {
         let (_folder, machine, _) = server();
         machine.write("/etc/group", b"root:x:0:\nshadow:x:42:\n", 0o644).unwrap();
+        for (path, usual) in [("/etc/shadow", 0o640), ("/etc/gshadow", 0), ("/etc/sudoers", 0o440)]
+        {
+            mode(&machine, path, usual);
+        }
         assert_eq!(FileOwner.look(&machine).unwrap(), []);
         give(&machine, "/etc/shadow", 1_000, 42);
         mode(&machine, "/etc/shadow", 0o666);
@@ -174,12 +177,14 @@ mod tests {
         // `user:1000:rw-`, as setfacl writes it.
         let acl: Vec<u8> = [2_u32.to_le_bytes().to_vec()]
             .into_iter()
-            .chain([(1_u16, 6_u16, u32::MAX), (2, 6, 1_000), (4, 4, u32::MAX), (16, 6, u32::MAX)]
-                .into_iter()
-                .chain([(32, 4, u32::MAX)])
-                .map(|(tag, may, id)| {
-                    [&tag.to_le_bytes()[..], &may.to_le_bytes(), &id.to_le_bytes()].concat()
-                }))
+            .chain(
+                [(1_u16, 6_u16, u32::MAX), (2, 6, 1_000), (4, 4, u32::MAX), (16, 6, u32::MAX)]
+                    .into_iter()
+                    .chain([(32, 4, u32::MAX)])
+                    .map(|(tag, may, id)| {
+                        [&tag.to_le_bytes()[..], &may.to_le_bytes(), &id.to_le_bytes()].concat()
+                    }),
+            )
             .flatten()
             .collect();
         let place = machine.at("/etc/sudoers");
@@ -202,7 +207,10 @@ mod tests {
             for open in [0o775, 0o757] {
                 mode(&machine, folder, open);
                 let said = check_folders(&machine).unwrap_err().to_string();
-                assert!(said.starts_with(&format!("{folder}: ")) && said.contains("chmod"), "{said}");
+                assert!(
+                    said.starts_with(&format!("{folder}: ")) && said.contains("chmod"),
+                    "{said}"
+                );
                 mode(&machine, folder, 0o755);
             }
             if disk::roots().0 == 0 {

@@ -71,7 +71,8 @@ impl Meta {
         if self.mode != roots.mode {
             beyond.push(format!("has mode {:o}", self.mode));
         }
-        let attributes = self.attributes.keys().filter(|name| !roots.attributes.contains_key(*name));
+        let attributes =
+            self.attributes.keys().filter(|name| !roots.attributes.contains_key(*name));
         beyond.extend(attributes.map(|name| format!("has {name}")));
         beyond
     }

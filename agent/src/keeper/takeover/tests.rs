@@ -175,7 +175,9 @@ fn a_plan_changes_nothing() {
 fn after_apply_nothing_is_found_and_a_second_apply_changes_nothing() {
     let (_folder, machine, _, _) = open();
     let taken = apply(&machine).unwrap();
-    for kind in ["account", "group", "sudo", "authorized-keys", "sshd", "host-key", "agent", "file-owner"] {
+    for kind in
+        ["account", "group", "sudo", "authorized-keys", "sshd", "host-key", "agent", "file-owner"]
+    {
         assert!(taken[kind] > 0, "{kind}: {taken:?}");
     }
     assert!(is_done(&machine));
