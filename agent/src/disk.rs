@@ -42,6 +42,13 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
+/// Owner and group of what belongs to root: 0 and 0; in a test that is not root, its own.
+#[must_use]
+pub fn roots() -> (u32, u32) {
+    let user = rustix::process::geteuid();
+    if user.is_root() { (0, 0) } else { (user.as_raw(), rustix::process::getegid().as_raw()) }
+}
+
 /// Reads a file of at most `max` bytes.
 ///
 /// # Errors

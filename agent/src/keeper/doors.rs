@@ -14,7 +14,7 @@
 
 use std::fs::{DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, lchown};
 use std::path::{Path, PathBuf};
 
 use borgios_types::PublicKey;
@@ -106,7 +106,16 @@ pub fn folder(paths: &Paths) -> PathBuf {
 fn make(principals: &Path) -> Result<(), DoorsError> {
     let failed = |source| DoorsError { path: principals.to_owned(), source };
     DirBuilder::new().recursive(true).mode(0o755).create(principals).map_err(failed)?;
+    let (uid, gid) = disk::roots();
     for folder in principals.ancestors().take(3) {
+        let failed = |source| DoorsError { path: folder.to_owned(), source };
+        let meta = std::fs::symlink_metadata(folder).map_err(failed)?;
+        if !meta.is_dir() {
+            return Err(failed(io::Error::other("is no folder; remove what is there")));
+        }
+        if (meta.uid(), meta.gid()) != (uid, gid) {
+            lchown(folder, Some(uid), Some(gid)).map_err(failed)?;
+        }
         std::fs::set_permissions(folder, Permissions::from_mode(0o755)).map_err(failed)?;
     }
     Ok(())
@@ -172,6 +181,29 @@ mod tests {
         assert_eq!(write(&paths, &wanted(&[7])).unwrap(), [REVOKED]);
         let principals = folder(&paths).join("principals/root");
         assert_eq!(std::fs::read_to_string(principals).unwrap(), "a\nb\n");
+    }
+
+    #[test]
+    fn the_folders_become_roots_and_a_link_in_the_place_of_one_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::below(root.path());
+        let folder = folder(&paths);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::set_permissions(&folder, Permissions::from_mode(0o777)).unwrap();
+        if disk::roots().0 == 0 {
+            lchown(&folder, Some(1_000), Some(1_000)).unwrap();
+            lchown(folder.parent().unwrap(), Some(1_000), Some(0)).unwrap();
+        }
+        write(&paths, &wanted(&[])).unwrap();
+        for folder in folder.join(PRINCIPALS).ancestors().take(3) {
+            let meta = std::fs::metadata(folder).unwrap();
+            assert_eq!((meta.uid(), meta.gid()), disk::roots(), "{folder:?}");
+            assert_eq!(meta.mode() & 0o7777, 0o755, "{folder:?}");
+        }
+        let elsewhere = root.path().join("elsewhere");
+        std::fs::rename(&folder, &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &folder).unwrap();
+        assert!(write(&paths, &wanted(&[7])).unwrap_err().to_string().contains("is no folder"));
     }
 
     #[test]

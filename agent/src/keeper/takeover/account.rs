@@ -3,6 +3,7 @@
 //! ```text
 //! root                    password field `*`: no password opens it, a certificate does
 //! other accounts, uid 0   password `*`, shell nologin, expired
+//! a uid that is none      the same: programs may disagree whether it is root
 //! any account             an empty password field becomes `*`
 //! ```
 //!
@@ -19,7 +20,7 @@ use borgios_types::Digest;
 use super::catalogue::Kind;
 use super::finding::Finding;
 use super::machine::{Machine, MachineError};
-use super::passwd::column::{FIELDS, NAME, PASSWORD, SHELL, UID};
+use super::passwd::column::{FIELDS, GID, PASSWORD, SHELL, UID};
 use super::passwd::{self, Fields, Lock};
 
 const KIND: &str = "account";
@@ -76,7 +77,7 @@ pub(super) fn roots_field(machine: &Machine) -> Result<Option<Digest>, MachineEr
 }
 
 fn field_of(shadow: &[u8], name: &str) -> Option<Vec<u8>> {
-    passwd::lines(shadow).find(|line| line[0] == name.as_bytes())?.get(PASSWORD).cloned()
+    passwd::lines(shadow).find(|line| passwd::name_of(line) == name)?.get(PASSWORD).cloned()
 }
 
 /// Both files as they should be, and how they differ from that.
@@ -91,7 +92,7 @@ impl Judged {
     fn of(machine: &Machine) -> Result<Self, MachineError> {
         let passwd = passwd::must_read(machine, PASSWD)?;
         let shadow = passwd::must_read(machine, SHADOW)?;
-        let also_root = also_root(&passwd);
+        let shut = shut(&passwd);
         let mut findings = Vec::new();
         let mut note = |path: &str, what: String, before: &[u8], action: &str| {
             findings.push(Finding::new(KIND, path, what, before, action));
@@ -102,13 +103,13 @@ impl Judged {
             if line.len() < 2 {
                 return;
             }
-            let name = passwd::text(line, NAME);
+            let name = passwd::name_of(line);
             match name.as_str() {
                 "root" => {
                     has_root = true;
                     judge_root(line, machine.owners_root, &mut note);
                 }
-                _ if also_root.contains(&name) => judge_twin(line, &name, &mut note),
+                _ if shut.contains(&name) => judge_twin(line, &name, &mut note),
                 _ => judge_empty(line, SHADOW, &name, &mut note),
             }
         });
@@ -130,17 +131,30 @@ impl Judged {
     }
 }
 
-/// Names with uid 0 besides root.
-fn also_root(passwd: &[u8]) -> BTreeSet<String> {
-    let users = passwd::users(passwd).into_iter();
-    users.filter(|user| user.uid == 0 && user.name != "root").map(|user| user.name).collect()
+/// What is wrong with an account besides root's that nobody may have.
+fn why_shut(line: &Fields) -> Option<&'static str> {
+    if !passwd::is_account(line) || passwd::name_of(line) == "root" {
+        return None;
+    }
+    match (passwd::uid_of(line), passwd::gid_of(line)) {
+        (Some(0), _) => Some("is root too (uid 0)"),
+        (None, _) => Some("has a uid that is no number"),
+        (_, None) => Some("has a gid that is no number"),
+        (Some(_), Some(_)) => None,
+    }
+}
+
+/// Names of those.
+fn shut(passwd: &[u8]) -> BTreeSet<String> {
+    let lines = passwd::lines(passwd).filter(|line| why_shut(line).is_some());
+    lines.map(|line| passwd::name_of(&line)).collect()
 }
 
 fn judge_passwd(line: &mut Fields, note: &mut impl FnMut(&str, String, &[u8], &str)) {
-    if line.len() < FIELDS {
+    if !passwd::is_account(line) {
         return;
     }
-    let (before, name) = (line.join(&b':'), passwd::text(line, NAME));
+    let (before, name) = (line.join(&b':'), passwd::name_of(line));
     if name == "root" {
         // Whatever stands here instead of `x` is used, and `/etc/shadow` is not.
         if line[PASSWORD] != b"x" {
@@ -148,18 +162,25 @@ fn judge_passwd(line: &mut Fields, note: &mut impl FnMut(&str, String, &[u8], &s
             note(PASSWD, what, &before, "/etc/shadow decides it");
             line[PASSWORD] = b"x".to_vec();
         }
+        // Then the system knows no root at all, and the board must find one.
+        for (at, what) in [(UID, "uid"), (GID, "gid")] {
+            if passwd::id_at(line, at).is_none() {
+                note(PASSWD, format!("root's {what} is no number"), &before, "it is 0");
+                line[at] = b"0".to_vec();
+            }
+        }
         return;
     }
-    // As the system reads it: `00` is root too.
-    let is_root = passwd::text(line, UID).trim().parse() == Ok(0_u32);
-    if is_root && line[SHELL] != NOLOGIN.as_bytes() {
-        let what = format!("{name} is root too (uid 0)");
-        note(PASSWD, what, &before, "no password, no shell, expired");
+    let why = why_shut(line);
+    let shell = line.get(SHELL).map(Vec::as_slice).unwrap_or_default();
+    if let Some(why) = why.filter(|_| shell != NOLOGIN.as_bytes()) {
+        note(PASSWD, format!("{name} {why}"), &before, "no password, no shell, expired");
+        line.resize(line.len().max(FIELDS), Vec::new());
         line[SHELL] = NOLOGIN.as_bytes().to_vec();
     }
     let is_open = line[PASSWORD].is_empty();
     let is_hash = !["x", "*", "!"].iter().any(|known| line[PASSWORD] == known.as_bytes());
-    if is_open || (is_root && is_hash) {
+    if is_open || (why.is_some() && is_hash) {
         let what = if is_open { "needs no password" } else { "has its password here" };
         note(PASSWD, format!("{name} {what}"), &before, "no password opens it");
         line[PASSWORD] = NO_PASSWORD.to_vec();
@@ -203,12 +224,12 @@ fn judge_root(
     }
 }
 
-/// An account that is root under another name.
+/// An account that is root under another name, or may be.
 fn judge_twin(line: &mut Fields, name: &str, note: &mut impl FnMut(&str, String, &[u8], &str)) {
     let before = line.join(&b':');
     line.resize(line.len().max(SHADOW_FIELDS), Vec::new());
     if line[PASSWORD] != NO_PASSWORD || line[EXPIRES] != b"1" {
-        let what = format!("{name}, who is root too, has a password or has not expired");
+        let what = format!("{name}, who is or may be root, has a password or has not expired");
         note(SHADOW, what, &before, "no password, expired");
         line[PASSWORD] = NO_PASSWORD.to_vec();
         line[EXPIRES] = b"1".to_vec();
@@ -232,7 +253,7 @@ fn judge_empty(
 fn is_old(machine: &Machine, shadow: &[u8]) -> Result<bool, MachineError> {
     let copy = machine.read(SHADOW_COPY)?.unwrap_or_default();
     let passwd = passwd::must_read(machine, PASSWD)?;
-    let mut names = also_root(&passwd);
+    let mut names = shut(&passwd);
     names.insert("root".to_owned());
     Ok(names.iter().any(|name| {
         let old = field_of(&copy, name);
@@ -284,6 +305,64 @@ mod tests {
         assert_eq!(line(&machine, PASSWD, "toor"), "toor:x:00:0::/root:/usr/sbin/nologin");
         assert_eq!(line(&machine, PASSWD, "open"), "open:*:1000:1000::/home/open:/bin/sh");
         assert!(!machine.text(SHADOW_COPY).unwrap().contains("$y$"));
+    }
+
+    #[test]
+    fn root_by_another_spelling_is_root() {
+        for uid in ["-0", "-00", "+0", " 0", "\t0", "000"] {
+            let (_folder, machine, _) = server();
+            let passwd = format!("root:x:0:0::/root:/bin/sh\ntoor:x:{uid}:0::/root:/bin/sh\n");
+            machine.write(PASSWD, passwd.as_bytes(), 0o644).unwrap();
+            machine.write(SHADOW, b"root:*:1::::::\ntoor:$y$twin:1::::::\n", 0o640).unwrap();
+            let found = Account.look(&machine).unwrap();
+            assert_eq!(found.len(), 2, "{uid:?}: {found:#?}");
+            Account.apply(&machine, &found).unwrap();
+            assert_eq!(Account.look(&machine).unwrap(), []);
+            assert_eq!(line(&machine, SHADOW, "toor"), "toor:*:1:::::1:", "{uid:?}");
+            assert!(line(&machine, PASSWD, "toor").ends_with(NOLOGIN), "{uid:?}");
+        }
+    }
+
+    #[test]
+    fn a_short_line_and_one_with_spaces_before_its_name_are_accounts() {
+        let (_folder, machine, _) = server();
+        let passwd = b"  root:x:0:0::/root:/bin/sh\nshort::-0:0\n \ttoor:$1$x:0:0:::/bin/sh\n";
+        machine.write(PASSWD, passwd, 0o644).unwrap();
+        machine.write(SHADOW, b" root:$y$old:1::::::\n", 0o640).unwrap();
+        let found = Account.look(&machine).unwrap();
+        Account.apply(&machine, &found).unwrap();
+        assert_eq!(Account.look(&machine).unwrap(), []);
+        assert_eq!(
+            machine.text(PASSWD).unwrap(),
+            "  root:x:0:0::/root:/bin/sh\nshort:*:-0:0:::/usr/sbin/nologin\n \
+             \ttoor:*:0:0:::/usr/sbin/nologin\n"
+        );
+        // No second line for root.
+        assert!(!machine.text(SHADOW).unwrap().contains("\nroot:"));
+    }
+
+    #[test]
+    fn an_account_whose_number_is_none_is_a_finding_and_is_closed() {
+        for numbers in ["0x:0", "4294967296:0", "-1:0", "1000:0x", ":1000"] {
+            let (_folder, machine, _) = server();
+            let passwd = format!("root:x:0:0::/root:/bin/sh\nodd:$1$a:{numbers}::/:/bin/sh\n");
+            machine.write(PASSWD, passwd.as_bytes(), 0o644).unwrap();
+            machine.write(SHADOW, b"root:*:1::::::\nodd:$y$odd:1::::::\n", 0o640).unwrap();
+            let found = Account.look(&machine).unwrap();
+            assert_eq!(found.len(), 3, "{numbers:?}: {found:#?}");
+            assert!(found[0].what.contains("id that is no number"), "{found:#?}");
+            Account.apply(&machine, &found).unwrap();
+            assert_eq!(Account.look(&machine).unwrap(), []);
+            let closed = format!("odd:*:{numbers}::/:{NOLOGIN}");
+            assert_eq!(line(&machine, PASSWD, "odd"), closed);
+            assert_eq!(line(&machine, SHADOW, "odd"), "odd:*:1:::::1:");
+        }
+        // Root itself is not closed, which would shut out the board.
+        let (_folder, machine, _) = server();
+        machine.write(PASSWD, b"root:x:0x:no::/root:/bin/sh\n", 0o644).unwrap();
+        let found = Account.look(&machine).unwrap();
+        Account.apply(&machine, &found).unwrap();
+        assert_eq!(line(&machine, PASSWD, "root"), "root:x:0:0::/root:/bin/sh");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `apply`: root changes hands.
 //!
 //! ```text
+//! 0 folders that others may write to                 then it goes back at once
 //! 1 a last look, into the journal as `purging`       the point of no return
 //! 2 doors                                            the board can come in
 //! 3 sshd, host keys                                  nobody else new can
@@ -18,6 +19,7 @@ use super::abort;
 use super::account;
 use super::catalogue::{self, KINDS};
 use super::failure::TakeoverError;
+use super::file_owner;
 use super::finding::Finding;
 use super::journal::{Journal, Taking};
 use super::machine::Machine;
@@ -44,6 +46,9 @@ pub(super) fn apply(machine: &mut Machine) -> Result<Taken, TakeoverError> {
         Some(Journal::Open { mut taking, .. }) => {
             // Before the point of no return: what cannot be known now cannot be known later.
             board(machine)?;
+            if let Err(error) = file_owner::check_folders(machine) {
+                return Err(back(machine, taking, error.into(), false));
+            }
             taking.found = catalogue::look(machine)?;
             // What the owner may have put where our files go: a host key, principals.
             machine.remove(doors::FOLDER)?;
@@ -72,6 +77,8 @@ pub(super) fn purge(
 ) -> Result<Taken, TakeoverError> {
     let ended = machine.tools.unix();
     let done = || {
+        // Again: a purge that was cut off goes on from here.
+        file_owner::check_folders(machine)?;
         doors::write(&machine.paths, &wanted(machine)?)?;
         shut(machine, &taking.found)?;
         let taking = taking.clone();
@@ -79,15 +86,19 @@ pub(super) fn purge(
         Ok(())
     };
     if let Err(error) = done() {
-        let error: TakeoverError = error;
-        return Err(match abort::go_back(machine, taking, error.to_string(), true) {
-            Ok(()) => TakeoverError::RolledBack(error.to_string()),
-            Err(back) => TakeoverError::Stuck(format!("{back} (after: {error})")),
-        });
+        return Err(back(machine, taking, error, true));
     }
     let taken = counts(&taking.found);
     machine.owners_root = owners_root;
     Ok(taken)
+}
+
+/// Goes back after an error; what to tell of both.
+fn back(machine: &Machine, taking: Taking, error: TakeoverError, purged: bool) -> TakeoverError {
+    match abort::go_back(machine, taking, error.to_string(), purged) {
+        Ok(()) => TakeoverError::RolledBack(error.to_string()),
+        Err(back) => TakeoverError::Stuck(format!("{back} (after: {error})")),
+    }
 }
 
 /// Shuts what was found, and what is found after that.

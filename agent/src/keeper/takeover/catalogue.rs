@@ -4,7 +4,10 @@
 
 use super::finding::Finding;
 use super::machine::{Machine, MachineError};
-use super::{account, authorized_keys, console, group, guest_agent, host_key, session, sshd, sudo};
+use super::{
+    account, authorized_keys, console, file_owner, group, guest_agent, host_key, session, sshd,
+    sudo,
+};
 
 /// A kind of way in.
 ///
@@ -24,8 +27,9 @@ pub(super) trait Kind: Sync {
 
 /// The catalogue. sshd comes first: from its restart on nobody new comes in while the rest goes.
 /// Sessions are ended by a verb of their own, after everything else.
-pub(super) const KINDS: [&dyn Kind; 9] = [
+pub(super) const KINDS: [&dyn Kind; 10] = [
     &sshd::Sshd,
+    &file_owner::FileOwner,
     &host_key::HostKey,
     &authorized_keys::AuthorizedKeys,
     &sudo::Sudo,

@@ -37,6 +37,7 @@ struct State {
     failing: Vec<String>,
     killed: Vec<u32>,
     main_pid: u32,
+    properties: BTreeMap<(String, String), String>,
     /// Points until something happens.
     fate: Option<(usize, Fate)>,
     points: usize,
@@ -63,6 +64,12 @@ impl Fake {
 
     pub(super) fn unit(&self, name: &str) {
         self.state().units.insert(name.to_owned());
+    }
+
+    /// What systemd says of a unit.
+    pub(super) fn property(&self, unit: &str, name: &str, value: &str) {
+        let key = (unit.to_owned(), format!("--property={name}"));
+        self.state().properties.insert(key, value.to_owned());
     }
 
     pub(super) fn main_pid(&self, pid: u32) {
@@ -186,7 +193,10 @@ impl Fake {
             ("--property=ActiveState", true, _) => "active",
             ("--property=ActiveState", false, _) => "inactive",
             ("--property=MainPID", ..) => return state.main_pid.to_string(),
-            _ => "",
+            _ => {
+                let key = ((*unit).to_owned(), (*asked).to_owned());
+                state.properties.get(&key).map(String::as_str).unwrap_or_default()
+            }
         }
         .to_owned()
     }

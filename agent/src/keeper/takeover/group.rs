@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::catalogue::Kind;
 use super::finding::Finding;
 use super::machine::{Machine, MachineError};
-use super::passwd::column::{FIELDS, GID};
+use super::passwd::column::GID;
 use super::passwd::{self, Fields, Lock, User};
 
 const KIND: &str = "group";
@@ -93,7 +93,7 @@ impl Judged {
         let mut gids = BTreeSet::new();
         let new_group = passwd::edit(&group, |line| {
             let Some(name) = privileged(line) else { return };
-            gids.extend(passwd::text(line, 2).parse::<u32>());
+            gids.extend(passwd::id_at(line, passwd::GROUPS_GID));
             clear(line, MEMBERS, &name, &users, GROUP, "is a member of", &mut findings);
         });
         let new_gshadow = gshadow.map(|gshadow| {
@@ -111,11 +111,11 @@ impl Judged {
             })
         });
         let new_passwd = passwd::edit(&passwd, |line| {
-            let Some(user) = users.get(&passwd::text(line, 0)) else { return };
+            let Some(user) = users.get(&passwd::name_of(line)) else { return };
             // Below the first free uid the distribution gives groups, root's included, to its own
             // accounts; nobody has a right to those.
             let is_person = user.uid >= SYSTEM_UIDS && user.uid != NOBODY;
-            if line.len() >= FIELDS && is_person && gids.contains(&user.gid) {
+            if passwd::is_account(line) && is_person && gids.contains(&user.gid) {
                 let what = format!("{} has group {} as its own", user.name, user.gid);
                 let (before, action) = (line.join(&b':'), "its own group is nogroup");
                 findings.push(Finding::new(KIND, PASSWD, what, &before, action));
@@ -128,7 +128,7 @@ impl Judged {
 
 /// The name of a whole line of a privileged group.
 fn privileged(line: &Fields) -> Option<String> {
-    let name = passwd::text(line, 0);
+    let name = passwd::name_of(line);
     (line.len() > MEMBERS && PRIVILEGED.contains(&name.as_str())).then_some(name)
 }
 
@@ -166,6 +166,19 @@ fn clear(
 mod tests {
     use super::*;
     use crate::keeper::takeover::fake::server;
+
+    #[test]
+    fn numbers_are_read_as_the_system_reads_them() {
+        let (_folder, machine, _) = server();
+        let passwd = b"root:x:0:0::/root:/bin/bash\nbob:x:+1001:\t+27::/home/bob:/bin/bash\n";
+        machine.write(PASSWD, passwd, 0o644).unwrap();
+        machine.write(GROUP, b"root:x:0:\n sudo:x: 27:ann\n", 0o644).unwrap();
+        let found = Group.look(&machine).unwrap();
+        assert_eq!(found.len(), 3, "{found:#?}");
+        Group.apply(&machine, &found).unwrap();
+        assert_eq!(Group.look(&machine).unwrap(), []);
+        assert!(machine.text(PASSWD).unwrap().contains("bob:x:+1001:65534:"));
+    }
 
     #[test]
     fn people_leave_privileged_groups_and_programs_stay() {

@@ -16,6 +16,7 @@ use borgios_types::{Digest, UnixSeconds};
 use thiserror::Error;
 
 use super::meta::Meta;
+use super::passwd;
 use crate::disk;
 use crate::keeper::command::CommandError;
 use crate::keeper::paths::Paths;
@@ -23,6 +24,8 @@ use crate::keeper::rotation::once::OnceError;
 
 /// Longest file that is read whole, in bytes: `/etc/passwd` of a large site, a KRL, a key file.
 pub(super) const FILE_MAX: usize = 16 * 1024 * 1024;
+/// What the group `shadow` may read, where there is one.
+const SHADOWS: [&str; 4] = ["/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-"];
 /// Longest any program may take: systemd restarting sshd on a slow disk.
 pub(super) const CALL_MAX: Duration = Duration::from_secs(60);
 
@@ -146,18 +149,33 @@ impl Machine {
         Ok(names)
     }
 
-    /// Writes a file durably, whole or not at all, if it differs. An existing file keeps its
-    /// owner, mode and attributes; a new one is the caller's, with `mode`.
+    /// Writes a file durably, whole or not at all, if it differs. It is root's afterwards, as
+    /// [`Machine::roots`] has it; a new one has `mode`.
     pub(super) fn write(&self, path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<()> {
         let (path, place) = (path.as_ref(), self.at(path.as_ref()));
         let is_file = fs::symlink_metadata(&place).is_ok_and(|meta| meta.is_file());
-        if is_file && self.read(path)?.as_deref() == Some(bytes) {
-            return Ok(());
-        }
-        self.change("write", path, || {
-            let like = if is_file { Some(Meta::of(&place)?) } else { None };
-            write_like(&place, bytes, mode, like.as_ref())
-        })
+        let like = if is_file {
+            let (now, roots) = self.roots(path, mode)?;
+            if now == roots && self.read(path)?.as_deref() == Some(bytes) {
+                return Ok(());
+            }
+            Some(roots)
+        } else {
+            None
+        };
+        // Never in place: whoever has the old file open writes to what is no file's any more.
+        self.change("write", path, || write_like(&place, bytes, mode, like.as_ref()))
+    }
+
+    /// What a file is beside its content, and what it would be as root's own: owned by root, no
+    /// wider than `mode`, without an ACL. The group `shadow` keeps what is its own on Debian.
+    pub(super) fn roots(&self, path: impl AsRef<Path>, mode: u32) -> Result<(Meta, Meta)> {
+        let path = path.as_ref();
+        let now = Meta::of(&self.at(path)).map_err(|source| disk_error(path, source))?;
+        let is_shadows = SHADOWS.iter().any(|shadows| path == Path::new(shadows));
+        let group = if is_shadows { passwd::gid_of_shadow(self)? } else { None };
+        let roots = now.as_roots(mode, group);
+        Ok((now, roots))
     }
 
     /// Removes a file, a link, or a folder with all that is in it; one that is absent is fine.

@@ -13,6 +13,8 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use crate::disk;
+
 /// Most bytes of attribute names, and of one value: what Linux allows at all.
 const ATTRIBUTE_MAX: usize = 64 * 1024;
 
@@ -43,6 +45,42 @@ impl Meta {
             mtime_ns: meta.mtime_nsec(),
             attributes: attributes(path)?,
         })
+    }
+
+    /// The same as root's own file: nobody else's by owner, mode or ACL, and no wider than `mode`.
+    /// Its group is root's too, but for `group`. Labels stay.
+    pub(super) fn as_roots(&self, mode: u32, group: Option<u32>) -> Self {
+        let (uid, gid) = disk::roots();
+        let mut roots = self.clone();
+        roots.uid = uid;
+        if Some(self.gid) != group {
+            roots.gid = gid;
+        }
+        // Never what lets others write, nor set-uid and its like.
+        roots.mode &= mode & 0o755;
+        roots.attributes.retain(|name, _| name.starts_with("security."));
+        roots
+    }
+
+    /// What of it makes a file somebody else's too, in words: how it differs from `roots`.
+    pub(super) fn beyond(&self, roots: &Self) -> Vec<String> {
+        let mut beyond = Vec::new();
+        if (self.uid, self.gid) != (roots.uid, roots.gid) {
+            beyond.push(format!("belongs to {}:{}", self.uid, self.gid));
+        }
+        if self.mode != roots.mode {
+            beyond.push(format!("has mode {:o}", self.mode));
+        }
+        let attributes =
+            self.attributes.keys().filter(|name| !roots.attributes.contains_key(*name));
+        beyond.extend(attributes.map(|name| format!("has {name}")));
+        beyond
+    }
+
+    /// Whether somebody besides root may write to it, be it by mode, ACL or as its owner.
+    pub(super) fn is_open(&self) -> bool {
+        // Where there is an ACL, the group's bits are the most that any of its entries gives.
+        self.uid != disk::roots().0 || self.mode & 0o022 != 0
     }
 
     /// When the content last changed, for an archive.

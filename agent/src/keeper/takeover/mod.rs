@@ -14,6 +14,7 @@
 //! | `finding`, `catalogue` | one way in; every kind of them |
 //! | `sshd`, `sshd_config`, `sshd_unit` | kind `sshd`: its file, its settings, how it is started |
 //! | `host_key`, `authorized_keys`, `sudo`, `group`, `account` | the kinds of these names |
+//! | `file_owner` | whose the files are that decide all this |
 //! | `guest_agent`, `console`, `session` | kinds `agent`, `console`, `session` |
 //! | `passwd` | the account files and their lock |
 //! | `snapshot`, `restore`, `sealed` | what was before: kept, brought back, given to the owner |
@@ -39,6 +40,7 @@ mod console;
 mod failure;
 #[cfg(test)]
 mod fake;
+mod file_owner;
 mod finding;
 mod finish;
 mod group;

@@ -46,9 +46,11 @@ impl Kind for Sshd {
         }
         for (path, variable) in OPTIONS {
             let text = machine.text(path)?;
-            if sshd_unit::without_options(&text, variable) != text {
-                let what = format!("starts sshd with {}", options.join(" "));
-                let action = "sshd is started without options; its port stays";
+            if !sshd_unit::says_nothing(&text, variable) {
+                let own = options.join(" ");
+                let own = if own.is_empty() { "variables of its own" } else { &own };
+                let (what, action) =
+                    (format!("starts sshd with {own}"), "sets nothing; sshd's port stays");
                 found.push(Finding::new(KIND, path, what, text.as_bytes(), action));
             }
         }
@@ -69,13 +71,11 @@ impl Kind for Sshd {
         machine.write(FILE, ours.as_bytes(), 0o644)?;
         // 3. What could say otherwise.
         for path in removed(machine)? {
-            machine.remove(path)?;
+            sshd_unit::remove_override(machine, &path)?;
         }
         for (path, variable) in OPTIONS {
-            let text = machine.text(path)?;
-            let without = sshd_unit::without_options(&text, variable);
-            if without != text {
-                machine.write(path, without.as_bytes(), 0o644)?;
+            if !sshd_unit::says_nothing(&machine.text(path)?, variable) {
+                machine.write(path, sshd_unit::no_options(variable).as_bytes(), 0o644)?;
             }
         }
         // 4. From here on nobody new comes in but by the board.
@@ -163,6 +163,22 @@ mod tests {
         assert_eq!(effective.against_the_rules(&FINAL), Vec::<String>::new());
         assert_eq!(effective.get("port"), "22");
         assert!(fake.calls().iter().any(|call| call.ends_with("restart ssh.service")));
+    }
+
+    #[test]
+    fn the_file_of_options_is_written_whole() {
+        let (_folder, machine, _) = server();
+        machine.folder("/etc/default", 0o755).unwrap();
+        machine.folder("/etc/borgios/ssh", 0o755).unwrap();
+        let path = OPTIONS[0].0;
+        for text in ["SSHD_OPTS =-oPermitRootLogin=yes\n", "LD_PRELOAD=/x\nSSHD_OPTS=\n"] {
+            machine.write(path, text.as_bytes(), 0o644).unwrap();
+            let found = Sshd.look(&machine).unwrap();
+            assert!(found.iter().any(|finding| finding.path == path), "{text:?}: {found:#?}");
+            Sshd.apply(&machine, &found).unwrap();
+            assert_eq!(machine.text(path).unwrap(), sshd_unit::no_options("SSHD_OPTS"));
+            assert_eq!(Sshd.look(&machine).unwrap(), []);
+        }
     }
 
     #[test]

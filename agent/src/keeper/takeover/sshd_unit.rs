@@ -1,6 +1,7 @@
 //! How systemd starts sshd: its unit, what overrides that, and the options it is started with.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
 
 use super::machine::{Machine, MachineError};
 
@@ -8,11 +9,29 @@ use super::machine::{Machine, MachineError};
 const UNITS: [&str; 2] = ["ssh.service", "sshd.service"];
 /// Those and their socket-activated forms, for overrides.
 const OVERRIDDEN: [&str; 4] = ["ssh.service", "sshd.service", "ssh@.service", "sshd@.service"];
-/// Where an owner overrides the distribution's units.
-const FOLDERS: [&str; 2] = ["/etc/systemd/system", "/run/systemd/system"];
+/// Units that systemd can be asked about: a template only under the name of an instance.
+const ASKED: [&str; 4] =
+    ["ssh.service", "sshd.service", "ssh@borgios.service", "sshd@borgios.service"];
+/// What overrides every service.
+const EVERY_SERVICE: &str = "service.d";
+/// Where systemd looks for units besides the distribution's folders (systemd.unit(5)).
+const FOLDERS: [&str; 11] = [
+    "/etc/systemd/system.control",
+    "/run/systemd/system.control",
+    "/run/systemd/transient",
+    "/run/systemd/generator.early",
+    "/etc/systemd/system",
+    "/etc/systemd/system.attached",
+    "/run/systemd/system",
+    "/run/systemd/system.attached",
+    "/run/systemd/generator",
+    "/usr/local/lib/systemd/system",
+    "/run/systemd/generator.late",
+];
 /// Where the distribution's units are.
 const VENDOR: [&str; 2] = ["/usr/lib/systemd/system", "/lib/systemd/system"];
-/// Files of options, and the variable in each.
+/// Files of options, and the variable in each. Every other variable in them reaches sshd too,
+/// `LD_PRELOAD` for one.
 pub(super) const OPTIONS: [(&str, &str); 2] =
     [("/etc/default/ssh", "SSHD_OPTS"), ("/etc/sysconfig/sshd", "OPTIONS")];
 
@@ -20,7 +39,7 @@ pub(super) const OPTIONS: [(&str, &str); 2] =
 pub(super) fn options(machine: &Machine) -> Result<Vec<String>, MachineError> {
     let mut words = Vec::new();
     for (path, variable) in OPTIONS {
-        for line in machine.text(path)?.lines() {
+        for line in lines(&machine.text(path)?) {
             if let Some(value) = option_line(line, variable) {
                 words = value.split_whitespace().map(str::to_owned).collect();
             }
@@ -29,52 +48,116 @@ pub(super) fn options(machine: &Machine) -> Result<Vec<String>, MachineError> {
     Ok(words)
 }
 
-/// What a line sets the variable to, without quotes.
-pub(super) fn option_line<'a>(line: &'a str, variable: &str) -> Option<&'a str> {
-    let value = line.trim().strip_prefix(variable)?.strip_prefix('=')?;
-    Some(value.trim().trim_matches(['"', '\'']))
+/// Lines as systemd has them: it ends one at a carriage return too.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.split(['\n', '\r'])
 }
 
-/// The same file with the variable set to nothing.
-pub(super) fn without_options(text: &str, variable: &str) -> String {
-    let mut changed = String::new();
-    for line in text.split_inclusive('\n') {
-        match option_line(line, variable) {
-            Some(value) if !value.is_empty() => changed.push_str(&format!("{variable}=\n")),
-            Some(_) | None => changed.push_str(line),
-        }
-    }
-    changed
+/// What a line sets the variable to, without quotes. systemd allows blanks around the `=`; a line
+/// with `export` means nothing to it.
+fn option_line<'a>(line: &'a str, variable: &str) -> Option<&'a str> {
+    let (name, value) = line.split_once('=')?;
+    (name.trim() == variable).then(|| value.trim().trim_matches(['"', '\'']))
 }
 
-/// Files that override sshd's unit: drop-ins, and whole units in place of the distribution's.
+/// Whether a file of options says nothing at all: comments, and the variable set to nothing.
+pub(super) fn says_nothing(text: &str, variable: &str) -> bool {
+    let nothing = format!("{variable}=");
+    let is_quiet = |line: &str| {
+        let line = line.trim_matches([' ', '\t']);
+        // A comment that ends so may go on in the next line, or not: nobody has to know.
+        let is_comment = line.starts_with('#') && !line.ends_with('\\');
+        line.is_empty() || is_comment || line == nothing
+    };
+    lines(text).all(is_quiet)
+}
+
+/// A file of options that says nothing: the whole of it.
+pub(super) fn no_options(variable: &str) -> String {
+    format!(
+        "# Written by borgios-keeper: root of this server belongs to its network.\n\
+         # sshd is started without options; its one configuration file says all.\n{variable}=\n"
+    )
+}
+
+/// Files that override sshd's unit: drop-ins, and whole units in place of the distribution's. Both
+/// what systemd says it has read, and what it would read the next time.
 pub(super) fn overrides(machine: &Machine) -> Result<Vec<PathBuf>, MachineError> {
-    let mut found = Vec::new();
-    for folder in FOLDERS {
-        for unit in OVERRIDDEN {
-            let dropins = Path::new(folder).join(format!("{unit}.d"));
+    let mut found = BTreeSet::new();
+    let has_vendors = has_vendors(machine);
+    for folder in FOLDERS.map(Path::new) {
+        let dropins = OVERRIDDEN.map(|unit| format!("{unit}.d"));
+        for dropins in dropins.iter().map(String::as_str).chain([EVERY_SERVICE]) {
+            let dropins = folder.join(dropins);
             for name in machine.names(&dropins)? {
                 if Path::new(&name).extension().is_some_and(|end| end == "conf") {
-                    found.push(dropins.join(name));
+                    found.insert(dropins.join(name));
                 }
             }
-            let own = Path::new(folder).join(unit);
-            let has_vendors = VENDOR.iter().any(|vendor| {
-                UNITS.iter().any(|unit| machine.exists(Path::new(vendor).join(unit)))
-            });
+        }
+        for own in OVERRIDDEN.map(|unit| folder.join(unit)) {
             // A link is an alias or a mask. Where there is no other unit, this one is sshd's.
             if machine.exists(&own) && !is_harmless_link(machine, &own) && has_vendors {
-                found.push(own);
+                found.insert(own);
             }
         }
     }
-    Ok(found)
+    for unit in ASKED {
+        if property(machine, unit, "LoadState")? != "loaded" {
+            continue;
+        }
+        for asked in ["FragmentPath", "DropInPaths"] {
+            let said = property(machine, unit, asked)?;
+            let paths = said.split_whitespace().map(PathBuf::from);
+            // Until it reads its files anew systemd names what has gone. What it cannot show as one
+            // word (`[unprintable]`) is nobody's honest name.
+            found.extend(paths.filter(|path| {
+                let is_there = !path.is_absolute() || machine.exists(path);
+                is_there && !is_vendors(path) && !is_harmless_link(machine, path)
+            }));
+        }
+    }
+    Ok(found.into_iter().collect())
 }
 
-/// A link to one of the distribution's units, or to nothing.
+/// Removes what [`overrides`] found.
+pub(super) fn remove_override(machine: &Machine, path: &Path) -> Result<(), MachineError> {
+    let odd = |why: &str| {
+        let why = format!("changes what sshd runs, and {why}");
+        Err(MachineError::Odd { path: path.to_owned(), why })
+    };
+    if !path.is_absolute() {
+        return odd("has a name that systemd cannot show; see `systemctl cat ssh.service`");
+    }
+    let is_unit = OVERRIDDEN.iter().any(|unit| path.ends_with(unit));
+    if is_unit && !has_vendors(machine) {
+        return odd("there is no other unit of sshd's: install the distribution's openssh-server");
+    }
+    match std::fs::symlink_metadata(machine.at(path)) {
+        Ok(meta) if meta.is_dir() => odd("is a folder: remove it by hand"),
+        Ok(meta) if !meta.is_file() && !meta.is_symlink() => odd("is no file: remove it by hand"),
+        // Gone is as good.
+        Ok(_) | Err(_) => machine.remove(path),
+    }
+}
+
+/// Whether the distribution has a unit for sshd.
+fn has_vendors(machine: &Machine) -> bool {
+    let mut all = VENDOR.iter().flat_map(|folder| UNITS.map(|unit| Path::new(folder).join(unit)));
+    all.any(|path| machine.exists(path))
+}
+
+/// Whether a path lies in the distribution's folders and nowhere else.
+fn is_vendors(path: &Path) -> bool {
+    VENDOR.iter().any(|vendor| path.starts_with(vendor))
+        && path.components().all(|part| part != Component::ParentDir)
+}
+
+/// A link to one of the distribution's units of sshd, or to nothing.
 fn is_harmless_link(machine: &Machine, path: &Path) -> bool {
     std::fs::read_link(machine.at(path)).is_ok_and(|target| {
-        target == Path::new("/dev/null") || VENDOR.iter().any(|vendor| target.starts_with(vendor))
+        target == Path::new("/dev/null")
+            || (is_vendors(&target) && OVERRIDDEN.iter().any(|unit| target.ends_with(unit)))
     })
 }
 
@@ -125,21 +208,131 @@ pub(super) fn command_line(machine: &Machine) -> Result<String, MachineError> {
     Ok(String::from_utf8_lossy(&shown).replace('\0', " ").trim().to_owned())
 }
 
+/// Options in a command line besides the one of every distribution's unit: stay in the foreground.
+pub(super) fn own_options(started: &str) -> Vec<&str> {
+    started.split_whitespace().filter(|word| word.starts_with('-') && *word != "-D").collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::keeper::takeover::fake::server;
 
     #[test]
-    fn options_are_read_and_emptied() {
-        let text = "# x\nSSHD_OPTS=\"-p 2222 -o PermitRootLogin=yes\"\nOTHER=1\n";
+    fn options_are_read_as_systemd_reads_them() {
         let (_folder, machine, _) = server();
         machine.folder("/etc/default", 0o755).unwrap();
-        machine.write(OPTIONS[0].0, text.as_bytes(), 0o644).unwrap();
-        assert_eq!(options(&machine).unwrap(), ["-p", "2222", "-o", "PermitRootLogin=yes"]);
-        let without = without_options(text, "SSHD_OPTS");
-        assert_eq!(without, "# x\nSSHD_OPTS=\nOTHER=1\n");
-        assert_eq!(without_options(&without, "SSHD_OPTS"), without);
+        for (text, words) in [
+            ("# x\nSSHD_OPTS=\"-p 2222 -o PermitRootLogin=yes\"\nA=1\n", &["-p", "2222"][..]),
+            ("SSHD_OPTS =-p 2222\n", &["-p", "2222"]),
+            (" SSHD_OPTS\t= '-p 2222'\n", &["-p", "2222"]),
+            ("export SSHD_OPTS=-p2222\n", &[]),
+        ] {
+            machine.write(OPTIONS[0].0, text.as_bytes(), 0o644).unwrap();
+            let read = options(&machine).unwrap();
+            assert!(read.starts_with(&words.iter().map(|w| w.to_string()).collect::<Vec<_>>()));
+            assert_eq!(read.is_empty(), words.is_empty(), "{text:?}: {read:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_options_that_says_anything_at_all_is_seen() {
+        for quiet in ["", "\n", "# Debian's\n\n  # x\nSSHD_OPTS=\n", &no_options("SSHD_OPTS")] {
+            assert!(says_nothing(quiet, "SSHD_OPTS"), "{quiet:?}");
+        }
+        for loud in [
+            "SSHD_OPTS=-oPermitRootLogin=yes\n",
+            "SSHD_OPTS =-oPermitRootLogin=yes\n",
+            "export SSHD_OPTS=-oPermitRootLogin=yes\n",
+            "export SSHD_OPTS=\n",
+            "LD_PRELOAD=/home/ann/x.so\n",
+            "# a comment\rLD_PRELOAD=/home/ann/x.so\n",
+            "# a comment that goes on \\\nLD_PRELOAD=/home/ann/x.so\n",
+            "SSHD_OPTS=\\\n# -oPermitRootLogin=yes\n",
+            "\u{a0}# x\n",
+        ] {
+            assert!(!says_nothing(loud, "SSHD_OPTS"), "{loud:?}");
+        }
+    }
+
+    #[test]
+    fn every_option_but_one_is_seen_in_a_command_line() {
+        let debians = "sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups";
+        assert_eq!(own_options(debians), Vec::<&str>::new());
+        for own in ["-oPermitRootLogin=yes", "-f/srv/x", "-p22", "-De", "-C", "--"] {
+            assert_eq!(own_options(&format!("sshd: /usr/sbin/sshd -D {own} [listener]")), [own]);
+        }
+    }
+
+    #[test]
+    fn overrides_are_found_in_every_folder_and_by_what_systemd_says() {
+        let (_folder, machine, fake) = server();
+        let mut planted = BTreeSet::new();
+        let mut plant = |path: &str| {
+            machine.folder(Path::new(path).parent().unwrap(), 0o755).unwrap();
+            machine.write(path, b"[Service]\n", 0o644).unwrap();
+            planted.insert(PathBuf::from(path));
+        };
+        for folder in FOLDERS {
+            plant(&format!("{folder}/ssh.service.d/x.conf"));
+            plant(&format!("{folder}/service.d/x.conf"));
+        }
+        // Where nobody would look, but for systemd's word.
+        for path in ["/srv/a.conf", "/srv/ssh.service", "/usr/lib/systemd/system/../../x.conf"] {
+            plant(path);
+        }
+        machine.folder("/usr/lib/systemd/system/ssh.service.d", 0o755).unwrap();
+        for vendors in ["ssh.service", "ssh.service.d/10.conf"] {
+            let path = Path::new(VENDOR[0]).join(vendors);
+            machine.write(path, b"[Service]\n", 0o644).unwrap();
+        }
+        fake.property("ssh.service", "FragmentPath", "/srv/ssh.service");
+        let said = "/srv/a.conf /srv/gone.conf /usr/lib/systemd/system/../../x.conf \
+                    /usr/lib/systemd/system/ssh.service.d/10.conf";
+        fake.property("ssh.service", "DropInPaths", said);
+        let found = overrides(&machine).unwrap();
+        assert_eq!(found.iter().cloned().collect::<BTreeSet<_>>(), planted);
+        for path in found {
+            remove_override(&machine, &path).unwrap();
+        }
+        assert_eq!(overrides(&machine).unwrap(), Vec::<PathBuf>::new());
+        assert!(machine.exists("/usr/lib/systemd/system/ssh.service.d/10.conf"));
+    }
+
+    #[test]
+    fn what_cannot_be_removed_is_said() {
+        let (_folder, machine, fake) = server();
+        fake.property("ssh.service", "DropInPaths", "[unprintable] /srv");
+        machine.folder("/srv", 0o755).unwrap();
+        fake.property("ssh.service", "FragmentPath", "/etc/systemd/system/ssh.service");
+        machine.write("/etc/systemd/system/ssh.service", b"[Service]\n", 0o644).unwrap();
+        let found = overrides(&machine).unwrap();
+        assert_eq!(found.len(), 3, "{found:?}");
+        let said = |path: &PathBuf| remove_override(&machine, path).unwrap_err().to_string();
+        let said: Vec<_> = found.iter().map(said).collect();
+        for (said, why) in said.iter().zip(["no other unit", "is a folder", "cannot show"]) {
+            assert!(said.contains(why), "{said}");
+        }
+        assert!(machine.exists("/etc/systemd/system/ssh.service") && machine.exists("/srv"));
+    }
+
+    #[test]
+    fn only_a_link_to_sshds_own_unit_is_harmless() {
+        let (_folder, machine, _) = server();
+        let vendor = Path::new("/lib/systemd/system");
+        machine.folder(vendor, 0o755).unwrap();
+        machine.write(vendor.join("ssh.service"), b"[Service]\n", 0o644).unwrap();
+        let own = "/etc/systemd/system/sshd.service";
+        for (target, harmless) in [
+            ("/lib/systemd/system/ssh.service", true),
+            ("/dev/null", true),
+            ("/lib/systemd/system/debug-shell.service", false),
+            ("/lib/systemd/system/../../../srv/ssh.service", false),
+            ("/srv/ssh.service", false),
+        ] {
+            machine.link(own, Path::new(target)).unwrap();
+            assert_eq!(overrides(&machine).unwrap().is_empty(), harmless, "{target}");
+        }
     }
 
     #[test]
@@ -159,8 +352,8 @@ mod tests {
         assert_eq!(
             own(),
             [
-                Path::new("/etc/systemd/system/ssh.service.d/x.conf"),
                 Path::new("/etc/systemd/system/ssh.service"),
+                Path::new("/etc/systemd/system/ssh.service.d/x.conf"),
             ]
         );
     }

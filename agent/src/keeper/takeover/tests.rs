@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,7 @@ use super::machine::Machine;
 use super::meta::Meta;
 use super::receipt::{self, Receipt};
 use super::{account, catalogue, finish, host_key, sealed, snapshot, timer, verify};
+use crate::disk;
 use crate::identity;
 use crate::keeper::chain_store::ChainStore;
 use crate::keeper::handed_over;
@@ -93,6 +95,14 @@ fn owned() -> (TempDir, Machine, Fake) {
         machine.write(path, text.as_bytes(), mode).unwrap();
     }
     fake.unit("qemu-guest-agent.service");
+    // Files that are not root's alone: an abort gives them back as they were.
+    for (path, mode) in [("/etc/group", 0o666), ("/etc/sudoers", 0o644), ("/etc/shadow-", 0o4604)] {
+        let place = machine.at(path);
+        if disk::roots().0 == 0 {
+            std::os::unix::fs::chown(&place, Some(1_000), Some(1_001)).unwrap();
+        }
+        fs::set_permissions(place, fs::Permissions::from_mode(mode)).unwrap();
+    }
     // Times in the past, so that a file written again shows.
     for path in disk(&machine).into_keys() {
         let times = fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH);
@@ -174,7 +184,9 @@ fn a_plan_changes_nothing() {
 fn after_apply_nothing_is_found_and_a_second_apply_changes_nothing() {
     let (_folder, machine, _, _) = open();
     let taken = apply(&machine).unwrap();
-    for kind in ["account", "group", "sudo", "authorized-keys", "sshd", "host-key", "agent"] {
+    for kind in
+        ["account", "group", "sudo", "authorized-keys", "sshd", "host-key", "agent", "file-owner"]
+    {
         assert!(taken[kind] > 0, "{kind}: {taken:?}");
     }
     assert!(is_done(&machine));
@@ -185,6 +197,27 @@ fn after_apply_nothing_is_found_and_a_second_apply_changes_nothing() {
     assert!(machine.text("/etc/ssh/sshd_config").unwrap().contains("Port 2222\n"));
     // What is left is still to be done by somebody.
     assert!(timer::files().iter().all(|path| machine.exists(path)));
+}
+
+#[test]
+fn apply_does_not_begin_where_others_may_write_to_a_folder_of_ours() {
+    for folder in ["/etc", "/etc/ssh", "/etc/borgios"] {
+        let (_root, machine, fake, before) = open();
+        let (place, said) = (machine.at(folder), fake.calls().len());
+        fs::set_permissions(&place, fs::Permissions::from_mode(0o777)).unwrap();
+        let Err(TakeoverError::RolledBack(why)) = apply(&machine) else { panic!("{folder}") };
+        assert!(why.starts_with(&format!("{folder}: ")), "{why}");
+        // Nothing of root's was touched on the way.
+        let restarted = fake.calls()[said..].iter().any(|call| call.contains("restart"));
+        assert!(!restarted && matches!(Journal::read(&machine), Ok(Some(Journal::Aborted { .. }))));
+        let mut after = disk(&machine);
+        if folder == "/etc" {
+            // It is above what the snapshot keeps: its mode stays the owner's business.
+            fs::set_permissions(&place, fs::Permissions::from_mode(0o755)).unwrap();
+            after = disk(&machine);
+        }
+        assert_eq!(after, before, "{folder}");
+    }
 }
 
 #[test]

@@ -37,7 +37,7 @@ pub(super) fn verify(machine: &mut Machine) -> Result<Vec<String>, TakeoverError
             wrong.extend(effective.against_the_rules(&FINAL));
             held.push("sshd's one file is ours".to_owned());
             let started = sshd_unit::command_line(machine)?;
-            if started.split_whitespace().any(|word| ["-f", "-o", "-p", "-h"].contains(&word)) {
+            if !sshd_unit::own_options(&started).is_empty() {
                 wrong.push(format!("sshd runs with options of its own: {started}"));
             }
             if let Some(port) = port(&effective).filter(|_| !started.is_empty()) {
