@@ -811,7 +811,7 @@ try_out() {
 
 # ---- the purge, and after it -----------------------------------------------------------------
 # From here on there is no way back, only forward: what fails is said, and done by the next join.
-onward() { die "$EX_JOIN" "$*. Root is handed over; run join again to do the rest"; }
+onward() { die "$EX_JOIN" "$*. Root is handed over; run join again to do the rest, or the keeper does it at its deadline or the next boot"; }
 
 purge() {
     step "purge: every other way into root is closed"
