@@ -40,16 +40,60 @@ fn open(session: &mut Session<'_>, scheduled: &Scheduled) -> Result<OpenedShares
 }
 
 /// The own share of a reveal's epoch, sealed to the asker. Sealing draws randomness, so it is done
-/// once, before the intent is stored.
+/// once, before the intent is stored. It is refused for an epoch that no server could leave.
 pub(crate) fn share(session: &mut Session<'_>, reveal: &Reveal) -> Result<Bytes, Failure> {
     let what = || format!("your share of epoch {} cannot be given", reveal.epoch);
     let recipient: age::x25519::Recipient =
         reveal.to.parse().map_err(|why: &str| Failure::new(what()).because(why))?;
     let scheduled = schedules::holding(&mut session.desk, reveal.epoch)?;
+    schedules::leaves(&mut session.desk, reveal.epoch).map_err(|failure| failure.within(what()))?;
     let opened = open(session, &scheduled)?;
     let share = opened.share(reveal.epoch).ok_or_else(|| Failure::new(what()))?;
     let sealed = SealedShare::seal(share, &recipient).or_fail(what)?;
     Ok(Bytes(sealed.as_bytes().to_vec()))
+}
+
+/// What a review says of where servers go at the end of a reveal, line by line.
+pub(crate) fn review_reveal(desk: &mut Desk<'_>, reveal: &Reveal) -> Vec<String> {
+    let epoch = reveal.epoch;
+    let unknown = |why: String| {
+        vec![
+            format!("UNKNOWN   {why}"),
+            "            you cannot tell from which epoch servers would move on".to_owned(),
+        ]
+    };
+    let schedule = match schedules::in_force(desk) {
+        Ok(Some(scheduled)) => scheduled.schedule,
+        Ok(None) => return unknown("no schedule is in force".to_owned()),
+        Err(failure) => return unknown(one_line(&failure.summary())),
+    };
+    let chain = desk.archive().chain();
+    let now = desk.context().now().max(chain.now_floor());
+    let current = schedules::epoch_at(&schedule, chain, now);
+    if epoch >= schedule.last() {
+        return vec![
+            format!("now       epoch {current}; the schedule ends with epoch {}", schedule.last()),
+            format!(
+                "WRONG     servers could not move on from epoch {epoch}: its password would stay \
+                 known"
+            ),
+            "            your tool refuses to approve it; the next schedule is dealt first"
+                .to_owned(),
+        ];
+    }
+    let next = epoch.0.saturating_add(1);
+    let moves = match next.saturating_sub(current.0) {
+        0 => format!("servers have left epoch {epoch} already: none moves on"),
+        1 => format!("servers move on by 1 epoch, to {next}, at the latest when the reveal ends"),
+        skipped => format!(
+            "servers skip {skipped} epochs at once, to {next}, when the reveal ends: passwords are \
+             lost"
+        ),
+    };
+    vec![
+        format!("now       epoch {current}, by the clock and the board's orders"),
+        format!("then      {moves}"),
+    ]
 }
 
 /// What a review says of a schedule, line by line.

@@ -68,15 +68,38 @@ pub(crate) fn in_force(desk: &mut Desk<'_>) -> Result<Option<Scheduled>, Failure
     newest.map(|statement| Scheduled::of(desk, &statement)).transpose()
 }
 
-/// The newest schedule that holds this epoch.
+/// Refuses an epoch that servers could not leave by the end of a reveal: the schedule in force has
+/// no later one, so a password that was shown would stay.
 ///
 /// # Errors
-/// No schedule holds it, or those that might are not at hand.
+/// It is the last or a later one, or what is in force is not at hand.
+pub(crate) fn leaves(desk: &mut Desk<'_>, epoch: Epoch) -> Result<(), Failure> {
+    let none = || Failure::new("no schedule is in force, so no server could move on");
+    let last = in_force(desk)?.ok_or_else(none)?.schedule.last();
+    if epoch < last {
+        return Ok(());
+    }
+    let what = if epoch == last {
+        format!("epoch {epoch} is the last of its schedule")
+    } else {
+        format!("epoch {epoch} is later than {last}, the last of the schedule in force")
+    };
+    Err(Failure::new(what)
+        .because("no server could move on from it, so its password would stay known")
+        .hint("deal the next schedule first: `borgios credential schedule --days 90`"))
+}
+
+/// The newest schedule that holds this epoch.
+///
+/// A newer one that cannot be read ends the search: it may hold the epoch, and an older one's
+/// share would then be of another password.
+///
+/// # Errors
+/// No schedule holds it, or one that might is not at hand.
 pub(crate) fn holding(desk: &mut Desk<'_>, epoch: Epoch) -> Result<Scheduled, Failure> {
     let all = desk.archive().chain().after(Lane::Credential, Seq(0));
     let mut statements: Vec<Statement> = all.map(|at| at.statement().clone()).collect();
     statements.retain(|statement| Credential::of(statement).is_ok());
-    let mut missing = None;
     let mut seen: Vec<Blob> = Vec::new();
     for statement in statements.iter().rev() {
         // An advance names the schedule of an earlier statement again.
@@ -85,17 +108,13 @@ pub(crate) fn holding(desk: &mut Desk<'_>, epoch: Epoch) -> Result<Scheduled, Fa
             continue;
         }
         seen.push(blob);
-        match Scheduled::of(desk, statement) {
-            Ok(scheduled) if scheduled.schedule.verifier(epoch).is_some() => return Ok(scheduled),
-            Ok(_) => {}
-            Err(failure) => missing = missing.or(Some(failure)),
+        let scheduled = Scheduled::of(desk, statement)?;
+        if scheduled.schedule.verifier(epoch).is_some() {
+            return Ok(scheduled);
         }
     }
-    let unknown = || {
-        Failure::new(format!("no schedule holds epoch {epoch}"))
-            .hint("`borgios credential status` says which epochs there are")
-    };
-    Err(missing.unwrap_or_else(unknown))
+    Err(Failure::new(format!("no schedule holds epoch {epoch}"))
+        .hint("`borgios credential status` says which epochs there are"))
 }
 
 /// What the board ordered on top of the clock.

@@ -131,7 +131,7 @@ fn reveal(order: &Reveal) -> Vec<String> {
         "            your approval carries your share, sealed to them; with enough shares they have \
          it"
             .to_owned(),
-        format!("until     {}: from then on no server stays in epoch {}", order.until, order.epoch),
+        format!("until     {}, once it is signed and a server has heard of it", order.until),
         format!("reason    {}", one_line(&order.reason)),
     ]
 }

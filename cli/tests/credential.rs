@@ -12,8 +12,8 @@ use std::process::Command;
 use age::secrecy::SecretString;
 use board::{Board, stderr};
 use borgios_credentials::{Password, Schedule, SealedShare, SecretShare};
-use borgios_policy::{Ballot, Bytes, Object as _, Proposal, Statement};
-use borgios_types::{Digest, Envelope, Epoch, SecretKey};
+use borgios_policy::{AccessOrder, Ballot, Bytes, Object as _, Proposal, Reveal, Statement};
+use borgios_types::{Digest, Envelope, Epoch, SecretKey, Seq};
 use fleet::Server;
 use serde_json::{Value, json};
 
@@ -258,7 +258,15 @@ fn a_reveal_gives_its_asker_the_password_once() {
     let asked = reveal(&board, "ann", &["--reason", "sshd is broken", "--for", "1h"]);
     assert_eq!((&asked["status"], &asked["place"]), (&json!("proposed"), &json!("access/1")));
     let review = board.ok("ben", &["review", "access/1"]);
-    for wanted in ["opens root of EVERY server in epoch 2", "until     20", "sshd is broken"] {
+    for wanted in [
+        "opens root of EVERY server in epoch 2",
+        "until     20",
+        "now       epoch 1",
+        "servers skip 2 epochs at once, to 3",
+        "sshd is broken",
+        "Whoever asked and 1 other who approved can read the password as soon as the ballots",
+        "vote an advance",
+    ] {
         assert!(review.contains(wanted), "{wanted}: {review}");
     }
     // Whoever has not the escrow at hand gives nothing, and may vote later.
@@ -298,6 +306,94 @@ fn a_reveal_gives_its_asker_the_password_once() {
     // The next schedule or advance begins behind what was revealed.
     let next = board.json("ben", &["credential", "schedule", "--epochs", "2", "--every", "1h"]);
     assert_eq!(next["first"], 4);
+}
+
+/// The newest reveal that was proposed, changed, as a proposal that `name` signed.
+fn copied(board: &Board, name: &str, change: impl Fn(&mut Statement, &mut Reveal)) -> Proposal {
+    let proposals = board.published("proposal");
+    let mut reveals = proposals.iter().filter_map(|(_, envelope)| {
+        let old = Proposal::parse(&envelope_of(envelope)).unwrap();
+        let statement: Statement = serde_json::from_str(&old.statement).unwrap();
+        let Ok(AccessOrder::Reveal(order)) = AccessOrder::of(&statement) else { return None };
+        Some((old, statement, order))
+    });
+    let (old, mut statement, mut order) = reveals.next().unwrap();
+    change(&mut statement, &mut order);
+    statement.body = AccessOrder::Reveal(order).to_body();
+    let proposal = Proposal { statement: statement.to_payload(), ..old };
+    board.publish(&proposal.to_envelope().sign(&secrets(board, name).0));
+    proposal
+}
+
+/// No server could leave the last epoch, so the voter's own tool gives no share of it.
+#[test]
+fn nobody_gives_a_share_of_the_last_epoch() {
+    let board = scheduled();
+    reveal(&board, "ann", &["--reason", "console"]);
+    let forged = copied(&board, "cleo", |_, order| order.epoch = Epoch(6)).statement_id().short();
+    let review = board.ok("ben", &["review", &forged]);
+    for wanted in ["now       epoch 1; the schedule ends", "WRONG     servers could not move on"] {
+        assert!(review.contains(wanted), "{wanted}: {review}");
+    }
+    assert!(!review.contains("no server stays in epoch"), "{review}");
+    let said = board.refused("ben", &["vote", &forged, "approve"]);
+    assert!(said.contains("your share of epoch 6 cannot be given"), "{said}");
+    assert!(said.contains("epoch 6 is the last of its schedule"), "{said}");
+    let access = |envelope: &Value| envelope.to_string().contains(r#"\"lane\":\"access\""#);
+    assert!(board.published("ballot").iter().all(|(_, ballot)| !access(ballot)));
+    board.ok("ben", &["vote", &forged, "reject", "--reason", "the last one"]);
+    assert!(board.published("ballot").iter().any(|(_, ballot)| access(ballot)));
+}
+
+/// Another governor's copy of the request, for the next place and longer, hides nothing.
+#[test]
+fn a_foreign_copy_of_a_request_does_not_hide_the_signed_one() {
+    let board = scheduled();
+    let asked = reveal(&board, "ann", &["--reason", "console", "--for", "1h"]);
+    approve(&board, &["ann", "ben"], "access/1");
+    let first: Digest = serde_json::from_value(asked["statement"].clone()).unwrap();
+    copied(&board, "cleo", |statement, order| {
+        (statement.seq, statement.prev) = (Seq(2), Some(first));
+        order.until = order.until.plus(3_600);
+    });
+    assert!(board.ok("ben", &["inbox"]).contains("access/2"), "the copy is under way");
+    let answer = reveal(&board, "ann", &["--wait"]);
+    assert_eq!((&answer["status"], &answer["place"]), (&json!("revealed"), &json!("access/1")));
+}
+
+/// Nor does one stand for a request that this governor never made.
+#[test]
+fn a_request_counts_as_ones_own_only_if_one_made_it() {
+    let board = scheduled();
+    reveal(&board, "ann", &["--reason", "console", "--for", "1h"]);
+    let (mine, _) = board
+        .published("proposal")
+        .into_iter()
+        .find(|(_, envelope)| envelope.to_string().contains("reveal"))
+        .unwrap();
+    copied(&board, "cleo", |_, order| order.until = order.until.plus(60));
+    std::fs::remove_file(mine).unwrap();
+    std::fs::remove_dir_all(board.home("ann").join("objects/proposal")).unwrap();
+    let none = board.refused("ann", &["credential", "reveal", "--epoch", "2", "--json"]);
+    assert!(none.contains("no reveal of epoch 2 is under way"), "{none}");
+}
+
+/// Two schedules hold the epoch. Where the newer one cannot be read, the older one's share would be
+/// of a password that opens nothing.
+#[test]
+fn a_schedule_that_cannot_be_read_is_not_passed_over_for_an_older_one() {
+    let board = scheduled();
+    let second = deal(&board);
+    assert_eq!((&second["first"], &second["last"]), (&json!(2), &json!(7)));
+    approve(&board, &["ann", "ben"], "credential/2");
+    let third = deal(&board);
+    approve(&board, &["ann", "ben"], "credential/3");
+    assert!(third["first"].as_u64().unwrap() > 2, "{third}");
+    reveal(&board, "ann", &["--reason", "console"]);
+    let digest = second["schedule"]["digest"].as_str().unwrap().trim_start_matches("sha256:");
+    std::fs::remove_file(board.exchange().join("blobs").join(digest)).unwrap();
+    let said = board.refused("cleo", &["vote", "access/1", "approve"]);
+    assert!(said.contains("the schedule of credential/2 is not at hand"), "{said}");
 }
 
 /// A share that is wrong names its governor and gives nobody a password.

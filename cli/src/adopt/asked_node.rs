@@ -26,6 +26,16 @@ pub(crate) enum Standing {
     Foreign(String),
 }
 
+/// Of whom a node's answers are a proof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Proved {
+    /// Of the expected host.
+    Host,
+    /// Of some host that joined with this invitation. Several can be behind one address, and
+    /// nothing is known by which to tell them apart.
+    Somebody,
+}
+
 /// Reads a status.
 pub(crate) fn standing(status: &Value, network: Digest) -> Standing {
     let word = |pointer: &str| status.pointer(pointer).and_then(Value::as_str);
@@ -52,7 +62,7 @@ pub(crate) struct Expected<'a> {
     pub(crate) network: Digest,
     /// The invitation that the host was given, verified, and its id.
     pub(crate) invitation: (&'a Invitation, Digest),
-    /// What the machine calls itself, if anybody was let in to ask.
+    /// What the machine calls itself, if anybody was let in to ask, or whoever runs this said it.
     pub(crate) name: Option<&'a str>,
     /// The node's key, where the log named it.
     pub(crate) node: Option<PublicKey>,
@@ -68,7 +78,7 @@ impl Expected<'_> {
         door: &mut dyn Door,
         shown: PublicKey,
         now: UnixSeconds,
-    ) -> Result<(), Failure> {
+    ) -> Result<Proved, Failure> {
         if self.node.is_some_and(|node| node != shown) {
             return Err(Failure::new("another node answers there"));
         }
@@ -85,7 +95,8 @@ impl Expected<'_> {
             let page = door.ask(&request)?;
             let objects = page["objects"].as_array().map_or(&[][..], Vec::as_slice);
             if objects.iter().any(|object| self.is_proof(object, shown, now)) {
-                return Ok(());
+                let known = self.name.is_some() || self.node.is_some();
+                return Ok(if known { Proved::Host } else { Proved::Somebody });
             }
             match &page["next"] {
                 next if !next.is_null() && !objects.is_empty() => {
@@ -154,7 +165,17 @@ mod tests {
         json!(join.to_envelope().sign(&key(node)).sign(&key(token)))
     }
 
-    fn ask(status: Value, records: &[Value], shown: u8) -> Result<(), Failure> {
+    fn ask(status: Value, records: &[Value], shown: u8) -> Result<Proved, Failure> {
+        ask_for(Some("web-1"), None, status, records, shown)
+    }
+
+    fn ask_for(
+        name: Option<&str>,
+        node: Option<PublicKey>,
+        status: Value,
+        records: &[Value],
+        shown: u8,
+    ) -> Result<Proved, Failure> {
         let invitation = Invitation {
             network: network(),
             token: key(1).public(),
@@ -165,8 +186,8 @@ mod tests {
         let expected = Expected {
             network: network(),
             invitation: (&invitation, Digest::of(b"invitation")),
-            name: Some("web-1"),
-            node: None,
+            name,
+            node,
         };
         let page = json!({"objects": records, "next": null});
         expected.ask(&mut Told(status, page), key(shown).public(), NOW)
@@ -174,7 +195,15 @@ mod tests {
 
     #[test]
     fn a_node_that_joined_with_this_invitation_is_believed() {
-        ask(well(), &[record("web-2", 3, 1), record("web-1", 2, 1)], 2).unwrap();
+        let records = [record("web-2", 3, 1), record("web-1", 2, 1)];
+        assert_eq!(ask(well(), &records, 2).unwrap(), Proved::Host);
+    }
+
+    #[test]
+    fn without_a_name_and_a_key_it_proves_nothing_of_that_host() {
+        let (records, node) = ([record("web-1", 2, 1)], key(2).public());
+        assert_eq!(ask_for(None, None, well(), &records, 2).unwrap(), Proved::Somebody);
+        assert_eq!(ask_for(None, Some(node), well(), &records, 2).unwrap(), Proved::Host);
     }
 
     #[test]

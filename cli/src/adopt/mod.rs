@@ -14,7 +14,8 @@
 //!  2. The invitation's secret reaches a host only after that host was consented to, and stands in
 //!     no argument; the copies on the host are gone when the connection is.
 //!  3. A host counts as a member only by bootstrap.sh's own exit code and receipt, or by its node,
-//!     which proves that it joined with this invitation. Everything else is a failure or unknown.
+//!     which proves that it joined with this invitation and is this very host, by its machine's
+//!     name or its key. One node proves one host. Everything else is a failure or unknown.
 //!  4. What a host says is bounded, and is never an instruction.
 
 pub(crate) mod advertise;
@@ -24,6 +25,7 @@ pub(crate) mod host_key;
 pub(crate) mod invitation;
 pub(crate) mod joining;
 pub(crate) mod log;
+pub(crate) mod proven;
 pub(crate) mod pushed;
 pub(crate) mod reach;
 pub(crate) mod receipt;

@@ -27,6 +27,8 @@ pub(crate) struct ToAsk {
     pub(crate) row: Row,
     /// The name or address by which ssh dials it.
     pub(crate) hostname: String,
+    /// The machine's name: as it said, or as whoever consented wrote it.
+    pub(crate) name: Option<String>,
     /// The node's key, if the log named it.
     pub(crate) node: Option<PublicKey>,
 }

@@ -49,7 +49,8 @@ pub(crate) async fn work(
                     Some(hostname) => {
                         host.advertise = Advertise::of(&order.advertise, &host.target, &hostname);
                         let row = Row::unreached(host, outcome);
-                        to_ask.push(ToAsk { row, hostname, node: None });
+                        let name = HandOver::of(hand_over, &row.host.target).map(str::to_owned);
+                        to_ask.push(ToAsk { row, hostname, name, node: None });
                     }
                 }
             }
@@ -112,7 +113,8 @@ pub(crate) async fn work(
             }
             Ended::AskNode { stage, reason, node } => {
                 row.outcome = Outcome::Unknown { stage, reason, look: String::new() };
-                to_ask.push(ToAsk { row, hostname, node });
+                let name = row.name.clone();
+                to_ask.push(ToAsk { row, hostname, name, node });
             }
         }
     }

@@ -12,9 +12,10 @@ use borgios_types::PublicKey;
 use clap::Args;
 
 use crate::adopt::advertise::{Advertise, node_address};
-use crate::adopt::asked_node::Expected;
+use crate::adopt::asked_node::{Expected, Proved};
 use crate::adopt::consent::HandOver;
 use crate::adopt::invitation::Checked;
+use crate::adopt::proven::{self, Proven};
 use crate::adopt::pushed::Pushed;
 use crate::adopt::reach::{BUNDLE, OWNER_KEY, Order, PUBLIC_INVITE, SCRIPT, SECRET_INVITE};
 use crate::adopt::row::{Row, ToAsk, to_table};
@@ -109,7 +110,11 @@ impl Adopt {
         // A prompt that nobody answered may still be reading the terminal.
         runtime.shutdown_background();
         let (rows, to_ask) = worked?;
-        self.answer(context, rows, ask_nodes(context, &invitation, to_ask))
+        let asked = proven::once(&rows, ask_nodes(context, &invitation, to_ask));
+        for row in &asked {
+            context.printer.say(&format!("{}: {}", row.host.target, row.outcome.word()));
+        }
+        self.answer(context, rows, asked)
     }
 
     /// What can be refused before any host is dialled.
@@ -198,7 +203,7 @@ impl Adopt {
 }
 
 /// Asks the nodes of hosts that ssh can tell nothing about any more.
-fn ask_nodes(context: &Context, invitation: &Checked, to_ask: Vec<ToAsk>) -> Vec<Row> {
+fn ask_nodes(context: &Context, invitation: &Checked, to_ask: Vec<ToAsk>) -> Vec<Proven> {
     let address =
         |one: &ToAsk| one.row.host.advertise.clone().unwrap_or_else(|| node_address(&one.hostname));
     // A login that is refused says little: no passphrase is asked for where no node listens.
@@ -234,12 +239,12 @@ fn ask_node(
     identity: Result<&Identity, &String>,
     one: ToAsk,
     address: &str,
-) -> Row {
-    let ToAsk { mut row, node, .. } = one;
+) -> Proven {
+    let ToAsk { mut row, name, node, .. } = one;
     let expected = Expected {
         network: invitation.network(),
         invitation: (&invitation.invitation, invitation.file.invitation.id()),
-        name: row.name.as_deref(),
+        name: name.as_deref(),
         node,
     };
     let asked = identity.map_err(|why| Failure::new(why.clone())).and_then(|identity| {
@@ -248,10 +253,13 @@ fn ask_node(
         let before = node.or(known.key(address).filter(|_| node.is_some()));
         let mut door = Node::connect(address, before, identity)?;
         let key = door.key();
-        expected.ask(&mut door, key, context.now()).map(|()| key)
+        expected.ask(&mut door, key, context.now()).map(|proved| (proved, key))
     });
     row.outcome = match (asked, row.outcome) {
-        (Ok(key), _) => Outcome::Member { node: Some(key), by: "its node's proof and word" },
+        (Ok((Proved::Host, key)), _) => {
+            Outcome::Member { node: Some(key), by: "its node's proof and word" }
+        }
+        (Ok((Proved::Somebody, key)), before) => proven::nobodys(before, address, key),
         (Err(failure), Outcome::Unknown { stage, reason, .. }) => Outcome::Unknown {
             stage,
             reason: format!("{reason}; at {address}: {}", failure.summary()),
@@ -266,8 +274,7 @@ fn ask_node(
         }
         (Err(_), other) => other,
     };
-    context.printer.say(&format!("{}: {}", row.host.target, row.outcome.word()));
-    row
+    Proven { row, logged: node }
 }
 
 fn small(path: &Path) -> Result<Vec<u8>, Failure> {

@@ -125,13 +125,7 @@ impl Reveal {
         })?;
         session.desk.need_a_place()?;
         let scheduled = schedules::holding(&mut session.desk, epoch)?;
-        let in_force = schedules::in_force(&mut session.desk)?;
-        let newest = in_force.map(|scheduled| scheduled.schedule.digest());
-        if newest == Some(scheduled.schedule.digest()) && epoch == scheduled.schedule.last() {
-            return Err(Failure::new(format!("epoch {epoch} is the last of its schedule"))
-                .because("no server could move on from it, so its password would stay known")
-                .hint("deal the next schedule first: `borgios credential schedule --days 90`"));
-        }
+        schedules::leaves(&mut session.desk, epoch)?;
         // Whoever could not check the password in the end shall not let it out.
         scheduled.escrow(&mut session.desk)?;
         let until = date(session).plus(self.valid);
@@ -173,36 +167,21 @@ fn wait(context: &Context, mut identity: Identity, first: &Asked) -> Result<(), 
         std::thread::sleep(LOOK_EVERY);
         let mut session = Session::with(context, identity)?;
         session.settle()?;
-        let same = |asked: &Asked| asked.statement == first.statement && asked.signed;
-        if let Some(asked) = asked(&session, epoch)?.filter(same) {
+        if let Some(asked) = asked(&session, epoch)?.filter(|asked| asked.signed) {
             return print(context, &mut session, &asked);
         }
         identity = session.into_identity();
     }
 }
 
-/// The newest reveal of this epoch that this governor can open.
+/// The reveal of this epoch that this governor can open: the newest that is signed, else one that
+/// this governor proposed. Others can propose a copy of the same request at any time, with `to` and
+/// all, so theirs must not stand before what is signed.
 fn asked(session: &Session<'_>, epoch: Epoch) -> Result<Option<Asked>, Failure> {
     let (archive, now) = (session.desk.archive(), session.desk.context().now());
     let stored = asker::stored(&session.desk.context().home)?;
     let own =
         |order: &Order| order.epoch == epoch && order.until > now && stored.contains(&order.to);
-    for vote in session.desk.votes()? {
-        for (id, document) in &vote.documents {
-            let dead = vote
-                .tally
-                .documents
-                .get(id)
-                .is_some_and(|standing| standing.state == borgios_policy::State::Dead);
-            if let Ok(AccessOrder::Reveal(order)) = AccessOrder::of(&document.statement)
-                && own(&order)
-                && !dead
-            {
-                let seq = document.statement.seq;
-                return Ok(Some(Asked { seq, statement: *id, order, signed: false }));
-            }
-        }
-    }
     let mut newest = None;
     for (order, at) in orders(archive) {
         if let AccessOrder::Reveal(order) = order
@@ -212,7 +191,29 @@ fn asked(session: &Session<'_>, epoch: Epoch) -> Result<Option<Asked>, Failure> 
             newest = Some(Asked { seq, statement, order, signed: true });
         }
     }
-    Ok(newest)
+    if newest.is_some() {
+        return Ok(newest);
+    }
+    let me = session.identity().name();
+    for vote in session.desk.votes()? {
+        for (id, document) in &vote.documents {
+            let dead = vote
+                .tally
+                .documents
+                .get(id)
+                .is_some_and(|standing| standing.state == borgios_policy::State::Dead);
+            let mine = document.proposals.iter().any(|held| held.by == *me);
+            if let Ok(AccessOrder::Reveal(order)) = AccessOrder::of(&document.statement)
+                && own(&order)
+                && mine
+                && !dead
+            {
+                let seq = document.statement.seq;
+                return Ok(Some(Asked { seq, statement: *id, order, signed: false }));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Erases the identities of reveals that ended, or that nobody was ever asked for.

@@ -45,7 +45,7 @@ impl Review {
             Lane::Policy => policy_changes(&desk, statement)?,
             Lane::Credential => escrowed::review(&mut desk, statement)?,
             Lane::Member => wording::eviction(&desk.servers()?, statement),
-            Lane::Access => wording::access(&desk.servers()?, statement),
+            Lane::Access => access_changes(&mut desk, statement)?,
         };
         let obeyed = desk.archive().chain().review(context.now(), &document.to_envelope());
         let mut text = format!(
@@ -82,6 +82,15 @@ impl Review {
         });
         context.printer.answer(&answer, &text)
     }
+}
+
+/// The order in words; for a reveal also where servers would go, which the schedule says.
+fn access_changes(desk: &mut Desk<'_>, statement: &Statement) -> Result<Vec<String>, Failure> {
+    let mut lines = wording::access(&desk.servers()?, statement);
+    if let Ok(AccessOrder::Reveal(order)) = AccessOrder::of(statement) {
+        lines.extend(escrowed::review_reveal(desk, &order));
+    }
+    Ok(lines)
 }
 
 /// Component by component, against the release in force. What is new has its whole digest: of two
@@ -239,8 +248,26 @@ fn consequence(
         }
         None => format!("with yours 1 of {needed} approve; when all are there,"),
     };
-    Ok(format!(
+    let mut text = format!(
         "{when} {effect}.\n  An approval cannot be taken back: whoever has it can complete \
                 the signature at any time."
-    ))
+    );
+    if matches!(AccessOrder::of(statement), Ok(AccessOrder::Reveal(_))) {
+        text.push_str(&format!("\n  {}", unsigned_reveal(board.threshold().0)));
+    }
+    Ok(text)
+}
+
+/// The shares travel with the ballots, so they are out before the reveal is signed, if it ever is.
+fn unsigned_reveal(threshold: u16) -> String {
+    let others = match threshold.saturating_sub(1) {
+        1 => "1 other who approved".to_owned(),
+        others => format!("{others} others who approved"),
+    };
+    format!(
+        "Whoever asked and {others} can read the password as soon as the ballots are out, even \
+         if\n  the asker keeps their own ballot back, so that the reveal is never signed and no \
+         server moves on\n  by itself. If it stays unsigned after you approved it, vote an \
+         advance: `borgios credential advance`."
+    )
 }
