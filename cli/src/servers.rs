@@ -307,7 +307,7 @@ impl Servers {
         self.witnesses.get(statement).map_or(0, BTreeMap::len)
     }
 
-    /// A server as a person may call it: by its key, or as [`Servers::describe`] finds it.
+    /// A server as a person may call it: by its key, or as `Servers::describe` finds it.
     pub(crate) fn name_of(&self, node: &NodeId) -> String {
         self.get(node).map_or_else(
             || format!("a server not known here ({})", node.fingerprint()),

@@ -153,7 +153,7 @@ impl Server<'_> {
     /// Waits until a door opens: a keeper looks at its doors every second.
     ///
     /// # Errors
-    /// It is still shut after [`DOOR_BOUND`].
+    /// It is still shut after `DOOR_BOUND`.
     pub fn wait_login(self, key: &Key, certificate: &Path, what: &str) -> Result<()> {
         wait::until_true(what, DOOR_BOUND, || {
             self.login(key, Some(certificate))?.must(what).map(|()| true)
@@ -163,7 +163,7 @@ impl Server<'_> {
     /// Waits until a door is shut.
     ///
     /// # Errors
-    /// It is still open after [`DOOR_BOUND`].
+    /// It is still open after `DOOR_BOUND`.
     pub fn wait_no_login(self, key: &Key, certificate: &Path, what: &str) -> Result<()> {
         wait::until_true(what, DOOR_BOUND, || {
             self.login(key, Some(certificate))?.must_not(what).map(|()| true)
@@ -289,7 +289,7 @@ impl Session {
     /// Waits until the server ends it.
     ///
     /// # Errors
-    /// It lives on after [`DOOR_BOUND`].
+    /// It lives on after `DOOR_BOUND`.
     pub fn wait_end(mut self) -> Result<()> {
         wait::until_true("the login is ended", DOOR_BOUND, || Ok(self.0.try_wait()?.is_some()))
     }
