@@ -1,7 +1,7 @@
 //! What the lanes `credential`, `member` and `access` amount to, for whoever follows the chain.
 //!
 //! A signed statement whose body this version cannot use holds its place in its lane and orders
-//! nothing, so that no signed mistake ends a lane; before a vote, [`check`] refuses it.
+//! nothing, so that no signed mistake ends a lane; before a vote, `check` refuses it.
 
 use std::collections::BTreeSet;
 
