@@ -10,21 +10,17 @@
 //! busy computer did. Everything the trap writes lies in `/run`, which no comparison of disks looks
 //! at; it ends by itself, sprung or not.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
 
 use crate::command::COMMAND_BOUND;
 use crate::handover::{FOLDER, scope};
 use crate::member::JOIN_BOUND;
 use crate::server::Server;
-use crate::wait;
+use crate::wait::{self, SOON};
 
 /// What a join comes to, in this order, once it runs in a unit of its own.
 const STAGES: [&str; 8] =
     ["install", "join", "trial", "purge", "rotate", "verify", "receipt", "sessions"];
-/// Longest from the end of a join until its trap has told that it sprang.
-const TOLD_BOUND: Duration = Duration::from_secs(60);
 /// Everything of a join dies at once.
 pub const KILL: &str = "echo 1 >$SCOPE/cgroup.kill";
 
@@ -99,7 +95,7 @@ impl Trap<'_> {
     /// # Errors
     /// It did not, or what it did failed.
     pub fn sprung(self) -> Result<()> {
-        let told = wait::until(&format!("{} springs", self.what), TOLD_BOUND, || {
+        let told = wait::until(&format!("{} springs", self.what), SOON, || {
             self.server.sh(&format!("cat {0} && rm {0}", self.told)).map(Some)
         })?;
         ensure!(told.starts_with("0 "), "{}: its act ended badly: {told}", self.what);
@@ -133,7 +129,7 @@ mod tests {
             // As bootstrap.sh writes it: whole, or not at all.
             std::fs::write(folder.join("new"), next).unwrap();
             std::fs::rename(folder.join("new"), &file).unwrap();
-            wait::until_true("sprung", TOLD_BOUND, || Ok(told.exists())).unwrap();
+            wait::until_true("sprung", SOON, || Ok(told.exists())).unwrap();
             assert_eq!(std::fs::read_to_string(&told).unwrap(), format!("0 {next}"));
             std::fs::remove_file(told).unwrap();
         }

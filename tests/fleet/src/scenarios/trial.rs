@@ -24,7 +24,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
 /// Shortest deadline the keeper takes.
 const DEADLINE_S: u64 = 60;
 /// Longest from the kill of a join until the timer has brought everything back.
-const TIMER_BOUND: Duration = Duration::from_secs(DEADLINE_S + 30);
+const TIMER_BOUND: Duration = Duration::from_secs(DEADLINE_S + 120);
 /// Takes all that is left of the disk.
 const FILL: &str = "fallocate -l $(df --output=avail -B1 / | tail -n 1) /var/tmp/fill; \
                     dd if=/dev/zero of=/var/tmp/fill2 bs=4k 2>/dev/null; true";
