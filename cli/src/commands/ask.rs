@@ -1,11 +1,12 @@
 //! `borgios ask`: a question to every server, answered in sum.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use borgios_types::{Digest, NodeId};
 use clap::{Args, Subcommand};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
-use std::time::Duration;
 
 use crate::context::Context;
 use crate::failure::{Failure, OrFail as _};
@@ -199,9 +200,9 @@ impl Received {
     fn item(&self) -> Result<Value, Failure> {
         let Self { id, number, epoch, .. } = self;
         if let (Some(number), Some(epoch)) = (number, epoch) {
-            let origin: NodeId = id.parse().map_err(|error| {
+            let origin = id.parse::<NodeId>().map_err(|error| {
                 Failure::usage(format!("{id:?} is no origin of a stream"))
-                    .cause::<borgios_types::key::KeyError>(error)
+                    .cause(error)
                     .hint("give its key, `ssh-ed25519 AAAA…`, as `borgios nodes --json` shows it")
             })?;
             return Ok(json!({"message": {"origin": origin, "epoch": epoch, "number": number}}));
