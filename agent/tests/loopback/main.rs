@@ -12,6 +12,7 @@ mod follow;
 mod hostile;
 mod keeper;
 mod lapses;
+mod questions;
 mod releases;
 mod stock_ssh;
 mod tree;

@@ -3,6 +3,7 @@
 use crate::scenario::Scenario;
 
 mod access;
+mod ask;
 mod faults;
 mod join;
 mod keeper;
@@ -22,6 +23,7 @@ mod trial;
 pub const ALL: &[Scenario] = &[
     lab::SCENARIO,
     spine::SCENARIO,
+    ask::SCENARIO,
     join::SCENARIO,
     trial::SCENARIO,
     systems::SCENARIO,
