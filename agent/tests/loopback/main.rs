@@ -8,6 +8,7 @@ mod credentials;
 mod departures;
 mod evictions;
 mod fleet;
+mod follow;
 mod hostile;
 mod keeper;
 mod lapses;

@@ -11,7 +11,8 @@
 //! | [`governor`] | a governor's laptop: the `borgios` command line with a folder of its own |
 //! | [`network`] | governors who found a network, and servers that join it |
 //! | [`member`] | a server of a network: how it joins, and what it says of itself |
-//! | [`handover`] | how far a hand-over of root is on a server, and ending it at any stage |
+//! | [`handover`] | how far a hand-over of root is on a server, and ending it |
+//! | [`trap`] | what happens to a join at one of its stages, laid before it begins |
 //! | [`old_ways`] | the ways into root that the owner had: open, or refused |
 //! | [`disk`] | a server's whole disk as a list, to be compared |
 //! | [`component`] | folders that become components: the agent, the keeper, small services |
@@ -21,7 +22,8 @@
 //! | [`schedule`] | the schedule in force, computed anew |
 //! | [`sampler`] | every server's `/etc/shadow` compared with it, all the time |
 //! | [`usage`] | what both processes cost a server |
-//! | [`forgery`] | statements altered, and brought to a node through its own doors |
+//! | [`forgery`] | statements altered |
+//! | [`door`] | a governor's doors at a node with stock `ssh`: ask, put, follow |
 //! | [`keeper`] | the keeper's socket, as any user of the server |
 //! | [`scenario`] | the list of scenarios, and how one runs |
 //!
@@ -32,6 +34,7 @@ pub mod ballot_box;
 pub mod command;
 pub mod component;
 pub mod disk;
+pub mod door;
 pub mod forgery;
 pub mod governor;
 pub mod handover;
@@ -49,6 +52,7 @@ pub mod scenario;
 pub mod scenarios;
 pub mod schedule;
 pub mod server;
+pub mod trap;
 pub mod usage;
 pub mod wait;
 

@@ -16,6 +16,7 @@ mod rotation;
 mod secrets;
 mod spine;
 mod systems;
+mod tree;
 mod trial;
 
 /// All scenarios of the checks.
@@ -29,6 +30,7 @@ pub const ALL: &[Scenario] = &[
     refusals::SCENARIO,
     keeper::SCENARIO,
     faults::SCENARIO,
+    tree::SCENARIO,
     secrets::SCENARIO,
     rotation::SCENARIO,
     access::SCENARIO,
@@ -37,4 +39,4 @@ pub const ALL: &[Scenario] = &[
 ];
 
 /// Scenarios that take too long for every run of the checks; they run when they are named.
-pub const LONG: &[Scenario] = &[rotation::LONG];
+pub const LONG: &[Scenario] = &[rotation::LONG, tree::LONG];
