@@ -15,8 +15,10 @@ pub struct Config {
     pub address: Option<String>,
     /// Kinds that are lanes (`policy`, `release`): caught up in order, by their heads, never by id.
     pub lanes: BTreeSet<String>,
-    /// Pace of heartbeats; three missed ones count as a dead link.
+    /// Silence after which a parent says "alive".
     pub heartbeat: Duration,
+    /// Silence after which a neighbour is dead; longer than `heartbeat`, and the same everywhere.
+    pub silence: Duration,
 }
 
 impl Default for Config {
@@ -26,6 +28,7 @@ impl Default for Config {
             address: None,
             lanes: ["policy", "release"].map(str::to_owned).into(),
             heartbeat: bounds::HEARTBEAT,
+            silence: bounds::SILENCE,
         }
     }
 }

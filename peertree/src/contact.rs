@@ -9,7 +9,7 @@ use crate::bounds::ADDRESS_MAX;
 ///
 /// A node without an address has no contact: it dials out, stays a leaf, and is never named in a
 /// redirect.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Contact {
     /// The key that must answer there.
     pub id: NodeId,
@@ -34,7 +34,7 @@ impl Contact {
 }
 
 /// A node with room for one more child.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Spot {
     /// Steps from whoever reports it (going up), or from the root (going down).
     pub depth: u32,

@@ -12,6 +12,9 @@ mod catchup;
 mod climb;
 pub mod config;
 pub mod contact;
+mod cross;
+pub mod evidence;
+mod facts;
 mod flood;
 mod host;
 pub mod io;
@@ -29,6 +32,7 @@ mod store;
 
 pub use config::Config;
 pub use contact::{Contact, Spot};
+pub use evidence::Evidence;
 pub use io::{Input, Output, Timer, Verdict};
 pub use message::{Body, Down, Head, Join, Message, Summary, Up};
 pub use node::Node;
