@@ -3,11 +3,11 @@
 use borgios_types::NodeId;
 
 use crate::bounds;
-use crate::contact::{Contact, Spot};
+use crate::contact::{Contact, Contacts, Spot};
 use crate::io::Output;
 use crate::link::Child;
 use crate::message::{Down, Join, Message, Up};
-use crate::node::{Node, Phase};
+use crate::node::{Family, Node, Phase};
 
 impl Node {
     /// "Take me as your child."
@@ -65,7 +65,8 @@ impl Node {
         let order = self.children.get(&from).map(|known| known.order);
         self.next_order += u64::from(order.is_none());
         self.children.insert(from, Child { order: order.unwrap_or(child.order), ..child });
-        self.out.push(Output::Send(from, Message::Accept(self.down())));
+        let down = self.down();
+        self.out.push(Output::Send(from, Message::Accept(down)));
         self.send_summary(from);
         self.on_children_changed();
     }
@@ -186,18 +187,33 @@ impl Node {
     }
 
     /// What this node tells its children.
-    pub(crate) fn down(&self) -> Down {
+    pub(crate) fn down(&mut self) -> Down {
+        let (from, free) = match &self.phase {
+            Phase::Attached { down, .. } => {
+                ((down.path.clone(), down.siblings.clone()), down.free.clone())
+            }
+            Phase::Idle | Phase::Seeking(_) | Phase::Root => (Default::default(), self.free()),
+        };
+        let tree_size = self.tree_size();
+        let children = self.children.changes();
+        let fresh = self.told.take().filter(|told| {
+            told.children == children && told.from.0 == from.0 && told.from.1 == from.1
+        });
+        let told = fresh.unwrap_or_else(|| Box::new(self.family(from)));
+        let Family { path, siblings, uncles, .. } = &*told;
+        let (path, siblings, uncles) = (path.clone(), siblings.clone(), uncles.clone());
+        self.told = Some(told);
+        Down { path, siblings, uncles, free, tree_size }
+    }
+
+    /// The relatives of this node's children; `from` is what the parent said of its own path and
+    /// children.
+    fn family(&self, from: (Contacts, Contacts)) -> Family {
         let heirs = self.children().into_iter().filter_map(|id| self.child_contact(id));
         let siblings = heirs.take(bounds::SIBLINGS_MAX).collect();
-        let (mut path, uncles, free) = match &self.phase {
-            Phase::Attached { down, .. } => {
-                let uncles = down.siblings.iter().filter(|sibling| sibling.id != self.me);
-                (down.path.clone(), uncles.cloned().collect(), down.free.clone())
-            }
-            Phase::Idle | Phase::Seeking(_) | Phase::Root => (Vec::new(), Vec::new(), self.free()),
-        };
-        path.extend(self.contact());
-        Down { path, siblings, uncles, free, tree_size: self.tree_size() }
+        let path = from.0.iter().cloned().chain(self.contact()).collect();
+        let uncles = from.1.iter().filter(|sibling| sibling.id != self.me).cloned().collect();
+        Family { children: self.children.changes(), from, path, siblings, uncles }
     }
 
     /// What this node tells its parent.

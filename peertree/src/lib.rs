@@ -12,8 +12,10 @@ mod catchup;
 mod climb;
 pub mod config;
 pub mod contact;
+mod dice;
 mod flood;
 mod host;
+mod id_set;
 pub mod io;
 mod link;
 mod memory;
@@ -22,13 +24,14 @@ pub mod message;
 pub mod node;
 mod seek;
 pub mod sim;
+mod sorted;
 #[cfg(test)]
 mod stage;
 pub mod state;
 mod store;
 
 pub use config::Config;
-pub use contact::{Contact, Spot};
+pub use contact::{Address, Contact, Contacts, Spot};
 pub use io::{Input, Output, Timer, Verdict};
 pub use message::{Body, Down, Head, Join, Message, Summary, Up};
 pub use node::Node;

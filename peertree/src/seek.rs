@@ -101,7 +101,7 @@ impl Node {
             Why::Loop => bounds::LOOP_JITTER,
         };
         self.stop_climbing();
-        self.enter(Phase::Seeking(seek));
+        self.enter(Phase::Seeking(Box::new(seek)));
         self.reported = None;
         self.out.push(Output::CancelTimer(Timer::Probe));
         self.set_timer(Timer::Retry, pause);
@@ -213,9 +213,8 @@ impl Node {
     /// The link to the candidate is up: ask.
     pub(crate) fn on_candidate_connected(&mut self, peer: NodeId) {
         let size = self.subtree_size();
-        let Phase::Seeking(Seek { asking: Some(candidate), unreachable, .. }) = &self.phase else {
-            return;
-        };
+        let Phase::Seeking(seek) = &self.phase else { return };
+        let Seek { asking: Some(candidate), unreachable, .. } = &**seek else { return };
         let join = Join { hops: candidate.hops, size, unreachable: unreachable.clone() };
         self.out.push(Output::Send(peer, Message::Join(join)));
     }
@@ -460,7 +459,7 @@ mod tests {
         let mut stage = Stage::attached(4, &[1, 2]);
         let me = stage.node.contact().unwrap();
         let mut down = stage.parent_down(&[1, 2], Vec::new(), Vec::new());
-        down.path.insert(1, me);
+        down.path = vec![down.path[0].clone(), me, down.path[1].clone()].into();
         let out = stage.says(2, Message::Heartbeat(down));
         assert!(out.contains(&Output::Send(key(2), Message::Leave)));
         assert!(out.contains(&Output::Close(key(2))));
