@@ -328,7 +328,7 @@ async fn tree_node(me: NodeId, settings: &Settings, ledger: &LedgerHandle) -> No
     let defaults = Config::default();
     let config = Config {
         fanout: fanout.unwrap_or(defaults.fanout),
-        address: settings.advertise.clone(),
+        address: settings.advertise.clone().map(Into::into),
         heartbeat: settings.pace.heartbeat,
         ..defaults
     };

@@ -188,7 +188,7 @@ impl LinkHub {
             }
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
-                debug!(peer = %peer.short(), address, ?cause, "cannot dial: {error}");
+                debug!(peer = %peer.short(), %address, ?cause, "cannot dial: {error}");
             }
         }
         // Counts only if no link came of it.

@@ -235,7 +235,7 @@ impl TreeShell {
         let (provide, wanted) = mpsc::channel(PROVIDE_QUEUE);
         tokio::spawn(provide_objects(wanted, self.ledger.clone(), outbox.clone(), cut.clone()));
         self.links.insert(peer, Link { id, dialled, outbox, cut, provide });
-        self.feed(Input::LinkUp { peer, dialled, address }, hub);
+        self.feed(Input::LinkUp { peer, dialled, address: address.map(Into::into) }, hub);
     }
 
     fn on_ask(

@@ -22,6 +22,7 @@ use crate::io::{Output, Timer};
 use crate::link::{Paging, Walked};
 use crate::message::{Head, Message, Summary};
 use crate::node::Node;
+use crate::sorted::SortedMap;
 
 impl Node {
     pub(crate) fn send_summary(&mut self, to: NodeId) {
@@ -115,7 +116,10 @@ impl Node {
             .map(|(_, head)| head.id)
             .collect();
         let Some(link) = self.links.get_mut(&from) else { return };
-        link.heads = summary.heads;
+        link.heads = SortedMap::new();
+        for (lane, head) in summary.heads {
+            link.heads.insert(lane, head);
+        }
         let lanes: Vec<String> = link.heads.keys().cloned().collect();
         for lane in lanes {
             self.follow(now, from, &lane);
@@ -218,8 +222,8 @@ impl Node {
         }
         let after = self.store.head(lane);
         let Some(link) = self.links.get_mut(&from) else { return };
-        let behind = link.heads.get(lane).is_none_or(|head| head.seq > after);
-        let coming = link.following.get(lane).is_some_and(|(asked, at)| {
+        let behind = link.heads.get(&lane.to_owned()).is_none_or(|head| head.seq > after);
+        let coming = link.following.get(&lane.to_owned()).is_some_and(|(asked, at)| {
             after < asked.saturating_add(bounds::LANE_PAGE) && now.since(*at) < bounds::WANT_TIMEOUT
         });
         if behind && !coming {

@@ -15,7 +15,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use borgios_types::Time;
 
 use crate::bounds;
-use crate::contact::{Contact, Spot};
+use crate::contact::{Contact, Contacts, Spot};
 use crate::io::Output;
 use crate::message::{Down, Message, Up};
 use crate::node::{Node, Phase};
@@ -34,6 +34,18 @@ pub(crate) struct Told {
     down_waits: bool,
 }
 
+/// A node's relatives as its children know them, and what that was made of.
+#[derive(Debug)]
+pub(crate) struct Family {
+    /// The parent's path and children, when this was made.
+    pub(crate) from: (Contacts, Contacts),
+    /// The state of the list of children, when this was made.
+    pub(crate) children: u32,
+    pub(crate) path: Contacts,
+    pub(crate) siblings: Contacts,
+    pub(crate) uncles: Contacts,
+}
+
 impl Told {
     /// A new child was told everything; the only one leaves nobody to be told.
     pub(crate) fn accepted(&mut self, down: &Down, children: usize, now: Time) {
@@ -50,18 +62,33 @@ impl Told {
 
 impl Node {
     /// What this node tells its children.
-    pub(crate) fn down(&self) -> Down {
+    pub(crate) fn down(&mut self) -> Down {
+        let (from, free) = match &self.phase {
+            Phase::Attached { down, .. } => {
+                ((down.path.clone(), down.siblings.clone()), down.free.clone())
+            }
+            Phase::Idle | Phase::Seeking(_) | Phase::Root => (Default::default(), self.free()),
+        };
+        let tree_size = self.tree_size();
+        let children = self.children.changes();
+        let fresh = self.family.take().filter(|told| {
+            told.children == children && told.from.0 == from.0 && told.from.1 == from.1
+        });
+        let told = fresh.unwrap_or_else(|| Box::new(self.family(from)));
+        let Family { path, siblings, uncles, .. } = &*told;
+        let (path, siblings, uncles) = (path.clone(), siblings.clone(), uncles.clone());
+        self.family = Some(told);
+        Down { path, siblings, uncles, free, tree_size }
+    }
+
+    /// The relatives of this node's children; `from` is what the parent said of its own path and
+    /// children.
+    fn family(&self, from: (Contacts, Contacts)) -> Family {
         let heirs = self.children().into_iter().filter_map(|id| self.child_contact(id));
         let siblings = heirs.take(bounds::SIBLINGS_MAX).collect();
-        let (mut path, uncles, free) = match &self.phase {
-            Phase::Attached { down, .. } => {
-                let uncles = down.siblings.iter().filter(|sibling| sibling.id != self.me);
-                (down.path.clone(), uncles.cloned().collect(), down.free.clone())
-            }
-            Phase::Idle | Phase::Seeking(_) | Phase::Root => (Vec::new(), Vec::new(), self.free()),
-        };
-        path.extend(self.contact());
-        Down { path, siblings, uncles, free, tree_size: self.tree_size() }
+        let path = from.0.iter().cloned().chain(self.contact()).collect();
+        let uncles = from.1.iter().filter(|sibling| sibling.id != self.me).cloned().collect();
+        Family { children: self.children.changes(), from, path, siblings, uncles }
     }
 
     /// What this node tells its parent.
@@ -221,7 +248,7 @@ mod tests {
         let mut down = node.parent_down(&[1, 2], Vec::new(), Vec::new());
         down.tree_size = 77;
         assert_eq!(news(&node.says(2, Message::Heartbeat(down.clone()))), 0);
-        down.path.insert(1, contact(30));
+        down.path = [1, 30, 2].map(contact).into_iter().collect();
         assert_eq!(news(&node.says(2, Message::Heartbeat(down))), 2);
         let mut root = Stage::root(4);
         root.joins(5, true);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use borgios_types::{Digest, NodeId};
 
-use crate::contact::Contact;
+use crate::contact::{Address, Contact};
 use crate::evidence::Evidence;
 use crate::message::{Body, Head, Message};
 use crate::state::State;
@@ -34,7 +34,7 @@ pub enum Input {
         /// Whether this side dialled.
         dialled: bool,
         /// Where the peer can be dialled, by its signed join record; `None` for a leaf.
-        address: Option<String>,
+        address: Option<Address>,
     },
     /// The link to this peer closed, for whatever reason. None follows [`Output::Close`]; one that
     /// does is ignored.

@@ -6,6 +6,7 @@
 //!
 //! Start reading at [`node`], whose first screen draws the states and names what always holds.
 
+mod ask;
 mod beat;
 pub mod bounds;
 mod catchup;
@@ -13,10 +14,12 @@ mod climb;
 pub mod config;
 pub mod contact;
 mod cross;
+mod dice;
 pub mod evidence;
 mod facts;
 mod flood;
 mod host;
+mod id_set;
 pub mod io;
 mod link;
 mod memory;
@@ -25,13 +28,14 @@ pub mod message;
 pub mod node;
 mod seek;
 pub mod sim;
+mod sorted;
 #[cfg(test)]
 mod stage;
 pub mod state;
 mod store;
 
 pub use config::Config;
-pub use contact::{Contact, Spot};
+pub use contact::{Address, Contact, Contacts, Spot};
 pub use evidence::Evidence;
 pub use io::{Input, Output, Timer, Verdict};
 pub use message::{Body, Down, Head, Join, Message, Summary, Up};

@@ -1,11 +1,12 @@
 //! What is known of one link, whatever the peer is to this node.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use borgios_types::{Digest, Time};
 
-use crate::contact::Spot;
+use crate::contact::{Address, Spot};
 use crate::message::Head;
+use crate::sorted::SortedMap;
 
 /// What is known of one link, whatever the peer is to this node.
 ///
@@ -14,7 +15,7 @@ use crate::message::Head;
 #[derive(Debug)]
 pub(crate) struct Link {
     /// Where the peer can be dialled, by its join record.
-    pub(crate) address: Option<String>,
+    pub(crate) address: Option<Address>,
     /// When the link came up.
     pub(crate) since: Time,
     /// When the peer last said anything.
@@ -36,9 +37,9 @@ pub(crate) struct Link {
     /// The last walk through its inventory.
     pub(crate) walked: Option<Walked>,
     /// The peer's lane heads, by its last summary.
-    pub(crate) heads: BTreeMap<String, Head>,
+    pub(crate) heads: SortedMap<String, Head>,
     /// Lanes asked for: after which number, and when.
-    pub(crate) following: BTreeMap<String, (u64, Time)>,
+    pub(crate) following: SortedMap<String, (u64, Time)>,
     /// When the peer last named a rival root.
     pub(crate) rival_at: Option<Time>,
 }
@@ -68,7 +69,7 @@ pub(crate) struct Walked {
 }
 
 impl Link {
-    pub(crate) fn new(now: Time, address: Option<String>) -> Self {
+    pub(crate) fn new(now: Time, address: Option<Address>) -> Self {
         Self {
             address,
             since: now,
@@ -81,8 +82,8 @@ impl Link {
             comparing: false,
             paging: None,
             walked: None,
-            heads: BTreeMap::new(),
-            following: BTreeMap::new(),
+            heads: SortedMap::new(),
+            following: SortedMap::new(),
             rival_at: None,
         }
     }
@@ -94,7 +95,7 @@ pub(crate) struct Child {
     /// Children are numbered as they come; the lowest number is the first heir.
     pub(crate) order: u64,
     /// Where it can be dialled; `None` for one that must stay a leaf.
-    pub(crate) address: Option<String>,
+    pub(crate) address: Option<Address>,
     /// Nodes at and below it.
     pub(crate) size: u32,
     /// The shallowest free place at or below it, which is at depth 0.

@@ -18,7 +18,7 @@ use std::time::Duration;
 use borgios_types::{NodeId, Time};
 
 use crate::bounds;
-use crate::contact::Contact;
+use crate::contact::{Address, Contact};
 use crate::io::{Output, Timer};
 use crate::message::Message;
 use crate::node::{Node, Phase};
@@ -98,7 +98,7 @@ impl Node {
         self.out.push(Output::Send(peer, Message::Compare { root, address, asks }));
     }
 
-    fn root(&self) -> (NodeId, Option<String>) {
+    fn root(&self) -> (NodeId, Option<Address>) {
         match &self.phase {
             Phase::Attached { down, .. } if !down.path.is_empty() => {
                 (down.path[0].id, Some(down.path[0].address.clone()))
@@ -115,7 +115,7 @@ impl Node {
         now: Time,
         from: NodeId,
         root: NodeId,
-        address: Option<String>,
+        address: Option<Address>,
         asks: bool,
     ) {
         if asks {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::bounds;
-use crate::contact::{Contact, Spot};
+use crate::contact::{Address, Contact, Contacts, Spot};
 
 /// What two neighbours say to each other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +40,7 @@ pub enum Message {
         /// The root the sender knows of.
         root: NodeId,
         /// Where that root can be dialled, if it can.
-        address: Option<String>,
+        address: Option<Address>,
         /// Whether the sender wants the other's answer.
         asks: bool,
     },
@@ -130,11 +130,11 @@ pub struct Join {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Down {
     /// From the root (first) to the sender (last).
-    pub path: Vec<Contact>,
+    pub path: Contacts,
     /// The sender's oldest children in the order they came: the succession, if the sender is root.
-    pub siblings: Vec<Contact>,
+    pub siblings: Contacts,
     /// The sender's own siblings.
-    pub uncles: Vec<Contact>,
+    pub uncles: Contacts,
     /// The shallowest free place of the whole tree, as the root last knew it.
     pub free: Option<Spot>,
     /// Nodes of the whole tree, as the root last knew it.

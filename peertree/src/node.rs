@@ -22,22 +22,23 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use borgios_types::{Digest, NodeId, Time};
-use rand::{Rng as _, SeedableRng as _};
-use rand_chacha::ChaCha8Rng;
+use rand::Rng as _;
 
 use crate::beat::Beat;
 use crate::bounds;
 use crate::config::Config;
-use crate::contact::Contact;
+use crate::contact::{Address, Contact};
 use crate::cross::Cross;
+use crate::dice::Dice;
 use crate::evidence::Suspicions;
-use crate::facts::Told;
+use crate::facts::{Family, Told};
 use crate::io::{Input, Output, Timer};
 use crate::link::{Child, Link};
 use crate::memory::Memory;
 use crate::merge::Rivals;
 use crate::message::{Down, Head, Message};
 use crate::seek::Seek;
+use crate::sorted::SortedMap;
 use crate::state::State;
 use crate::store::Store;
 
@@ -48,23 +49,25 @@ pub struct Node {
     /// The time of the input being handled.
     pub(crate) now: Time,
     pub(crate) config: Config,
-    pub(crate) rng: ChaCha8Rng,
+    pub(crate) rng: Dice,
     pub(crate) phase: Phase,
-    pub(crate) links: BTreeMap<NodeId, Link>,
-    pub(crate) children: BTreeMap<NodeId, Child>,
+    pub(crate) links: SortedMap<NodeId, Link>,
+    pub(crate) children: SortedMap<NodeId, Child>,
     pub(crate) next_order: u64,
     pub(crate) seeds: Vec<Contact>,
     pub(crate) memory: Memory,
     /// Was ever in the tree, in this life or an earlier one: only then may it make itself a root.
     pub(crate) was_member: bool,
     /// Peers that misbehaved, and until when they are refused.
-    pub(crate) shunned: BTreeMap<NodeId, Time>,
+    pub(crate) shunned: SortedMap<NodeId, Time>,
     pub(crate) rivals: Rivals,
     /// The node asked for a shallower place, while the parent still holds.
     pub(crate) climbing: Option<NodeId>,
     pub(crate) store: Store,
     pub(crate) beat: Beat,
     pub(crate) told: Told,
+    /// What the children were last told, shared by all of them.
+    pub(crate) family: Option<Box<Family>>,
     pub(crate) cross: Cross,
     pub(crate) suspicions: Suspicions,
     /// When penalties were last halved.
@@ -78,7 +81,7 @@ pub(crate) enum Phase {
     /// Before `Start` and after `Stop`.
     Idle,
     /// Looking for a parent.
-    Seeking(Seek),
+    Seeking(Box<Seek>),
     /// Has a parent, which last said this.
     Attached { parent: NodeId, down: Down },
     /// Topmost.
@@ -93,25 +96,26 @@ impl Node {
         Self {
             me,
             now: Time::default(),
-            config,
-            rng: ChaCha8Rng::seed_from_u64(rng_seed),
+            rng: Dice::new(rng_seed),
             phase: Phase::Idle,
-            links: BTreeMap::new(),
-            children: BTreeMap::new(),
+            links: SortedMap::new(),
+            children: SortedMap::new(),
             next_order: 0,
             seeds: Vec::new(),
-            memory: Memory::default(),
+            memory: Memory::new(config.remembered),
             was_member: false,
-            shunned: BTreeMap::new(),
+            shunned: SortedMap::new(),
             rivals: Rivals::default(),
             climbing: None,
             store: Store::default(),
             beat: Beat::default(),
             told: Told::default(),
+            family: None,
             cross: Cross::default(),
             suspicions: Suspicions::default(),
             forgiven: Time::default(),
             out: Vec::new(),
+            config,
         }
     }
 
@@ -218,7 +222,7 @@ impl Node {
         self.enter(Phase::Idle);
     }
 
-    fn on_link_up(&mut self, now: Time, peer: NodeId, address: Option<String>) {
+    fn on_link_up(&mut self, now: Time, peer: NodeId, address: Option<Address>) {
         if self.links.contains_key(&peer) {
             // The shell replaced the link: whatever the old one meant is over.
             self.on_link_down(peer);

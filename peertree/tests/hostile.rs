@@ -89,7 +89,13 @@ impl Liar {
             path.push(Contact::new(from, "h:1"));
         }
         let (siblings, uncles, free) = (self.contacts(), self.contacts(), self.spot());
-        Down { path, siblings, uncles, free, tree_size: self.number() }
+        Down {
+            path: path.into(),
+            siblings: siblings.into(),
+            uncles: uncles.into(),
+            free,
+            tree_size: self.number(),
+        }
     }
 
     /// Keys that end in the sender's, mostly; the node under attack may be among them.
@@ -114,7 +120,7 @@ impl Liar {
             6 => Message::Leave,
             7 => Message::Compare {
                 root: self.key(),
-                address: self.rng.gen_bool(0.7).then(|| "h:1".to_owned()),
+                address: self.rng.gen_bool(0.7).then(|| "h:1".into()),
                 asks: self.rng.r#gen(),
             },
             8 => Message::Rival { root: self.contact(), via: self.contact() },
@@ -158,7 +164,7 @@ impl Liar {
             0..=5 => Input::LinkUp {
                 peer,
                 dialled: self.rng.r#gen(),
-                address: self.rng.gen_bool(0.8).then(|| "h:1".to_owned()),
+                address: self.rng.gen_bool(0.8).then(|| "h:1".into()),
             },
             6 | 7 => Input::LinkDown(peer),
             8 => Input::DialFailed(peer),
@@ -211,7 +217,7 @@ fn no_message_in_any_state_panics_or_breaks_a_rule() {
     for seed in 0..60 {
         let mut liar = Liar::new(seed);
         let me = liar.keys[0];
-        let address = liar.rng.gen_bool(0.8).then(|| "me:1".to_owned());
+        let address = liar.rng.gen_bool(0.8).then(|| "me:1".into());
         let fanout = liar.rng.gen_range(2..6);
         let mut node = Node::new(me, Config { fanout, address, ..Config::default() }, seed);
         let mut now = Time(0);
@@ -241,7 +247,7 @@ fn no_message_in_any_state_panics_or_breaks_a_rule() {
                     Output::Send(peer, Message::Join(_)) if liar.rng.gen_bool(0.7) => {
                         // Sometimes they keep to the rules for a moment.
                         let path = vec![Contact::new(peer, "h:1")];
-                        let down = Down { path, ..liar.down(peer) };
+                        let down = Down { path: path.into(), ..liar.down(peer) };
                         queue.push(Input::Received(peer, Message::Accept(down)));
                     }
                     _ => {}

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use borgios_types::{Digest, NodeId, SecretKey, Time};
 
 use crate::config::Config;
-use crate::contact::Contact;
+use crate::contact::{Address, Contact};
 use crate::io::{Input, Timer, Verdict};
 use crate::message::{Body, Head};
 use crate::node::Node;
@@ -18,7 +18,7 @@ pub struct Machine {
     /// Its key.
     pub id: NodeId,
     /// Where it listens.
-    pub address: String,
+    pub address: Address,
     /// Whether others can dial it.
     pub dialable: bool,
     /// The program, while it runs.
@@ -68,7 +68,7 @@ impl Machine {
         bytes[8..16].copy_from_slice(&(index as u64).to_le_bytes());
         Self {
             id: SecretKey::from_seed(bytes).public(),
-            address: format!("n{index}:7117"),
+            address: format!("n{index}:7117").into(),
             dialable,
             node: None,
             life: 0,
