@@ -103,6 +103,9 @@ fn seeds(
     for seed in 1..=count {
         let told = tree(seed, delay_ms, 8).and_then(|mut fleet| {
             let times = story(&mut fleet)?;
+            if times.iter().any(|ms| *ms > 3_000) {
+                println!("{what}, seed {seed}: {times:?}");
+            }
             fleet.deliver(Duration::from_secs(30))?;
             Ok(times)
         });
@@ -222,7 +225,7 @@ fn an_idle_node_sends_less_than_200_bytes_a_second() {
     let count = |name: &str| fleet.messages.get(name).copied().unwrap_or_default();
     let (alive, same) = (count("alive"), count("same"));
     let other: u64 = fleet.messages.values().sum::<u64>() - alive - same;
-    // Each exchange of beats costs one acknowledgement without data; so does each digest.
+    // Each exchange of beats costs one acknowledgement without data, and so does each digest.
     let bytes = alive * (36 + 52) + same * (68 + 52) + (alive / 2 + same) * 52;
     let rate = bytes as f64 / seconds as f64 / NODES as f64;
     println!("idle: {rate:.0} bytes a second, {alive} beats, {same} digests, {other} other");
