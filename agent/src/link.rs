@@ -27,7 +27,7 @@ use crate::frame::FrameError;
 use crate::ledger::Admission;
 use crate::ledger_handle::LedgerHandle;
 use crate::outbox::Outbox;
-use crate::questions::QuestionHandle;
+use crate::questions::{QuestionHandle, Said};
 use crate::roll::Out;
 use crate::ssh_client;
 use crate::tree_handle::{LinkId, NewLink, TreeHandle};
@@ -408,6 +408,7 @@ impl LinkHub {
 
     async fn read(&self, peer: NodeId, id: LinkId, reader: &mut FrameReader) -> LinkEnd {
         let mut told = Instant::now();
+        let lane = self.questions.lane(peer);
         loop {
             let line = match tokio::time::timeout(IDLE_MAX, reader.sign()).await {
                 Err(_) => return LinkEnd::Silent,
@@ -427,10 +428,10 @@ impl LinkHub {
             };
             match Frame::parse(&line) {
                 Ok(Frame::Tree(message)) => self.tree.received(peer, id, message).await,
-                Ok(Frame::Answer(answer)) => self.questions.answered(peer, answer),
-                Ok(Frame::Ask(ask)) => self.questions.asked(peer, ask),
-                Ok(Frame::Direct(direct)) => self.questions.direct(peer, direct),
-                Ok(Frame::Returned(returned)) => self.questions.returned(peer, returned),
+                Ok(Frame::Answer(answer)) => lane.say(Said::Answer(answer)),
+                Ok(Frame::Ask(ask)) => lane.say(Said::Ask(ask)),
+                Ok(Frame::Direct(direct)) => lane.say(Said::Direct(direct)),
+                Ok(Frame::Returned(returned)) => lane.say(Said::Returned(returned)),
                 Ok(Frame::Bye(bye)) => return self.on_bye(peer, bye).await,
                 Ok(Frame::Hello(_)) => return LinkEnd::Unexpected("hello"),
                 Err(error) => return error.into(),

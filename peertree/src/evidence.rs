@@ -18,8 +18,10 @@
 //! lie, but then so many gaps remain). Whoever is nearest to the liar moves first; everybody behind
 //! it sees its path change, and all that was held against anyone is forgotten. Losses and floods on
 //! their way do not count: an honest neighbour then brings the object when asked. What it brings on
-//! its own pays for a gap of that kind. What a peer says is no proof, so one voice alone never makes a
-//! node leave anybody who had an excuse; and between two departures lies a pause that doubles.
+//! its own pays for a gap of that kind. What a peer says is no proof: one voice alone never makes a
+//! node leave anybody who had an excuse, and it takes three gaps without one where all of them are
+//! hearsay of one neighbour (the answer to it can be lost). Between two departures lies a pause that
+//! doubles.
 //!
 //! A child that withholds upwards is found by the same walk, which then leads down to it.
 
@@ -74,6 +76,8 @@ pub(crate) struct Suspicions {
 struct Suspicion {
     neighbour: NodeId,
     from: NodeId,
+    /// Seen over a cross link of this node's own.
+    firsthand: bool,
     at: Time,
     /// Its kind, once it was admitted: what does not verify is missing nowhere.
     arrived: Option<String>,
@@ -90,6 +94,7 @@ struct Blame {
     gaps: u32,
     /// Those without an excuse.
     unexcused: u32,
+    firsthand: bool,
     sources: BTreeSet<NodeId>,
 }
 
@@ -133,6 +138,7 @@ impl Node {
             let suspicion = Suspicion {
                 neighbour: hop,
                 from,
+                firsthand,
                 at: self.now,
                 arrived: None,
                 // While it catches up itself it holds nothing against anyone.
@@ -282,6 +288,7 @@ impl Node {
         let blame = self.suspicions.blame.entry((neighbour, kind)).or_default();
         let same_interval =
             blame.last.is_some_and(|last| now.since(last) < bounds::COMPARE_MIN / 2);
+        blame.firsthand |= open.firsthand;
         if blame.sources.len() < bounds::OTHERS_MAX {
             blame.sources.insert(open.from);
         }
@@ -291,8 +298,9 @@ impl Node {
             blame.unexcused += u32::from(!excused);
         }
         let several = blame.sources.len() > 1;
-        // An honest neighbour always has an excuse, so nobody's hearsay can take it away.
-        let caught = blame.unexcused >= bounds::GAPS_MAX
+        let seen = blame.firsthand || several;
+        let caught = (blame.unexcused >= bounds::GAPS_MAX && seen)
+            || blame.unexcused >= bounds::GAPS_HEARSAY_MAX
             || (blame.gaps >= bounds::GAPS_EXCUSED_MAX && several);
         if caught {
             self.leave(neighbour);
