@@ -407,7 +407,8 @@ impl LinkHub {
     }
 
     async fn read(&self, peer: NodeId, id: LinkId, reader: &mut FrameReader) -> LinkEnd {
-        let mut told = Instant::now();
+        // Many signs of one sort say no more than one; a beat must not be lost among the others.
+        let (mut alive, mut moved) = (None, None);
         let lane = self.questions.lane(peer);
         loop {
             let line = match tokio::time::timeout(IDLE_MAX, reader.sign()).await {
@@ -415,13 +416,17 @@ impl LinkHub {
                 Ok(Err(error)) => return error.into(),
                 Ok(Ok(None)) => return LinkEnd::Closed,
                 Ok(Ok(Some(Sign::Line(line)))) => line,
-                // Many of them say no more than one.
-                Ok(Ok(Some(Sign::Alive | Sign::Moved))) if told.elapsed() < SIGNS_PACE => continue,
-                Ok(Ok(Some(sign))) => {
-                    told = Instant::now();
-                    match sign {
-                        Sign::Alive => self.tree.received(peer, id, Message::Alive).await,
-                        Sign::Moved | Sign::Line(_) => self.tree.heard(peer, id).await,
+                Ok(Ok(Some(Sign::Alive))) => {
+                    if alive.is_none_or(|at: Instant| at.elapsed() >= SIGNS_PACE) {
+                        alive = Some(Instant::now());
+                        self.tree.received(peer, id, Message::Alive).await;
+                    }
+                    continue;
+                }
+                Ok(Ok(Some(Sign::Moved))) => {
+                    if moved.is_none_or(|at: Instant| at.elapsed() >= SIGNS_PACE) {
+                        moved = Some(Instant::now());
+                        self.tree.heard(peer, id).await;
                     }
                     continue;
                 }
