@@ -41,6 +41,7 @@ pub mod bus;
 pub mod channel;
 pub mod clock;
 pub mod credential_watch;
+pub mod cross_watch;
 pub mod departing;
 pub mod depot;
 pub mod disk;

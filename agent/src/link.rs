@@ -11,9 +11,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use borgios_peertree::Contact;
+use borgios_peertree::{Contact, Message};
 use borgios_policy::{Departure, Invitation, Join, Lane, Object as _};
 use borgios_types::{Envelope, NodeId};
 use russh::keys::PrivateKey;
@@ -21,7 +21,7 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::channel::{FrameReader, FrameWriter};
+use crate::channel::{FrameReader, FrameWriter, Sign};
 use crate::clock::unix_now;
 use crate::frame::FrameError;
 use crate::ledger::Admission;
@@ -35,6 +35,9 @@ use crate::wire::{Bye, Frame, Hello, PROTOCOL, WireError};
 
 /// Longest wait for the other side's hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Signs of life of one link are passed on this far apart: beats come every 1.5 s, and whoever
+/// sends nothing but empty lines costs the tree's task no more than five events a second.
+const SIGNS_PACE: Duration = Duration::from_millis(200);
 /// Longest wait for the other side to close after this side did.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
 /// Silence after which a link is given up whatever the core thinks; heartbeats come far faster.
@@ -187,7 +190,7 @@ impl LinkHub {
             }
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
-                debug!(peer = %peer.short(), address, ?cause, "cannot dial: {error}");
+                debug!(peer = %peer.short(), %address, ?cause, "cannot dial: {error}");
             }
         }
         // Counts only if no link came of it.
@@ -404,13 +407,29 @@ impl LinkHub {
     }
 
     async fn read(&self, peer: NodeId, id: LinkId, reader: &mut FrameReader) -> LinkEnd {
+        // Many signs of one sort say no more than one; a beat must not be lost among the others.
+        let (mut alive, mut moved) = (None, None);
         let lane = self.questions.lane(peer);
         loop {
-            let line = match tokio::time::timeout(IDLE_MAX, reader.next()).await {
+            let line = match tokio::time::timeout(IDLE_MAX, reader.sign()).await {
                 Err(_) => return LinkEnd::Silent,
                 Ok(Err(error)) => return error.into(),
                 Ok(Ok(None)) => return LinkEnd::Closed,
-                Ok(Ok(Some(line))) => line,
+                Ok(Ok(Some(Sign::Line(line)))) => line,
+                Ok(Ok(Some(Sign::Alive))) => {
+                    if alive.is_none_or(|at: Instant| at.elapsed() >= SIGNS_PACE) {
+                        alive = Some(Instant::now());
+                        self.tree.received(peer, id, Message::Alive).await;
+                    }
+                    continue;
+                }
+                Ok(Ok(Some(Sign::Moved))) => {
+                    if moved.is_none_or(|at: Instant| at.elapsed() >= SIGNS_PACE) {
+                        moved = Some(Instant::now());
+                        self.tree.heard(peer, id).await;
+                    }
+                    continue;
+                }
             };
             match Frame::parse(&line) {
                 Ok(Frame::Tree(message)) => self.tree.received(peer, id, message).await,

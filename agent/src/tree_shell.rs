@@ -7,14 +7,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use borgios_peertree::{Contact, Input, Message, Node, Output, State, Timer, Verdict};
-use borgios_types::NodeId;
+use borgios_peertree::{
+    Contact, Evidence, Input, Message, Node, Output, State, Timer, Verdict, bounds,
+};
+use borgios_types::{NodeId, UnixSeconds};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, unix_now};
 use crate::disk;
 use crate::ledger::Admitted;
 use crate::ledger_handle::LedgerHandle;
@@ -24,7 +26,7 @@ use crate::outbox::Outbox;
 use crate::provide::{Request, provide_objects};
 use crate::roll::Out;
 use crate::store::Stored;
-use crate::tree_handle::{Event, LinkId, NewLink, TreeHandle, View};
+use crate::tree_handle::{Event, LinkId, NewLink, TreeHandle, View, Withheld};
 use crate::wire::{Bye, Frame};
 
 /// Events that may wait for the core; links wait when it is full.
@@ -59,6 +61,8 @@ pub struct TreeShell {
     out: BTreeMap<NodeId, Out>,
     /// This node left the tree and does not come back.
     left: bool,
+    /// The last pieces of evidence, with their dates.
+    withheld: Arc<Vec<Withheld>>,
     /// What the shell itself found out while doing what the core said.
     found: VecDeque<Input>,
 }
@@ -68,7 +72,7 @@ impl TreeShell {
     #[must_use]
     pub fn new(node: Node, ledger: LedgerHandle, peers_file: PathBuf) -> (Self, TreeHandle) {
         let (sender, inbox) = mpsc::channel(INBOX);
-        let (view, seen) = watch::channel(View::of(&node, 0));
+        let (view, seen) = watch::channel(View::of(&node, 0, Arc::default()));
         let (offers, offered) = mpsc::unbounded_channel();
         let judged = sender.clone();
         tokio::spawn(judge_offers(
@@ -92,6 +96,7 @@ impl TreeShell {
             timers: BTreeMap::new(),
             out: BTreeMap::new(),
             left: false,
+            withheld: Arc::default(),
             found: VecDeque::new(),
         };
         (shell, TreeHandle::new(sender, seen))
@@ -124,10 +129,7 @@ impl TreeShell {
             };
             tokio::select! {
                 () = stop.cancelled() => break,
-                timer = wait => {
-                    self.timers.remove(&timer);
-                    self.feed(Input::TimerFired(timer), &hub);
-                }
+                timer = wait => self.on_timer(timer, &hub),
                 event = self.inbox.recv() => match event {
                     Some(event) => self.on_event(event, &hub),
                     None => break,
@@ -137,6 +139,19 @@ impl TreeShell {
         self.feed(Input::Stop, &hub);
         for link in self.links.values() {
             link.outbox.close();
+        }
+    }
+
+    /// What arrived before a timer was due is heard first: a neighbour that spoke is not silent.
+    fn on_timer(&mut self, timer: Timer, hub: &LinkHub) {
+        for _ in 0..INBOX {
+            let Ok(event) = self.inbox.try_recv() else { break };
+            self.on_event(event, hub);
+        }
+        // It may have been stopped, or set again.
+        if self.timers.get(&timer).is_some_and(|at| *at <= Instant::now()) {
+            self.timers.remove(&timer);
+            self.feed(Input::TimerFired(timer), hub);
         }
     }
 
@@ -159,6 +174,11 @@ impl TreeShell {
                     self.feed(Input::Received(peer, message), hub);
                 }
             }
+            Event::Heard(peer, id) => {
+                if self.links.get(&peer).is_some_and(|link| link.id == id) {
+                    self.feed(Input::Heard(peer), hub);
+                }
+            }
             Event::Judged { id, from, verdict, admitted } => {
                 self.feed(Input::Judged { id, from, verdict }, hub);
                 let mut admitted = admitted.into_iter();
@@ -177,6 +197,7 @@ impl TreeShell {
                 }
             }
             Event::Forget(ids) => self.feed(Input::Forget(ids), hub),
+            Event::Cross(candidates) => self.feed(Input::Cross(candidates), hub),
             Event::Contacts(contacts) => self.feed(Input::Contacts(contacts), hub),
             Event::Lapsed(nodes) => {
                 for node in nodes {
@@ -222,7 +243,7 @@ impl TreeShell {
         let (provide, wanted) = mpsc::channel(PROVIDE_QUEUE);
         tokio::spawn(provide_objects(wanted, self.ledger.clone(), outbox.clone(), cut.clone()));
         self.links.insert(peer, Link { id, dialled, outbox, cut, provide });
-        self.feed(Input::LinkUp { peer, dialled, address }, hub);
+        self.feed(Input::LinkUp { peer, dialled, address: address.map(Into::into) }, hub);
     }
 
     /// Broadcasts an object that entered by another door.
@@ -298,7 +319,7 @@ impl TreeShell {
                 self.execute(output, hub);
             }
         }
-        let view = View::of(&self.node, self.links.len());
+        let view = View::of(&self.node, self.links.len(), self.withheld.clone());
         self.view.send_if_modified(|seen| {
             let changed = *seen != view;
             *seen = view;
@@ -340,9 +361,31 @@ impl TreeShell {
             }
             Output::Provide { to, ids } => self.provide(to, Request::Objects(ids)),
             Output::ProvideLane { to, lane, after } => self.provide(to, Request::Lane(lane, after)),
+            Output::Withheld(evidence) => self.on_withheld(evidence),
             Output::Changed(state) => log_change(&state),
             Output::Remember(contacts) => self.remember(&contacts),
         }
+    }
+
+    fn on_withheld(&mut self, evidence: Evidence) {
+        let Evidence { object, kind, heard, from, neighbour, excused } = evidence;
+        warn!(
+            BORGIOS_EVENT = "withheld",
+            BORGIOS_PEER = %neighbour,
+            BORGIOS_OBJECT = %object,
+            BORGIOS_KIND = kind,
+            excused,
+            "{} did not bring a {kind} that {} had",
+            neighbour.short(),
+            from.short()
+        );
+        let ago = self.clock.now().since(heard).as_secs();
+        let at = UnixSeconds(unix_now().0.saturating_sub(ago));
+        let all = Arc::make_mut(&mut self.withheld);
+        if all.len() >= bounds::EVIDENCE_MAX {
+            all.remove(0);
+        }
+        all.push(Withheld { at, object, kind, from, neighbour, excused });
     }
 
     fn send(&mut self, to: NodeId, message: Message) {
