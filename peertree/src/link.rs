@@ -11,7 +11,7 @@ use crate::message::Head;
 ///
 /// Whether the peer is parent, child or neither stands in one place only: the node's phase and its
 /// list of children.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Link {
     /// Where the peer can be dialled, by its join record.
     pub(crate) address: Option<String>,

@@ -14,7 +14,7 @@ use crate::contact::Contact;
 ///
 /// When it is full, a random one makes room: a stream of invented contacts can crowd out some of
 /// the good ones, never choose which.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Memory {
     contacts: BTreeMap<NodeId, String>,
     dirty: bool,

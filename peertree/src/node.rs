@@ -38,7 +38,7 @@ use crate::state::State;
 use crate::store::Store;
 
 /// One node of the tree.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Node {
     pub(crate) me: NodeId,
     pub(crate) config: Config,
@@ -63,7 +63,7 @@ pub struct Node {
 }
 
 /// Where this node stands; carries what exists only there.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Phase {
     /// Before `Start` and after `Stop`.
     Idle,
@@ -98,6 +98,12 @@ impl Node {
             reported: None,
             out: Vec::new(),
         }
+    }
+
+    /// Begins its randomness anew. A checker that explores every order of events calls it after each
+    /// input, so that states which differ in nothing else are one.
+    pub fn reseed(&mut self, rng_seed: u64) {
+        self.rng = ChaCha8Rng::seed_from_u64(rng_seed);
     }
 
     /// Applies one input and returns what the shell must do next, in order.

@@ -18,7 +18,7 @@ use crate::message::{Down, Join, Message};
 use crate::node::{Node, Phase};
 
 /// One search for a parent.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Seek {
     why: Why,
     round: u32,
@@ -34,7 +34,7 @@ pub(crate) struct Seek {
 }
 
 /// What a search begins with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Why {
     /// Just started.
     Newcomer,
@@ -323,7 +323,9 @@ impl Node {
     fn end_round(&mut self) {
         self.out.push(Output::CancelTimer(Timer::Attempt));
         let Phase::Seeking(seek) = &self.phase else { return };
-        let alone = self.memory.is_empty() && self.seeds.is_empty();
+        // Who founds the network has nobody to ask, even if someone dialled it a moment ago: should
+        // it wait for those who wait for it, there would never be a root.
+        let alone = self.seeds.is_empty() && (self.memory.is_empty() || !self.was_member);
         let heir = match &seek.why {
             Why::Orphan { down, .. } => self.heirs_before_me(down).is_some() && !seek.heir_seeks,
             Why::Newcomer | Why::Loop | Why::Merge => false,
@@ -363,6 +365,18 @@ mod tests {
     #[test]
     fn without_members_to_ask_a_newcomer_is_the_root() {
         let stage = Stage::root(4);
+        assert_eq!(stage.node.state(), State::Root);
+    }
+
+    /// Found by the model: each waits for the other, and nobody for anybody else.
+    #[test]
+    fn a_founder_that_is_dialled_before_it_is_the_root_becomes_it_all_the_same() {
+        let mut stage = Stage::new(4, true);
+        stage.start(Vec::new(), Vec::new());
+        stage.joins(5, true);
+        let out = stage.step(Input::TimerFired(Timer::Retry));
+        assert_eq!(dialled(&out), [], "linked already");
+        stage.says(5, Message::Redirect { to: Vec::new() });
         assert_eq!(stage.node.state(), State::Root);
     }
 

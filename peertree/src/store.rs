@@ -8,7 +8,7 @@ use crate::bounds;
 use crate::message::{Body, Head, Summary};
 
 /// What a node knows of its shell's object store.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Store {
     /// Objects that are not offered again, at most [`bounds::KNOWN_MAX`].
     known: BTreeSet<Digest>,
@@ -28,7 +28,7 @@ pub(crate) struct Store {
 }
 
 /// An object that the shell is judging.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Pending {
     pub(crate) from: NodeId,
     pub(crate) kind: String,
