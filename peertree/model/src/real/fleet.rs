@@ -111,8 +111,11 @@ impl Fleet {
 
     /// Starts the program of `at`.
     pub fn start(&mut self, at: Index, seeds: &[Index]) {
-        let config =
-            Config { fanout: self.fanout, address: Some(format!("n{at}:1")), ..Config::default() };
+        let config = Config {
+            fanout: self.fanout,
+            address: Some(format!("n{at}:1").into()),
+            ..Config::default()
+        };
         self.machines[at].node = Some(Node::new(self.keys[at], config, 1));
         let seeds = seeds.iter().map(|seed| self.contact(*seed)).collect();
         let remembered = self.machines[at].remembered.clone();
@@ -247,7 +250,7 @@ impl Fleet {
         let peer = self.keys[from];
         match packet {
             Packet::Up => {
-                let address = Some(format!("n{from}:1"));
+                let address = Some(format!("n{from}:1").into());
                 self.input(to, Input::LinkUp { peer, dialled: true, address });
             }
             Packet::Says(message) => self.input(to, Input::Received(peer, message)),
@@ -265,7 +268,7 @@ impl Fleet {
             return self.input(from, Input::DialFailed(self.keys[to]));
         }
         self.network.dial(from, to);
-        let address = Some(format!("n{from}:1"));
+        let address = Some(format!("n{from}:1").into());
         self.input(to, Input::LinkUp { peer: self.keys[from], dialled: false, address });
     }
 }
