@@ -18,9 +18,8 @@
 //! lie, but then so many gaps remain). Whoever is nearest to the liar moves first; everybody behind
 //! it sees its path change, and all that was held against anyone is forgotten. Losses and floods on
 //! their way do not count: an honest neighbour then brings the object when asked. What it brings on
-//! its own pays for a gap of that kind. What a child says is no proof, so one voice alone never
-//! makes a node leave anybody who had an excuse, nor hearsay of one child anybody at all; and between
-//! two departures lies a pause that doubles.
+//! its own pays for a gap of that kind. What a peer says is no proof, so one voice alone never makes a
+//! node leave anybody who had an excuse; and between two departures lies a pause that doubles.
 //!
 //! A child that withholds upwards is found by the same walk, which then leads down to it.
 
@@ -75,8 +74,6 @@ pub(crate) struct Suspicions {
 struct Suspicion {
     neighbour: NodeId,
     from: NodeId,
-    /// Seen over a cross link of this node's own.
-    firsthand: bool,
     at: Time,
     /// Its kind, once it was admitted: what does not verify is missing nowhere.
     arrived: Option<String>,
@@ -93,7 +90,6 @@ struct Blame {
     gaps: u32,
     /// Those without an excuse.
     unexcused: u32,
-    firsthand: bool,
     sources: BTreeSet<NodeId>,
 }
 
@@ -137,7 +133,6 @@ impl Node {
             let suspicion = Suspicion {
                 neighbour: hop,
                 from,
-                firsthand,
                 at: self.now,
                 arrived: None,
                 // While it catches up itself it holds nothing against anyone.
@@ -287,7 +282,6 @@ impl Node {
         let blame = self.suspicions.blame.entry((neighbour, kind)).or_default();
         let same_interval =
             blame.last.is_some_and(|last| now.since(last) < bounds::COMPARE_MIN / 2);
-        blame.firsthand |= open.firsthand;
         if blame.sources.len() < bounds::OTHERS_MAX {
             blame.sources.insert(open.from);
         }
@@ -297,8 +291,9 @@ impl Node {
             blame.unexcused += u32::from(!excused);
         }
         let several = blame.sources.len() > 1;
-        let caught = blame.unexcused >= bounds::GAPS_MAX && (blame.firsthand || several)
-            || blame.gaps >= bounds::GAPS_EXCUSED_MAX && several;
+        // An honest neighbour always has an excuse, so nobody's hearsay can take it away.
+        let caught = blame.unexcused >= bounds::GAPS_MAX
+            || (blame.gaps >= bounds::GAPS_EXCUSED_MAX && several);
         if caught {
             self.leave(neighbour);
         }
