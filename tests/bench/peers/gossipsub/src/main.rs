@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use futures_lite::StreamExt as _;
+use libp2p::futures::StreamExt as _;
 use libp2p::gossipsub::{Behaviour, ConfigBuilder, Event, IdentTopic, MessageAuthenticity};
 use libp2p::identity::Keypair;
 use libp2p::swarm::SwarmEvent;

@@ -8,7 +8,7 @@
 //! other n - 1. A message's latency is the time from its publishing until the *last* node has it.
 //!
 //! Bytes are those of the interface `lo` and of all who use it: run it in a network namespace of its own
-//! (`peers.sh` does), or they are not those of the nodes alone.
+//! (`unshare -n`, as the benchmark does), or they are not those of the nodes alone.
 
 mod board;
 mod course;
