@@ -61,6 +61,9 @@ pub const BLAME_MAX: usize = 256;
 /// Gaps in different intervals, without an excuse, after which a neighbour is left: one may be a
 /// message lost with the link that carried it.
 pub const GAPS_MAX: u32 = 2;
+/// The same where all of them are hearsay of one neighbour: an honest neighbour's answer to it is an
+/// object, which a full queue may drop.
+pub const GAPS_HEARSAY_MAX: u32 = 3;
 /// The same with an excuse, which an honest neighbour has and a liar may invent: so often has each
 /// of several honest ones above had its chance to move first.
 pub const GAPS_EXCUSED_MAX: u32 = 5;

@@ -29,7 +29,7 @@ pub enum Beginning {
     Cold,
     /// One whole tree.
     Whole,
-    /// Two whole trees that remember each other, as a partition leaves them.
+    /// Two whole trees whose nodes remember each other and want cross links to each other, as a partition leaves them.
     Two,
 }
 
@@ -63,6 +63,7 @@ impl Stories {
                 let everyone: Vec<_> = (0..self.machines).map(|at| fleet.contact(at)).collect();
                 for at in 0..self.machines {
                     fleet.input(at, borgios_peertree::Input::Contacts(everyone.clone()));
+                    fleet.input(at, borgios_peertree::Input::Cross(everyone.clone()));
                 }
             } else {
                 assert_eq!(alone, Ok(()), "an undisturbed start makes a tree");
