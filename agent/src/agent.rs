@@ -18,12 +18,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::api::{Api, Parts};
+use crate::blobs;
 use crate::channel::russh_key;
+use crate::clock::unix_now;
 use crate::credential_watch::CredentialWatch;
 use crate::departing::Departing;
 use crate::depot::Depot;
 use crate::disk;
 use crate::fetch::Fetcher;
+use crate::gate::Gate;
 use crate::http;
 use crate::identity::{self, IdentityError};
 use crate::keeper_client::Keeper;
@@ -33,6 +36,7 @@ use crate::ledger_handle::LedgerHandle;
 use crate::link::LinkHub;
 use crate::local;
 use crate::membership::{self, InviteError, Membership};
+use crate::neighbours::Neighbours;
 use crate::port::{self, Speech};
 use crate::release_watch::ReleaseWatch;
 use crate::settings::Settings;
@@ -130,7 +134,8 @@ impl Agent {
         let mut tasks = JoinSet::new();
         let node = tree_node(me, &settings, &ledger).await;
         let (shell, tree) = TreeShell::new(node, ledger.clone(), state.join("peers.json"));
-        let fetcher = Fetcher::new(depot.clone()).map_err(StartError::Http)?;
+        let neighbours = Neighbours::new();
+        let fetcher = Fetcher::new(depot.clone(), neighbours.clone()).map_err(StartError::Http)?;
         let socket_of_keeper = Keeper::new(&settings.keeper_socket);
         let (keeper_watch, keeper) = KeeperWatch::new(
             me,
@@ -147,6 +152,7 @@ impl Agent {
             tree: tree.clone(),
             depot: depot.clone(),
             fetcher: fetcher.clone(),
+            neighbours: neighbours.clone(),
             pace: settings.pace.clone(),
         };
         let (view, schedule) = watch::channel(None);
@@ -156,6 +162,7 @@ impl Agent {
             tree: tree.clone(),
             depot: depot.clone(),
             fetcher,
+            neighbours: neighbours.clone(),
             pace: settings.pace.clone(),
             view,
         };
@@ -174,7 +181,15 @@ impl Agent {
             Membership::new(key.clone(), &settings, invite.as_ref(), ledger.clone(), keeper)
                 .map_err(StartError::Token)?;
         let node_key = russh_key(&key);
-        let hub = LinkHub::new(me, node_key.clone(), ledger.clone(), tree.clone(), stop.clone());
+        let hub = LinkHub::new(
+            me,
+            node_key.clone(),
+            ledger.clone(),
+            tree.clone(),
+            depot.clone(),
+            neighbours.clone(),
+            stop.clone(),
+        );
 
         let departed = CancellationToken::new();
         let departing = Departing {
@@ -195,7 +210,9 @@ impl Agent {
         tasks.spawn(local::serve(socket, api.clone(), depot.clone(), stop.clone()));
         let ssh = SshServer::new(&node_key, hub.clone(), api.clone());
         let router = http::router(depot.clone());
-        tasks.spawn(port::run(listener, stop.clone(), move |visitor| {
+        tasks.spawn(blobs::tell_neighbours(depot.clone(), neighbours, stop.clone()));
+        let gate = gate_of(&ledger).await;
+        tasks.spawn(port::run(listener, gate, stop.clone(), move |visitor| {
             let (ssh, router) = (ssh.clone(), router.clone());
             async move {
                 match visitor.speech {
@@ -333,6 +350,17 @@ async fn tree_node(me: NodeId, settings: &Settings, ledger: &LedgerHandle) -> No
         ..defaults
     };
     Node::new(me, config, rand::rngs::OsRng.next_u64())
+}
+
+/// A gate that knows the addresses of the fleet's members, as far as their records name them.
+async fn gate_of(ledger: &LedgerHandle) -> Gate {
+    let members = ledger.run(|ledger| ledger.members(unix_now())).await;
+    let gate = Gate::new();
+    let addresses = members.into_values().filter_map(|join| join.address);
+    for address in addresses.filter_map(|address| address.parse::<SocketAddr>().ok()) {
+        gate.knows(address.ip());
+    }
+    gate
 }
 
 /// Binds the port; where the machine has no IPv6 at all, its IPv4 half.

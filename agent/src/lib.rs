@@ -16,13 +16,14 @@
 //! |---|---|
 //! | [`agent`] | one whole borgiosd: opens, wires, runs, ends |
 //! | [`settings`], [`identity`], [`membership`] | who this server is and how it stays a member |
-//! | [`port`], [`stream`] | the one TCP port, its limits, SSH and HTTP told apart |
+//! | [`port`], [`gate`], [`stream`] | the one TCP port, its limits, SSH and HTTP told apart |
 //! | [`ssh_server`], [`ssh_client`], [`channel`], [`frame`] | SSH connections and the lines on them |
 //! | [`link`], [`wire`], [`outbox`] | one tree link: hello, membership, frames, bounded queue |
 //! | [`tree_shell`], [`tree_handle`], [`offers`], [`provide`], [`tree_query`] | the task that owns the tree's core, and its helpers |
 //! | [`admission`], [`member_objects`], [`ledger`], [`ledger_handle`], [`parking`], [`store`] | what may enter, and everything that did |
 //! | [`roll`] | who is a member, who lapsed, who is out |
 //! | [`depot`], [`fetch`], [`http`], [`uploads`] | blobs: kept, fetched, served, sent in |
+//! | [`neighbours`], [`pieces`] | the links in use, and blobs over them |
 //! | [`keeper_watch`], [`keeper_client`], [`reporting`] | what the keeper is brought, and what it says |
 //! | [`release_watch`], [`credential_watch`], [`blobs`] | from a signed statement to blobs in the depot, and a release to a running one |
 //! | [`witnessing`], [`departing`] | grants that others saw; this node's own end |
@@ -43,6 +44,7 @@ pub mod disk;
 pub mod fetch;
 pub mod fleet;
 pub mod frame;
+pub mod gate;
 pub mod http;
 pub mod identity;
 pub mod keeper;
@@ -56,9 +58,11 @@ pub mod logging;
 pub mod member_objects;
 pub mod membership;
 pub mod metrics;
+pub mod neighbours;
 pub mod offers;
 pub mod outbox;
 pub mod parking;
+pub mod pieces;
 pub mod port;
 pub mod provide;
 pub mod release_watch;

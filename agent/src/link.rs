@@ -15,24 +15,28 @@ use std::time::Duration;
 
 use borgios_peertree::Contact;
 use borgios_policy::{Departure, Invitation, Join, Lane, Object as _};
-use borgios_types::{Envelope, NodeId};
+use borgios_types::{Envelope, NodeId, PublicKey};
 use russh::keys::PrivateKey;
 use thiserror::Error;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::channel::{FrameReader, FrameWriter};
 use crate::clock::unix_now;
-use crate::frame::FrameError;
-use crate::ledger::Admission;
+use crate::depot::Depot;
+use crate::frame::{FRAME_MAX, FrameError};
+use crate::gate::Place;
+use crate::ledger::{Admission, Ledger};
 use crate::ledger_handle::LedgerHandle;
-use crate::outbox::Outbox;
-use crate::roll::Out;
+use crate::neighbours::Neighbours;
+use crate::outbox::{Outbox, Total};
+use crate::pieces;
+use crate::roll::{Out, Standing};
 use crate::ssh_client;
 use crate::tree_handle::{LinkId, NewLink, TreeHandle};
 use crate::tree_query;
-use crate::wire::{Answer, Ask, Bye, Frame, Hello, PROTOCOL, WireError};
+use crate::wire::{Answer, Ask, BlobAsk, Bye, Frame, Hello, PROTOCOL, WireError};
 
 /// Longest wait for the other side's hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,6 +46,14 @@ const CLOSE_GRACE: Duration = Duration::from_secs(2);
 const IDLE_MAX: Duration = Duration::from_secs(120);
 /// Questions of one neighbour that are worked on at a time.
 const ASKS_MAX: usize = 4;
+/// Longest first line of whoever dialled: four envelopes with room to spare, or a last word with
+/// what proves it. Before it, nothing of a stranger is known to be worth a frame's memory.
+const HELLO_MAX: usize = FRAME_MAX / 2;
+/// Bytes of one link's messages that may wait for the tree's task; then the link is not read until
+/// they are done. Whoever floods so delays itself, not the others.
+const SHARE_BYTES: usize = FRAME_MAX + 64 * 1024;
+/// What the smallest message counts: no link has more than 68 waiting.
+const SHARE_LEAST: usize = 16 * 1024;
 
 /// Why a link ended.
 #[derive(Debug, Error)]
@@ -134,6 +146,18 @@ pub struct LinkHub {
     stop: CancellationToken,
     ids: Arc<AtomicU64>,
     farewell: CancellationToken,
+    depot: Depot,
+    neighbours: Neighbours,
+    unsent: Total,
+}
+
+/// Which side made the connection.
+#[derive(Clone, Copy)]
+enum Side<'a> {
+    /// This one, at this address.
+    Dialled(&'a str),
+    /// The other one; its place among this node's connections.
+    Accepted(&'a Place),
 }
 
 /// Both ends of an open channel.
@@ -151,10 +175,21 @@ impl LinkHub {
         key: Arc<PrivateKey>,
         ledger: LedgerHandle,
         tree: TreeHandle,
+        depot: Depot,
+        neighbours: Neighbours,
         stop: CancellationToken,
     ) -> Self {
         let (ids, farewell) = (Arc::default(), CancellationToken::new());
-        Self { me, key, ledger, tree, stop, ids, farewell }
+        let unsent = Total::default();
+        Self { me, key, ledger, tree, stop, ids, farewell, depot, neighbours, unsent }
+    }
+
+    /// Whether this key is a member's or a governor's of the board in force.
+    pub async fn belongs(&self, key: PublicKey) -> bool {
+        let belongs = move |ledger: &mut Ledger| {
+            ledger.governor(&key).is_some() || ledger.standing(unix_now(), &key) == Standing::Member
+        };
+        self.ledger.run(belongs).await
     }
 
     /// Cancelled once another node has said that this one departed.
@@ -168,11 +203,13 @@ impl LinkHub {
         &self,
         peer: NodeId,
         from: SocketAddr,
-        reader: FrameReader,
+        place: &Place,
+        mut reader: FrameReader,
         writer: FrameWriter,
         cut: CancellationToken,
     ) {
-        let end = self.run(peer, None, Ends { reader, writer, cut }).await;
+        reader.limit(HELLO_MAX);
+        let end = self.run(peer, Side::Accepted(place), Ends { reader, writer, cut }).await;
         self.log(peer, &from.to_string(), &end);
     }
 
@@ -182,7 +219,8 @@ impl LinkHub {
         match ssh_client::dial(&address, peer, self.key.clone(), cut).await {
             Ok(dialled) => {
                 let ssh_client::Dialled { reader, writer, cut, session } = dialled;
-                let end = self.run(peer, Some(&address), Ends { reader, writer, cut }).await;
+                let end =
+                    self.run(peer, Side::Dialled(&address), Ends { reader, writer, cut }).await;
                 drop(session);
                 self.log(peer, &address, &end);
             }
@@ -210,10 +248,10 @@ impl LinkHub {
         }
     }
 
-    async fn run(&self, peer: NodeId, dialled: Option<&str>, mut ends: Ends) -> LinkEnd {
+    async fn run(&self, peer: NodeId, side: Side<'_>, mut ends: Ends) -> LinkEnd {
         let cut = ends.cut.clone();
         let end = tokio::select! {
-            end = self.greet_and_talk(peer, dialled, &mut ends) => end,
+            end = self.greet_and_talk(peer, side, &mut ends) => end,
             () = cut.cancelled() => LinkEnd::Ours,
             () = self.stop.cancelled() => LinkEnd::Ours,
         };
@@ -235,18 +273,21 @@ impl LinkHub {
         end
     }
 
-    async fn greet_and_talk(
-        &self,
-        peer: NodeId,
-        dialled: Option<&str>,
-        ends: &mut Ends,
-    ) -> LinkEnd {
+    async fn greet_and_talk(&self, peer: NodeId, side: Side<'_>, ends: &mut Ends) -> LinkEnd {
+        let dialled = match side {
+            Side::Dialled(address) => Some(address),
+            Side::Accepted(_) => None,
+        };
         let address = match self.greet(peer, dialled, ends).await {
             Ok(address) => address,
             Err(end) => return end,
         };
+        ends.reader.limit(FRAME_MAX);
+        if let Side::Accepted(place) = side {
+            place.is_member(peer);
+        }
         let id = LinkId(self.ids.fetch_add(1, Ordering::Relaxed));
-        let outbox = Arc::new(Outbox::new());
+        let outbox = Arc::new(Outbox::counted(self.unsent.clone()));
         let link = NewLink {
             peer,
             id,
@@ -259,6 +300,7 @@ impl LinkHub {
         info!(BORGIOS_EVENT = "link_up", BORGIOS_PEER = %peer, dialled = dialled.is_some(), "link up");
         // Whatever happens from here on, also a cut, the tree hears of the end.
         let _down = Down { tree: self.tree.clone(), peer, id, outbox: outbox.clone() };
+        let _linked = self.neighbours.add(id, peer, outbox.clone());
         self.talk(peer, id, &outbox, ends).await
     }
 
@@ -290,6 +332,9 @@ impl LinkHub {
             Frame::Bye(bye) => return Err(self.on_bye(peer, bye).await),
             Frame::Ask(_) => return Err(LinkEnd::Unexpected("ask")),
             Frame::Answer(_) => return Err(LinkEnd::Unexpected("answer")),
+            Frame::Blob(_) => return Err(LinkEnd::Unexpected("blob")),
+            Frame::Piece(_) => return Err(LinkEnd::Unexpected("piece")),
+            Frame::Have(_) => return Err(LinkEnd::Unexpected("have")),
             Frame::Tree(message) => return Err(LinkEnd::Unexpected(message.name())),
         };
         if hello.protocol != PROTOCOL {
@@ -381,7 +426,9 @@ impl LinkHub {
         outbox: &Arc<Outbox>,
         ends: &mut Ends,
     ) -> LinkEnd {
-        let Ends { reader, writer, .. } = ends;
+        let Ends { reader, writer, cut } = ends;
+        let (blobs, asked) = mpsc::channel(pieces::QUEUE);
+        tokio::spawn(pieces::give(asked, self.depot.clone(), outbox.clone(), cut.clone()));
         let writing = async {
             while let Some(frame) = outbox.next().await {
                 if writer.send(frame).await.is_err() {
@@ -390,7 +437,7 @@ impl LinkHub {
             }
             writer.finish(0).await;
         };
-        let reading = self.read(peer, id, outbox, reader);
+        let reading = self.read(peer, id, outbox, &blobs, reader);
         tokio::pin!(reading);
         tokio::select! {
             end = &mut reading => end,
@@ -407,9 +454,11 @@ impl LinkHub {
         peer: NodeId,
         id: LinkId,
         outbox: &Arc<Outbox>,
+        blobs: &mpsc::Sender<BlobAsk>,
         reader: &mut FrameReader,
     ) -> LinkEnd {
         let asks = Arc::new(Semaphore::new(ASKS_MAX));
+        let share = Arc::new(Semaphore::new(SHARE_BYTES));
         loop {
             let line = match tokio::time::timeout(IDLE_MAX, reader.next()).await {
                 Err(_) => return LinkEnd::Silent,
@@ -418,7 +467,19 @@ impl LinkHub {
                 Ok(Ok(Some(line))) => line,
             };
             match Frame::parse(&line) {
-                Ok(Frame::Tree(message)) => self.tree.received(peer, id, message).await,
+                Ok(Frame::Tree(message)) => {
+                    let bytes = line.len().clamp(SHARE_LEAST, SHARE_BYTES);
+                    let bytes = u32::try_from(bytes).expect("a frame is far below 4 GiB");
+                    // It is never closed.
+                    let Ok(held) = share.clone().acquire_many_owned(bytes).await else {
+                        return LinkEnd::Ours;
+                    };
+                    self.tree.received(peer, id, message, held).await;
+                }
+                Ok(Frame::Piece(piece)) => self.neighbours.answered(id, piece),
+                Ok(Frame::Have(have)) => self.neighbours.heard(have),
+                // One too many is left unanswered.
+                Ok(Frame::Blob(ask)) => drop(blobs.try_send(ask)),
                 Ok(Frame::Answer(answer)) => self.tree.answered(peer, answer).await,
                 Ok(Frame::Ask(ask)) => self.answer(peer, ask, outbox, &asks),
                 Ok(Frame::Bye(bye)) => return self.on_bye(peer, bye).await,

@@ -22,6 +22,7 @@ use tracing::debug;
 
 use crate::api::{Api, Caller};
 use crate::channel::{self, FrameReader, FrameWriter, our_key};
+use crate::gate::Place;
 use crate::link::LinkHub;
 use crate::port::Visitor;
 use crate::session::{self, Ended};
@@ -31,6 +32,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Open channels of one connection, with or without a subsystem, for each holds buffers: a
 /// governor's tool with a shared connection runs a few at once.
 pub const CHANNELS_MAX: usize = 8;
+/// The same for a key that is neither a member's nor a governor's: it has one hello to say.
+pub const STRANGER_CHANNELS_MAX: usize = 2;
 /// Keys one connection may try: an agent of a person offers several.
 const AUTH_ATTEMPTS: usize = 8;
 
@@ -75,7 +78,9 @@ impl SshServer {
             server: self.clone(),
             from,
             cut: visitor.cut.clone(),
+            place: visitor.place.clone(),
             key: None,
+            belongs: false,
             waiting: BTreeMap::new(),
             open: BTreeSet::new(),
             begun,
@@ -114,7 +119,10 @@ struct Guest {
     server: SshServer,
     from: SocketAddr,
     cut: CancellationToken,
+    place: Arc<Place>,
     key: Option<PublicKey>,
+    /// The key is a member's or a governor's.
+    belongs: bool,
     /// Channels that have no subsystem yet.
     waiting: BTreeMap<u32, Channel<Msg>>,
     /// Channels that neither side has closed.
@@ -139,6 +147,12 @@ impl Handler for Guest {
         key: VerifiedPublicKey<'_>,
     ) -> Result<Auth, Self::Error> {
         self.key = our_key(key.public_key);
+        if let Some(key) = self.key
+            && self.server.links.belongs(key).await
+        {
+            self.belongs = true;
+            self.place.is_member(key);
+        }
         Ok(if self.key.is_some() { Auth::Accept } else { Auth::reject() })
     }
 
@@ -148,7 +162,7 @@ impl Handler for Guest {
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        if self.open.len() >= CHANNELS_MAX {
+        if self.open.len() >= if self.belongs { CHANNELS_MAX } else { STRANGER_CHANNELS_MAX } {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
         } else {
             self.open.insert(channel.id().into());
@@ -190,8 +204,10 @@ impl Handler for Guest {
         let cut = self.cut.clone();
         if name == "peertree" {
             let links = self.server.links.clone();
-            let from = self.from;
-            tokio::spawn(async move { links.accepted(key, from, reader, writer, cut).await });
+            let (from, place) = (self.from, self.place.clone());
+            tokio::spawn(async move {
+                links.accepted(key, from, &place, reader, writer, cut).await;
+            });
         } else {
             let api = self.server.api.clone();
             tokio::spawn(async move {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use borgios_peertree::{Contact, Message, Node, State, Verdict};
 use borgios_types::{Digest, NodeId};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::ledger::Admitted;
@@ -38,14 +38,25 @@ pub(crate) enum Event {
     Up(NewLink),
     Down(NodeId, LinkId),
     DialFailed(NodeId),
-    Received(NodeId, LinkId, Message),
-    Judged { id: Digest, from: NodeId, verdict: Verdict, admitted: Vec<Admitted> },
+    /// The permit is the link's share of the inbox, given back when the message is done.
+    Received(NodeId, LinkId, Message, OwnedSemaphorePermit),
+    Judged {
+        id: Digest,
+        from: NodeId,
+        verdict: Verdict,
+        admitted: Vec<Admitted>,
+    },
     Publish(Vec<Admitted>),
     Forget(Vec<Digest>),
     Contacts(Vec<Contact>),
     Lapsed(BTreeSet<NodeId>),
     Leave,
-    Ask { peer: NodeId, scope: Scope, within: Duration, reply: oneshot::Sender<Places> },
+    Ask {
+        peer: NodeId,
+        scope: Scope,
+        within: Duration,
+        reply: oneshot::Sender<Places>,
+    },
     Answered(NodeId, Answer),
 }
 
@@ -120,9 +131,15 @@ impl TreeHandle {
         self.tell(Event::DialFailed(peer)).await;
     }
 
-    /// A message from a link.
-    pub async fn received(&self, peer: NodeId, id: LinkId, message: Message) {
-        self.tell(Event::Received(peer, id, message)).await;
+    /// A message from a link, with what it holds of the link's share of the inbox.
+    pub async fn received(
+        &self,
+        peer: NodeId,
+        id: LinkId,
+        message: Message,
+        share: OwnedSemaphorePermit,
+    ) {
+        self.tell(Event::Received(peer, id, message, share)).await;
     }
 
     /// Objects that entered the ledger by another door than the tree.

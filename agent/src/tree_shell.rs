@@ -20,7 +20,7 @@ use crate::disk;
 use crate::ledger::Admitted;
 use crate::ledger_handle::LedgerHandle;
 use crate::link::LinkHub;
-use crate::offers::{Offer, judge_offers};
+use crate::offers::{Offer, Offers, judge_offers};
 use crate::outbox::Outbox;
 use crate::provide::{Request, provide_objects};
 use crate::roll::Out;
@@ -28,7 +28,8 @@ use crate::store::Stored;
 use crate::tree_handle::{Event, LinkId, NewLink, TreeHandle, View};
 use crate::wire::{Ask, Bye, Frame, Places, Scope};
 
-/// Events that may wait for the core; links wait when it is full.
+/// Events that may wait for the core; links wait when it is full, in the order in which they came,
+/// and each has a share of its own: see `link`.
 const INBOX: usize = 256;
 /// Requests of one neighbour for stored objects that may wait; more are dropped, and asked again.
 const PROVIDE_QUEUE: usize = 64;
@@ -54,7 +55,7 @@ pub struct TreeShell {
     peers_file: PathBuf,
     inbox: mpsc::Receiver<Event>,
     view: watch::Sender<View>,
-    offers: mpsc::UnboundedSender<Offer>,
+    offers: Offers,
     links: BTreeMap<NodeId, Link>,
     dials: BTreeMap<NodeId, CancellationToken>,
     timers: BTreeMap<Timer, Instant>,
@@ -74,7 +75,7 @@ impl TreeShell {
     pub fn new(node: Node, ledger: LedgerHandle, peers_file: PathBuf) -> (Self, TreeHandle) {
         let (sender, inbox) = mpsc::channel(INBOX);
         let (view, seen) = watch::channel(View::of(&node, 0));
-        let (offers, offered) = mpsc::unbounded_channel();
+        let (offers, offered) = Offers::new();
         let judged = sender.clone();
         tokio::spawn(judge_offers(
             offered,
@@ -162,7 +163,7 @@ impl TreeShell {
                     self.feed(Input::DialFailed(peer), hub);
                 }
             }
-            Event::Received(peer, id, message) => {
+            Event::Received(peer, id, message, _share) => {
                 if self.links.get(&peer).is_some_and(|link| link.id == id) {
                     self.feed(Input::Received(peer, message), hub);
                 }
@@ -364,8 +365,12 @@ impl TreeShell {
                 self.timers.remove(&timer);
             }
             Output::Offer { from, id, kind, body } => {
-                // The judge ends only with the agent.
-                let _ = self.offers.send(Offer { from, id, kind, body });
+                if !self.offers.push(Offer { from, id, kind, body }) {
+                    // Too much of this neighbour waits: it is not to blame, and the object comes
+                    // again when the two compare what they hold.
+                    let verdict = Verdict::Deferred;
+                    self.found.push_back(Input::Judged { id, from, verdict });
+                }
             }
             Output::Provide { to, ids } => self.provide(to, Request::Objects(ids)),
             Output::ProvideLane { to, lane, after } => self.provide(to, Request::Lane(lane, after)),

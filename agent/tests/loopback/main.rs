@@ -11,6 +11,7 @@ mod fleet;
 mod hostile;
 mod keeper;
 mod lapses;
+mod pressure;
 mod releases;
 mod stock_ssh;
 mod tree;
