@@ -8,7 +8,9 @@ use std::future::Future;
 use std::io;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::io::{
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf,
+};
 
 /// Bytes that one read asks for: four TLS records, or one SSH packet.
 pub const READ_SIZE: usize = 64 * 1024;

@@ -17,10 +17,7 @@ pub fn now_ns() -> u64 {
 #[must_use]
 pub fn cpu() -> Duration {
     let now = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::new(
-        u64::try_from(now.tv_sec).unwrap_or(0),
-        u32::try_from(now.tv_nsec).unwrap_or(0),
-    )
+    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 /// Bytes received over loopback in this network namespace so far: every packet counts once.

@@ -40,12 +40,7 @@ const COALESCE: usize = 64;
 ///
 /// # Errors
 /// No links, or messages that do not arrive.
-pub async fn measure<C: Carrier>(
-    name: &str,
-    carrier: C,
-    load: &Load,
-    verify: bool,
-) -> Result<Row> {
+pub async fn measure<C: Carrier>(name: &str, carrier: C, load: &Load, verify: bool) -> Result<Row> {
     let board = Arc::new(Board::new(load.nodes));
     let mut kids: Vec<Vec<<C::Pipe as Pipe>::Write>> = Vec::new();
     let mut reads: Vec<Option<<C::Pipe as Pipe>::Read>> = Vec::new();

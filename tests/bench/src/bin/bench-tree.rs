@@ -13,13 +13,8 @@ fn main() -> Result<()> {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let args: Vec<String> = std::env::args().skip(1).collect();
     let row = args[0].clone();
-    let load = Load {
-        nodes: 64,
-        fanout: 8,
-        size: 1024,
-        singles: 200,
-        saturated: Duration::from_secs(2),
-    };
+    let load =
+        Load { nodes: 64, fanout: 8, size: 1024, singles: 200, saturated: Duration::from_secs(2) };
     let row = runtime.block_on(async move {
         tokio::spawn(async move {
             let pick = |p: CryptoProvider, suite: &str| {
@@ -28,7 +23,8 @@ fn main() -> Result<()> {
                 Tls(Arc::new(p))
             };
             let mut parts = row.split('-');
-            let (kind, suite, packet) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""), parts.next());
+            let (kind, suite, packet) =
+                (parts.next().unwrap_or(""), parts.next().unwrap_or(""), parts.next());
             match kind {
                 "tcp" => raw_tree::measure(&row, Tcp, &load, false).await,
                 "ring" | "ringv" => {
@@ -37,7 +33,8 @@ fn main() -> Result<()> {
                 }
                 #[cfg(feature = "aws-lc")]
                 "aws" | "awsv" => {
-                    let tls = pick(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider(), suite);
+                    let tls =
+                        pick(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider(), suite);
                     raw_tree::measure(&row, tls, &load, kind == "awsv").await
                 }
                 "ssh" => {
