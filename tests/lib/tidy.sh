@@ -13,7 +13,9 @@ arrows() {
         borgios-policy)   echo "types" ;;
         borgios-credentials) echo "types policy" ;;
         borgios-releases) echo "types policy" ;;
-        borgios-agent)    echo "types peertree stream policy credentials releases" ;;
+        borgios-relay)    echo "types stream" ;;
+        borgios-bench)    echo "types stream relay" ;;
+        borgios-agent)    echo "types peertree stream policy credentials releases relay" ;;
         borgios-cli)      echo "types peertree stream policy credentials releases" ;;
         borgios-fleet)    echo "types peertree stream policy credentials releases agent cli" ;;
         *) return 1 ;;
