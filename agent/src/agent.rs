@@ -4,6 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use borgios_peertree::{Config, Contact, Head, Input, Node};
@@ -38,6 +39,7 @@ use crate::local;
 use crate::membership::{self, InviteError, Membership};
 use crate::neighbours::Neighbours;
 use crate::port::{self, Speech};
+use crate::questions::{NoStreams, Observer, QuestionHandle, QuestionShell};
 use crate::release_watch::ReleaseWatch;
 use crate::settings::Settings;
 use crate::ssh_server::SshServer;
@@ -98,6 +100,8 @@ pub struct Agent {
     pub ledger: LedgerHandle,
     /// Its place in the tree.
     pub tree: TreeHandle,
+    /// Questions to the fleet, and messages to one node.
+    pub questions: QuestionHandle,
     /// Its blobs.
     pub depot: Depot,
     stop: CancellationToken,
@@ -166,12 +170,26 @@ impl Agent {
             pace: settings.pace.clone(),
             view,
         };
+        let (questions, question_inbox) = QuestionHandle::new();
+        let observer = Observer {
+            me,
+            ledger: ledger.clone(),
+            tree: tree.clone(),
+            keeper: keeper.clone(),
+            schedule: schedule.clone(),
+            state: state.clone(),
+            started: Instant::now(),
+            held: Arc::new(NoStreams),
+        };
+        let asking = QuestionShell::new(observer.clone(), questions.clone(), question_inbox);
         let api = Api::new(Parts {
             me,
             name: settings.name.clone(),
             address: settings.advertise.clone(),
             ledger: ledger.clone(),
             tree: tree.clone(),
+            questions: questions.clone(),
+            observer,
             keeper: keeper.clone(),
             schedule,
             uploads: Uploads::new(depot.clone()),
@@ -188,6 +206,7 @@ impl Agent {
             tree.clone(),
             depot.clone(),
             neighbours.clone(),
+            questions.clone(),
             stop.clone(),
         );
 
@@ -205,6 +224,7 @@ impl Agent {
         tasks.spawn(releases.run(stop.clone()));
         tasks.spawn(credentials.run(stop.clone()));
         tasks.spawn(departing.run(stop.clone()));
+        tasks.spawn(asking.run(stop.clone()));
         let (pace, stopping) = (settings.pace.upkeep, stop.clone());
         tasks.spawn(witnessing::run(key, ledger.clone(), tree.clone(), pace, stopping));
         tasks.spawn(local::serve(socket, api.clone(), depot.clone(), stop.clone()));
@@ -241,7 +261,7 @@ impl Agent {
             "borgiosd {} listens on {port}",
             env!("CARGO_PKG_VERSION")
         );
-        Ok(Self { me, port, api, ledger, tree, depot, stop, departed, tasks })
+        Ok(Self { me, port, api, ledger, tree, questions, depot, stop, departed, tasks })
     }
 
     /// Whether the parts that must never stop are still at work: for the watchdog.

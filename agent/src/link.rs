@@ -32,11 +32,11 @@ use crate::ledger_handle::LedgerHandle;
 use crate::neighbours::Neighbours;
 use crate::outbox::{Outbox, Total};
 use crate::pieces;
+use crate::questions::QuestionHandle;
 use crate::roll::{Out, Standing};
 use crate::ssh_client;
 use crate::tree_handle::{LinkId, NewLink, TreeHandle};
-use crate::tree_query;
-use crate::wire::{Answer, Ask, BlobAsk, Bye, Frame, Hello, PROTOCOL, WireError};
+use crate::wire::{BlobAsk, Bye, Frame, Hello, PROTOCOL, WireError};
 
 /// Longest wait for the other side's hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,8 +44,6 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
 /// Silence after which a link is given up whatever the core thinks; heartbeats come far faster.
 const IDLE_MAX: Duration = Duration::from_secs(120);
-/// Questions of one neighbour that are worked on at a time.
-const ASKS_MAX: usize = 4;
 /// Longest first line of whoever dialled: four envelopes with room to spare, or a last word with
 /// what proves it. Before it, nothing of a stranger is known to be worth a frame's memory.
 const HELLO_MAX: usize = FRAME_MAX / 2;
@@ -143,6 +141,7 @@ pub struct LinkHub {
     key: Arc<PrivateKey>,
     ledger: LedgerHandle,
     tree: TreeHandle,
+    questions: QuestionHandle,
     stop: CancellationToken,
     ids: Arc<AtomicU64>,
     farewell: CancellationToken,
@@ -175,13 +174,14 @@ impl LinkHub {
         key: Arc<PrivateKey>,
         ledger: LedgerHandle,
         tree: TreeHandle,
+        questions: QuestionHandle,
         depot: Depot,
         neighbours: Neighbours,
         stop: CancellationToken,
     ) -> Self {
         let (ids, farewell) = (Arc::default(), CancellationToken::new());
         let unsent = Total::default();
-        Self { me, key, ledger, tree, stop, ids, farewell, depot, neighbours, unsent }
+        Self { me, key, ledger, tree, questions, stop, ids, farewell, depot, neighbours, unsent }
     }
 
     /// Whether this key is a member's or a governor's of the board in force.
@@ -335,6 +335,8 @@ impl LinkHub {
             Frame::Blob(_) => return Err(LinkEnd::Unexpected("blob")),
             Frame::Piece(_) => return Err(LinkEnd::Unexpected("piece")),
             Frame::Have(_) => return Err(LinkEnd::Unexpected("have")),
+            Frame::Direct(_) => return Err(LinkEnd::Unexpected("direct")),
+            Frame::Returned(_) => return Err(LinkEnd::Unexpected("returned")),
             Frame::Tree(message) => return Err(LinkEnd::Unexpected(message.name())),
         };
         if hello.protocol != PROTOCOL {
@@ -437,7 +439,7 @@ impl LinkHub {
             }
             writer.finish(0).await;
         };
-        let reading = self.read(peer, id, outbox, &blobs, reader);
+        let reading = self.read(peer, id, &blobs, reader);
         tokio::pin!(reading);
         tokio::select! {
             end = &mut reading => end,
@@ -453,11 +455,9 @@ impl LinkHub {
         &self,
         peer: NodeId,
         id: LinkId,
-        outbox: &Arc<Outbox>,
         blobs: &mpsc::Sender<BlobAsk>,
         reader: &mut FrameReader,
     ) -> LinkEnd {
-        let asks = Arc::new(Semaphore::new(ASKS_MAX));
         let share = Arc::new(Semaphore::new(SHARE_BYTES));
         loop {
             let line = match tokio::time::timeout(IDLE_MAX, reader.next()).await {
@@ -480,28 +480,15 @@ impl LinkHub {
                 Ok(Frame::Have(have)) => self.neighbours.heard(have),
                 // One too many is left unanswered.
                 Ok(Frame::Blob(ask)) => drop(blobs.try_send(ask)),
-                Ok(Frame::Answer(answer)) => self.tree.answered(peer, answer).await,
-                Ok(Frame::Ask(ask)) => self.answer(peer, ask, outbox, &asks),
+                Ok(Frame::Answer(answer)) => self.questions.answered(peer, answer),
+                Ok(Frame::Ask(ask)) => self.questions.asked(peer, ask),
+                Ok(Frame::Direct(direct)) => self.questions.direct(peer, direct),
+                Ok(Frame::Returned(returned)) => self.questions.returned(peer, returned),
                 Ok(Frame::Bye(bye)) => return self.on_bye(peer, bye).await,
                 Ok(Frame::Hello(_)) => return LinkEnd::Unexpected("hello"),
                 Err(error) => return error.into(),
             }
         }
-    }
-
-    /// Works on a neighbour's question in the background; one too many is left unanswered.
-    fn answer(&self, peer: NodeId, ask: Ask, outbox: &Arc<Outbox>, asks: &Arc<Semaphore>) {
-        let Ok(permit) = asks.clone().try_acquire_owned() else { return };
-        let (tree, ledger, outbox) = (self.tree.clone(), self.ledger.clone(), outbox.clone());
-        let me = self.me;
-        tokio::spawn(async move {
-            let _permit = permit;
-            let within = Duration::from_millis(ask.within_ms);
-            let places = tree_query::answer(&tree, &ledger, me, ask.tree, within, Some(peer)).await;
-            // A full outbox ends the link anyway.
-            let _ =
-                outbox.push_control(Frame::Answer(Answer { id: ask.id, tree: places }).to_line());
-        });
     }
 }
 

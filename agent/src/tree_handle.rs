@@ -2,16 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use borgios_peertree::{Contact, Message, Node, State, Verdict};
 use borgios_types::{Digest, NodeId};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::ledger::Admitted;
 use crate::outbox::Outbox;
-use crate::wire::{Answer, Places, Scope};
 
 /// Tells two links to the same peer apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,13 +49,7 @@ pub(crate) enum Event {
     Contacts(Vec<Contact>),
     Lapsed(BTreeSet<NodeId>),
     Leave,
-    Ask {
-        peer: NodeId,
-        scope: Scope,
-        within: Duration,
-        reply: oneshot::Sender<Places>,
-    },
-    Answered(NodeId, Answer),
+    Line { peer: NodeId, line: String, urgent: bool },
 }
 
 /// This node's place, as the core sees it now.
@@ -173,16 +165,9 @@ impl TreeHandle {
         }
     }
 
-    /// An answer from a link.
-    pub async fn answered(&self, peer: NodeId, answer: Answer) {
-        self.tell(Event::Answered(peer, answer)).await;
-    }
-
-    /// Asks a neighbour; `None` if it does not answer in time.
-    pub async fn ask(&self, peer: NodeId, scope: Scope, within: Duration) -> Option<Places> {
-        let (reply, answer) = oneshot::channel();
-        self.tell(Event::Ask { peer, scope, within, reply }).await;
-        tokio::time::timeout(within, answer).await.ok()?.ok()
+    /// Sends a frame to a peer, if there is a link to it: before the objects that wait, or behind.
+    pub async fn line(&self, peer: NodeId, line: String, urgent: bool) {
+        self.tell(Event::Line { peer, line, urgent }).await;
     }
 
     /// This node's place, and a notice when it changes.

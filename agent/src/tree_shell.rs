@@ -6,11 +6,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use borgios_peertree::{Contact, Input, Message, Node, Output, State, Timer, Verdict};
 use borgios_types::NodeId;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -26,15 +25,13 @@ use crate::provide::{Request, provide_objects};
 use crate::roll::Out;
 use crate::store::Stored;
 use crate::tree_handle::{Event, LinkId, NewLink, TreeHandle, View};
-use crate::wire::{Ask, Bye, Frame, Places, Scope};
+use crate::wire::{Bye, Frame};
 
 /// Events that may wait for the core; links wait when it is full, in the order in which they came,
 /// and each has a share of its own: see `link`.
 const INBOX: usize = 256;
 /// Requests of one neighbour for stored objects that may wait; more are dropped, and asked again.
 const PROVIDE_QUEUE: usize = 64;
-/// Questions to neighbours that are open at a time.
-const ASKS_MAX: usize = 256;
 /// Longest file of remembered contacts, in bytes.
 pub const PEERS_MAX: usize = 1024 * 1024;
 
@@ -59,8 +56,6 @@ pub struct TreeShell {
     links: BTreeMap<NodeId, Link>,
     dials: BTreeMap<NodeId, CancellationToken>,
     timers: BTreeMap<Timer, Instant>,
-    asks: BTreeMap<u64, (NodeId, oneshot::Sender<Places>)>,
-    next_ask: u64,
     /// Nodes that are members no more.
     out: BTreeMap<NodeId, Out>,
     /// This node left the tree and does not come back.
@@ -96,8 +91,6 @@ impl TreeShell {
             links: BTreeMap::new(),
             dials: BTreeMap::new(),
             timers: BTreeMap::new(),
-            asks: BTreeMap::new(),
-            next_ask: 0,
             out: BTreeMap::new(),
             left: false,
             found: VecDeque::new(),
@@ -154,7 +147,6 @@ impl TreeShell {
             Event::Down(peer, id) => {
                 if self.links.get(&peer).is_some_and(|link| link.id == id) {
                     self.links.remove(&peer);
-                    self.asks.retain(|_, (asked, _)| *asked != peer);
                     self.feed(Input::LinkDown(peer), hub);
                 }
             }
@@ -193,14 +185,9 @@ impl TreeShell {
                 }
             }
             Event::Leave => self.leave(hub),
-            Event::Ask { peer, scope, within, reply } => self.on_ask(peer, scope, within, reply),
-            Event::Answered(peer, answer) => {
-                if self.asks.get(&answer.id).is_some_and(|(asked, _)| *asked == peer)
-                    && let Some((_, reply)) = self.asks.remove(&answer.id)
-                {
-                    // Whoever asked may have given up.
-                    let _ = reply.send(answer.tree);
-                }
+            Event::Line { peer, line, urgent } => {
+                self.push(peer, line, urgent);
+                self.settle(hub);
             }
         }
     }
@@ -237,27 +224,6 @@ impl TreeShell {
         tokio::spawn(provide_objects(wanted, self.ledger.clone(), outbox.clone(), cut.clone()));
         self.links.insert(peer, Link { id, dialled, outbox, cut, provide });
         self.feed(Input::LinkUp { peer, dialled, address }, hub);
-    }
-
-    fn on_ask(
-        &mut self,
-        peer: NodeId,
-        scope: Scope,
-        within: Duration,
-        reply: oneshot::Sender<Places>,
-    ) {
-        self.asks.retain(|_, (_, reply)| !reply.is_closed());
-        let Some(link) = self.links.get(&peer) else { return };
-        if self.asks.len() >= ASKS_MAX {
-            return;
-        }
-        let id = self.next_ask;
-        self.next_ask += 1;
-        let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
-        let ask = Frame::Ask(Ask { id, tree: scope, within_ms }).to_line();
-        if link.outbox.push_control(ask).is_ok() {
-            self.asks.insert(id, (peer, reply));
-        }
     }
 
     /// Broadcasts an object that entered by another door.
@@ -323,6 +289,11 @@ impl TreeShell {
     /// Feeds the core and does what it says, and then what came of that.
     fn feed(&mut self, input: Input, hub: &LinkHub) {
         self.found.push_back(input);
+        self.settle(hub);
+    }
+
+    /// Feeds the core what the shell found out, until nothing is left.
+    fn settle(&mut self, hub: &LinkHub) {
         while let Some(input) = self.found.pop_front() {
             for output in self.node.handle(self.clock.now(), input) {
                 self.execute(output, hub);
@@ -380,11 +351,16 @@ impl TreeShell {
     }
 
     fn send(&mut self, to: NodeId, message: Message) {
-        let Some(link) = self.links.get(&to) else { return };
         let control = message.is_control();
         let line = Frame::Tree(message).to_line();
+        self.push(to, line, control);
+    }
+
+    /// Queues a frame; a neighbour that does not read loses its link.
+    fn push(&mut self, to: NodeId, line: String, urgent: bool) {
+        let Some(link) = self.links.get(&to) else { return };
         let pushed =
-            if control { link.outbox.push_control(line) } else { link.outbox.push_object(line) };
+            if urgent { link.outbox.push_control(line) } else { link.outbox.push_object(line) };
         if let Err(full) = pushed {
             warn!(BORGIOS_EVENT = "link_slow", BORGIOS_PEER = %to, "dropped a link: {full}");
             link.outbox.close();

@@ -12,6 +12,7 @@ mod catchup;
 mod climb;
 pub mod config;
 pub mod contact;
+pub mod direct;
 mod flood;
 mod host;
 pub mod io;
@@ -20,6 +21,7 @@ mod memory;
 mod merge;
 pub mod message;
 pub mod node;
+pub mod question;
 mod seek;
 pub mod sim;
 #[cfg(test)]
