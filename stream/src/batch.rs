@@ -22,14 +22,14 @@
 //! A [`Batch`] is *well-formed*: every length in it was checked against every other, so that no
 //! access fails later. It is not *verified*: see [`VerifyJob`](crate::VerifyJob).
 
-use borgios_types::{Digest, UnixSeconds};
+use borgios_types::{Digest, PublicKey, UnixSeconds};
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use crate::bounds::{BATCH_BODY_MAX, BATCH_MAX, BATCH_MESSAGES_MAX, KIND_MAX};
-use crate::position::{BatchId, Position};
-use crate::signature::BLOB_LEN;
+use crate::position::{BatchId, Origin, Position};
+use crate::signature::{self, BLOB_LEN};
 
 /// First four bytes of a batch; the digit is the version of the format.
 pub const MAGIC: [u8; 4] = *b"BGS1";
@@ -214,13 +214,13 @@ impl Batch {
     /// The network it is for.
     #[must_use]
     pub fn network(&self) -> Digest {
-        Digest(array_at(&self.bytes, at::NETWORK))
+        network_of(&self.bytes)
     }
 
-    /// The 32 bytes of the key that should have signed it. They need not be a key.
+    /// Who should have signed it.
     #[must_use]
-    pub fn origin_bytes(&self) -> &[u8; 32] {
-        self.bytes[at::ORIGIN..][..32].try_into().expect("32 bytes are 32 bytes")
+    pub fn origin(&self) -> Origin {
+        origin_of(&self.bytes)
     }
 
     /// The origin's log generation.
@@ -232,14 +232,13 @@ impl Batch {
     /// Position of the first message.
     #[must_use]
     pub fn first(&self) -> Position {
-        Position::new(self.epoch(), u64_at(&self.bytes, at::FIRST))
+        first_of(&self.bytes)
     }
 
     /// Position of the last message.
     #[must_use]
     pub fn last(&self) -> Position {
-        let first = self.first();
-        Position::new(first.epoch, first.number + (self.count() as u64 - 1))
+        range_of(&self.bytes).1
     }
 
     /// How many messages.
@@ -251,7 +250,7 @@ impl Batch {
     /// When the origin says that it signed it.
     #[must_use]
     pub fn issued(&self) -> UnixSeconds {
-        UnixSeconds(u64_at(&self.bytes, at::ISSUED))
+        issued_of(&self.bytes)
     }
 
     /// Whether it is stored synced.
@@ -273,7 +272,7 @@ impl Batch {
     /// The id of the batch before it in its epoch; [`BatchId::NONE`] for the first.
     #[must_use]
     pub fn previous(&self) -> BatchId {
-        BatchId(array_at(&self.bytes, at::PREVIOUS))
+        previous_of(&self.bytes)
     }
 
     /// What the signature covers: header, kind and manifest.
@@ -290,8 +289,8 @@ impl Batch {
 
     /// The raw SSHSIG blob.
     #[must_use]
-    pub fn blob(&self) -> &[u8] {
-        &self.bytes[signed_len(&self.bytes) + 2..][..BLOB_LEN]
+    pub fn blob(&self) -> &[u8; BLOB_LEN] {
+        signed_and_blob(&self.bytes).1
     }
 
     /// The batch's name: SHA-256 of [`Batch::signed_part`]. Computed at each call.
@@ -328,8 +327,8 @@ fn check(bytes: &[u8]) -> Result<(), BatchError> {
     if length != bytes.len() {
         return Err(BatchError::Length { found: bytes.len(), expected: length });
     }
-    let body = check_envelope(bytes)?;
-    let expected = signed_len(bytes) as u64 + 2 + BLOB_LEN as u64 + body;
+    let head = check_envelope(bytes)?;
+    let expected = head.envelope_len as u64 + head.body_len;
     if expected != length as u64 {
         return Err(BatchError::Length {
             found: length,
@@ -339,11 +338,23 @@ fn check(bytes: &[u8]) -> Result<(), BatchError> {
     Ok(())
 }
 
-/// Checks header, kind, manifest and the wording of the signature; returns the length of all
-/// messages. `bytes` may end after the signature.
-pub(crate) fn check_envelope(bytes: &[u8]) -> Result<u64, BatchError> {
+/// What a well-formed envelope says about lengths, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lengths {
+    /// Header, kind, manifest and signature.
+    pub(crate) envelope_len: usize,
+    /// All messages.
+    pub(crate) body_len: u64,
+}
+
+/// Checks header, kind, manifest and the wording of the signature, but not the announced length.
+/// `bytes` may end after the signature, or go on.
+pub(crate) fn check_envelope(bytes: &[u8]) -> Result<Lengths, BatchError> {
     if bytes.len() < HEADER_LEN {
         return Err(BatchError::Length { found: bytes.len(), expected: HEADER_LEN });
+    }
+    if bytes[..4] != MAGIC {
+        return Err(BatchError::Magic);
     }
     let count = count(bytes);
     if !(1..=BATCH_MESSAGES_MAX).contains(&count) {
@@ -376,12 +387,68 @@ pub(crate) fn check_envelope(bytes: &[u8]) -> Result<u64, BatchError> {
     }
     let blob_len = usize::from(u16_at(bytes, signed));
     let origin = &bytes[at::ORIGIN..][..32];
-    if blob_len != BLOB_LEN
-        || !crate::signature::is_worded(&bytes[signed + 2..][..BLOB_LEN], origin)
-    {
+    if blob_len != BLOB_LEN || !signature::is_worded(&bytes[signed + 2..][..BLOB_LEN], origin) {
         return Err(BatchError::Signature);
     }
-    Ok(body)
+    let envelope_len = signed + 2 + BLOB_LEN;
+    if u64::from(u32_at(bytes, at::LENGTH)) != envelope_len as u64 + body {
+        let expected = envelope_len + usize::try_from(body).unwrap_or(usize::MAX);
+        return Err(BatchError::Length { found: u32_at(bytes, at::LENGTH) as usize, expected });
+    }
+    Ok(Lengths { envelope_len, body_len: body })
+}
+
+// Fields of a checked envelope.
+
+pub(crate) fn network_of(envelope: &[u8]) -> Digest {
+    Digest(array_at(envelope, at::NETWORK))
+}
+
+pub(crate) fn origin_of(envelope: &[u8]) -> Origin {
+    Origin(array_at(envelope, at::ORIGIN))
+}
+
+pub(crate) fn first_of(envelope: &[u8]) -> Position {
+    Position::new(u64_at(envelope, at::EPOCH), u64_at(envelope, at::FIRST))
+}
+
+/// First and last position.
+pub(crate) fn range_of(envelope: &[u8]) -> (Position, Position) {
+    let first = first_of(envelope);
+    (first, Position::new(first.epoch, first.number + (count(envelope) as u64 - 1)))
+}
+
+pub(crate) fn issued_of(envelope: &[u8]) -> UnixSeconds {
+    UnixSeconds(u64_at(envelope, at::ISSUED))
+}
+
+pub(crate) fn previous_of(envelope: &[u8]) -> BatchId {
+    BatchId(array_at(envelope, at::PREVIOUS))
+}
+
+pub(crate) fn kind_of(envelope: &[u8]) -> Kind {
+    Kind(Bytes::copy_from_slice(&envelope[HEADER_LEN..HEADER_LEN + kind_len(envelope)]))
+}
+
+/// Length and digest of one message, by the manifest.
+pub(crate) fn entry_at(envelope: &[u8], index: usize) -> Option<(u32, [u8; 32])> {
+    let entry =
+        (index < count(envelope)).then(|| HEADER_LEN + kind_len(envelope) + index * ENTRY_LEN)?;
+    Some((u32_at(envelope, entry), array_at(envelope, entry + 4)))
+}
+
+/// What is signed, and the signature's blob.
+pub(crate) fn signed_and_blob(envelope: &[u8]) -> (&[u8], &[u8; BLOB_LEN]) {
+    let signed = signed_len(envelope);
+    let blob = envelope[signed + 2..].first_chunk().expect("an envelope holds its signature");
+    (&envelope[..signed], blob)
+}
+
+/// The origin's key, if it is one and the signature is its; messages are not looked at.
+pub(crate) fn verify_envelope(envelope: &[u8]) -> Option<PublicKey> {
+    let key = origin_of(envelope).key()?;
+    let (signed, blob) = signed_and_blob(envelope);
+    key.verifies(signature::namespace(), signed, &signature::signature_of(blob)).then_some(key)
 }
 
 fn entries(bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8; 32])> {
@@ -421,4 +488,91 @@ pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
 
 pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_be_bytes(array_at(bytes, at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jobs::{Verdict, verify};
+    use crate::stage;
+
+    #[test]
+    fn says_what_was_put_in() {
+        let batch = stage::batch(41, &[b"one", b"", b"three"]);
+        assert_eq!(verify(&batch), Verdict::Good(batch.id()));
+        assert_eq!(batch.network(), stage::network());
+        assert_eq!(batch.origin(), stage::key().public().into());
+        assert_eq!((batch.first().number, batch.last().number, batch.count()), (41, 43, 3));
+        assert_eq!((batch.kind().as_str(), batch.durability()), ("chat", Durability::Durable));
+        assert_eq!(batch.previous(), BatchId([1; 32]));
+        let bodies: Vec<Bytes> = batch.messages().map(|message| message.body).collect();
+        assert_eq!(bodies, [&b"one"[..], b"", b"three"]);
+        // Shared, not copied.
+        let inside = batch.bytes().as_ptr_range();
+        assert!(inside.contains(&bodies[0].as_ptr()));
+    }
+
+    #[test]
+    fn no_flipped_bit_passes() {
+        let good = stage::batch(1, &[b"some", b"messages"]);
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.bytes().to_vec();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            let passes = Batch::parse(bad.into())
+                .is_ok_and(|batch| matches!(verify(&batch), Verdict::Good(_)));
+            assert!(!passes, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn mutated_batches_never_panic_and_never_pass() {
+        let good = stage::batch(7, &[b"some", b"messages", &[0; 300]]);
+        let mut random = stage::random(1);
+        let mut parsed = 0;
+        for round in 0..20_000 {
+            let mut bytes = good.bytes().to_vec();
+            stage::mutate(&mut bytes, &mut random);
+            if bytes == *good.bytes() {
+                continue;
+            }
+            let Ok(batch) = Batch::parse(bytes.into()) else { continue };
+            parsed += 1;
+            assert_eq!(batch.messages().count(), batch.count(), "round {round}");
+            // 48 us each: a sample of those that reach the signature is enough.
+            if parsed % 16 == 0 {
+                assert!(matches!(verify(&batch), Verdict::Bad(_)), "round {round}");
+            }
+        }
+        assert!(parsed > 100, "only {parsed} mutants were well-formed");
+    }
+
+    #[test]
+    fn the_bounds_hold() {
+        let most = vec![&b"x"[..]; BATCH_MESSAGES_MAX];
+        assert_eq!(stage::batch(1, &most).count(), BATCH_MESSAGES_MAX);
+        let mut many = stage::batch(1, &most).bytes().to_vec();
+        many[at::COUNT + 1] = 65;
+        assert_eq!(Batch::parse(many.into()), Err(BatchError::Count(65)));
+        let large = vec![0; BATCH_BODY_MAX];
+        let largest = stage::batch(1, &[&large]);
+        assert!(largest.len() <= BATCH_MAX);
+        assert!(matches!(verify(&largest), Verdict::Good(_)));
+        assert!(Kind::new("a b").is_err() && Kind::new(&"k".repeat(33)).is_err());
+    }
+
+    #[test]
+    fn numbers_do_not_overflow() {
+        let mut bytes = stage::batch(2, &[b"a", b"b"]).bytes().to_vec();
+        bytes[at::FIRST..][..8].copy_from_slice(&(u64::MAX - 1).to_be_bytes());
+        assert_eq!(Batch::parse(bytes.clone().into()), Err(BatchError::Number));
+        bytes[at::FIRST..][..8].fill(0);
+        assert_eq!(Batch::parse(bytes.into()), Err(BatchError::Number));
+    }
+
+    #[test]
+    fn only_the_first_batch_of_an_epoch_has_no_predecessor() {
+        let mut bytes = stage::batch(2, &[b"a"]).bytes().to_vec();
+        bytes[at::PREVIOUS..][..32].fill(0);
+        assert_eq!(Batch::parse(bytes.into()), Err(BatchError::Previous));
+    }
 }

@@ -142,9 +142,6 @@ pub enum Misdeed {
     /// Handed on a batch of another network.
     #[error("handed on a batch of another network")]
     Network,
-    /// Showed evidence that proves nothing.
-    #[error("accused an origin without proof")]
-    FalseEvidence,
     /// Sent more control frames than any honest neighbour does.
     #[error("flooded the link with requests")]
     Flood,

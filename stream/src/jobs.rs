@@ -1,6 +1,6 @@
 //! What the core leaves to workers, because it costs more than a look: verifying and signing.
 
-use borgios_types::{PublicKey, SecretKey};
+use borgios_types::SecretKey;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
@@ -59,7 +59,7 @@ impl VerifyJob {
 /// Checks signature and messages of `batch`.
 #[must_use]
 pub fn verify(batch: &Batch) -> Verdict {
-    let Ok(origin) = PublicKey::from_bytes(*batch.origin_bytes()) else {
+    let Some(origin) = batch.origin().key() else {
         return Verdict::Bad(Forgery::Key);
     };
     let given = signature::signature_of(batch.blob());

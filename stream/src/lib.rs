@@ -34,6 +34,8 @@ pub mod log;
 pub mod position;
 pub mod proof;
 pub mod signature;
+#[cfg(test)]
+mod stage;
 
 pub use batch::{Batch, BatchError, Durability, Kind, Message};
 pub use core::{Config, Core, Relay};

@@ -4,8 +4,42 @@ use core::fmt;
 
 use borgios_types::PublicKey;
 
-/// An origin is known by the key that signs its batches.
-pub type Origin = PublicKey;
+/// An origin, known by the 32 bytes of the Ed25519 key that signs its batches.
+///
+/// Bytes as they stand in a header: they need not be a usable key, for finding that out costs 10 us
+/// and the answer is in every verdict. [`Origin::key`] makes a key of them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Origin(pub [u8; 32]);
+
+impl Origin {
+    /// The key, if it is a usable one.
+    #[must_use]
+    pub fn key(&self) -> Option<PublicKey> {
+        PublicKey::from_bytes(self.0).ok()
+    }
+}
+
+impl From<PublicKey> for Origin {
+    fn from(key: PublicKey) -> Self {
+        Self(key.to_bytes())
+    }
+}
+
+/// 64 hexadecimal digits.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// The first eight digits.
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Origin(")?;
+        self.0[..4].iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        write!(f, ")")
+    }
+}
 
 /// The place of one message in its origin's stream: the log's generation, then the number.
 ///
@@ -22,6 +56,18 @@ pub struct Position {
 impl Position {
     /// Before the first message of the first epoch.
     pub const START: Self = Self { epoch: 0, number: 0 };
+
+    /// The position just before this one; number 0 if it is the first of its epoch.
+    #[must_use]
+    pub fn before(self) -> Self {
+        Self { epoch: self.epoch, number: self.number.saturating_sub(1) }
+    }
+
+    /// Whether a message at `first` directly follows one here, in the same epoch.
+    #[must_use]
+    pub fn is_followed_by(self, first: Self) -> bool {
+        self.epoch == first.epoch && self.number.checked_add(1) == Some(first.number)
+    }
 
     /// The position of message `number` of `epoch`.
     #[must_use]

@@ -64,3 +64,54 @@ pub(crate) fn signature_of(blob: &[u8]) -> Signature {
 pub fn armour(key: &PublicKey, blob: &[u8; BLOB_LEN]) -> String {
     sshsig::armour(key, namespace(), &signature_of(blob))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::stage;
+
+    #[test]
+    fn the_blob_is_what_openssh_writes() {
+        let batch = stage::batch(1, &[b"a"]);
+        let text = armour(&stage::key().public(), batch.blob());
+        let (key, signature) = sshsig::read_armour(&text, namespace()).unwrap();
+        assert_eq!(blob(&key.to_bytes(), &signature), *batch.blob());
+        let base64: String = text.lines().filter(|line| !line.starts_with('-')).collect();
+        // 186 bytes without padding.
+        assert_eq!(base64.len(), BLOB_LEN / 3 * 4);
+    }
+
+    /// `ssh-keygen -Y verify`, where there is one, says the same.
+    #[test]
+    fn openssh_verifies_a_batch() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = stage::key().public();
+        let batch = stage::batch(1, &[b"a", b"b"]);
+        let signers = key.allowed_signer("node", &[namespace().as_str()]);
+        std::fs::write(folder.path().join("signers"), signers).unwrap();
+        std::fs::write(folder.path().join("sig"), armour(&key, batch.blob())).unwrap();
+        let says = |signed: &[u8]| {
+            std::fs::write(folder.path().join("signed"), signed).unwrap();
+            let input = std::fs::File::open(folder.path().join("signed")).unwrap();
+            Command::new("ssh-keygen")
+                .args(["-Y", "verify", "-I", "node", "-n", namespace().as_str()])
+                .args(["-f", "signers", "-s", "sig"])
+                .current_dir(folder.path())
+                .stdin(input)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status()
+        };
+        let mut changed = batch.signed_part().to_vec();
+        changed[100] ^= 1;
+        match says(batch.signed_part()) {
+            Ok(status) => {
+                assert!(status.success());
+                assert!(!says(&changed).unwrap().success());
+            }
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound),
+        }
+    }
+}
