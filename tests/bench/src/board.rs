@@ -56,6 +56,12 @@ impl Board {
         (1..self.nodes.len()).map(|node| self.count(node)).min().unwrap_or(0)
     }
 
+    /// The fewest that any of these receivers has.
+    #[must_use]
+    pub fn least_of(&self, nodes: &[usize]) -> u64 {
+        nodes.iter().map(|node| self.count(*node)).min().unwrap_or(0)
+    }
+
     /// Waits until every receiver has `target`; whether it came to that `within` the time.
     pub async fn reach(&self, target: u64, within: Duration) -> bool {
         let begun = tokio::time::Instant::now();

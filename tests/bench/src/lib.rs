@@ -2,6 +2,11 @@
 
 pub mod board;
 pub mod carrier;
+pub mod fleet;
 pub mod machine;
+pub mod overload;
+pub mod print;
 pub mod raw_tree;
 pub mod row;
+pub mod rows;
+pub mod singles;

@@ -15,6 +15,7 @@ use crate::board::Board;
 use crate::carrier::Carrier;
 use crate::machine::{self, now_ns};
 use crate::row::Row;
+use crate::singles;
 
 /// What is measured, and how long.
 #[derive(Clone, Debug)]
@@ -67,23 +68,18 @@ pub async fn measure<C: Carrier>(name: &str, carrier: C, load: &Load, verify: bo
     }
 
     let key = SigningKey::from_bytes(&[7; 32]);
-    let mut target = 0;
-    let mut late_ms = Vec::new();
-    for number in 0..load.singles {
-        let frame = frame(&key, load.size, number as u64);
-        let begun = now_ns();
+    let late_ms = singles::late_ms(&board, load.singles, async |number| {
+        let frame = frame(&key, load.size, number);
         for kid in &mut root {
             kid.write(std::slice::from_ref(&frame)).await?;
         }
-        target += 1;
-        anyhow::ensure!(board.reach(target, PATIENCE).await, "a single message did not arrive");
-        late_ms.push((board.last_ns().saturating_sub(begun)) as f64 / 1e6);
-        tokio::time::sleep(Duration::from_millis(3)).await;
-    }
-    late_ms.sort_by(f64::total_cmp);
+        Ok(())
+    })
+    .await?;
 
     let frames: Vec<Bytes> =
         (0..COALESCE).map(|number| frame(&key, load.size, number as u64)).collect();
+    let board_before = board.least();
     let wire = machine::loopback_bytes();
     let cpu = machine::cpu();
     let begun = now_ns();
@@ -94,7 +90,7 @@ pub async fn measure<C: Carrier>(name: &str, carrier: C, load: &Load, verify: bo
         }
         messages += COALESCE as u64;
     }
-    target += messages;
+    let target = board_before + messages;
     anyhow::ensure!(board.reach(target, PATIENCE).await, "saturated messages did not arrive");
     let seconds = board.last_ns().saturating_sub(begun) as f64 / 1e9;
     let deliveries = (messages * board.receivers()) as f64;
@@ -104,8 +100,8 @@ pub async fn measure<C: Carrier>(name: &str, carrier: C, load: &Load, verify: bo
         nodes: load.nodes,
         fanout: Some(load.fanout),
         size: load.size,
-        p50_ms: percentile(&late_ms, 50),
-        p99_ms: percentile(&late_ms, 99),
+        p50_ms: singles::percentile(&late_ms, 50),
+        p99_ms: singles::percentile(&late_ms, 99),
         deliveries_per_s: Some(deliveries / seconds),
         bytes_vs_minimum: Some(
             (machine::loopback_bytes() - wire) as f64 / (deliveries * load.size as f64),
@@ -117,12 +113,6 @@ pub async fn measure<C: Carrier>(name: &str, carrier: C, load: &Load, verify: bo
     };
     drop(kept);
     Ok(row)
-}
-
-/// The value below which `percent` of the sorted `values` lie.
-#[must_use]
-pub fn percentile(values: &[f64], percent: usize) -> Option<f64> {
-    values.get((values.len() * percent / 100).min(values.len().saturating_sub(1))).copied()
 }
 
 /// Length, signature over the rest, and the rest.
