@@ -39,10 +39,12 @@ use crate::local;
 use crate::membership::{self, InviteError, Membership};
 use crate::neighbours::Neighbours;
 use crate::port::{self, Speech};
-use crate::questions::{NoStreams, Observer, QuestionHandle, QuestionShell};
+use crate::questions::{Observer, QuestionHandle, QuestionShell};
 use crate::release_watch::ReleaseWatch;
 use crate::settings::Settings;
 use crate::ssh_server::SshServer;
+use crate::stream_pipes::StreamPipes;
+use crate::streams::StreamWatch;
 use crate::tree_handle::TreeHandle;
 use crate::tree_shell::{PEERS_MAX, TreeShell};
 use crate::uploads::Uploads;
@@ -170,6 +172,9 @@ impl Agent {
             pace: settings.pace.clone(),
             view,
         };
+        let folder = state.join("streams");
+        let (stream_watch, streams) =
+            StreamWatch::new(key.clone(), folder, ledger.clone(), tree.clone());
         let (questions, question_inbox) = QuestionHandle::new();
         let observer = Observer {
             me,
@@ -179,7 +184,7 @@ impl Agent {
             schedule: schedule.clone(),
             state: state.clone(),
             started: Instant::now(),
-            held: Arc::new(NoStreams),
+            held: Arc::new(streams.clone()),
         };
         let asking = QuestionShell::new(observer.clone(), questions.clone(), question_inbox);
         let api = Api::new(Parts {
@@ -193,6 +198,7 @@ impl Agent {
             keeper: keeper.clone(),
             schedule,
             uploads: Uploads::new(depot.clone()),
+            streams: streams.clone(),
             started: Instant::now(),
         });
         let membership =
@@ -204,9 +210,10 @@ impl Agent {
             node_key.clone(),
             ledger.clone(),
             tree.clone(),
+            questions.clone(),
             depot.clone(),
             neighbours.clone(),
-            questions.clone(),
+            StreamPipes::new(node_key.clone(), streams.clone(), tree.clone(), stop.clone()),
             stop.clone(),
         );
 
@@ -225,6 +232,7 @@ impl Agent {
         tasks.spawn(credentials.run(stop.clone()));
         tasks.spawn(departing.run(stop.clone()));
         tasks.spawn(asking.run(stop.clone()));
+        tasks.spawn(stream_watch.run(stop.clone()));
         let (pace, stopping) = (settings.pace.upkeep, stop.clone());
         tasks.spawn(witnessing::run(key, ledger.clone(), tree.clone(), pace, stopping));
         tasks.spawn(local::serve(socket, api.clone(), depot.clone(), stop.clone()));

@@ -29,6 +29,7 @@
 //! | [`release_watch`], [`credential_watch`], [`blobs`] | from a signed statement to blobs in the depot, and a release to a running one |
 //! | [`witnessing`], [`departing`] | grants that others saw; this node's own end |
 //! | [`api`], [`fleet`], [`metrics`], [`session`], [`local`] | what tools can ask |
+//! | [`streams`], [`stream_pipes`], [`stream_api`] | what servers say to all: the hub, its pipes, what tools say and read |
 //! | [`clock`], [`disk`], [`logging`], [`supervision`] | the machine's edges |
 //! | [`keeper`] | the process that holds root |
 
@@ -76,6 +77,9 @@ pub mod ssh_client;
 pub mod ssh_server;
 pub mod store;
 pub mod stream;
+pub mod stream_api;
+pub mod stream_pipes;
+pub mod streams;
 pub mod supervision;
 pub mod tree_handle;
 pub mod tree_shell;

@@ -35,6 +35,7 @@ use crate::pieces;
 use crate::questions::QuestionHandle;
 use crate::roll::{Out, Standing};
 use crate::ssh_client;
+use crate::stream_pipes::StreamPipes;
 use crate::tree_handle::{LinkId, NewLink, TreeHandle};
 use crate::wire::{BlobAsk, Bye, Frame, Hello, PROTOCOL, WireError};
 
@@ -148,6 +149,7 @@ pub struct LinkHub {
     depot: Depot,
     neighbours: Neighbours,
     unsent: Total,
+    pipes: StreamPipes,
 }
 
 /// Which side made the connection.
@@ -177,11 +179,25 @@ impl LinkHub {
         questions: QuestionHandle,
         depot: Depot,
         neighbours: Neighbours,
+        pipes: StreamPipes,
         stop: CancellationToken,
     ) -> Self {
         let (ids, farewell) = (Arc::default(), CancellationToken::new());
         let unsent = Total::default();
-        Self { me, key, ledger, tree, questions, stop, ids, farewell, depot, neighbours, unsent }
+        Self {
+            me,
+            key,
+            ledger,
+            tree,
+            questions,
+            stop,
+            ids,
+            farewell,
+            depot,
+            neighbours,
+            unsent,
+            pipes,
+        }
     }
 
     /// Whether this key is a member's or a governor's of the board in force.
@@ -190,6 +206,12 @@ impl LinkHub {
             ledger.governor(&key).is_some() || ledger.standing(unix_now(), &key) == Standing::Member
         };
         self.ledger.run(belongs).await
+    }
+
+    /// The pipes beside links.
+    #[must_use]
+    pub fn pipes(&self) -> &StreamPipes {
+        &self.pipes
     }
 
     /// Cancelled once another node has said that this one departed.
@@ -301,6 +323,10 @@ impl LinkHub {
         // Whatever happens from here on, also a cut, the tree hears of the end.
         let _down = Down { tree: self.tree.clone(), peer, id, outbox: outbox.clone() };
         let _linked = self.neighbours.add(id, peer, outbox.clone());
+        if let Some(address) = dialled {
+            let (pipes, cut) = (self.pipes.clone(), ends.cut.clone());
+            tokio::spawn(pipes.keep(peer, address.to_owned(), cut));
+        }
         self.talk(peer, id, &outbox, ends).await
     }
 

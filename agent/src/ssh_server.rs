@@ -2,7 +2,8 @@
 //!
 //! Any Ed25519 key may authenticate, for a stranger with an invitation has no other standing yet.
 //! What a key may do is decided behind the subsystem: `peertree` asks for a join record in the first
-//! frame, `borgios` asks for a governor of the board. Shells, commands, forwarding and agents do not
+//! frame, `peertree-stream` for a neighbour in
+//! the tree, `borgios` asks for a governor of the board. Shells, commands, forwarding and agents do not
 //! exist here.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use borgios_relay::SshPipe;
 use borgios_types::PublicKey;
 use russh::keys::PrivateKey;
 use russh::server::{
@@ -26,6 +28,7 @@ use crate::gate::Place;
 use crate::link::LinkHub;
 use crate::port::Visitor;
 use crate::session::{self, Ended};
+use crate::ssh_client::STREAM;
 
 /// Longest time from the first packet to the first subsystem.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -83,6 +86,7 @@ impl SshServer {
             belongs: false,
             waiting: BTreeMap::new(),
             open: BTreeSet::new(),
+            pipe: None,
             begun,
         };
         let deadline = tokio::time::Instant::now() + HANDSHAKE;
@@ -127,6 +131,8 @@ struct Guest {
     waiting: BTreeMap<u32, Channel<Msg>>,
     /// Channels that neither side has closed.
     open: BTreeSet<u32>,
+    /// The channel that is a pipe for streams.
+    pipe: Option<ChannelId>,
     begun: watch::Sender<bool>,
 }
 
@@ -172,6 +178,10 @@ impl Handler for Guest {
         Ok(())
     }
 
+    fn adjust_window(&mut self, channel: ChannelId, current: u32) -> u32 {
+        if self.pipe == Some(channel) { channel::STREAM_WINDOW } else { current }
+    }
+
     async fn channel_close(
         &mut self,
         id: ChannelId,
@@ -189,7 +199,13 @@ impl Handler for Guest {
         session: &mut Session,
     ) -> Result<(), Self::Error> {
         let Some(key) = self.key else { return session.channel_failure(id) };
-        if !matches!(name, "peertree" | "borgios") {
+        // Of pipes one connection carries one, and nothing beside it.
+        let allowed = match name {
+            "peertree" | "borgios" => self.pipe.is_none(),
+            STREAM => self.belongs && self.open.len() == 1,
+            _ => false,
+        };
+        if !allowed {
             return session.channel_failure(id);
         }
         let Some(channel) = self.waiting.remove(&id.into()) else {
@@ -199,6 +215,13 @@ impl Handler for Guest {
         // A receiver that is gone means that the connection is ending anyway.
         let _ = self.begun.send(true);
         let (read, write) = channel.split();
+        if name == STREAM {
+            self.pipe = Some(id);
+            let (pipe, cut) = (SshPipe::accepted(read, write), self.cut.clone());
+            let links = self.server.links.clone();
+            tokio::spawn(async move { links.pipes().accepted(key, pipe, cut).await });
+            return Ok(());
+        }
         let reader = FrameReader::new(read);
         let writer = FrameWriter::Accepted(write);
         let cut = self.cut.clone();

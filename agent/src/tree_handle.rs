@@ -49,7 +49,15 @@ pub(crate) enum Event {
     Contacts(Vec<Contact>),
     Lapsed(BTreeSet<NodeId>),
     Leave,
-    Line { peer: NodeId, line: String, urgent: bool },
+    /// The peer broke the rules on another channel.
+    Misbehaved(NodeId),
+    /// The peer does not read what it is sent on another channel.
+    Stalled(NodeId),
+    Line {
+        peer: NodeId,
+        line: String,
+        urgent: bool,
+    },
 }
 
 /// This node's place, as the core sees it now.
@@ -61,6 +69,8 @@ pub struct View {
     pub parent: Option<NodeId>,
     /// The children.
     pub children: Vec<NodeId>,
+    /// Members that are neither, with which this node compares what it holds.
+    pub cross: Vec<NodeId>,
     /// From the root to this node.
     pub path: Vec<NodeId>,
     /// Nodes at and below this one.
@@ -77,6 +87,7 @@ impl View {
             state: node.state(),
             parent: node.parent(),
             children: node.children(),
+            cross: Vec::new(),
             path: node.path(),
             subtree_size: node.subtree_size(),
             tree_size: node.tree_size(),
@@ -156,6 +167,18 @@ impl TreeHandle {
     /// Leaves the tree for good.
     pub async fn leave(&self) {
         self.tell(Event::Leave).await;
+    }
+
+    /// A neighbour broke the rules on another channel: its link is cut, and it is let in no more for
+    /// a while.
+    pub async fn misbehaved(&self, peer: NodeId) {
+        self.tell(Event::Misbehaved(peer)).await;
+    }
+
+    /// A neighbour does not read what it is sent on another channel: if it is a child, its link is
+    /// cut, and it heals elsewhere.
+    pub async fn stalled(&self, peer: NodeId) {
+        self.tell(Event::Stalled(peer)).await;
     }
 
     /// Nodes that can be dialled.

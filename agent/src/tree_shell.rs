@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use borgios_peertree::bounds::{SHUN, SHUNNED_MAX};
 use borgios_peertree::{Contact, Input, Message, Node, Output, State, Timer, Verdict};
 use borgios_types::NodeId;
 use tokio::sync::{mpsc, watch};
@@ -58,6 +59,8 @@ pub struct TreeShell {
     timers: BTreeMap<Timer, Instant>,
     /// Nodes that are members no more.
     out: BTreeMap<NodeId, Out>,
+    /// Nodes that broke the rules on another channel, and since when they are let in no more.
+    shunned: BTreeMap<NodeId, Instant>,
     /// This node left the tree and does not come back.
     left: bool,
     /// What the shell itself found out while doing what the core said.
@@ -92,6 +95,7 @@ impl TreeShell {
             dials: BTreeMap::new(),
             timers: BTreeMap::new(),
             out: BTreeMap::new(),
+            shunned: BTreeMap::new(),
             left: false,
             found: VecDeque::new(),
         };
@@ -185,6 +189,15 @@ impl TreeShell {
                 }
             }
             Event::Leave => self.leave(hub),
+            Event::Misbehaved(peer) => {
+                self.shun(peer);
+                self.cut(peer, hub);
+            }
+            Event::Stalled(peer) => {
+                if self.node.children().contains(&peer) {
+                    self.cut(peer, hub);
+                }
+            }
             Event::Line { peer, line, urgent } => {
                 self.push(peer, line, urgent);
                 self.settle(hub);
@@ -199,7 +212,7 @@ impl TreeShell {
         self.dials.remove(&peer);
         // It was let in a moment before this node heard that it is out.
         let out = self.out.get(&peer).copied();
-        if self.left || out.is_some() {
+        if self.left || out.is_some() || self.is_shunned(&peer) {
             if let Some(out) = out {
                 // Whether it arrives is of no importance.
                 let _ = outbox.push_object(last_word(out, None));
@@ -279,6 +292,29 @@ impl TreeShell {
         self.feed(Input::Expel(node), hub);
     }
 
+    fn is_shunned(&self, peer: &NodeId) -> bool {
+        self.shunned.get(peer).is_some_and(|since| since.elapsed() < SHUN)
+    }
+
+    fn shun(&mut self, peer: NodeId) {
+        self.shunned.retain(|_, since| since.elapsed() < SHUN);
+        if self.shunned.len() >= SHUNNED_MAX {
+            let oldest =
+                self.shunned.iter().min_by_key(|(_, since)| **since).map(|(peer, _)| *peer);
+            oldest.and_then(|oldest| self.shunned.remove(&oldest));
+        }
+        self.shunned.insert(peer, Instant::now());
+    }
+
+    /// Cuts a link at once.
+    fn cut(&mut self, peer: NodeId, hub: &LinkHub) {
+        if let Some(link) = self.links.remove(&peer) {
+            link.outbox.close();
+            link.cut.cancel();
+            self.feed(Input::LinkDown(peer), hub);
+        }
+    }
+
     /// Leaves the tree for good.
     fn leave(&mut self, hub: &LinkHub) {
         self.left = true;
@@ -310,7 +346,11 @@ impl TreeShell {
     fn execute(&mut self, output: Output, hub: &LinkHub) {
         match output {
             // A neighbour may still name it, and so may an old invitation.
-            Output::Dial(contact) if self.left || self.out.contains_key(&contact.id) => {
+            Output::Dial(contact)
+                if self.left
+                    || self.out.contains_key(&contact.id)
+                    || self.is_shunned(&contact.id) =>
+            {
                 self.found.push_back(Input::DialFailed(contact.id));
             }
             Output::Dial(contact) => {

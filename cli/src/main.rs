@@ -33,6 +33,7 @@ mod session;
 mod shelf;
 mod slots;
 mod span;
+mod spread;
 mod subject;
 mod transport;
 mod vault;

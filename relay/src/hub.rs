@@ -240,8 +240,9 @@ impl HubHandle {
         Some(self.heads().await?.into_iter().map(|head| (head.origin, head.last)).collect())
     }
 
-    /// Reads the log.
-    pub(crate) async fn read(
+    /// Reads whole batches of the log after a position, oldest first, at most `max_bytes` of them but
+    /// one in any case; `None` when the hub has ended.
+    pub async fn read(
         &self,
         origin: Origin,
         after: Position,

@@ -14,6 +14,7 @@ mod refusals;
 mod rotation;
 mod secrets;
 mod spine;
+mod streams;
 mod systems;
 mod trial;
 
@@ -27,6 +28,7 @@ pub const ALL: &[Scenario] = &[
     refusals::SCENARIO,
     keeper::SCENARIO,
     faults::SCENARIO,
+    streams::SCENARIO,
     secrets::SCENARIO,
     rotation::SCENARIO,
     access::SCENARIO,
