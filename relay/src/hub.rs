@@ -150,7 +150,7 @@ impl HubHandle {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(config: HubConfig) -> Result<(Self, mpsc::Receiver<Event>), StartError> {
-        let me = config.key.public();
+        let me = Origin::from(config.key.public());
         let limits = config.limits;
         let folder = config.log.clone();
         let open = move || open_log(folder, limits, me);
@@ -160,7 +160,7 @@ impl HubHandle {
         let (commands, command_inbox) = mpsc::channel(COMMAND_QUEUE);
         let (publish, publish_inbox) = mpsc::channel(PUBLISH_QUEUE);
         let (events, event_inbox) = mpsc::channel(EVENT_QUEUE);
-        let core = Config { network: config.network, me, relay: config.relay };
+        let core = Config { network: config.network, me: config.key.public(), relay: config.relay };
         let shell = Shell::new(config, core, log, recovered, events);
         tokio::spawn(shell.run(command_inbox, publish_inbox));
         let ids = Arc::default();

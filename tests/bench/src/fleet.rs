@@ -66,12 +66,10 @@ impl Fleet {
         };
         let mut hubs = Vec::new();
         for node in 0..load.nodes {
-            let mut seed = [3; 32];
-            seed[..8].copy_from_slice(&(node as u64).to_be_bytes());
             let heard = heard.clone();
             let config = HubConfig {
                 network: Digest([9; 32]),
-                key: SecretKey::from_seed(seed),
+                key: key(node),
                 relay: setting.relay,
                 verifiers: verifiers.clone(),
                 log: setting.logs.as_ref().map(|folder| folder.join(node.to_string())),
@@ -99,7 +97,7 @@ impl Fleet {
         for child in 1..load.nodes {
             let parent = (child - 1) / load.fanout;
             let (upper, lower) = carrier.pair().await?;
-            let (above, below) = (hubs[parent].origin(), hubs[child].origin());
+            let (above, below) = (key(parent).public(), key(child).public());
             links[parent].push((child, hubs[parent].link_up(below, Role::Tree, upper).await));
             hubs[child].link_up(above, Role::Tree, lower).await;
         }
@@ -151,6 +149,12 @@ impl Fleet {
             hub.stop().await;
         }
     }
+}
+
+fn key(node: usize) -> SecretKey {
+    let mut seed = [3; 32];
+    seed[..8].copy_from_slice(&(node as u64).to_be_bytes());
+    SecretKey::from_seed(seed)
 }
 
 /// A message of `size` bytes that begins with its number.
