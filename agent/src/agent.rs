@@ -34,7 +34,7 @@ use crate::keeper_client::Keeper;
 use crate::keeper_watch::KeeperWatch;
 use crate::ledger::Ledger;
 use crate::ledger_handle::LedgerHandle;
-use crate::link::LinkHub;
+use crate::link::{LinkHub, LinkParts};
 use crate::local;
 use crate::membership::{self, InviteError, Membership};
 use crate::neighbours::Neighbours;
@@ -205,17 +205,18 @@ impl Agent {
             Membership::new(key.clone(), &settings, invite.as_ref(), ledger.clone(), keeper)
                 .map_err(StartError::Token)?;
         let node_key = russh_key(&key);
-        let hub = LinkHub::new(
+        let pipes = StreamPipes::new(node_key.clone(), streams.clone(), tree.clone(), stop.clone());
+        let parts = LinkParts {
             me,
-            node_key.clone(),
-            ledger.clone(),
-            tree.clone(),
-            questions.clone(),
-            depot.clone(),
-            neighbours.clone(),
-            StreamPipes::new(node_key.clone(), streams.clone(), tree.clone(), stop.clone()),
-            stop.clone(),
-        );
+            key: node_key.clone(),
+            ledger: ledger.clone(),
+            tree: tree.clone(),
+            questions: questions.clone(),
+            depot: depot.clone(),
+            neighbours: neighbours.clone(),
+            pipes,
+        };
+        let hub = LinkHub::new(parts, stop.clone());
 
         let departed = CancellationToken::new();
         let departing = Departing {

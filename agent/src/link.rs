@@ -135,6 +135,26 @@ impl LinkEnd {
     }
 }
 
+/// What links lead to.
+pub struct LinkParts {
+    /// This node.
+    pub me: NodeId,
+    /// Its key.
+    pub key: Arc<PrivateKey>,
+    /// Who is a member.
+    pub ledger: LedgerHandle,
+    /// The tree.
+    pub tree: TreeHandle,
+    /// Questions to the fleet.
+    pub questions: QuestionHandle,
+    /// Blobs that neighbours may ask for.
+    pub depot: Depot,
+    /// The links in use.
+    pub neighbours: Neighbours,
+    /// The pipes beside them.
+    pub pipes: StreamPipes,
+}
+
 /// Makes links. Clones share everything.
 #[derive(Clone)]
 pub struct LinkHub {
@@ -171,17 +191,8 @@ struct Ends {
 impl LinkHub {
     /// A hub for this node.
     #[must_use]
-    pub fn new(
-        me: NodeId,
-        key: Arc<PrivateKey>,
-        ledger: LedgerHandle,
-        tree: TreeHandle,
-        questions: QuestionHandle,
-        depot: Depot,
-        neighbours: Neighbours,
-        pipes: StreamPipes,
-        stop: CancellationToken,
-    ) -> Self {
+    pub fn new(parts: LinkParts, stop: CancellationToken) -> Self {
+        let LinkParts { me, key, ledger, tree, questions, depot, neighbours, pipes } = parts;
         let (ids, farewell) = (Arc::default(), CancellationToken::new());
         let unsent = Total::default();
         Self {

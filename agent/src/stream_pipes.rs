@@ -15,13 +15,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use borgios_relay::pipe::{Pipe, PipeRead, PipeWrite};
+use borgios_relay::pipe::{Pipe, PipeRead};
 use borgios_relay::{HubHandle, SshPipe};
 use borgios_stream::Role;
 use borgios_types::NodeId;
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use russh::keys::PrivateKey;
-use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::debug;
 

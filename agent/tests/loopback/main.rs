@@ -14,5 +14,6 @@ mod lapses;
 mod pressure;
 mod releases;
 mod stock_ssh;
+mod streams;
 mod tree;
 mod witnesses;
