@@ -23,6 +23,7 @@ use crate::blobs;
 use crate::channel::russh_key;
 use crate::clock::unix_now;
 use crate::credential_watch::CredentialWatch;
+use crate::cross_watch;
 use crate::departing::Departing;
 use crate::depot::Depot;
 use crate::disk;
@@ -359,13 +360,15 @@ impl Joining {
         remembered.retain(|contact| !out.contains_key(&contact.id));
         let start = Input::Start { seeds, remembered, live, heads };
         let keeping = membership.keep(self.tree.clone(), self.upkeep, stop.clone());
+        let (ledger, tree) = (self.ledger.clone(), self.tree.clone());
+        let crossing = cross_watch::run(me, ledger, tree, self.upkeep, stop.clone());
         let shredding =
             membership::shred_when_placed(self.invite_file, self.tree.clone(), stop.clone());
         let telling = async {
             self.tree.contacts(contacts).await;
             self.tree.publish(made).await;
         };
-        tokio::join!(shell.run(start, out, hub, stop), keeping, shredding, telling);
+        tokio::join!(shell.run(start, out, hub, stop), keeping, crossing, shredding, telling);
     }
 }
 
@@ -374,8 +377,9 @@ async fn tree_node(me: NodeId, settings: &Settings, ledger: &LedgerHandle) -> No
     let defaults = Config::default();
     let config = Config {
         fanout: fanout.unwrap_or(defaults.fanout),
-        address: settings.advertise.clone(),
+        address: settings.advertise.clone().map(Into::into),
         heartbeat: settings.pace.heartbeat,
+        silence: settings.pace.silence,
         ..defaults
     };
     Node::new(me, config, rand::rngs::OsRng.next_u64())

@@ -386,6 +386,10 @@ fn place(view: &View) -> Value {
         "subtree_size": view.subtree_size,
         "size": view.tree_size,
         "links": view.links,
+        "cross": view.cross,
+        "gaps": view.gaps,
+        "neighbours_left": view.left,
+        "evidence": *view.evidence,
     })
 }
 

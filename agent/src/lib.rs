@@ -40,6 +40,7 @@ pub mod blobs;
 pub mod channel;
 pub mod clock;
 pub mod credential_watch;
+pub mod cross_watch;
 pub mod departing;
 pub mod depot;
 pub mod disk;

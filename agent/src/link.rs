@@ -11,18 +11,18 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use borgios_peertree::Contact;
+use borgios_peertree::{Contact, Message};
 use borgios_policy::{Departure, Invitation, Join, Lane, Object as _};
 use borgios_types::{Envelope, NodeId, PublicKey};
 use russh::keys::PrivateKey;
 use thiserror::Error;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::channel::{FrameReader, FrameWriter};
+use crate::channel::{FrameReader, FrameWriter, Sign};
 use crate::clock::unix_now;
 use crate::depot::Depot;
 use crate::frame::{FRAME_MAX, FrameError};
@@ -41,6 +41,9 @@ use crate::wire::{BlobAsk, Bye, Frame, Hello, PROTOCOL, WireError};
 
 /// Longest wait for the other side's hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Signs of life of one link are passed on this far apart: beats come every 1.5 s, and whoever
+/// sends nothing but empty lines costs the tree's task no more than five events a second.
+const SIGNS_PACE: Duration = Duration::from_millis(200);
 /// Longest wait for the other side to close after this side did.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
 /// Silence after which a link is given up whatever the core thinks; heartbeats come far faster.
@@ -259,7 +262,7 @@ impl LinkHub {
             }
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
-                debug!(peer = %peer.short(), address, ?cause, "cannot dial: {error}");
+                debug!(peer = %peer.short(), %address, ?cause, "cannot dial: {error}");
             }
         }
         // Counts only if no link came of it.
@@ -496,19 +499,30 @@ impl LinkHub {
         reader: &mut FrameReader,
     ) -> LinkEnd {
         let share = Arc::new(Semaphore::new(SHARE_BYTES));
+        let mut told = Instant::now();
         loop {
-            let line = match tokio::time::timeout(IDLE_MAX, reader.next()).await {
+            let line = match tokio::time::timeout(IDLE_MAX, reader.sign()).await {
                 Err(_) => return LinkEnd::Silent,
                 Ok(Err(error)) => return error.into(),
                 Ok(Ok(None)) => return LinkEnd::Closed,
-                Ok(Ok(Some(line))) => line,
+                Ok(Ok(Some(Sign::Line(line)))) => line,
+                // Many of them say no more than one.
+                Ok(Ok(Some(Sign::Alive | Sign::Moved))) if told.elapsed() < SIGNS_PACE => continue,
+                Ok(Ok(Some(sign))) => {
+                    told = Instant::now();
+                    match sign {
+                        Sign::Alive => {
+                            let Some(held) = held(&share, 0).await else { return LinkEnd::Ours };
+                            self.tree.received(peer, id, Message::Alive, held).await;
+                        }
+                        Sign::Moved | Sign::Line(_) => self.tree.heard(peer, id).await,
+                    }
+                    continue;
+                }
             };
             match Frame::parse(&line) {
                 Ok(Frame::Tree(message)) => {
-                    let bytes = line.len().clamp(SHARE_LEAST, SHARE_BYTES);
-                    let bytes = u32::try_from(bytes).expect("a frame is far below 4 GiB");
-                    // It is never closed.
-                    let Ok(held) = share.clone().acquire_many_owned(bytes).await else {
+                    let Some(held) = held(&share, line.len()).await else {
                         return LinkEnd::Ours;
                     };
                     self.tree.received(peer, id, message, held).await;
@@ -527,6 +541,14 @@ impl LinkHub {
             }
         }
     }
+}
+
+/// Waits until so many bytes of a link's share of the inbox are free, and takes them; `None` never
+/// happens, for a share is never closed.
+async fn held(share: &Arc<Semaphore>, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    let bytes = bytes.clamp(SHARE_LEAST, SHARE_BYTES);
+    let bytes = u32::try_from(bytes).expect("a frame is far below 4 GiB");
+    share.clone().acquire_many_owned(bytes).await.ok()
 }
 
 /// Tells the tree that a link ended, also when its future is dropped half-way.

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use borgios_peertree::{Contact, Message, Node, State, Verdict};
-use borgios_types::{Digest, NodeId};
+use borgios_types::{Digest, NodeId, UnixSeconds};
+use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +39,7 @@ pub(crate) enum Event {
     DialFailed(NodeId),
     /// The permit is the link's share of the inbox, given back when the message is done.
     Received(NodeId, LinkId, Message, OwnedSemaphorePermit),
+    Heard(NodeId, LinkId),
     Judged {
         id: Digest,
         from: NodeId,
@@ -47,6 +49,7 @@ pub(crate) enum Event {
     Publish(Vec<Admitted>),
     Forget(Vec<Digest>),
     Contacts(Vec<Contact>),
+    Cross(Vec<Contact>),
     Lapsed(BTreeSet<NodeId>),
     Leave,
     /// The peer broke the rules on another channel.
@@ -69,8 +72,6 @@ pub struct View {
     pub parent: Option<NodeId>,
     /// The children.
     pub children: Vec<NodeId>,
-    /// Members that are neither, with which this node compares what it holds.
-    pub cross: Vec<NodeId>,
     /// From the root to this node.
     pub path: Vec<NodeId>,
     /// Nodes at and below this one.
@@ -79,19 +80,48 @@ pub struct View {
     pub tree_size: u32,
     /// Links of any purpose.
     pub links: usize,
+    /// The other ends of the cross links.
+    pub cross: Vec<NodeId>,
+    /// Objects that a neighbour should have brought and did not, so far.
+    pub gaps: u64,
+    /// Neighbours left for them.
+    pub left: u64,
+    /// The last of those objects, oldest first.
+    pub evidence: Arc<Vec<Withheld>>,
+}
+
+/// An object that a neighbour should have brought and did not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Withheld {
+    /// When this node heard of it.
+    pub at: UnixSeconds,
+    /// The object.
+    pub object: Digest,
+    /// Its kind.
+    pub kind: String,
+    /// Who had it: a cross peer, or a neighbour that asked for it.
+    pub from: NodeId,
+    /// Who should have brought it.
+    pub neighbour: NodeId,
+    /// That neighbour said that it lacked it as well.
+    pub excused: bool,
 }
 
 impl View {
-    pub(crate) fn of(node: &Node, links: usize) -> Self {
+    pub(crate) fn of(node: &Node, links: usize, evidence: Arc<Vec<Withheld>>) -> Self {
+        let (gaps, left) = node.gaps();
         Self {
             state: node.state(),
             parent: node.parent(),
             children: node.children(),
-            cross: Vec::new(),
             path: node.path(),
             subtree_size: node.subtree_size(),
             tree_size: node.tree_size(),
             links,
+            cross: node.cross(),
+            gaps,
+            left,
+            evidence,
         }
     }
 
@@ -145,6 +175,11 @@ impl TreeHandle {
         self.tell(Event::Received(peer, id, message, share)).await;
     }
 
+    /// A sign of life from a link that is no message.
+    pub async fn heard(&self, peer: NodeId, id: LinkId) {
+        self.tell(Event::Heard(peer, id)).await;
+    }
+
     /// Objects that entered the ledger by another door than the tree.
     pub async fn publish(&self, admitted: Vec<Admitted>) {
         self.tell(Event::Publish(admitted)).await;
@@ -179,6 +214,11 @@ impl TreeHandle {
     /// cut, and it heals elsewhere.
     pub async fn stalled(&self, peer: NodeId) {
         self.tell(Event::Stalled(peer)).await;
+    }
+
+    /// Whom to keep cross links to, best first.
+    pub async fn cross(&self, candidates: Vec<Contact>) {
+        self.tell(Event::Cross(candidates)).await;
     }
 
     /// Nodes that can be dialled.

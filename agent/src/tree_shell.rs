@@ -7,15 +7,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use borgios_peertree::bounds::{SHUN, SHUNNED_MAX};
-use borgios_peertree::{Contact, Input, Message, Node, Output, State, Timer, Verdict};
-use borgios_types::NodeId;
+use borgios_peertree::{
+    Contact, Evidence, Input, Message, Node, Output, State, Timer, Verdict, bounds,
+};
+use borgios_types::{NodeId, UnixSeconds};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, unix_now};
 use crate::disk;
 use crate::ledger::Admitted;
 use crate::ledger_handle::LedgerHandle;
@@ -25,7 +26,7 @@ use crate::outbox::Outbox;
 use crate::provide::{Request, provide_objects};
 use crate::roll::Out;
 use crate::store::Stored;
-use crate::tree_handle::{Event, LinkId, NewLink, TreeHandle, View};
+use crate::tree_handle::{Event, LinkId, NewLink, TreeHandle, View, Withheld};
 use crate::wire::{Bye, Frame};
 
 /// Events that may wait for the core; links wait when it is full, in the order in which they came,
@@ -63,6 +64,8 @@ pub struct TreeShell {
     shunned: BTreeMap<NodeId, Instant>,
     /// This node left the tree and does not come back.
     left: bool,
+    /// The last pieces of evidence, with their dates.
+    withheld: Arc<Vec<Withheld>>,
     /// What the shell itself found out while doing what the core said.
     found: VecDeque<Input>,
 }
@@ -72,7 +75,7 @@ impl TreeShell {
     #[must_use]
     pub fn new(node: Node, ledger: LedgerHandle, peers_file: PathBuf) -> (Self, TreeHandle) {
         let (sender, inbox) = mpsc::channel(INBOX);
-        let (view, seen) = watch::channel(View::of(&node, 0));
+        let (view, seen) = watch::channel(View::of(&node, 0, Arc::default()));
         let (offers, offered) = Offers::new();
         let judged = sender.clone();
         tokio::spawn(judge_offers(
@@ -97,6 +100,7 @@ impl TreeShell {
             out: BTreeMap::new(),
             shunned: BTreeMap::new(),
             left: false,
+            withheld: Arc::default(),
             found: VecDeque::new(),
         };
         (shell, TreeHandle::new(sender, seen))
@@ -129,10 +133,7 @@ impl TreeShell {
             };
             tokio::select! {
                 () = stop.cancelled() => break,
-                timer = wait => {
-                    self.timers.remove(&timer);
-                    self.feed(Input::TimerFired(timer), &hub);
-                }
+                timer = wait => self.on_timer(timer, &hub),
                 event = self.inbox.recv() => match event {
                     Some(event) => self.on_event(event, &hub),
                     None => break,
@@ -142,6 +143,19 @@ impl TreeShell {
         self.feed(Input::Stop, &hub);
         for link in self.links.values() {
             link.outbox.close();
+        }
+    }
+
+    /// What arrived before a timer was due is heard first: a neighbour that spoke is not silent.
+    fn on_timer(&mut self, timer: Timer, hub: &LinkHub) {
+        for _ in 0..INBOX {
+            let Ok(event) = self.inbox.try_recv() else { break };
+            self.on_event(event, hub);
+        }
+        // It may have been stopped, or set again.
+        if self.timers.get(&timer).is_some_and(|at| *at <= Instant::now()) {
+            self.timers.remove(&timer);
+            self.feed(Input::TimerFired(timer), hub);
         }
     }
 
@@ -164,6 +178,11 @@ impl TreeShell {
                     self.feed(Input::Received(peer, message), hub);
                 }
             }
+            Event::Heard(peer, id) => {
+                if self.links.get(&peer).is_some_and(|link| link.id == id) {
+                    self.feed(Input::Heard(peer), hub);
+                }
+            }
             Event::Judged { id, from, verdict, admitted } => {
                 self.feed(Input::Judged { id, from, verdict }, hub);
                 let mut admitted = admitted.into_iter();
@@ -182,6 +201,7 @@ impl TreeShell {
                 }
             }
             Event::Forget(ids) => self.feed(Input::Forget(ids), hub),
+            Event::Cross(candidates) => self.feed(Input::Cross(candidates), hub),
             Event::Contacts(contacts) => self.feed(Input::Contacts(contacts), hub),
             Event::Lapsed(nodes) => {
                 for node in nodes {
@@ -236,7 +256,7 @@ impl TreeShell {
         let (provide, wanted) = mpsc::channel(PROVIDE_QUEUE);
         tokio::spawn(provide_objects(wanted, self.ledger.clone(), outbox.clone(), cut.clone()));
         self.links.insert(peer, Link { id, dialled, outbox, cut, provide });
-        self.feed(Input::LinkUp { peer, dialled, address }, hub);
+        self.feed(Input::LinkUp { peer, dialled, address: address.map(Into::into) }, hub);
     }
 
     /// Broadcasts an object that entered by another door.
@@ -293,12 +313,12 @@ impl TreeShell {
     }
 
     fn is_shunned(&self, peer: &NodeId) -> bool {
-        self.shunned.get(peer).is_some_and(|since| since.elapsed() < SHUN)
+        self.shunned.get(peer).is_some_and(|since| since.elapsed() < bounds::SHUN)
     }
 
     fn shun(&mut self, peer: NodeId) {
-        self.shunned.retain(|_, since| since.elapsed() < SHUN);
-        if self.shunned.len() >= SHUNNED_MAX {
+        self.shunned.retain(|_, since| since.elapsed() < bounds::SHUN);
+        if self.shunned.len() >= bounds::SHUNNED_MAX {
             let oldest =
                 self.shunned.iter().min_by_key(|(_, since)| **since).map(|(peer, _)| *peer);
             oldest.and_then(|oldest| self.shunned.remove(&oldest));
@@ -335,7 +355,7 @@ impl TreeShell {
                 self.execute(output, hub);
             }
         }
-        let view = View::of(&self.node, self.links.len());
+        let view = View::of(&self.node, self.links.len(), self.withheld.clone());
         self.view.send_if_modified(|seen| {
             let changed = *seen != view;
             *seen = view;
@@ -385,9 +405,31 @@ impl TreeShell {
             }
             Output::Provide { to, ids } => self.provide(to, Request::Objects(ids)),
             Output::ProvideLane { to, lane, after } => self.provide(to, Request::Lane(lane, after)),
+            Output::Withheld(evidence) => self.on_withheld(evidence),
             Output::Changed(state) => log_change(&state),
             Output::Remember(contacts) => self.remember(&contacts),
         }
+    }
+
+    fn on_withheld(&mut self, evidence: Evidence) {
+        let Evidence { object, kind, heard, from, neighbour, excused } = evidence;
+        warn!(
+            BORGIOS_EVENT = "withheld",
+            BORGIOS_PEER = %neighbour,
+            BORGIOS_OBJECT = %object,
+            BORGIOS_KIND = kind,
+            excused,
+            "{} did not bring a {kind} that {} had",
+            neighbour.short(),
+            from.short()
+        );
+        let ago = self.clock.now().since(heard).as_secs();
+        let at = UnixSeconds(unix_now().0.saturating_sub(ago));
+        let all = Arc::make_mut(&mut self.withheld);
+        if all.len() >= bounds::EVIDENCE_MAX {
+            all.remove(0);
+        }
+        all.push(Withheld { at, object, kind, from, neighbour, excused });
     }
 
     fn send(&mut self, to: NodeId, message: Message) {

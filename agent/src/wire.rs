@@ -189,6 +189,8 @@ impl Frame {
     #[must_use]
     pub fn to_line(&self) -> String {
         let line = match self {
+            // A beat is the shortest line there is.
+            Self::Tree(Message::Alive) => return String::new(),
             Self::Tree(message) => serde_json::to_string(message),
             Self::Hello(hello) => serde_json::to_string(&Own::Hello(hello.clone())),
             Self::Bye(bye) => serde_json::to_string(&Own::Bye(bye.clone())),

@@ -20,7 +20,7 @@ impl Node {
         let gain = self.depth().saturating_sub(spot.depth as usize + 1);
         let below = self.free().is_some_and(|mine| mine.at.id == spot.at.id);
         let linked = self.links.contains_key(&spot.at.id) || spot.at.id == self.me;
-        if gain < bounds::CLIMB_LEVELS || below || linked {
+        if gain < bounds::CLIMB_LEVELS || below || linked || self.distrusted(&spot.at.id) {
             return;
         }
         self.climbing = Some(spot.at.id);
@@ -47,10 +47,8 @@ impl Node {
 
     /// Gives up the attempt, if one is under way.
     pub(crate) fn stop_climbing(&mut self) {
-        if let Some(peer) = self.climbing.take()
-            && !self.is_neighbour(peer)
-        {
-            self.close(peer);
+        if let Some(peer) = self.climbing.take() {
+            self.release(peer);
         }
     }
 }

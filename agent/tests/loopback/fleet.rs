@@ -15,7 +15,7 @@ use crate::board::TestBoard;
 use crate::keeper::FakeKeeper;
 
 /// Longest wait for anything; things take well below a second when nothing is wrong.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits until `condition` holds.
 pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
@@ -154,7 +154,6 @@ impl Fleet {
         settings.listen = free.to_string();
         settings.advertise = Some(free.to_string());
         settings.pace = Pace {
-            heartbeat: Duration::from_millis(250),
             keeper: Duration::from_millis(50),
             fetch: Duration::from_millis(200),
             upkeep: Duration::from_millis(500),

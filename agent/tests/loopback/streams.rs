@@ -173,7 +173,9 @@ async fn who_is_evicted_is_heard_no_more() {
     })
     .await;
     let out = fleet.servers[2].me();
-    let eviction = fleet.board.statement(borgios_policy::Lane::Member, json!({"evict": [out], "reason": "a test"}));
+    let eviction = fleet
+        .board
+        .statement(borgios_policy::Lane::Member, json!({"evict": [out], "reason": "a test"}));
     assert_eq!(fleet.servers[0].put(&eviction).await["ok"]["new"], true);
     until("its links are gone", async || fleet.servers[2].agent().tree.view().borrow().links == 0)
         .await;
