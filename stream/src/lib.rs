@@ -22,23 +22,34 @@
 //! The format as a second implementation needs it is `docs/protocol/stream.md`; the reasons are
 //! in `docs/design/0005-peertree.md`.
 
+mod admitting;
+mod arriving;
 pub mod batch;
 pub mod bounds;
 pub mod builder;
+mod comparing;
+mod contesting;
 pub mod core;
+mod delivering;
 pub mod evidence;
+mod fetching;
 pub mod frame;
 pub mod io;
 pub mod jobs;
+mod judging;
 pub mod log;
+mod neighbour;
 pub mod position;
 pub mod proof;
+mod publishing;
 pub mod signature;
 #[cfg(test)]
 mod stage;
+mod storing;
+mod stream;
 
 pub use batch::{Batch, BatchError, Durability, Kind, Message};
-pub use core::{Config, Core, Relay};
+pub use core::{Config, Core, Load, Relay};
 pub use evidence::Evidence;
 pub use frame::Frame;
 pub use io::{Admission, Input, LinkId, Misdeed, Now, Output, Role, Ticket};

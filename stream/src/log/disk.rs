@@ -49,9 +49,10 @@ impl Log for DiskLog {
         origin: &Origin,
         batch: &Batch,
         id: BatchId,
+        after: Position,
         own: bool,
     ) -> Result<(), LogError> {
-        self.streams.append(origin, batch, id, own)
+        self.streams.append(origin, batch, id, after, own)
     }
 
     fn sync(&mut self) -> Result<(), LogError> {

@@ -63,10 +63,11 @@ impl Log for MemoryLog {
         origin: &Origin,
         batch: &Batch,
         _id: BatchId,
+        after: Position,
         _own: bool,
     ) -> Result<(), LogError> {
         let stream = self.streams.entry(*origin).or_default();
-        if batch.first() <= stream.head {
+        if after != stream.head || batch.first() <= after {
             return Err(LogError::OutOfOrder);
         }
         stream.head = batch.last();

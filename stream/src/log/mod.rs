@@ -10,6 +10,7 @@ use crate::batch::Batch;
 use crate::bounds;
 use crate::evidence::Evidence;
 use crate::io::LinkId;
+use crate::jobs::JobId;
 use crate::position::{BatchId, Head, Origin, Position};
 
 pub use disk::DiskLog;
@@ -43,14 +44,23 @@ impl Default for Limits {
 pub enum LogJob {
     /// Append this verified batch, and answer when it is stored.
     Append {
+        /// Named in the answer.
+        job: JobId,
         /// Whose.
         origin: Origin,
         /// The batch.
         batch: Batch,
         /// Its name.
         id: BatchId,
+        /// The last message of the batch before it here; a log that ends elsewhere refuses it.
+        after: Position,
         /// Whether this node is the origin.
         own: bool,
+    },
+    /// Remove everything of an origin that is no member any more, except evidence.
+    Forget {
+        /// Whose.
+        origin: Origin,
     },
     /// Read whole batches.
     Read {
@@ -81,19 +91,19 @@ pub enum Reader {
 /// The log's answer to a job.
 #[derive(Clone, Debug)]
 pub enum LogAnswer {
-    /// Everything of this origin up to here is stored, as its durability asks.
+    /// This batch, and any before it, is stored as its durability asks.
     Stored {
+        /// The append.
+        job: JobId,
         /// Whose.
         origin: Origin,
-        /// The last message.
-        last: Position,
     },
-    /// The batch that begins here, and any after it, was not stored; the log is as it was.
+    /// This batch was not stored, nor will be any that follows it; the log is as it was.
     NotStored {
+        /// The append.
+        job: JobId,
         /// Whose.
         origin: Origin,
-        /// Its first message.
-        first: Position,
         /// Why.
         error: LogError,
     },
@@ -169,8 +179,8 @@ pub struct RecoveredStream {
 
 /// A log of all streams of one node. Called from one thread.
 pub trait Log {
-    /// Writes a batch after the last one of its origin. It is sure to be there after
-    /// [`Log::sync`] only.
+    /// Writes a batch after the last one of its origin, which must end at `after`; what is between
+    /// the two is gone for good. It is sure to be there after [`Log::sync`] only.
     ///
     /// # Errors
     /// See [`LogError`]; the log is then as it was.
@@ -179,6 +189,7 @@ pub trait Log {
         origin: &Origin,
         batch: &Batch,
         id: BatchId,
+        after: Position,
         own: bool,
     ) -> Result<(), LogError>;
 
