@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use borgios_relay::pipe::{Pipe, StreamPipe};
-use borgios_relay::tls::{EphemeralKey, client_config, server_config};
+use borgios_relay::tls::{self, EphemeralKey, client_config, server_config};
 use rustls::crypto::CryptoProvider;
+use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
@@ -46,24 +47,46 @@ impl Carrier for Tcp {
     }
 }
 
-/// TLS 1.3 with raw public keys.
+/// TLS 1.3 with raw public keys, as it comes out of the box.
 #[derive(Clone, Debug)]
 pub struct Tls(pub Arc<CryptoProvider>);
+
+/// TLS 1.3 as [`Tls`], over a socket that is read in large pieces, as ours is.
+#[derive(Clone, Debug)]
+pub struct BufferedTls(pub Arc<CryptoProvider>);
+
+impl Carrier for BufferedTls {
+    type Pipe = StreamPipe<TlsStream<BufReader<TcpStream>>>;
+
+    async fn pair(&self) -> Result<(Self::Pipe, Self::Pipe)> {
+        let (parent, child) = tcp_pair().await?;
+        tls_pair(&self.0, tls::buffered(parent), tls::buffered(child)).await
+    }
+}
 
 impl Carrier for Tls {
     type Pipe = StreamPipe<TlsStream<TcpStream>>;
 
     async fn pair(&self) -> Result<(Self::Pipe, Self::Pipe)> {
         let (parent, child) = tcp_pair().await?;
-        let (ours, theirs) = (EphemeralKey::from_seed([1; 32]), EphemeralKey::from_seed([2; 32]));
-        let server = server_config(self.0.clone(), &ours, theirs.public())?;
-        let client = client_config(self.0.clone(), &theirs, ours.public())?;
-        let name = "node".try_into().context("a server name")?;
-        let accepting = TlsAcceptor::from(Arc::new(server)).accept(parent);
-        let dialling = TlsConnector::from(Arc::new(client)).connect(name, child);
-        let (parent, child) = tokio::join!(accepting, dialling);
-        Ok((StreamPipe(TlsStream::from(parent?)), StreamPipe(TlsStream::from(child?))))
+        tls_pair(&self.0, parent, child).await
     }
+}
+
+type Ends<S> = (StreamPipe<TlsStream<S>>, StreamPipe<TlsStream<S>>);
+
+async fn tls_pair<S>(provider: &Arc<CryptoProvider>, parent: S, child: S) -> Result<Ends<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (ours, theirs) = (EphemeralKey::from_seed([1; 32]), EphemeralKey::from_seed([2; 32]));
+    let server = server_config(provider.clone(), &ours, theirs.public())?;
+    let client = client_config(provider.clone(), &theirs, ours.public())?;
+    let name = "node".try_into().context("a server name")?;
+    let accepting = TlsAcceptor::from(Arc::new(server)).accept(parent);
+    let dialling = TlsConnector::from(Arc::new(client)).connect(name, child);
+    let (parent, child) = tokio::join!(accepting, dialling);
+    Ok((StreamPipe(TlsStream::from(parent?)), StreamPipe(TlsStream::from(child?))))
 }
 
 pub use ssh::{Ssh, SshTuning};

@@ -9,4 +9,5 @@ pub mod print;
 pub mod raw_tree;
 pub mod row;
 pub mod rows;
+pub mod session;
 pub mod singles;
