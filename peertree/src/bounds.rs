@@ -95,6 +95,9 @@ pub const SERVED_MAX: u32 = 4 * PAGES_MAX as u32;
 pub const OTHERS_MAX: usize = 8;
 /// Refused ids remembered for one link.
 pub const REFUSED_MAX: usize = 64;
+/// Objects of one neighbour between two [`FORGIVE`] ticks that were known or could not be decided on;
+/// each more costs a point. Honest stores differ by what lapsed since the other one looked.
+pub const USELESS_MAX: u32 = 1_024;
 /// Penalties after which a link is closed: one is a race, many are a flood.
 pub const PENALTY_MAX: u32 = 16;
 
@@ -145,6 +148,9 @@ pub const ROUNDS_BEFORE_ROOT: u32 = 6;
 /// A new root looks for other trees this soon, first of all for the root it followed and that one's
 /// heirs: two of them may have taken its place.
 pub const FIRST_PROBE: Duration = Duration::from_secs(1);
+/// For so long after a root's death only itself is believed to say that it lives: orphaned subtrees
+/// name it until they have found a place.
+pub const BURIED: Duration = Duration::from_secs(10);
 /// Pace at which a root dials remembered outsiders.
 pub const PROBE: Duration = Duration::from_secs(20);
 /// A root whose attempt to join another tree failed ignores rivals for this long; it doubles.

@@ -30,6 +30,8 @@ pub(crate) struct Link {
     pub(crate) refused: BTreeSet<Digest>,
     /// Requests answered since this was last forgiven.
     pub(crate) served: u32,
+    /// Objects that were no news since this was last forgiven.
+    pub(crate) useless: u32,
     /// The next beat is a digest.
     pub(crate) due: bool,
     /// A digest was sent; the peer's summary, if it sends one, is answered with the own.
@@ -83,6 +85,7 @@ impl Link {
             penalty: 0,
             refused: BTreeSet::new(),
             served: 0,
+            useless: 0,
             due: false,
             comparing: false,
             paging: None,

@@ -390,6 +390,9 @@ impl Node {
             && let Why::Orphan { down, .. } = &seek.why
         {
             // The root may live after all, and another heir may think what this one does.
+            if let Some(root) = down.path.first() {
+                self.rivals.bury(root.id, self.now);
+            }
             let family = down.path.last().into_iter().chain(down.siblings.iter());
             self.rivals.suspects = family.filter(|one| one.id != self.me).cloned().collect();
         }
