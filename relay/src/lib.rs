@@ -25,6 +25,7 @@ pub mod offers;
 mod outbox;
 pub mod pipe;
 mod reader;
+mod ready_keys;
 mod shell;
 pub mod ssh_pipe;
 pub mod subscription;

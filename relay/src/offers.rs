@@ -10,13 +10,13 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::server::Acceptor;
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite, BufReader};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_rustls::{LazyConfigAcceptor, TlsConnector, TlsStream};
 
 use crate::pipe::StreamPipe;
-use crate::tls::{EphemeralKey, buffered, client_config, server_config};
+use crate::tls::{EphemeralKey, client_config, server_config};
 
 /// Connections that may be awaited at a time: one for each link that comes up within [`LIFE`].
 const OFFERS_MAX: usize = 1024;
@@ -80,7 +80,7 @@ struct Awaited {
 }
 
 /// A pipe over TLS.
-pub type TlsPipe = StreamPipe<TlsStream<BufReader<Box<dyn Socket>>>>;
+pub type TlsPipe = StreamPipe<TlsStream<Box<dyn Socket>>>;
 
 /// What TLS runs over: TCP, in whatever wrapping the agent gives it.
 pub trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -134,7 +134,7 @@ impl Offers {
     }
 
     async fn shake(&self, stream: Box<dyn Socket>) -> Result<NodeId, TlsError> {
-        let hello = LazyConfigAcceptor::new(Acceptor::default(), buffered(stream));
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
         let hello = hello.await.map_err(TlsError::Handshake)?;
         let shown = hello.client_hello().server_name().map(str::to_owned);
         let awaited = {
@@ -183,7 +183,7 @@ impl TlsDial {
     ) -> Result<TlsPipe, TlsError> {
         let config = client_config(self.provider, &self.key, expected).map_err(TlsError::Setup)?;
         let name = ServerName::try_from(ticket.server_name()).expect("hex digits are a host name");
-        let dialling = TlsConnector::from(Arc::new(config)).connect(name, buffered(stream));
+        let dialling = TlsConnector::from(Arc::new(config)).connect(name, stream);
         let stream = tokio::time::timeout(HANDSHAKE, dialling)
             .await
             .map_err(|_| TlsError::Timeout)?

@@ -13,7 +13,7 @@ use borgios_stream::bounds::TICK;
 use borgios_stream::log::{Found, LogAnswer};
 use borgios_stream::{
     Admission, Batch, Config, Core, Durability, Frame, Head, Input, Kind, LinkId, LogError,
-    Misdeed, Now, Origin, Output, Position, Recovered, Relay, Role, Ticket,
+    Misdeed, Now, Origin, Output, Position, Recovered, Role, Ticket,
 };
 use borgios_types::{NodeId, Time, UnixSeconds};
 use bytes::Bytes;
@@ -28,6 +28,7 @@ use crate::log_worker::{AnyLog, LogWorker, Work};
 use crate::outbox::{BUSY, Outbox};
 use crate::pipe::{Pipe, PipeWrite};
 use crate::reader::{self, Heard};
+use crate::ready_keys::ReadyKeys;
 use crate::subscription::Delivery;
 
 /// Frames of all links that wait for the hub: at most this many times the longest frame.
@@ -157,6 +158,9 @@ pub(crate) struct Shell {
     published: BTreeMap<Ticket, oneshot::Sender<Result<Position, PublishError>>>,
     next_ticket: u64,
     heads: BTreeMap<Origin, Head>,
+    keys: ReadyKeys,
+    /// What subscriptions were given since the last tick; the log is told once a tick.
+    taken: BTreeMap<Origin, Position>,
     events: mpsc::Sender<Event>,
     inputs: VecDeque<Input>,
     outputs: Vec<Output>,
@@ -181,6 +185,8 @@ impl Shell {
             heads: heads.collect(),
             core: Core::new(core, recovered),
             config,
+            keys: ReadyKeys::default(),
+            taken: BTreeMap::new(),
             log: LogWorker::new(log),
             begun: Instant::now(),
             links: BTreeMap::new(),
@@ -232,7 +238,7 @@ impl Shell {
                     }
                 },
                 () = eased.notified() => {}
-                _ = tick.tick() => self.inputs.push_back(Input::Tick),
+                _ = tick.tick() => self.on_tick(),
             }
             self.work();
         };
@@ -242,6 +248,7 @@ impl Shell {
 
     /// Ends links, then the log.
     async fn end(mut self) {
+        self.on_tick();
         let links = std::mem::take(&mut self.links);
         for link in links.values() {
             link.tasks[0].abort();
@@ -259,6 +266,13 @@ impl Shell {
             if !matches!(closed, Ok(Ok(()))) {
                 warn!(BORGIOS_EVENT = "disk_failed", "the log of streams did not close cleanly");
             }
+        }
+    }
+
+    fn on_tick(&mut self) {
+        self.inputs.push_back(Input::Tick);
+        for (origin, upto) in std::mem::take(&mut self.taken) {
+            self.log.push(Work::Taken(origin, upto));
         }
     }
 
@@ -346,7 +360,15 @@ impl Shell {
 
     /// Feeds the core and does what it says, and then what came of that.
     fn work(&mut self) {
-        while let Some(input) = self.inputs.pop_front() {
+        loop {
+            let Some(input) = self.inputs.pop_front() else {
+                let answers = self.log.start();
+                if answers.is_empty() {
+                    break;
+                }
+                self.on_log(answers);
+                continue;
+            };
             let time = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
             let now = Now { time: Time(time), unix: unix_now() };
             let mut outputs = std::mem::take(&mut self.outputs);
@@ -356,7 +378,6 @@ impl Shell {
             }
             self.outputs = outputs;
         }
-        self.log.start();
         self.pace();
     }
 
@@ -365,12 +386,9 @@ impl Shell {
             Output::Send { link, frame } => self.send(link, frame),
             Output::Cut { link, why } => self.cut(link, why),
             Output::Admit(origin) => self.tell(Event::Admit(origin)),
-            Output::Verify(job) => match (&self.config.verifiers, self.config.relay) {
-                (Some(verifiers), _) => verifiers.run(job, self.verified.0.clone()),
-                (None, Relay::Verified | Relay::Link) => {
-                    let verdict = job.run();
-                    self.inputs.push_back(Input::Verified { job: job.job, verdict });
-                }
+            Output::Verify(job) => match &self.config.verifiers {
+                Some(verifiers) => verifiers.run(job, self.verified.0.clone()),
+                None => self.inputs.push_back(self.keys.judge(&job)),
             },
             Output::Sign(job) => {
                 self.inputs.push_back(Input::Signed(job.run(&self.config.key)));
@@ -450,7 +468,7 @@ impl Shell {
             }
         });
         self.inputs.push_back(Input::Taken { origin, upto: last });
-        self.log.push(Work::Taken(origin, last));
+        self.taken.insert(origin, last);
     }
 
     fn tell(&self, event: Event) {

@@ -25,17 +25,7 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ServerConfig,
     SignatureScheme,
 };
-use tokio::io::{AsyncRead, BufReader};
 use zeroize::Zeroizing;
-
-/// Bytes of one read of the socket: four records. rustls alone asks for 4 KiB at a time, which is a
-/// system call for each quarter of a record. Memory that was never read into is never touched.
-const SOCKET_READ: usize = 64 * 1024;
-
-/// The socket that TLS runs over, read in large pieces.
-pub fn buffered<S: AsyncRead>(socket: S) -> BufReader<S> {
-    BufReader::with_capacity(SOCKET_READ, socket)
-}
 
 /// What comes before the 32 bytes of an Ed25519 public key in its SubjectPublicKeyInfo (RFC 8410).
 const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0];

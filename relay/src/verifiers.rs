@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use borgios_stream::{Input, VerifyJob};
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::ready_keys::ReadyKeys;
+
 /// How much less: relaying what a neighbour vouches for goes before looking at it.
 const NICE: i32 = 5;
 
@@ -43,10 +45,11 @@ impl Verifiers {
 fn verify(waiting: &Mutex<mpsc::Receiver<(VerifyJob, UnboundedSender<Input>)>>) {
     // Without it, verification competes with relaying: slower, not wrong.
     let _ = rustix::process::nice(NICE);
+    let mut keys = ReadyKeys::default();
     loop {
         let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok((job, hub)) = next else { return };
         // The hub may have ended.
-        let _ = hub.send(Input::Verified { job: job.job, verdict: job.run() });
+        let _ = hub.send(keys.judge(&job));
     }
 }

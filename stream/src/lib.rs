@@ -53,6 +53,6 @@ pub use core::{Config, Core, Load, Relay};
 pub use evidence::Evidence;
 pub use frame::Frame;
 pub use io::{Admission, Input, LinkId, Misdeed, Now, Output, Role, Ticket};
-pub use jobs::{SignJob, Signed, Verdict, VerifyJob};
+pub use jobs::{Forgery, SignJob, Signed, Verdict, VerifyJob};
 pub use log::{DiskLog, Limits, Log, LogAnswer, LogError, LogJob, MemoryLog, Recovered};
 pub use position::{BatchId, Head, Origin, Position};

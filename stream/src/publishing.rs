@@ -6,8 +6,8 @@
 //!                 └──── what it follows is gone ──┘            └─▶ Refused
 //! ```
 //!
-//! The next batch is collected when the previous one was signed: a single message waits for
-//! nothing, and under load each batch takes all that came meanwhile. What was sent was stored
+//! The next batch is collected when the previous one was stored, or when it is full: a single message
+//! waits for nothing, and under load each batch takes all that came meanwhile. What was sent was stored
 //! before, and where the log is not sure of its end, a new epoch begins: so no number is ever signed
 //! twice, whatever crashes.
 
@@ -100,6 +100,12 @@ impl Core {
         // What others claim to be this node's is judged first: an unverified epoch must not move it.
         let claimed = stream.pending.iter().any(|p| !matches!(p.stage, Stage::Storing(..)));
         if stream.stopped || claimed || stream.pending.len() >= OWN_PENDING_MAX {
+            return;
+        }
+        // A full batch goes at once; what would not fill one waits while another is being stored.
+        let fills = self.own.waiting.len() >= BATCH_MESSAGES_MAX
+            || self.own.waiting_bytes >= BATCH_BODY_MAX;
+        if !fills && !stream.pending.is_empty() {
             return;
         }
         let after = stream.seen();

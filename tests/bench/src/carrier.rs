@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use borgios_relay::pipe::{Pipe, StreamPipe};
-use borgios_relay::tls::{self, EphemeralKey, client_config, server_config};
+use borgios_relay::tls::{EphemeralKey, client_config, server_config};
 use rustls::crypto::CryptoProvider;
-use tokio::io::{AsyncRead, AsyncWrite, BufReader};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
@@ -50,19 +50,6 @@ impl Carrier for Tcp {
 /// TLS 1.3 with raw public keys, as it comes out of the box.
 #[derive(Clone, Debug)]
 pub struct Tls(pub Arc<CryptoProvider>);
-
-/// TLS 1.3 as [`Tls`], over a socket that is read in large pieces, as ours is.
-#[derive(Clone, Debug)]
-pub struct BufferedTls(pub Arc<CryptoProvider>);
-
-impl Carrier for BufferedTls {
-    type Pipe = StreamPipe<TlsStream<BufReader<TcpStream>>>;
-
-    async fn pair(&self) -> Result<(Self::Pipe, Self::Pipe)> {
-        let (parent, child) = tcp_pair().await?;
-        tls_pair(&self.0, tls::buffered(parent), tls::buffered(child)).await
-    }
-}
 
 impl Carrier for Tls {
     type Pipe = StreamPipe<TlsStream<TcpStream>>;

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use borgios_stream::{Durability, Relay};
 use rustls::crypto::CryptoProvider;
 
-use crate::carrier::{BufferedTls, Ssh, SshTuning, Tcp, Tls};
+use crate::carrier::{Ssh, SshTuning, Tcp, Tls};
 use crate::fleet::{self, Pace, Setting};
 use crate::overload;
 use crate::raw_tree::{self, Load};
@@ -71,10 +71,6 @@ pub async fn measure(name: &str, load: &Load, logs: &Path, idle: Duration) -> Re
         "tcp-tree" => raw_tree::measure(name, Tcp, load, false).await?,
         "tls-tree" => raw_tree::measure(name, Tls(fastest()), load, false).await?,
         "tls-tree-ring" => raw_tree::measure(name, Tls(ring()), load, false).await?,
-        "tls-tree-buffered" => raw_tree::measure(name, BufferedTls(fastest()), load, false).await?,
-        "tls-tree-buffered-ring" => {
-            raw_tree::measure(name, BufferedTls(ring()), load, false).await?
-        }
         "tls-verify-tree" => raw_tree::measure(name, Tls(fastest()), load, true).await?,
         "ssh-tree" => raw_tree::measure(name, ssh(), load, false).await?,
         "ssh-tree-chacha" => {
@@ -82,25 +78,24 @@ pub async fn measure(name: &str, load: &Load, logs: &Path, idle: Duration) -> Re
             raw_tree::measure(name, Ssh(SshTuning { cipher, ..ssh().0 }), load, false).await?
         }
         "ours-tls" => {
-            fleet::measure(name, BufferedTls(ring()), load, &verified, Pace::Saturated, idle)
-                .await?
+            fleet::measure(name, Tls(ring()), load, &verified, Pace::Saturated, idle).await?
         }
         "ours-ssh" => fleet::measure(name, ssh(), load, &verified, Pace::Saturated, idle).await?,
         "ours-tls-memory" => {
             let setting = Setting { logs: None, ..verified };
-            fleet::measure(name, BufferedTls(ring()), load, &setting, Pace::Saturated, idle).await?
+            fleet::measure(name, Tls(ring()), load, &setting, Pace::Saturated, idle).await?
         }
         "ours-tls-single" => {
             let none = Duration::ZERO;
-            fleet::measure(name, BufferedTls(ring()), load, &verified, Pace::OneByOne, none).await?
+            fleet::measure(name, Tls(ring()), load, &verified, Pace::OneByOne, none).await?
         }
         "ours-tls-link" => {
             let setting = Setting { relay: Relay::Link, ..verified };
             let none = Duration::ZERO;
-            fleet::measure(name, BufferedTls(ring()), load, &setting, Pace::Saturated, none).await?
+            fleet::measure(name, Tls(ring()), load, &setting, Pace::Saturated, none).await?
         }
         "overload" => {
-            let result = overload::measure(BufferedTls(ring()), load, &verified).await?;
+            let result = overload::measure(Tls(ring()), load, &verified).await?;
             return Ok(serde_json::to_string(&result)?);
         }
         _ => bail!("there is no row {name}"),
