@@ -32,7 +32,7 @@ use crate::ledger_handle::LedgerHandle;
 use crate::neighbours::Neighbours;
 use crate::outbox::{Outbox, Total};
 use crate::pieces;
-use crate::questions::QuestionHandle;
+use crate::questions::{QuestionHandle, Said};
 use crate::roll::{Out, Standing};
 use crate::ssh_client;
 use crate::stream_pipes::StreamPipes;
@@ -500,6 +500,7 @@ impl LinkHub {
     ) -> LinkEnd {
         let share = Arc::new(Semaphore::new(SHARE_BYTES));
         let mut told = Instant::now();
+        let lane = self.questions.lane(peer);
         loop {
             let line = match tokio::time::timeout(IDLE_MAX, reader.sign()).await {
                 Err(_) => return LinkEnd::Silent,
@@ -531,10 +532,10 @@ impl LinkHub {
                 Ok(Frame::Have(have)) => self.neighbours.heard(have),
                 // One too many is left unanswered.
                 Ok(Frame::Blob(ask)) => drop(blobs.try_send(ask)),
-                Ok(Frame::Answer(answer)) => self.questions.answered(peer, answer),
-                Ok(Frame::Ask(ask)) => self.questions.asked(peer, ask),
-                Ok(Frame::Direct(direct)) => self.questions.direct(peer, direct),
-                Ok(Frame::Returned(returned)) => self.questions.returned(peer, returned),
+                Ok(Frame::Answer(answer)) => lane.say(Said::Answer(answer)),
+                Ok(Frame::Ask(ask)) => lane.say(Said::Ask(ask)),
+                Ok(Frame::Direct(direct)) => lane.say(Said::Direct(direct)),
+                Ok(Frame::Returned(returned)) => lane.say(Said::Returned(returned)),
                 Ok(Frame::Bye(bye)) => return self.on_bye(peer, bye).await,
                 Ok(Frame::Hello(_)) => return LinkEnd::Unexpected("hello"),
                 Err(error) => return error.into(),

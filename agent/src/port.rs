@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -51,15 +52,18 @@ pub struct Visitor {
     pub place: Arc<Place>,
 }
 
-/// Accepts connections until `stop`, each served by the future that `serve` returns.
+/// Accepts connections until `stop`, each served by the future that `serve` returns, and waits for
+/// those futures then. A connection is cut when its future has ended, in whatever way.
 pub async fn run<F, Fut>(listener: TcpListener, gate: Gate, stop: CancellationToken, serve: F)
 where
     F: Fn(Visitor) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = ()> + Send,
 {
+    let mut serving = JoinSet::new();
     loop {
         let accepted = tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => break,
+            Some(_) = serving.join_next() => continue,
             accepted = listener.accept() => accepted,
         };
         let (stream, from) = match accepted {
@@ -70,10 +74,11 @@ where
                 continue;
             }
         };
-        let cut = stop.child_token();
+        let cut = CancellationToken::new();
         let place = gate.enter(from.ip(), &cut);
         let serve = serve.clone();
-        tokio::spawn(async move {
+        serving.spawn(async move {
+            let _cut = cut.clone().drop_guard();
             // Small frames must not wait for each other; a socket that cannot is slower, not wrong.
             let _ = stream.set_nodelay(true);
             if let Some(visitor) = listen_first(stream, from, cut, place).await {
@@ -81,6 +86,9 @@ where
             }
         });
     }
+    // Those who dial find nobody from here on.
+    drop(listener);
+    while serving.join_next().await.is_some() {}
 }
 
 /// Reads the first four bytes, or as many as come in time.

@@ -3,6 +3,7 @@
 use crate::scenario::Scenario;
 
 mod access;
+mod ask;
 mod faults;
 mod join;
 mod keeper;
@@ -16,12 +17,14 @@ mod secrets;
 mod spine;
 mod streams;
 mod systems;
+mod tree;
 mod trial;
 
 /// All scenarios of the checks.
 pub const ALL: &[Scenario] = &[
     lab::SCENARIO,
     spine::SCENARIO,
+    ask::SCENARIO,
     join::SCENARIO,
     trial::SCENARIO,
     systems::SCENARIO,
@@ -29,6 +32,7 @@ pub const ALL: &[Scenario] = &[
     keeper::SCENARIO,
     faults::SCENARIO,
     streams::SCENARIO,
+    tree::SCENARIO,
     secrets::SCENARIO,
     rotation::SCENARIO,
     access::SCENARIO,
@@ -37,4 +41,4 @@ pub const ALL: &[Scenario] = &[
 ];
 
 /// Scenarios that take too long for every run of the checks; they run when they are named.
-pub const LONG: &[Scenario] = &[rotation::LONG];
+pub const LONG: &[Scenario] = &[rotation::LONG, tree::LONG];
