@@ -173,7 +173,7 @@ impl QuestionShell {
         loop {
             let seen = {
                 let view = view.borrow_and_update();
-                (view.state != borgios_peertree::State::Idle, view.parent, view.children.clone())
+                (view.attached(), view.parent, view.children.clone())
             };
             if place.as_ref() != Some(&seen) {
                 // A place is another one when its parent is.
