@@ -499,7 +499,8 @@ impl LinkHub {
         reader: &mut FrameReader,
     ) -> LinkEnd {
         let share = Arc::new(Semaphore::new(SHARE_BYTES));
-        let mut told = Instant::now();
+        // Many signs of one sort say no more than one; a beat must not be lost among the others.
+        let (mut alive, mut moved) = (None, None);
         let lane = self.questions.lane(peer);
         loop {
             let line = match tokio::time::timeout(IDLE_MAX, reader.sign()).await {
@@ -507,16 +508,18 @@ impl LinkHub {
                 Ok(Err(error)) => return error.into(),
                 Ok(Ok(None)) => return LinkEnd::Closed,
                 Ok(Ok(Some(Sign::Line(line)))) => line,
-                // Many of them say no more than one.
-                Ok(Ok(Some(Sign::Alive | Sign::Moved))) if told.elapsed() < SIGNS_PACE => continue,
-                Ok(Ok(Some(sign))) => {
-                    told = Instant::now();
-                    match sign {
-                        Sign::Alive => {
-                            let Some(held) = held(&share, 0).await else { return LinkEnd::Ours };
-                            self.tree.received(peer, id, Message::Alive, held).await;
-                        }
-                        Sign::Moved | Sign::Line(_) => self.tree.heard(peer, id).await,
+                Ok(Ok(Some(Sign::Alive))) => {
+                    if alive.is_none_or(|at: Instant| at.elapsed() >= SIGNS_PACE) {
+                        alive = Some(Instant::now());
+                        let Some(held) = held(&share, 0).await else { return LinkEnd::Ours };
+                        self.tree.received(peer, id, Message::Alive, held).await;
+                    }
+                    continue;
+                }
+                Ok(Ok(Some(Sign::Moved))) => {
+                    if moved.is_none_or(|at: Instant| at.elapsed() >= SIGNS_PACE) {
+                        moved = Some(Instant::now());
+                        self.tree.heard(peer, id).await;
                     }
                     continue;
                 }

@@ -34,7 +34,6 @@ mod session;
 mod shelf;
 mod slots;
 mod span;
-mod spread;
 mod subject;
 mod transport;
 mod vault;

@@ -1,6 +1,14 @@
 //! Moving up: a node that hangs much deeper than a place that stays free moves there, subtree and
 //! all.
 //!
+//! ```text
+//!  attached ── once a minute: a free place CLIMB_LEVELS shallower? ─▶ dial ─▶ join
+//!     ▲                                                                │       │ accepted, and it is
+//!     │                    redirected, silent, or deeper than said     │       │ shallower
+//!     └────────────────────────────────────────────────────────────────┘       ▼
+//!                                                        the old parent is left, not before
+//! ```
+//!
 //! The new parent is asked while the old one still holds, so no broadcast is cut off; whatever goes
 //! wrong, the node stays where it is. Each move makes the sum of all depths smaller, so moving ends.
 

@@ -18,9 +18,9 @@ use serde_json::json;
 
 use crate::context::Context;
 use crate::failure::{Failure, OrFail as _};
+use crate::receipts;
 use crate::session::Session;
 use crate::span;
-use crate::spread::Spread;
 
 /// Longest message, in bytes; what is larger travels as a blob and is named in one.
 const MESSAGE_MAX: u64 = 256 * 1024;
@@ -84,16 +84,11 @@ impl Broadcast {
             return context.printer.answer(&json!(receipt), &said);
         }
         context.printer.say(&said);
-        let within = Duration::from_secs(self.within);
-        let spread = Spread::wait(context, door.as_mut(), receipt, within)?;
-        context
-            .printer
-            .answer(&json!({"receipt": receipt, "spread": spread}), &spread.to_string())?;
-        if spread.everywhere() {
-            return Ok(());
-        }
-        Err(Failure::new(format!("not every server has stored it within {} s", self.within))
-            .hint("it goes on spreading; a server that was away fetches it when it is back"))
+        let (item, within) = (json!({"message": receipt}), Duration::from_secs(self.within));
+        let receipts = receipts::wait_for(door.as_mut(), &context.printer, &item, within)?;
+        let answer = json!({"message": receipt, "receipts": receipts.value});
+        context.printer.answer(&answer, &receipts.text)?;
+        receipts.or_incomplete()
     }
 }
 
