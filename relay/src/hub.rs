@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use borgios_stream::bounds::{BATCH_BODY_MAX, WAITING_MAX};
 use borgios_stream::log::Found;
 use borgios_stream::{
-    Admission, Config, DiskLog, Durability, Evidence, Head, Kind, Limits, LinkId, Log, LogError,
+    Admission, Config, DiskLog, Durability, Evidence, Head, Kind, Limits, LinkId, LogError,
     MemoryLog, Origin, Position, Recovered, Relay, Role,
 };
 use borgios_types::{Digest, NodeId, SecretKey};
@@ -16,6 +16,7 @@ use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use crate::log_worker::AnyLog;
 use crate::pipe::Pipe;
 use crate::shell::{self, Command, Publish, Shell};
 use crate::subscription::{LIVE_MAX, Subscription};
@@ -274,14 +275,14 @@ impl HubHandle {
     }
 }
 
-type Opened = Result<(Box<dyn Log + Send>, Recovered), LogError>;
+type Opened = Result<(AnyLog, Recovered), LogError>;
 
 fn open_log(folder: Option<PathBuf>, limits: Limits, me: Origin) -> Opened {
     match folder {
-        None => Ok((Box::new(MemoryLog::new(limits)), Recovered::default())),
+        None => Ok((AnyLog::Memory(MemoryLog::new(limits)), Recovered::default())),
         Some(folder) => {
             let (log, recovered) = DiskLog::open(&folder, limits, me, shell::unix_now())?;
-            Ok((Box::new(log), recovered))
+            Ok((AnyLog::Disk(log), recovered))
         }
     }
 }

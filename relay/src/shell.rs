@@ -279,8 +279,8 @@ impl Shell {
             }
             link.tasks[1].abort();
         }
-        if let Some(mut log) = self.log.finish().await {
-            let closed = tokio::task::spawn_blocking(move || log.sync()).await;
+        if let Some(log) = self.log.finish().await {
+            let closed = tokio::task::spawn_blocking(move || log.close()).await;
             if !matches!(closed, Ok(Ok(()))) {
                 warn!(BORGIOS_EVENT = "disk_failed", "the log of streams did not close cleanly");
             }
