@@ -378,6 +378,7 @@ impl LinkHub {
             Frame::Direct(_) => return Err(LinkEnd::Unexpected("direct")),
             Frame::Returned(_) => return Err(LinkEnd::Unexpected("returned")),
             Frame::Tree(message) => return Err(LinkEnd::Unexpected(message.name())),
+            Frame::Unknown => return Err(LinkEnd::Unexpected("unknown")),
         };
         if hello.protocol != PROTOCOL {
             return Err(LinkEnd::Protocol(hello.protocol));
@@ -541,6 +542,7 @@ impl LinkHub {
                 Ok(Frame::Returned(returned)) => lane.say(Said::Returned(returned)),
                 Ok(Frame::Bye(bye)) => return self.on_bye(peer, bye).await,
                 Ok(Frame::Hello(_)) => return LinkEnd::Unexpected("hello"),
+                Ok(Frame::Unknown) => {}
                 Err(error) => return error.into(),
             }
         }

@@ -14,6 +14,7 @@ use borgios_peertree::direct::{Direct, Returned};
 use borgios_peertree::question::{Answer, Ask};
 use borgios_types::{Digest, Envelope};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use thiserror::Error;
 
 use crate::roll::PROOFS_MAX;
@@ -22,6 +23,8 @@ use crate::roll::PROOFS_MAX;
 pub const PROTOCOL: u32 = 1;
 /// Envelopes in one hello: an invitation, a first record, a renewal, and one to spare.
 pub const MEMBERSHIP_MAX: usize = 4;
+/// Longest name of a frame that is skipped, in bytes; every name there is stays far below.
+const NAME_MAX: usize = 40;
 
 /// The first frame.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -104,6 +107,9 @@ pub enum Frame {
     Returned(Returned),
     /// A message of the core, its lists within their bounds.
     Tree(Message),
+    /// A frame under a name of a later version. It is skipped: while a fleet installs a release, its
+    /// links join two versions. None is ever sent.
+    Unknown,
 }
 
 /// Why a line is no frame.
@@ -144,6 +150,16 @@ const OWN: [&str; 9] = [
     "{\"have\"",
 ];
 
+/// Whether a line has the form of a frame, under a name that this version does not know.
+fn of_later_version(line: &str) -> bool {
+    let Some(rest) = line.strip_prefix('{').unwrap_or(line).strip_prefix('"') else { return false };
+    let name = rest.split('"').next().unwrap_or_default();
+    let known = Message::NAMES.contains(&name);
+    let shape = |c: char| c.is_ascii_lowercase() || c == '_';
+    let named = !name.is_empty() && name.len() <= NAME_MAX && name.chars().all(shape);
+    named && !known && serde_json::from_str::<&RawValue>(line).is_ok()
+}
+
 impl Frame {
     /// Reads one line, whose length has been bounded.
     ///
@@ -153,7 +169,10 @@ impl Frame {
         // The core's messages hold raw JSON, which serde cannot buffer to try one shape after the
         // other; so the first key decides, and it stands where every writer of ours puts it.
         if !OWN.iter().any(|start| line.starts_with(start)) {
-            let message: Message = serde_json::from_str(line)?;
+            let message: Message = match serde_json::from_str(line) {
+                Err(_) if of_later_version(line) => return Ok(Self::Unknown),
+                read => read?,
+            };
             let name = message.name();
             return if message.bounded() {
                 Ok(Self::Tree(message))
@@ -189,6 +208,7 @@ impl Frame {
     #[must_use]
     pub fn to_line(&self) -> String {
         let line = match self {
+            Self::Unknown => return String::new(),
             // A beat is the shortest line there is.
             Self::Tree(Message::Alive) => return String::new(),
             Self::Tree(message) => serde_json::to_string(message),
@@ -253,9 +273,22 @@ mod tests {
     }
 
     #[test]
+    fn what_a_later_version_says_is_skipped() {
+        for line in [r#"{"sing":{"loud":true}}"#, r#""sing""#] {
+            assert!(matches!(Frame::parse(line), Ok(Frame::Unknown)), "{line}");
+        }
+        let deep = format!(r#"{{"sing":{}}}"#, "[".repeat(100_000));
+        for line in [r#"{"Sing":{}}"#, r#"{"":{}}"#, r#"{"sing":{}"#, deep.as_str()] {
+            assert!(Frame::parse(line).is_err());
+        }
+    }
+
+    #[test]
     fn nonsense_is_an_error() {
         let deep = "[".repeat(100_000);
-        for line in ["", "{}", "null", "{\"hello\":1}", "{\"nothing\":{}}", deep.as_str()] {
+        for line in
+            ["", "{}", "null", "{\"hello\":1}", "{\"nothing\":{}", "{\"want\":1}", deep.as_str()]
+        {
             assert!(Frame::parse(line).is_err());
         }
         let ids = vec![Digest::of(b"x"); 10_000];

@@ -248,6 +248,30 @@ impl Message {
         }
     }
 
+    /// The names of all messages, as [`Message::name`] says them.
+    pub const NAMES: [&'static str; 20] = [
+        "join",
+        "redirect",
+        "accept",
+        "heartbeat",
+        "report",
+        "alive",
+        "leave",
+        "compare",
+        "rival",
+        "cross",
+        "same",
+        "summary",
+        "missing",
+        "lacking",
+        "found",
+        "page",
+        "ids",
+        "want",
+        "follow",
+        "object",
+    ];
+
     /// The message's name, for logs and traces.
     #[must_use]
     pub fn name(&self) -> &'static str {
