@@ -9,6 +9,7 @@ arrows() {
     case $1 in
         borgios-types)    echo "" ;;
         borgios-peertree) echo "types" ;;
+        borgios-model)    echo "types peertree" ;;
         borgios-stream)   echo "types" ;;
         borgios-policy)   echo "types" ;;
         borgios-credentials) echo "types policy" ;;
