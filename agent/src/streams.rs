@@ -128,7 +128,6 @@ impl StreamWatch {
                 () = tokio::time::sleep(RECHECK) => self.recheck(&hub).await,
             }
         }
-        self.hub.send_replace(None);
         drop(following);
         hub.stop().await;
     }
@@ -230,6 +229,13 @@ impl StreamWatch {
             self.speaking.remove(&origin);
             hub.admit(origin, admission).await;
         }
+    }
+}
+
+impl Drop for StreamWatch {
+    /// However the task ends, the hub ends with it: only one may have the log open.
+    fn drop(&mut self) {
+        self.hub.send_replace(None);
     }
 }
 
