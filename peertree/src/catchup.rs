@@ -30,7 +30,7 @@ impl Node {
         for peer in self.neighbours() {
             self.send_summary(peer);
         }
-        self.climb();
+        self.climb(now);
     }
 
     /// What a neighbour has, in short.

@@ -196,19 +196,20 @@ impl Node {
         };
         let tree_size = self.tree_size();
         let children = self.children.changes();
-        let fresh = self.told.take().filter(|told| {
-            told.children == children && told.from.0 == from.0 && told.from.1 == from.1
-        });
-        let told = fresh.unwrap_or_else(|| Box::new(self.family(from)));
-        let Family { path, siblings, uncles, .. } = &*told;
+        let fresh = self
+            .family
+            .take()
+            .filter(|it| it.children == children && it.from.0 == from.0 && it.from.1 == from.1);
+        let family = fresh.unwrap_or_else(|| Box::new(self.new_family(from)));
+        let Family { path, siblings, uncles, .. } = &*family;
         let (path, siblings, uncles) = (path.clone(), siblings.clone(), uncles.clone());
-        self.told = Some(told);
+        self.family = Some(family);
         Down { path, siblings, uncles, free, tree_size }
     }
 
     /// The relatives of this node's children; `from` is what the parent said of its own path and
     /// children.
-    fn family(&self, from: (Contacts, Contacts)) -> Family {
+    fn new_family(&self, from: (Contacts, Contacts)) -> Family {
         let heirs = self.children().into_iter().filter_map(|id| self.child_contact(id));
         let siblings = heirs.take(bounds::SIBLINGS_MAX).collect();
         let path = from.0.iter().cloned().chain(self.contact()).collect();

@@ -25,6 +25,7 @@ use borgios_types::{Digest, NodeId, Time};
 use rand::Rng as _;
 
 use crate::bounds;
+use crate::climb::Climb;
 use crate::config::Config;
 use crate::contact::{Address, Contact, Contacts};
 use crate::dice::Dice;
@@ -55,13 +56,13 @@ pub struct Node {
     /// Peers that misbehaved, and until when they are refused.
     pub(crate) shunned: SortedMap<NodeId, Time>,
     pub(crate) rivals: Rivals,
-    /// The node asked for a shallower place, while the parent still holds.
-    pub(crate) climbing: Option<NodeId>,
+    /// The attempt to find a shallower place, while the parent still holds.
+    pub(crate) climb: Climb,
     pub(crate) store: Store,
     /// What was last reported to the parent; news does not wait for a heartbeat.
     pub(crate) reported: Option<Up>,
     /// What the children were last told, shared by all of them.
-    pub(crate) told: Option<Box<Family>>,
+    pub(crate) family: Option<Box<Family>>,
     pub(crate) out: Vec<Output>,
 }
 
@@ -107,10 +108,10 @@ impl Node {
             was_member: false,
             shunned: SortedMap::new(),
             rivals: Rivals::default(),
-            climbing: None,
+            climb: Climb::default(),
             store: Store::default(),
             reported: None,
-            told: None,
+            family: None,
             out: Vec::new(),
             config,
         }
@@ -155,7 +156,10 @@ impl Node {
             Message::Join(join) => self.on_join(from, &join),
             Message::Redirect { to } => self.on_redirect(now, from, to),
             Message::Accept(down) => self.on_accept(from, down),
-            Message::Heartbeat(down) => self.on_heartbeat(from, down),
+            Message::Heartbeat(down) => {
+                self.on_heartbeat(from, down);
+                self.climb_on_news(now);
+            }
             Message::Report(up) => self.on_report(from, up),
             Message::Leave => self.on_leave(from),
             Message::Compare { root, address, asks } => {
@@ -214,7 +218,7 @@ impl Node {
             self.on_link_down(peer);
         }
         self.shunned.retain(|_, until| *until > now);
-        let asked = [self.asking(), self.rivals.probing, self.climbing].contains(&Some(peer));
+        let asked = [self.asking(), self.rivals.probing, self.climb.asking].contains(&Some(peer));
         let loose = self.links.len().saturating_sub(self.children.len());
         let refused = peer == self.me
             || matches!(self.phase, Phase::Idle)
@@ -236,7 +240,7 @@ impl Node {
             self.on_candidate_connected(peer);
         } else if self.rivals.probing == Some(peer) {
             self.on_outsider_connected(peer);
-        } else if self.climbing == Some(peer) {
+        } else if self.climb.asking == Some(peer) {
             self.on_climb_connected(peer);
         }
     }
@@ -260,8 +264,8 @@ impl Node {
             self.on_candidate_failed();
         } else if self.rivals.probing == Some(peer) {
             self.rivals.probing = None;
-        } else if self.climbing == Some(peer) {
-            self.climbing = None;
+        } else if self.climb.asking == Some(peer) {
+            self.climb.asking = None;
         }
     }
 
@@ -269,7 +273,7 @@ impl Node {
     fn on_expelled(&mut self, peer: NodeId) {
         // A seed stays one: a newcomer that has nobody else to ask must not found a tree of its own.
         self.memory.forget(&peer);
-        let dialled = [self.asking(), self.rivals.probing, self.climbing].contains(&Some(peer));
+        let dialled = [self.asking(), self.rivals.probing, self.climb.asking].contains(&Some(peer));
         if self.links.contains_key(&peer) {
             self.out.push(Output::Close(peer));
             self.on_link_down(peer);
@@ -427,6 +431,24 @@ impl Node {
             }
             Phase::Root => State::Root,
         }
+    }
+
+    /// Whether this is a child.
+    #[must_use]
+    pub fn has_child(&self, id: &NodeId) -> bool {
+        self.children.contains_key(id)
+    }
+
+    /// Whether this node's path is that of `parent`, and the step to it.
+    #[must_use]
+    pub fn is_under(&self, parent: &Self) -> bool {
+        let Phase::Attached { parent: id, down } = &self.phase else { return false };
+        let above: &[Contact] = match &parent.phase {
+            Phase::Attached { down, .. } => &down.path,
+            Phase::Idle | Phase::Seeking(_) | Phase::Root => &[],
+        };
+        *id == parent.me
+            && down.path.split_last().is_some_and(|(last, path)| last.id == *id && path == above)
     }
 
     /// Checks what always holds (see the top of this file).
