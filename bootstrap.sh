@@ -1038,7 +1038,8 @@ abort() {
             purging | done | aborting) too_late ;;
             *) die "$EX_PREFLIGHT" "a bootstrap.sh is running that has changed nothing yet; end it where it runs" ;;
         esac
-        systemctl kill -s KILL "$UNIT.scope" 2>/dev/null
+        # Beside the wait for its lock: whoever follows the join must never find nobody at work.
+        systemctl kill -s KILL "$UNIT.scope" 2>/dev/null 9>&- &
         flock -w 30 9 || die "$EX_PREFLIGHT" "a join is running that does not end; look at $STATE/join.log"
     fi
     case $(takeover_state) in

@@ -153,9 +153,9 @@ impl Stage {
     }
 }
 
-/// Whether a folder goes within ten seconds: a host whose connection was cut does it on its own.
+/// Whether a folder goes within a minute: a host whose connection was cut does it on its own.
 fn gone(folder: &str) -> bool {
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while std::path::Path::new(folder).exists() {
         if std::time::Instant::now() > end {
             return false;

@@ -26,6 +26,13 @@ pub(crate) struct Climb {
     begun: Option<Time>,
 }
 
+impl Climb {
+    /// A place was found just now: whether it is a good one shows later.
+    pub(crate) fn rest(&mut self, now: Time) {
+        self.begun = Some(now);
+    }
+}
+
 impl Node {
     /// The parent had news: perhaps a shallower place is free.
     pub(crate) fn climb_on_news(&mut self, now: Time) {
@@ -56,7 +63,10 @@ impl Node {
     /// Asks the next one, if it can be asked.
     fn climb_to(&mut self, contact: Option<Contact>) {
         let Some(contact) = contact.filter(|one| one.id != self.me) else { return };
-        if self.links.contains_key(&contact.id) || self.shunned.contains_key(&contact.id) {
+        if self.links.contains_key(&contact.id)
+            || self.shunned.contains_key(&contact.id)
+            || self.distrusted(&contact.id)
+        {
             return;
         }
         self.climb.asking = Some(contact.id);
@@ -92,10 +102,8 @@ impl Node {
 
     /// Gives up the attempt, if one is under way.
     pub(crate) fn stop_climbing(&mut self) {
-        if let Some(peer) = self.climb.asking.take()
-            && !self.is_neighbour(peer)
-        {
-            self.close(peer);
+        if let Some(peer) = self.climb.asking.take() {
+            self.release(peer);
         }
     }
 }

@@ -17,8 +17,10 @@ pub struct Config {
     pub address: Option<Address>,
     /// Kinds that are lanes (`policy`, `release`): caught up in order, by their heads, never by id.
     pub lanes: Arc<BTreeSet<String>>,
-    /// Pace of heartbeats; three missed ones count as a dead link.
+    /// Silence after which a parent says "alive".
     pub heartbeat: Duration,
+    /// Silence after which a neighbour is dead; longer than `heartbeat`, and the same everywhere.
+    pub silence: Duration,
     /// Most contacts kept for the day when every relative is dead.
     pub remembered: usize,
 }
@@ -31,6 +33,7 @@ impl Default for Config {
             lanes: Arc::new(["policy", "release"].map(str::to_owned).into()),
             heartbeat: bounds::HEARTBEAT,
             remembered: bounds::REMEMBERED_MAX,
+            silence: bounds::SILENCE,
         }
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::bounds::ADDRESS_MAX;
 
 /// `host:port`; copies share their text.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address(Arc<str>);
 
 impl Deref for Address {
@@ -55,7 +55,7 @@ impl<'de> Deserialize<'de> for Address {
 ///
 /// A node without an address has no contact: it dials out, stays a leaf, and is never named in a
 /// redirect.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Contact {
     /// The key that must answer there.
     pub id: NodeId,
@@ -75,7 +75,8 @@ impl Contact {
     pub fn plausible(&self) -> bool {
         !self.address.is_empty()
             && self.address.len() <= ADDRESS_MAX
-            && !self.address.chars().any(|c| c.is_control() || c.is_whitespace())
+            && (self.address.bytes().all(|byte| byte.is_ascii_graphic())
+                || !self.address.chars().any(|c| c.is_control() || c.is_whitespace()))
     }
 }
 
@@ -107,6 +108,15 @@ impl PartialEq for Contacts {
 
 impl Eq for Contacts {}
 
+impl<'a> IntoIterator for &'a Contacts {
+    type Item = &'a Contact;
+    type IntoIter = std::slice::Iter<'a, Contact>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
 impl FromIterator<Contact> for Contacts {
     fn from_iter<I: IntoIterator<Item = Contact>>(contacts: I) -> Self {
         Self(contacts.into_iter().collect())
@@ -132,7 +142,7 @@ impl<'de> Deserialize<'de> for Contacts {
 }
 
 /// A node with room for one more child.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Spot {
     /// Steps from whoever reports it (going up), or from the root (going down).
     pub depth: u32,

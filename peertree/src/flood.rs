@@ -31,9 +31,10 @@ impl Node {
         kind: String,
         body: Body,
     ) {
-        if !self.is_neighbour(from) {
+        if !self.is_neighbour(from) && !self.is_cross(&from) {
             return;
         }
+        self.on_brought(from, &id);
         if self.links.get(&from).is_some_and(|link| link.refused.contains(&id)) {
             return self.penalise(now, from, 1);
         }
@@ -50,6 +51,7 @@ impl Node {
         let live = !self.config.lanes.contains(&pending.kind);
         match verdict {
             Verdict::Admitted => {
+                self.on_arrived(from, &id, &pending.kind);
                 if self.store.insert(id, live) {
                     self.relay(id, &pending.kind, &pending.body, Some(from));
                 }
@@ -74,7 +76,8 @@ impl Node {
                     link.refused.insert(id);
                 }
                 self.penalise(now, from, 1);
-                let other = pending.others.into_iter().find(|other| self.is_neighbour(*other));
+                let linked = |other: &NodeId| self.is_neighbour(*other) || self.is_cross(other);
+                let other = pending.others.into_iter().find(linked);
                 if let Some(other) = other {
                     let ids = self.store.want(now, other, &[id]);
                     self.out.push(Output::Send(other, Message::Want { ids }));

@@ -3,17 +3,20 @@
 use borgios_types::NodeId;
 
 use crate::bounds;
-use crate::contact::{Contact, Contacts, Spot};
+use crate::contact::{Contact, Spot};
 use crate::io::Output;
 use crate::link::Child;
 use crate::message::{Down, Join, Message, Up};
-use crate::node::{Family, Node, Phase};
+use crate::node::{Node, Phase};
 
 impl Node {
     /// "Take me as your child."
     pub(crate) fn on_join(&mut self, from: NodeId, join: &Join) {
         if self.children.contains_key(&from) {
             return self.accept(from, join.size);
+        }
+        if self.hold(from, join) {
+            return;
         }
         let ancestor = self.path().contains(&from);
         if ancestor || !self.is_in_tree() {
@@ -65,7 +68,11 @@ impl Node {
         let order = self.children.get(&from).map(|known| known.order);
         self.next_order += u64::from(order.is_none());
         self.children.insert(from, Child { order: order.unwrap_or(child.order), ..child });
+        self.end_cross(from);
+        self.beat.stale = true;
         let down = self.down();
+        let key = self.key(&down);
+        self.told.accepted(key, self.children.len(), self.now);
         self.out.push(Output::Send(from, Message::Accept(down)));
         self.send_summary(from);
         self.on_children_changed();
@@ -146,12 +153,13 @@ impl Node {
         // A child that cannot be dialled has no children, whatever it says.
         child.free = up.free.filter(|_| child.address.is_some());
         child.redirected = 0;
-        self.report_if_changed();
+        self.on_children_changed();
     }
 
-    /// A child came or went.
+    /// A child came, went, or has news.
     pub(crate) fn on_children_changed(&mut self) {
         self.report_if_changed();
+        self.tell_children();
     }
 
     /// The policy allows another number of children: the newest ones too many must go.
@@ -168,85 +176,7 @@ impl Node {
             self.redirect(*id, to);
             self.close(*id);
         }
-        self.report_if_changed();
-    }
-
-    fn child_contact(&self, id: NodeId) -> Option<Contact> {
-        let address = self.children.get(&id)?.address.clone()?;
-        Some(Contact::new(id, address))
-    }
-
-    /// The shallowest free place at or below this node, which is at depth 0.
-    pub(crate) fn free(&self) -> Option<Spot> {
-        if self.children.len() < usize::from(self.config.fanout) {
-            return self.contact().map(|at| Spot { depth: 0, at });
-        }
-        let below = self.children.values().filter_map(|child| child.free.as_ref());
-        let best = below.min_by_key(|spot| spot.depth)?;
-        Some(Spot { depth: best.depth.saturating_add(1), at: best.at.clone() })
-    }
-
-    /// What this node tells its children.
-    pub(crate) fn down(&mut self) -> Down {
-        let (from, free) = match &self.phase {
-            Phase::Attached { down, .. } => {
-                ((down.path.clone(), down.siblings.clone()), down.free.clone())
-            }
-            Phase::Idle | Phase::Seeking(_) | Phase::Root => (Default::default(), self.free()),
-        };
-        let tree_size = self.tree_size();
-        let children = self.children.changes();
-        let fresh = self
-            .family
-            .take()
-            .filter(|it| it.children == children && it.from.0 == from.0 && it.from.1 == from.1);
-        let family = fresh.unwrap_or_else(|| Box::new(self.new_family(from)));
-        let Family { path, siblings, uncles, .. } = &*family;
-        let (path, siblings, uncles) = (path.clone(), siblings.clone(), uncles.clone());
-        self.family = Some(family);
-        Down { path, siblings, uncles, free, tree_size }
-    }
-
-    /// The relatives of this node's children; `from` is what the parent said of its own path and
-    /// children.
-    fn new_family(&self, from: (Contacts, Contacts)) -> Family {
-        let heirs = self.children().into_iter().filter_map(|id| self.child_contact(id));
-        let siblings = heirs.take(bounds::SIBLINGS_MAX).collect();
-        let path = from.0.iter().cloned().chain(self.contact()).collect();
-        let uncles = from.1.iter().filter(|sibling| sibling.id != self.me).cloned().collect();
-        Family { children: self.children.changes(), from, path, siblings, uncles }
-    }
-
-    /// What this node tells its parent.
-    fn up(&self) -> Up {
-        Up { size: self.subtree_size(), free: self.free() }
-    }
-
-    /// Sends the parent a report.
-    pub(crate) fn report(&mut self) {
-        if let Some(parent) = self.parent() {
-            let up = self.up();
-            self.reported = Some(up.clone());
-            self.out.push(Output::Send(parent, Message::Report(up)));
-        }
-    }
-
-    /// What changed below is reported at once: joiners are sent right, and the count is true.
-    fn report_if_changed(&mut self) {
-        if self.reported.as_ref() != Some(&self.up()) {
-            self.report();
-        }
-    }
-
-    /// Sends the children a heartbeat.
-    pub(crate) fn tell_children(&mut self) {
-        if self.children.is_empty() {
-            return;
-        }
-        let down = self.down();
-        for child in self.children.keys() {
-            self.out.push(Output::Send(*child, Message::Heartbeat(down.clone())));
-        }
+        self.on_children_changed();
     }
 }
 
@@ -259,10 +189,8 @@ impl Down {
 
 #[cfg(test)]
 mod tests {
-    use borgios_types::Time;
-
     use super::*;
-    use crate::io::{Input, Timer};
+    use crate::io::Input;
     use crate::stage::{self, Stage, accepted, key, redirected};
 
     #[test]
@@ -318,16 +246,6 @@ mod tests {
         root.joins(2, true);
         root.step(Input::LinkDown(key(1)));
         assert!(accepted(&root.joins(3, true)));
-    }
-
-    #[test]
-    fn a_child_that_never_speaks_again_frees_its_place() {
-        let mut root = Stage::root(2);
-        root.joins(1, true);
-        root.now = Time(60_000);
-        let out = root.step(Input::TimerFired(Timer::Heartbeat));
-        assert!(out.contains(&Output::Close(key(1))));
-        assert!(root.node.children().is_empty());
     }
 
     #[test]

@@ -12,7 +12,10 @@ mod catchup;
 mod climb;
 pub mod config;
 pub mod contact;
+mod cross;
 mod dice;
+pub mod evidence;
+mod facts;
 mod flood;
 mod host;
 mod id_set;
@@ -32,6 +35,7 @@ mod store;
 
 pub use config::Config;
 pub use contact::{Address, Contact, Contacts, Spot};
+pub use evidence::Evidence;
 pub use io::{Input, Output, Timer, Verdict};
 pub use message::{Body, Down, Head, Join, Message, Summary, Up};
 pub use node::Node;

@@ -20,14 +20,22 @@ pub(crate) struct Link {
     pub(crate) since: Time,
     /// When the peer last said anything.
     pub(crate) heard: Time,
+    /// When anything was last said to the peer.
+    pub(crate) said: Time,
+    /// When the peer was last asked for a sign of life.
+    pub(crate) asked: Time,
     /// Refused objects and senseless messages; halved now and then.
     pub(crate) penalty: u32,
     /// Objects of this link that were refused: it does not get a second try with them.
     pub(crate) refused: BTreeSet<Digest>,
-    /// Requests answered since the last anti-entropy tick.
+    /// Requests answered since this was last forgiven.
     pub(crate) served: u32,
+    /// A digest was sent; the peer's summary, if it sends one, is answered with the own.
+    pub(crate) comparing: bool,
     /// Pages of the peer's inventory still coming.
-    pub(crate) paging: Option<Paging>,
+    pub(crate) paging: Option<Box<Paging>>,
+    /// The last walk through its inventory.
+    pub(crate) walked: Option<Box<Walked>>,
     /// The peer's lane heads, by its last summary.
     pub(crate) heads: SortedMap<String, Head>,
     /// Lanes asked for: after which number, and when.
@@ -45,6 +53,19 @@ pub(crate) struct Paging {
     pub(crate) after: Option<Digest>,
     /// Pages asked for so far.
     pub(crate) pages: usize,
+    /// What was compared when it began: the own digest and the peer's.
+    pub(crate) of: (u64, u64),
+}
+
+/// The end of a walk through a neighbour's inventory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Walked {
+    /// When.
+    pub(crate) at: Time,
+    /// How many pages it took.
+    pub(crate) pages: usize,
+    /// What was compared when it began: the own digest and the peer's.
+    pub(crate) of: (u64, u64),
 }
 
 impl Link {
@@ -53,10 +74,14 @@ impl Link {
             address,
             since: now,
             heard: now,
+            said: now,
+            asked: now,
             penalty: 0,
             refused: BTreeSet::new(),
             served: 0,
+            comparing: false,
             paging: None,
+            walked: None,
             heads: SortedMap::new(),
             following: SortedMap::new(),
             rival_at: None,

@@ -4,6 +4,14 @@
 //! differ, the one that comes later yields: it is told (through its tree, where it was not the one
 //! that met) and joins the other tree as a child, subtree and all. Roots that can be dialled come
 //! before those that cannot, then smaller ids before larger ones, so both sides judge alike.
+//!
+//! ```text
+//!  root ── FIRST_PROBE, PROBE ──▶ a suspect, a remembered node, a seed ──┐
+//!  anyone ── a cross peer of another tree ──────────────────────────────┤
+//!                                                             compare ◀─▶ compare
+//!                                 ours comes later: rival, up to the root ──▶ seeks there
+//!                                 it could not join: rivals ignored for a while that doubles
+//! ```
 
 use std::time::Duration;
 
@@ -21,6 +29,8 @@ use crate::seek::Seek;
 pub(crate) struct Rivals {
     /// The remembered node being dialled to compare roots.
     pub(crate) probing: Option<NodeId>,
+    /// Who may be a root as well, from the time when this node became one.
+    pub(crate) suspects: Vec<Contact>,
     /// Merges that failed in a row.
     failures: u32,
     /// When the last merge was begun.
@@ -52,18 +62,22 @@ impl Node {
         if !matches!(self.phase, Phase::Root) {
             return;
         }
-        self.set_timer(Timer::Probe, bounds::PROBE);
+        let pace =
+            if self.rivals.suspects.is_empty() { bounds::PROBE } else { bounds::FIRST_PROBE };
+        self.set_timer(Timer::Probe, pace);
         if let Some(peer) = self.rivals.probing.take() {
             // The last one never answered.
-            if !self.is_neighbour(peer) {
-                self.close(peer);
-            }
+            self.release(peer);
         }
         let links = &self.links;
+        let suspects = std::mem::take(&mut self.rivals.suspects);
+        let mut suspects = suspects.into_iter().filter(|one| !links.contains_key(&one.id));
+        let suspect = suspects.next();
+        self.rivals.suspects = suspects.collect();
         let outsiders = self.memory.sample(&mut self.rng, 1, |id| !links.contains_key(id));
         // Now and then a seed, even where the memory has been filled with others.
         let seed = self.seeds.first().filter(|seed| !self.links.contains_key(&seed.id)).cloned();
-        if let Some(contact) = outsiders.into_iter().next().or(seed) {
+        if let Some(contact) = suspect.or(outsiders.into_iter().next()).or(seed) {
             self.rivals.probing = Some(contact.id);
             self.out.push(Output::Dial(contact));
         }
@@ -71,6 +85,11 @@ impl Node {
 
     /// The remembered node answered the dial.
     pub(crate) fn on_outsider_connected(&mut self, peer: NodeId) {
+        self.compare(peer, true);
+    }
+
+    /// A cross peer stands in another tree, it seems.
+    pub(crate) fn compare_roots(&mut self, peer: NodeId) {
         self.compare(peer, true);
     }
 
@@ -103,7 +122,7 @@ impl Node {
             self.compare(from, false);
         } else if self.rivals.probing == Some(from) {
             self.rivals.probing = None;
-        } else {
+        } else if !self.is_cross(&from) {
             return self.penalise(now, from, 1);
         }
         let via = self.links.get(&from).and_then(|link| link.address.clone());
@@ -114,8 +133,8 @@ impl Node {
             let root = Contact::new(root, address);
             self.on_rival_root(now, root, Contact::new(from, via));
         }
-        if !asks && !self.is_neighbour(from) && self.asking() != Some(from) {
-            self.close(from);
+        if !asks && !self.asks(&from) {
+            self.release(from);
         }
     }
 

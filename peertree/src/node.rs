@@ -24,16 +24,20 @@ use std::time::Duration;
 use borgios_types::{Digest, NodeId, Time};
 use rand::Rng as _;
 
+use crate::beat::Beat;
 use crate::bounds;
 use crate::climb::Climb;
 use crate::config::Config;
 use crate::contact::{Address, Contact, Contacts};
+use crate::cross::Cross;
 use crate::dice::Dice;
+use crate::evidence::Suspicions;
+use crate::facts::Told;
 use crate::io::{Input, Output, Timer};
 use crate::link::{Child, Link};
 use crate::memory::Memory;
 use crate::merge::Rivals;
-use crate::message::{Down, Head, Message, Up};
+use crate::message::{Down, Head, Message};
 use crate::seek::Seek;
 use crate::sorted::SortedMap;
 use crate::state::State;
@@ -43,6 +47,8 @@ use crate::store::Store;
 #[derive(Debug)]
 pub struct Node {
     pub(crate) me: NodeId,
+    /// The time of the input being handled.
+    pub(crate) now: Time,
     pub(crate) config: Config,
     pub(crate) rng: Dice,
     pub(crate) phase: Phase,
@@ -59,10 +65,14 @@ pub struct Node {
     /// The attempt to find a shallower place, while the parent still holds.
     pub(crate) climb: Climb,
     pub(crate) store: Store,
-    /// What was last reported to the parent; news does not wait for a heartbeat.
-    pub(crate) reported: Option<Up>,
     /// What the children were last told, shared by all of them.
     pub(crate) family: Option<Box<Family>>,
+    pub(crate) beat: Beat,
+    pub(crate) told: Told,
+    pub(crate) cross: Cross,
+    pub(crate) suspicions: Suspicions,
+    /// When penalties were last halved.
+    pub(crate) forgiven: Time,
     pub(crate) out: Vec<Output>,
 }
 
@@ -76,6 +86,15 @@ pub(crate) struct Family {
     pub(crate) path: Contacts,
     pub(crate) siblings: Contacts,
     pub(crate) uncles: Contacts,
+    /// Tells two of these apart: what cannot wait, and all.
+    pub(crate) key: (u64, u64),
+}
+
+impl Family {
+    /// Whether it was made of this.
+    pub(crate) fn is_of(&self, from: &(Contacts, Contacts), children: u32) -> bool {
+        self.children == children && self.from.0 == from.0 && self.from.1 == from.1
+    }
 }
 
 /// Where this node stands; carries what exists only there.
@@ -98,6 +117,7 @@ impl Node {
         config.fanout = config.fanout.clamp(bounds::FANOUT_MIN, bounds::FANOUT_MAX);
         Self {
             me,
+            now: Time::default(),
             rng: Dice::new(rng_seed),
             phase: Phase::Idle,
             links: SortedMap::new(),
@@ -110,8 +130,12 @@ impl Node {
             rivals: Rivals::default(),
             climb: Climb::default(),
             store: Store::default(),
-            reported: None,
             family: None,
+            beat: Beat::default(),
+            told: Told::default(),
+            cross: Cross::default(),
+            suspicions: Suspicions::default(),
+            forgiven: Time::default(),
             out: Vec::new(),
             config,
         }
@@ -121,6 +145,7 @@ impl Node {
     ///
     /// Never blocks and never fails: a message the present state has no use for is dropped.
     pub fn handle(&mut self, now: Time, input: Input) -> Vec<Output> {
+        self.now = now;
         match input {
             Input::Start { seeds, remembered, live, heads } => {
                 self.on_start(seeds, &remembered, live, heads);
@@ -129,6 +154,7 @@ impl Node {
             Input::LinkDown(peer) => self.on_link_down(peer),
             Input::DialFailed(peer) => self.on_dial_failed(peer),
             Input::Received(from, message) => self.on_received(now, from, message),
+            Input::Heard(peer) => self.on_heard(now, peer),
             Input::TimerFired(Timer::Heartbeat) => self.on_heartbeat_due(now),
             Input::TimerFired(Timer::Attempt) => self.on_attempt_over(),
             Input::TimerFired(Timer::Retry) => self.on_retry(),
@@ -139,10 +165,12 @@ impl Node {
             Input::Head { lane, head } => self.on_head(now, lane, head),
             Input::Forget(ids) => self.store.forget(&ids),
             Input::Contacts(contacts) => self.learn(&contacts),
+            Input::Cross(candidates) => self.on_cross_candidates(candidates),
             Input::Expel(peer) => self.on_expelled(peer),
             Input::SetFanout(fanout) => self.on_fanout(fanout),
             Input::Stop => self.on_stop(),
         }
+        self.end_of_input(now);
         std::mem::take(&mut self.out)
     }
 
@@ -161,11 +189,17 @@ impl Node {
                 self.climb_on_news(now);
             }
             Message::Report(up) => self.on_report(from, up),
+            Message::Alive => self.on_alive(from),
             Message::Leave => self.on_leave(from),
             Message::Compare { root, address, asks } => {
                 self.on_compare(now, from, root, address, asks);
             }
             Message::Rival { root, via } => self.on_rival(now, from, root, via),
+            Message::Cross { path } => self.on_cross(now, from, path),
+            Message::Same(digest) => self.on_same(now, from, digest),
+            Message::Missing { ids, path } => self.on_missing(now, from, ids, path),
+            Message::Lacking { ids } => self.on_lacking(from, &ids),
+            Message::Found { ids } => self.on_found(from, &ids),
             Message::Summary(summary) => self.on_summary(now, from, summary),
             Message::Page { after } => self.on_page(now, from, after),
             Message::Ids { ids, last } => self.on_ids(now, from, &ids, last),
@@ -191,8 +225,7 @@ impl Node {
         self.learn(remembered);
         self.was_member = !self.memory.is_empty();
         self.store.load(live, heads);
-        self.set_timer(Timer::Heartbeat, self.config.heartbeat);
-        self.set_timer(Timer::AntiEntropy, bounds::ANTI_ENTROPY);
+        self.set_compare_timer();
         self.seek(Seek::newcomer());
     }
 
@@ -209,6 +242,8 @@ impl Node {
         }
         self.links.clear();
         self.children.clear();
+        self.cross.clear();
+        (self.beat, self.told) = (Beat::default(), Told::default());
         self.enter(Phase::Idle);
     }
 
@@ -218,17 +253,17 @@ impl Node {
             self.on_link_down(peer);
         }
         self.shunned.retain(|_, until| *until > now);
-        let asked = [self.asking(), self.rivals.probing, self.climb.asking].contains(&Some(peer));
-        let loose = self.links.len().saturating_sub(self.children.len());
+        let asked = self.asks(&peer)
+            || self.dials_cross(peer)
+            || [self.rivals.probing, self.climb.asking].contains(&Some(peer));
+        let loose = self.loose_links();
         let refused = peer == self.me
             || matches!(self.phase, Phase::Idle)
             || self.shunned.contains_key(&peer)
             || (loose >= bounds::LOOSE_LINKS_MAX && !asked);
         if refused {
             self.out.push(Output::Close(peer));
-            if self.asking() == Some(peer) {
-                self.on_candidate_failed();
-            }
+            self.on_dial_failed(peer);
             return;
         }
         let address = address.filter(|text| Contact::new(peer, text.clone()).plausible());
@@ -236,8 +271,11 @@ impl Node {
             self.memory.learn(&mut self.rng, &Contact::new(peer, address.clone()));
         }
         self.links.insert(peer, Link::new(now, address));
-        if self.asking() == Some(peer) {
+        self.beat.stale = true;
+        if self.asks(&peer) {
             self.on_candidate_connected(peer);
+        } else if self.dials_cross(peer) {
+            self.open_cross(peer);
         } else if self.rivals.probing == Some(peer) {
             self.on_outsider_connected(peer);
         } else if self.climb.asking == Some(peer) {
@@ -254,14 +292,21 @@ impl Node {
             self.on_children_changed();
         } else if self.parent() == Some(peer) {
             self.on_parent_lost(None);
-        } else if self.asking() == Some(peer) {
-            self.on_candidate_failed();
+        } else if self.asks(&peer) {
+            self.on_candidate_failed(peer);
         }
+        self.end_cross(peer);
     }
 
     fn on_dial_failed(&mut self, peer: NodeId) {
-        if self.asking() == Some(peer) && !self.links.contains_key(&peer) {
-            self.on_candidate_failed();
+        if self.links.contains_key(&peer) {
+            return;
+        }
+        if self.dials_cross(peer) {
+            self.on_cross_failed();
+        }
+        if self.asks(&peer) {
+            self.on_candidate_failed(peer);
         } else if self.rivals.probing == Some(peer) {
             self.rivals.probing = None;
         } else if self.climb.asking == Some(peer) {
@@ -273,7 +318,9 @@ impl Node {
     fn on_expelled(&mut self, peer: NodeId) {
         // A seed stays one: a newcomer that has nobody else to ask must not found a tree of its own.
         self.memory.forget(&peer);
-        let dialled = [self.asking(), self.rivals.probing, self.climb.asking].contains(&Some(peer));
+        let dialled = self.asks(&peer)
+            || self.dials_cross(peer)
+            || [self.rivals.probing, self.climb.asking].contains(&Some(peer));
         if self.links.contains_key(&peer) {
             self.out.push(Output::Close(peer));
             self.on_link_down(peer);
@@ -291,6 +338,8 @@ impl Node {
         } else if self.children.remove(&from).is_some() {
             self.close(from);
             self.on_children_changed();
+        } else if self.is_cross(&from) {
+            self.close(from);
         }
     }
 
@@ -301,19 +350,40 @@ impl Node {
         if link.penalty < bounds::PENALTY_MAX {
             return;
         }
-        if self.shunned.len() >= bounds::SHUNNED_MAX {
-            self.shunned.pop_first();
-        }
-        self.shunned.insert(peer, now + bounds::SHUN);
+        self.shun(now, peer);
         self.out.push(Output::Close(peer));
         self.on_link_down(peer);
     }
 
-    /// Closes a link that means nothing to this node any more; the caller has seen to its role.
+    /// Refuses a peer for a while.
+    pub(crate) fn shun(&mut self, now: Time, peer: NodeId) {
+        if self.shunned.len() >= bounds::SHUNNED_MAX {
+            self.shunned.pop_first();
+        }
+        self.shunned.insert(peer, now + bounds::SHUN);
+    }
+
+    /// Closes a link that means nothing to this node any more; the caller has seen to its role in
+    /// the tree.
     pub(crate) fn close(&mut self, peer: NodeId) {
         self.links.remove(&peer);
         self.store.abandon(peer);
         self.out.push(Output::Close(peer));
+        self.end_cross(peer);
+    }
+
+    /// Closes a link, or gives up a dial, unless it means something else as well.
+    pub(crate) fn release(&mut self, peer: NodeId) {
+        let needed = self.is_neighbour(peer) || self.is_cross(&peer) || self.dials_cross(peer);
+        if !needed {
+            self.close(peer);
+        }
+    }
+
+    /// Links that are neither parent, child nor cross link.
+    fn loose_links(&self) -> usize {
+        let tied = self.children.len() + self.cross().len() + usize::from(self.parent().is_some());
+        self.links.len().saturating_sub(tied)
     }
 
     /// Parent and children: the links of the tree.
@@ -467,9 +537,12 @@ impl Node {
             rule(down.path.iter().all(|contact| contact.id != self.me), "its own ancestor")?;
             rule(down.path.len() < bounds::PATH_MAX, "a path longer than its bound")?;
         }
-        let loose = self.links.len() - self.children.len();
-        rule(loose <= bounds::LOOSE_LINKS_MAX + 2, "more loose links than their bound")?;
+        let asked = bounds::ASKING_MAX + bounds::CROSS_LINKS + 3;
+        let loose = self.loose_links();
+        rule(loose <= bounds::LOOSE_LINKS_MAX + asked, "more loose links than their bound")?;
         rule(self.shunned.len() <= bounds::SHUNNED_MAX, "more shunned peers than their bound")?;
+        self.check_cross()?;
+        self.check_evidence()?;
         self.store.check()
     }
 }

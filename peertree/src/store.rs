@@ -114,6 +114,16 @@ impl Store {
         Summary { heads: self.heads.clone(), count, xor: Digest(self.xor) }
     }
 
+    /// All of it in eight bytes.
+    pub(crate) fn digest(&self) -> u64 {
+        crate::catchup::digest_of(&self.summary())
+    }
+
+    /// Whether the shell has this object, as far as the core knows: a lane's head counts, too.
+    pub(crate) fn holds(&self, id: &Digest) -> bool {
+        self.knows(id) || self.heads.values().any(|head| head.id == *id)
+    }
+
     /// Whether `other` lists the same live objects.
     pub(crate) fn same_objects(&self, other: &Summary) -> bool {
         (other.count, other.xor.0) == (self.live.len() as u64, self.xor)

@@ -98,8 +98,17 @@ impl Liar {
         }
     }
 
+    /// Keys that end in the sender's, mostly; the node under attack may be among them.
+    fn path(&mut self, from: NodeId) -> Vec<NodeId> {
+        let mut path: Vec<NodeId> = (0..self.rng.gen_range(0..4)).map(|_| self.key()).collect();
+        if self.rng.gen_bool(0.9) {
+            path.push(from);
+        }
+        path
+    }
+
     fn message(&mut self, from: NodeId) -> Message {
-        match self.rng.gen_range(0..24) {
+        match self.rng.gen_range(0..32) {
             0 | 1 => {
                 let unreachable = (0..self.rng.gen_range(0..10)).map(|_| self.key()).collect();
                 Message::Join(Join { hops: self.number(), size: self.number(), unreachable })
@@ -126,6 +135,17 @@ impl Liar {
             11 => Message::Ids { ids: self.ids(), last: self.rng.r#gen() },
             12 => Message::Want { ids: self.ids() },
             13 => Message::Follow { lane: self.lane(), after: u64::from(self.number()) },
+            14 => Message::Alive,
+            15 => Message::Same(u64::from(self.number())),
+            16 | 17 => Message::Cross { path: self.path(from) },
+            18 => {
+                let path = self.path(from);
+                let mut ids = self.ids();
+                ids.truncate(70);
+                Message::Missing { ids, path }
+            }
+            19 => Message::Lacking { ids: self.ids() },
+            20 => Message::Found { ids: self.ids() },
             _ => Message::Object { id: self.id(), kind: self.lane(), body: body() },
         }
     }
@@ -140,7 +160,7 @@ impl Liar {
         let near = !neighbours.is_empty() && self.rng.r#gen();
         let peer =
             if near { neighbours[self.rng.gen_range(0..neighbours.len())] } else { self.key() };
-        match self.rng.gen_range(0..40) {
+        match self.rng.gen_range(0..44) {
             0..=5 => Input::LinkUp {
                 peer,
                 dialled: self.rng.r#gen(),
@@ -158,6 +178,8 @@ impl Liar {
             16 => Input::Forget(self.ids()),
             17 => Input::Contacts(self.contacts()),
             19 => Input::Expel(peer),
+            20 => Input::Heard(peer),
+            21 => Input::Cross(self.contacts()),
             18 if self.rng.gen_bool(0.2) => Input::SetFanout(self.rng.r#gen()),
             _ => Input::Received(peer, self.message(peer)),
         }
@@ -179,6 +201,7 @@ fn outputs_are_sane(me: NodeId, outputs: &[Output]) {
             Output::SetTimer(_, after) => assert!(*after <= Duration::from_secs(600)),
             Output::Provide { ids, .. } => assert!(ids.len() <= bounds::WANT_IDS_MAX),
             Output::Remember(contacts) => assert!(contacts.len() <= bounds::REMEMBERED_MAX),
+            Output::Withheld(evidence) => assert!(evidence.kind.len() <= bounds::KIND_MAX),
             Output::Close(_)
             | Output::CancelTimer(_)
             | Output::Offer { .. }

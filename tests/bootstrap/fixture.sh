@@ -136,10 +136,10 @@ pack() { tar -cf "$box/bundle.tar" -C "$box/b" release.json release.json.sig cha
 # on_server COMMAND…: with the pretend server's folders and programs.
 on_server() {
     (cd "$box" && exec env BORGIOS_BOOTSTRAP_DIR="$box/state" BORGIOS_KEEPER_DIR="$box/keeper" BORGIOS_CLI="$box/bin/borgios" \
-        BORGIOS_INSTALLED="$box/none" BORGIOS_OS_RELEASE="$box/os-release" PATH="$box/bin:$PATH" timeout 60 "$@")
+        BORGIOS_INSTALLED="$box/none" BORGIOS_OS_RELEASE="$box/os-release" PATH="$box/bin:$PATH" timeout 300 "$@")
 }
 # at_rest: what runs in its unit has ended too.
-at_rest() { [ ! -e "$box/state/lock" ] || flock -w 60 "$box/state/lock" true; }
+at_rest() { [ ! -e "$box/state/lock" ] || flock -w 300 "$box/state/lock" true; }
 # bootstrap ARGS…: runs the script on the pretend server without a terminal; sets $rc, $out.
 bootstrap() {
     # shellcheck disable=SC2086 # `busybox sh` is two words

@@ -137,17 +137,23 @@ gate() { # the trial waits until $box/gate is there
     on_server setsid /bin/sh "$script" join --invite "$box/invite.json" --bundle "$box/bundle.tar" --hand-over web-3 --yes \
         >"$box/first" 2>&1 </dev/null &
     first=$!
-    for _ in $(seq 200); do grep -q '^trial ' "$box/state/stage" 2>/dev/null && grep -q 'From here on' "$box/first" && break; /bin/sleep 0.05; done
+    for _ in $(seq 1200); do grep -q '^trial ' "$box/state/stage" 2>/dev/null && grep -q 'From here on' "$box/first" && break; /bin/sleep 0.05; done
 }
 foreground() { pgrep -f "^/bin/sh $script join" | head -n 1; } # the oldest: the other one is its fork
 gate; kill -HUP "$(foreground)"; wait "$first"
 check a_closed_terminal_ends_what_is_shown [ ! -e "$box/state/join.exit" ]
-( /bin/sleep 1; : >"$box/gate" ) &
-bootstrap join --invite "$box/invite.json" --hand-over web-3
+# The gate opens once the second terminal shows the join: one that comes after its end finds a member.
+for _ in $(seq 1200); do ! grep -q '== install' "$box/second" 2>/dev/null || break; /bin/sleep 0.05; done && : >"$box/gate" &
+out=$(on_server setsid -w /bin/sh "$script" join --invite "$box/invite.json" --hand-over web-3 2>&1 </dev/null | tee "$box/second"; exit "${PIPESTATUS[0]}"); rc=$?
+at_rest
 expect another_join_shows_the_whole_of_it 0 'running the verified installer' ran
 said to_its_end 'logins that are still open'
 check it_was_handed_over grep -qx "done" "$box/taken"
-gate; stub systemctl "case \$1 in kill) pgrep -f '^/bin/sh $script join' | tail -n +2 | xargs kill -9; : >'$box/gate' ;; esac"
+# What the killed join had started holds the lock until the gate opens: only once abort waits for it,
+# so that at no time nobody holds it. A second of that, which here is none, and its terminal would say
+# that the join was cut off.
+gate; stub systemctl "case \$1 in kill) pgrep -f '^/bin/sh $script join' | tail -n +2 | xargs kill -9
+    i=0; until pgrep -f 'flock -w 30 9' >/dev/null; do i=\$((i + 1)); [ \$i -lt 1200 ] || break; /bin/sleep 0.05; done; : >'$box/gate' ;; esac"
 bootstrap abort; expect abort_ends_a_join_that_runs 0 'as it was before' ran
 wait "$first"; code=$?
 check and_its_terminal_is_told [ "$code" = 6 ]

@@ -22,7 +22,7 @@ use crate::board::TestBoard;
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_borgios-keeper");
 /// Longest wait for anything here; a slow machine compiles beside us.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A server's disk, and the programs its keeper finds.
 pub(crate) struct Bench {

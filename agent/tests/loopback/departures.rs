@@ -9,7 +9,7 @@ use borgios_types::{Envelope, NodeId, SecretKey};
 use serde_json::json;
 
 use crate::board::now;
-use crate::fleet::{Fleet, until};
+use crate::fleet::{Fleet, PATIENCE, until};
 use crate::hostile::refused_with;
 
 fn owner() -> SecretKey {
@@ -57,7 +57,7 @@ async fn the_owner_takes_a_server_out_and_nobody_else_does() {
     assert_eq!(server.put(&good).await["ok"]["new"], true);
     // The server brings it to its keeper and ends.
     let gone = fleet.servers[1].agent().departed();
-    tokio::time::timeout(Duration::from_secs(30), gone).await.expect("it ends by itself");
+    tokio::time::timeout(PATIENCE, gone).await.expect("it ends by itself");
     let told = fleet.servers[1].keeper.seen.lock().unwrap().departure.clone();
     assert_eq!(told, Some(good.clone()));
     fleet.servers[1].running.take().unwrap().end().await;
@@ -97,7 +97,7 @@ async fn a_server_that_was_away_learns_of_its_departure_when_it_comes_back() {
     assert_eq!(fleet.servers[0].put(&good).await["ok"]["new"], true);
     fleet.servers[1].start().await;
     let gone = fleet.servers[1].agent().departed();
-    tokio::time::timeout(Duration::from_secs(30), gone).await.expect("it ends by itself");
+    tokio::time::timeout(PATIENCE, gone).await.expect("it ends by itself");
     let told = fleet.servers[1].keeper.seen.lock().unwrap().departure.clone();
     assert_eq!(told, Some(good));
     assert_eq!(fleet.servers[0].status().await["members"], 1);
@@ -125,5 +125,5 @@ async fn a_departure_that_nobody_heard_is_told_after_a_power_cut() {
     fleet.servers[1].start().await;
     until("the other one hears", async || fleet.servers[0].has(&good).await).await;
     let gone = fleet.servers[1].agent().departed();
-    tokio::time::timeout(Duration::from_secs(30), gone).await.expect("it ends by itself");
+    tokio::time::timeout(PATIENCE, gone).await.expect("it ends by itself");
 }

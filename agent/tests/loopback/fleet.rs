@@ -15,7 +15,7 @@ use crate::board::TestBoard;
 use crate::keeper::FakeKeeper;
 
 /// Longest wait for anything; things take well below a second when nothing is wrong.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits until `condition` holds.
 pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {

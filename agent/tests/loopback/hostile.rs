@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fleet::{Fleet, Server, until};
 
-/// Longest wait for a node to close on a peer that misbehaves.
-const CLOSES: Duration = Duration::from_secs(15);
+/// Longest wait for a node to close on a peer that misbehaves: its own patience is ten seconds, and
+/// the machine may have other work.
+const CLOSES: Duration = Duration::from_secs(60);
 
 async fn still_works(fleet: &Fleet) {
     let note = fleet.board.note(&format!("still here {:?}", std::time::Instant::now()));

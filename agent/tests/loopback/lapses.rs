@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::fleet::{Fleet, until};
 
 fn short_lived(settings: &mut Settings) {
-    settings.pace.record_life = Duration::from_secs(6);
+    settings.pace.record_life = Duration::from_secs(12);
     settings.pace.renew = Duration::from_secs(1);
     settings.pace.lapsed_kept = Duration::from_secs(3);
 }

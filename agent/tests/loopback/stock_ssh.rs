@@ -6,7 +6,7 @@ use borgios_types::SecretKey;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
-use crate::fleet::{Fleet, Server};
+use crate::fleet::{Fleet, PATIENCE, Server};
 
 /// Runs `ssh -s host SUBSYSTEM` with `input`, and returns its exit status and output.
 async fn ssh(server: &Server, key: &SecretKey, arguments: &[&str], input: &str) -> (i32, String) {
@@ -36,8 +36,7 @@ async fn ssh(server: &Server, key: &SecretKey, arguments: &[&str], input: &str) 
     // The server may have had enough before all of it is sent.
     let _ = stdin.write_all(input.as_bytes()).await;
     drop(stdin);
-    let limit = std::time::Duration::from_secs(30);
-    let output = tokio::time::timeout(limit, child.wait_with_output()).await.unwrap().unwrap();
+    let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.unwrap().unwrap();
     (output.status.code().unwrap_or(-1), String::from_utf8(output.stdout).unwrap())
 }
 

@@ -85,7 +85,8 @@ async fn a_grant_opens_once_others_have_seen_it_and_no_forgery_helps() {
 async fn a_witness_is_forgotten_with_its_grant() {
     let mut fleet = Fleet::of(2, 2).await;
     let target = fleet.servers[1].me();
-    let statement = grant(&mut fleet, 1, target, 4);
+    // Time enough to be seen by all on a busy machine.
+    let statement = grant(&mut fleet, 1, target, 10);
     assert_eq!(fleet.servers[0].put(&statement).await["ok"]["new"], true);
     for server in &fleet.servers {
         until("it was seen", async || count(server).await == 1).await;

@@ -308,7 +308,10 @@ impl Giant {
                     }
                 }
             }
-            Output::ProvideLane { .. } | Output::Changed(_) | Output::Remember(_) => {}
+            Output::ProvideLane { .. }
+            | Output::Changed(_)
+            | Output::Remember(_)
+            | Output::Withheld(_) => {}
         }
     }
 

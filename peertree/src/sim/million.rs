@@ -23,15 +23,17 @@ use crate::sim::giant::{Giant, Seat};
 use crate::state::State;
 
 /// Contacts a node of this fleet remembers; 512 would be 24 KB.
-pub const REMEMBERED: usize = 12;
+pub const REMEMBERED: usize = 8;
 /// A fleet that stands still this long without being whole is broken.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long churn lasts.
-const CHURN: Duration = Duration::from_secs(10);
+const CHURN: Duration = Duration::from_secs(5);
 /// After churn, those who hang too deep look for a better place at their own pace.
 const FLAT_MAX: Duration = Duration::from_secs(300);
 /// Longest time a broadcast is waited for.
-const BROADCAST_MAX: Duration = Duration::from_secs(5);
+const BROADCAST_MAX: Duration = Duration::from_secs(1);
+/// Longest wait for nobody to move any more before a broadcast is counted.
+const CALM_MAX: Duration = Duration::from_secs(60);
 /// Pace of looking whether the fleet is whole while it heals.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -53,10 +55,10 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Joins a second at most: the whole fleet in 20 s.
+    /// Joins a second at most: the last doublings of the fleet take ten seconds.
     #[must_use]
     pub fn joins_per_s(&self) -> u32 {
-        (self.nodes / 20).max(50)
+        (self.nodes / 10).max(50)
     }
 }
 
@@ -292,6 +294,7 @@ impl Story {
             .iter()
             .position(|node| node.as_ref().is_some_and(|node| node.state() == State::Root));
         let root = root.ok_or("no root")? as Seat;
+        self.calm();
         let begun = self.giant.now;
         self.published += 1;
         let text = self.published.to_string();
@@ -304,6 +307,19 @@ impl Story {
         }
         let last = self.giant.counts.last.since(begun).as_millis() as u64;
         Ok((self.giant.counts.carried, last))
+    }
+
+    /// Waits until nobody looks for a better place: who moves hears a broadcast on both sides.
+    fn calm(&mut self) {
+        let asked = |giant: &Giant| giant.counts.sent.get("join").copied().unwrap_or(0);
+        let begun = self.giant.now;
+        while self.giant.now.since(begun) < CALM_MAX {
+            let before = asked(&self.giant);
+            self.pass(Duration::from_secs(1));
+            if asked(&self.giant) == before {
+                return;
+            }
+        }
     }
 
     /// A random running machine with a number of at least `least`.

@@ -65,6 +65,10 @@ impl Fleet {
             Output::Changed(state) => {
                 self.note("state", at, &[], || format!("{state:?}"));
             }
+            Output::Withheld(evidence) => {
+                let object = evidence.object;
+                self.note("withheld", at, &[], || format!("{} {evidence:?}", object.short()));
+            }
             Output::Remember(contacts) => self.machines[at].disk.remembered = contacts,
         }
         Ok(())

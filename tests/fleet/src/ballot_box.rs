@@ -16,7 +16,7 @@ use crate::server::Server;
 use crate::wait;
 
 /// Longest a proposal or a ballot may take from one node to another.
-pub const VOTE_BOUND: Duration = Duration::from_secs(60);
+pub const VOTE_BOUND: Duration = wait::SOON;
 
 /// Where a governor speaks and listens.
 #[derive(Clone, Copy, Debug)]

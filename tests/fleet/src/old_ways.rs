@@ -1,15 +1,13 @@
 //! The ways into root that a server's owner had: password and key over ssh, and `su`.
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
 
 use crate::command::{self, Output};
 use crate::server::Server;
+use crate::wait::SOON;
 
 /// What root's password is on every fresh server of the lab.
 const PASSWORD: &str = "original";
-const BOUND: Duration = Duration::from_secs(30);
 
 impl Server<'_> {
     /// Checks that password, key and `su` each make the owner root.
@@ -52,9 +50,9 @@ impl Server<'_> {
         key.arg(self.lab().owner_key()).arg(format!("root@{}", self.address())).arg("id -u");
         let su = "runuser -u nobody -- su root -c 'id -u'";
         Ok([
-            ("the password over ssh", command::run(password, b"", BOUND)?),
-            ("the key over ssh", command::run(key, b"", BOUND)?),
-            ("su", self.feed(su, format!("{PASSWORD}\n").as_bytes(), BOUND)?),
+            ("the password over ssh", command::run(password, b"", SOON)?),
+            ("the key over ssh", command::run(key, b"", SOON)?),
+            ("su", self.feed(su, format!("{PASSWORD}\n").as_bytes(), SOON)?),
         ])
     }
 }

@@ -78,6 +78,15 @@ impl<'a> Server<'a> {
         command::run(self.lab.script(&["sshkey", &number, script]), input, bound)
     }
 
+    /// As [`Server::ssh`], in a terminal that the story closes when it drops what it gets.
+    ///
+    /// # Errors
+    /// ssh cannot be started.
+    pub fn terminal(self, script: &str) -> Result<command::Running> {
+        let number = self.number.to_string();
+        command::start(self.lab.script(&["sshkey", &number, script]))
+    }
+
     /// Copies a file or folder of this computer onto the server.
     ///
     /// # Errors

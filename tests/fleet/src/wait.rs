@@ -4,6 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+/// Longest that anything may take which takes a moment on a computer that has nothing else to do.
+/// A bound is no expectation: it is there so that a story ends, and whoever asserts how long
+/// something takes measures it.
+pub const SOON: Duration = Duration::from_secs(120);
 /// Time between two looks at a condition.
 const POLL: Duration = Duration::from_millis(100);
 

@@ -5,11 +5,11 @@
 # machines. The limit is raised by the first lab and put back by the last one that goes.
 INOTIFY=/proc/sys/fs/inotify/max_user_instances
 inotify_raise() (
-    flock -w 60 8 || exit 1
+    flock -w 300 8 || exit 1
     (( $(cat $INOTIFY) >= 8192 )) || { cat $INOTIFY >"$DIR/.inotify.before" && echo 8192 >$INOTIFY; }
 ) 8>"$DIR/.inotify.lock"
 inotify_restore() (
-    flock -w 60 8 || exit 1
+    flock -w 300 8 || exit 1
     [[ -f $DIR/.inotify.before ]] || exit 0
     for f in "$DIR"/*/m/*/sup; do [[ $f == "$ST"/* ]] || ! live_pid "$f" >/dev/null || exit 0; done
     cat "$DIR/.inotify.before" >$INOTIFY && rm -f "$DIR/.inotify.before"

@@ -12,7 +12,7 @@ power_on() {                                     # start machine $1, do not wait
     LAB_DIR=$DIR LAB_NET=$NET LAB_BASE=$BASE setsid unshare --mount --propagation private \
         bash "$SELF" _sup "$i" "$ST/" </dev/null >>"$d/console.log" 2>&1 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- &
     disown
-    for _ in $(seq 200); do live_pid "$d/sup" >/dev/null && return 0; sleep 0.02; done
+    for _ in $(seq 3000); do live_pid "$d/sup" >/dev/null && return 0; sleep 0.02; done
     die "supervisor of machine $i did not start, see $d/console.log"
 }
 cmd__sup() {                                     # (internal) supervisor of machine $1; $2 only shows whose it is in ps
@@ -37,7 +37,7 @@ cmd__sup() {                                     # (internal) supervisor of mach
             --register=no --keep-unit --link-journal=no --resolv-conf=off --timezone=off \
             --console=read-only --boot &
         child=$!; save_pid "$d/nspawn" "$child"
-        for _ in $(seq 200); do leader "$i" >/dev/null && break; kill -0 "$child" 2>/dev/null || break; sleep 0.02; done
+        for _ in $(seq 3000); do leader "$i" >/dev/null && break; kill -0 "$child" 2>/dev/null || break; sleep 0.02; done
         while :; do wait "$child"; rc=$?; kill -0 "$child" 2>/dev/null || break; done
         kill_os "$i"                             # if nspawn itself was killed, its container lives on: end it
         echo "=== $(date -u +%FT%TZ) nspawn ended rc=$rc"; echo "$rc" >"$d/rc"

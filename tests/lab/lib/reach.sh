@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Ways into a machine: ssh from the laptop's namespace, the provider's console (exec), files (cp).
 
-SSHO=(-o LogLevel=ERROR -o ConnectTimeout=10 -o ServerAliveInterval=5)
+SSHO=(-o LogLevel=ERROR -o ConnectTimeout=60 -o ServerAliveInterval=20)
 cmd_ssh() {
     num "${1:-}"; local i=$1; shift
     command -v sshpass >/dev/null || die "sshpass is missing: apt-get install sshpass"

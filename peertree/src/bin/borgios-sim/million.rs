@@ -13,7 +13,7 @@ const FOUNDER: [(u16, u32); 4] = [(3, 13), (10, 5), (25, 4), (100, 3)];
 /// Time a message takes from node to node.
 const HOP: Duration = Duration::from_millis(10);
 /// Share of the nodes that leave, and as many join, before the depth is measured.
-const CHURN: f64 = 0.01;
+const CHURN: f64 = 0.002;
 /// Share of the nodes that die at once.
 const DEATHS: f64 = 0.1;
 /// Runs at a time, each a process of its own so that its heap is counted alone.
@@ -176,7 +176,7 @@ fn notes(asked: &Asked) -> Vec<String> {
         million::REMEMBERED
     ));
     notes.push(format!(
-        "Churn: {} % leave in good order and as many join within 10 s. Deaths: {} % lose their power at \
+        "Churn: {} % leave in good order and as many join within 5 s. Deaths: {} % lose their power at \
          once, nobody is told.",
         CHURN * 100.0,
         DEATHS * 100.0

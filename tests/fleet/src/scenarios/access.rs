@@ -13,7 +13,7 @@ use crate::network::Network;
 use crate::scenario::{Say, Scenario};
 use crate::schedule::{self, Schedule};
 use crate::server::Server;
-use crate::wait;
+use crate::wait::{self, SOON};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "access",
@@ -21,7 +21,6 @@ pub(super) const SCENARIO: Scenario = Scenario {
     run,
 };
 
-const SOON: Duration = Duration::from_secs(60);
 /// How long is watched that a door stays shut: several rounds of gossip.
 const CALM: Duration = Duration::from_secs(5);
 /// A reveal that ends while the story waits for it: time for a vote and a login.

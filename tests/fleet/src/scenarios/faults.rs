@@ -12,14 +12,15 @@ use crate::lab::Lab;
 use crate::network::{Network, TREE_BOUND};
 use crate::scenario::{Say, Scenario};
 use crate::server::Server;
-use crate::wait;
+use crate::wait::{self, SOON};
 
 pub(super) const SCENARIO: Scenario =
     Scenario { name: "faults", about: "kill, cut and reboot in the middle of a release", run };
 
-const SOON: Duration = Duration::from_secs(60);
 /// How long is watched that a failed release is not tried again.
 const CALM: Duration = Duration::from_secs(5);
+/// Says on a server that its install is looked at.
+const WATCHES: &str = "/run/install-is-watched";
 /// What kills the keeper, wherever it is.
 const KILL_KEEPER: &str = "kill -9 $(systemctl show -p MainPID --value borgios-keeper)";
 
@@ -75,7 +76,7 @@ fn under_fire(network: &Network<'_>, say: &Say) -> Result<()> {
         lab.servers().filter(|server| server.number() != top.number()).collect();
     let [switched, probation, rebooted, cut] = rest[..] else { anyhow::bail!("five servers") };
     lab.isolate(cut.number())?;
-    let web = Service { starts_s: 3, stable_s: 5, ..Service::new("web", "2") };
+    let web = Service { starts_s: 4, stable_s: 10, ..Service::new("web", "2") };
     let component = network.service(&web)?;
     // Two servers hold the blob, so that it outlives the root.
     network.bring(top, &component)?;
@@ -98,6 +99,9 @@ fn under_fire(network: &Network<'_>, say: &Say) -> Result<()> {
             scope.spawn(move || at_state(rebooted, "probation", "true").and(rebooted.reboot())),
             scope.spawn(move || at_state(top, "switched", "true").and(top.kill())),
         ];
+        for server in [switched, probation, rebooted, top] {
+            watches(server)?;
+        }
         network.propose(Place::Node(switched), "2", &[component])?;
         network.approve(
             "release/2",
@@ -140,11 +144,18 @@ fn under_fire(network: &Network<'_>, say: &Say) -> Result<()> {
 /// Does something on a server as soon as its install stands at a state.
 fn at_state(server: Server<'_>, state: &str, action: &str) -> Result<()> {
     let script = format!(
-        "i=0; until grep -q '\"state\":\"{state}\"' /var/lib/borgios-keeper/journal.json; do \
+        "i=0; : >{WATCHES}; until grep -q '\"state\":\"{state}\"' /var/lib/borgios-keeper/journal.json; do \
          i=$((i + 1)); [ $i -lt 2400 ] || exit 9; sleep 0.05; done; {action}"
     );
     let what = format!("{}: the install at {state}", server.host());
     server.sh(&script).map(drop).context(what)
+}
+
+/// Waits until somebody looks at a server's install: only then may it begin.
+fn watches(server: Server<'_>) -> Result<()> {
+    wait::until_true(&format!("{} is watched", server.host()), SOON, || {
+        Ok(server.try_sh(&format!("test -e {WATCHES}"))?.code == 0)
+    })
 }
 
 /// Waits until a new keeper has gone on with what the old one left, so many times.

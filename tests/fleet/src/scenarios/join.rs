@@ -11,14 +11,16 @@ use crate::member::JOIN_BOUND;
 use crate::network::{Network, text};
 use crate::scenario::{Say, Scenario};
 use crate::server::Server;
+use crate::wait::{self, SOON};
 
 pub(super) const SCENARIO: Scenario =
     Scenario { name: "join", about: "root is handed over, and every old way in is shut", run };
 
-/// Longest a join may take with the bundle at hand.
-const JOIN_MAX: Duration = Duration::from_secs(20);
-/// How long an owner's terminal lasts in this story.
-const TERMINAL: Duration = Duration::from_secs(8);
+/// Longest a join may take with the bundle at hand. The promise is 20 s on a quiet computer, and what
+/// it took is said; a busy one gets three times that.
+const JOIN_MAX: Duration = Duration::from_secs(60);
+/// What the second terminal shows, for us to read while it runs.
+const SECOND: &str = "/run/second-terminal";
 
 fn run(say: &Say) -> Result<()> {
     let lab = Lab::up(3)?;
@@ -115,18 +117,26 @@ fn dropped(network: &Network<'_>, server: Server<'_>, invitation: &std::path::Pa
     server.bring(&network.bundle(), invitation)?;
     // Without the others the agent is not well: the install waits for it, with everything open.
     network.lab().isolate(server.number())?;
-    std::thread::scope(|scope| -> Result<()> {
-        let terminal = scope.spawn(|| server.ssh(&on_a_terminal(server), b"", TERMINAL));
-        server.wait_stage("install", JOIN_BOUND)?;
-        server.old_ways_open()?;
-        let ended = terminal.join().map_err(|_| anyhow::anyhow!("a terminal panicked"))?;
-        ensure!(ended.is_err(), "the join ended before its terminal did: {ended:?}");
-        Ok(())
-    })?;
+    let mut terminal = server.terminal(&on_a_terminal(server))?;
+    server.wait_stage("install", JOIN_BOUND)?;
+    server.old_ways_open()?;
+    ensure!(terminal.runs()?, "the join ended before its terminal did");
+    drop(terminal);
     server.old_ways_open()?;
     ensure!(server.stage()? == "install", "the join did not outlive its terminal");
-    network.lab().heal()?;
-    let again = server.feed(&server.join_line(), b"", JOIN_BOUND)?.ok()?.stdout;
+    let line =
+        format!("({}) >{SECOND} 2>&1; code=$?; cat {SECOND}; exit $code", server.join_line());
+    let again = std::thread::scope(|scope| -> Result<String> {
+        let second = scope.spawn(|| server.feed(&line, b"", JOIN_BOUND));
+        // Only now may the join go on: a terminal that opens after its end shows nothing of it.
+        let shown = wait::until_true("the second terminal is open", SOON, || {
+            Ok(server.try_sh(&format!("grep -q '== install' {SECOND}"))?.code == 0)
+        });
+        let healed = network.lab().heal();
+        let said = second.join().unwrap_or_else(|_| anyhow::bail!("a terminal panicked"));
+        shown.and(healed)?;
+        Ok(said?.ok()?.stdout)
+    })?;
     for word in ["a join runs on this machine already", "== install", "== purge", "RECEIPT"] {
         ensure!(again.contains(word), "the second terminal did not show {word:?}: {again}");
     }

@@ -15,12 +15,11 @@ use crate::lab::Lab;
 use crate::network::Network;
 use crate::scenario::{Say, Scenario};
 use crate::server::Server;
-use crate::wait;
+use crate::wait::{self, SOON};
 
 pub(super) const SCENARIO: Scenario =
     Scenario { name: "keeper", about: "the keeper obeys nothing but signed statements", run };
 
-const SOON: Duration = Duration::from_secs(30);
 /// How long is watched that nothing is installed.
 const CALM: Duration = Duration::from_secs(4);
 

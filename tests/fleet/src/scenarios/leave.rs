@@ -17,7 +17,7 @@ use crate::network::{Network, TREE_BOUND};
 use crate::scenario::{Say, Scenario};
 use crate::schedule;
 use crate::server::Server;
-use crate::wait;
+use crate::wait::{self, SOON};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "leave",
@@ -25,7 +25,6 @@ pub(super) const SCENARIO: Scenario = Scenario {
     run,
 };
 
-const SOON: Duration = Duration::from_secs(60);
 /// How long is watched that one who is out stays out: several attempts to dial.
 const CALM: Duration = Duration::from_secs(4);
 /// Longer than a join record holds.

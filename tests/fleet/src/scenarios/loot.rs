@@ -8,7 +8,6 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use borgios_types::SecretKey;
@@ -23,7 +22,7 @@ use crate::scenarios::secrets::{pull, walk};
 use crate::schedule::{self, Schedule};
 use crate::server::Server;
 use crate::usage::UNITS;
-use crate::wait;
+use crate::wait::{self, SOON};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "loot",
@@ -31,7 +30,6 @@ pub(super) const SCENARIO: Scenario = Scenario {
     run,
 };
 
-const SOON: Duration = Duration::from_secs(60);
 /// The folders that are searched: all that is written to on such a server.
 const FOLDERS: [&str; 8] =
     ["/etc", "/opt", "/var/lib", "/var/log", "/run", "/root", "/tmp", "/home"];

@@ -14,7 +14,7 @@ use crate::wait;
 
 /// Longest until the keeper says that it cannot, and until it can again: an epoch of the long story
 /// and the time that `chpasswd` itself waits for a lock.
-const BOUND: Duration = Duration::from_secs(90);
+const BOUND: Duration = Duration::from_secs(180);
 const FAILED: &str = "-u borgios-keeper BORGIOS_EVENT=rotation_failed";
 const ROTATED: &str = "-u borgios-keeper BORGIOS_EVENT=rotated";
 /// Runs a command where the keeper lives: in its mount namespace.
@@ -58,7 +58,7 @@ fn all() -> [Obstacle; 5] {
             what: "another program holds /etc/.pwd.lock",
             lay: format!(
                 "systemd-run --quiet --collect --unit=pwd-lock perl -e '{lock}'; i=0; \
-                 until test -e /run/held; do i=$((i + 1)); [ $i -lt 200 ] || exit 9; sleep 0.05; done"
+                 until test -e /run/held; do i=$((i + 1)); [ $i -lt 1200 ] || exit 9; sleep 0.05; done"
             ),
             clear: "systemctl stop pwd-lock; rm /run/held".into(),
             stops: true,

@@ -17,12 +17,11 @@ use crate::lab::Lab;
 use crate::network::{Network, text};
 use crate::scenario::{Say, Scenario};
 use crate::server::Server;
-use crate::wait;
+use crate::wait::{self, SOON};
 
 pub(super) const SCENARIO: Scenario =
     Scenario { name: "refusals", about: "what was tampered with is refused by name", run };
 
-const SOON: Duration = Duration::from_secs(30);
 /// How long is watched that something does not happen.
 const CALM: Duration = Duration::from_secs(4);
 /// A payload that no computer should ever have to hold.
@@ -182,6 +181,9 @@ fn tampered(network: &Network<'_>) -> Result<()> {
     let bytes = std::fs::read(&component)?;
     let (size, hex) = (bytes.len(), Digest::of(&bytes).hex());
     three.sh(&liar(size))?;
+    wait::until_true("the liar listens", SOON, || {
+        Ok(!three.sh(&format!("ss -Hltn sport = :{LIAR}"))?.is_empty())
+    })?;
     let url = format!("http://{}:{LIAR}/blobs", three.address());
     let marks: Vec<_> = lab.servers().map(|server| server.journal_end()).collect::<Result<_>>()?;
     let file = text(&component)?;

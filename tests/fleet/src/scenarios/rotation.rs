@@ -19,7 +19,8 @@ use crate::scenario::{Say, Scenario};
 use crate::scenarios::obstacles::obstacles;
 use crate::schedule::{self, Schedule};
 use crate::server::Server;
-use crate::{usage, wait};
+use crate::usage;
+use crate::wait::{self, SOON};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "rotation",
@@ -63,9 +64,8 @@ const WHOLE: Scale = Scale {
     watched: Duration::from_secs(300),
 };
 
-const SOON: Duration = Duration::from_secs(60);
 /// Longest a killed process or a booted server may take until its file must be right.
-const GRACE: Duration = Duration::from_secs(20);
+const GRACE: Duration = Duration::from_secs(60);
 /// Epochs of the first schedule: enough for all of the story on a slow computer.
 const EPOCHS: u32 = 100;
 /// Environment variable with the seed of a story to tell again.

@@ -2,7 +2,6 @@
 //! invited with.
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -11,7 +10,7 @@ use crate::lab::Lab;
 use crate::network::Network;
 use crate::scenario::{Say, Scenario};
 use crate::server::Server;
-use crate::wait;
+use crate::wait::{self, SOON};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "secrets",
@@ -19,7 +18,6 @@ pub(super) const SCENARIO: Scenario = Scenario {
     run,
 };
 
-const SOON: Duration = Duration::from_secs(30);
 /// The folders that anything of ours is in, and those where it must not be.
 const FOLDERS: [&str; 9] =
     ["/etc", "/opt", "/var/lib", "/var/log", "/run", "/root", "/tmp", "/var/tmp", "/home"];

@@ -2,7 +2,6 @@
 //! different nodes and installed by all, and stock tools agree with every step.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -14,13 +13,12 @@ use crate::lab::Lab;
 use crate::network::{FANOUT, Network};
 use crate::scenario::{Say, Scenario};
 use crate::server::Server;
-use crate::wait;
+use crate::wait::{self, SOON};
 
 pub(super) const SCENARIO: Scenario =
     Scenario { name: "spine", about: "governors found, servers join, vote and install", run };
 
 const SERVERS: u8 = 5;
-const SOON: Duration = Duration::from_secs(30);
 
 fn run(say: &Say) -> Result<()> {
     let lab = Lab::up(SERVERS)?;

@@ -12,6 +12,7 @@ use crate::member::JOIN_BOUND;
 use crate::network::Network;
 use crate::scenario::{Say, Scenario};
 use crate::server::Server;
+use crate::trap::{KILL, Trap};
 use crate::wait;
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -23,7 +24,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
 /// Shortest deadline the keeper takes.
 const DEADLINE_S: u64 = 60;
 /// Longest from the kill of a join until the timer has brought everything back.
-const TIMER_BOUND: Duration = Duration::from_secs(DEADLINE_S + 30);
+const TIMER_BOUND: Duration = Duration::from_secs(DEADLINE_S + 120);
 /// Takes all that is left of the disk.
 const FILL: &str = "fallocate -l $(df --output=avail -B1 / | tail -n 1) /var/tmp/fill; \
                     dd if=/dev/zero of=/var/tmp/fill2 bs=4k 2>/dev/null; true";
@@ -108,6 +109,23 @@ fn join_while(
     })
 }
 
+/// Joins on the console into a trap that is laid already; what the join's terminal said.
+fn join_into(server: Server<'_>, trap: Trap<'_>) -> Result<Output> {
+    let said = server.feed(&server.join_line(), b"", JOIN_BOUND)?;
+    trap.sprung().with_context(|| format!("the join said\n{}", tail(&said.all())))?;
+    Ok(said)
+}
+
+/// A join that is killed at a stage.
+fn killed_at(server: Server<'_>, stage: &str) -> Result<()> {
+    join_into(server, server.trap_at(stage, KILL)?)?.expect_code(5).map(drop)
+}
+
+/// A join that is killed in the middle of its purge.
+fn killed_purging(server: Server<'_>) -> Result<()> {
+    join_into(server, server.trap_purging(KILL)?)?.expect_code(5).map(drop)
+}
+
 /// Everything is as it was, and the owner's ways in are open.
 fn is_old(server: Server<'_>, before: &Disk) -> Result<()> {
     server.wait_join_over()?;
@@ -181,7 +199,7 @@ fn before(server: Server<'_>) -> Result<()> {
     let before = server.disk()?;
     reconnect(server)?;
     for stage in ["install", "join", "trial"] {
-        join_while(server, "A=", || server.kill_join_at(stage))?.expect_code(5)?;
+        killed_at(server, stage)?;
         server.old_ways_open()?;
     }
     server.bootstrap("abort")?.ok()?;
@@ -193,7 +211,7 @@ fn before(server: Server<'_>) -> Result<()> {
 fn at_the_purge(server: Server<'_>) -> Result<()> {
     let before = server.disk()?;
     reconnect(server)?;
-    join_while(server, "A=", || server.kill_join_at("purge"))?.expect_code(5)?;
+    killed_at(server, "purge")?;
     match server.bootstrap("abort")?.code {
         0 => is_old(server, &before),
         3 => joins_on(server),
@@ -203,7 +221,7 @@ fn at_the_purge(server: Server<'_>) -> Result<()> {
 
 fn purge_cut(server: Server<'_>) -> Result<()> {
     reconnect(server)?;
-    join_while(server, "A=", || server.kill_join_purging())?.expect_code(5)?;
+    killed_purging(server)?;
     ensure!(server.takeover()?["state"] == "purging", "the kill ended the purge");
     server.sh("sync")?;
     server.kill()?;
@@ -231,16 +249,16 @@ fn joins_on(server: Server<'_>) -> Result<()> {
 
 fn after(server: Server<'_>) -> Result<()> {
     reconnect(server)?;
-    join_while(server, "A=", || server.kill_join_purging())?.expect_code(5)?;
+    killed_purging(server)?;
     let late = server.bootstrap("abort")?.expect_code(3)?.all();
     ensure!(late.contains("only reinstalling"), "abort says {late}");
     ensure!(server.takeover()?["state"] == "done", "abort left the purge where it was");
     server.old_ways_shut()?;
     for stage in ["rotate", "verify", "receipt"] {
-        join_while(server, "A=", || server.kill_join_at(stage))?.expect_code(5)?;
+        killed_at(server, stage)?;
     }
     // Killed in its last stage, when its terminal was already told that it is over.
-    join_while(server, "A=", || server.kill_join_at("sessions"))?;
+    join_into(server, server.trap_at("sessions", KILL)?)?;
     joins_on(server)?;
     server.reboot()?;
     server.handed_over()
@@ -255,10 +273,7 @@ fn broken(server: Server<'_>) -> Result<()> {
     server.sh("rm /etc/ssh/sshd_config.d/99-odd.conf")?;
     reconnect(server)?;
     // The disk fills up as soon as the backup is made.
-    let full = join_while(server, "A=", || {
-        server.wait_stage("install", JOIN_BOUND)?;
-        server.sh(FILL).map(drop)
-    })?;
+    let full = join_into(server, server.trap_at("install", FILL)?)?;
     ensure!([5, 6].contains(&full.code), "a full disk ended with {}: {}", full.code, full.all());
     server.sh("rm -f /var/tmp/fill /var/tmp/fill2")?;
     if full.code == 5 {
@@ -267,9 +282,7 @@ fn broken(server: Server<'_>) -> Result<()> {
     is_old(server, &before).context("after a full disk")?;
     // An sshd that cannot be started is found out by the trial.
     let broken = "chmod 000 /usr/sbin/sshd";
-    let tried = join_while(server, "A=", || {
-        server.wait_stage("install", JOIN_BOUND).and_then(|()| server.sh(broken).map(drop))
-    })?;
+    let tried = join_into(server, server.trap_at("install", broken)?)?;
     server.sh("chmod 755 /usr/sbin/sshd")?;
     ensure!(tried.code == 6, "a broken sshd ended with {}: {}", tried.code, tried.all());
     is_old(server, &before).context("after a broken sshd")
