@@ -19,7 +19,7 @@ use crate::bounds;
 use crate::contact::{Contact, Contacts, Spot};
 use crate::io::Output;
 use crate::message::{Down, Message, Up};
-use crate::node::{Family, Node, Phase};
+use crate::node::{Node, Phase};
 
 /// What was told last, and when.
 #[derive(Clone, Debug, Default)]
