@@ -47,6 +47,7 @@ pub fn preferred() -> Preferred {
             kex::EXTENSION_OPENSSH_STRICT_KEX_AS_CLIENT,
             kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
         ]),
+        cipher: Cow::Borrowed(borgios_relay::ssh_pipe::CIPHERS),
         ..Preferred::default()
     }
 }

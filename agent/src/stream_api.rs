@@ -4,6 +4,8 @@
 //! under the *node's* key, and who says something under it speaks for the machine; a governor has a
 //! key of their own to speak with, and asks over SSH to read only.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use borgios_relay::PublishError;
@@ -23,6 +25,9 @@ use crate::streams::Streams;
 const HEADS_PAGE: usize = 1_024;
 /// Bytes of the log that one answer reads: with base64 and the fields around each message, one page.
 const READ_MAX: usize = 256 * 1024;
+
+/// Longest wait until a message is stored: it waits while this node's neighbours do not keep up.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A place in a stream, as tools write it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +78,14 @@ pub(crate) async fn publish(
     };
     let Some(hub) = streams.hub() else { return not_ready() };
     let durability = if volatile { Durability::Volatile } else { Durability::Durable };
-    match hub.publish(kind, durability, Bytes::from(body)).await {
+    let publishing = hub.publish(kind, durability, Bytes::from(body));
+    let Ok(published) = tokio::time::timeout(PUBLISH_TIMEOUT, publishing).await else {
+        return error(
+            "slow",
+            "it is not stored yet, and may still be: read the stream before you say it again",
+        );
+    };
+    match published {
         Ok(receipt) => {
             let origin = receipt.origin.key();
             ok(json!({"origin": origin, "epoch": receipt.epoch, "number": receipt.number}))

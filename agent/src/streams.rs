@@ -22,6 +22,7 @@ use borgios_stream::{Admission, Limits, Origin, Position, Relay};
 use borgios_types::{NodeId, SecretKey};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error, info, warn};
 
 use crate::clock::unix_now;
@@ -34,7 +35,7 @@ use crate::tree_handle::TreeHandle;
 /// How often is looked whether a member's record has lapsed meanwhile.
 const RECHECK: Duration = Duration::from_secs(10);
 /// Pause before the hub is started again after it could not open its log.
-const RETRY: Duration = Duration::from_secs(30);
+const RETRY: Duration = Duration::from_secs(5);
 
 /// The way to the hub, which may not run yet. Clones lead to the same one.
 #[derive(Clone)]
@@ -106,7 +107,9 @@ impl StreamWatch {
         };
         let (hub, mut events) = started;
         self.hub.send_replace(Some(hub.clone()));
+        // Ends with this task, in whatever way that ends.
         let following = tokio::spawn(follow(hub.clone(), self.heads.clone()));
+        let following = AbortOnDropHandle::new(following);
         let (mut heads, mut news) = (self.ledger.heads(), self.ledger.news());
         loop {
             tokio::select! {
@@ -125,8 +128,7 @@ impl StreamWatch {
                 () = tokio::time::sleep(RECHECK) => self.recheck(&hub).await,
             }
         }
-        self.hub.send_replace(None);
-        following.abort();
+        drop(following);
         hub.stop().await;
     }
 
@@ -227,6 +229,13 @@ impl StreamWatch {
             self.speaking.remove(&origin);
             hub.admit(origin, admission).await;
         }
+    }
+}
+
+impl Drop for StreamWatch {
+    /// However the task ends, the hub ends with it: only one may have the log open.
+    fn drop(&mut self) {
+        self.hub.send_replace(None);
     }
 }
 
