@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use borgios_peertree::{Contact, Message, Node, State, Verdict};
-use borgios_types::{Digest, NodeId};
-use tokio::sync::{mpsc, watch};
+use borgios_types::{Digest, NodeId, UnixSeconds};
+use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::ledger::Admitted;
@@ -36,14 +37,30 @@ pub(crate) enum Event {
     Up(NewLink),
     Down(NodeId, LinkId),
     DialFailed(NodeId),
-    Received(NodeId, LinkId, Message),
-    Judged { id: Digest, from: NodeId, verdict: Verdict, admitted: Vec<Admitted> },
+    /// The permit is the link's share of the inbox, given back when the message is done.
+    Received(NodeId, LinkId, Message, OwnedSemaphorePermit),
+    Heard(NodeId, LinkId),
+    Judged {
+        id: Digest,
+        from: NodeId,
+        verdict: Verdict,
+        admitted: Vec<Admitted>,
+    },
     Publish(Vec<Admitted>),
     Forget(Vec<Digest>),
     Contacts(Vec<Contact>),
+    Cross(Vec<Contact>),
     Lapsed(BTreeSet<NodeId>),
     Leave,
-    Line { peer: NodeId, line: String, urgent: bool },
+    /// The peer broke the rules on another channel.
+    Misbehaved(NodeId),
+    /// The peer does not read what it is sent on another channel.
+    Stalled(NodeId),
+    Line {
+        peer: NodeId,
+        line: String,
+        urgent: bool,
+    },
 }
 
 /// This node's place, as the core sees it now.
@@ -63,10 +80,36 @@ pub struct View {
     pub tree_size: u32,
     /// Links of any purpose.
     pub links: usize,
+    /// The other ends of the cross links.
+    pub cross: Vec<NodeId>,
+    /// Objects that a neighbour should have brought and did not, so far.
+    pub gaps: u64,
+    /// Neighbours left for them.
+    pub left: u64,
+    /// The last of those objects, oldest first.
+    pub evidence: Arc<Vec<Withheld>>,
+}
+
+/// An object that a neighbour should have brought and did not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Withheld {
+    /// When this node heard of it.
+    pub at: UnixSeconds,
+    /// The object.
+    pub object: Digest,
+    /// Its kind.
+    pub kind: String,
+    /// Who had it: a cross peer, or a neighbour that asked for it.
+    pub from: NodeId,
+    /// Who should have brought it.
+    pub neighbour: NodeId,
+    /// That neighbour said that it lacked it as well.
+    pub excused: bool,
 }
 
 impl View {
-    pub(crate) fn of(node: &Node, links: usize) -> Self {
+    pub(crate) fn of(node: &Node, links: usize, evidence: Arc<Vec<Withheld>>) -> Self {
+        let (gaps, left) = node.gaps();
         Self {
             state: node.state(),
             parent: node.parent(),
@@ -75,6 +118,10 @@ impl View {
             subtree_size: node.subtree_size(),
             tree_size: node.tree_size(),
             links,
+            cross: node.cross(),
+            gaps,
+            left,
+            evidence,
         }
     }
 
@@ -117,9 +164,20 @@ impl TreeHandle {
         self.tell(Event::DialFailed(peer)).await;
     }
 
-    /// A message from a link.
-    pub async fn received(&self, peer: NodeId, id: LinkId, message: Message) {
-        self.tell(Event::Received(peer, id, message)).await;
+    /// A message from a link, with what it holds of the link's share of the inbox.
+    pub async fn received(
+        &self,
+        peer: NodeId,
+        id: LinkId,
+        message: Message,
+        share: OwnedSemaphorePermit,
+    ) {
+        self.tell(Event::Received(peer, id, message, share)).await;
+    }
+
+    /// A sign of life from a link that is no message.
+    pub async fn heard(&self, peer: NodeId, id: LinkId) {
+        self.tell(Event::Heard(peer, id)).await;
     }
 
     /// Objects that entered the ledger by another door than the tree.
@@ -144,6 +202,23 @@ impl TreeHandle {
     /// Leaves the tree for good.
     pub async fn leave(&self) {
         self.tell(Event::Leave).await;
+    }
+
+    /// A neighbour broke the rules on another channel: its link is cut, and it is let in no more for
+    /// a while.
+    pub async fn misbehaved(&self, peer: NodeId) {
+        self.tell(Event::Misbehaved(peer)).await;
+    }
+
+    /// A neighbour does not read what it is sent on another channel: if it is a child, its link is
+    /// cut, and it heals elsewhere.
+    pub async fn stalled(&self, peer: NodeId) {
+        self.tell(Event::Stalled(peer)).await;
+    }
+
+    /// Whom to keep cross links to, best first.
+    pub async fn cross(&self, candidates: Vec<Contact>) {
+        self.tell(Event::Cross(candidates)).await;
     }
 
     /// Nodes that can be dialled.

@@ -7,27 +7,30 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use borgios_peertree::{Contact, Input, Message, Node, Output, State, Timer, Verdict};
-use borgios_types::NodeId;
+use borgios_peertree::{
+    Contact, Evidence, Input, Message, Node, Output, State, Timer, Verdict, bounds,
+};
+use borgios_types::{NodeId, UnixSeconds};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, unix_now};
 use crate::disk;
 use crate::ledger::Admitted;
 use crate::ledger_handle::LedgerHandle;
 use crate::link::LinkHub;
-use crate::offers::{Offer, judge_offers};
+use crate::offers::{Offer, Offers, judge_offers};
 use crate::outbox::Outbox;
 use crate::provide::{Request, provide_objects};
 use crate::roll::Out;
 use crate::store::Stored;
-use crate::tree_handle::{Event, LinkId, NewLink, TreeHandle, View};
+use crate::tree_handle::{Event, LinkId, NewLink, TreeHandle, View, Withheld};
 use crate::wire::{Bye, Frame};
 
-/// Events that may wait for the core; links wait when it is full.
+/// Events that may wait for the core; links wait when it is full, in the order in which they came,
+/// and each has a share of its own: see `link`.
 const INBOX: usize = 256;
 /// Requests of one neighbour for stored objects that may wait; more are dropped, and asked again.
 const PROVIDE_QUEUE: usize = 64;
@@ -51,14 +54,18 @@ pub struct TreeShell {
     peers_file: PathBuf,
     inbox: mpsc::Receiver<Event>,
     view: watch::Sender<View>,
-    offers: mpsc::UnboundedSender<Offer>,
+    offers: Offers,
     links: BTreeMap<NodeId, Link>,
     dials: BTreeMap<NodeId, CancellationToken>,
     timers: BTreeMap<Timer, Instant>,
     /// Nodes that are members no more.
     out: BTreeMap<NodeId, Out>,
+    /// Nodes that broke the rules on another channel, and since when they are let in no more.
+    shunned: BTreeMap<NodeId, Instant>,
     /// This node left the tree and does not come back.
     left: bool,
+    /// The last pieces of evidence, with their dates.
+    withheld: Arc<Vec<Withheld>>,
     /// What the shell itself found out while doing what the core said.
     found: VecDeque<Input>,
 }
@@ -68,8 +75,8 @@ impl TreeShell {
     #[must_use]
     pub fn new(node: Node, ledger: LedgerHandle, peers_file: PathBuf) -> (Self, TreeHandle) {
         let (sender, inbox) = mpsc::channel(INBOX);
-        let (view, seen) = watch::channel(View::of(&node, 0));
-        let (offers, offered) = mpsc::unbounded_channel();
+        let (view, seen) = watch::channel(View::of(&node, 0, Arc::default()));
+        let (offers, offered) = Offers::new();
         let judged = sender.clone();
         tokio::spawn(judge_offers(
             offered,
@@ -91,7 +98,9 @@ impl TreeShell {
             dials: BTreeMap::new(),
             timers: BTreeMap::new(),
             out: BTreeMap::new(),
+            shunned: BTreeMap::new(),
             left: false,
+            withheld: Arc::default(),
             found: VecDeque::new(),
         };
         (shell, TreeHandle::new(sender, seen))
@@ -124,10 +133,7 @@ impl TreeShell {
             };
             tokio::select! {
                 () = stop.cancelled() => break,
-                timer = wait => {
-                    self.timers.remove(&timer);
-                    self.feed(Input::TimerFired(timer), &hub);
-                }
+                timer = wait => self.on_timer(timer, &hub),
                 event = self.inbox.recv() => match event {
                     Some(event) => self.on_event(event, &hub),
                     None => break,
@@ -137,6 +143,19 @@ impl TreeShell {
         self.feed(Input::Stop, &hub);
         for link in self.links.values() {
             link.outbox.close();
+        }
+    }
+
+    /// What arrived before a timer was due is heard first: a neighbour that spoke is not silent.
+    fn on_timer(&mut self, timer: Timer, hub: &LinkHub) {
+        for _ in 0..INBOX {
+            let Ok(event) = self.inbox.try_recv() else { break };
+            self.on_event(event, hub);
+        }
+        // It may have been stopped, or set again.
+        if self.timers.get(&timer).is_some_and(|at| *at <= Instant::now()) {
+            self.timers.remove(&timer);
+            self.feed(Input::TimerFired(timer), hub);
         }
     }
 
@@ -154,9 +173,14 @@ impl TreeShell {
                     self.feed(Input::DialFailed(peer), hub);
                 }
             }
-            Event::Received(peer, id, message) => {
+            Event::Received(peer, id, message, _share) => {
                 if self.links.get(&peer).is_some_and(|link| link.id == id) {
                     self.feed(Input::Received(peer, message), hub);
+                }
+            }
+            Event::Heard(peer, id) => {
+                if self.links.get(&peer).is_some_and(|link| link.id == id) {
+                    self.feed(Input::Heard(peer), hub);
                 }
             }
             Event::Judged { id, from, verdict, admitted } => {
@@ -177,6 +201,7 @@ impl TreeShell {
                 }
             }
             Event::Forget(ids) => self.feed(Input::Forget(ids), hub),
+            Event::Cross(candidates) => self.feed(Input::Cross(candidates), hub),
             Event::Contacts(contacts) => self.feed(Input::Contacts(contacts), hub),
             Event::Lapsed(nodes) => {
                 for node in nodes {
@@ -184,6 +209,15 @@ impl TreeShell {
                 }
             }
             Event::Leave => self.leave(hub),
+            Event::Misbehaved(peer) => {
+                self.shun(peer);
+                self.cut(peer, hub);
+            }
+            Event::Stalled(peer) => {
+                if self.node.children().contains(&peer) {
+                    self.cut(peer, hub);
+                }
+            }
             Event::Line { peer, line, urgent } => {
                 self.push(peer, line, urgent);
                 self.settle(hub);
@@ -198,7 +232,7 @@ impl TreeShell {
         self.dials.remove(&peer);
         // It was let in a moment before this node heard that it is out.
         let out = self.out.get(&peer).copied();
-        if self.left || out.is_some() {
+        if self.left || out.is_some() || self.is_shunned(&peer) {
             if let Some(out) = out {
                 // Whether it arrives is of no importance.
                 let _ = outbox.push_object(last_word(out, None));
@@ -222,7 +256,7 @@ impl TreeShell {
         let (provide, wanted) = mpsc::channel(PROVIDE_QUEUE);
         tokio::spawn(provide_objects(wanted, self.ledger.clone(), outbox.clone(), cut.clone()));
         self.links.insert(peer, Link { id, dialled, outbox, cut, provide });
-        self.feed(Input::LinkUp { peer, dialled, address }, hub);
+        self.feed(Input::LinkUp { peer, dialled, address: address.map(Into::into) }, hub);
     }
 
     /// Broadcasts an object that entered by another door.
@@ -278,6 +312,29 @@ impl TreeShell {
         self.feed(Input::Expel(node), hub);
     }
 
+    fn is_shunned(&self, peer: &NodeId) -> bool {
+        self.shunned.get(peer).is_some_and(|since| since.elapsed() < bounds::SHUN)
+    }
+
+    fn shun(&mut self, peer: NodeId) {
+        self.shunned.retain(|_, since| since.elapsed() < bounds::SHUN);
+        if self.shunned.len() >= bounds::SHUNNED_MAX {
+            let oldest =
+                self.shunned.iter().min_by_key(|(_, since)| **since).map(|(peer, _)| *peer);
+            oldest.and_then(|oldest| self.shunned.remove(&oldest));
+        }
+        self.shunned.insert(peer, Instant::now());
+    }
+
+    /// Cuts a link at once.
+    fn cut(&mut self, peer: NodeId, hub: &LinkHub) {
+        if let Some(link) = self.links.remove(&peer) {
+            link.outbox.close();
+            link.cut.cancel();
+            self.feed(Input::LinkDown(peer), hub);
+        }
+    }
+
     /// Leaves the tree for good.
     fn leave(&mut self, hub: &LinkHub) {
         self.left = true;
@@ -298,7 +355,7 @@ impl TreeShell {
                 self.execute(output, hub);
             }
         }
-        let view = View::of(&self.node, self.links.len());
+        let view = View::of(&self.node, self.links.len(), self.withheld.clone());
         self.view.send_if_modified(|seen| {
             let changed = *seen != view;
             *seen = view;
@@ -309,7 +366,11 @@ impl TreeShell {
     fn execute(&mut self, output: Output, hub: &LinkHub) {
         match output {
             // A neighbour may still name it, and so may an old invitation.
-            Output::Dial(contact) if self.left || self.out.contains_key(&contact.id) => {
+            Output::Dial(contact)
+                if self.left
+                    || self.out.contains_key(&contact.id)
+                    || self.is_shunned(&contact.id) =>
+            {
                 self.found.push_back(Input::DialFailed(contact.id));
             }
             Output::Dial(contact) => {
@@ -335,14 +396,40 @@ impl TreeShell {
                 self.timers.remove(&timer);
             }
             Output::Offer { from, id, kind, body } => {
-                // The judge ends only with the agent.
-                let _ = self.offers.send(Offer { from, id, kind, body });
+                if !self.offers.push(Offer { from, id, kind, body }) {
+                    // Too much of this neighbour waits: it is not to blame, and the object comes
+                    // again when the two compare what they hold.
+                    let verdict = Verdict::Deferred;
+                    self.found.push_back(Input::Judged { id, from, verdict });
+                }
             }
             Output::Provide { to, ids } => self.provide(to, Request::Objects(ids)),
             Output::ProvideLane { to, lane, after } => self.provide(to, Request::Lane(lane, after)),
+            Output::Withheld(evidence) => self.on_withheld(evidence),
             Output::Changed(state) => log_change(&state),
             Output::Remember(contacts) => self.remember(&contacts),
         }
+    }
+
+    fn on_withheld(&mut self, evidence: Evidence) {
+        let Evidence { object, kind, heard, from, neighbour, excused } = evidence;
+        warn!(
+            BORGIOS_EVENT = "withheld",
+            BORGIOS_PEER = %neighbour,
+            BORGIOS_OBJECT = %object,
+            BORGIOS_KIND = kind,
+            excused,
+            "{} did not bring a {kind} that {} had",
+            neighbour.short(),
+            from.short()
+        );
+        let ago = self.clock.now().since(heard).as_secs();
+        let at = UnixSeconds(unix_now().0.saturating_sub(ago));
+        let all = Arc::make_mut(&mut self.withheld);
+        if all.len() >= bounds::EVIDENCE_MAX {
+            all.remove(0);
+        }
+        all.push(Withheld { at, object, kind, from, neighbour, excused });
     }
 
     fn send(&mut self, to: NodeId, message: Message) {

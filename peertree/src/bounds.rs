@@ -30,16 +30,43 @@ pub const ASKS_PER_NODE: u32 = 2;
 pub const RELATIVES_PER_ROUND: usize = 4;
 /// Nodes a joiner may call unreachable in one question.
 pub const UNREACHABLE_MAX: usize = 8;
+/// Joiners that must have found a child unreachable before it makes room for one of them: a child
+/// whose advertised address is wrong blocks the tree, and one liar must not drive children out.
+pub const UNREACHABLE_CLAIMS: usize = 3;
 /// Contacts kept for the day when every relative is dead; about 64 KiB.
 pub const REMEMBERED_MAX: usize = 512;
 /// Remembered contacts, and as many seeds, tried in one round of seeking.
 pub const STRANGERS_PER_ROUND: usize = 6;
 /// Seeds kept; an invitation names a few members.
 pub const SEEDS_MAX: usize = 64;
-/// Links that are neither parent nor child (being asked, asking, comparing).
-pub const LOOSE_LINKS_MAX: usize = 64;
+/// Links that are neither parent, child nor cross link (being asked, asking, comparing): when a
+/// root with a hundred children dies, all of them ask the first heir at once.
+pub const LOOSE_LINKS_MAX: usize = 128;
 /// Peers refused for a while after they misbehaved.
 pub const SHUNNED_MAX: usize = 256;
+
+/// Cross links a node keeps up itself: two, so that one dead or lying peer leaves another.
+pub const CROSS_LINKS: usize = 2;
+/// Members handed over to choose them from: six may be dead or be neighbours.
+pub const CROSS_CANDIDATES_MAX: usize = 8;
+/// Cross links accepted from others. Two are expected; a hash spreads so well that one node in 10^9
+/// is chosen by more than sixteen.
+pub const CROSS_ACCEPTED_MAX: usize = 16;
+/// Objects being asked after at a time: what one comparison finds missing when something is wrong.
+pub const GAPS_OPEN_MAX: usize = 64;
+/// Pieces of evidence kept to be shown, some 200 bytes each.
+pub const EVIDENCE_MAX: usize = 64;
+/// Pairs of a neighbour and a kind that anything is held against.
+pub const BLAME_MAX: usize = 256;
+/// Gaps in different intervals, without an excuse, after which a neighbour is left: one may be a
+/// message lost with the link that carried it.
+pub const GAPS_MAX: u32 = 2;
+/// The same where all of them are hearsay of one neighbour: an honest neighbour's answer to it is an
+/// object, which a full queue may drop.
+pub const GAPS_HEARSAY_MAX: u32 = 3;
+/// The same with an excuse, which an honest neighbour has and a liar may invent: so often has each
+/// of several honest ones above had its chance to move first.
+pub const GAPS_EXCUSED_MAX: u32 = 5;
 
 /// Ids of objects held in memory, 32 bytes each. Beyond it the oldest are forgotten: such an object
 /// that comes again is offered again, and the shell, whose store knows it, says `Known`.
@@ -50,49 +77,119 @@ pub const PAGE_IDS_MAX: usize = 512;
 pub const WANT_IDS_MAX: usize = PAGE_IDS_MAX;
 /// Ids asked for and not yet received, over all links.
 pub const WANTED_MAX: usize = 4_096;
-/// Objects offered to the shell and not yet judged; each holds its body, so this bounds memory.
-pub const PENDING_MAX: usize = 1_024;
+/// Objects offered to the shell and not yet judged. The shell puts off what is too much of one
+/// neighbour's, or too many bytes, so one that floods leaves most of these places to the others.
+pub const PENDING_MAX: usize = 4_096;
 /// Lanes in one summary: five are planned.
 pub const LANES_MAX: usize = 16;
 /// Statements of a lane the shell sends for one [`Follow`](crate::Message::Follow).
 pub const LANE_PAGE: u64 = 64;
 /// Pages asked of one neighbour in a row: all the ids it can hold, and not one more.
 pub const PAGES_MAX: usize = KNOWN_MAX / PAGE_IDS_MAX;
-/// Pages, wants and follows answered for one neighbour between two [`ANTI_ENTROPY`] ticks.
+/// Pages of one walk that let the next walk along that link wait a second: listing a large store for
+/// one missing id every [`COMPARE`] would cost more than all broadcasts.
+pub const PAGES_PER_SECOND: usize = 2;
+/// Walks between two stores that do not change by them: what one brought may have been lost, after so
+/// many it is refused.
+pub const WALKS_IN_VAIN: u32 = 3;
+/// Then the next one is made after this: the reason for which it is refused may pass.
+pub const WALK_AGAIN: Duration = Duration::from_secs(60);
+/// Pages, wants, follows and notices of gaps answered for one neighbour between two [`FORGIVE`]
+/// ticks: what a neighbour with an empty store needs for the whole of this one, twice over.
 pub const SERVED_MAX: u32 = 4 * PAGES_MAX as u32;
 /// Other links that offered an object while it was being judged.
 pub const OTHERS_MAX: usize = 8;
 /// Refused ids remembered for one link.
 pub const REFUSED_MAX: usize = 64;
+/// Messages of one peer between two [`FORGIVE`] ticks that are neither objects nor requests for them;
+/// each more costs a point and is not handled. Twice what [`URGENT`] lets an honest neighbour say.
+pub const CHATTER_MAX: u32 = 6_000;
+/// Objects of one neighbour between two [`FORGIVE`] ticks that were known or could not be decided on;
+/// each more costs a point. Honest stores differ by what lapsed since the other one looked.
+pub const USELESS_MAX: u32 = 1_024;
 /// Penalties after which a link is closed: one is a race, many are a flood.
 pub const PENALTY_MAX: u32 = 16;
 
-/// Pace of heartbeats.
-pub const HEARTBEAT: Duration = Duration::from_secs(5);
-/// Heartbeats missed before a neighbour counts as dead.
-pub const SILENT_BEATS: u32 = 3;
-/// Longest wait for one candidate: to connect and to answer.
+/// Silence towards a child, or of a child, after which its parent says "alive" and the child
+/// answers. With the answer and its acknowledgement a link costs 228 bytes a beat (36 bytes of SSH
+/// and 52 of TCP/IP each way, 52 for the last acknowledgement): 143 bytes a second for each node, of
+/// the 200 an idle one may spend; comparing along its cross links takes 45 more.
+pub const HEARTBEAT: Duration = Duration::from_millis(1_600);
+/// Silence after which a neighbour is dead. Survivors must be one tree within 3 s of a death that
+/// nobody hears; finding a place takes up to half a second. It leaves [`HEARTBEAT`] 0.8 s for a lost
+/// packet (sent again after 0.2 to 0.4 s) and for a neighbour that is busy.
+pub const SILENCE: Duration = Duration::from_millis(2_400);
+/// A timer this late means that this machine was busy, not that its neighbours were silent.
+pub const STALL: Duration = Duration::from_millis(250);
+/// Least time between two reports of what changes slowly (sizes, free places, relatives of
+/// relatives): it bounds what a crowd of joiners costs each level.
+pub const FACTS: Duration = Duration::from_secs(5);
+/// Least time between two reports of what cannot wait. The first goes at once, so a change costs no
+/// time; a neighbour that makes changes all the time costs each level twenty reports a second.
+pub const URGENT: Duration = Duration::from_millis(50);
+/// Longest wait for one candidate: to connect and to answer. An SSH handshake over a slow link with
+/// losses takes a second or two.
 pub const ATTEMPT: Duration = Duration::from_secs(3);
-/// Longest pause before a node that lost its parent looks for another: spreads the siblings.
-pub const ORPHAN_JITTER: Duration = Duration::from_millis(300);
-/// Longest pause before a node that found itself in a loop tries again: breaks the symmetry.
-pub const LOOP_JITTER: Duration = Duration::from_secs(2);
-/// First pause between two rounds of seeking; it doubles.
-pub const BACKOFF_MIN: Duration = Duration::from_millis(500);
+/// A candidate that has not answered for this long is not waited for alone: the next one is asked
+/// beside it (RFC 8305 calls it happy eyeballs, and takes 250 ms). Longer than a handshake takes
+/// within a continent.
+pub const STAGGER: Duration = Duration::from_millis(300);
+/// The same among the heirs of a root, of whom each knows its turn.
+pub const HEIR_STAGGER: Duration = Duration::from_millis(100);
+/// Candidates asked at a time: one that is dead, one that is slow, and two that answer.
+pub const ASKING_MAX: usize = 4;
+/// How long an heir waits for the lost root to take a new link: a root that was only restarted, or
+/// lost one link, answers by then. One that is slower finds its heir as a rival and they merge.
+pub const ROOT_PATIENCE: Duration = Duration::from_millis(200);
+/// How long an heir waits for a link to one that comes before it: as dead as the root, then.
+pub const HEIR_PATIENCE: Duration = Duration::from_millis(400);
+/// Longest pause before a node that lost its parent looks for another: spreads the siblings over
+/// more time than a machine needs for one of them, and costs a tenth of the time to heal.
+pub const ORPHAN_JITTER: Duration = Duration::from_millis(100);
+/// Longest pause before a node that found itself in a loop tries again. Breaks the symmetry: the
+/// others of the loop must hear in between that it left.
+pub const LOOP_JITTER: Duration = Duration::from_millis(600);
+/// First pause between two rounds of seeking; it doubles. One trip round the world: whoever was
+/// itself looking for a place then has one.
+pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// Longest pause between two rounds.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
-/// Rounds without success after which a former member makes itself a root.
-pub const ROUNDS_BEFORE_ROOT: u32 = 4;
-/// A new root looks for other trees this soon: it may have been made by a partition that is over.
-pub const FIRST_PROBE: Duration = Duration::from_secs(4);
+/// Rounds without success after which a former member makes itself a root: some three seconds in
+/// which every candidate was asked six times. Sooner, each short outage would leave many roots.
+pub const ROUNDS_BEFORE_ROOT: u32 = 6;
+/// A new root looks for other trees this soon, first of all for the root it followed and that one's
+/// heirs: two of them may have taken its place.
+pub const FIRST_PROBE: Duration = Duration::from_secs(1);
+/// For so long after a root's death only itself is believed to say that it lives: orphaned subtrees
+/// name it until they have found a place.
+pub const BURIED: Duration = Duration::from_secs(10);
 /// Pace at which a root dials remembered outsiders.
 pub const PROBE: Duration = Duration::from_secs(20);
 /// A root whose attempt to join another tree failed ignores rivals for this long; it doubles.
 pub const RIVAL_PAUSE_MIN: Duration = Duration::from_secs(10);
 /// Longest time for which rivals are ignored.
 pub const RIVAL_PAUSE_MAX: Duration = Duration::from_secs(600);
-/// Pace of comparing inventories with each neighbour, so that a lost message heals.
-pub const ANTI_ENTROPY: Duration = Duration::from_secs(60);
+/// Longest time between two comparisons of the two ends of a link, tree or cross: what was lost or
+/// withheld is missing no longer. Equal stores compare in one frame of 37 bytes.
+pub const COMPARE: Duration = Duration::from_secs(10);
+/// Shortest time between two comparisons: the jitter that keeps nodes from falling into step.
+pub const COMPARE_MIN: Duration = Duration::from_secs(9);
+/// Pace of halving penalties, of granting new requests, and of looking for a shallower place.
+pub const FORGIVE: Duration = Duration::from_secs(60);
+/// Silence after which a cross link is dead: [`CROSS_ANSWER`], the next comparison, and some. Nothing
+/// is lost by it but a second look.
+pub const CROSS_SILENCE: Duration = Duration::from_secs(65);
+/// A cross link over which nothing was said for this long answers a comparison that found nothing:
+/// its other end must know that this one lives, and need not hear it every time.
+pub const CROSS_ANSWER: Duration = Duration::from_secs(40);
+/// How long a neighbour has to bring what it was asked after, or to say that it lacks it: one trip,
+/// and the stall of a busy machine.
+pub const GAP_GRACE: Duration = Duration::from_secs(3);
+/// After a neighbour was left for its gaps, the next one is left after this at the earliest; it
+/// doubles, so that a node whose own links are at fault does not wander through the tree.
+pub const LEAVE_PAUSE_MIN: Duration = Duration::from_secs(60);
+/// Longest such pause.
+pub const LEAVE_PAUSE_MAX: Duration = Duration::from_secs(3_600);
 /// An id asked for and not received may be asked for again after this.
 pub const WANT_TIMEOUT: Duration = Duration::from_secs(20);
 /// A link that is neither parent nor child is closed after this.

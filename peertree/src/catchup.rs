@@ -1,58 +1,158 @@
 //! Catching up: neighbours compare what they have and fetch what is missing.
 //!
-//! Both sides send a summary at attachment, and again now and then so that a lost message heals.
+//! ```text
+//!  every COMPARE, parent ─▶ child and along cross links      at attachment, both ways
+//!     same (a digest)                                           summary
+//!       │ equal: alive                                             │
+//!       └ differs: summary ─▶ ◀─ summary ──────────────────────────┤
+//!                                                                  ▼
+//!                          lanes: follow from the own head      others: page ⇄ ids ─▶ want
+//! ```
+//!
 //! Lanes are followed from the own head on, in order; everything else is listed page by page, at
 //! the pace of whoever lacks it. What is fetched goes through the same door as a broadcast and is
 //! relayed like one.
+
+use std::time::Duration;
 
 use borgios_types::{Digest, NodeId, Time};
 
 use crate::bounds;
 use crate::io::{Output, Timer};
-use crate::link::Paging;
+use crate::link::{Paging, Walked};
 use crate::message::{Head, Message, Summary};
 use crate::node::Node;
+use crate::sorted::SortedMap;
 
 impl Node {
     pub(crate) fn send_summary(&mut self, to: NodeId) {
+        if self.is_cross(&to) {
+            self.send_cross(to);
+        }
         self.out.push(Output::Send(to, Message::Summary(self.store.summary())));
     }
 
-    /// Time to compare inventories, and to forgive a little.
+    /// Begins to compare with a peer.
+    pub(crate) fn send_same(&mut self, to: NodeId) {
+        let digest = self.digest(&to);
+        if let Some(link) = self.links.get_mut(&to) {
+            (link.comparing, link.due) = (true, false);
+            self.out.push(Output::Send(to, Message::Same(digest)));
+        }
+    }
+
+    /// All this node has; towards a cross peer also whose tree it is in, so that two trees that hold
+    /// the same find each other as well.
+    fn digest(&self, towards: &NodeId) -> u64 {
+        let store = self.store.digest();
+        if !self.is_cross(towards) {
+            return store;
+        }
+        let root = self.path().first().copied().unwrap_or(self.me);
+        let both = Digest::of_parts(&[&store.to_le_bytes()[..], &root.to_bytes()[..]]);
+        u64::from_le_bytes(both.0[..8].try_into().expect("a digest has 32 bytes"))
+    }
+
+    /// A peer's digest.
+    pub(crate) fn on_same(&mut self, now: Time, from: NodeId, digest: u64) {
+        if !self.is_neighbour(from) && !self.is_cross(&from) {
+            return;
+        }
+        if self.digest(&from) != digest {
+            return self.send_summary(from);
+        }
+        let quiet =
+            self.links.get(&from).is_some_and(|link| now.since(link.said) >= bounds::CROSS_ANSWER);
+        if self.is_neighbour(from) || quiet {
+            self.out.push(Output::Send(from, Message::Alive));
+        }
+    }
+
+    /// Sets the timer for the next comparison.
+    pub(crate) fn set_compare_timer(&mut self) {
+        let (least, most) = (bounds::COMPARE_MIN, bounds::COMPARE);
+        let after = most - self.jittered((most - least) * 2) / 2;
+        self.out.push(Output::SetTimer(Timer::AntiEntropy, after));
+    }
+
+    /// Time to compare inventories, and now and then to forgive a little.
     pub(crate) fn on_anti_entropy_due(&mut self, now: Time) {
-        self.set_timer(Timer::AntiEntropy, bounds::ANTI_ENTROPY);
+        self.set_compare_timer();
         self.store.sweep(now);
-        for link in self.links.values_mut() {
-            link.penalty /= 2;
-            link.served = 0;
+        for child in self.children() {
+            // A digest goes in the place of a beat, unless the link is too busy for beats.
+            let waits =
+                self.links.get_mut(&child).map(|link| std::mem::replace(&mut link.due, true));
+            if waits == Some(true) {
+                self.send_same(child);
+            }
         }
-        for peer in self.neighbours() {
-            self.send_summary(peer);
+        self.renew_cross();
+        self.remember();
+        if now.since(self.forgiven) >= bounds::FORGIVE {
+            self.forgiven = now;
+            for link in self.links.values_mut() {
+                link.penalty /= 2;
+                (link.served, link.useless, link.chatter) = (0, 0, 0);
+            }
+            self.climb();
         }
-        self.climb();
     }
 
     /// What a neighbour has, in short.
     pub(crate) fn on_summary(&mut self, now: Time, from: NodeId, summary: Summary) {
-        if !self.is_neighbour(from) {
+        if !self.is_neighbour(from) && !self.is_cross(&from) {
             return;
         }
-        if !self.store.same_objects(&summary) {
-            self.begin_paging(now, from);
+        let asked =
+            self.links.get_mut(&from).is_some_and(|link| std::mem::take(&mut link.comparing));
+        if asked {
+            self.send_summary(from);
         }
+        if !self.store.same_objects(&summary) {
+            self.begin_paging(now, from, digest_of(&summary));
+        }
+        let ahead: Vec<Digest> = summary
+            .heads
+            .iter()
+            .filter(|(lane, head)| {
+                self.config.lanes.contains(*lane) && head.seq > self.store.head(lane)
+            })
+            .map(|(_, head)| head.id)
+            .collect();
         let Some(link) = self.links.get_mut(&from) else { return };
-        link.heads = summary.heads;
+        link.heads = SortedMap::new();
+        for (lane, head) in summary.heads {
+            link.heads.insert(lane, head);
+        }
         let lanes: Vec<String> = link.heads.keys().cloned().collect();
         for lane in lanes {
             self.follow(now, from, &lane);
         }
+        self.on_lacking_here(from, ahead);
     }
 
-    fn begin_paging(&mut self, now: Time, from: NodeId) {
+    /// What a cross peer has and this node lacks is a gap of the tree's.
+    fn on_lacking_here(&mut self, from: NodeId, mut ids: Vec<Digest>) {
+        ids.truncate(bounds::GAPS_OPEN_MAX);
+        if self.is_cross(&from) && !ids.is_empty() {
+            self.on_gap(from, &ids);
+        }
+    }
+
+    fn begin_paging(&mut self, now: Time, from: NodeId, theirs: u64) {
+        let of = (self.store.digest(), theirs);
         let Some(link) = self.links.get_mut(&from) else { return };
         let busy = link.paging.is_some_and(|it| now.since(it.asked) < bounds::WANT_TIMEOUT);
-        if !busy {
-            link.paging = Some(Paging { asked: now, after: None, pages: 1 });
+        // Two honest stores can differ for long, in what one of them refused or forgot.
+        let idle = link.walked.is_some_and(|last| {
+            let rest = Duration::from_secs((last.pages / bounds::PAGES_PER_SECOND) as u64);
+            let in_vain = last.of == of && last.times >= bounds::WALKS_IN_VAIN;
+            let rest = if in_vain { bounds::WALK_AGAIN.max(rest) } else { rest };
+            now.since(last.at) < rest
+        });
+        if !busy && !idle {
+            link.paging = Some(Paging { asked: now, after: None, pages: 1, of });
             self.out.push(Output::Send(from, Message::Page { after: None }));
         }
     }
@@ -75,12 +175,18 @@ impl Node {
         }
         let next = ids.last().copied();
         if !last && next.is_some() && paging.pages < bounds::PAGES_MAX {
-            link.paging = Some(Paging { asked: now, after: next, pages: paging.pages + 1 });
+            link.paging =
+                Some(Paging { asked: now, after: next, pages: paging.pages + 1, ..paging });
             self.out.push(Output::Send(from, Message::Page { after: next }));
+        } else {
+            let same = link.walked.filter(|last| last.of == paging.of);
+            let times = same.map_or(1, |last| last.times.saturating_add(1));
+            link.walked = Some(Walked { at: now, pages: paging.pages, of: paging.of, times });
         }
         let ids = self.store.want(now, from, ids);
-        if !ids.is_empty() && self.is_neighbour(from) {
-            self.out.push(Output::Send(from, Message::Want { ids }));
+        if !ids.is_empty() && (self.is_neighbour(from) || self.is_cross(&from)) {
+            self.out.push(Output::Send(from, Message::Want { ids: ids.clone() }));
+            self.on_lacking_here(from, ids);
         }
     }
 
@@ -102,8 +208,8 @@ impl Node {
     }
 
     /// Whether a request is to be answered: of a neighbour, and not one too many.
-    fn may_ask(&mut self, now: Time, from: NodeId) -> bool {
-        if !self.is_neighbour(from) {
+    pub(crate) fn may_ask(&mut self, now: Time, from: NodeId) -> bool {
+        if !self.is_neighbour(from) && !self.is_cross(&from) {
             return false;
         }
         let Some(link) = self.links.get_mut(&from) else { return false };
@@ -118,13 +224,14 @@ impl Node {
     /// Asks a neighbour for what follows this lane's head, if it is ahead, unless that is on its
     /// way already.
     pub(crate) fn follow(&mut self, now: Time, from: NodeId, lane: &str) {
-        if !self.config.lanes.contains(lane) || !self.is_neighbour(from) {
+        let linked = self.is_neighbour(from) || self.is_cross(&from);
+        if !self.config.lanes.contains(lane) || !linked {
             return;
         }
         let after = self.store.head(lane);
         let Some(link) = self.links.get_mut(&from) else { return };
-        let behind = link.heads.get(lane).is_none_or(|head| head.seq > after);
-        let coming = link.following.get(lane).is_some_and(|(asked, at)| {
+        let behind = link.heads.get(&lane.to_owned()).is_none_or(|head| head.seq > after);
+        let coming = link.following.get(&lane.to_owned()).is_some_and(|(asked, at)| {
             after < asked.saturating_add(bounds::LANE_PAGE) && now.since(*at) < bounds::WANT_TIMEOUT
         });
         if behind && !coming {
@@ -139,13 +246,26 @@ impl Node {
             return;
         }
         // A neighbour that was many pages ahead has more.
-        for peer in self.neighbours() {
+        for peer in self.neighbours().into_iter().chain(self.cross()) {
             let ahead = self.links.get(&peer).and_then(|link| link.heads.get(&lane));
             if ahead.is_some_and(|ahead| ahead.seq > head.seq) {
                 self.follow(now, peer, &lane);
             }
         }
     }
+}
+
+/// A store in short, in eight bytes.
+pub(crate) fn digest_of(summary: &Summary) -> u64 {
+    let heads = summary.heads.iter().flat_map(|(lane, head)| {
+        [lane.as_bytes().to_vec(), head.seq.to_le_bytes().to_vec(), head.id.0.to_vec()]
+    });
+    let heads: Vec<Vec<u8>> = heads.collect();
+    let mut parts: Vec<&[u8]> = heads.iter().map(Vec::as_slice).collect();
+    let count = summary.count.to_le_bytes();
+    parts.extend([&count[..], &summary.xor.0[..]]);
+    let all = Digest::of_parts(&parts);
+    u64::from_le_bytes(all.0[..8].try_into().expect("a digest has 32 bytes"))
 }
 
 #[cfg(test)]

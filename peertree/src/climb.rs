@@ -1,6 +1,14 @@
 //! Moving up: a node that hangs much deeper than a place that stays free moves there, subtree and
 //! all.
 //!
+//! ```text
+//!  attached ── once a minute: a free place CLIMB_LEVELS shallower? ─▶ dial ─▶ join
+//!     ▲                                                                │       │ accepted, and it is
+//!     │                    redirected, silent, or deeper than said     │       │ shallower
+//!     └────────────────────────────────────────────────────────────────┘       ▼
+//!                                                        the old parent is left, not before
+//! ```
+//!
 //! The new parent is asked while the old one still holds, so no broadcast is cut off; whatever goes
 //! wrong, the node stays where it is. Each move makes the sum of all depths smaller, so moving ends.
 
@@ -20,7 +28,7 @@ impl Node {
         let gain = self.depth().saturating_sub(spot.depth as usize + 1);
         let below = self.free().is_some_and(|mine| mine.at.id == spot.at.id);
         let linked = self.links.contains_key(&spot.at.id) || spot.at.id == self.me;
-        if gain < bounds::CLIMB_LEVELS || below || linked {
+        if gain < bounds::CLIMB_LEVELS || below || linked || self.distrusted(&spot.at.id) {
             return;
         }
         self.climbing = Some(spot.at.id);
@@ -47,10 +55,8 @@ impl Node {
 
     /// Gives up the attempt, if one is under way.
     pub(crate) fn stop_climbing(&mut self) {
-        if let Some(peer) = self.climbing.take()
-            && !self.is_neighbour(peer)
-        {
-            self.close(peer);
+        if let Some(peer) = self.climbing.take() {
+            self.release(peer);
         }
     }
 }

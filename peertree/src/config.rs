@@ -1,9 +1,11 @@
 //! What a node is told about itself when it is made.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bounds;
+use crate::contact::Address;
 
 /// What a node is told about itself when it is made.
 #[derive(Clone, Debug)]
@@ -12,11 +14,15 @@ pub struct Config {
     /// Values outside 2..=256 are brought inside.
     pub fanout: u16,
     /// Where others can dial this node; `None` keeps it a leaf.
-    pub address: Option<String>,
+    pub address: Option<Address>,
     /// Kinds that are lanes (`policy`, `release`): caught up in order, by their heads, never by id.
-    pub lanes: BTreeSet<String>,
-    /// Pace of heartbeats; three missed ones count as a dead link.
+    pub lanes: Arc<BTreeSet<String>>,
+    /// Silence after which a parent says "alive".
     pub heartbeat: Duration,
+    /// Silence after which a neighbour is dead; longer than `heartbeat`, and the same everywhere.
+    pub silence: Duration,
+    /// Most contacts kept for the day when every relative is dead.
+    pub remembered: usize,
 }
 
 impl Default for Config {
@@ -24,8 +30,10 @@ impl Default for Config {
         Self {
             fanout: bounds::FANOUT_DEFAULT,
             address: None,
-            lanes: ["policy", "release"].map(str::to_owned).into(),
+            lanes: Arc::new(["policy", "release"].map(str::to_owned).into()),
             heartbeat: bounds::HEARTBEAT,
+            silence: bounds::SILENCE,
+            remembered: bounds::REMEMBERED_MAX,
         }
     }
 }

@@ -1,5 +1,13 @@
 //! Broadcast: every object goes to every tree link but the one it came from, once.
 //!
+//! ```text
+//!  a link ─▶ known? no more ─▶ being judged? noted who else has it ─▶ offered to the shell
+//!                                                                        │
+//!     admitted: stored, relayed to all tree links but its own ◀──────────┤
+//!     known, deferred: nobody is to blame, within a bound    ◀───────────┤
+//!     refused: the link pays, whoever else has it is asked   ◀───────────┘
+//! ```
+//!
 //! An object is offered to the shell once; only what the shell has verified and stored is relayed,
 //! so a forgery ends at the first hop and its sender pays.
 
@@ -31,11 +39,15 @@ impl Node {
         kind: String,
         body: Body,
     ) {
-        if !self.is_neighbour(from) {
+        if !self.is_neighbour(from) && !self.is_cross(&from) {
             return;
         }
+        self.on_brought(from, &id);
         if self.links.get(&from).is_some_and(|link| link.refused.contains(&id)) {
             return self.penalise(now, from, 1);
+        }
+        if self.store.knows(&id) {
+            return self.count_useless(now, from);
         }
         let pending =
             Pending { from, kind: kind.clone(), body: body.clone(), others: BTreeSet::new() };
@@ -50,14 +62,17 @@ impl Node {
         let live = !self.config.lanes.contains(&pending.kind);
         match verdict {
             Verdict::Admitted => {
+                self.on_arrived(from, &id, &pending.kind);
                 if self.store.insert(id, live) {
                     self.relay(id, &pending.kind, &pending.body, Some(from));
                 }
             }
             Verdict::Known => {
                 self.store.hold(id);
+                self.count_useless(now, from);
             }
             Verdict::Deferred => {
+                self.count_useless(now, from);
                 if !live {
                     // It is ahead, whatever its last summary said.
                     if let Some(link) = self.links.get_mut(&from) {
@@ -74,12 +89,22 @@ impl Node {
                     link.refused.insert(id);
                 }
                 self.penalise(now, from, 1);
-                let other = pending.others.into_iter().find(|other| self.is_neighbour(*other));
+                let linked = |other: &NodeId| self.is_neighbour(*other) || self.is_cross(other);
+                let other = pending.others.into_iter().find(linked);
                 if let Some(other) = other {
                     let ids = self.store.want(now, other, &[id]);
                     self.out.push(Output::Send(other, Message::Want { ids }));
                 }
             }
+        }
+    }
+
+    /// Nobody is to blame for one; a flood of them costs as much as one of forgeries.
+    fn count_useless(&mut self, now: Time, from: NodeId) {
+        let Some(link) = self.links.get_mut(&from) else { return };
+        link.useless += 1;
+        if link.useless > bounds::USELESS_MAX {
+            self.penalise(now, from, 1);
         }
     }
 
@@ -164,6 +189,19 @@ mod tests {
         }
         assert!(!stage.node.is_neighbour(key(5)));
         assert_eq!(stage.link(5, false), [Output::Close(key(5))]);
+    }
+
+    #[test]
+    fn a_flood_of_what_cannot_be_decided_ends_as_one_of_forgeries() {
+        let mut stage = family();
+        let mut sent = 0;
+        while stage.node.is_neighbour(key(5)) {
+            let id = Digest::of(&u32::to_le_bytes(sent));
+            stage.says(5, object(id));
+            stage.judged(5, id, Verdict::Deferred);
+            sent += 1;
+        }
+        assert_eq!(sent, bounds::USELESS_MAX + bounds::PENALTY_MAX);
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use borgios_types::{Digest, NodeId};
 
-use crate::contact::Contact;
+use crate::contact::{Address, Contact};
+use crate::evidence::Evidence;
 use crate::message::{Body, Head, Message};
 use crate::state::State;
 
@@ -33,7 +34,7 @@ pub enum Input {
         /// Whether this side dialled.
         dialled: bool,
         /// Where the peer can be dialled, by its signed join record; `None` for a leaf.
-        address: Option<String>,
+        address: Option<Address>,
     },
     /// The link to this peer closed, for whatever reason. None follows [`Output::Close`]; one that
     /// does is ignored.
@@ -42,6 +43,8 @@ pub enum Input {
     DialFailed(NodeId),
     /// A message from a linked peer.
     Received(NodeId, Message),
+    /// A sign of life of a linked peer that is no message: part of a long one, or a window opened.
+    Heard(NodeId),
     /// A timer asked for with [`Output::SetTimer`] is due.
     TimerFired(Timer),
     /// Broadcast this object, which the shell has verified and stored: a governor or this node's own
@@ -74,6 +77,10 @@ pub enum Input {
     Forget(Vec<Digest>),
     /// More contacts, from join records.
     Contacts(Vec<Contact>),
+    /// Members to keep cross links to, best first, in an order that no neighbour can steer; replaces
+    /// those handed over before. At most
+    /// [`bounds::CROSS_CANDIDATES_MAX`](crate::bounds::CROSS_CANDIDATES_MAX) are used.
+    Cross(Vec<Contact>),
     /// This node is no member any more: its link is closed, whatever it meant, and it is not
     /// remembered. The shell lets it in no more, and dials it for no redirect.
     Expel(NodeId),
@@ -138,6 +145,10 @@ pub enum Output {
         /// The first one sent is `after + 1`.
         after: u64,
     },
+    /// A neighbour should have brought an object and did not; for logs. [`Node::evidence`] keeps it.
+    ///
+    /// [`Node::evidence`]: crate::Node::evidence
+    Withheld(Evidence),
     /// The node's place in the tree changed; for status and logs.
     Changed(State),
     /// Store these contacts in place of those stored before, and pass them to the next `Start`.
@@ -147,14 +158,15 @@ pub enum Output {
 /// A node's timers; each runs at most once at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Timer {
-    /// Time for heartbeats, and to look for silent links.
+    /// Something is due that hangs on how long nothing was said: beats, silent links, news that
+    /// waited, gaps. Fire it after what arrived before it has been handed over.
     Heartbeat,
-    /// The candidate that was asked for a place has not answered.
+    /// A candidate that was asked for a place has not answered.
     Attempt,
     /// Time for the next round of seeking.
     Retry,
     /// Time for a root to look for other trees.
     Probe,
-    /// Time to compare inventories with the neighbours.
+    /// Time to compare inventories.
     AntiEntropy,
 }

@@ -6,15 +6,21 @@
 //!
 //! Start reading at [`node`], whose first screen draws the states and names what always holds.
 
+mod ask;
 mod beat;
 pub mod bounds;
 mod catchup;
 mod climb;
 pub mod config;
 pub mod contact;
+mod cross;
+mod dice;
 pub mod direct;
+pub mod evidence;
+mod facts;
 mod flood;
 mod host;
+mod id_set;
 pub mod io;
 mod link;
 mod memory;
@@ -24,13 +30,15 @@ pub mod node;
 pub mod question;
 mod seek;
 pub mod sim;
+mod sorted;
 #[cfg(test)]
 mod stage;
 pub mod state;
 mod store;
 
 pub use config::Config;
-pub use contact::{Contact, Spot};
+pub use contact::{Address, Contact, Contacts, Spot};
+pub use evidence::Evidence;
 pub use io::{Input, Output, Timer, Verdict};
 pub use message::{Body, Down, Head, Join, Message, Summary, Up};
 pub use node::Node;

@@ -1,36 +1,51 @@
 //! What is known of one link, whatever the peer is to this node.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use borgios_types::{Digest, Time};
+use borgios_types::{Digest, NodeId, Time};
 
-use crate::contact::Spot;
+use crate::contact::{Address, Spot};
 use crate::message::Head;
+use crate::sorted::SortedMap;
 
 /// What is known of one link, whatever the peer is to this node.
 ///
 /// Whether the peer is parent, child or neither stands in one place only: the node's phase and its
 /// list of children.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Link {
     /// Where the peer can be dialled, by its join record.
-    pub(crate) address: Option<String>,
+    pub(crate) address: Option<Address>,
     /// When the link came up.
     pub(crate) since: Time,
     /// When the peer last said anything.
     pub(crate) heard: Time,
+    /// When anything was last said to the peer.
+    pub(crate) said: Time,
+    /// When the peer was last asked for a sign of life.
+    pub(crate) asked: Time,
     /// Refused objects and senseless messages; halved now and then.
     pub(crate) penalty: u32,
     /// Objects of this link that were refused: it does not get a second try with them.
     pub(crate) refused: BTreeSet<Digest>,
-    /// Requests answered since the last anti-entropy tick.
+    /// Requests answered since this was last forgiven.
     pub(crate) served: u32,
+    /// Messages that were neither objects nor requests since this was last forgiven.
+    pub(crate) chatter: u32,
+    /// Objects that were no news since this was last forgiven.
+    pub(crate) useless: u32,
+    /// The next beat is a digest.
+    pub(crate) due: bool,
+    /// A digest was sent; the peer's summary, if it sends one, is answered with the own.
+    pub(crate) comparing: bool,
     /// Pages of the peer's inventory still coming.
     pub(crate) paging: Option<Paging>,
+    /// The last walk through its inventory.
+    pub(crate) walked: Option<Walked>,
     /// The peer's lane heads, by its last summary.
-    pub(crate) heads: BTreeMap<String, Head>,
+    pub(crate) heads: SortedMap<String, Head>,
     /// Lanes asked for: after which number, and when.
-    pub(crate) following: BTreeMap<String, (u64, Time)>,
+    pub(crate) following: SortedMap<String, (u64, Time)>,
     /// When the peer last named a rival root.
     pub(crate) rival_at: Option<Time>,
 }
@@ -44,20 +59,42 @@ pub(crate) struct Paging {
     pub(crate) after: Option<Digest>,
     /// Pages asked for so far.
     pub(crate) pages: usize,
+    /// What was compared when it began: the own digest and the peer's.
+    pub(crate) of: (u64, u64),
+}
+
+/// The end of a walk through a neighbour's inventory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Walked {
+    /// When.
+    pub(crate) at: Time,
+    /// How many pages it took.
+    pub(crate) pages: usize,
+    /// What was compared when it began: the own digest and the peer's.
+    pub(crate) of: (u64, u64),
+    /// How many there were in a row of the same.
+    pub(crate) times: u32,
 }
 
 impl Link {
-    pub(crate) fn new(now: Time, address: Option<String>) -> Self {
+    pub(crate) fn new(now: Time, address: Option<Address>) -> Self {
         Self {
             address,
             since: now,
             heard: now,
+            said: now,
+            asked: now,
             penalty: 0,
             refused: BTreeSet::new(),
             served: 0,
+            chatter: 0,
+            useless: 0,
+            due: false,
+            comparing: false,
             paging: None,
-            heads: BTreeMap::new(),
-            following: BTreeMap::new(),
+            walked: None,
+            heads: SortedMap::new(),
+            following: SortedMap::new(),
             rival_at: None,
         }
     }
@@ -69,11 +106,13 @@ pub(crate) struct Child {
     /// Children are numbered as they come; the lowest number is the first heir.
     pub(crate) order: u64,
     /// Where it can be dialled; `None` for one that must stay a leaf.
-    pub(crate) address: Option<String>,
+    pub(crate) address: Option<Address>,
     /// Nodes at and below it.
     pub(crate) size: u32,
     /// The shallowest free place at or below it, which is at depth 0.
     pub(crate) free: Option<Spot>,
     /// Joiners sent there since its last report: spreads a crowd over the children.
     pub(crate) redirected: u32,
+    /// Joiners that could not reach it, at most [`UNREACHABLE_CLAIMS`](crate::bounds::UNREACHABLE_CLAIMS).
+    pub(crate) unreachable_by: Vec<NodeId>,
 }

@@ -1,34 +1,39 @@
 //! The contacts a node remembers for the day when every relative is dead.
 
-use std::collections::BTreeMap;
-
 use borgios_types::NodeId;
 use rand::Rng as _;
 use rand::seq::SliceRandom as _;
-use rand_chacha::ChaCha8Rng;
 
-use crate::bounds::REMEMBERED_MAX;
-use crate::contact::Contact;
+use crate::contact::{Address, Contact};
+use crate::dice::Dice;
+use crate::sorted::SortedMap;
 
-/// The contacts a node remembers, at most [`REMEMBERED_MAX`].
+/// The contacts a node remembers, at most as many as it is told.
 ///
 /// When it is full, a random one makes room: a stream of invented contacts can crowd out some of
 /// the good ones, never choose which.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Memory {
-    contacts: BTreeMap<NodeId, String>,
+    contacts: SortedMap<NodeId, Address>,
+    most: usize,
     dirty: bool,
 }
 
 impl Memory {
+    pub(crate) fn new(most: usize) -> Self {
+        Self { contacts: SortedMap::new(), most, dirty: false }
+    }
+
     /// Remembers `contact`, or its new address.
-    pub(crate) fn learn(&mut self, rng: &mut ChaCha8Rng, contact: &Contact) {
+    pub(crate) fn learn(&mut self, rng: &mut Dice, contact: &Contact) {
         if !contact.plausible() || self.contacts.get(&contact.id) == Some(&contact.address) {
             return;
         }
-        if self.contacts.len() >= REMEMBERED_MAX && !self.contacts.contains_key(&contact.id) {
-            let victim = self.contacts.keys().nth(rng.gen_range(0..self.contacts.len())).copied();
-            victim.map(|victim| self.contacts.remove(&victim));
+        if self.most == 0 {
+            return;
+        }
+        if self.contacts.len() >= self.most && !self.contacts.contains_key(&contact.id) {
+            self.contacts.remove_at(rng.gen_range(0..self.contacts.len()));
         }
         self.contacts.insert(contact.id, contact.address.clone());
         self.dirty = true;
@@ -47,7 +52,7 @@ impl Memory {
     /// Up to `count` contacts that `fits` accepts, in random order.
     pub(crate) fn sample(
         &self,
-        rng: &mut ChaCha8Rng,
+        rng: &mut Dice,
         count: usize,
         fits: impl Fn(&NodeId) -> bool,
     ) -> Vec<Contact> {
@@ -66,15 +71,14 @@ impl Memory {
 
 #[cfg(test)]
 mod tests {
-    use borgios_types::SecretKey;
-    use rand::SeedableRng as _;
-
     use super::*;
+    use crate::bounds::REMEMBERED_MAX;
+    use borgios_types::SecretKey;
 
     #[test]
     fn never_holds_more_than_its_bound() {
-        let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let mut memory = Memory::default();
+        let mut rng = Dice::new(1);
+        let mut memory = Memory::new(REMEMBERED_MAX);
         for n in 0..REMEMBERED_MAX as u32 + 20 {
             let mut seed = [0; 32];
             seed[..4].copy_from_slice(&n.to_le_bytes());
@@ -87,8 +91,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_an_address_is_not_remembered() {
-        let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let mut memory = Memory::default();
+        let mut rng = Dice::new(1);
+        let mut memory = Memory::new(REMEMBERED_MAX);
         let id = SecretKey::from_seed([1; 32]).public();
         for bad in [String::new(), "a b:1".to_owned(), "x".repeat(300)] {
             memory.learn(&mut rng, &Contact::new(id, bad));

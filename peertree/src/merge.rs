@@ -4,23 +4,35 @@
 //! differ, the one that comes later yields: it is told (through its tree, where it was not the one
 //! that met) and joins the other tree as a child, subtree and all. Roots that can be dialled come
 //! before those that cannot, then smaller ids before larger ones, so both sides judge alike.
+//!
+//! ```text
+//!  root ── FIRST_PROBE, PROBE ──▶ a suspect, a remembered node, a seed ──┐
+//!  anyone ── a cross peer of another tree ──────────────────────────────┤
+//!                                                             compare ◀─▶ compare
+//!                                 ours comes later: rival, up to the root ──▶ seeks there
+//!                                 it could not join: rivals ignored for a while that doubles
+//! ```
 
 use std::time::Duration;
 
 use borgios_types::{NodeId, Time};
 
 use crate::bounds;
-use crate::contact::Contact;
+use crate::contact::{Address, Contact};
 use crate::io::{Output, Timer};
 use crate::message::Message;
 use crate::node::{Node, Phase};
 use crate::seek::Seek;
 
 /// What a node knows of its search for other trees.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Rivals {
     /// The remembered node being dialled to compare roots.
     pub(crate) probing: Option<NodeId>,
+    /// Who may be a root as well, from the time when this node became one.
+    pub(crate) suspects: Vec<Contact>,
+    /// The root whose death made this node one, and when.
+    buried: Option<(NodeId, Time)>,
     /// Merges that failed in a row.
     failures: u32,
     /// When the last merge was begun.
@@ -31,6 +43,18 @@ impl Rivals {
     /// A merge failed: rivals are ignored for a while that doubles.
     pub(crate) fn failed(&mut self) {
         self.failures = self.failures.saturating_add(1);
+    }
+
+    /// This node took a dead root's place.
+    pub(crate) fn bury(&mut self, root: NodeId, now: Time) {
+        self.buried = Some((root, now));
+    }
+
+    /// Whether somebody else's word for this root is out of date: its subtrees still name it until
+    /// they have found their places.
+    fn is_dead(&self, root: &Contact, via: &Contact, now: Time) -> bool {
+        let dead = |(id, at): (NodeId, Time)| id == root.id && now.since(at) < bounds::BURIED;
+        root.id != via.id && self.buried.is_some_and(dead)
     }
 
     /// A place was found.
@@ -52,18 +76,22 @@ impl Node {
         if !matches!(self.phase, Phase::Root) {
             return;
         }
-        self.set_timer(Timer::Probe, bounds::PROBE);
+        let pace =
+            if self.rivals.suspects.is_empty() { bounds::PROBE } else { bounds::FIRST_PROBE };
+        self.set_timer(Timer::Probe, pace);
         if let Some(peer) = self.rivals.probing.take() {
             // The last one never answered.
-            if !self.is_neighbour(peer) {
-                self.close(peer);
-            }
+            self.release(peer);
         }
         let links = &self.links;
+        let suspects = std::mem::take(&mut self.rivals.suspects);
+        let mut suspects = suspects.into_iter().filter(|one| !links.contains_key(&one.id));
+        let suspect = suspects.next();
+        self.rivals.suspects = suspects.collect();
         let outsiders = self.memory.sample(&mut self.rng, 1, |id| !links.contains_key(id));
         // Now and then a seed, even where the memory has been filled with others.
         let seed = self.seeds.first().filter(|seed| !self.links.contains_key(&seed.id)).cloned();
-        if let Some(contact) = outsiders.into_iter().next().or(seed) {
+        if let Some(contact) = suspect.or(outsiders.into_iter().next()).or(seed) {
             self.rivals.probing = Some(contact.id);
             self.out.push(Output::Dial(contact));
         }
@@ -74,12 +102,17 @@ impl Node {
         self.compare(peer, true);
     }
 
+    /// A cross peer stands in another tree, it seems.
+    pub(crate) fn compare_roots(&mut self, peer: NodeId) {
+        self.compare(peer, true);
+    }
+
     fn compare(&mut self, peer: NodeId, asks: bool) {
         let (root, address) = self.root();
         self.out.push(Output::Send(peer, Message::Compare { root, address, asks }));
     }
 
-    fn root(&self) -> (NodeId, Option<String>) {
+    fn root(&self) -> (NodeId, Option<Address>) {
         match &self.phase {
             Phase::Attached { down, .. } if !down.path.is_empty() => {
                 (down.path[0].id, Some(down.path[0].address.clone()))
@@ -96,14 +129,14 @@ impl Node {
         now: Time,
         from: NodeId,
         root: NodeId,
-        address: Option<String>,
+        address: Option<Address>,
         asks: bool,
     ) {
         if asks {
             self.compare(from, false);
         } else if self.rivals.probing == Some(from) {
             self.rivals.probing = None;
-        } else {
+        } else if !self.is_cross(&from) {
             return self.penalise(now, from, 1);
         }
         let via = self.links.get(&from).and_then(|link| link.address.clone());
@@ -114,8 +147,8 @@ impl Node {
             let root = Contact::new(root, address);
             self.on_rival_root(now, root, Contact::new(from, via));
         }
-        if !asks && !self.is_neighbour(from) && self.asking() != Some(from) {
-            self.close(from);
+        if !asks && !self.asks(&from) {
+            self.release(from);
         }
     }
 
@@ -148,6 +181,7 @@ impl Node {
             Phase::Attached { parent, .. } => {
                 self.out.push(Output::Send(*parent, Message::Rival { root, via }));
             }
+            Phase::Root if self.rivals.is_dead(&root, &via, now) => {}
             Phase::Root if !self.rivals.ignored(now) => {
                 self.rivals.begun = Some(now);
                 self.seek(Seek::merge().first([root, via]));
@@ -182,6 +216,25 @@ mod tests {
             root.says(n, compare(n, true));
             assert_eq!(matches!(root.node.state(), State::Seeking { .. }), before);
         }
+    }
+
+    #[test]
+    fn a_root_that_died_is_no_rival_until_it_says_so_itself() {
+        let n = other(true);
+        let mut stage = Stage::attached(4, &[n]);
+        let me = stage.node.contact().unwrap();
+        stage.parent_says(&[n], vec![me], Vec::new());
+        stage.step(crate::Input::LinkDown(key(n)));
+        let out = stage.step(crate::Input::TimerFired(Timer::Retry));
+        stage.fail_all_dials(out);
+        assert_eq!(stage.node.state(), State::Root);
+        // An orphan elsewhere still names it.
+        stage.link(77, true);
+        stage.says(77, compare(n, true));
+        assert_eq!(stage.node.state(), State::Root);
+        stage.link(n, true);
+        stage.says(n, compare(n, true));
+        assert!(matches!(stage.node.state(), State::Seeking { .. }));
     }
 
     #[test]

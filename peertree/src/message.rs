@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::bounds;
-use crate::contact::{Contact, Spot};
+use crate::contact::{Address, Contact, Contacts, Spot};
 
 /// What two neighbours say to each other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,10 +26,13 @@ pub enum Message {
     },
     /// "You are my child now."
     Accept(Down),
-    /// Heartbeat from a parent.
+    /// News from the parent: what changed.
     Heartbeat(Down),
-    /// Heartbeat from a child.
+    /// News from a child: what changed.
     Report(Up),
+    /// "I live." From a parent that said nothing for a while, and a child's answer. On the wire an
+    /// empty line.
+    Alive,
     /// "I am no longer your neighbour."
     Leave,
     /// "This is the root of my tree." Asked by a root that looks for other trees, and answered.
@@ -37,7 +40,7 @@ pub enum Message {
         /// The root the sender knows of.
         root: NodeId,
         /// Where that root can be dialled, if it can.
-        address: Option<String>,
+        address: Option<Address>,
         /// Whether the sender wants the other's answer.
         asks: bool,
     },
@@ -48,8 +51,35 @@ pub enum Message {
         /// The node of that tree that was met.
         via: Contact,
     },
-    /// "This is all I have, in short." Sent both ways at attachment and now and then.
+    /// "Compare with me now and then; I stand at the end of this path." Opens a cross link, and goes
+    /// before each summary on it.
+    Cross {
+        /// From the root (first) to the sender (last).
+        path: Vec<NodeId>,
+    },
+    /// "A digest of all I have." Whoever has the same is alive and says so; anyone else answers with
+    /// a summary, which is answered with one.
+    Same(u64),
+    /// "This is all I have, in short." Sent both ways at attachment and when digests differ.
     Summary(Summary),
+    /// "Others have these, I have not; they stand at the end of this path, so you should have brought
+    /// them." Along the path of the tree.
+    Missing {
+        /// At most [`bounds::GAPS_OPEN_MAX`].
+        ids: Vec<Digest>,
+        /// Where somebody is who has them.
+        path: Vec<NodeId>,
+    },
+    /// "I lack these as well", the answer to that.
+    Lacking {
+        /// At most [`bounds::GAPS_OPEN_MAX`].
+        ids: Vec<Digest>,
+    },
+    /// "They came from where they should have": what was lacking is no gap any more.
+    Found {
+        /// At most [`bounds::GAPS_OPEN_MAX`].
+        ids: Vec<Digest>,
+    },
     /// "Send me your ids after this one."
     Page {
         /// `None` starts from the beginning.
@@ -100,11 +130,11 @@ pub struct Join {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Down {
     /// From the root (first) to the sender (last).
-    pub path: Vec<Contact>,
+    pub path: Contacts,
     /// The sender's oldest children in the order they came: the succession, if the sender is root.
-    pub siblings: Vec<Contact>,
+    pub siblings: Contacts,
     /// The sender's own siblings.
-    pub uncles: Vec<Contact>,
+    pub uncles: Contacts,
     /// The shallowest free place of the whole tree, as the root last knew it.
     pub free: Option<Spot>,
     /// Nodes of the whole tree, as the root last knew it.
@@ -197,7 +227,12 @@ impl Message {
                     && spot(&down.free)
             }
             Self::Report(up) => spot(&up.free),
-            Self::Leave | Self::Page { .. } => true,
+            Self::Leave | Self::Alive | Self::Same(_) | Self::Page { .. } => true,
+            Self::Cross { path } => path.len() <= bounds::PATH_MAX,
+            Self::Missing { ids, path } => {
+                ids.len() <= bounds::GAPS_OPEN_MAX && path.len() <= bounds::PATH_MAX
+            }
+            Self::Lacking { ids } | Self::Found { ids } => ids.len() <= bounds::GAPS_OPEN_MAX,
             Self::Compare { address, .. } => {
                 address.as_ref().is_none_or(|address| address.len() <= bounds::ADDRESS_MAX)
             }
@@ -222,16 +257,37 @@ impl Message {
             Self::Accept(_) => "accept",
             Self::Heartbeat(_) => "heartbeat",
             Self::Report(_) => "report",
+            Self::Alive => "alive",
             Self::Leave => "leave",
             Self::Compare { .. } => "compare",
             Self::Rival { .. } => "rival",
+            Self::Cross { .. } => "cross",
+            Self::Same(_) => "same",
             Self::Summary(_) => "summary",
+            Self::Missing { .. } => "missing",
+            Self::Lacking { .. } => "lacking",
+            Self::Found { .. } => "found",
             Self::Page { .. } => "page",
             Self::Ids { .. } => "ids",
             Self::Want { .. } => "want",
             Self::Follow { .. } => "follow",
             Self::Object { .. } => "object",
         }
+    }
+
+    /// Whether it is counted as such: objects, requests for them and their answers have counts of
+    /// their own.
+    pub(crate) fn is_chatter(&self) -> bool {
+        let counted = matches!(
+            self,
+            Self::Object { .. }
+                | Self::Page { .. }
+                | Self::Ids { .. }
+                | Self::Want { .. }
+                | Self::Follow { .. }
+                | Self::Missing { .. }
+        );
+        !counted
     }
 
     /// Whether it is small and urgent: such messages go before objects on a busy link.
@@ -264,12 +320,19 @@ mod tests {
         let me = borgios_types::SecretKey::from_seed([1; 32]).public();
         let to = |count| Message::Redirect { to: vec![Contact::new(me, "a:1"); count] };
         assert!(to(bounds::REDIRECT_MAX).bounded() && !to(bounds::REDIRECT_MAX + 1).bounded());
+        let missing = |count, depth| {
+            Message::Missing { ids: vec![id; count], path: vec![me; depth] }.bounded()
+        };
+        assert!(missing(bounds::GAPS_OPEN_MAX, bounds::PATH_MAX));
+        assert!(!missing(bounds::GAPS_OPEN_MAX + 1, 1) && !missing(1, bounds::PATH_MAX + 1));
         assert!(!Message::Redirect { to: vec![Contact::new(me, "a:1\n")] }.bounded());
     }
 
     #[test]
     fn messages_read_back_from_json() {
-        for message in [Message::Leave, Message::Page { after: None }] {
+        for message in
+            [Message::Leave, Message::Alive, Message::Same(7), Message::Page { after: None }]
+        {
             let text = serde_json::to_string(&message).unwrap();
             assert_eq!(serde_json::from_str::<Message>(&text).unwrap(), message);
         }

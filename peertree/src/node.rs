@@ -22,53 +22,66 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use borgios_types::{Digest, NodeId, Time};
-use rand::{Rng as _, SeedableRng as _};
-use rand_chacha::ChaCha8Rng;
+use rand::Rng as _;
 
+use crate::beat::Beat;
 use crate::bounds;
 use crate::config::Config;
-use crate::contact::Contact;
+use crate::contact::{Address, Contact};
+use crate::cross::Cross;
+use crate::dice::Dice;
+use crate::evidence::Suspicions;
+use crate::facts::{Family, Told};
 use crate::io::{Input, Output, Timer};
 use crate::link::{Child, Link};
 use crate::memory::Memory;
 use crate::merge::Rivals;
-use crate::message::{Down, Head, Message, Up};
+use crate::message::{Down, Head, Message};
 use crate::seek::Seek;
+use crate::sorted::SortedMap;
 use crate::state::State;
 use crate::store::Store;
 
 /// One node of the tree.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Node {
     pub(crate) me: NodeId,
+    /// The time of the input being handled.
+    pub(crate) now: Time,
     pub(crate) config: Config,
-    pub(crate) rng: ChaCha8Rng,
+    pub(crate) rng: Dice,
     pub(crate) phase: Phase,
-    pub(crate) links: BTreeMap<NodeId, Link>,
-    pub(crate) children: BTreeMap<NodeId, Child>,
+    pub(crate) links: SortedMap<NodeId, Link>,
+    pub(crate) children: SortedMap<NodeId, Child>,
     pub(crate) next_order: u64,
     pub(crate) seeds: Vec<Contact>,
     pub(crate) memory: Memory,
     /// Was ever in the tree, in this life or an earlier one: only then may it make itself a root.
     pub(crate) was_member: bool,
     /// Peers that misbehaved, and until when they are refused.
-    pub(crate) shunned: BTreeMap<NodeId, Time>,
+    pub(crate) shunned: SortedMap<NodeId, Time>,
     pub(crate) rivals: Rivals,
     /// The node asked for a shallower place, while the parent still holds.
     pub(crate) climbing: Option<NodeId>,
     pub(crate) store: Store,
-    /// What was last reported to the parent; news does not wait for a heartbeat.
-    pub(crate) reported: Option<Up>,
+    pub(crate) beat: Beat,
+    pub(crate) told: Told,
+    /// What the children were last told, shared by all of them.
+    pub(crate) family: Option<Box<Family>>,
+    pub(crate) cross: Cross,
+    pub(crate) suspicions: Suspicions,
+    /// When penalties were last halved.
+    pub(crate) forgiven: Time,
     pub(crate) out: Vec<Output>,
 }
 
 /// Where this node stands; carries what exists only there.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Phase {
     /// Before `Start` and after `Stop`.
     Idle,
     /// Looking for a parent.
-    Seeking(Seek),
+    Seeking(Box<Seek>),
     /// Has a parent, which last said this.
     Attached { parent: NodeId, down: Down },
     /// Topmost.
@@ -82,28 +95,41 @@ impl Node {
         config.fanout = config.fanout.clamp(bounds::FANOUT_MIN, bounds::FANOUT_MAX);
         Self {
             me,
-            config,
-            rng: ChaCha8Rng::seed_from_u64(rng_seed),
+            now: Time::default(),
+            rng: Dice::new(rng_seed),
             phase: Phase::Idle,
-            links: BTreeMap::new(),
-            children: BTreeMap::new(),
+            links: SortedMap::new(),
+            children: SortedMap::new(),
             next_order: 0,
             seeds: Vec::new(),
-            memory: Memory::default(),
+            memory: Memory::new(config.remembered),
             was_member: false,
-            shunned: BTreeMap::new(),
+            shunned: SortedMap::new(),
             rivals: Rivals::default(),
             climbing: None,
             store: Store::default(),
-            reported: None,
+            beat: Beat::default(),
+            told: Told::default(),
+            family: None,
+            cross: Cross::default(),
+            suspicions: Suspicions::default(),
+            forgiven: Time::default(),
             out: Vec::new(),
+            config,
         }
+    }
+
+    /// Begins its randomness anew. A checker that explores every order of events calls it after each
+    /// input, so that states which differ in nothing else are one.
+    pub fn reseed(&mut self, rng_seed: u64) {
+        self.rng = Dice::new(rng_seed);
     }
 
     /// Applies one input and returns what the shell must do next, in order.
     ///
     /// Never blocks and never fails: a message the present state has no use for is dropped.
     pub fn handle(&mut self, now: Time, input: Input) -> Vec<Output> {
+        self.now = now;
         match input {
             Input::Start { seeds, remembered, live, heads } => {
                 self.on_start(seeds, &remembered, live, heads);
@@ -112,6 +138,7 @@ impl Node {
             Input::LinkDown(peer) => self.on_link_down(peer),
             Input::DialFailed(peer) => self.on_dial_failed(peer),
             Input::Received(from, message) => self.on_received(now, from, message),
+            Input::Heard(peer) => self.on_heard(now, peer),
             Input::TimerFired(Timer::Heartbeat) => self.on_heartbeat_due(now),
             Input::TimerFired(Timer::Attempt) => self.on_attempt_over(),
             Input::TimerFired(Timer::Retry) => self.on_retry(),
@@ -122,10 +149,12 @@ impl Node {
             Input::Head { lane, head } => self.on_head(now, lane, head),
             Input::Forget(ids) => self.store.forget(&ids),
             Input::Contacts(contacts) => self.learn(&contacts),
+            Input::Cross(candidates) => self.on_cross_candidates(candidates),
             Input::Expel(peer) => self.on_expelled(peer),
             Input::SetFanout(fanout) => self.on_fanout(fanout),
             Input::Stop => self.on_stop(),
         }
+        self.end_of_input(now);
         std::mem::take(&mut self.out)
     }
 
@@ -135,17 +164,29 @@ impl Node {
         if !message.bounded() {
             return self.penalise(now, from, bounds::PENALTY_MAX);
         }
+        if message.is_chatter() {
+            link.chatter += 1;
+            if link.chatter > bounds::CHATTER_MAX {
+                return self.penalise(now, from, 1);
+            }
+        }
         match message {
             Message::Join(join) => self.on_join(from, &join),
             Message::Redirect { to } => self.on_redirect(now, from, to),
             Message::Accept(down) => self.on_accept(from, down),
             Message::Heartbeat(down) => self.on_heartbeat(from, down),
             Message::Report(up) => self.on_report(from, up),
+            Message::Alive => self.on_alive(from),
             Message::Leave => self.on_leave(from),
             Message::Compare { root, address, asks } => {
                 self.on_compare(now, from, root, address, asks);
             }
             Message::Rival { root, via } => self.on_rival(now, from, root, via),
+            Message::Cross { path } => self.on_cross(now, from, path),
+            Message::Same(digest) => self.on_same(now, from, digest),
+            Message::Missing { ids, path } => self.on_missing(now, from, ids, path),
+            Message::Lacking { ids } => self.on_lacking(from, &ids),
+            Message::Found { ids } => self.on_found(from, &ids),
             Message::Summary(summary) => self.on_summary(now, from, summary),
             Message::Page { after } => self.on_page(now, from, after),
             Message::Ids { ids, last } => self.on_ids(now, from, &ids, last),
@@ -171,8 +212,7 @@ impl Node {
         self.learn(remembered);
         self.was_member = !self.memory.is_empty();
         self.store.load(live, heads);
-        self.set_timer(Timer::Heartbeat, self.config.heartbeat);
-        self.set_timer(Timer::AntiEntropy, bounds::ANTI_ENTROPY);
+        self.set_compare_timer();
         self.seek(Seek::newcomer());
     }
 
@@ -189,26 +229,28 @@ impl Node {
         }
         self.links.clear();
         self.children.clear();
+        self.cross.clear();
+        (self.beat, self.told) = (Beat::default(), Told::default());
         self.enter(Phase::Idle);
     }
 
-    fn on_link_up(&mut self, now: Time, peer: NodeId, address: Option<String>) {
+    fn on_link_up(&mut self, now: Time, peer: NodeId, address: Option<Address>) {
         if self.links.contains_key(&peer) {
             // The shell replaced the link: whatever the old one meant is over.
             self.on_link_down(peer);
         }
         self.shunned.retain(|_, until| *until > now);
-        let asked = [self.asking(), self.rivals.probing, self.climbing].contains(&Some(peer));
-        let loose = self.links.len().saturating_sub(self.children.len());
+        let asked = self.asks(&peer)
+            || self.dials_cross(peer)
+            || [self.rivals.probing, self.climbing].contains(&Some(peer));
+        let loose = self.loose_links();
         let refused = peer == self.me
             || matches!(self.phase, Phase::Idle)
             || self.shunned.contains_key(&peer)
             || (loose >= bounds::LOOSE_LINKS_MAX && !asked);
         if refused {
             self.out.push(Output::Close(peer));
-            if self.asking() == Some(peer) {
-                self.on_candidate_failed();
-            }
+            self.on_dial_failed(peer);
             return;
         }
         let address = address.filter(|text| Contact::new(peer, text.clone()).plausible());
@@ -216,8 +258,11 @@ impl Node {
             self.memory.learn(&mut self.rng, &Contact::new(peer, address.clone()));
         }
         self.links.insert(peer, Link::new(now, address));
-        if self.asking() == Some(peer) {
+        self.beat.stale = true;
+        if self.asks(&peer) {
             self.on_candidate_connected(peer);
+        } else if self.dials_cross(peer) {
+            self.open_cross(peer);
         } else if self.rivals.probing == Some(peer) {
             self.on_outsider_connected(peer);
         } else if self.climbing == Some(peer) {
@@ -234,14 +279,21 @@ impl Node {
             self.on_children_changed();
         } else if self.parent() == Some(peer) {
             self.on_parent_lost(None);
-        } else if self.asking() == Some(peer) {
-            self.on_candidate_failed();
+        } else if self.asks(&peer) {
+            self.on_candidate_failed(peer);
         }
+        self.end_cross(peer);
     }
 
     fn on_dial_failed(&mut self, peer: NodeId) {
-        if self.asking() == Some(peer) && !self.links.contains_key(&peer) {
-            self.on_candidate_failed();
+        if self.links.contains_key(&peer) {
+            return;
+        }
+        if self.dials_cross(peer) {
+            self.on_cross_failed();
+        }
+        if self.asks(&peer) {
+            self.on_candidate_failed(peer);
         } else if self.rivals.probing == Some(peer) {
             self.rivals.probing = None;
         } else if self.climbing == Some(peer) {
@@ -253,7 +305,9 @@ impl Node {
     fn on_expelled(&mut self, peer: NodeId) {
         // A seed stays one: a newcomer that has nobody else to ask must not found a tree of its own.
         self.memory.forget(&peer);
-        let dialled = [self.asking(), self.rivals.probing, self.climbing].contains(&Some(peer));
+        let dialled = self.asks(&peer)
+            || self.dials_cross(peer)
+            || [self.rivals.probing, self.climbing].contains(&Some(peer));
         if self.links.contains_key(&peer) {
             self.out.push(Output::Close(peer));
             self.on_link_down(peer);
@@ -271,6 +325,8 @@ impl Node {
         } else if self.children.remove(&from).is_some() {
             self.close(from);
             self.on_children_changed();
+        } else if self.is_cross(&from) {
+            self.close(from);
         }
     }
 
@@ -281,19 +337,40 @@ impl Node {
         if link.penalty < bounds::PENALTY_MAX {
             return;
         }
-        if self.shunned.len() >= bounds::SHUNNED_MAX {
-            self.shunned.pop_first();
-        }
-        self.shunned.insert(peer, now + bounds::SHUN);
+        self.shun(now, peer);
         self.out.push(Output::Close(peer));
         self.on_link_down(peer);
     }
 
-    /// Closes a link that means nothing to this node any more; the caller has seen to its role.
+    /// Refuses a peer for a while.
+    pub(crate) fn shun(&mut self, now: Time, peer: NodeId) {
+        if self.shunned.len() >= bounds::SHUNNED_MAX {
+            self.shunned.pop_first();
+        }
+        self.shunned.insert(peer, now + bounds::SHUN);
+    }
+
+    /// Closes a link that means nothing to this node any more; the caller has seen to its role in
+    /// the tree.
     pub(crate) fn close(&mut self, peer: NodeId) {
         self.links.remove(&peer);
         self.store.abandon(peer);
         self.out.push(Output::Close(peer));
+        self.end_cross(peer);
+    }
+
+    /// Closes a link, or gives up a dial, unless it means something else as well.
+    pub(crate) fn release(&mut self, peer: NodeId) {
+        let needed = self.is_neighbour(peer) || self.is_cross(&peer) || self.dials_cross(peer);
+        if !needed {
+            self.close(peer);
+        }
+    }
+
+    /// Links that are neither parent, child nor cross link.
+    fn loose_links(&self) -> usize {
+        let tied = self.children.len() + self.cross().len() + usize::from(self.parent().is_some());
+        self.links.len().saturating_sub(tied)
     }
 
     /// Parent and children: the links of the tree.
@@ -429,9 +506,12 @@ impl Node {
             rule(down.path.iter().all(|contact| contact.id != self.me), "its own ancestor")?;
             rule(down.path.len() < bounds::PATH_MAX, "a path longer than its bound")?;
         }
-        let loose = self.links.len() - self.children.len();
-        rule(loose <= bounds::LOOSE_LINKS_MAX + 2, "more loose links than their bound")?;
+        let asked = bounds::ASKING_MAX + bounds::CROSS_LINKS + 3;
+        let loose = self.loose_links();
+        rule(loose <= bounds::LOOSE_LINKS_MAX + asked, "more loose links than their bound")?;
         rule(self.shunned.len() <= bounds::SHUNNED_MAX, "more shunned peers than their bound")?;
+        self.check_cross()?;
+        self.check_evidence()?;
         self.store.check()
     }
 }

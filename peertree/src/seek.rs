@@ -1,10 +1,21 @@
 //! Looking for a parent: whom to ask, in which order, and when to give up.
 //!
-//! One candidate is asked at a time. A round asks the relatives of the lost parent (grandparent,
-//! uncles, further ancestors, the parent once more), then remembered peers and seeds; a round in
-//! which nobody took the node is followed by a pause that doubles. The root's children are special:
-//! they ask only the siblings that come before them in the succession, so that the first one alive,
-//! who has nobody to ask, is the one that becomes root.
+//! ```text
+//!            ┌────────────── pause, doubles ◀───────────────┐
+//!            ▼                                              │ all failed
+//!  lost ─▶ round: queue ─▶ asked (`ask.rs`) ────────────────┤
+//!            ▲               │ │        │                   │ and it is an heir, or tried long
+//!            └── redirects ──┘ │        └─ silent: the next └───────────▶ root
+//!                              ▼           one beside it
+//!                           accepted ─▶ attached, the other links closed
+//! ```
+//!
+//! Candidates are asked in order; one that is silent for a moment is not waited for alone. A round
+//! asks the relatives of the lost parent (grandparent, uncles, further ancestors, the parent once
+//! more), then remembered peers and seeds; a round in which nobody took the node is followed by a
+//! pause that doubles. The root's children are special: they ask only the root and the siblings that
+//! come before them in the succession, so that the first one alive, who has nobody to ask, is the
+//! one that becomes root. An heir holds the others' questions until it knows its own place.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -18,28 +29,34 @@ use crate::message::{Down, Join, Message};
 use crate::node::{Node, Phase};
 
 /// One search for a parent.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Seek {
-    why: Why,
-    round: u32,
-    queue: VecDeque<Candidate>,
-    asking: Option<Candidate>,
+    pub(crate) why: Why,
+    pub(crate) round: u32,
+    pub(crate) queue: VecDeque<Candidate>,
+    pub(crate) asking: Vec<Attempt>,
+    /// When the newest attempt began.
+    pub(crate) begun: Time,
     /// How often each node was asked in this round.
-    asked: BTreeMap<NodeId, u32>,
-    asks: u32,
+    pub(crate) asked: BTreeMap<NodeId, u32>,
+    pub(crate) asks: u32,
     /// Candidates of this round that could not be reached.
-    unreachable: Vec<NodeId>,
+    pub(crate) unreachable: Vec<NodeId>,
     /// An heir that comes before this node is alive and still seeking itself.
-    heir_seeks: bool,
+    pub(crate) heir_seeks: bool,
+    /// Nodes that asked this heir for a place before it had one itself.
+    waiting: BTreeMap<NodeId, Join>,
 }
 
 /// What a search begins with.
-#[derive(Debug)]
-enum Why {
+#[derive(Clone, Debug)]
+pub(crate) enum Why {
     /// Just started.
     Newcomer,
     /// Lost the parent, which last said `down`; `avoid` is a parent that sent this node away.
     Orphan { down: Down, avoid: Option<NodeId> },
+    /// Left the parent, which lives and last said `down`: its other children may take this node.
+    Fled { down: Down },
     /// Was in a loop, so whatever the parent said is worth nothing.
     Loop,
     /// A root that met another tree, whose root comes first.
@@ -47,9 +64,18 @@ enum Why {
 }
 
 #[derive(Clone, Debug)]
-struct Candidate {
-    contact: Contact,
-    hops: u32,
+pub(crate) struct Candidate {
+    pub(crate) contact: Contact,
+    pub(crate) hops: u32,
+}
+
+/// A candidate that was asked, or is being dialled.
+#[derive(Clone, Debug)]
+pub(crate) struct Attempt {
+    pub(crate) candidate: Candidate,
+    pub(crate) since: Time,
+    /// Its link is up: it lives.
+    pub(crate) up: bool,
 }
 
 impl Seek {
@@ -58,11 +84,13 @@ impl Seek {
             why,
             round: 0,
             queue: VecDeque::new(),
-            asking: None,
+            asking: Vec::new(),
+            begun: Time::default(),
             asked: BTreeMap::new(),
             asks: 0,
             unreachable: Vec::new(),
             heir_seeks: false,
+            waiting: BTreeMap::new(),
         }
     }
 
@@ -91,35 +119,57 @@ impl Seek {
     pub(crate) fn round(&self) -> u32 {
         self.round
     }
+
+    /// Whether this is a sibling at the lost parent.
+    pub(crate) fn is_sibling(&self, peer: &NodeId) -> bool {
+        match &self.why {
+            Why::Orphan { down, .. } => down.siblings.iter().any(|sibling| sibling.id == *peer),
+            Why::Newcomer | Why::Fled { .. } | Why::Loop | Why::Merge => false,
+        }
+    }
+
+    pub(crate) fn take(&mut self, peer: NodeId) -> Option<Attempt> {
+        let at = self.asking.iter().position(|attempt| attempt.candidate.contact.id == peer)?;
+        Some(self.asking.remove(at))
+    }
 }
 
 impl Node {
     /// Leaves whatever phase this is and looks for a parent after a short pause.
     pub(crate) fn seek(&mut self, seek: Seek) {
         let pause = match seek.why {
-            Why::Newcomer | Why::Orphan { .. } | Why::Merge => bounds::ORPHAN_JITTER,
+            Why::Newcomer | Why::Orphan { .. } | Why::Fled { .. } | Why::Merge => {
+                bounds::ORPHAN_JITTER
+            }
             Why::Loop => bounds::LOOP_JITTER,
         };
         self.stop_climbing();
-        self.enter(Phase::Seeking(seek));
-        self.reported = None;
+        self.enter(Phase::Seeking(Box::new(seek)));
+        self.told.forget_parent();
+        self.forgive_all();
         self.out.push(Output::CancelTimer(Timer::Probe));
         self.set_timer(Timer::Retry, pause);
-        self.tell_children();
     }
 
-    /// The candidate being asked, if any.
-    pub(crate) fn asking(&self) -> Option<NodeId> {
+    /// Whether this node is a candidate being asked.
+    pub(crate) fn asks(&self, peer: &NodeId) -> bool {
+        self.asking().contains(peer)
+    }
+
+    /// The candidates being asked.
+    pub(crate) fn asking(&self) -> Vec<NodeId> {
         match &self.phase {
-            Phase::Seeking(seek) => seek.asking.as_ref().map(|candidate| candidate.contact.id),
-            Phase::Idle | Phase::Attached { .. } | Phase::Root => None,
+            Phase::Seeking(seek) => {
+                seek.asking.iter().map(|attempt| attempt.candidate.contact.id).collect()
+            }
+            Phase::Idle | Phase::Attached { .. } | Phase::Root => Vec::new(),
         }
     }
 
     /// The pause is over: a new round.
     pub(crate) fn on_retry(&mut self) {
         let Phase::Seeking(seek) = &self.phase else { return };
-        if seek.asking.is_some() {
+        if !seek.asking.is_empty() {
             return;
         }
         let strangers = self.memory.sample(&mut self.rng, bounds::STRANGERS_PER_ROUND, |_| true);
@@ -159,6 +209,11 @@ impl Node {
                     }
                 }
             }
+            Why::Fled { down } => {
+                let above = down.path.iter().rev().skip(1).take(bounds::RELATIVES_PER_ROUND);
+                list.extend(above.cloned());
+                list.extend(down.siblings.iter().chain(down.uncles.iter()).cloned());
+            }
             Why::Newcomer | Why::Loop => {}
         }
         list.extend(strangers);
@@ -169,74 +224,49 @@ impl Node {
     }
 
     /// If the lost parent was the root and this node an heir: the heirs before it.
-    fn heirs_before_me<'a>(&self, down: &'a Down) -> Option<impl Iterator<Item = Contact> + 'a> {
+    pub(crate) fn heirs_before_me<'a>(
+        &self,
+        down: &'a Down,
+    ) -> Option<impl Iterator<Item = Contact> + 'a> {
         let rank = down.siblings.iter().position(|sibling| sibling.id == self.me)?;
         (down.path.len() == 1).then(|| down.siblings.iter().take(rank).cloned())
     }
 
-    /// Asks the next candidate that is worth asking, or ends the round.
-    fn ask_next(&mut self) {
-        loop {
-            let Phase::Seeking(seek) = &mut self.phase else { return };
-            seek.asking = None;
-            let next =
-                if seek.asks < bounds::ASKS_PER_ROUND { seek.queue.pop_front() } else { None };
-            let Some(candidate) = next else {
-                seek.queue.clear();
-                return self.end_round();
-            };
-            let peer = candidate.contact.id;
-            let asked = seek.asked.entry(peer).or_insert(0);
-            let useless = peer == self.me
-                || self.children.contains_key(&peer)
-                || self.shunned.contains_key(&peer)
-                || seek.unreachable.contains(&peer)
-                || *asked >= bounds::ASKS_PER_NODE
-                || (candidate.hops == 0 && *asked > 0);
-            if useless {
-                continue;
+    /// Keeps a question for a place until this node has one itself. Only an heir does: it will know
+    /// in a moment, and whoever asks has nobody better to ask.
+    pub(crate) fn hold(&mut self, from: NodeId, join: &Join) -> bool {
+        let Phase::Seeking(seek) = &self.phase else { return false };
+        let before = match &seek.why {
+            Why::Orphan { down, .. } => {
+                self.heirs_before_me(down).is_none_or(|mut heirs| heirs.any(|heir| heir.id == from))
             }
-            *asked += 1;
-            seek.asks += 1;
-            let contact = candidate.contact.clone();
-            seek.asking = Some(candidate);
-            self.out.push(Output::SetTimer(Timer::Attempt, bounds::ATTEMPT));
-            if self.links.contains_key(&peer) {
-                self.on_candidate_connected(peer);
-            } else {
-                self.out.push(Output::Dial(contact));
-            }
-            return;
-        }
-    }
-
-    /// The link to the candidate is up: ask.
-    pub(crate) fn on_candidate_connected(&mut self, peer: NodeId) {
-        let size = self.subtree_size();
-        let Phase::Seeking(Seek { asking: Some(candidate), unreachable, .. }) = &self.phase else {
-            return;
+            Why::Newcomer | Why::Fled { .. } | Why::Loop | Why::Merge => true,
         };
-        let join = Join { hops: candidate.hops, size, unreachable: unreachable.clone() };
-        self.out.push(Output::Send(peer, Message::Join(join)));
-    }
-
-    /// The candidate did not answer in time.
-    pub(crate) fn on_attempt_over(&mut self) {
-        if let Some(peer) = self.asking() {
-            self.close(peer);
-            self.on_candidate_failed();
+        if before || self.config.address.is_none() {
+            return false;
         }
-    }
-
-    /// The candidate cannot be reached.
-    pub(crate) fn on_candidate_failed(&mut self) {
-        let Phase::Seeking(seek) = &mut self.phase else { return };
-        if let Some(candidate) = seek.asking.take()
-            && seek.unreachable.len() < bounds::UNREACHABLE_MAX
+        if let Phase::Seeking(seek) = &mut self.phase
+            && seek.waiting.len() < bounds::LOOSE_LINKS_MAX
         {
-            seek.unreachable.push(candidate.contact.id);
+            seek.waiting.insert(from, join.clone());
+            return true;
         }
-        self.ask_next();
+        false
+    }
+
+    /// Enters a phase in which places can be given, and answers those who waited for one.
+    fn place(&mut self, phase: Phase) {
+        let waiting = match &mut self.phase {
+            Phase::Seeking(seek) => std::mem::take(&mut seek.waiting),
+            Phase::Idle | Phase::Attached { .. } | Phase::Root => BTreeMap::new(),
+        };
+        self.beat.stale = true;
+        self.enter(phase);
+        for (peer, join) in waiting {
+            if self.links.contains_key(&peer) {
+                self.on_join(peer, &join);
+            }
+        }
     }
 
     /// "Not here": from the candidate, or from a parent that has no room any more.
@@ -249,19 +279,14 @@ impl Node {
         if self.climbing == Some(from) {
             return self.stop_climbing();
         }
-        if self.asking() != Some(from) {
+        if !self.asks(&from) {
             return self.penalise(now, from, 1);
         }
-        self.close(from);
+        self.release(from);
         self.learn(&to);
         let Phase::Seeking(seek) = &mut self.phase else { return };
-        let hops = seek.asking.take().map_or(0, |candidate| candidate.hops) + 1;
-        if let Why::Orphan { down, .. } = &seek.why
-            && to.is_empty()
-            && down.siblings.iter().any(|sibling| sibling.id == from)
-        {
-            seek.heir_seeks = true;
-        }
+        let hops = seek.take(from).map_or(0, |attempt| attempt.candidate.hops) + 1;
+        seek.heir_seeks |= to.is_empty() && seek.is_sibling(&from);
         if hops <= bounds::HOPS_MAX {
             for contact in to.into_iter().rev() {
                 seek.queue.push_front(Candidate { contact, hops });
@@ -276,7 +301,7 @@ impl Node {
             return self.on_heartbeat(from, down);
         }
         let climbed = self.climbing == Some(from) && self.on_climbed(from, &down);
-        if self.asking() != Some(from) && !climbed {
+        if !self.asks(&from) && !climbed {
             // It took too long to answer; it must not count this node as its child.
             self.out.push(Output::Send(from, Message::Leave));
             return;
@@ -284,6 +309,9 @@ impl Node {
         if !self.usable(from, &down) {
             self.out.push(Output::Send(from, Message::Leave));
             self.close(from);
+            if let Phase::Seeking(seek) = &mut self.phase {
+                seek.take(from);
+            }
             return self.ask_next();
         }
         self.was_member = true;
@@ -291,7 +319,13 @@ impl Node {
         self.learn_relatives(&down);
         self.out.push(Output::CancelTimer(Timer::Attempt));
         self.out.push(Output::CancelTimer(Timer::Retry));
-        self.enter(Phase::Attached { parent: from, down });
+        for other in self.asking().into_iter().filter(|other| *other != from) {
+            self.release(other);
+        }
+        self.end_cross(from);
+        self.told.forget_parent();
+        self.forgive_all();
+        self.place(Phase::Attached { parent: from, down });
         self.report();
         self.send_summary(from);
         self.tell_children();
@@ -311,6 +345,14 @@ impl Node {
         self.leave_for(avoid, Vec::new());
     }
 
+    /// Leaves a parent that lives, whose link is closed already.
+    pub(crate) fn leave_living(&mut self) {
+        let Phase::Attached { down, .. } = std::mem::replace(&mut self.phase, Phase::Idle) else {
+            return;
+        };
+        self.seek(Seek::new(Why::Fled { down }));
+    }
+
     /// Leaves the parent, whose link is closed already, and asks `first` before anyone else.
     pub(crate) fn leave_for(&mut self, avoid: Option<NodeId>, first: Vec<Contact>) {
         let Phase::Attached { down, .. } = std::mem::replace(&mut self.phase, Phase::Idle) else {
@@ -320,14 +362,13 @@ impl Node {
     }
 
     /// Everyone was asked in vain: become root if that is due, else pause and begin again.
-    fn end_round(&mut self) {
+    pub(crate) fn end_round(&mut self) {
         self.out.push(Output::CancelTimer(Timer::Attempt));
         let Phase::Seeking(seek) = &self.phase else { return };
-        let alone = self.memory.is_empty() && self.seeds.is_empty();
-        let heir = match &seek.why {
-            Why::Orphan { down, .. } => self.heirs_before_me(down).is_some() && !seek.heir_seeks,
-            Why::Newcomer | Why::Loop | Why::Merge => false,
-        };
+        // Who founds the network has nobody to ask, even if someone dialled it a moment ago: should
+        // it wait for those who wait for it, there would never be a root.
+        let alone = self.seeds.is_empty() && (self.memory.is_empty() || !self.was_member);
+        let heir = self.is_heir(seek) && !seek.heir_seeks;
         let merge = matches!(seek.why, Why::Merge);
         let given_up = self.was_member && seek.round + 1 >= bounds::ROUNDS_BEFORE_ROOT;
         // A root that nobody can dial helps nobody, unless there is nobody else.
@@ -347,7 +388,17 @@ impl Node {
 
     fn become_root(&mut self) {
         self.was_member = true;
-        self.enter(Phase::Root);
+        if let Phase::Seeking(seek) = &self.phase
+            && let Why::Orphan { down, .. } = &seek.why
+        {
+            // The root may live after all, and another heir may think what this one does.
+            if let Some(root) = down.path.first() {
+                self.rivals.bury(root.id, self.now);
+            }
+            let family = down.path.last().into_iter().chain(down.siblings.iter());
+            self.rivals.suspects = family.filter(|one| one.id != self.me).cloned().collect();
+        }
+        self.place(Phase::Root);
         self.set_timer(Timer::Probe, bounds::FIRST_PROBE);
         self.tell_children();
     }
@@ -363,6 +414,18 @@ mod tests {
     #[test]
     fn without_members_to_ask_a_newcomer_is_the_root() {
         let stage = Stage::root(4);
+        assert_eq!(stage.node.state(), State::Root);
+    }
+
+    /// Found by the model: each waits for the other, and nobody for anybody else.
+    #[test]
+    fn a_founder_that_is_dialled_before_it_is_the_root_becomes_it_all_the_same() {
+        let mut stage = Stage::new(4, true);
+        stage.start(Vec::new(), Vec::new());
+        stage.joins(5, true);
+        let out = stage.step(Input::TimerFired(Timer::Retry));
+        assert_eq!(dialled(&out), [], "linked already");
+        stage.says(5, Message::Redirect { to: Vec::new() });
         assert_eq!(stage.node.state(), State::Root);
     }
 
@@ -445,7 +508,7 @@ mod tests {
         stage.start(vec![contact(1)], Vec::new());
         stage.step(Input::TimerFired(Timer::Retry));
         let mut asked = 0;
-        while let Some(peer) = stage.node.asking() {
+        while let Some(peer) = stage.node.asking().first().copied() {
             asked += 1;
             assert!(asked <= bounds::ASKS_PER_ROUND, "still asking");
             stage.step(Input::LinkUp { peer, dialled: true, address: None });
@@ -460,7 +523,7 @@ mod tests {
         let mut stage = Stage::attached(4, &[1, 2]);
         let me = stage.node.contact().unwrap();
         let mut down = stage.parent_down(&[1, 2], Vec::new(), Vec::new());
-        down.path.insert(1, me);
+        down.path = vec![down.path[0].clone(), me, down.path[1].clone()].into();
         let out = stage.says(2, Message::Heartbeat(down));
         assert!(out.contains(&Output::Send(key(2), Message::Leave)));
         assert!(out.contains(&Output::Close(key(2))));

@@ -126,7 +126,7 @@ impl Stage {
         uncles: Vec<Contact>,
     ) -> Down {
         let path = path.iter().map(|n| contact(*n)).collect();
-        Down { path, siblings, uncles, free: None, tree_size: 9 }
+        Down { path, siblings: siblings.into(), uncles: uncles.into(), free: None, tree_size: 9 }
     }
 
     pub(crate) fn parent_says(

@@ -5,30 +5,32 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use borgios_types::{Digest, NodeId, Time};
 
 use crate::bounds;
+use crate::id_set::IdSet;
 use crate::message::{Body, Head, Summary};
+use crate::sorted::SortedMap;
 
 /// What a node knows of its shell's object store.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Store {
     /// Objects that are not offered again, at most [`bounds::KNOWN_MAX`].
-    known: BTreeSet<Digest>,
+    known: IdSet,
     /// The same, oldest first.
     order: VecDeque<Digest>,
     /// A part of `known`: what the shell had when a neighbour's copy came, and has not published
     /// here. Its own word may still be on its way, for the two come by different paths.
     quiet: BTreeSet<Digest>,
     /// Objects listed for neighbours that catch up; a part of `known`, without lanes.
-    live: BTreeSet<Digest>,
+    live: IdSet,
     /// Exclusive or of `live`.
     xor: [u8; 32],
     heads: BTreeMap<String, Head>,
-    pending: BTreeMap<Digest, Pending>,
+    pending: SortedMap<Digest, Pending>,
     /// Objects asked for and not yet received: of whom, and when.
     wanted: BTreeMap<Digest, (NodeId, Time)>,
 }
 
 /// An object that the shell is judging.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Pending {
     pub(crate) from: NodeId,
     pub(crate) kind: String,
@@ -112,6 +114,16 @@ impl Store {
         Summary { heads: self.heads.clone(), count, xor: Digest(self.xor) }
     }
 
+    /// All of it in eight bytes.
+    pub(crate) fn digest(&self) -> u64 {
+        crate::catchup::digest_of(&self.summary())
+    }
+
+    /// Whether the shell has this object, as far as the core knows: a lane's head counts, too.
+    pub(crate) fn holds(&self, id: &Digest) -> bool {
+        self.knows(id) || self.heads.values().any(|head| head.id == *id)
+    }
+
     /// Whether `other` lists the same live objects.
     pub(crate) fn same_objects(&self, other: &Summary) -> bool {
         (other.count, other.xor.0) == (self.live.len() as u64, self.xor)
@@ -119,11 +131,10 @@ impl Store {
 
     /// The live ids after `after`, one page of them, and whether none follow.
     pub(crate) fn page(&self, after: Option<Digest>) -> (Vec<Digest>, bool) {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let start = after.map_or(Unbounded, Excluded);
-        let mut rest = self.live.range((start, Unbounded)).copied();
-        let ids: Vec<Digest> = rest.by_ref().take(bounds::PAGE_IDS_MAX).collect();
-        (ids, rest.next().is_none())
+        let mut ids = self.live.after(after, bounds::PAGE_IDS_MAX + 1);
+        let last = ids.len() <= bounds::PAGE_IDS_MAX;
+        ids.truncate(bounds::PAGE_IDS_MAX);
+        (ids, last)
     }
 
     pub(crate) fn head(&self, lane: &str) -> u64 {

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use borgios_types::{Digest, NodeId, SecretKey, Time};
 
 use crate::config::Config;
-use crate::contact::Contact;
+use crate::contact::{Address, Contact};
 use crate::io::{Input, Timer, Verdict};
 use crate::message::{Body, Head};
 use crate::node::Node;
+use crate::sim::across::Withhold;
 
 /// The one lane of the simulation.
 pub const LANE: &str = "release";
@@ -18,7 +19,7 @@ pub struct Machine {
     /// Its key.
     pub id: NodeId,
     /// Where it listens.
-    pub address: String,
+    pub address: Address,
     /// Whether others can dial it.
     pub dialable: bool,
     /// The program, while it runs.
@@ -37,6 +38,8 @@ pub struct Machine {
     pub judged_by: Time,
     /// Statements stored in earlier lives.
     pub inherited: BTreeSet<Digest>,
+    /// What this machine keeps from whom, against the rules.
+    pub withhold: Option<Withhold>,
 }
 
 /// What survives `kill -9`.
@@ -68,7 +71,7 @@ impl Machine {
         bytes[8..16].copy_from_slice(&(index as u64).to_le_bytes());
         Self {
             id: SecretKey::from_seed(bytes).public(),
-            address: format!("n{index}:7117"),
+            address: format!("n{index}:7117").into(),
             dialable,
             node: None,
             life: 0,
@@ -78,6 +81,7 @@ impl Machine {
             judging: BTreeMap::new(),
             judged_by: Time::default(),
             inherited: BTreeSet::new(),
+            withhold: None,
         }
     }
 

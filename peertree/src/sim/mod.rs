@@ -8,12 +8,14 @@
 //! | `shell` | does what a core asks for |
 //! | [`wire`] | links: delays, order, half-open ends, partitions |
 //! | [`machine`] | one server: the core, its timers, and a disk that survives `kill -9` |
+//! | `across` | cross links chosen for all, and a machine that withholds |
 //! | [`check`] | the invariants |
 //! | [`trace`] | a digest of all that happened, so that a replay can be told from a likeness |
 //!
 //! Everything derives from one seed: the same scenario with the same seed is the same run, event
 //! by event.
 
+mod across;
 pub mod check;
 pub mod fleet;
 pub mod machine;
@@ -22,5 +24,6 @@ mod shell;
 pub mod trace;
 pub mod wire;
 
+pub use across::Withhold;
 pub use fleet::{Fleet, Violation};
 pub use scenario::{Outcome, Scenario};

@@ -1,0 +1,303 @@
+//! Cross links: a second way to hear what the tree brings, along which no parent can stand.
+//!
+//! ```text
+//!  candidates (from the shell, best first)
+//!      │ not a neighbour, not tried in this interval
+//!      ▼
+//!   dialled ── link up ──▶ ours: `cross` said, compared every COMPARE ──┐
+//!      │                     │ the other end has enough: `leave`        │ link down, or it became
+//!      ▼                     ▼                                          ▼ parent or child
+//!    failed ─────────────▶ the next candidate ◀─────────────────────────┘
+//! ```
+//!
+//! The shell hands over members in the order of a hash over the join records, which no neighbour can
+//! steer; this file keeps links to the first two that can be had, and takes a few from others who
+//! chose this node. Both ends compare and fetch like tree neighbours ([`crate::catchup`]); what came
+//! this way and should have come through the tree is a gap ([`crate::evidence`]). Nothing floods over
+//! a cross link, and it gives nobody a place in the tree. Two that know different roots have found
+//! two trees: they tell, and the trees merge ([`crate::merge`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use borgios_types::{NodeId, Time};
+
+use crate::bounds;
+use crate::contact::Contact;
+use crate::io::Output;
+use crate::message::Message;
+use crate::node::{Node, Phase};
+
+/// A node's cross links.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cross {
+    /// Whom to choose, best first.
+    candidates: Vec<Contact>,
+    /// Those that failed or were taken in this interval.
+    tried: BTreeSet<NodeId>,
+    dialling: Option<NodeId>,
+    /// Links this node chose, with the peer's path as it last said it.
+    ours: BTreeMap<NodeId, Vec<NodeId>>,
+    /// Links that chose this node.
+    theirs: BTreeMap<NodeId, Vec<NodeId>>,
+}
+
+impl Cross {
+    pub(crate) fn clear(&mut self) {
+        *self = Self { candidates: std::mem::take(&mut self.candidates), ..Self::default() };
+    }
+}
+
+impl Node {
+    /// The shell computed the candidates anew.
+    pub(crate) fn on_cross_candidates(&mut self, candidates: Vec<Contact>) {
+        let me = self.me;
+        let mut all: Vec<Contact> =
+            candidates.into_iter().filter(|one| one.id != me && one.plausible()).collect();
+        all.truncate(bounds::CROSS_CANDIDATES_MAX);
+        let chosen = |id: &NodeId| all.iter().any(|one| one.id == *id);
+        let gone: Vec<NodeId> = self.cross.ours.keys().copied().filter(|id| !chosen(id)).collect();
+        self.cross.candidates = all;
+        self.cross.tried.clear();
+        for peer in gone {
+            self.cross.ours.remove(&peer);
+            if !self.is_cross(&peer) {
+                self.out.push(Output::Send(peer, Message::Leave));
+                self.release(peer);
+            }
+        }
+        self.seek_cross();
+    }
+
+    /// A new interval: whoever failed in the last one may be tried again.
+    pub(crate) fn renew_cross(&mut self) {
+        self.cross.tried.clear();
+        if let Some(peer) = self.cross.dialling.take() {
+            // It never answered.
+            self.release(peer);
+        }
+        self.seek_cross();
+        let ours: Vec<NodeId> = self.cross.ours.keys().copied().collect();
+        for peer in ours {
+            self.send_same(peer);
+        }
+    }
+
+    /// Dials the next candidate, while links are missing and this node has a place.
+    pub(crate) fn seek_cross(&mut self) {
+        if !matches!(self.phase, Phase::Attached { .. } | Phase::Root) {
+            return;
+        }
+        while self.cross.dialling.is_none() && self.cross.ours.len() < bounds::CROSS_LINKS {
+            let next = self.cross.candidates.iter().find(|one| {
+                !self.cross.tried.contains(&one.id)
+                    && !self.cross.ours.contains_key(&one.id)
+                    && !self.is_neighbour(one.id)
+                    && !self.shunned.contains_key(&one.id)
+            });
+            let Some(contact) = next.cloned() else { return };
+            self.cross.tried.insert(contact.id);
+            if self.links.contains_key(&contact.id) {
+                self.open_cross(contact.id);
+            } else {
+                self.cross.dialling = Some(contact.id);
+                self.out.push(Output::Dial(contact));
+            }
+        }
+    }
+
+    pub(crate) fn dials_cross(&self, peer: NodeId) -> bool {
+        self.cross.dialling == Some(peer)
+    }
+
+    /// The link to a candidate is up.
+    pub(crate) fn open_cross(&mut self, peer: NodeId) {
+        self.cross.dialling = self.cross.dialling.filter(|dialled| *dialled != peer);
+        self.cross.ours.insert(peer, Vec::new());
+        self.beat.stale = true;
+        self.send_cross(peer);
+        self.send_same(peer);
+        self.seek_cross();
+    }
+
+    /// A candidate cannot be had: the next one.
+    pub(crate) fn on_cross_failed(&mut self) {
+        self.cross.dialling = None;
+        self.seek_cross();
+    }
+
+    /// "Compare with me; this is where I stand."
+    pub(crate) fn on_cross(&mut self, now: Time, from: NodeId, path: Vec<NodeId>) {
+        if path.last() != Some(&from) {
+            return self.penalise(now, from, 1);
+        }
+        if self.is_neighbour(from) {
+            return;
+        }
+        if let Some(known) = self.cross.ours.get_mut(&from) {
+            *known = path;
+        } else if self.cross.theirs.contains_key(&from)
+            || self.cross.theirs.len() < bounds::CROSS_ACCEPTED_MAX
+        {
+            self.cross.theirs.insert(from, path);
+            self.beat.stale = true;
+        } else {
+            self.out.push(Output::Send(from, Message::Leave));
+            return;
+        }
+        let settled = matches!(self.phase, Phase::Attached { .. } | Phase::Root);
+        if settled && self.cross_path(&from).first() != self.path().first() {
+            self.compare_roots(from);
+        }
+    }
+
+    /// Tells where this node stands.
+    pub(crate) fn send_cross(&mut self, to: NodeId) {
+        let path = self.path();
+        self.out.push(Output::Send(to, Message::Cross { path }));
+    }
+
+    /// Where the other end of a cross link stands, as it said.
+    pub(crate) fn cross_path(&self, peer: &NodeId) -> &[NodeId] {
+        let Cross { ours, theirs, .. } = &self.cross;
+        ours.get(peer).or_else(|| theirs.get(peer)).map_or(&[], Vec::as_slice)
+    }
+
+    /// The link is none of these any more, or means something else now.
+    pub(crate) fn end_cross(&mut self, peer: NodeId) {
+        let ours = self.cross.ours.remove(&peer).is_some();
+        let dialled = self.cross.dialling == Some(peer);
+        self.cross.theirs.remove(&peer);
+        if dialled {
+            self.cross.dialling = None;
+        }
+        if ours || dialled {
+            self.seek_cross();
+        }
+    }
+
+    /// Whether this link is a cross link, whoever chose it.
+    pub(crate) fn is_cross(&self, peer: &NodeId) -> bool {
+        self.cross.ours.contains_key(peer) || self.cross.theirs.contains_key(peer)
+    }
+
+    /// The other ends of the cross links, whoever chose them.
+    #[must_use]
+    pub fn cross(&self) -> Vec<NodeId> {
+        let all: BTreeSet<NodeId> =
+            self.cross.ours.keys().chain(self.cross.theirs.keys()).copied().collect();
+        all.into_iter().collect()
+    }
+
+    pub(crate) fn check_cross(&self) -> Result<(), String> {
+        let Cross { candidates, ours, theirs, .. } = &self.cross;
+        let bounded = candidates.len() <= bounds::CROSS_CANDIDATES_MAX
+            && ours.len() <= bounds::CROSS_LINKS
+            && theirs.len() <= bounds::CROSS_ACCEPTED_MAX;
+        let linked = |id: &NodeId| self.links.contains_key(id) && !self.is_neighbour(*id);
+        if !bounded {
+            return Err("more cross links than their bound".to_owned());
+        }
+        if !ours.keys().chain(theirs.keys()).all(linked) {
+            return Err("a cross link that is none".to_owned());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::{Input, Timer};
+    use crate::stage::{Stage, contact, dialled, key};
+
+    fn says_cross(n: u8) -> Message {
+        Message::Cross { path: vec![key(1), key(n)] }
+    }
+
+    fn with_two() -> Stage {
+        let mut stage = Stage::attached(4, &[1, 2]);
+        let out = stage.step(Input::Cross((30..38).map(contact).collect()));
+        assert_eq!(dialled(&out), [key(30)]);
+        let out = stage.step(Input::DialFailed(key(30)));
+        assert_eq!(dialled(&out), [key(31)]);
+        assert_eq!(dialled(&stage.link(31, true)), [key(32)]);
+        assert_eq!(dialled(&stage.link(32, true)), []);
+        assert_eq!(stage.node.cross(), sorted([31, 32]));
+        stage
+    }
+
+    fn sorted(keys: impl IntoIterator<Item = u8>) -> Vec<NodeId> {
+        let all: BTreeSet<NodeId> = keys.into_iter().map(key).collect();
+        all.into_iter().collect()
+    }
+
+    #[test]
+    fn two_links_are_kept_to_the_first_that_can_be_had() {
+        let mut stage = with_two();
+        assert_eq!(dialled(&stage.step(Input::LinkDown(key(31)))), [key(33)]);
+        stage.step(Input::DialFailed(key(33)));
+        // The others were asked for nothing yet; the first may live again in the next interval.
+        (34..38).for_each(|n| drop(stage.step(Input::DialFailed(key(n)))));
+        assert_eq!(dialled(&stage.step(Input::TimerFired(Timer::AntiEntropy))), [key(30)]);
+    }
+
+    #[test]
+    fn a_link_that_is_no_longer_chosen_is_left() {
+        let mut stage = with_two();
+        let out = stage.step(Input::Cross([32, 40].map(contact).to_vec()));
+        assert!(out.contains(&Output::Send(key(31), Message::Leave)), "{out:?}");
+        assert!(out.contains(&Output::Close(key(31))));
+        assert_eq!(dialled(&out), [key(40)]);
+    }
+
+    #[test]
+    fn a_neighbour_is_no_cross_link() {
+        let mut stage = Stage::attached(4, &[1, 2]);
+        stage.joins(5, true);
+        assert_eq!(dialled(&stage.step(Input::Cross([2, 5, 6].map(contact).to_vec()))), [key(6)]);
+        stage.link(6, true);
+        assert_eq!(stage.node.cross(), [key(6)]);
+        let out = stage.says(6, crate::stage::join(1));
+        assert!(crate::stage::accepted(&out));
+        assert_eq!(stage.node.cross(), [], "it is a child now");
+    }
+
+    #[test]
+    fn no_more_than_so_many_are_let_in() {
+        let mut stage = Stage::attached(4, &[1, 2]);
+        for n in 0..bounds::CROSS_ACCEPTED_MAX as u8 {
+            stage.link(20 + n, true);
+            assert_eq!(stage.says(20 + n, says_cross(20 + n)), []);
+        }
+        stage.link(60, true);
+        assert_eq!(stage.says(60, says_cross(60)), [Output::Send(key(60), Message::Leave)]);
+        assert_eq!(stage.node.cross().len(), bounds::CROSS_ACCEPTED_MAX);
+    }
+
+    #[test]
+    fn cross_links_outlive_loose_ones_and_die_of_silence() {
+        let mut stage = with_two();
+        let begun = stage.now;
+        stage.link(50, true);
+        while stage.node.cross().len() == 2 {
+            stage.now = stage.now + std::time::Duration::from_secs(1);
+            stage.step(Input::Heard(key(2)));
+            stage.step(Input::Heard(key(32)));
+            stage.step(Input::TimerFired(Timer::Heartbeat));
+        }
+        assert_eq!(stage.node.cross(), [key(32)]);
+        assert!(!stage.node.links.contains_key(&key(50)));
+        assert!(stage.now.since(begun) >= bounds::CROSS_SILENCE);
+    }
+
+    #[test]
+    fn two_that_know_different_roots_compare_them() {
+        let mut stage = with_two();
+        let out = stage.says(31, Message::Cross { path: vec![key(9), key(31)] });
+        assert!(
+            matches!(&out[..], [Output::Send(to, Message::Compare { asks: true, .. })] if *to == key(31)),
+            "{out:?}"
+        );
+        assert_eq!(stage.says(31, says_cross(31)), []);
+    }
+}

@@ -1,0 +1,560 @@
+//! Gaps: what a cross link brought and the tree should have; who withheld it, and what follows.
+//!
+//! ```text
+//!  cross peer Y has O, this node X has not          X ── missing ──▶ next hop of the tree towards Y
+//!     │ fetched from Y at once, relayed                 ▼
+//!     ▼                              has it: sends O ── or: `lacking`, and asks the next hop in turn
+//!  suspicion against the next hop                       │                  (until Y itself)
+//!     ├─ it sends O                        cleared   ◀──┤
+//!     ├─ `found`: its own suspect sent it  excused   ◀──┤
+//!     ├─ `lacking`, and nothing more       evidence, excused
+//!     └─ nothing at all                    evidence
+//! ```
+//!
+//! The question travels along the tree's own path from X to Y. Everyone honest on it has the object,
+//! or says that it lacks it and asks on; so the first link at which there is neither object nor word
+//! ends at whoever withholds, and its neighbour is the only one without an excuse. Hence the rule for
+//! leaving: *two gaps in different intervals without an excuse*, or five with one (an excuse may be a
+//! lie, but then so many gaps remain). Whoever is nearest to the liar moves first; everybody behind
+//! it sees its path change, and all that was held against anyone is forgotten. Losses and floods on
+//! their way do not count: an honest neighbour then brings the object when asked. What it brings on
+//! its own pays for a gap of that kind. What a peer says is no proof: one voice alone never makes a
+//! node leave anybody who had an excuse, and it takes three gaps without one where all of them are
+//! hearsay of one neighbour (the answer to it can be lost). Between two departures lies a pause that
+//! doubles.
+//!
+//! A child that withholds upwards is found by the same walk, which then leads down to it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use borgios_types::{Digest, NodeId, Time};
+use serde::{Deserialize, Serialize};
+
+use crate::bounds;
+use crate::io::Output;
+use crate::message::Message;
+use crate::node::Node;
+
+/// An object that a neighbour should have brought and did not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// The object.
+    pub object: Digest,
+    /// Its kind.
+    pub kind: String,
+    /// When this node heard of it, on its own clock.
+    pub heard: Time,
+    /// The cross peer that had it, or the neighbour that asked for it.
+    pub from: NodeId,
+    /// The neighbour that should have brought it.
+    pub neighbour: NodeId,
+    /// That neighbour said that it lacked it as well.
+    pub excused: bool,
+}
+
+/// What is being found out, what was, and what is held against whom.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Suspicions {
+    open: BTreeMap<Digest, Suspicion>,
+    blame: BTreeMap<(NodeId, String), Blame>,
+    kept: VecDeque<Evidence>,
+    /// Gaps so far.
+    gaps: u64,
+    /// Neighbours left or cut off so far.
+    left: u64,
+    /// Since when the path has been this one.
+    path_since: Time,
+    /// Neighbours that were left, and until when they are not asked for a place.
+    distrusted: BTreeMap<NodeId, Time>,
+    /// When one was last left, and how long until the next may be.
+    last_left: Option<(Time, Duration)>,
+}
+
+/// One object that is missing.
+#[derive(Clone, Debug)]
+struct Suspicion {
+    neighbour: NodeId,
+    from: NodeId,
+    /// Seen over a cross link of this node's own.
+    firsthand: bool,
+    at: Time,
+    /// Its kind, once it was admitted: what does not verify is missing nowhere.
+    arrived: Option<String>,
+    excused: bool,
+    /// Neighbours that wait for word.
+    askers: BTreeSet<NodeId>,
+}
+
+/// What is held against a neighbour in one kind of objects.
+#[derive(Clone, Debug, Default)]
+struct Blame {
+    last: Option<Time>,
+    /// Intervals with a gap, less what was brought since.
+    gaps: u32,
+    /// Those without an excuse.
+    unexcused: u32,
+    firsthand: bool,
+    sources: BTreeSet<NodeId>,
+}
+
+impl Suspicions {
+    /// Whether this node was left lately.
+    pub(crate) fn distrusts(&self, peer: &NodeId, now: Time) -> bool {
+        self.distrusted.get(peer).is_some_and(|until| *until > now)
+    }
+}
+
+impl Node {
+    /// A cross peer has these and this node has not: fetched already, and now asked after.
+    pub(crate) fn on_gap(&mut self, peer: NodeId, ids: &[Digest]) {
+        let path = self.cross_path(&peer).to_vec();
+        self.ask_after(peer, true, ids.to_vec(), path);
+    }
+
+    /// Asks the next hop towards `path` for objects that are missing here, once for each.
+    fn ask_after(
+        &mut self,
+        from: NodeId,
+        firsthand: bool,
+        mut ids: Vec<Digest>,
+        path: Vec<NodeId>,
+    ) {
+        let Some(hop) = self.next_hop(&path).filter(|hop| *hop != from) else { return };
+        // Whoever has just found its place is still catching up.
+        let settled = self.now.since(self.suspicions.path_since) >= bounds::COMPARE;
+        let Suspicions { open, .. } = &mut self.suspicions;
+        ids.retain(|id| {
+            if let Some(known) = open.get_mut(id) {
+                if !firsthand && known.askers.len() < bounds::OTHERS_MAX {
+                    known.askers.insert(from);
+                }
+                return false;
+            }
+            if open.len() >= bounds::GAPS_OPEN_MAX {
+                return false;
+            }
+            let askers = if firsthand { BTreeSet::new() } else { BTreeSet::from([from]) };
+            let suspicion = Suspicion {
+                neighbour: hop,
+                from,
+                firsthand,
+                at: self.now,
+                arrived: None,
+                // While it catches up itself it holds nothing against anyone.
+                excused: !settled,
+                askers,
+            };
+            open.insert(*id, suspicion);
+            true
+        });
+        if !ids.is_empty() {
+            self.beat.stale = true;
+            self.out.push(Output::Send(hop, Message::Missing { ids, path }));
+        }
+    }
+
+    /// The neighbour through which the tree leads to the end of `path`, if that is in this tree.
+    fn next_hop(&self, path: &[NodeId]) -> Option<NodeId> {
+        if path.first() != self.path().first() {
+            return None;
+        }
+        match path.iter().position(|id| *id == self.me) {
+            Some(at) => path.get(at + 1).copied().filter(|id| self.children.contains_key(id)),
+            None => self.parent(),
+        }
+    }
+
+    /// A neighbour misses what should have come through this node.
+    pub(crate) fn on_missing(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        ids: Vec<Digest>,
+        path: Vec<NodeId>,
+    ) {
+        if !self.may_ask(now, from) || !self.is_neighbour(from) {
+            return;
+        }
+        let (have, lack): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.store.holds(id));
+        if !have.is_empty() {
+            self.out.push(Output::Provide { to: from, ids: have });
+        }
+        if !lack.is_empty() {
+            self.out.push(Output::Send(from, Message::Lacking { ids: lack.clone() }));
+            self.ask_after(from, false, lack, path);
+        }
+    }
+
+    /// A neighbour lacks it as well.
+    pub(crate) fn on_lacking(&mut self, from: NodeId, ids: &[Digest]) {
+        for id in ids {
+            if let Some(open) = self.suspicions.open.get_mut(id)
+                && open.neighbour == from
+            {
+                open.excused = true;
+            }
+        }
+    }
+
+    /// What a neighbour lacked as well was brought to it by whom it suspected.
+    pub(crate) fn on_found(&mut self, from: NodeId, ids: &[Digest]) {
+        for id in ids {
+            let of = |open: &mut Suspicion| open.neighbour == from;
+            if self.suspicions.open.get_mut(id).is_some_and(of)
+                && let Some(open) = self.suspicions.open.remove(id)
+            {
+                self.tell_found(*id, &open.askers);
+                // It may be so each time, and then it is no accident.
+                if let Some(kind) = open.arrived.clone() {
+                    self.count_gap(&open, kind, true);
+                }
+            }
+        }
+    }
+
+    fn tell_found(&mut self, id: Digest, askers: &BTreeSet<NodeId>) {
+        let askers: Vec<NodeId> =
+            askers.iter().copied().filter(|asker| self.is_neighbour(*asker)).collect();
+        for asker in askers {
+            self.out.push(Output::Send(asker, Message::Found { ids: vec![id] }));
+        }
+    }
+
+    /// An object came, whether or not it is news.
+    pub(crate) fn on_brought(&mut self, from: NodeId, id: &Digest) {
+        if self.suspicions.open.get(id).is_some_and(|open| open.neighbour == from)
+            && let Some(open) = self.suspicions.open.remove(id)
+        {
+            self.tell_found(*id, &open.askers);
+        }
+    }
+
+    /// An object was admitted. A neighbour that brings a kind pays for a gap in it.
+    pub(crate) fn on_arrived(&mut self, from: NodeId, id: &Digest, kind: &str) {
+        if let Some(open) = self.suspicions.open.get_mut(id) {
+            open.arrived = Some(kind.to_owned());
+        } else if let Some(blame) = self.suspicions.blame.get_mut(&(from, kind.to_owned())) {
+            blame.gaps = blame.gaps.saturating_sub(1);
+            blame.unexcused = blame.unexcused.min(blame.gaps);
+            if blame.gaps == 0 {
+                self.suspicions.blame.remove(&(from, kind.to_owned()));
+            }
+        }
+    }
+
+    /// When the next suspicion is to be decided.
+    pub(crate) fn gaps_due(&self) -> Option<Time> {
+        self.suspicions.open.values().map(|open| open.at + bounds::GAP_GRACE).min()
+    }
+
+    /// Decides about what is missing for long enough.
+    pub(crate) fn decide_gaps(&mut self) {
+        let now = self.now;
+        let due = |open: &Suspicion| open.at + bounds::GAP_GRACE <= now;
+        let due: Vec<Digest> =
+            self.suspicions.open.iter().filter(|(_, open)| due(open)).map(|(id, _)| *id).collect();
+        for object in due {
+            // Leaving somebody forgets the rest.
+            let Some(open) = self.suspicions.open.remove(&object) else { return };
+            let settled = open.at.since(self.suspicions.path_since) >= bounds::COMPARE;
+            let Some(kind) = open.arrived.clone().filter(|_| settled) else { continue };
+            if !self.is_neighbour(open.neighbour) {
+                continue;
+            }
+            let evidence = Evidence {
+                object,
+                kind: kind.clone(),
+                heard: open.at,
+                from: open.from,
+                neighbour: open.neighbour,
+                excused: open.excused,
+            };
+            if self.suspicions.kept.len() >= bounds::EVIDENCE_MAX {
+                self.suspicions.kept.pop_front();
+            }
+            self.suspicions.kept.push_back(evidence.clone());
+            self.suspicions.gaps += 1;
+            self.out.push(Output::Withheld(evidence));
+            self.count_gap(&open, kind, open.excused);
+        }
+    }
+
+    fn count_gap(&mut self, open: &Suspicion, kind: String, excused: bool) {
+        let (now, neighbour) = (self.now, open.neighbour);
+        if self.suspicions.blame.len() >= bounds::BLAME_MAX {
+            return;
+        }
+        let blame = self.suspicions.blame.entry((neighbour, kind)).or_default();
+        let same_interval =
+            blame.last.is_some_and(|last| now.since(last) < bounds::COMPARE_MIN / 2);
+        blame.firsthand |= open.firsthand;
+        if blame.sources.len() < bounds::OTHERS_MAX {
+            blame.sources.insert(open.from);
+        }
+        if !same_interval {
+            blame.last = Some(now);
+            blame.gaps += 1;
+            blame.unexcused += u32::from(!excused);
+        }
+        let several = blame.sources.len() > 1;
+        let seen = blame.firsthand || several;
+        let caught = (blame.unexcused >= bounds::GAPS_MAX && seen)
+            || blame.unexcused >= bounds::GAPS_HEARSAY_MAX
+            || (blame.gaps >= bounds::GAPS_EXCUSED_MAX && several);
+        if caught {
+            self.leave(neighbour);
+        }
+    }
+
+    /// Leaves a parent, or cuts off a child, that withholds.
+    fn leave(&mut self, neighbour: NodeId) {
+        let now = self.now;
+        let pause = match self.suspicions.last_left {
+            Some((at, pause)) if now.since(at) < pause => return,
+            Some((at, pause)) if now.since(at) < pause * 4 => {
+                (pause * 2).min(bounds::LEAVE_PAUSE_MAX)
+            }
+            Some(_) | None => bounds::LEAVE_PAUSE_MIN,
+        };
+        self.suspicions.last_left = Some((now, pause));
+        self.suspicions.left += 1;
+        self.suspicions.blame.retain(|(who, _), _| *who != neighbour);
+        while self.suspicions.distrusted.len() >= bounds::SHUNNED_MAX {
+            self.suspicions.distrusted.pop_first();
+        }
+        self.suspicions.distrusted.insert(neighbour, now + bounds::SHUN);
+        self.out.push(Output::Send(neighbour, Message::Leave));
+        if self.parent() == Some(neighbour) {
+            self.close(neighbour);
+            self.leave_living();
+        } else if self.children.remove(&neighbour).is_some() {
+            self.shun(now, neighbour);
+            self.close(neighbour);
+            self.on_children_changed();
+        }
+    }
+
+    /// Whether this node was left lately, and must not be asked for a place.
+    pub(crate) fn distrusted(&self, peer: &NodeId) -> bool {
+        self.suspicions.distrusts(peer, self.now)
+    }
+
+    /// The path changed: whoever was to blame may be on it no longer.
+    pub(crate) fn forgive_all(&mut self) {
+        let now = self.now;
+        let Suspicions { open, blame, path_since, distrusted, .. } = &mut self.suspicions;
+        open.clear();
+        blame.clear();
+        *path_since = now;
+        distrusted.retain(|_, until| *until > now);
+    }
+
+    /// What was withheld, oldest first; the last [`bounds::EVIDENCE_MAX`].
+    #[must_use]
+    pub fn evidence(&self) -> Vec<Evidence> {
+        self.suspicions.kept.iter().cloned().collect()
+    }
+
+    /// Gaps so far, and neighbours left for them.
+    #[must_use]
+    pub fn gaps(&self) -> (u64, u64) {
+        (self.suspicions.gaps, self.suspicions.left)
+    }
+
+    pub(crate) fn check_evidence(&self) -> Result<(), String> {
+        let Suspicions { open, blame, kept, distrusted, .. } = &self.suspicions;
+        let bounded = open.len() <= bounds::GAPS_OPEN_MAX
+            && blame.len() <= bounds::BLAME_MAX
+            && kept.len() <= bounds::EVIDENCE_MAX
+            && distrusted.len() <= bounds::SHUNNED_MAX;
+        if bounded { Ok(()) } else { Err("evidence grew past its bound".to_owned()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::{Input, Timer, Verdict};
+    use crate::message::Body;
+    use crate::stage::{Stage, contact, key};
+    use crate::state::State;
+
+    /// Below 2, whose parent is the root 1; children 5 and 6; cross links to 31 and 32, which hang
+    /// elsewhere below the root.
+    fn settled() -> Stage {
+        let mut stage = Stage::attached(4, &[1, 2]);
+        stage.joins(5, true);
+        stage.joins(6, true);
+        stage.step(Input::Cross([31, 32].map(contact).to_vec()));
+        for n in [31, 32] {
+            stage.link(n, true);
+            stage.says(n, Message::Cross { path: vec![key(1), key(3), key(n)] });
+        }
+        wait(&mut stage, bounds::COMPARE);
+        stage
+    }
+
+    /// Lets time pass in which everybody is heard of.
+    fn wait(stage: &mut Stage, time: Duration) -> Vec<Output> {
+        let end = stage.now + time;
+        let mut out = Vec::new();
+        while stage.now < end {
+            stage.now = end.min(stage.now + Duration::from_secs(1));
+            for n in [2, 5, 6, 31, 32] {
+                stage.step(Input::Heard(key(n)));
+            }
+            out.extend(stage.step(Input::TimerFired(Timer::Heartbeat)));
+        }
+        out
+    }
+
+    fn id(n: u8) -> Digest {
+        Digest::of(&[n])
+    }
+
+    fn object(n: u8) -> Message {
+        let body = Body::from_text("{}").unwrap();
+        Message::Object { id: id(n), kind: "note".into(), body }
+    }
+
+    /// Cross peer `from` lists object `n`, and brings it when asked.
+    fn cross_brings(stage: &mut Stage, from: u8, n: u8) -> Vec<Output> {
+        let summary = crate::Summary { heads: BTreeMap::new(), count: u64::from(n), xor: id(n) };
+        stage.says(from, Message::Summary(summary));
+        let mut out = stage.says(from, Message::Ids { ids: vec![id(n)], last: true });
+        out.extend(stage.says(from, object(n)));
+        out.extend(stage.judged(from, id(n), Verdict::Admitted));
+        out
+    }
+
+    fn asks_after(n: u8, path: &[u8]) -> Output {
+        let path = path.iter().map(|n| key(*n)).collect();
+        Output::Send(key(2), Message::Missing { ids: vec![id(n)], path })
+    }
+
+    fn withheld(out: &[Output]) -> Vec<&Evidence> {
+        out.iter()
+            .filter_map(|output| match output {
+                Output::Withheld(evidence) => Some(evidence),
+                _ => None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_gap_is_fetched_relayed_and_asked_after() {
+        let mut stage = settled();
+        let out = cross_brings(&mut stage, 31, 1);
+        assert!(out.contains(&Output::Send(key(31), Message::Want { ids: vec![id(1)] })));
+        assert!(out.contains(&asks_after(1, &[1, 3, 31])), "{out:?}");
+        let relayed = |to: u8| out.contains(&Output::Send(key(to), object(1)));
+        assert!(relayed(2) && relayed(5) && relayed(6) && !relayed(32), "over the tree alone");
+    }
+
+    #[test]
+    fn whoever_brings_it_when_asked_owes_nothing() {
+        let mut stage = settled();
+        cross_brings(&mut stage, 31, 1);
+        stage.says(2, object(1));
+        assert_eq!(withheld(&wait(&mut stage, bounds::GAP_GRACE * 2)), Vec::<&Evidence>::new());
+        assert_eq!(stage.node.gaps(), (0, 0));
+    }
+
+    #[test]
+    fn a_parent_without_an_excuse_is_left_after_two_intervals() {
+        let mut stage = settled();
+        cross_brings(&mut stage, 31, 1);
+        let out = wait(&mut stage, bounds::GAP_GRACE * 2);
+        let evidence = withheld(&out)[0].clone();
+        assert_eq!((evidence.neighbour, evidence.from), (key(2), key(31)));
+        assert!(!evidence.excused && evidence.kind == "note");
+        assert_eq!(stage.node.evidence(), [evidence]);
+        assert_eq!(stage.node.parent(), Some(key(2)), "once is no proof");
+        wait(&mut stage, bounds::COMPARE);
+        cross_brings(&mut stage, 31, 2);
+        let out = wait(&mut stage, bounds::GAP_GRACE);
+        assert!(out.contains(&Output::Send(key(2), Message::Leave)), "{out:?}");
+        assert!(matches!(stage.node.state(), State::Seeking { .. }));
+        assert!(stage.node.distrusted(&key(2)));
+        assert_eq!(stage.node.gaps(), (2, 1));
+    }
+
+    #[test]
+    fn an_excuse_buys_time_and_what_is_brought_pays() {
+        let mut stage = settled();
+        for n in 1..40 {
+            cross_brings(&mut stage, 31 + n % 2, n);
+            stage.says(2, Message::Lacking { ids: vec![id(n)] });
+            wait(&mut stage, bounds::COMPARE);
+            assert_eq!(stage.node.parent(), Some(key(2)), "gap {n}");
+            stage.says(2, object(n + 100));
+            stage.judged(2, id(n + 100), Verdict::Admitted);
+        }
+        // From here on it brings nothing any more.
+        let mut gaps = 0;
+        while stage.node.parent() == Some(key(2)) {
+            gaps += 1;
+            cross_brings(&mut stage, 31 + gaps % 2, gaps + 200);
+            stage.says(2, Message::Lacking { ids: vec![id(gaps + 200)] });
+            wait(&mut stage, bounds::COMPARE);
+        }
+        assert_eq!(u32::from(gaps), bounds::GAPS_EXCUSED_MAX);
+    }
+
+    #[test]
+    fn one_voice_alone_never_outweighs_an_excuse() {
+        let mut stage = settled();
+        for n in 1..20 {
+            cross_brings(&mut stage, 31, n);
+            stage.says(2, Message::Lacking { ids: vec![id(n)] });
+            wait(&mut stage, bounds::COMPARE);
+        }
+        assert_eq!(stage.node.parent(), Some(key(2)));
+    }
+
+    #[test]
+    fn a_question_from_below_is_passed_on_and_answered() {
+        let mut stage = settled();
+        let path = || [1, 3, 31].map(key).to_vec();
+        let out = stage.says(5, Message::Missing { ids: vec![id(1)], path: path() });
+        let lacking = Output::Send(key(5), Message::Lacking { ids: vec![id(1)] });
+        assert_eq!(out[..2], [lacking, asks_after(1, &[1, 3, 31])]);
+        let out = stage.says(6, Message::Missing { ids: vec![id(1)], path: path() });
+        assert!(!out.contains(&asks_after(1, &[1, 3, 31])), "once");
+        let out = stage.says(2, object(1));
+        for child in [5, 6] {
+            let found = Output::Send(key(child), Message::Found { ids: vec![id(1)] });
+            assert!(out.contains(&found), "{out:?}");
+        }
+        stage.judged(2, id(1), Verdict::Admitted);
+        let out = stage.says(5, Message::Missing { ids: vec![id(1)], path: path() });
+        assert_eq!(out, [Output::Provide { to: key(5), ids: vec![id(1)] }]);
+    }
+
+    #[test]
+    fn a_child_on_the_way_to_the_peer_is_suspected_and_cut_off() {
+        let mut stage = settled();
+        let me = stage.node.id();
+        for n in 1..=2 {
+            let path = vec![key(1), key(2), me, key(5), key(31)];
+            stage.says(31, Message::Cross { path });
+            cross_brings(&mut stage, 31, n);
+            wait(&mut stage, bounds::COMPARE);
+        }
+        assert_eq!(stage.node.children(), [key(6)]);
+        assert_eq!(stage.link(5, true), [Output::Close(key(5))], "and stays out for a while");
+    }
+
+    #[test]
+    fn another_trees_objects_are_no_gaps_and_what_never_comes_is_none() {
+        let mut stage = settled();
+        stage.says(31, Message::Cross { path: vec![key(9), key(31)] });
+        let out = cross_brings(&mut stage, 31, 1);
+        assert!(!out.iter().any(|it| matches!(it, Output::Send(_, Message::Missing { .. }))));
+        let summary = crate::Summary { heads: BTreeMap::new(), count: 7, xor: id(7) };
+        stage.says(32, Message::Summary(summary));
+        stage.says(32, Message::Ids { ids: vec![id(2)], last: true });
+        assert_eq!(withheld(&wait(&mut stage, bounds::COMPARE)), Vec::<&Evidence>::new());
+    }
+}
