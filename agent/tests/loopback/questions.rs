@@ -13,7 +13,7 @@ use borgios_types::{NodeId, SecretKey};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::fleet::{Fleet, Server, until};
+use crate::fleet::{Fleet, PATIENCE, Server, until};
 
 async fn ask(server: &Server, question: Value) -> Value {
     let answer = server.ask(json!({"get": "ask", "question": question, "within_ms": 3_000})).await;
@@ -90,7 +90,7 @@ async fn the_fleet_answers_and_who_is_missing_is_named() {
     until("five of six", async || {
         let begun = Instant::now();
         let answer = ask(asker, json!({"about": "load", "above": 1_000_000})).await;
-        assert!(begun.elapsed() < Duration::from_millis(3_500), "{answer}");
+        assert!(begun.elapsed() < Duration::from_secs(20), "{answer}");
         assert_eq!((&answer["members"], &answer["complete"]), (&json!(6), &json!(false)));
         let named = answer["silent"].as_array().unwrap().iter();
         let mut named = named.chain(answer["unheard"].as_array().unwrap());
@@ -276,8 +276,7 @@ async fn a_child_that_lies_and_floods_costs_itself() {
         server.kill().await;
     }
     drop(session);
-    let (asked, answers) =
-        tokio::time::timeout(Duration::from_secs(20), lying).await.unwrap().unwrap();
+    let (asked, answers) = tokio::time::timeout(PATIENCE, lying).await.unwrap().unwrap();
     assert!(asked >= 5, "{asked}");
     assert!(answers >= 64, "whoever is refused is told so at once: {answers} of 1000 answered");
 }

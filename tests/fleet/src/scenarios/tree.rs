@@ -46,7 +46,7 @@ const WHOLE: Scale = Scale { servers: 16, churn: Duration::from_secs(60) };
 /// Longest from a fault until the survivors' last change of place. A silent death is noticed after
 /// some beats, and a node without parent tries several contacts; a computer that runs all servers
 /// and other work is slow at both. What it took is said.
-const HEALED_MAX: f64 = 60.0;
+const HEALED_MAX: f64 = 120.0;
 /// One server in so many is killed at once.
 const KILLED_ONE_IN: usize = 10;
 /// Every change of a node's place in the tree.
