@@ -5,16 +5,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use borgios_stream::bounds::{BATCH_BODY_MAX, WAITING_MAX};
 use borgios_stream::log::Found;
 use borgios_stream::{
-    Admission, Config, DiskLog, Durability, Evidence, Head, Kind, Limits, LinkId, Log, LogError,
+    Admission, Config, DiskLog, Durability, Evidence, Head, Kind, Limits, LinkId, LogError,
     MemoryLog, Origin, Position, Recovered, Relay, Role,
 };
 use borgios_types::{Digest, NodeId, SecretKey};
 use bytes::Bytes;
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use crate::log_worker::AnyLog;
 use crate::pipe::Pipe;
 use crate::shell::{self, Command, Publish, Shell};
 use crate::subscription::{LIVE_MAX, Subscription};
@@ -23,8 +25,13 @@ pub use borgios_stream::io::{Misdeed, Refusal};
 
 pub use crate::verifiers::Verifiers;
 
-/// Messages that wait to be published; whoever publishes more waits.
-const PUBLISH_QUEUE: usize = 64;
+/// Messages that wait to be taken in; whoever publishes more waits.
+pub(crate) const PUBLISH_QUEUE: usize = 1024;
+/// Bytes of messages that are being published, half of what the core lets wait: whoever publishes
+/// more waits here and is never refused for it.
+const PUBLISH_BYTES: usize = WAITING_MAX / 2;
+/// What a message costs at least of those bytes, for it costs memory beside its own.
+const PUBLISH_LEAST: usize = 256;
 /// Commands that wait for the hub.
 const COMMAND_QUEUE: usize = 64;
 /// Events that wait for the agent. More are dropped: each is a report, none a decision.
@@ -142,6 +149,7 @@ pub struct HubHandle {
     commands: mpsc::Sender<Command>,
     publish: mpsc::Sender<Publish>,
     ids: Arc<std::sync::atomic::AtomicU64>,
+    room: Arc<Semaphore>,
 }
 
 impl HubHandle {
@@ -164,7 +172,8 @@ impl HubHandle {
         let shell = Shell::new(config, core, log, recovered, events);
         tokio::spawn(shell.run(command_inbox, publish_inbox));
         let ids = Arc::default();
-        Ok((Self { me, commands, publish, ids }, event_inbox))
+        let room = Arc::new(Semaphore::new(PUBLISH_BYTES));
+        Ok((Self { me, commands, publish, ids, room }, event_inbox))
     }
 
     /// This node, as the origin of what it publishes.
@@ -184,6 +193,11 @@ impl HubHandle {
         durability: Durability,
         body: Bytes,
     ) -> Result<Receipt, PublishError> {
+        if body.len() > BATCH_BODY_MAX {
+            return Err(PublishError::Refused(Refusal::TooLong));
+        }
+        let bytes = u32::try_from(body.len().max(PUBLISH_LEAST)).expect("at most 256 KiB");
+        let _room = self.room.acquire_many(bytes).await.map_err(|_| PublishError::Ended)?;
         let (reply, answer) = oneshot::channel();
         let publish = Publish { kind, durability, body, reply };
         self.publish.send(publish).await.map_err(|_| PublishError::Ended)?;
@@ -262,14 +276,14 @@ impl HubHandle {
     }
 }
 
-type Opened = Result<(Box<dyn Log + Send>, Recovered), LogError>;
+type Opened = Result<(AnyLog, Recovered), LogError>;
 
 fn open_log(folder: Option<PathBuf>, limits: Limits, me: Origin) -> Opened {
     match folder {
-        None => Ok((Box::new(MemoryLog::new(limits)), Recovered::default())),
+        None => Ok((AnyLog::Memory(MemoryLog::new(limits)), Recovered::default())),
         Some(folder) => {
             let (log, recovered) = DiskLog::open(&folder, limits, me, shell::unix_now())?;
-            Ok((Box::new(log), recovered))
+            Ok((AnyLog::Disk(log), recovered))
         }
     }
 }

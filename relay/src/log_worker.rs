@@ -14,7 +14,7 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use borgios_stream::log::{self, Found, Log, LogError, LogJob};
-use borgios_stream::{Durability, Input, Origin, Position};
+use borgios_stream::{DiskLog, Durability, Input, MemoryLog, Origin, Position};
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
 
@@ -25,8 +25,30 @@ const WARY: Duration = Duration::from_secs(10);
 /// Most jobs that the hub does itself at once.
 const INLINE_MAX: usize = 16;
 
-/// A log that may move between threads.
-pub(crate) type AnyLog = Box<dyn Log + Send>;
+/// The log, wherever it is kept.
+pub(crate) enum AnyLog {
+    /// On disk.
+    Disk(DiskLog),
+    /// In memory only.
+    Memory(MemoryLog),
+}
+
+impl AnyLog {
+    fn as_mut(&mut self) -> &mut dyn Log {
+        match self {
+            Self::Disk(log) => log,
+            Self::Memory(log) => log,
+        }
+    }
+
+    /// Notes a clean end.
+    pub(crate) fn close(self) -> Result<(), LogError> {
+        match self {
+            Self::Disk(log) => log.close(),
+            Self::Memory(_) => Ok(()),
+        }
+    }
+}
 
 /// Something to do with the log.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::ready_keys::ReadyKeys;
 
 /// How much less: relaying what a neighbour vouches for goes before looking at it.
-const NICE: i32 = 5;
+const NICE: i32 = 10;
 
 /// A few threads for all hubs of a process. Clones share them; they end with the last clone.
 #[derive(Clone, Debug)]

@@ -92,7 +92,7 @@ impl Core {
         if !self.streams.contains_key(&origin) {
             return;
         }
-        self.drop_pending(origin, 0);
+        self.drop_pending(origin, 0, out);
         self.end_fetch(&origin);
         self.leave_digest(origin);
         let stream: Option<Stream> = self.streams.remove(&origin);

@@ -112,9 +112,13 @@ pub const CROSS_GRACE: Duration = Duration::from_secs(1);
 /// How long a neighbour that forwarded a forgery has to say so itself, before it is cut off.
 pub const DISOWN_GRACE: Duration = Duration::from_secs(1);
 
-/// Most forgeries that a neighbour may have forwarded and not yet disowned; and most that it may
-/// disown per [`DISOWN_INTERVAL`]: each costs it the link to whoever sent it.
+/// Most forgeries that a neighbour may have forwarded and not yet disowned; and most of them that
+/// it is absolved of per [`DISOWN_INTERVAL`]: each costs it the link to whoever sent it.
 pub const DISOWNED_MAX: usize = 16;
+
+/// Most names that a neighbour has disowned and was not blamed for: it disowns all that it had
+/// forwarded behind a forgery, most of which nobody judges any more.
+pub const DISOWNED_KEPT: usize = 256;
 
 /// See [`DISOWNED_MAX`].
 pub const DISOWN_INTERVAL: Duration = Duration::from_secs(60);
@@ -146,3 +150,16 @@ pub const OWN_PENDING_MAX: usize = 16;
 /// Most bytes that the application was given and has not taken yet; after that it is served from
 /// the log, at its own pace.
 pub const DELIVERY_WINDOW: usize = 8 * 1024 * 1024;
+
+/// Longest segment of a log, in bytes, but for one that holds a single larger batch: retention
+/// removes a sixteenth of a stream at a time, and a start reads the last one whole.
+pub const SEGMENT_BYTES: u64 = 1024 * 1024;
+
+/// Bytes of a segment between two entries of its index: a reader skips less than that.
+pub const INDEX_BYTES: u64 = 64 * 1024;
+
+/// Most files that a log holds open.
+pub const OPEN_FILES_MAX: usize = 64;
+
+/// Files to sync above which the whole file system is synced at once.
+pub const SYNC_FILES_MAX: usize = 8;

@@ -98,7 +98,7 @@ impl Core {
 
     /// A verified batch does not name its predecessor: it is a rival of what is here.
     pub(crate) fn on_broken_chain(&mut self, origin: Origin, index: usize, out: &mut Vec<Output>) {
-        let dropped = self.drop_pending(origin, index);
+        let dropped = self.drop_pending(origin, index, out);
         let Some(broken) = dropped.into_iter().next() else { return };
         let (Some(stream), Some(link)) = (self.streams.get_mut(&origin), broken.from) else {
             return;
@@ -165,7 +165,7 @@ impl Core {
         if !known || evidence.network() != self.config.network {
             return;
         }
-        self.stop_stream(evidence);
+        self.stop_stream(evidence, out);
         self.refuse_own_if_stopped(out);
         out.push(Output::Log(LogJob::Keep(evidence.clone())));
         out.push(Output::Equivocated(evidence.clone()));
@@ -178,7 +178,7 @@ impl Core {
     }
 
     /// Ends a stream; what is with the log already is still stored and delivered.
-    pub(crate) fn stop_stream(&mut self, evidence: &Evidence) {
+    pub(crate) fn stop_stream(&mut self, evidence: &Evidence, out: &mut Vec<Output>) {
         let origin = evidence.origin();
         self.end_fetch(&origin);
         self.leave_digest(origin);
@@ -189,7 +189,7 @@ impl Core {
         stream.lack = crate::stream::Lack::default();
         let storing = stream.pending.iter();
         let index = storing.take_while(|entry| matches!(entry.stage, Stage::Storing(..))).count();
-        self.drop_pending(origin, index);
+        self.drop_pending(origin, index, out);
         self.wants.remove(&origin);
         if self.evidence.len() < EVIDENCE_MAX {
             self.evidence.insert(origin, evidence.clone());

@@ -157,7 +157,7 @@ impl Core {
         }
         core.own = Own::recovered(recovered.own_epoch, core.streams.get(&me));
         for evidence in recovered.stopped {
-            core.stop_stream(&evidence);
+            core.stop_stream(&evidence, &mut Vec::new());
         }
         core
     }

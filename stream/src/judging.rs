@@ -1,7 +1,7 @@
 //! Verdicts come in any order; what follows from them happens in the order of numbers.
 
 use crate::arriving::Way;
-use crate::bounds::{DISOWN_GRACE, DISOWNED_MAX};
+use crate::bounds::{DISOWN_GRACE, DISOWNED_KEPT, DISOWNED_MAX};
 use crate::core::Core;
 use crate::frame::{Disown, Frame};
 use crate::io::{LinkId, Misdeed, Output, Role};
@@ -69,20 +69,16 @@ impl Core {
         let stream = self.streams.get_mut(&origin);
         let waiting = |rival: &mut Rival| rival.stage == RivalStage::Waiting;
         let rival = stream.and_then(|stream| stream.rival.take_if(waiting));
-        let dropped = self.drop_pending(origin, index);
-        let Some(forged) = dropped.into_iter().next() else { return };
-        let (first, id) = (forged.batch.first(), forged.batch.id());
-        if forged.forwarded {
-            let frame = Frame::Disown(Disown { origin, first, id }).encode();
-            self.forward(&frame, forged.from, out);
-        }
+        let dropped = self.drop_pending(origin, index, out);
+        let Some(forged) = dropped.first() else { return };
+        let (first, id, answer) = (forged.batch.first(), forged.batch.id(), forged.answer);
         let Some(link) = forged.from else { return };
         if let Some(stream) = self.streams.get_mut(&origin) {
             stream.ahead.retain(|_, (from, _)| *from != link);
             stream.ahead_bytes = stream.ahead.values().map(|(_, batch)| batch.len()).sum();
         }
         self.end_fetch(&origin);
-        self.blame(link, forged.answer, id, forgery, out);
+        self.blame(link, answer, id, forgery, out);
         // The genuine one may have come and waited for the verdict.
         if let Some(rival) = rival
             && self.links.contains_key(&rival.link)
@@ -99,6 +95,16 @@ impl Core {
         self.sign_next(out);
     }
 
+    fn disown(&self, origin: Origin, dropped: &[Pending], out: &mut Vec<Output>) {
+        for pending in dropped.iter().take(DISOWNED_KEPT) {
+            if pending.forwarded && id_of(pending).is_none() {
+                let (first, id) = (pending.batch.first(), pending.batch.id());
+                let frame = Frame::Disown(Disown { origin, first, id }).encode();
+                self.forward(&frame, pending.from, out);
+            }
+        }
+    }
+
     /// Cuts off whoever brought a forgery; at once where an honest node cannot have, else when it
     /// has not disowned it within the grace: it may have forwarded it before it verified it.
     pub(crate) fn blame(
@@ -112,7 +118,7 @@ impl Core {
         let deadline = self.now.time + DISOWN_GRACE;
         let Some(neighbour) = self.links.get_mut(&link) else { return };
         let at_once = answer || neighbour.role == Role::Cross;
-        if !at_once && neighbour.has_disowned(id) {
+        if !at_once && neighbour.has_disowned(id, self.now.time) {
             return;
         }
         if at_once || neighbour.suspects.len() >= DISOWNED_MAX {
@@ -146,7 +152,15 @@ impl Core {
     }
 
     /// Drops what is pending of a stream from `index` on; a rival that waits for it waits no more.
-    pub(crate) fn drop_pending(&mut self, origin: Origin, index: usize) -> Vec<Pending> {
+    ///
+    /// Those to whom it was forwarded unverified are told: some of it may be forged, and nobody
+    /// here will ever know.
+    pub(crate) fn drop_pending(
+        &mut self,
+        origin: Origin,
+        index: usize,
+        out: &mut Vec<Output>,
+    ) -> Vec<Pending> {
         let dropped = match self.streams.get_mut(&origin) {
             Some(stream) => {
                 stream.rival.take_if(|rival| rival.stage == RivalStage::Waiting);
@@ -160,7 +174,9 @@ impl Core {
                 self.jobs.remove(&job);
             }
         }
-        dropped.into()
+        let dropped = Vec::from(dropped);
+        self.disown(origin, &dropped, out);
+        dropped
     }
 }
 

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use borgios_types::{NodeId, Time};
 
 use crate::bounds::{
-    DISOWN_INTERVAL, DISOWNED_MAX, FETCHES_PER_TICK, FLOOD_MAX, TOKENS_MAX, TOKENS_PER_TICK,
+    DISOWN_INTERVAL, DISOWNED_KEPT, DISOWNED_MAX, FETCHES_PER_TICK, FLOOD_MAX, TOKENS_MAX,
+    TOKENS_PER_TICK,
 };
 use crate::frame::Disown;
 use crate::io::Role;
@@ -33,8 +34,10 @@ pub(crate) struct Neighbour {
     pub(crate) replied: Option<Time>,
     /// Forgeries that it forwarded and has not disowned yet.
     pub(crate) suspects: Vec<Suspect>,
-    /// Forgeries that it disowned, with the time.
-    disowned: VecDeque<(BatchId, Time)>,
+    /// What it disowned and was not blamed for yet; the oldest makes room.
+    disowned: VecDeque<BatchId>,
+    /// When it was absolved.
+    absolved: VecDeque<Time>,
     tokens: u32,
     excess: u32,
 }
@@ -71,6 +74,7 @@ impl Neighbour {
             replied: None,
             suspects: Vec::new(),
             disowned: VecDeque::new(),
+            absolved: VecDeque::new(),
             tokens: TOKENS_MAX,
             excess: 0,
         }
@@ -93,18 +97,34 @@ impl Neighbour {
         if self.excess > FLOOD_MAX { Toll::Flood } else { Toll::Dropped }
     }
 
-    /// It says that it forwarded a forgery; false if it says so too often.
+    /// It says that it forwarded what it had not verified; false if it was absolved too often.
     pub(crate) fn disowns(&mut self, disown: &Disown, now: Time) -> bool {
-        while self.disowned.front().is_some_and(|(_, at)| now.since(*at) > DISOWN_INTERVAL) {
+        let blamed = self.suspects.len();
+        self.suspects.retain(|suspect| suspect.id != disown.id);
+        if self.suspects.len() < blamed {
+            return self.absolve(now);
+        }
+        if self.disowned.len() >= DISOWNED_KEPT {
             self.disowned.pop_front();
         }
-        self.suspects.retain(|suspect| suspect.id != disown.id);
-        self.disowned.push_back((disown.id, now));
-        self.disowned.len() <= DISOWNED_MAX
+        self.disowned.push_back(disown.id);
+        true
     }
 
-    /// Whether it has disowned this batch.
-    pub(crate) fn has_disowned(&self, id: BatchId) -> bool {
-        self.disowned.iter().any(|(disowned, _)| *disowned == id)
+    /// Whether it has disowned this forgery, and may still be absolved.
+    pub(crate) fn has_disowned(&mut self, id: BatchId, now: Time) -> bool {
+        let Some(index) = self.disowned.iter().position(|disowned| *disowned == id) else {
+            return false;
+        };
+        self.disowned.remove(index);
+        self.absolve(now)
+    }
+
+    fn absolve(&mut self, now: Time) -> bool {
+        while self.absolved.front().is_some_and(|at| now.since(*at) > DISOWN_INTERVAL) {
+            self.absolved.pop_front();
+        }
+        self.absolved.push_back(now);
+        self.absolved.len() <= DISOWNED_MAX
     }
 }

@@ -54,7 +54,7 @@ impl Core {
         let Some(index) = found else { return };
         stream.lack.retry_at = self.now.time + STORE_RETRY;
         stream.clear_ahead();
-        let dropped = self.drop_pending(origin, index);
+        let dropped = self.drop_pending(origin, index, out);
         let mut wanted = None;
         for pending in dropped {
             match pending.from {

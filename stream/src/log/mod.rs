@@ -1,8 +1,16 @@
 //! Bounded logs of batches, one per origin, and the jobs that the core gives them.
 
 mod disk;
+#[cfg(test)]
+mod fake;
+mod host;
 mod memory;
+mod opening;
+mod record;
+mod segments;
 mod serving;
+#[cfg(test)]
+mod tests;
 
 use thiserror::Error;
 
@@ -14,6 +22,7 @@ use crate::jobs::JobId;
 use crate::position::{BatchId, Head, Origin, Position};
 
 pub use disk::DiskLog;
+pub use host::{Disk, RealDisk};
 pub use memory::MemoryLog;
 pub use serving::serve;
 

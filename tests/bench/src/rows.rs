@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use borgios_relay::ssh_pipe::CIPHERS;
 use borgios_stream::{Durability, Relay};
 use rustls::crypto::CryptoProvider;
 
@@ -48,12 +49,7 @@ pub fn fastest() -> Arc<CryptoProvider> {
 /// The settings of the agent's SSH connections.
 #[must_use]
 pub fn ssh() -> Ssh {
-    Ssh(SshTuning {
-        cipher: russh::cipher::AES_256_GCM,
-        window: 4 * 1024 * 1024,
-        packet: 65_535,
-        buffer: 16,
-    })
+    Ssh(SshTuning { cipher: CIPHERS[0], window: 4 * 1024 * 1024, packet: 65_535, buffer: 16 })
 }
 
 /// Measures one row and returns its JSON.
@@ -81,6 +77,16 @@ pub async fn measure(name: &str, load: &Load, logs: &Path, idle: Duration) -> Re
             fleet::measure(name, Tls(ring()), load, &verified, Pace::Saturated, idle).await?
         }
         "ours-ssh" => fleet::measure(name, ssh(), load, &verified, Pace::Saturated, idle).await?,
+        "ours-tls-1000" => {
+            let load = Load { nodes: 1000, ..load.clone() };
+            let none = Duration::ZERO;
+            fleet::measure(name, Tls(ring()), &load, &verified, Pace::Saturated, none).await?
+        }
+        "ours-tls-durable" => {
+            let setting = Setting { durability: Durability::Durable, ..verified };
+            let none = Duration::ZERO;
+            fleet::measure(name, Tls(ring()), load, &setting, Pace::Saturated, none).await?
+        }
         "ours-tls-memory" => {
             let setting = Setting { logs: None, ..verified };
             fleet::measure(name, Tls(ring()), load, &setting, Pace::Saturated, idle).await?

@@ -83,7 +83,8 @@ fn all(options: &Options) -> Result<()> {
     let names: Vec<String> = if options.rows.is_empty() {
         rows::ROWS.iter().map(|row| (*row).to_owned()).collect()
     } else {
-        options.rows.clone()
+        let of_peers = |row: &&String| rows::PEERS.contains(&row.as_str());
+        options.rows.iter().filter(|row| !of_peers(row)).cloned().collect()
     };
     let mut measured = Vec::new();
     for name in names {
@@ -113,10 +114,11 @@ fn all(options: &Options) -> Result<()> {
 /// Peers whose programs are there.
 fn peers(options: &Options) -> Vec<Measured> {
     let all = rows::PEERS.iter().map(|name| {
-        let program = options.peers_dir.join(name);
-        let mut arguments = vec![options.nodes.to_string()];
-        arguments.push(options.size.to_string());
-        Measured { name: (*name).to_owned(), program, arguments: Vec::new() }
+        let program = options.peers_dir.join(format!("peer-{name}"));
+        let mut arguments = vec![options.nodes.to_string(), options.size.to_string()];
+        arguments.extend(["--singles".to_owned(), options.singles.to_string()]);
+        Measured { name: (*name).to_owned(), program, arguments }
     });
-    all.filter(|peer| options.rows.is_empty() && Path::exists(&peer.program)).collect()
+    let wanted = |name: &String| options.rows.is_empty() || options.rows.contains(name);
+    all.filter(|peer| wanted(&peer.name) && Path::exists(&peer.program)).collect()
 }
