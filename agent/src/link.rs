@@ -524,6 +524,11 @@ impl LinkHub {
                     continue;
                 }
             };
+            if moved.is_none_or(|at: Instant| at.elapsed() >= SIGNS_PACE) {
+                // Whatever it says, and to whomever here.
+                moved = Some(Instant::now());
+                self.tree.heard(peer, id).await;
+            }
             match Frame::parse(&line) {
                 Ok(Frame::Tree(message)) => {
                     let Some(held) = held(&share, line.len()).await else {

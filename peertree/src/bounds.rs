@@ -198,5 +198,7 @@ pub const LOOSE_TIMEOUT: Duration = Duration::from_secs(15);
 pub const RIVAL_PACE: Duration = Duration::from_secs(2);
 /// Levels a node must gain before it moves up: one would make nodes wander for little.
 pub const CLIMB_LEVELS: usize = 2;
+/// Least time between two attempts to move up: the news of the last one's outcome is back by then.
+pub const CLIMB_PACE: Duration = Duration::from_secs(5);
 /// How long a peer that misbehaved is refused.
 pub const SHUN: Duration = Duration::from_secs(600);

@@ -95,7 +95,7 @@ impl Node {
                 link.penalty /= 2;
                 (link.served, link.useless, link.chatter) = (0, 0, 0);
             }
-            self.climb();
+            self.climb(now);
         }
     }
 
@@ -143,16 +143,17 @@ impl Node {
     fn begin_paging(&mut self, now: Time, from: NodeId, theirs: u64) {
         let of = (self.store.digest(), theirs);
         let Some(link) = self.links.get_mut(&from) else { return };
-        let busy = link.paging.is_some_and(|it| now.since(it.asked) < bounds::WANT_TIMEOUT);
+        let busy =
+            link.paging.as_ref().is_some_and(|it| now.since(it.asked) < bounds::WANT_TIMEOUT);
         // Two honest stores can differ for long, in what one of them refused or forgot.
-        let idle = link.walked.is_some_and(|last| {
+        let idle = link.walked.as_ref().is_some_and(|last| {
             let rest = Duration::from_secs((last.pages / bounds::PAGES_PER_SECOND) as u64);
             let in_vain = last.of == of && last.times >= bounds::WALKS_IN_VAIN;
             let rest = if in_vain { bounds::WALK_AGAIN.max(rest) } else { rest };
             now.since(last.at) < rest
         });
         if !busy && !idle {
-            link.paging = Some(Paging { asked: now, after: None, pages: 1, of });
+            link.paging = Some(Box::new(Paging { asked: now, after: None, pages: 1, of }));
             self.out.push(Output::Send(from, Message::Page { after: None }));
         }
     }
@@ -175,13 +176,18 @@ impl Node {
         }
         let next = ids.last().copied();
         if !last && next.is_some() && paging.pages < bounds::PAGES_MAX {
-            link.paging =
-                Some(Paging { asked: now, after: next, pages: paging.pages + 1, ..paging });
+            link.paging = Some(Box::new(Paging {
+                asked: now,
+                after: next,
+                pages: paging.pages + 1,
+                ..*paging
+            }));
             self.out.push(Output::Send(from, Message::Page { after: next }));
         } else {
-            let same = link.walked.filter(|last| last.of == paging.of);
+            let same = link.walked.as_ref().filter(|last| last.of == paging.of);
             let times = same.map_or(1, |last| last.times.saturating_add(1));
-            link.walked = Some(Walked { at: now, pages: paging.pages, of: paging.of, times });
+            let (pages, of) = (paging.pages, paging.of);
+            link.walked = Some(Box::new(Walked { at: now, pages, of, times }));
         }
         let ids = self.store.want(now, from, ids);
         if !ids.is_empty() && (self.is_neighbour(from) || self.is_cross(&from)) {

@@ -75,7 +75,8 @@ impl Contact {
     pub fn plausible(&self) -> bool {
         !self.address.is_empty()
             && self.address.len() <= ADDRESS_MAX
-            && !self.address.chars().any(|c| c.is_control() || c.is_whitespace())
+            && (self.address.bytes().all(|byte| byte.is_ascii_graphic())
+                || !self.address.chars().any(|c| c.is_control() || c.is_whitespace()))
     }
 }
 
@@ -107,9 +108,12 @@ impl PartialEq for Contacts {
 
 impl Eq for Contacts {}
 
-impl std::hash::Hash for Contacts {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.0.hash(state);
+impl<'a> IntoIterator for &'a Contacts {
+    type Item = &'a Contact;
+    type IntoIter = std::slice::Iter<'a, Contact>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
     }
 }
 

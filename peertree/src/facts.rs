@@ -45,13 +45,22 @@ pub(crate) struct Family {
     pub(crate) path: Contacts,
     pub(crate) siblings: Contacts,
     pub(crate) uncles: Contacts,
+    /// Tells two of these apart: what cannot wait, and all.
+    pub(crate) key: (u64, u64),
+}
+
+impl Family {
+    /// Whether it was made of this.
+    fn is_of(&self, from: &(Contacts, Contacts), children: u32) -> bool {
+        self.children == children && self.from.0 == from.0 && self.from.1 == from.1
+    }
 }
 
 impl Told {
     /// A new child was told everything; the only one leaves nobody to be told.
-    pub(crate) fn accepted(&mut self, down: &Down, children: usize, now: Time) {
+    pub(crate) fn accepted(&mut self, key: (u64, u64), children: usize, now: Time) {
         if children == 1 {
-            (self.down, self.down_at) = (key(down), now);
+            (self.down, self.down_at) = (key, now);
         }
     }
 
@@ -72,24 +81,44 @@ impl Node {
         };
         let tree_size = self.tree_size();
         let children = self.children.changes();
-        let fresh = self.family.take().filter(|told| {
-            told.children == children && told.from.0 == from.0 && told.from.1 == from.1
-        });
-        let told = fresh.unwrap_or_else(|| Box::new(self.family(from)));
-        let Family { path, siblings, uncles, .. } = &*told;
+        let family = match self.family.take() {
+            Some(it) if it.is_of(&from, children) => it,
+            known => Box::new(self.new_family(from, known)),
+        };
+        let Family { path, siblings, uncles, .. } = &*family;
         let (path, siblings, uncles) = (path.clone(), siblings.clone(), uncles.clone());
-        self.family = Some(told);
+        self.family = Some(family);
         Down { path, siblings, uncles, free, tree_size }
     }
 
     /// The relatives of this node's children; `from` is what the parent said of its own path and
-    /// children.
-    fn family(&self, from: (Contacts, Contacts)) -> Family {
-        let heirs = self.children().into_iter().filter_map(|id| self.child_contact(id));
-        let siblings = heirs.take(bounds::SIBLINGS_MAX).collect();
-        let path = from.0.iter().cloned().chain(self.contact()).collect();
-        let uncles = from.1.iter().filter(|sibling| sibling.id != self.me).cloned().collect();
-        Family { children: self.children.changes(), from, path, siblings, uncles }
+    /// children. What is as it was before stays the same list, so that all can see so at once.
+    fn new_family(&self, from: (Contacts, Contacts), known: Option<Box<Family>>) -> Family {
+        let children = self.children.changes();
+        let known = known.as_deref();
+        let path = known.filter(|it| it.from.0 == from.0).map(|it| it.path.clone());
+        let path: Contacts =
+            path.unwrap_or_else(|| from.0.iter().cloned().chain(self.contact()).collect());
+        let uncles = known.filter(|it| it.from.1 == from.1).map(|it| it.uncles.clone());
+        let uncles: Contacts = uncles.unwrap_or_else(|| {
+            from.1.iter().filter(|sibling| sibling.id != self.me).cloned().collect()
+        });
+        let siblings = known.filter(|it| it.children == children).map(|it| it.siblings.clone());
+        let siblings: Contacts = siblings.unwrap_or_else(|| {
+            let heirs = self.children().into_iter().filter_map(|id| self.child_contact(id));
+            heirs.take(bounds::SIBLINGS_MAX).collect()
+        });
+        let key = family_key(&path, &siblings, &uncles);
+        Family { from, children, path, siblings, uncles, key }
+    }
+
+    /// What cannot wait of what [`Node::down`] just returned, and all of it; equal keys mean equal
+    /// news.
+    pub(crate) fn key(&self, down: &Down) -> (u64, u64) {
+        let (urgent, family) = self.family.as_ref().map_or((0, 0), |family| family.key);
+        let mut hasher = DefaultHasher::new();
+        (family, &down.free, down.tree_size).hash(&mut hasher);
+        (urgent, hasher.finish())
     }
 
     /// What this node tells its parent.
@@ -132,7 +161,7 @@ impl Node {
             return;
         }
         let down = self.down();
-        let (urgent, all) = key(&down);
+        let (urgent, all) = self.key(&down);
         let told = self.told.down;
         if all == told.1 {
             return;
@@ -181,17 +210,17 @@ impl Node {
     }
 }
 
-/// Tells what cannot wait from what can; equal keys mean equal news. Only this process compares
+/// Tells what cannot wait from what can; equal keys mean equal relatives. Only this process compares
 /// them, so their values may differ between versions.
-fn key(down: &Down) -> (u64, u64) {
+fn family_key(path: &[Contact], siblings: &[Contact], uncles: &[Contact]) -> (u64, u64) {
     let mut hasher = DefaultHasher::new();
-    down.path.hash(&mut hasher);
+    path.hash(&mut hasher);
     // Below the root they are the heirs.
-    if down.path.len() == 1 {
-        down.siblings.hash(&mut hasher);
+    if path.len() == 1 {
+        siblings.hash(&mut hasher);
     }
     let urgent = hasher.finish();
-    (&down.siblings, &down.uncles, &down.free, down.tree_size).hash(&mut hasher);
+    (siblings, uncles).hash(&mut hasher);
     (urgent, hasher.finish())
 }
 

@@ -88,7 +88,8 @@ impl Node {
         self.end_cross(from);
         self.beat.stale = true;
         let down = self.down();
-        self.told.accepted(&down, self.children.len(), self.now);
+        let key = self.key(&down);
+        self.told.accepted(key, self.children.len(), self.now);
         self.out.push(Output::Send(from, Message::Accept(down)));
         self.send_summary(from);
         self.on_children_changed();

@@ -39,9 +39,9 @@ pub(crate) struct Link {
     /// A digest was sent; the peer's summary, if it sends one, is answered with the own.
     pub(crate) comparing: bool,
     /// Pages of the peer's inventory still coming.
-    pub(crate) paging: Option<Paging>,
+    pub(crate) paging: Option<Box<Paging>>,
     /// The last walk through its inventory.
-    pub(crate) walked: Option<Walked>,
+    pub(crate) walked: Option<Box<Walked>>,
     /// The peer's lane heads, by its last summary.
     pub(crate) heads: SortedMap<String, Head>,
     /// Lanes asked for: after which number, and when.

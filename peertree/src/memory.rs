@@ -26,7 +26,7 @@ impl Memory {
 
     /// Remembers `contact`, or its new address.
     pub(crate) fn learn(&mut self, rng: &mut Dice, contact: &Contact) {
-        if !contact.plausible() || self.contacts.get(&contact.id) == Some(&contact.address) {
+        if self.contacts.get(&contact.id) == Some(&contact.address) || !contact.plausible() {
             return;
         }
         if self.most == 0 {

@@ -26,6 +26,7 @@ use rand::Rng as _;
 
 use crate::beat::Beat;
 use crate::bounds;
+use crate::climb::Climb;
 use crate::config::Config;
 use crate::contact::{Address, Contact};
 use crate::cross::Cross;
@@ -61,8 +62,8 @@ pub struct Node {
     /// Peers that misbehaved, and until when they are refused.
     pub(crate) shunned: SortedMap<NodeId, Time>,
     pub(crate) rivals: Rivals,
-    /// The node asked for a shallower place, while the parent still holds.
-    pub(crate) climbing: Option<NodeId>,
+    /// The attempt to find a shallower place, while the parent still holds.
+    pub(crate) climb: Climb,
     pub(crate) store: Store,
     pub(crate) beat: Beat,
     pub(crate) told: Told,
@@ -106,7 +107,7 @@ impl Node {
             was_member: false,
             shunned: SortedMap::new(),
             rivals: Rivals::default(),
-            climbing: None,
+            climb: Climb::default(),
             store: Store::default(),
             beat: Beat::default(),
             told: Told::default(),
@@ -174,7 +175,10 @@ impl Node {
             Message::Join(join) => self.on_join(from, &join),
             Message::Redirect { to } => self.on_redirect(now, from, to),
             Message::Accept(down) => self.on_accept(from, down),
-            Message::Heartbeat(down) => self.on_heartbeat(from, down),
+            Message::Heartbeat(down) => {
+                self.on_heartbeat(from, down);
+                self.climb_on_news(now);
+            }
             Message::Report(up) => self.on_report(from, up),
             Message::Alive => self.on_alive(from),
             Message::Leave => self.on_leave(from),
@@ -242,7 +246,7 @@ impl Node {
         self.shunned.retain(|_, until| *until > now);
         let asked = self.asks(&peer)
             || self.dials_cross(peer)
-            || [self.rivals.probing, self.climbing].contains(&Some(peer));
+            || [self.rivals.probing, self.climb.asking].contains(&Some(peer));
         let loose = self.loose_links();
         let refused = peer == self.me
             || matches!(self.phase, Phase::Idle)
@@ -265,7 +269,7 @@ impl Node {
             self.open_cross(peer);
         } else if self.rivals.probing == Some(peer) {
             self.on_outsider_connected(peer);
-        } else if self.climbing == Some(peer) {
+        } else if self.climb.asking == Some(peer) {
             self.on_climb_connected(peer);
         }
     }
@@ -296,8 +300,8 @@ impl Node {
             self.on_candidate_failed(peer);
         } else if self.rivals.probing == Some(peer) {
             self.rivals.probing = None;
-        } else if self.climbing == Some(peer) {
-            self.climbing = None;
+        } else if self.climb.asking == Some(peer) {
+            self.climb.asking = None;
         }
     }
 
@@ -307,7 +311,7 @@ impl Node {
         self.memory.forget(&peer);
         let dialled = self.asks(&peer)
             || self.dials_cross(peer)
-            || [self.rivals.probing, self.climbing].contains(&Some(peer));
+            || [self.rivals.probing, self.climb.asking].contains(&Some(peer));
         if self.links.contains_key(&peer) {
             self.out.push(Output::Close(peer));
             self.on_link_down(peer);
@@ -488,6 +492,24 @@ impl Node {
             }
             Phase::Root => State::Root,
         }
+    }
+
+    /// Whether this is a child.
+    #[must_use]
+    pub fn has_child(&self, id: &NodeId) -> bool {
+        self.children.contains_key(id)
+    }
+
+    /// Whether this node's path is that of `parent`, and the step to it.
+    #[must_use]
+    pub fn is_under(&self, parent: &Self) -> bool {
+        let Phase::Attached { parent: id, down } = &self.phase else { return false };
+        let above: &[Contact] = match &parent.phase {
+            Phase::Attached { down, .. } => &down.path,
+            Phase::Idle | Phase::Seeking(_) | Phase::Root => &[],
+        };
+        *id == parent.me
+            && down.path.split_last().is_some_and(|(last, path)| last.id == *id && path == above)
     }
 
     /// Checks what always holds (see the top of this file).

@@ -276,8 +276,8 @@ impl Node {
             self.learn(&to);
             return self.leave_for(Some(from), to);
         }
-        if self.climbing == Some(from) {
-            return self.stop_climbing();
+        if self.climb.asking == Some(from) {
+            return self.on_climb_redirected(&to);
         }
         if !self.asks(&from) {
             return self.penalise(now, from, 1);
@@ -300,7 +300,7 @@ impl Node {
         if self.parent() == Some(from) {
             return self.on_heartbeat(from, down);
         }
-        let climbed = self.climbing == Some(from) && self.on_climbed(from, &down);
+        let climbed = self.climb.asking == Some(from) && self.on_climbed(from, &down);
         if !self.asks(&from) && !climbed {
             // It took too long to answer; it must not count this node as its child.
             self.out.push(Output::Send(from, Message::Leave));
@@ -316,6 +316,7 @@ impl Node {
         }
         self.was_member = true;
         self.rivals.calm();
+        self.climb.rest(self.now);
         self.learn_relatives(&down);
         self.out.push(Output::CancelTimer(Timer::Attempt));
         self.out.push(Output::CancelTimer(Timer::Retry));

@@ -70,8 +70,9 @@ impl<K: Ord, V> SortedMap<K, V> {
     pub(crate) fn remove_at(&mut self, at: usize) -> (K, V) {
         self.changes = self.changes.wrapping_add(1);
         let entry = self.entries.remove(at);
-        if self.entries.len() * 2 < self.entries.capacity() {
-            self.entries.shrink_to(self.entries.len() + self.entries.len() / 4);
+        let len = self.entries.len();
+        if self.entries.capacity() > len + 2 + len / 2 {
+            self.entries.shrink_to(if len == 0 { 0 } else { len + 1 });
         }
         entry
     }

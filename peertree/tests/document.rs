@@ -65,7 +65,7 @@ fn values() -> [BTreeMap<&'static str, String>; 3] {
             RELATIVES_PER_ROUND, UNREACHABLE_MAX, UNREACHABLE_CLAIMS, REMEMBERED_MAX,
             STRANGERS_PER_ROUND, SEEDS_MAX, LOOSE_LINKS_MAX, SHUNNED_MAX, CROSS_LINKS,
             CROSS_CANDIDATES_MAX, CROSS_ACCEPTED_MAX, GAPS_OPEN_MAX, EVIDENCE_MAX, BLAME_MAX,
-            GAPS_MAX, GAPS_EXCUSED_MAX, KNOWN_MAX, PAGE_IDS_MAX, WANT_IDS_MAX, WANTED_MAX,
+            GAPS_MAX, GAPS_HEARSAY_MAX, GAPS_EXCUSED_MAX, KNOWN_MAX, PAGE_IDS_MAX, WANT_IDS_MAX, WANTED_MAX,
             PENDING_MAX, LANES_MAX, LANE_PAGE, PAGES_MAX, PAGES_PER_SECOND, WALKS_IN_VAIN,
             WALK_AGAIN, SERVED_MAX, OTHERS_MAX, REFUSED_MAX, CHATTER_MAX, USELESS_MAX,
             PENALTY_MAX, HEARTBEAT, SILENCE, STALL, FACTS, URGENT, ATTEMPT, STAGGER,
@@ -73,12 +73,12 @@ fn values() -> [BTreeMap<&'static str, String>; 3] {
             BACKOFF_MIN, BACKOFF_MAX, ROUNDS_BEFORE_ROOT, FIRST_PROBE, BURIED, PROBE,
             RIVAL_PAUSE_MIN, RIVAL_PAUSE_MAX, COMPARE, COMPARE_MIN, FORGIVE, CROSS_SILENCE,
             CROSS_ANSWER, GAP_GRACE, LEAVE_PAUSE_MIN, LEAVE_PAUSE_MAX, WANT_TIMEOUT,
-            LOOSE_TIMEOUT, RIVAL_PACE, CLIMB_LEVELS, SHUN,
+            LOOSE_TIMEOUT, RIVAL_PACE, CLIMB_LEVELS, CLIMB_PACE, SHUN,
         ],
         values![question::bounds;
             LABELS_MAX, LABEL_MAX, EXCEPTIONS_MAX, SILENT_MAX, MEASURES_MAX, MEASURE_MAX,
             ROLL_MAX, NODES_MAX, PLACES_MAX, PLACES_BYTES, CLAIMS_MAX, VERSION_MAX, WITHIN_MAX,
-            HOP, ASKS_MAX, OPEN_MAX, ASK_BURST, ASK_PACE, SEEN_MAX, MEMBERS_SLACK,
+            HOP, ASKS_MAX, OPEN_MAX, TOOLS_MAX, ASK_BURST, ASK_PACE, SEEN_MAX, MEMBERS_SLACK,
         ],
         values![direct::bounds;
             BODY_MAX, HOPS_MAX, WAITING_MAX, DIRECT_BURST, DIRECT_PACE, RECEIPT, RECEIPT_HOP,
@@ -187,7 +187,8 @@ fn every_question_is_listed() {
         let question: Question = serde_json::from_str(&text).unwrap();
         assert_ne!(question, Question::Unknown, "{text}");
         assert_eq!(serde_json::to_string(&question).unwrap(), text);
-        names.insert(std::mem::discriminant(&question));
+        let value = serde_json::to_value(&question).unwrap();
+        names.insert(value["about"].to_string());
     }
     assert_eq!(names_of_questions(), names.len());
 }
@@ -234,8 +235,8 @@ fn written(code: &str) -> String {
     if let Some(ms) = inner("Duration::from_millis(") {
         return format!("{ms} ms");
     }
-    let factors = code.split(" * ").map(|it| it.replace('_', "").parse::<u64>().unwrap());
+    let factors = code.split(" * ").map(|it| it.replace('_', "").parse::<u64>().expect("digits"));
     let number: u64 = factors.product();
     let mib = 1024 * 1024;
-    if number % mib == 0 { format!("{} MiB", number / mib) } else { number.shown() }
+    if number.is_multiple_of(mib) { format!("{} MiB", number / mib) } else { number.shown() }
 }

@@ -10,6 +10,7 @@
 //! | [`machine`] | one server: the core, its timers, and a disk that survives `kill -9` |
 //! | `across` | cross links chosen for all, and a machine that withholds |
 //! | [`check`] | the invariants |
+//! | [`million`], `giant`, `wheel` | a million nodes: the story, the compact fleet, its queue of events |
 //! | [`trace`] | a digest of all that happened, so that a replay can be told from a likeness |
 //!
 //! Everything derives from one seed: the same scenario with the same seed is the same run, event
@@ -18,10 +19,13 @@
 mod across;
 pub mod check;
 pub mod fleet;
+mod giant;
 pub mod machine;
+pub mod million;
 pub mod scenario;
 mod shell;
 pub mod trace;
+mod wheel;
 pub mod wire;
 
 pub use across::Withhold;

@@ -8,9 +8,10 @@ use borgios_types::Time;
 use crate::real::fleet::{Fleet, Step};
 use crate::real::network::Index;
 
-/// By then a fleet of a handful must be whole: four rounds of seeking, then a minute of back-off, then some probes.
+/// By then a fleet of a handful must be whole: all rounds of seeking with their pauses, then some probes for rivals, of
+/// which the first may be ignored.
 pub const SETTLE_MAX: Duration = Duration::from_secs(240);
-/// For so long it must then stay whole: two heartbeats.
+/// For so long it must then stay whole: four silences that a neighbour is allowed.
 const STAYS: Duration = Duration::from_secs(10);
 /// Steps in which messages must come to rest before time may pass.
 const BURST_MAX: usize = 5_000;

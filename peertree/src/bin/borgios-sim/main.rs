@@ -3,6 +3,9 @@
 //! Exit code 0: every seed passed; 1: one failed (its replay command is printed); 2: wrong usage.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line program prints")]
 
+mod heap;
+mod million;
+
 use std::process::ExitCode;
 
 use borgios_peertree::sim::trace::Sink;
@@ -34,11 +37,49 @@ fn main() -> ExitCode {
         println!("{USAGE}");
         return ExitCode::SUCCESS;
     }
+    if arguments.first().is_some_and(|first| first == "million") {
+        return giant(&arguments[1..]);
+    }
     match parse(&arguments) {
         Ok(asked) => run(&asked),
         Err(error) => {
             eprintln!("error: {error}\n\n{USAGE}");
             ExitCode::from(2)
+        }
+    }
+}
+
+fn giant(arguments: &[String]) -> ExitCode {
+    let mut asked = million::Asked { nodes: 1_000_000, fanout: None, seed: 1, json: false };
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        let mut number = |least: u64, most: u64| {
+            let number = words.next().and_then(|text| text.parse::<u64>().ok());
+            number
+                .filter(|n| (least..=most).contains(n))
+                .ok_or_else(|| format!("{word}: expected a number from {least} to {most}"))
+        };
+        let taken = match word.as_str() {
+            "--json" => {
+                asked.json = true;
+                Ok(())
+            }
+            "--nodes" => number(2, 4_000_000).map(|nodes| asked.nodes = nodes as u32),
+            "--fanout" => number(2, 256).map(|fanout| asked.fanout = Some(fanout as u16)),
+            "--seed" => number(0, u64::MAX).map(|seed| asked.seed = seed),
+            other => Err(format!("million: unknown option {other}")),
+        };
+        if let Err(error) = taken {
+            eprintln!("error: {error}\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    }
+    match million::run(&asked) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
         }
     }
 }

@@ -1,0 +1,190 @@
+//! `borgios-sim million`: a million nodes at several fan-outs, beside the founder's table.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use borgios_peertree::sim::million::{self, Figures, Plan};
+use serde_json::{Value, json};
+
+use crate::heap::heap;
+
+/// The fan-outs of the founder's table, and the layers it promises for a million nodes.
+const FOUNDER: [(u16, u32); 4] = [(3, 13), (10, 5), (25, 4), (100, 3)];
+/// Time a message takes from node to node.
+const HOP: Duration = Duration::from_millis(10);
+/// Share of the nodes that leave, and as many join, before the depth is measured.
+const CHURN: f64 = 0.002;
+/// Share of the nodes that die at once.
+const DEATHS: f64 = 0.1;
+/// Runs at a time, each a process of its own so that its heap is counted alone.
+const AT_A_TIME: usize = 2;
+
+/// What the command line asks for.
+pub(crate) struct Asked {
+    pub(crate) nodes: u32,
+    pub(crate) fanout: Option<u16>,
+    pub(crate) seed: u64,
+    pub(crate) json: bool,
+}
+
+/// Runs it; false if anything was not as it must be.
+pub(crate) fn run(asked: &Asked) -> Result<bool, String> {
+    match asked.fanout {
+        Some(fanout) => one(asked, fanout),
+        None => all(asked),
+    }
+}
+
+/// One fan-out, in this process.
+fn one(asked: &Asked, fanout: u16) -> Result<bool, String> {
+    let plan = Plan {
+        nodes: asked.nodes,
+        fanout,
+        hop: HOP,
+        churn: CHURN,
+        deaths: DEATHS,
+        seed: asked.seed,
+    };
+    #[allow(clippy::disallowed_methods, reason = "the wall clock is measured, not simulated")]
+    let begun = Instant::now();
+    let mut say = |line: String| {
+        eprintln!("fan-out {fanout}, {:>5.0} s: {line}", begun.elapsed().as_secs_f64());
+    };
+    let figures = million::run(plan, &heap, &mut say)?;
+    let mut row = json!(figures);
+    row["wall_s"] = json!(begun.elapsed().as_secs());
+    row["missed"] = json!(missed(&figures));
+    println!("{row}");
+    Ok(missed(&figures).is_empty())
+}
+
+/// Which of the figures are not what issue and arithmetic ask for.
+fn missed(figures: &Figures) -> Vec<String> {
+    let hop = HOP.as_millis() as u64;
+    let rules = [
+        (figures.depth <= figures.minimum_depth + 1, "depth at most one more than the least"),
+        (figures.transmissions == figures.nodes - 1, "one transmission for each other node"),
+        (figures.last_ms == u64::from(figures.depth) * hop, "the last node after depth x hop"),
+        (figures.transmissions_healed == figures.survivors - 1, "the same after the deaths"),
+        (figures.heal_virtual_s <= 10.0, "healed within 10 s"),
+        (figures.bytes_per_node <= 4_096, "4 KB a node"),
+    ];
+    rules.iter().filter(|rule| !rule.0).map(|rule| rule.1.to_owned()).collect()
+}
+
+/// All fan-outs of the table, each in a process of its own.
+fn all(asked: &Asked) -> Result<bool, String> {
+    #[allow(clippy::disallowed_methods, reason = "the wall clock is measured, not simulated")]
+    let begun = Instant::now();
+    let program = std::env::current_exe().map_err(|error| format!("this program: {error}"))?;
+    let mut waiting: Vec<u16> = FOUNDER.iter().map(|(fanout, _)| *fanout).collect();
+    let (mut running, mut rows) = (Vec::new(), Vec::new());
+    while !(waiting.is_empty() && running.is_empty()) {
+        while running.len() < AT_A_TIME && !waiting.is_empty() {
+            let fanout = waiting.remove(0);
+            let child = Command::new(&program)
+                .args(["million", "--json", "--fanout", &fanout.to_string()])
+                .args(["--nodes", &asked.nodes.to_string(), "--seed", &asked.seed.to_string()])
+                .stdout(Stdio::piped())
+                .spawn()
+                .map_err(|error| format!("a run of its own: {error}"))?;
+            running.push((fanout, child));
+        }
+        // The first to end makes room; each prints one line, which no pipe is too short for.
+        let ended = running.iter_mut().position(|(_, child)| !matches!(child.try_wait(), Ok(None)));
+        let Some(at) = ended else {
+            std::thread::sleep(Duration::from_millis(200));
+            continue;
+        };
+        let (fanout, child) = running.remove(at);
+        let output = child.wait_with_output().map_err(|error| error.to_string())?;
+        let row: Value = serde_json::from_slice(&output.stdout)
+            .map_err(|_| format!("the run at fan-out {fanout} failed; its words are above"))?;
+        rows.push(row);
+    }
+    rows.sort_by_key(|row| row["fanout"].as_u64());
+    let wall = begun.elapsed().as_secs();
+    let good = rows.iter().all(|row| row["missed"].as_array().is_some_and(Vec::is_empty));
+    if asked.json {
+        let notes = notes(asked);
+        println!("{}", json!({ "runs": rows, "wall_s": wall, "notes": notes, "passed": good }));
+    } else {
+        table(asked, &rows, wall);
+    }
+    Ok(good)
+}
+
+fn table(asked: &Asked, rows: &[Value], wall: u64) {
+    println!("{} nodes, {} ms a hop, seed {}", asked.nodes, HOP.as_millis(), asked.seed);
+    println!();
+    println!(
+        "fan-out  founder  least  layers  depth  transmissions  last node  10 % die: healed  depth  \
+         bytes/node (state)  wall"
+    );
+    for row in rows {
+        let number = |name: &str| row[name].as_u64().unwrap_or(0);
+        let fanout = number("fanout");
+        let founder = FOUNDER.iter().find(|one| u64::from(one.0) == fanout).map_or(0, |one| one.1);
+        let least = number("minimum_depth") + 1;
+        let below = if u64::from(founder) < least { "*" } else { " " };
+        println!(
+            "{fanout:>7}  {founder:>6}{below}  {least:>5}  {:>6}  {:>5}  {:>13}  {:>6} ms  {:>13.1} s  \
+             {:>7}  {:>10} ({:>5})  {:>3} s",
+            number("depth") + 1,
+            number("depth"),
+            number("transmissions"),
+            number("last_ms"),
+            row["heal_virtual_s"].as_f64().unwrap_or(f64::NAN),
+            number("depth_healed"),
+            number("bytes_per_node"),
+            number("state_bytes_per_node"),
+            number("wall_s"),
+        );
+        for what in row["missed"].as_array().into_iter().flatten() {
+            println!("         MISSED: {}", what.as_str().unwrap_or_default());
+        }
+    }
+    println!();
+    for note in notes(asked) {
+        println!("{note}");
+    }
+    println!("all runs: {wall} s, {AT_A_TIME} at a time");
+}
+
+fn notes(asked: &Asked) -> Vec<String> {
+    let short = FOUNDER.iter().filter(|(fanout, layers)| {
+        *layers < million::minimum_depth(u64::from(asked.nodes), *fanout) + 1
+    });
+    let short: Vec<String> = short.map(|(fanout, _)| fanout.to_string()).collect();
+    let mut notes = Vec::new();
+    if !short.is_empty() {
+        notes.push(format!(
+            "* the founder's layers are below what a tree can do at fan-out {}: N nodes take at least \
+             ceil(log_k(N(k-1)+1)) layers at fan-out k.",
+            short.join(", ")
+        ));
+    }
+    notes.push(
+        "layers count nodes from the root down, depth counts hops: layers less one. Depth, broadcast and \
+         layers are measured after churn."
+            .to_owned(),
+    );
+    notes.push(format!(
+        "The real core runs on every node. Signatures are stubbed, join records are not broadcast, {} \
+         contacts are remembered; every node joins through the root and its redirects. All nodes and \
+         links are checked at intervals: at every tenfold size, and whenever a stage ends.",
+        million::REMEMBERED
+    ));
+    notes.push(format!(
+        "Churn: {} % leave in good order and as many join within 5 s. Deaths: {} % lose their power at \
+         once, nobody is told.",
+        CHURN * 100.0,
+        DEATHS * 100.0
+    ));
+    notes.push(
+        "bytes/node: peak of the live heap of the whole process (nodes, links, messages under way), by \
+         a counting allocator, divided by the nodes; state: what goes when the nodes go."
+            .to_owned(),
+    );
+    notes
+}
