@@ -120,7 +120,7 @@ async fn everyone_hears_everything_in_order_once_and_can_prove_it() {
                 let expected: Vec<_> = (0..100).map(|number| format!("{name} {number}")).collect();
                 assert_eq!(texts, expected, "node {index}, {relay:?}");
                 let (position, text, proof) = &messages[42];
-                let proved = proof.verify().unwrap();
+                let proved = proof.check().unwrap();
                 assert_eq!((proved.origin, proved.position), (origin, *position));
                 assert_eq!(proved.message, text.as_bytes());
             }
