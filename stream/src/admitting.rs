@@ -6,6 +6,7 @@ use crate::arriving::Way;
 use crate::batch::Batch;
 use crate::bounds::{ASKED_MAX, ASKED_TIMEOUT, HELD_MAX, REFUSED_MAX, STREAMS_MAX};
 use crate::core::Core;
+use crate::evidence::Evidence;
 use crate::io::{Admission, LinkId, Output};
 use crate::log::LogJob;
 use crate::position::{Origin, Position};
@@ -19,6 +20,19 @@ pub(crate) struct Asked {
     held: Option<(LinkId, Batch)>,
     /// What a neighbour has of it.
     wanted: Option<(Position, LinkId)>,
+    /// The proof that it equivocated.
+    evidence: Option<Evidence>,
+}
+
+impl Asked {
+    fn bytes(&self) -> usize {
+        let proof = self.evidence.as_ref().map_or(0, evidence_len);
+        proof + self.held.as_ref().map_or(0, |(_, batch)| batch.len())
+    }
+}
+
+fn evidence_len(evidence: &Evidence) -> usize {
+    evidence.envelopes().iter().map(bytes::Bytes::len).sum()
 }
 
 impl Core {
@@ -39,8 +53,21 @@ impl Core {
         let room = HELD_MAX - self.held_bytes;
         let held = held.filter(|(_, batch)| batch.len() <= room);
         self.held_bytes += held.as_ref().map_or(0, |(_, batch)| batch.len());
-        self.asked.insert(origin, Asked { since: now, held, wanted });
+        self.asked.insert(origin, Asked { since: now, held, wanted, evidence: None });
         out.push(Output::Admit(origin));
+    }
+
+    /// The same about an origin that is not followed and has equivocated.
+    pub(crate) fn ask_about_forger(&mut self, evidence: &Evidence, out: &mut Vec<Output>) {
+        let origin = evidence.origin();
+        self.ask(origin, None, None, out);
+        if self.held_bytes + evidence_len(evidence) <= HELD_MAX
+            && let Some(asked) = self.asked.get_mut(&origin)
+            && asked.evidence.is_none()
+        {
+            self.held_bytes += evidence_len(evidence);
+            asked.evidence = Some(evidence.clone());
+        }
     }
 
     pub(crate) fn on_admitted(
@@ -50,9 +77,7 @@ impl Core {
         out: &mut Vec<Output>,
     ) {
         let asked = self.asked.remove(&origin);
-        if let Some((_, batch)) = asked.as_ref().and_then(|asked| asked.held.as_ref()) {
-            self.held_bytes -= batch.len();
-        }
+        self.held_bytes -= asked.as_ref().map_or(0, Asked::bytes);
         match admission {
             Admission::Yes => {
                 self.refused.remove(&origin);
@@ -69,6 +94,9 @@ impl Core {
     /// Takes up what raised the question.
     fn go_on(&mut self, origin: Origin, asked: Option<Asked>, out: &mut Vec<Output>) {
         let Some(asked) = asked else { return };
+        if let Some(evidence) = asked.evidence {
+            return self.on_evidence(&evidence, out);
+        }
         if let Some((link, batch)) = asked.held
             && self.links.contains_key(&link)
         {
@@ -109,8 +137,8 @@ impl Core {
         let held = &mut self.held_bytes;
         self.asked.retain(|_, asked| {
             let keep = now.since(asked.since) < ASKED_TIMEOUT;
-            if let (false, Some((_, batch))) = (keep, &asked.held) {
-                *held -= batch.len();
+            if !keep {
+                *held -= asked.bytes();
             }
             keep
         });

@@ -8,9 +8,10 @@
 
 use crate::batch::Batch;
 use crate::bounds::{
-    AHEAD_MAX, EPOCH_AHEAD_MAX_S, LINK_PENDING_MAX, PENDING_MAX, STREAM_PENDING_MAX,
+    AHEAD_MAX, EPOCH_AHEAD_MAX_S, LINK_PENDING_MAX, PENDING_MAX, REPLY_INTERVAL, STREAM_PENDING_MAX,
 };
 use crate::core::{Core, Relay};
+use crate::frame::Frame;
 use crate::io::{LinkId, Misdeed, Output, Role};
 use crate::jobs::VerifyJob;
 use crate::log::joins;
@@ -39,12 +40,24 @@ impl Core {
         let origin = batch.origin();
         match self.streams.get(&origin) {
             None => self.ask(origin, Some((link, batch)), None, out),
-            Some(stream) if stream.stopped => {}
+            Some(stream) if stream.stopped => self.answer_with_evidence(origin, link, out),
             Some(_) => {
                 let way = self.way_of(&origin, link);
                 self.place(origin, link, batch, way, out);
                 self.count_answer(origin, link, way, out);
             }
+        }
+    }
+
+    /// A neighbour does not know yet that this origin is stopped.
+    fn answer_with_evidence(&mut self, origin: Origin, link: LinkId, out: &mut Vec<Output>) {
+        let now = self.now.time;
+        let Some(neighbour) = self.links.get_mut(&link) else { return };
+        if neighbour.replied.is_none_or(|at| now.since(at) >= REPLY_INTERVAL)
+            && let Some(evidence) = self.evidence.get(&origin)
+        {
+            neighbour.replied = Some(now);
+            self.send(link, Frame::Evidence(evidence.clone()).encode(), out);
         }
     }
 

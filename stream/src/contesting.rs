@@ -161,9 +161,13 @@ impl Core {
     /// An origin equivocated, by our own finding or a neighbour's proof.
     pub(crate) fn on_evidence(&mut self, evidence: &Evidence, out: &mut Vec<Output>) {
         let origin = evidence.origin();
-        let known = self.streams.get(&origin).is_some_and(|stream| !stream.stopped);
-        if !known || evidence.network() != self.config.network {
+        if evidence.network() != self.config.network {
             return;
+        }
+        match self.streams.get(&origin) {
+            None => return self.ask_about_forger(evidence, out),
+            Some(stream) if stream.stopped => return,
+            Some(_) => {}
         }
         self.stop_stream(evidence, out);
         self.refuse_own_if_stopped(out);

@@ -39,6 +39,8 @@ pub(crate) const UNFINISHED: &str = ".new";
 pub struct DiskLog<D: Disk = RealDisk> {
     pub(crate) disk: D,
     limits: Limits,
+    /// Where a segment ends; smaller in tests.
+    pub(crate) segment_bytes: u64,
     pub(crate) streams: BTreeMap<Origin, Stored>,
     /// Streams by size, so that the largest one gives way.
     sizes: BTreeSet<(u64, Origin)>,
@@ -83,6 +85,7 @@ impl<D: Disk> DiskLog<D> {
         let mut log = Self {
             disk,
             limits,
+            segment_bytes: SEGMENT_BYTES,
             streams: BTreeMap::new(),
             sizes: BTreeSet::new(),
             bytes: 0,
@@ -142,7 +145,7 @@ impl<D: Disk> DiskLog<D> {
     fn segment_for(&mut self, origin: &Origin, first: Position, length: u64) -> io::Result<()> {
         let known = self.streams.get(origin);
         if let Some(last) = known.and_then(|stream| stream.segments.back()) {
-            if last.bytes + length <= SEGMENT_BYTES {
+            if last.bytes + length <= self.segment_bytes {
                 return Ok(());
             }
             // A start looks thoroughly at the last segment only.

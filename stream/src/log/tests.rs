@@ -62,6 +62,8 @@ fn read_all(log: &mut impl Log, origin: &Origin) -> Vec<Batch> {
 /// Appends three streams by turns, syncs after each turn; returns how many of each were
 /// acknowledged. A call that failed is tried again once: the disk may have room by then.
 fn live(log: &mut DiskLog<FakeDisk>, streams: &[Vec<(Batch, BatchId)>]) -> BTreeMap<Origin, usize> {
+    // Four batches each, so that segments are begun and ended.
+    log.segment_bytes = 4_000;
     let mut acknowledged = BTreeMap::new();
     let turns = streams[0].len();
     let mut done = vec![0; streams.len()];
@@ -84,9 +86,7 @@ fn live(log: &mut DiskLog<FakeDisk>, streams: &[Vec<(Batch, BatchId)>]) -> BTree
 /// than what was appended; and the log goes on from there.
 #[test]
 fn what_was_acknowledged_is_there_after_any_fault() {
-    // 300 KB each, so that segments are begun and ended.
-    let streams: Vec<_> =
-        (1..=3).map(|seed| chain(seed, 7, 250_000, Durability::Durable)).collect();
+    let streams: Vec<_> = (1..=3).map(|seed| chain(seed, 7, 500, Durability::Durable)).collect();
     let faults = [
         Fault::Fails(ErrorKind::StorageFull),
         Fault::Fails(ErrorKind::Other),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use borgios_stream::frame::Frame;
 use borgios_stream::{
-    Admission, Input, Kind, LinkId, Now, Origin, Output, Relay, Role, Ticket, Verdict, jobs,
+    Admission, Input, Kind, LinkId, Now, Output, Relay, Role, Ticket, Verdict, jobs,
 };
 use borgios_types::{Digest, SecretKey, Time, UnixSeconds};
 use bytes::Bytes;
@@ -255,7 +255,7 @@ impl Fleet {
         let end = self.now + HEAL_MS;
         loop {
             self.run_until(self.now + 500)?;
-            match self.complete(&honest) {
+            match self.complete(&honest).and_then(|()| self.agreed(&honest)) {
                 Ok(()) => return Ok(()),
                 Err(lack) if self.now >= end => return Err(lack),
                 Err(_) => {}
@@ -286,18 +286,35 @@ impl Fleet {
         Ok(())
     }
 
-    pub(crate) fn published(&self) -> usize {
-        self.acknowledged.values().map(Vec::len).sum()
+    /// Whether the honest agree on every origin that equivocated: all hold the proof, or none has
+    /// seen more than one history.
+    fn agreed(&self, honest: &[usize]) -> Result<(), String> {
+        for forger in &self.forked {
+            let origin = self.nodes[*forger].origin();
+            // Who never heard of it has nothing to stop.
+            let of = |at: &usize| self.nodes[*at].app.got.get(&origin).map(|(_, all)| all);
+            let heard: Vec<usize> = honest.iter().copied().filter(|at| of(at).is_some()).collect();
+            let proved = |at: &&usize| self.nodes[**at].core.evidence(&origin).is_some();
+            let proofs = heard.iter().filter(proved).count();
+            let same = heard.iter().all(|at| of(at) == of(&heard[0]));
+            if proofs != heard.len() && (proofs > 0 || !same) {
+                return Err(format!("{proofs} of {} hold proof against {forger}", heard.len()));
+            }
+        }
+        Ok(())
     }
 
-    /// Honest nodes that hold no proof against an origin that equivocated.
-    pub(crate) fn honest_without_evidence(&self) -> Vec<usize> {
-        let forked: Vec<Origin> = self.forked.iter().map(|at| self.nodes[*at].origin()).collect();
-        let lacks = |at: &usize| {
-            !self.vices.contains_key(at)
-                && forked.iter().any(|origin| self.nodes[*at].core.evidence(origin).is_none())
+    /// How many origins were proved to have equivocated.
+    pub(crate) fn proved(&self) -> usize {
+        let proved = |forger: &&usize| {
+            let origin = self.nodes[**forger].origin();
+            self.nodes.iter().any(|node| node.core.evidence(&origin).is_some())
         };
-        (0..self.nodes.len()).filter(lacks).collect()
+        self.forked.iter().filter(proved).count()
+    }
+
+    pub(crate) fn published(&self) -> usize {
+        self.acknowledged.values().map(Vec::len).sum()
     }
 
     fn happen(&mut self, event: Event) {
@@ -487,8 +504,9 @@ impl Fleet {
         let Some(vice) = self.vices.get(&at).copied() else {
             return self.transmit(at, link, frame);
         };
-        if let Some(other) = self.forks.get(&frame).filter(|_| link.0.is_multiple_of(2)) {
-            let other = other.clone();
+        let own = frame.get(40..72) == Some(&self.nodes[at].origin().0[..]);
+        let other = self.forks.get(&frame).filter(|_| own && link.0.is_multiple_of(2));
+        if let Some(other) = other.cloned() {
             self.misdeeds += 1;
             self.forked.insert(at);
             return self.transmit(at, link, other);

@@ -1,0 +1,417 @@
+//! What one core does with honest, slow, full and hostile neighbours, step by step.
+
+use borgios_stream::bounds::{
+    ASKED_MAX, BATCH_BODY_MAX, DELIVERY_WINDOW, HELD_MAX, PENDING_MAX, STREAM_PENDING_MAX,
+};
+use borgios_stream::builder::Draft;
+use borgios_stream::frame::{Disown, Fetch, Gone, Served};
+use borgios_stream::log::{LogAnswer, LogError, LogJob, Recovered, serve};
+use borgios_stream::{
+    Admission, Batch, BatchId, Config, Core, Durability, Frame, Input, Kind, Limits, LinkId,
+    MemoryLog, Misdeed, Now, Origin, Output, Position, Relay, Role, Ticket, jobs,
+};
+use borgios_types::{Digest, SecretKey, Time, UnixSeconds};
+use bytes::Bytes;
+
+const EPOCH: u64 = 1_790_000_000;
+const PARENT: LinkId = LinkId(1);
+const CHILD: LinkId = LinkId(2);
+const CROSS: LinkId = LinkId(3);
+
+fn network() -> Digest {
+    Digest::of(b"neighbours")
+}
+
+fn key(n: u16) -> SecretKey {
+    let mut seed = [7; 32];
+    seed[..2].copy_from_slice(&n.to_be_bytes());
+    SecretKey::from_seed(seed)
+}
+
+fn batch(origin: u16, first: u64, previous: BatchId, body: &[u8]) -> Batch {
+    Draft {
+        network: network(),
+        first: Position::new(EPOCH, first),
+        previous,
+        kind: Kind::new("chat").unwrap(),
+        durability: Durability::Durable,
+        issued: UnixSeconds(EPOCH),
+        messages: vec![Bytes::copy_from_slice(body)],
+    }
+    .sign(&key(origin))
+}
+
+/// Batches of one message each, the first of number 1.
+fn chain(origin: u16, count: u64, body: &[u8]) -> Vec<Batch> {
+    let mut previous = BatchId::NONE;
+    let make = |number| {
+        let batch = batch(origin, number, previous, body);
+        previous = batch.id();
+        batch
+    };
+    (1..=count).map(make).collect()
+}
+
+fn forged(batch: &Batch) -> Batch {
+    let mut bytes = batch.bytes().to_vec();
+    *bytes.last_mut().unwrap() ^= 1;
+    Batch::parse(bytes.into()).unwrap()
+}
+
+/// A core with a parent, a child and a cross link, and a shell that does at once what it says.
+struct Desk {
+    core: Core,
+    log: MemoryLog,
+    now: Now,
+    /// The log takes nothing while its disk is full.
+    full: bool,
+    /// The application says at once that it has taken what it got.
+    takes: bool,
+    sent: Vec<(LinkId, Frame)>,
+    cuts: Vec<(LinkId, Misdeed)>,
+    got: Vec<Position>,
+    missed: Vec<(Position, Position)>,
+    said: Vec<String>,
+}
+
+impl Desk {
+    fn new(relay: Relay) -> Self {
+        let config = Config { network: network(), me: key(0).public(), relay };
+        let mut desk = Self {
+            core: Core::new(config, Recovered::default()),
+            log: MemoryLog::new(Limits::default()),
+            now: Now { time: Time(1_000), unix: UnixSeconds(EPOCH) },
+            full: false,
+            takes: true,
+            sent: Vec::new(),
+            cuts: Vec::new(),
+            got: Vec::new(),
+            missed: Vec::new(),
+            said: Vec::new(),
+        };
+        for (link, role) in [(PARENT, Role::Tree), (CHILD, Role::Tree), (CROSS, Role::Cross)] {
+            let peer = key(100 + link.0 as u16).public();
+            desk.step(Input::LinkUp { link, peer, role });
+        }
+        desk.sent.clear();
+        desk
+    }
+
+    fn step(&mut self, input: Input) {
+        let mut inputs = vec![input];
+        while !inputs.is_empty() {
+            let mut out = Vec::new();
+            for input in inputs.drain(..) {
+                self.core.handle(self.now, input, &mut out);
+            }
+            for output in out {
+                self.apply(output, &mut inputs);
+            }
+        }
+        self.core.check().unwrap();
+    }
+
+    fn apply(&mut self, output: Output, inputs: &mut Vec<Input>) {
+        match output {
+            Output::Send { link, frame } => self.sent.push((link, Frame::parse(frame).unwrap())),
+            Output::Cut { link, why } => self.cuts.push((link, why)),
+            Output::Admit(origin) => {
+                inputs.push(Input::Admitted { origin, admission: Admission::Yes });
+            }
+            Output::Verify(job) => {
+                inputs.push(Input::Verified { job: job.job, verdict: job.run() });
+            }
+            Output::Sign(job) => inputs.push(Input::Signed(job.run(&key(0)))),
+            Output::Log(LogJob::Append { job, origin, .. }) if self.full => {
+                let error = LogError::Full;
+                inputs.push(Input::Log(LogAnswer::NotStored { job, origin, error }));
+            }
+            Output::Log(job) => serve(&mut self.log, &mut vec![job], inputs),
+            Output::Deliver { origin, batch, .. } => {
+                self.got.push(batch.last());
+                if self.takes {
+                    inputs.push(Input::Taken { origin, upto: batch.last() });
+                }
+            }
+            Output::Missed { after, next, .. } => self.missed.push((after, next)),
+            other => self.said.push(format!("{other:?}")),
+        }
+    }
+
+    fn batch(&mut self, link: LinkId, batch: &Batch) {
+        self.step(Input::Frame { link, frame: Frame::Batch(batch.clone()) });
+    }
+
+    fn frame(&mut self, link: LinkId, frame: Frame) {
+        self.step(Input::Frame { link, frame });
+    }
+
+    /// Time passes, tick by tick.
+    fn wait(&mut self, ms: u64) {
+        for _ in 0..ms / 250 {
+            self.now.time = Time(self.now.time.0 + 250);
+            self.step(Input::Tick);
+        }
+    }
+
+    fn batches_sent_to(&self, to: LinkId) -> usize {
+        self.sent.iter().filter(|(link, f)| *link == to && matches!(f, Frame::Batch(_))).count()
+    }
+
+    fn fetches_to(&self, to: LinkId) -> Vec<Fetch> {
+        let fetch = |(link, frame): &(LinkId, Frame)| match frame {
+            Frame::Fetch(fetch) if *link == to => Some(*fetch),
+            _ => None,
+        };
+        self.sent.iter().filter_map(fetch).collect()
+    }
+}
+
+#[test]
+fn a_batch_goes_down_the_tree_and_to_the_application_once() {
+    let mut desk = Desk::new(Relay::Verified);
+    let batches = chain(1, 3, b"hello");
+    for batch in batches.iter().chain(&batches) {
+        desk.batch(PARENT, batch);
+    }
+    assert_eq!(desk.got.len(), 3);
+    assert_eq!(desk.batches_sent_to(CHILD), 3);
+    assert_eq!((desk.batches_sent_to(PARENT), desk.batches_sent_to(CROSS)), (0, 0));
+}
+
+#[test]
+fn a_gap_is_fetched_and_what_came_early_is_not_sent_for_again() {
+    let mut desk = Desk::new(Relay::Verified);
+    let batches = chain(1, 5, b"hello");
+    desk.batch(PARENT, &batches[0]);
+    desk.batch(PARENT, &batches[3]);
+    desk.batch(PARENT, &batches[4]);
+    let origin = batches[0].origin();
+    let after = Position::new(EPOCH, 1);
+    let fetches = desk.fetches_to(PARENT);
+    assert_eq!(fetches.iter().map(|f| (f.origin, f.after)).collect::<Vec<_>>(), [(origin, after)]);
+    let head = Position::new(EPOCH, 3);
+    desk.frame(PARENT, Frame::Served(Served { origin, head, count: 2 }));
+    desk.batch(PARENT, &batches[1]);
+    desk.batch(PARENT, &batches[2]);
+    assert_eq!(desk.got.len(), 5);
+    assert_eq!(desk.fetches_to(PARENT).len(), 1);
+}
+
+#[test]
+fn a_forgery_goes_no_further_and_costs_its_bringer_the_link() {
+    let mut desk = Desk::new(Relay::Verified);
+    let batches = chain(1, 2, b"hello");
+    desk.batch(CHILD, &batches[0]);
+    desk.batch(PARENT, &forged(&batches[1]));
+    assert!(desk.cuts.is_empty(), "it may have forwarded it before it verified it");
+    desk.wait(1_250);
+    assert!(matches!(desk.cuts[..], [(PARENT, Misdeed::Forgery(_))]), "{:?}", desk.cuts);
+    assert_eq!(desk.batches_sent_to(CHILD), 0);
+    desk.batch(CHILD, &batches[1]);
+    assert_eq!(desk.got.len(), 2);
+}
+
+#[test]
+fn a_relay_that_disowns_what_it_forwarded_keeps_its_link() {
+    let mut desk = Desk::new(Relay::Link);
+    let batches = chain(1, 2, b"hello");
+    let bad = forged(&batches[1]);
+    desk.batch(PARENT, &batches[0]);
+    desk.batch(PARENT, &bad);
+    let disown = Disown { origin: bad.origin(), first: bad.first(), id: bad.id() };
+    // This node forwarded it too, and says so itself.
+    assert!(desk.sent.contains(&(CHILD, Frame::Disown(disown))));
+    desk.frame(PARENT, Frame::Disown(disown));
+    desk.wait(2_000);
+    assert_eq!(desk.cuts, []);
+    // Over a cross link nothing is forwarded unverified.
+    desk.batch(CROSS, &bad);
+    assert!(matches!(desk.cuts[..], [(CROSS, Misdeed::Forgery(_))]), "{:?}", desk.cuts);
+}
+
+#[test]
+fn ten_thousand_origins_cost_bounded_memory() {
+    let config = Config { network: network(), me: key(0).public(), relay: Relay::Verified };
+    let mut core = Core::new(config, Recovered::default());
+    let now = Now { time: Time(1), unix: UnixSeconds(EPOCH) };
+    let mut out = Vec::new();
+    let peer = key(1).public();
+    core.handle(now, Input::LinkUp { link: PARENT, peer, role: Role::Tree }, &mut out);
+    // Nothing is answered: neither questions nor jobs. Signatures are not looked at before.
+    let template = batch(1, 1, BatchId::NONE, &[0; 4_096]);
+    let of = |n: u16| {
+        let mut bytes = template.bytes().to_vec();
+        let signed = template.signed_part().len();
+        for at in [40, signed + 2 + 33] {
+            bytes[at..at + 2].copy_from_slice(&n.to_be_bytes());
+        }
+        Batch::parse(bytes.into()).unwrap()
+    };
+    for n in 0..10_000 {
+        core.handle(now, Input::Frame { link: PARENT, frame: Frame::Batch(of(n)) }, &mut out);
+    }
+    let load = core.load();
+    assert!(load.held_bytes <= HELD_MAX && load.streams == 1, "{load:?}");
+    let asked = out.iter().filter(|output| matches!(output, Output::Admit(_))).count();
+    assert_eq!(asked, ASKED_MAX);
+    // All of them members: what is pending has a bound too.
+    for n in 0..10_000 {
+        let origin = of(n).origin();
+        core.handle(now, Input::Admitted { origin, admission: Admission::Yes }, &mut out);
+        core.handle(now, Input::Frame { link: PARENT, frame: Frame::Batch(of(n)) }, &mut out);
+    }
+    let load = core.load();
+    assert!(load.streams > 10_000 && load.pending_bytes <= PENDING_MAX, "{load:?}");
+    core.check().unwrap();
+}
+
+#[test]
+fn one_stream_cannot_use_up_the_memory_of_all() {
+    let config = Config { network: network(), me: key(0).public(), relay: Relay::Link };
+    let mut core = Core::new(config, Recovered::default());
+    let now = Now { time: Time(1), unix: UnixSeconds(EPOCH) };
+    let mut out = Vec::new();
+    let peer = key(1).public();
+    core.handle(now, Input::LinkUp { link: PARENT, peer, role: Role::Tree }, &mut out);
+    let batches = chain(1, 40, &vec![0; BATCH_BODY_MAX]);
+    let origin = batches[0].origin();
+    core.handle(now, Input::Admitted { origin, admission: Admission::Yes }, &mut out);
+    for batch in batches {
+        core.handle(now, Input::Frame { link: PARENT, frame: Frame::Batch(batch) }, &mut out);
+    }
+    assert!(core.load().pending_bytes <= STREAM_PENDING_MAX, "{:?}", core.load());
+}
+
+#[test]
+fn a_flood_of_requests_is_dropped_then_cut_off() {
+    let mut desk = Desk::new(Relay::Verified);
+    let origin = Origin([1; 32]);
+    let fetch = Fetch { origin, after: Position::START, window: u32::MAX };
+    for _ in 0..20_000 {
+        desk.frame(CHILD, Frame::Fetch(fetch));
+    }
+    assert_eq!(desk.cuts, [(CHILD, Misdeed::Flood)]);
+    assert!(desk.sent.len() < 2_000, "{} answers", desk.sent.len());
+}
+
+#[test]
+fn own_messages_are_stored_before_they_are_sent_or_given_back() {
+    let mut desk = Desk::new(Relay::Verified);
+    let publish = |ticket| Input::Publish {
+        ticket: Ticket(ticket),
+        kind: Kind::new("chat").unwrap(),
+        durability: Durability::Durable,
+        body: Bytes::from_static(b"mine"),
+    };
+    desk.full = true;
+    desk.step(publish(1));
+    assert!(desk.said[0].contains("NotStored"), "{:?}", desk.said);
+    assert_eq!(desk.batches_sent_to(CHILD), 0);
+    desk.full = false;
+    desk.step(publish(2));
+    assert!(desk.said[1].contains("Published"), "{:?}", desk.said);
+    assert_eq!((desk.batches_sent_to(CHILD), desk.batches_sent_to(PARENT)), (1, 1));
+    assert_eq!(desk.got, [Position::new(EPOCH, 1)]);
+}
+
+#[test]
+fn what_a_full_disk_could_not_take_is_fetched_again() {
+    let mut desk = Desk::new(Relay::Verified);
+    let batches = chain(1, 2, b"hello");
+    let origin = batches[0].origin();
+    desk.batch(PARENT, &batches[0]);
+    desk.full = true;
+    desk.batch(PARENT, &batches[1]);
+    assert_eq!(desk.got.len(), 1);
+    desk.full = false;
+    desk.wait(2_500);
+    assert_eq!(desk.fetches_to(PARENT).len(), 1);
+    let head = Position::new(EPOCH, 2);
+    desk.frame(PARENT, Frame::Served(Served { origin, head, count: 1 }));
+    desk.batch(PARENT, &batches[1]);
+    assert_eq!(desk.got.len(), 2);
+}
+
+#[test]
+fn a_slow_application_is_served_from_the_log_and_misses_nothing() {
+    let mut desk = Desk::new(Relay::Verified);
+    desk.takes = false;
+    let body = vec![0; BATCH_BODY_MAX];
+    let batches = chain(1, 45, &body);
+    let origin = batches[0].origin();
+    for batch in &batches {
+        desk.batch(PARENT, batch);
+    }
+    assert!(desk.core.load().given_bytes <= DELIVERY_WINDOW);
+    let first = desk.got.len();
+    assert!(first < 40, "{first} batches given");
+    desk.takes = true;
+    desk.step(Input::Taken { origin, upto: desk.got[first - 1] });
+    desk.wait(500);
+    let all: Vec<Position> = batches.iter().map(Batch::last).collect();
+    assert_eq!(desk.got, all);
+    assert_eq!(desk.missed, []);
+}
+
+#[test]
+fn what_nobody_has_any_more_is_skipped_and_said() {
+    let mut desk = Desk::new(Relay::Verified);
+    let batches = chain(1, 9, b"hello");
+    let origin = batches[0].origin();
+    desk.batch(PARENT, &batches[0]);
+    desk.batch(PARENT, &batches[7]);
+    // Every neighbour is asked twice, and all say the same.
+    for _ in 0..40 {
+        for (link, frame) in std::mem::take(&mut desk.sent) {
+            let Frame::Fetch(fetch) = frame else { continue };
+            let next = Position::new(EPOCH, 7);
+            if fetch.after < next.before() {
+                desk.frame(link, Frame::Gone(Gone { origin, next }));
+            } else {
+                let head = Position::new(EPOCH, 8);
+                desk.frame(link, Frame::Served(Served { origin, head, count: 2 }));
+                desk.batch(link, &batches[6]);
+                desk.batch(link, &batches[7]);
+            }
+        }
+        desk.wait(250);
+    }
+    let got: Vec<u64> = desk.got.iter().map(|position| position.number).collect();
+    assert_eq!(got, [1, 7, 8]);
+    assert_eq!(desk.missed, [(Position::new(EPOCH, 1), Position::new(EPOCH, 7))]);
+}
+
+#[test]
+fn what_a_cross_link_had_to_bring_is_noted() {
+    let mut desk = Desk::new(Relay::Verified);
+    let batches = chain(1, 2, b"hello");
+    let origin = batches[0].origin();
+    desk.batch(PARENT, &batches[0]);
+    let head = borgios_stream::Head { origin, last: batches[1].last(), id: batches[1].id() };
+    desk.frame(CROSS, Frame::Heads(vec![head]));
+    assert!(desk.fetches_to(CROSS).is_empty(), "the tree has its turn first");
+    desk.wait(1_500);
+    assert_eq!(desk.fetches_to(CROSS).len(), 1);
+    desk.frame(CROSS, Frame::Served(Served { origin, head: head.last, count: 1 }));
+    desk.batch(CROSS, &batches[1]);
+    assert_eq!(desk.got.len(), 2);
+    assert!(desk.said.iter().any(|said| said.contains("Withheld")), "{:?}", desk.said);
+    // And it goes on from here.
+    assert_eq!(desk.batches_sent_to(CHILD), 2);
+}
+
+#[test]
+fn an_expelled_origin_is_forgotten_and_an_epoch_of_tomorrow_is_not_followed() {
+    let mut desk = Desk::new(Relay::Verified);
+    let batches = chain(1, 2, b"hello");
+    let origin = batches[0].origin();
+    desk.batch(PARENT, &batches[0]);
+    desk.step(Input::Admitted { origin, admission: Admission::No });
+    desk.batch(PARENT, &batches[1]);
+    assert_eq!((desk.core.head(&origin), desk.got.len()), (None, 1));
+    desk.now.unix = UnixSeconds(EPOCH - 90_000);
+    desk.batch(PARENT, &batch(2, 1, BatchId::NONE, b"from the day after tomorrow"));
+    assert_eq!(desk.got.len(), 1);
+    assert!(matches!(jobs::verify(&batches[0]), jobs::Verdict::Good(_)));
+}
