@@ -67,6 +67,14 @@ pub(crate) enum Work {
 }
 
 impl Work {
+    /// Bytes that it holds.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Job(LogJob::Append { batch, .. }) => batch.len(),
+            Self::Job(_) | Self::Read { .. } | Self::Taken(..) => 0,
+        }
+    }
+
     /// Whether it neither syncs nor reads.
     fn is_quick(&self) -> bool {
         match self {
@@ -82,17 +90,32 @@ pub(crate) struct LogWorker {
     log: Option<AnyLog>,
     waiting: Vec<Work>,
     running: Option<JoinHandle<(AnyLog, Vec<Input>)>>,
+    waiting_bytes: usize,
+    running_bytes: usize,
     /// Until then, threads do all of it.
     wary_until: Option<Instant>,
 }
 
 impl LogWorker {
     pub(crate) fn new(log: AnyLog) -> Self {
-        Self { log: Some(log), waiting: Vec::new(), running: None, wary_until: None }
+        Self {
+            log: Some(log),
+            waiting: Vec::new(),
+            running: None,
+            waiting_bytes: 0,
+            running_bytes: 0,
+            wary_until: None,
+        }
+    }
+
+    /// Bytes of appends that are not done yet.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes + self.running_bytes
     }
 
     /// Adds to the next group.
     pub(crate) fn push(&mut self, work: Work) {
+        self.waiting_bytes += work.bytes();
         self.waiting.push(work);
     }
 
@@ -105,6 +128,7 @@ impl LogWorker {
         let at_once = self.waiting.len() <= INLINE_MAX && self.waiting.iter().all(Work::is_quick);
         if at_once && self.wary_until.is_none_or(|until| until <= Instant::now()) {
             let Some(log) = &mut self.log else { return Vec::new() };
+            self.waiting_bytes = 0;
             let begun = Instant::now();
             let inputs = serve(log.as_mut(), mem::take(&mut self.waiting));
             self.wary_until = (begun.elapsed() > QUICK).then(|| Instant::now() + WARY);
@@ -112,6 +136,7 @@ impl LogWorker {
         }
         if let Some(mut log) = self.log.take() {
             let group = mem::take(&mut self.waiting);
+            self.running_bytes = mem::take(&mut self.waiting_bytes);
             self.running = Some(tokio::task::spawn_blocking(move || {
                 let inputs = serve(log.as_mut(), group);
                 (log, inputs)
@@ -128,6 +153,7 @@ impl LogWorker {
         let Some(running) = &mut self.running else { return std::future::pending().await };
         let (log, inputs) = running.await?;
         self.running = None;
+        self.running_bytes = 0;
         self.log = Some(log);
         Ok(inputs)
     }

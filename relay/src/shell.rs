@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use borgios_stream::bounds::TICK;
+use borgios_stream::bounds::{STREAM_PENDING_MAX, TICK};
+use borgios_stream::jobs::JobId;
 use borgios_stream::log::{Found, LogAnswer};
 use borgios_stream::{
     Admission, Batch, Config, Core, Durability, Frame, Head, Input, Kind, LinkId, LogError,
@@ -35,6 +36,9 @@ use crate::subscription::Delivery;
 const INBOX: usize = 32;
 /// Inputs that are taken at once before their outputs are done.
 const INPUTS_AT_ONCE: usize = 64;
+/// Bytes that wait for verifiers and the log, above which no more is taken in: a quarter of what the
+/// core holds of one stream.
+const BEHIND: usize = STREAM_PENDING_MAX / 4;
 /// Time between two looks at what waits to be published: a message after a pause waits for nothing,
 /// and however many publishers send however little, an origin signs a thousand unfilled batches a
 /// second, which costs each node of the fleet 3 % of a processor to verify.
@@ -175,6 +179,9 @@ pub(crate) struct Shell {
     next_ticket: u64,
     heads: BTreeMap<Origin, Head>,
     keys: ReadyKeys,
+    /// Batches that verifiers have, and their bytes.
+    judging: BTreeMap<JobId, usize>,
+    judging_bytes: usize,
     /// What subscriptions were given since the last tick; the log is told once a tick.
     taken: BTreeMap<Origin, Position>,
     events: mpsc::Sender<Event>,
@@ -202,6 +209,8 @@ impl Shell {
             core: Core::new(core, recovered),
             config,
             keys: ReadyKeys::default(),
+            judging: BTreeMap::new(),
+            judging_bytes: 0,
             taken: BTreeMap::new(),
             log: LogWorker::new(log),
             begun: Instant::now(),
@@ -247,7 +256,7 @@ impl Shell {
                     next_look = Instant::now() + PACE;
                     new.drain(..).for_each(|publish| self.on_publish(publish));
                 }
-                Some(verified) = self.verified.1.recv() => self.inputs.push_back(verified),
+                Some(verified) = self.verified.1.recv() => self.on_verified(verified),
                 done = self.log.done() => match done {
                     Ok(inputs) => self.on_log(inputs),
                     Err(error) => {
@@ -367,6 +376,13 @@ impl Shell {
         self.inputs.push_back(Input::Publish { ticket, kind, durability, body });
     }
 
+    fn on_verified(&mut self, verified: Input) {
+        if let Input::Verified { job, .. } = &verified {
+            self.judging_bytes -= self.judging.remove(job).unwrap_or(0);
+        }
+        self.inputs.push_back(verified);
+    }
+
     fn on_log(&mut self, inputs: Vec<Input>) {
         for input in inputs {
             if let Input::Log(LogAnswer::NotStored { error, .. }) = &input {
@@ -405,7 +421,11 @@ impl Shell {
             Output::Cut { link, why } => self.cut(link, why),
             Output::Admit(origin) => self.tell(Event::Admit(origin)),
             Output::Verify(job) => match &self.config.verifiers {
-                Some(verifiers) => verifiers.run(job, self.verified.0.clone()),
+                Some(verifiers) => {
+                    self.judging_bytes += job.batch.len();
+                    self.judging.insert(job.job, job.batch.len());
+                    verifiers.run(job, self.verified.0.clone());
+                }
                 None => self.inputs.push_back(self.keys.judge(&job)),
             },
             Output::Sign(job) => {
@@ -519,9 +539,12 @@ impl Shell {
             }
         }
         let busy = |bytes: usize| bytes != usize::MAX && bytes > BUSY;
+        // What is not verified and stored yet has a bound in the core, beyond which it is dropped and
+        // fetched again: better not taken in.
+        let behind = self.judging_bytes + self.log.waiting_bytes() > BEHIND;
         for (id, link) in &self.links {
             let others = if shortest.1 == Some(*id) { second } else { shortest.0 };
-            link.gate.set(!busy(others));
+            link.gate.set(!busy(others) && !behind);
         }
         self.open = !busy(shortest.0);
         for (link, peer) in drained {

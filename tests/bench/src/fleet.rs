@@ -21,9 +21,12 @@ use crate::row::Row;
 use crate::singles;
 
 /// Longest wait for what was published to arrive.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Messages that are being published at a time when saturated: four full batches.
 const PUBLISHERS: usize = 256;
+/// Publishers where each message is to have a batch of its own: messages of different kinds never share
+/// one.
+const KINDS: usize = 16;
 
 /// How the nodes are set.
 #[derive(Clone, Debug)]
@@ -118,13 +121,23 @@ impl Fleet {
     ///
     /// # Errors
     /// A message was refused.
-    pub async fn saturate(&self, publishers: usize, size: usize, until_ns: u64) -> Result<u64> {
+    pub async fn saturate(
+        &self,
+        publishers: usize,
+        pace: Pace,
+        size: usize,
+        until_ns: u64,
+    ) -> Result<u64> {
         let stop = Arc::new(AtomicBool::new(false));
         let mut tasks = Vec::new();
         for publisher in 0..publishers {
             let (hub, stop, durability) = (self.hubs[0].clone(), stop.clone(), self.durability);
+            let kind = match pace {
+                Pace::Saturated => "bench".to_owned(),
+                Pace::OneByOne => format!("bench-{publisher}"),
+            };
+            let kind = Kind::new(&kind)?;
             tasks.push(tokio::spawn(async move {
-                let kind = Kind::new("bench").expect("a kind");
                 let body = message(size, publisher as u64);
                 let mut sent = 0;
                 while !stop.load(Ordering::Relaxed) {
@@ -186,7 +199,7 @@ async fn read(
 pub enum Pace {
     /// As much as goes, so that batches fill.
     Saturated,
-    /// One message at a time: each has a signature of its own.
+    /// Every publisher with a kind of its own: each message has a signature of its own.
     OneByOne,
 }
 
@@ -212,22 +225,19 @@ pub async fn measure<C: Carrier>(
     })
     .await?;
 
-    let before = fleet.board.least();
+    let (least, before) = (fleet.board.least(), fleet.board.total());
     let (wire, cpu, begun) = (machine::loopback_bytes(), machine::cpu(), now_ns());
     let until = begun + u64::try_from(load.saturated.as_nanos())?;
-    let publishers = if pace == Pace::Saturated { PUBLISHERS } else { 1 };
-    let messages = fleet.saturate(publishers, load.size, until).await?;
-    let whole = fleet.board.reach(before + messages, PATIENCE).await;
+    let publishers = if pace == Pace::Saturated { PUBLISHERS } else { KINDS };
+    let messages = fleet.saturate(publishers, pace, load.size, until).await?;
+    // Who has not got all by then has lost the rest: it shows in the row.
+    let _ = fleet.board.reach(least + messages, PATIENCE).await;
     let seconds = fleet.board.last_ns().saturating_sub(begun) as f64 / 1e9;
-    let deliveries = (messages * fleet.board.receivers()) as f64;
+    let arrived = fleet.board.total() - before;
+    let deliveries = arrived as f64;
     let (wire, cpu) = (machine::loopback_bytes() - wire, machine::cpu() - cpu);
     let memory = machine::memory();
-    let lost = if whole {
-        0
-    } else {
-        deliveries as u64
-            - (fleet.board.total() - before * fleet.board.receivers()).min(deliveries as u64)
-    };
+    let lost = (messages * fleet.board.receivers()).saturating_sub(arrived);
     let idle_bytes = if idle.is_zero() {
         None
     } else {
@@ -251,7 +261,7 @@ pub async fn measure<C: Carrier>(
         memory_mb: Some(memory as f64 / 1e6 / load.nodes as f64),
         idle_bytes_per_s: idle_bytes,
         cpu_us_per_delivery: Some(cpu.as_secs_f64() * 1e6 / deliveries),
-        lost: Some(lost + fleet.missed.load(Ordering::Relaxed)),
+        lost: Some(lost),
         ..Row::default()
     };
     fleet.stop().await;

@@ -9,7 +9,7 @@ use borgios_types::SecretKey;
 use serde::{Deserialize, Serialize};
 
 use crate::carrier::Carrier;
-use crate::fleet::{Fleet, Setting};
+use crate::fleet::{Fleet, Pace, Setting};
 use crate::machine::now_ns;
 use crate::raw_tree::Load;
 
@@ -58,7 +58,7 @@ async fn run(fleet: &Fleet, load: &Load, time: Duration) -> Result<(f64, u64)> {
     let before = fleet.board.total();
     let begun = now_ns();
     let until = begun + u64::try_from(time.as_nanos()).context("a short time")?;
-    let messages = fleet.saturate(PUBLISHERS, load.size, until).await?;
+    let messages = fleet.saturate(PUBLISHERS, Pace::Saturated, load.size, until).await?;
     let least = before / fleet.board.receivers() + messages;
     let whole = fleet.board.reach(least, PATIENCE).await;
     let seconds = fleet.board.last_ns().saturating_sub(begun) as f64 / 1e9;

@@ -46,8 +46,8 @@ struct Options {
     /// Seconds of idling, in the row that measures it.
     #[arg(long, default_value_t = 20)]
     idle_s: u64,
-    /// Where logs are made.
-    #[arg(long, default_value = "target")]
+    /// Where logs are made. In memory by default: 64 nodes that share one disk measure that disk.
+    #[arg(long, default_value = "/dev/shm")]
     logs: PathBuf,
 }
 
