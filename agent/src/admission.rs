@@ -19,8 +19,9 @@ use borgios_policy::{
     Policy, Pool, Proposal, Refusal, Report, RotationReport, Verdict, VerifiedStatement, Witness,
 };
 use borgios_releases::Manifest;
-use borgios_types::{Digest, Envelope, NodeId, Seq, UnixSeconds};
+use borgios_types::{Digest, Envelope, NodeId, PublicKey, Seq, UnixSeconds};
 
+use crate::member_objects::first_join;
 use crate::store::Store;
 
 /// Seconds a date may lie ahead of this node's clock: clocks of honest servers differ by less.
@@ -29,12 +30,13 @@ const AHEAD_MAX: u64 = 600;
 const QUOTAS: [(&str, usize); 5] =
     [("proposal", 256), ("pool", 256), ("ballot", 2_048), ("invitation", 256), ("note", 512)];
 /// Refusals for which no neighbour is to blame: it may not have heard yet what makes the object
-/// worthless, or its clock may be a little behind.
-pub const BLAMELESS: [&str; 4] = ["replayed", "evicted", "departed", "owner_changed"];
+/// worthless, its clock may be a little behind, or the board signed two statements for one number and
+/// it heard of the other one first.
+pub const BLAMELESS: [&str; 5] = ["replayed", "evicted", "departed", "owner_changed", "rival"];
 /// Refusals that hang on this node's clock, or on what it happens to hold: two honest nodes can
 /// differ in them, and tomorrow the object may be right here too. Nobody is to blame, and nothing is
 /// noted as known.
-pub const UNDECIDED: [&str; 5] = ["over", "lapsed", "used_up", "too_many", "bad_date"];
+pub const UNDECIDED: [&str; 6] = ["over", "lapsed", "used_up", "too_many", "bad_date", "expired"];
 
 /// What a node judges by: what it holds, and when.
 #[derive(Clone, Copy)]
@@ -173,6 +175,30 @@ impl Judge<'_> {
             return Ok(());
         }
         Err(Denied::wrong("bad_date", format!("a {kind} of {date}, it is {}", self.now)))
+    }
+}
+
+/// Whether a signature that does not hold here may hold at an honest neighbour: of an object that a
+/// governor or an owner signs, nobody signed it whom this node knows as one. A newer board may have
+/// a governor more, and a node with two first records two owners. Whoever claims to be one of those
+/// whom this node knows, and is not, forged it.
+#[must_use]
+pub fn may_hold_elsewhere(chain: &Chain, store: &Store, envelope: &Envelope) -> bool {
+    let governor =
+        |by: &PublicKey| policies(chain).any(|(_, policy)| policy.board.by_key(by).is_some());
+    let owner = |by: &PublicKey| {
+        let departure = Departure::parse(envelope).ok();
+        let join = departure.and_then(|departure| first_join(store, &departure.node));
+        join.is_some_and(|join| join.owner == Some(*by))
+    };
+    let signed_by =
+        |known: &dyn Fn(&PublicKey) -> bool| envelope.sigs.iter().any(|sig| known(&sig.by));
+    match envelope.kind.as_str() {
+        Note::KIND | Invitation::KIND | Proposal::KIND | Pool::KIND | Ballot::KIND => {
+            !signed_by(&governor)
+        }
+        Departure::KIND => !signed_by(&owner),
+        _ => false,
     }
 }
 
@@ -315,6 +341,32 @@ mod tests {
     use borgios_policy::fixture::{Council, NOW, release_body, statement as draft};
 
     use super::*;
+
+    /// A neighbour whose policy is newer than ours relays what its new governor says; one that claims
+    /// a known governor's signature and has none forges.
+    #[test]
+    fn an_unknown_governors_note_is_nobodys_fault_a_forged_one_is() {
+        let council = Council::new(3, 2, 1, 1);
+        let first = council.sign(&council.first_policy(2));
+        let network = first.id();
+        let mut chain = Chain::new(Some(network));
+        let Ok(Verdict::New(verified)) = chain.verify(NOW, &first, &[]) else { panic!("refused") };
+        chain.apply(*verified);
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(folder.path()).unwrap();
+        let note = Note { network, text: "hello".into(), at: NOW }.to_envelope();
+        let stranger = borgios_types::SecretKey::from_seed([99; 32]);
+        let mut envelope = note.sign(&stranger);
+        assert!(may_hold_elsewhere(&chain, &store, &envelope));
+        envelope.sigs[0].by = council.keys[&council.name(0)].public();
+        assert!(!may_hold_elsewhere(&chain, &store, &envelope));
+        let node = stranger.public();
+        let departure = Departure { network, node, at: NOW }.to_envelope().sign(&stranger);
+        assert!(may_hold_elsewhere(&chain, &store, &departure), "whose owner is not known here");
+        for code in ["bad_signature", "malformed", "wrong_network"] {
+            assert!(!BLAMELESS.contains(&code) && !UNDECIDED.contains(&code));
+        }
+    }
 
     /// A board decides for ever: what it published for places that have their statement makes room.
     #[test]

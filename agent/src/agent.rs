@@ -4,6 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use borgios_peertree::{Config, Contact, Head, Input, Node};
@@ -20,6 +21,7 @@ use tracing::{info, warn};
 use crate::api::{Api, Parts};
 use crate::channel::russh_key;
 use crate::credential_watch::CredentialWatch;
+use crate::cross_watch;
 use crate::departing::Departing;
 use crate::depot::Depot;
 use crate::disk;
@@ -34,6 +36,7 @@ use crate::link::LinkHub;
 use crate::local;
 use crate::membership::{self, InviteError, Membership};
 use crate::port::{self, Speech};
+use crate::questions::{NoStreams, Observer, QuestionHandle, QuestionShell};
 use crate::release_watch::ReleaseWatch;
 use crate::settings::Settings;
 use crate::ssh_server::SshServer;
@@ -94,6 +97,8 @@ pub struct Agent {
     pub ledger: LedgerHandle,
     /// Its place in the tree.
     pub tree: TreeHandle,
+    /// Questions to the fleet, and messages to one node.
+    pub questions: QuestionHandle,
     /// Its blobs.
     pub depot: Depot,
     stop: CancellationToken,
@@ -159,12 +164,26 @@ impl Agent {
             pace: settings.pace.clone(),
             view,
         };
+        let (questions, question_inbox) = QuestionHandle::new();
+        let observer = Observer {
+            me,
+            ledger: ledger.clone(),
+            tree: tree.clone(),
+            keeper: keeper.clone(),
+            schedule: schedule.clone(),
+            state: state.clone(),
+            started: Instant::now(),
+            held: Arc::new(NoStreams),
+        };
+        let asking = QuestionShell::new(observer.clone(), questions.clone(), question_inbox);
         let api = Api::new(Parts {
             me,
             name: settings.name.clone(),
             address: settings.advertise.clone(),
             ledger: ledger.clone(),
             tree: tree.clone(),
+            questions: questions.clone(),
+            observer,
             keeper: keeper.clone(),
             schedule,
             uploads: Uploads::new(depot.clone()),
@@ -174,7 +193,14 @@ impl Agent {
             Membership::new(key.clone(), &settings, invite.as_ref(), ledger.clone(), keeper)
                 .map_err(StartError::Token)?;
         let node_key = russh_key(&key);
-        let hub = LinkHub::new(me, node_key.clone(), ledger.clone(), tree.clone(), stop.clone());
+        let hub = LinkHub::new(
+            me,
+            node_key.clone(),
+            ledger.clone(),
+            tree.clone(),
+            questions.clone(),
+            stop.clone(),
+        );
 
         let departed = CancellationToken::new();
         let departing = Departing {
@@ -190,6 +216,7 @@ impl Agent {
         tasks.spawn(releases.run(stop.clone()));
         tasks.spawn(credentials.run(stop.clone()));
         tasks.spawn(departing.run(stop.clone()));
+        tasks.spawn(asking.run(stop.clone()));
         let (pace, stopping) = (settings.pace.upkeep, stop.clone());
         tasks.spawn(witnessing::run(key, ledger.clone(), tree.clone(), pace, stopping));
         tasks.spawn(local::serve(socket, api.clone(), depot.clone(), stop.clone()));
@@ -224,7 +251,7 @@ impl Agent {
             "borgiosd {} listens on {port}",
             env!("CARGO_PKG_VERSION")
         );
-        Ok(Self { me, port, api, ledger, tree, depot, stop, departed, tasks })
+        Ok(Self { me, port, api, ledger, tree, questions, depot, stop, departed, tasks })
     }
 
     /// Whether the parts that must never stop are still at work: for the watchdog.
@@ -313,13 +340,15 @@ impl Joining {
         remembered.retain(|contact| !out.contains_key(&contact.id));
         let start = Input::Start { seeds, remembered, live, heads };
         let keeping = membership.keep(self.tree.clone(), self.upkeep, stop.clone());
+        let (ledger, tree) = (self.ledger.clone(), self.tree.clone());
+        let crossing = cross_watch::run(me, ledger, tree, self.upkeep, stop.clone());
         let shredding =
             membership::shred_when_placed(self.invite_file, self.tree.clone(), stop.clone());
         let telling = async {
             self.tree.contacts(contacts).await;
             self.tree.publish(made).await;
         };
-        tokio::join!(shell.run(start, out, hub, stop), keeping, shredding, telling);
+        tokio::join!(shell.run(start, out, hub, stop), keeping, crossing, shredding, telling);
     }
 }
 
@@ -330,6 +359,7 @@ async fn tree_node(me: NodeId, settings: &Settings, ledger: &LedgerHandle) -> No
         fanout: fanout.unwrap_or(defaults.fanout),
         address: settings.advertise.clone().map(Into::into),
         heartbeat: settings.pace.heartbeat,
+        silence: settings.pace.silence,
         ..defaults
     };
     Node::new(me, config, rand::rngs::OsRng.next_u64())

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use borgios_peertree::question::Question;
 use borgios_policy::{Name, Object as _, Report};
 use borgios_types::{Digest, Envelope, NodeId, PublicKey};
 use serde::Deserialize;
@@ -21,11 +22,11 @@ use crate::frame::FRAME_MAX;
 use crate::keeper_watch::KeeperView;
 use crate::ledger::{Admission, Ledger};
 use crate::ledger_handle::LedgerHandle;
+use crate::questions::report::WITHIN_DEFAULT;
+use crate::questions::{Observer, QuestionHandle, lookup, report};
 use crate::roll::Out;
 use crate::tree_handle::{TreeHandle, View};
-use crate::tree_query;
 use crate::uploads::{Progress, Uploads};
-use crate::wire::Scope;
 
 /// Bytes of objects in one answer: a page and its largest object stay below a frame.
 pub(crate) const PAGE_BYTES: usize = FRAME_MAX / 2 - 4096;
@@ -67,6 +68,10 @@ pub struct Parts {
     pub ledger: LedgerHandle,
     /// The tree.
     pub tree: TreeHandle,
+    /// Asks the fleet.
+    pub questions: QuestionHandle,
+    /// Looks at this node.
+    pub observer: Observer,
     /// The keeper's last status.
     pub keeper: KeeperView,
     /// The schedule in force.
@@ -87,6 +92,8 @@ enum Get {
     Object,
     Heads,
     Reports,
+    Ask,
+    Node,
 }
 
 #[derive(Deserialize)]
@@ -108,6 +115,9 @@ struct Request {
     size: Option<u64>,
     offset: Option<u64>,
     bytes: Option<String>,
+    question: Option<Question>,
+    within_ms: Option<u64>,
+    word: Option<String>,
 }
 
 /// An answer that says why not.
@@ -181,6 +191,18 @@ impl Api {
                 };
                 ledger.run(move |ledger| page(ledger, &kind, after)).await
             }
+            Get::Ask => {
+                let Some(question) = request.question.clone() else {
+                    return error("bad_request", "`ask` needs a `question`");
+                };
+                report::ask(&self.0, question, within(request)).await
+            }
+            Get::Node => {
+                let Some(word) = &request.word else {
+                    return error("bad_request", "`node` needs a `word`: a name or a key");
+                };
+                lookup::show(&self.0, word, within(request)).await
+            }
             Get::Object => {
                 let Some(id) = request.id else {
                     return error("bad_request", "`object` needs an `id`");
@@ -243,8 +265,13 @@ impl Api {
     }
 
     async fn tree(&self) -> Value {
-        let Parts { me, ledger, tree, .. } = &*self.0;
-        let places = tree_query::answer(tree, ledger, *me, Scope::Fleet, TREE_TIMEOUT, None).await;
+        let Some(found) = self.0.questions.ask(Question::Tree, TREE_TIMEOUT).await else {
+            return error("busy", "this node works on as many questions as it can; ask again");
+        };
+        let mut places = found.places;
+        places.silent = found.tally.silent.iter().copied().collect();
+        // What is behind a silent one is missing too.
+        places.partial |= found.tally.silent_nodes > 0;
         ok(json!(places))
     }
 
@@ -318,6 +345,10 @@ impl Api {
     }
 }
 
+fn within(request: &Request) -> Duration {
+    request.within_ms.map_or(WITHIN_DEFAULT, Duration::from_millis)
+}
+
 fn place(view: &View) -> Value {
     let state = match view.state {
         borgios_peertree::State::Idle => "idle",
@@ -335,6 +366,10 @@ fn place(view: &View) -> Value {
         "subtree_size": view.subtree_size,
         "size": view.tree_size,
         "links": view.links,
+        "cross": view.cross,
+        "gaps": view.gaps,
+        "neighbours_left": view.left,
+        "evidence": *view.evidence,
     })
 }
 

@@ -59,6 +59,17 @@ pub fn our_key(key: &russh::keys::PublicKey) -> Option<PublicKey> {
     PublicKey::from_bytes(key.key_data().ed25519()?.0).ok()
 }
 
+/// What a channel showed.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// A frame.
+    Line(String),
+    /// An empty line: the other side lives.
+    Alive,
+    /// Part of a frame, or room for more of this side's: the other side lives, and has not said so.
+    Moved,
+}
+
 /// Reads frames.
 pub struct FrameReader {
     half: ChannelReadHalf,
@@ -78,17 +89,35 @@ impl FrameReader {
     /// A frame beyond the bound, or one that is not text.
     pub async fn next(&mut self) -> Result<Option<String>, FrameError> {
         loop {
-            while let Some(line) = self.lines.next_line()? {
-                if !line.is_empty() {
-                    return Ok(Some(line));
-                }
+            match self.sign().await? {
+                Some(Sign::Line(line)) => return Ok(Some(line)),
+                Some(Sign::Alive | Sign::Moved) => {}
+                None => return Ok(None),
             }
-            match self.half.wait().await {
-                Some(ChannelMsg::Data { data }) => self.lines.push(&data),
-                None | Some(ChannelMsg::Eof | ChannelMsg::Close) => return Ok(None),
-                // Window sizes, signals and the like are no frames.
-                Some(_) => {}
+        }
+    }
+
+    /// The next frame or other sign of life; `None` when the other side has finished. Dropped
+    /// half-way it loses nothing.
+    ///
+    /// # Errors
+    /// As [`FrameReader::next`].
+    pub async fn sign(&mut self) -> Result<Option<Sign>, FrameError> {
+        if let Some(line) = self.lines.next_line()? {
+            return Ok(Some(if line.is_empty() { Sign::Alive } else { Sign::Line(line) }));
+        }
+        match self.half.wait().await {
+            Some(ChannelMsg::Data { data }) => {
+                self.lines.push(&data);
+                Ok(Some(match self.lines.next_line()? {
+                    Some(line) if line.is_empty() => Sign::Alive,
+                    Some(line) => Sign::Line(line),
+                    None => Sign::Moved,
+                }))
             }
+            None | Some(ChannelMsg::Eof | ChannelMsg::Close) => Ok(None),
+            // Window sizes, signals and the like are no frames.
+            Some(_) => Ok(Some(Sign::Moved)),
         }
     }
 

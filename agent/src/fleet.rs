@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 
 use borgios_credentials::{Orders, Schedule};
 use borgios_policy::{Chain, Credential, Handover, Join, Lane, Object, Report, RotationReport};
-use borgios_types::{Digest, Epoch, NodeId, Seq, UnixSeconds};
+use borgios_types::{Digest, Epoch, NodeId, PublicKey, Seq, UnixSeconds};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -145,6 +145,19 @@ pub fn lateness(ledger: &Ledger, now: UnixSeconds, schedule: Option<&Schedule>) 
     let by = if schedule.is_some() { "schedule" } else { "reports" };
     let current = reported.len() - late_nodes;
     Lateness { epoch, by, current, late_nodes, silent, late }
+}
+
+/// The epoch that the server of this keeper should carry, and since when.
+#[must_use]
+pub fn due(
+    ledger: &Ledger,
+    now: UnixSeconds,
+    schedule: &Schedule,
+    keeper: &PublicKey,
+) -> (Epoch, UnixSeconds) {
+    let now = now.max(ledger.chain().now_floor());
+    let current = schedule.current(now, &orders(ledger.chain()), keeper);
+    (current.epoch, current.due)
 }
 
 /// What the board ordered on top of the clock.

@@ -19,7 +19,8 @@
 //! | [`port`], [`stream`] | the one TCP port, its limits, SSH and HTTP told apart |
 //! | [`ssh_server`], [`ssh_client`], [`channel`], [`frame`] | SSH connections and the lines on them |
 //! | [`link`], [`wire`], [`outbox`] | one tree link: hello, membership, frames, bounded queue |
-//! | [`tree_shell`], [`tree_handle`], [`offers`], [`provide`], [`tree_query`] | the task that owns the tree's core, and its helpers |
+//! | [`tree_shell`], [`tree_handle`], [`offers`], [`provide`] | the task that owns the tree's core, and its helpers |
+//! | [`questions`] | questions to the fleet, node lookup, messages to one node |
 //! | [`admission`], [`member_objects`], [`ledger`], [`ledger_handle`], [`parking`], [`store`] | what may enter, and everything that did |
 //! | [`roll`] | who is a member, who lapsed, who is out |
 //! | [`depot`], [`fetch`], [`http`], [`uploads`] | blobs: kept, fetched, served, sent in |
@@ -37,6 +38,7 @@ pub mod blobs;
 pub mod channel;
 pub mod clock;
 pub mod credential_watch;
+pub mod cross_watch;
 pub mod departing;
 pub mod depot;
 pub mod disk;
@@ -61,6 +63,7 @@ pub mod outbox;
 pub mod parking;
 pub mod port;
 pub mod provide;
+pub mod questions;
 pub mod release_watch;
 pub mod reporting;
 pub mod roll;
@@ -72,7 +75,6 @@ pub mod store;
 pub mod stream;
 pub mod supervision;
 pub mod tree_handle;
-pub mod tree_query;
 pub mod tree_shell;
 pub mod uploads;
 pub mod wire;

@@ -11,37 +11,37 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use borgios_peertree::Contact;
+use borgios_peertree::{Contact, Message};
 use borgios_policy::{Departure, Invitation, Join, Lane, Object as _};
 use borgios_types::{Envelope, NodeId};
 use russh::keys::PrivateKey;
 use thiserror::Error;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::channel::{FrameReader, FrameWriter};
+use crate::channel::{FrameReader, FrameWriter, Sign};
 use crate::clock::unix_now;
 use crate::frame::FrameError;
 use crate::ledger::Admission;
 use crate::ledger_handle::LedgerHandle;
 use crate::outbox::Outbox;
+use crate::questions::QuestionHandle;
 use crate::roll::Out;
 use crate::ssh_client;
 use crate::tree_handle::{LinkId, NewLink, TreeHandle};
-use crate::tree_query;
-use crate::wire::{Answer, Ask, Bye, Frame, Hello, PROTOCOL, WireError};
+use crate::wire::{Bye, Frame, Hello, PROTOCOL, WireError};
 
 /// Longest wait for the other side's hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Signs of life of one link are passed on this far apart: beats come every 1.5 s, and whoever
+/// sends nothing but empty lines costs the tree's task no more than five events a second.
+const SIGNS_PACE: Duration = Duration::from_millis(200);
 /// Longest wait for the other side to close after this side did.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
 /// Silence after which a link is given up whatever the core thinks; heartbeats come far faster.
 const IDLE_MAX: Duration = Duration::from_secs(120);
-/// Questions of one neighbour that are worked on at a time.
-const ASKS_MAX: usize = 4;
 
 /// Why a link ended.
 #[derive(Debug, Error)]
@@ -131,6 +131,7 @@ pub struct LinkHub {
     key: Arc<PrivateKey>,
     ledger: LedgerHandle,
     tree: TreeHandle,
+    questions: QuestionHandle,
     stop: CancellationToken,
     ids: Arc<AtomicU64>,
     farewell: CancellationToken,
@@ -151,10 +152,11 @@ impl LinkHub {
         key: Arc<PrivateKey>,
         ledger: LedgerHandle,
         tree: TreeHandle,
+        questions: QuestionHandle,
         stop: CancellationToken,
     ) -> Self {
         let (ids, farewell) = (Arc::default(), CancellationToken::new());
-        Self { me, key, ledger, tree, stop, ids, farewell }
+        Self { me, key, ledger, tree, questions, stop, ids, farewell }
     }
 
     /// Cancelled once another node has said that this one departed.
@@ -290,6 +292,8 @@ impl LinkHub {
             Frame::Bye(bye) => return Err(self.on_bye(peer, bye).await),
             Frame::Ask(_) => return Err(LinkEnd::Unexpected("ask")),
             Frame::Answer(_) => return Err(LinkEnd::Unexpected("answer")),
+            Frame::Direct(_) => return Err(LinkEnd::Unexpected("direct")),
+            Frame::Returned(_) => return Err(LinkEnd::Unexpected("returned")),
             Frame::Tree(message) => return Err(LinkEnd::Unexpected(message.name())),
         };
         if hello.protocol != PROTOCOL {
@@ -390,7 +394,7 @@ impl LinkHub {
             }
             writer.finish(0).await;
         };
-        let reading = self.read(peer, id, outbox, reader);
+        let reading = self.read(peer, id, reader);
         tokio::pin!(reading);
         tokio::select! {
             end = &mut reading => end,
@@ -402,45 +406,36 @@ impl LinkHub {
         }
     }
 
-    async fn read(
-        &self,
-        peer: NodeId,
-        id: LinkId,
-        outbox: &Arc<Outbox>,
-        reader: &mut FrameReader,
-    ) -> LinkEnd {
-        let asks = Arc::new(Semaphore::new(ASKS_MAX));
+    async fn read(&self, peer: NodeId, id: LinkId, reader: &mut FrameReader) -> LinkEnd {
+        let mut told = Instant::now();
         loop {
-            let line = match tokio::time::timeout(IDLE_MAX, reader.next()).await {
+            let line = match tokio::time::timeout(IDLE_MAX, reader.sign()).await {
                 Err(_) => return LinkEnd::Silent,
                 Ok(Err(error)) => return error.into(),
                 Ok(Ok(None)) => return LinkEnd::Closed,
-                Ok(Ok(Some(line))) => line,
+                Ok(Ok(Some(Sign::Line(line)))) => line,
+                // Many of them say no more than one.
+                Ok(Ok(Some(Sign::Alive | Sign::Moved))) if told.elapsed() < SIGNS_PACE => continue,
+                Ok(Ok(Some(sign))) => {
+                    told = Instant::now();
+                    match sign {
+                        Sign::Alive => self.tree.received(peer, id, Message::Alive).await,
+                        Sign::Moved | Sign::Line(_) => self.tree.heard(peer, id).await,
+                    }
+                    continue;
+                }
             };
             match Frame::parse(&line) {
                 Ok(Frame::Tree(message)) => self.tree.received(peer, id, message).await,
-                Ok(Frame::Answer(answer)) => self.tree.answered(peer, answer).await,
-                Ok(Frame::Ask(ask)) => self.answer(peer, ask, outbox, &asks),
+                Ok(Frame::Answer(answer)) => self.questions.answered(peer, answer),
+                Ok(Frame::Ask(ask)) => self.questions.asked(peer, ask),
+                Ok(Frame::Direct(direct)) => self.questions.direct(peer, direct),
+                Ok(Frame::Returned(returned)) => self.questions.returned(peer, returned),
                 Ok(Frame::Bye(bye)) => return self.on_bye(peer, bye).await,
                 Ok(Frame::Hello(_)) => return LinkEnd::Unexpected("hello"),
                 Err(error) => return error.into(),
             }
         }
-    }
-
-    /// Works on a neighbour's question in the background; one too many is left unanswered.
-    fn answer(&self, peer: NodeId, ask: Ask, outbox: &Arc<Outbox>, asks: &Arc<Semaphore>) {
-        let Ok(permit) = asks.clone().try_acquire_owned() else { return };
-        let (tree, ledger, outbox) = (self.tree.clone(), self.ledger.clone(), outbox.clone());
-        let me = self.me;
-        tokio::spawn(async move {
-            let _permit = permit;
-            let within = Duration::from_millis(ask.within_ms);
-            let places = tree_query::answer(&tree, &ledger, me, ask.tree, within, Some(peer)).await;
-            // A full outbox ends the link anyway.
-            let _ =
-                outbox.push_control(Frame::Answer(Answer { id: ask.id, tree: places }).to_line());
-        });
     }
 }
 

@@ -31,6 +31,9 @@ pub async fn text(api: &Api) -> String {
     gauge("tree_children", "", view.children.len() as u64);
     gauge("tree_size", "", view.tree_size.into());
     gauge("links", "", view.links as u64);
+    gauge("tree_cross_links", "", view.cross.len() as u64);
+    gauge("tree_gaps_total", "", view.gaps);
+    gauge("tree_neighbours_left_total", "", view.left);
     gauge("objects", "", objects as u64);
     gauge("members", "", members as u64);
     gauge("keeper_reachable", "", u64::from(keeper.is_some()));

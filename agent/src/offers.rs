@@ -6,7 +6,7 @@ use borgios_types::{Digest, Envelope, NodeId};
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use crate::admission::{BLAMELESS, UNDECIDED};
+use crate::admission::{BLAMELESS, UNDECIDED, may_hold_elsewhere};
 use crate::ledger::{Admission, Admitted};
 use crate::ledger_handle::LedgerHandle;
 
@@ -70,7 +70,16 @@ async fn judge(
         Admission::Refused { code, .. } if UNDECIDED.contains(&code) => {
             (Verdict::Deferred, Vec::new())
         }
+        Admission::Refused { code: "bad_signature", .. } if elsewhere(ledger, body).await => {
+            (Verdict::Deferred, Vec::new())
+        }
         Admission::Deferred { .. } | Admission::Disk(_) => (Verdict::Deferred, Vec::new()),
         Admission::Refused { .. } => (Verdict::Refused, Vec::new()),
     }
+}
+
+/// Whether an honest neighbour may take what this node refused for its signature.
+async fn elsewhere(ledger: &LedgerHandle, body: &Body) -> bool {
+    let Ok(envelope) = Envelope::parse(body.as_str().as_bytes()) else { return false };
+    ledger.run(move |ledger| may_hold_elsewhere(ledger.chain(), ledger.store(), &envelope)).await
 }

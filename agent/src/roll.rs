@@ -102,6 +102,14 @@ impl Ledger {
     /// The members: the newest record of each node that neither lapsed nor is out.
     #[must_use]
     pub fn members(&self, now: UnixSeconds) -> BTreeMap<NodeId, Join> {
+        let mut newest = self.newest_joins();
+        newest.retain(|node, join| now < join.expires && self.out(node).is_none());
+        newest
+    }
+
+    /// The newest record of each node, whether or not it is a member still.
+    #[must_use]
+    pub fn newest_joins(&self) -> BTreeMap<NodeId, Join> {
         let mut newest: BTreeMap<NodeId, Join> = BTreeMap::new();
         for stored in self.store().list(Join::KIND, None) {
             let Ok(join) = Join::parse(&stored.envelope) else { continue };
@@ -109,7 +117,6 @@ impl Ledger {
                 newest.insert(join.node, join);
             }
         }
-        newest.retain(|node, join| now < join.expires && self.out(node).is_none());
         newest
     }
 

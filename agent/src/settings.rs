@@ -52,6 +52,8 @@ pub struct Settings {
 pub struct Pace {
     /// Heartbeats of the tree.
     pub heartbeat: Duration,
+    /// Silence after which a neighbour in the tree is dead; all servers of a fleet have the same.
+    pub silence: Duration,
     /// Pause before the keeper is asked again after it could not be reached, and between two looks
     /// at an install that is under way.
     pub keeper: Duration,
@@ -78,6 +80,7 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             heartbeat: borgios_peertree::bounds::HEARTBEAT,
+            silence: borgios_peertree::bounds::SILENCE,
             keeper: Duration::from_secs(1),
             fetch: Duration::from_secs(1),
             upkeep: Duration::from_secs(600),

@@ -2,16 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use borgios_peertree::{Contact, Message, Node, State, Verdict};
-use borgios_types::{Digest, NodeId};
-use tokio::sync::{mpsc, oneshot, watch};
+use borgios_types::{Digest, NodeId, UnixSeconds};
+use serde::Serialize;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::ledger::Admitted;
 use crate::outbox::Outbox;
-use crate::wire::{Answer, Places, Scope};
 
 /// Tells two links to the same peer apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,14 +38,15 @@ pub(crate) enum Event {
     Down(NodeId, LinkId),
     DialFailed(NodeId),
     Received(NodeId, LinkId, Message),
+    Heard(NodeId, LinkId),
     Judged { id: Digest, from: NodeId, verdict: Verdict, admitted: Vec<Admitted> },
     Publish(Vec<Admitted>),
     Forget(Vec<Digest>),
     Contacts(Vec<Contact>),
+    Cross(Vec<Contact>),
     Lapsed(BTreeSet<NodeId>),
     Leave,
-    Ask { peer: NodeId, scope: Scope, within: Duration, reply: oneshot::Sender<Places> },
-    Answered(NodeId, Answer),
+    Line { peer: NodeId, line: String, urgent: bool },
 }
 
 /// This node's place, as the core sees it now.
@@ -66,10 +66,36 @@ pub struct View {
     pub tree_size: u32,
     /// Links of any purpose.
     pub links: usize,
+    /// The other ends of the cross links.
+    pub cross: Vec<NodeId>,
+    /// Objects that a neighbour should have brought and did not, so far.
+    pub gaps: u64,
+    /// Neighbours left for them.
+    pub left: u64,
+    /// The last of those objects, oldest first.
+    pub evidence: Arc<Vec<Withheld>>,
+}
+
+/// An object that a neighbour should have brought and did not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Withheld {
+    /// When this node heard of it.
+    pub at: UnixSeconds,
+    /// The object.
+    pub object: Digest,
+    /// Its kind.
+    pub kind: String,
+    /// Who had it: a cross peer, or a neighbour that asked for it.
+    pub from: NodeId,
+    /// Who should have brought it.
+    pub neighbour: NodeId,
+    /// That neighbour said that it lacked it as well.
+    pub excused: bool,
 }
 
 impl View {
-    pub(crate) fn of(node: &Node, links: usize) -> Self {
+    pub(crate) fn of(node: &Node, links: usize, evidence: Arc<Vec<Withheld>>) -> Self {
+        let (gaps, left) = node.gaps();
         Self {
             state: node.state(),
             parent: node.parent(),
@@ -78,6 +104,10 @@ impl View {
             subtree_size: node.subtree_size(),
             tree_size: node.tree_size(),
             links,
+            cross: node.cross(),
+            gaps,
+            left,
+            evidence,
         }
     }
 
@@ -125,6 +155,11 @@ impl TreeHandle {
         self.tell(Event::Received(peer, id, message)).await;
     }
 
+    /// A sign of life from a link that is no message.
+    pub async fn heard(&self, peer: NodeId, id: LinkId) {
+        self.tell(Event::Heard(peer, id)).await;
+    }
+
     /// Objects that entered the ledger by another door than the tree.
     pub async fn publish(&self, admitted: Vec<Admitted>) {
         self.tell(Event::Publish(admitted)).await;
@@ -149,6 +184,11 @@ impl TreeHandle {
         self.tell(Event::Leave).await;
     }
 
+    /// Whom to keep cross links to, best first.
+    pub async fn cross(&self, candidates: Vec<Contact>) {
+        self.tell(Event::Cross(candidates)).await;
+    }
+
     /// Nodes that can be dialled.
     pub async fn contacts(&self, contacts: Vec<Contact>) {
         if !contacts.is_empty() {
@@ -156,16 +196,9 @@ impl TreeHandle {
         }
     }
 
-    /// An answer from a link.
-    pub async fn answered(&self, peer: NodeId, answer: Answer) {
-        self.tell(Event::Answered(peer, answer)).await;
-    }
-
-    /// Asks a neighbour; `None` if it does not answer in time.
-    pub async fn ask(&self, peer: NodeId, scope: Scope, within: Duration) -> Option<Places> {
-        let (reply, answer) = oneshot::channel();
-        self.tell(Event::Ask { peer, scope, within, reply }).await;
-        tokio::time::timeout(within, answer).await.ok()?.ok()
+    /// Sends a frame to a peer, if there is a link to it: before the objects that wait, or behind.
+    pub async fn line(&self, peer: NodeId, line: String, urgent: bool) {
+        self.tell(Event::Line { peer, line, urgent }).await;
     }
 
     /// This node's place, and a notice when it changes.

@@ -6,16 +6,17 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use borgios_peertree::{Contact, Input, Message, Node, Output, State, Timer, Verdict};
-use borgios_types::NodeId;
-use tokio::sync::{mpsc, oneshot, watch};
+use borgios_peertree::{
+    Contact, Evidence, Input, Message, Node, Output, State, Timer, Verdict, bounds,
+};
+use borgios_types::{NodeId, UnixSeconds};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, unix_now};
 use crate::disk;
 use crate::ledger::Admitted;
 use crate::ledger_handle::LedgerHandle;
@@ -25,15 +26,13 @@ use crate::outbox::Outbox;
 use crate::provide::{Request, provide_objects};
 use crate::roll::Out;
 use crate::store::Stored;
-use crate::tree_handle::{Event, LinkId, NewLink, TreeHandle, View};
-use crate::wire::{Ask, Bye, Frame, Places, Scope};
+use crate::tree_handle::{Event, LinkId, NewLink, TreeHandle, View, Withheld};
+use crate::wire::{Bye, Frame};
 
 /// Events that may wait for the core; links wait when it is full.
 const INBOX: usize = 256;
 /// Requests of one neighbour for stored objects that may wait; more are dropped, and asked again.
 const PROVIDE_QUEUE: usize = 64;
-/// Questions to neighbours that are open at a time.
-const ASKS_MAX: usize = 256;
 /// Longest file of remembered contacts, in bytes.
 pub const PEERS_MAX: usize = 1024 * 1024;
 
@@ -58,12 +57,12 @@ pub struct TreeShell {
     links: BTreeMap<NodeId, Link>,
     dials: BTreeMap<NodeId, CancellationToken>,
     timers: BTreeMap<Timer, Instant>,
-    asks: BTreeMap<u64, (NodeId, oneshot::Sender<Places>)>,
-    next_ask: u64,
     /// Nodes that are members no more.
     out: BTreeMap<NodeId, Out>,
     /// This node left the tree and does not come back.
     left: bool,
+    /// The last pieces of evidence, with their dates.
+    withheld: Arc<Vec<Withheld>>,
     /// What the shell itself found out while doing what the core said.
     found: VecDeque<Input>,
 }
@@ -73,7 +72,7 @@ impl TreeShell {
     #[must_use]
     pub fn new(node: Node, ledger: LedgerHandle, peers_file: PathBuf) -> (Self, TreeHandle) {
         let (sender, inbox) = mpsc::channel(INBOX);
-        let (view, seen) = watch::channel(View::of(&node, 0));
+        let (view, seen) = watch::channel(View::of(&node, 0, Arc::default()));
         let (offers, offered) = mpsc::unbounded_channel();
         let judged = sender.clone();
         tokio::spawn(judge_offers(
@@ -95,10 +94,9 @@ impl TreeShell {
             links: BTreeMap::new(),
             dials: BTreeMap::new(),
             timers: BTreeMap::new(),
-            asks: BTreeMap::new(),
-            next_ask: 0,
             out: BTreeMap::new(),
             left: false,
+            withheld: Arc::default(),
             found: VecDeque::new(),
         };
         (shell, TreeHandle::new(sender, seen))
@@ -131,10 +129,7 @@ impl TreeShell {
             };
             tokio::select! {
                 () = stop.cancelled() => break,
-                timer = wait => {
-                    self.timers.remove(&timer);
-                    self.feed(Input::TimerFired(timer), &hub);
-                }
+                timer = wait => self.on_timer(timer, &hub),
                 event = self.inbox.recv() => match event {
                     Some(event) => self.on_event(event, &hub),
                     None => break,
@@ -147,13 +142,25 @@ impl TreeShell {
         }
     }
 
+    /// What arrived before a timer was due is heard first: a neighbour that spoke is not silent.
+    fn on_timer(&mut self, timer: Timer, hub: &LinkHub) {
+        for _ in 0..INBOX {
+            let Ok(event) = self.inbox.try_recv() else { break };
+            self.on_event(event, hub);
+        }
+        // It may have been stopped, or set again.
+        if self.timers.get(&timer).is_some_and(|at| *at <= Instant::now()) {
+            self.timers.remove(&timer);
+            self.feed(Input::TimerFired(timer), hub);
+        }
+    }
+
     fn on_event(&mut self, event: Event, hub: &LinkHub) {
         match event {
             Event::Up(link) => self.on_up(link, hub),
             Event::Down(peer, id) => {
                 if self.links.get(&peer).is_some_and(|link| link.id == id) {
                     self.links.remove(&peer);
-                    self.asks.retain(|_, (asked, _)| *asked != peer);
                     self.feed(Input::LinkDown(peer), hub);
                 }
             }
@@ -165,6 +172,11 @@ impl TreeShell {
             Event::Received(peer, id, message) => {
                 if self.links.get(&peer).is_some_and(|link| link.id == id) {
                     self.feed(Input::Received(peer, message), hub);
+                }
+            }
+            Event::Heard(peer, id) => {
+                if self.links.get(&peer).is_some_and(|link| link.id == id) {
+                    self.feed(Input::Heard(peer), hub);
                 }
             }
             Event::Judged { id, from, verdict, admitted } => {
@@ -185,6 +197,7 @@ impl TreeShell {
                 }
             }
             Event::Forget(ids) => self.feed(Input::Forget(ids), hub),
+            Event::Cross(candidates) => self.feed(Input::Cross(candidates), hub),
             Event::Contacts(contacts) => self.feed(Input::Contacts(contacts), hub),
             Event::Lapsed(nodes) => {
                 for node in nodes {
@@ -192,14 +205,9 @@ impl TreeShell {
                 }
             }
             Event::Leave => self.leave(hub),
-            Event::Ask { peer, scope, within, reply } => self.on_ask(peer, scope, within, reply),
-            Event::Answered(peer, answer) => {
-                if self.asks.get(&answer.id).is_some_and(|(asked, _)| *asked == peer)
-                    && let Some((_, reply)) = self.asks.remove(&answer.id)
-                {
-                    // Whoever asked may have given up.
-                    let _ = reply.send(answer.tree);
-                }
+            Event::Line { peer, line, urgent } => {
+                self.push(peer, line, urgent);
+                self.settle(hub);
             }
         }
     }
@@ -236,27 +244,6 @@ impl TreeShell {
         tokio::spawn(provide_objects(wanted, self.ledger.clone(), outbox.clone(), cut.clone()));
         self.links.insert(peer, Link { id, dialled, outbox, cut, provide });
         self.feed(Input::LinkUp { peer, dialled, address: address.map(Into::into) }, hub);
-    }
-
-    fn on_ask(
-        &mut self,
-        peer: NodeId,
-        scope: Scope,
-        within: Duration,
-        reply: oneshot::Sender<Places>,
-    ) {
-        self.asks.retain(|_, (_, reply)| !reply.is_closed());
-        let Some(link) = self.links.get(&peer) else { return };
-        if self.asks.len() >= ASKS_MAX {
-            return;
-        }
-        let id = self.next_ask;
-        self.next_ask += 1;
-        let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
-        let ask = Frame::Ask(Ask { id, tree: scope, within_ms }).to_line();
-        if link.outbox.push_control(ask).is_ok() {
-            self.asks.insert(id, (peer, reply));
-        }
     }
 
     /// Broadcasts an object that entered by another door.
@@ -322,12 +309,17 @@ impl TreeShell {
     /// Feeds the core and does what it says, and then what came of that.
     fn feed(&mut self, input: Input, hub: &LinkHub) {
         self.found.push_back(input);
+        self.settle(hub);
+    }
+
+    /// Feeds the core what the shell found out, until nothing is left.
+    fn settle(&mut self, hub: &LinkHub) {
         while let Some(input) = self.found.pop_front() {
             for output in self.node.handle(self.clock.now(), input) {
                 self.execute(output, hub);
             }
         }
-        let view = View::of(&self.node, self.links.len());
+        let view = View::of(&self.node, self.links.len(), self.withheld.clone());
         self.view.send_if_modified(|seen| {
             let changed = *seen != view;
             *seen = view;
@@ -369,17 +361,44 @@ impl TreeShell {
             }
             Output::Provide { to, ids } => self.provide(to, Request::Objects(ids)),
             Output::ProvideLane { to, lane, after } => self.provide(to, Request::Lane(lane, after)),
+            Output::Withheld(evidence) => self.on_withheld(evidence),
             Output::Changed(state) => log_change(&state),
             Output::Remember(contacts) => self.remember(&contacts),
         }
     }
 
+    fn on_withheld(&mut self, evidence: Evidence) {
+        let Evidence { object, kind, heard, from, neighbour, excused } = evidence;
+        warn!(
+            BORGIOS_EVENT = "withheld",
+            BORGIOS_PEER = %neighbour,
+            BORGIOS_OBJECT = %object,
+            BORGIOS_KIND = kind,
+            excused,
+            "{} did not bring a {kind} that {} had",
+            neighbour.short(),
+            from.short()
+        );
+        let ago = self.clock.now().since(heard).as_secs();
+        let at = UnixSeconds(unix_now().0.saturating_sub(ago));
+        let all = Arc::make_mut(&mut self.withheld);
+        if all.len() >= bounds::EVIDENCE_MAX {
+            all.remove(0);
+        }
+        all.push(Withheld { at, object, kind, from, neighbour, excused });
+    }
+
     fn send(&mut self, to: NodeId, message: Message) {
-        let Some(link) = self.links.get(&to) else { return };
         let control = message.is_control();
         let line = Frame::Tree(message).to_line();
+        self.push(to, line, control);
+    }
+
+    /// Queues a frame; a neighbour that does not read loses its link.
+    fn push(&mut self, to: NodeId, line: String, urgent: bool) {
+        let Some(link) = self.links.get(&to) else { return };
         let pushed =
-            if control { link.outbox.push_control(line) } else { link.outbox.push_object(line) };
+            if urgent { link.outbox.push_control(line) } else { link.outbox.push_object(line) };
         if let Err(full) = pushed {
             warn!(BORGIOS_EVENT = "link_slow", BORGIOS_PEER = %to, "dropped a link: {full}");
             link.outbox.close();

@@ -3,12 +3,15 @@
 //! ```text
 //! {"hello":{…}}   first frame each way: protocol, network, proof of membership
 //! {"bye":{…}}     why this side ends the link; the last frame
-//! {"ask":{…}}     a question to a neighbour, {"answer":{…}} its answer
+//! {"ask":{…}}     a question to the fleet on its way, {"answer":{…}} its answer
+//! {"direct":{…}}  a message to one node on its way, {"returned":{…}} what became of it
 //! {"join":{…}} …  everything else is a message of the tree's core
 //! ```
 
 use borgios_peertree::Message;
-use borgios_types::{Digest, Envelope, NodeId};
+use borgios_peertree::direct::{Direct, Returned};
+use borgios_peertree::question::{Answer, Ask};
+use borgios_types::{Digest, Envelope};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -42,64 +45,6 @@ pub struct Bye {
     pub because: Vec<Envelope>,
 }
 
-/// Whom a question about the tree concerns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Scope {
-    /// The asked node and everything below it.
-    Below,
-    /// The whole tree: the asked node passes the question up.
-    Fleet,
-}
-
-/// A question.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Ask {
-    /// Chosen by the asker, unique on its link.
-    pub id: u64,
-    /// Whose places are asked for.
-    pub tree: Scope,
-    /// Milliseconds the asker waits.
-    pub within_ms: u64,
-}
-
-/// An answer.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Answer {
-    /// Of the question.
-    pub id: u64,
-    /// What is known.
-    pub tree: Places,
-}
-
-/// Where nodes stand, as they said themselves; nothing here is signed or proved.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Places {
-    /// Parents before their children.
-    pub nodes: Vec<Place>,
-    /// Nodes that did not answer in time.
-    pub silent: Vec<NodeId>,
-    /// Whether there were more nodes than one answer holds, or the root could not be reached.
-    pub partial: bool,
-}
-
-/// Where one node stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
-    /// The node.
-    pub node: NodeId,
-    /// Its name.
-    pub name: String,
-    /// Where it can be dialled.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub address: Option<String>,
-    /// Its parent, if it is not a root.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parent: Option<NodeId>,
-    /// Steps from the root.
-    pub depth: u64,
-}
-
 /// One line.
 #[derive(Clone, Debug)]
 pub enum Frame {
@@ -111,6 +56,10 @@ pub enum Frame {
     Ask(Ask),
     /// An answer.
     Answer(Answer),
+    /// A message to one node.
+    Direct(Direct),
+    /// What became of one.
+    Returned(Returned),
     /// A message of the core, its lists within their bounds.
     Tree(Message),
 }
@@ -133,6 +82,8 @@ enum Own {
     Bye(Bye),
     Ask(Ask),
     Answer(Answer),
+    Direct(Direct),
+    Returned(Returned),
 }
 
 impl Frame {
@@ -143,7 +94,8 @@ impl Frame {
     pub fn parse(line: &str) -> Result<Self, WireError> {
         // The core's messages hold raw JSON, which serde cannot buffer to try one shape after the
         // other; so the first key decides, and it stands where every writer of ours puts it.
-        let own = ["{\"hello\"", "{\"bye\"", "{\"ask\"", "{\"answer\""];
+        let own =
+            ["{\"hello\"", "{\"bye\"", "{\"ask\"", "{\"answer\"", "{\"direct\"", "{\"returned\""];
         if !own.iter().any(|start| line.starts_with(start)) {
             let message: Message = serde_json::from_str(line)?;
             let name = message.name();
@@ -158,10 +110,15 @@ impl Frame {
                 Err(WireError::Unbounded("hello"))
             }
             Own::Bye(bye) if bye.because.len() > PROOFS_MAX => Err(WireError::Unbounded("bye")),
+            Own::Ask(ask) if !ask.question.bounded() => Err(WireError::Unbounded("ask")),
+            Own::Answer(answer) if !answer.bounded() => Err(WireError::Unbounded("answer")),
             Own::Hello(hello) => Ok(Self::Hello(hello)),
             Own::Bye(bye) => Ok(Self::Bye(bye)),
             Own::Ask(ask) => Ok(Self::Ask(ask)),
             Own::Answer(answer) => Ok(Self::Answer(answer)),
+            // A body that is too long is said to be so, by the switch; a line bounds it.
+            Own::Direct(direct) => Ok(Self::Direct(direct)),
+            Own::Returned(returned) => Ok(Self::Returned(returned)),
         }
     }
 
@@ -169,11 +126,15 @@ impl Frame {
     #[must_use]
     pub fn to_line(&self) -> String {
         let line = match self {
+            // A beat is the shortest line there is.
+            Self::Tree(Message::Alive) => return String::new(),
             Self::Tree(message) => serde_json::to_string(message),
             Self::Hello(hello) => serde_json::to_string(&Own::Hello(hello.clone())),
             Self::Bye(bye) => serde_json::to_string(&Own::Bye(bye.clone())),
-            Self::Ask(ask) => serde_json::to_string(&Own::Ask(*ask)),
+            Self::Ask(ask) => serde_json::to_string(&Own::Ask(ask.clone())),
             Self::Answer(answer) => serde_json::to_string(&Own::Answer(answer.clone())),
+            Self::Direct(direct) => serde_json::to_string(&Own::Direct(direct.clone())),
+            Self::Returned(returned) => serde_json::to_string(&Own::Returned(*returned)),
         };
         line.expect("frames have string keys only")
     }
@@ -183,6 +144,12 @@ impl Frame {
 mod tests {
     use super::*;
     use borgios_peertree::Body;
+    use borgios_peertree::direct::Undelivered;
+    use borgios_peertree::question::bounds::{ROLL_MAX, SILENT_MAX};
+    use borgios_peertree::question::{Exception, Place, Places, Question, Roll, Scope, Tally};
+    use borgios_types::SecretKey;
+
+    use crate::frame::FRAME_MAX;
 
     #[test]
     fn frames_read_back() {
@@ -191,8 +158,22 @@ mod tests {
         let object = Message::Object { id, kind: "note".into(), body };
         for frame in [
             Frame::Hello(Hello { protocol: 1, network: id, membership: Vec::new() }),
-            Frame::Ask(Ask { id: 7, tree: Scope::Fleet, within_ms: 3 }),
-            Frame::Answer(Answer { id: 7, tree: Places::default() }),
+            Frame::Ask(Ask {
+                id: 7,
+                nonce: 9,
+                scope: Scope::Fleet,
+                question: Question::Load { above: 1 },
+                within_ms: 3,
+            }),
+            Frame::Answer(Answer { id: 7, tally: None, tree: Some(Places::default()) }),
+            Frame::Answer(Answer { id: 7, tally: Some(Tally::default()), tree: None }),
+            Frame::Direct(Direct {
+                id: 1,
+                to: SecretKey::from_seed([1; 32]).public(),
+                hops_left: 3,
+                body: "\"".into(),
+            }),
+            Frame::Returned(Returned { id: 1, hops: 2, error: Some(Undelivered::Busy) }),
             Frame::Bye(Bye { code: "x".into(), message: "y".into(), because: Vec::new() }),
             Frame::Tree(Message::Leave),
             Frame::Tree(object),
@@ -211,5 +192,54 @@ mod tests {
         let ids = vec![Digest::of(b"x"); 10_000];
         let line = serde_json::to_string(&Message::Want { ids }).unwrap();
         assert!(matches!(Frame::parse(&line), Err(WireError::Unbounded("want"))));
+    }
+
+    #[test]
+    fn the_longest_answer_fits_a_frame() {
+        let node = |n: u8| SecretKey::from_seed([n; 32]).public();
+        let widest = "\u{fffd}".repeat(21);
+        let label = |n: usize| format!("{n:02}{}", &widest[..60]);
+        let digits = "f".repeat(16 * ROLL_MAX);
+        let roll: Roll = serde_json::from_value(serde_json::json!(digits)).unwrap();
+        let tally = Tally {
+            answered: u64::MAX,
+            labels: (0..32).map(|n| (label(n), u64::MAX)).collect(),
+            exceptions: (0..32)
+                .map(|n| Exception { node: node(n), weight: u64::MAX, what: label(1) })
+                .collect(),
+            silent: (0..SILENT_MAX as u8).map(node).collect(),
+            roll,
+            ..Tally::default()
+        };
+        assert!(tally.bounded());
+        let place = Place {
+            node: node(1),
+            name: "\u{1}".repeat(borgios_types::limits::NAME_MAX),
+            address: Some("\u{1}".repeat(borgios_peertree::bounds::ADDRESS_MAX)),
+            parent: Some(node(2)),
+            depth: u64::MAX,
+            hops: None,
+            detail: None,
+        };
+        let mut places = Places::default();
+        places.merge(Places { nodes: vec![place; 3_000], silent: vec![], partial: false });
+        assert!(places.partial);
+        let rolled = 16 * ROLL_MAX;
+        let line = Frame::Answer(Answer { id: u64::MAX, tally: Some(tally), tree: Some(places) });
+        // The roll above is one tag many times over, so it is written short.
+        assert!(line.to_line().len() + rolled <= FRAME_MAX, "{}", line.to_line().len() + rolled);
+    }
+
+    #[test]
+    fn lists_of_neighbours_are_bounded_before_they_are_looked_at() {
+        let labels: serde_json::Map<_, _> = (0..40).map(|n| (n.to_string(), 1.into())).collect();
+        let line = serde_json::json!({"answer": {"id": 1, "tally": {"labels": labels}}});
+        assert!(matches!(Frame::parse(&line.to_string()), Err(WireError::Unbounded("answer"))));
+        let usual = "x".repeat(65);
+        let question = serde_json::json!({"about": "versions", "usual": usual});
+        let line = format!(
+            "{{\"ask\":{{\"id\":1,\"tree\":\"below\",\"within_ms\":1,\"question\":{question}}}}}"
+        );
+        assert!(matches!(Frame::parse(&line), Err(WireError::Unbounded("ask"))));
     }
 }

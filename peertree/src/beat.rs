@@ -70,7 +70,11 @@ impl Node {
         let quiet = |id: &&NodeId| self.beat_due(id).is_some_and(|due| due <= soon);
         let quiet: Vec<NodeId> = self.children.keys().filter(quiet).copied().collect();
         for child in quiet {
-            self.out.push(Output::Send(child, Message::Alive));
+            if self.links.get(&child).is_some_and(|link| link.due) {
+                self.send_same(child);
+            } else {
+                self.out.push(Output::Send(child, Message::Alive));
+            }
         }
         self.tell_facts();
         self.decide_gaps();

@@ -82,8 +82,10 @@ pub const PAGES_MAX: usize = KNOWN_MAX / PAGE_IDS_MAX;
 /// Pages of one walk that let the next walk along that link wait a second: listing a large store for
 /// one missing id every [`COMPARE`] would cost more than all broadcasts.
 pub const PAGES_PER_SECOND: usize = 2;
-/// A walk between two stores that did not change since the last one is made again after this: what it
-/// brought may have been refused for a reason that passed.
+/// Walks between two stores that do not change by them: what one brought may have been lost, after so
+/// many it is refused.
+pub const WALKS_IN_VAIN: u32 = 3;
+/// Then the next one is made after this: the reason for which it is refused may pass.
 pub const WALK_AGAIN: Duration = Duration::from_secs(60);
 /// Pages, wants, follows and notices of gaps answered for one neighbour between two [`FORGIVE`]
 /// ticks: what a neighbour with an empty store needs for the whole of this one, twice over.
@@ -92,16 +94,19 @@ pub const SERVED_MAX: u32 = 4 * PAGES_MAX as u32;
 pub const OTHERS_MAX: usize = 8;
 /// Refused ids remembered for one link.
 pub const REFUSED_MAX: usize = 64;
+/// Objects of one neighbour between two [`FORGIVE`] ticks that were known or could not be decided on;
+/// each more costs a point. Honest stores differ by what lapsed since the other one looked.
+pub const USELESS_MAX: u32 = 1_024;
 /// Penalties after which a link is closed: one is a race, many are a flood.
 pub const PENALTY_MAX: u32 = 16;
 
 /// Silence towards a child, or of a child, after which its parent says "alive" and the child
 /// answers. With the answer and its acknowledgement a link costs 228 bytes a beat (36 bytes of SSH
-/// and 52 of TCP/IP each way, 52 for the last acknowledgement): 152 bytes a second for each node,
-/// of the 200 an idle one may spend.
-pub const HEARTBEAT: Duration = Duration::from_millis(1_500);
+/// and 52 of TCP/IP each way, 52 for the last acknowledgement): 143 bytes a second for each node, of
+/// the 200 an idle one may spend; comparing along its cross links takes 45 more.
+pub const HEARTBEAT: Duration = Duration::from_millis(1_600);
 /// Silence after which a neighbour is dead. Survivors must be one tree within 3 s of a death that
-/// nobody hears; finding a place takes up to half a second. It leaves [`HEARTBEAT`] 0.9 s for a lost
+/// nobody hears; finding a place takes up to half a second. It leaves [`HEARTBEAT`] 0.8 s for a lost
 /// packet (sent again after 0.2 to 0.4 s) and for a neighbour that is busy.
 pub const SILENCE: Duration = Duration::from_millis(2_400);
 /// A timer this late means that this machine was busy, not that its neighbours were silent.
@@ -142,6 +147,9 @@ pub const ROUNDS_BEFORE_ROOT: u32 = 6;
 /// A new root looks for other trees this soon, first of all for the root it followed and that one's
 /// heirs: two of them may have taken its place.
 pub const FIRST_PROBE: Duration = Duration::from_secs(1);
+/// For so long after a root's death only itself is believed to say that it lives: orphaned subtrees
+/// name it until they have found a place.
+pub const BURIED: Duration = Duration::from_secs(10);
 /// Pace at which a root dials remembered outsiders.
 pub const PROBE: Duration = Duration::from_secs(20);
 /// A root whose attempt to join another tree failed ignores rivals for this long; it doubles.
@@ -155,11 +163,12 @@ pub const COMPARE: Duration = Duration::from_secs(10);
 pub const COMPARE_MIN: Duration = Duration::from_secs(9);
 /// Pace of halving penalties, of granting new requests, and of looking for a shallower place.
 pub const FORGIVE: Duration = Duration::from_secs(60);
-/// Silence after which a cross link is dead: three comparisons, and some.
-pub const CROSS_SILENCE: Duration = Duration::from_secs(35);
+/// Silence after which a cross link is dead: [`CROSS_ANSWER`], the next comparison, and some. Nothing
+/// is lost by it but a second look.
+pub const CROSS_SILENCE: Duration = Duration::from_secs(65);
 /// A cross link over which nothing was said for this long answers a comparison that found nothing:
 /// its other end must know that this one lives, and need not hear it every time.
-pub const CROSS_ANSWER: Duration = Duration::from_secs(25);
+pub const CROSS_ANSWER: Duration = Duration::from_secs(40);
 /// How long a neighbour has to bring what it was asked after, or to say that it lacks it: one trip,
 /// and the stall of a busy machine.
 pub const GAP_GRACE: Duration = Duration::from_secs(3);

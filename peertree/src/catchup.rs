@@ -36,7 +36,7 @@ impl Node {
     pub(crate) fn send_same(&mut self, to: NodeId) {
         let digest = self.digest(&to);
         if let Some(link) = self.links.get_mut(&to) {
-            link.comparing = true;
+            (link.comparing, link.due) = (true, false);
             self.out.push(Output::Send(to, Message::Same(digest)));
         }
     }
@@ -80,7 +80,12 @@ impl Node {
         self.set_compare_timer();
         self.store.sweep(now);
         for child in self.children() {
-            self.send_same(child);
+            // A digest goes in the place of a beat, unless the link is too busy for beats.
+            let waits =
+                self.links.get_mut(&child).map(|link| std::mem::replace(&mut link.due, true));
+            if waits == Some(true) {
+                self.send_same(child);
+            }
         }
         self.renew_cross();
         self.remember();
@@ -88,7 +93,7 @@ impl Node {
             self.forgiven = now;
             for link in self.links.values_mut() {
                 link.penalty /= 2;
-                link.served = 0;
+                (link.served, link.useless) = (0, 0);
             }
             self.climb(now);
         }
@@ -143,7 +148,8 @@ impl Node {
         // Two honest stores can differ for long, in what one of them refused or forgot.
         let idle = link.walked.as_ref().is_some_and(|last| {
             let rest = Duration::from_secs((last.pages / bounds::PAGES_PER_SECOND) as u64);
-            let rest = if last.of == of { bounds::WALK_AGAIN.max(rest) } else { rest };
+            let in_vain = last.of == of && last.times >= bounds::WALKS_IN_VAIN;
+            let rest = if in_vain { bounds::WALK_AGAIN.max(rest) } else { rest };
             now.since(last.at) < rest
         });
         if !busy && !idle {
@@ -178,7 +184,10 @@ impl Node {
             }));
             self.out.push(Output::Send(from, Message::Page { after: next }));
         } else {
-            link.walked = Some(Box::new(Walked { at: now, pages: paging.pages, of: paging.of }));
+            let same = link.walked.take().filter(|last| last.of == paging.of);
+            let times = same.map_or(1, |last| last.times.saturating_add(1));
+            let walked = Walked { at: now, pages: paging.pages, of: paging.of, times };
+            link.walked = Some(Box::new(walked));
         }
         let ids = self.store.want(now, from, ids);
         if !ids.is_empty() && (self.is_neighbour(from) || self.is_cross(&from)) {

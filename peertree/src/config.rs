@@ -32,8 +32,8 @@ impl Default for Config {
             address: None,
             lanes: Arc::new(["policy", "release"].map(str::to_owned).into()),
             heartbeat: bounds::HEARTBEAT,
-            remembered: bounds::REMEMBERED_MAX,
             silence: bounds::SILENCE,
+            remembered: bounds::REMEMBERED_MAX,
         }
     }
 }

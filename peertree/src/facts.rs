@@ -18,7 +18,7 @@ use crate::bounds;
 use crate::contact::{Contact, Contacts, Spot};
 use crate::io::Output;
 use crate::message::{Down, Message, Up};
-use crate::node::{Family, Node, Phase};
+use crate::node::{Node, Phase};
 
 /// What was told last, and when.
 #[derive(Debug, Default)]
@@ -32,6 +32,27 @@ pub(crate) struct Told {
     /// A report, or news for the children, waits for its time.
     up_waits: bool,
     down_waits: bool,
+}
+
+/// A node's relatives as its children know them, and what that was made of.
+#[derive(Debug)]
+pub(crate) struct Family {
+    /// The parent's path and children, when this was made.
+    pub(crate) from: (Contacts, Contacts),
+    /// The state of the list of children, when this was made.
+    pub(crate) children: u32,
+    pub(crate) path: Contacts,
+    pub(crate) siblings: Contacts,
+    pub(crate) uncles: Contacts,
+    /// Tells two of these apart: what cannot wait, and all.
+    pub(crate) key: (u64, u64),
+}
+
+impl Family {
+    /// Whether it was made of this.
+    fn is_of(&self, from: &(Contacts, Contacts), children: u32) -> bool {
+        self.children == children && self.from.0 == from.0 && self.from.1 == from.1
+    }
 }
 
 impl Told {
@@ -256,7 +277,7 @@ mod tests {
         let mut down = node.parent_down(&[1, 2], Vec::new(), Vec::new());
         down.tree_size = 77;
         assert_eq!(news(&node.says(2, Message::Heartbeat(down.clone()))), 0);
-        down.path = vec![down.path[0].clone(), contact(30), down.path[1].clone()].into();
+        down.path = [1, 30, 2].map(contact).into_iter().collect();
         assert_eq!(news(&node.says(2, Message::Heartbeat(down))), 2);
         let mut root = Stage::root(4);
         root.joins(5, true);

@@ -58,8 +58,10 @@ impl Node {
             }
             Verdict::Known => {
                 self.store.hold(id);
+                self.count_useless(now, from);
             }
             Verdict::Deferred => {
+                self.count_useless(now, from);
                 if !live {
                     // It is ahead, whatever its last summary said.
                     if let Some(link) = self.links.get_mut(&from) {
@@ -83,6 +85,15 @@ impl Node {
                     self.out.push(Output::Send(other, Message::Want { ids }));
                 }
             }
+        }
+    }
+
+    /// Nobody is to blame for one; a flood of them costs as much as one of forgeries.
+    fn count_useless(&mut self, now: Time, from: NodeId) {
+        let Some(link) = self.links.get_mut(&from) else { return };
+        link.useless += 1;
+        if link.useless > bounds::USELESS_MAX {
+            self.penalise(now, from, 1);
         }
     }
 
@@ -167,6 +178,19 @@ mod tests {
         }
         assert!(!stage.node.is_neighbour(key(5)));
         assert_eq!(stage.link(5, false), [Output::Close(key(5))]);
+    }
+
+    #[test]
+    fn a_flood_of_what_cannot_be_decided_ends_as_one_of_forgeries() {
+        let mut stage = family();
+        let mut sent = 0;
+        while stage.node.is_neighbour(key(5)) {
+            let id = Digest::of(&u32::to_le_bytes(sent));
+            stage.says(5, object(id));
+            stage.judged(5, id, Verdict::Deferred);
+            sent += 1;
+        }
+        assert_eq!(sent, bounds::USELESS_MAX + bounds::PENALTY_MAX);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //!
 //! Start reading at [`node`], whose first screen draws the states and names what always holds.
 
+mod ask;
 mod beat;
 pub mod bounds;
 mod catchup;
@@ -14,6 +15,7 @@ pub mod config;
 pub mod contact;
 mod cross;
 mod dice;
+pub mod direct;
 pub mod evidence;
 mod facts;
 mod flood;
@@ -25,6 +27,7 @@ mod memory;
 mod merge;
 pub mod message;
 pub mod node;
+pub mod question;
 mod seek;
 pub mod sim;
 mod sorted;

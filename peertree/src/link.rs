@@ -30,6 +30,10 @@ pub(crate) struct Link {
     pub(crate) refused: BTreeSet<Digest>,
     /// Requests answered since this was last forgiven.
     pub(crate) served: u32,
+    /// Objects that were no news since this was last forgiven.
+    pub(crate) useless: u32,
+    /// The next beat is a digest.
+    pub(crate) due: bool,
     /// A digest was sent; the peer's summary, if it sends one, is answered with the own.
     pub(crate) comparing: bool,
     /// Pages of the peer's inventory still coming.
@@ -66,6 +70,8 @@ pub(crate) struct Walked {
     pub(crate) pages: usize,
     /// What was compared when it began: the own digest and the peer's.
     pub(crate) of: (u64, u64),
+    /// How many there were in a row of the same.
+    pub(crate) times: u32,
 }
 
 impl Link {
@@ -79,6 +85,8 @@ impl Link {
             penalty: 0,
             refused: BTreeSet::new(),
             served: 0,
+            useless: 0,
+            due: false,
             comparing: false,
             paging: None,
             walked: None,

@@ -31,6 +31,8 @@ pub(crate) struct Rivals {
     pub(crate) probing: Option<NodeId>,
     /// Who may be a root as well, from the time when this node became one.
     pub(crate) suspects: Vec<Contact>,
+    /// The root whose death made this node one, and when.
+    buried: Option<(NodeId, Time)>,
     /// Merges that failed in a row.
     failures: u32,
     /// When the last merge was begun.
@@ -41,6 +43,18 @@ impl Rivals {
     /// A merge failed: rivals are ignored for a while that doubles.
     pub(crate) fn failed(&mut self) {
         self.failures = self.failures.saturating_add(1);
+    }
+
+    /// This node took a dead root's place.
+    pub(crate) fn bury(&mut self, root: NodeId, now: Time) {
+        self.buried = Some((root, now));
+    }
+
+    /// Whether somebody else's word for this root is out of date: its subtrees still name it until
+    /// they have found their places.
+    fn is_dead(&self, root: &Contact, via: &Contact, now: Time) -> bool {
+        let dead = |(id, at): (NodeId, Time)| id == root.id && now.since(at) < bounds::BURIED;
+        root.id != via.id && self.buried.is_some_and(dead)
     }
 
     /// A place was found.
@@ -167,6 +181,7 @@ impl Node {
             Phase::Attached { parent, .. } => {
                 self.out.push(Output::Send(*parent, Message::Rival { root, via }));
             }
+            Phase::Root if self.rivals.is_dead(&root, &via, now) => {}
             Phase::Root if !self.rivals.ignored(now) => {
                 self.rivals.begun = Some(now);
                 self.seek(Seek::merge().first([root, via]));
@@ -201,6 +216,25 @@ mod tests {
             root.says(n, compare(n, true));
             assert_eq!(matches!(root.node.state(), State::Seeking { .. }), before);
         }
+    }
+
+    #[test]
+    fn a_root_that_died_is_no_rival_until_it_says_so_itself() {
+        let n = other(true);
+        let mut stage = Stage::attached(4, &[n]);
+        let me = stage.node.contact().unwrap();
+        stage.parent_says(&[n], vec![me], Vec::new());
+        stage.step(crate::Input::LinkDown(key(n)));
+        let out = stage.step(crate::Input::TimerFired(Timer::Retry));
+        stage.fail_all_dials(out);
+        assert_eq!(stage.node.state(), State::Root);
+        // An orphan elsewhere still names it.
+        stage.link(77, true);
+        stage.says(77, compare(n, true));
+        assert_eq!(stage.node.state(), State::Root);
+        stage.link(n, true);
+        stage.says(n, compare(n, true));
+        assert!(matches!(stage.node.state(), State::Seeking { .. }));
     }
 
     #[test]

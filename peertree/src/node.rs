@@ -28,11 +28,11 @@ use crate::beat::Beat;
 use crate::bounds;
 use crate::climb::Climb;
 use crate::config::Config;
-use crate::contact::{Address, Contact, Contacts};
+use crate::contact::{Address, Contact};
 use crate::cross::Cross;
 use crate::dice::Dice;
 use crate::evidence::Suspicions;
-use crate::facts::Told;
+use crate::facts::{Family, Told};
 use crate::io::{Input, Output, Timer};
 use crate::link::{Child, Link};
 use crate::memory::Memory;
@@ -65,36 +65,15 @@ pub struct Node {
     /// The attempt to find a shallower place, while the parent still holds.
     pub(crate) climb: Climb,
     pub(crate) store: Store,
-    /// What the children were last told, shared by all of them.
-    pub(crate) family: Option<Box<Family>>,
     pub(crate) beat: Beat,
     pub(crate) told: Told,
+    /// What the children were last told, shared by all of them.
+    pub(crate) family: Option<Box<Family>>,
     pub(crate) cross: Cross,
     pub(crate) suspicions: Suspicions,
     /// When penalties were last halved.
     pub(crate) forgiven: Time,
     pub(crate) out: Vec<Output>,
-}
-
-/// A node's relatives as its children know them, and what that was made of.
-#[derive(Debug)]
-pub(crate) struct Family {
-    /// The parent's path and children, when this was made.
-    pub(crate) from: (Contacts, Contacts),
-    /// The state of the list of children, when this was made.
-    pub(crate) children: u32,
-    pub(crate) path: Contacts,
-    pub(crate) siblings: Contacts,
-    pub(crate) uncles: Contacts,
-    /// Tells two of these apart: what cannot wait, and all.
-    pub(crate) key: (u64, u64),
-}
-
-impl Family {
-    /// Whether it was made of this.
-    pub(crate) fn is_of(&self, from: &(Contacts, Contacts), children: u32) -> bool {
-        self.children == children && self.from.0 == from.0 && self.from.1 == from.1
-    }
 }
 
 /// Where this node stands; carries what exists only there.
@@ -130,9 +109,9 @@ impl Node {
             rivals: Rivals::default(),
             climb: Climb::default(),
             store: Store::default(),
-            family: None,
             beat: Beat::default(),
             told: Told::default(),
+            family: None,
             cross: Cross::default(),
             suspicions: Suspicions::default(),
             forgiven: Time::default(),

@@ -3,7 +3,7 @@
 //! ```text
 //!            ┌────────────── pause, doubles ◀───────────────┐
 //!            ▼                                              │ all failed
-//!  lost ─▶ round: queue ─▶ asked (at most ASKING_MAX) ──────┤
+//!  lost ─▶ round: queue ─▶ asked (`ask.rs`) ────────────────┤
 //!            ▲               │ │        │                   │ and it is an heir, or tried long
 //!            └── redirects ──┘ │        └─ silent: the next └───────────▶ root
 //!                              ▼           one beside it
@@ -31,26 +31,26 @@ use crate::node::{Node, Phase};
 /// One search for a parent.
 #[derive(Debug)]
 pub(crate) struct Seek {
-    why: Why,
-    round: u32,
-    queue: VecDeque<Candidate>,
-    asking: Vec<Attempt>,
+    pub(crate) why: Why,
+    pub(crate) round: u32,
+    pub(crate) queue: VecDeque<Candidate>,
+    pub(crate) asking: Vec<Attempt>,
     /// When the newest attempt began.
-    begun: Time,
+    pub(crate) begun: Time,
     /// How often each node was asked in this round.
-    asked: BTreeMap<NodeId, u32>,
-    asks: u32,
+    pub(crate) asked: BTreeMap<NodeId, u32>,
+    pub(crate) asks: u32,
     /// Candidates of this round that could not be reached.
-    unreachable: Vec<NodeId>,
+    pub(crate) unreachable: Vec<NodeId>,
     /// An heir that comes before this node is alive and still seeking itself.
-    heir_seeks: bool,
+    pub(crate) heir_seeks: bool,
     /// Nodes that asked this heir for a place before it had one itself.
     waiting: BTreeMap<NodeId, Join>,
 }
 
 /// What a search begins with.
 #[derive(Debug)]
-enum Why {
+pub(crate) enum Why {
     /// Just started.
     Newcomer,
     /// Lost the parent, which last said `down`; `avoid` is a parent that sent this node away.
@@ -64,18 +64,18 @@ enum Why {
 }
 
 #[derive(Clone, Debug)]
-struct Candidate {
-    contact: Contact,
-    hops: u32,
+pub(crate) struct Candidate {
+    pub(crate) contact: Contact,
+    pub(crate) hops: u32,
 }
 
 /// A candidate that was asked, or is being dialled.
 #[derive(Clone, Debug)]
-struct Attempt {
-    candidate: Candidate,
-    since: Time,
+pub(crate) struct Attempt {
+    pub(crate) candidate: Candidate,
+    pub(crate) since: Time,
     /// Its link is up: it lives.
-    up: bool,
+    pub(crate) up: bool,
 }
 
 impl Seek {
@@ -121,14 +121,14 @@ impl Seek {
     }
 
     /// Whether this is a sibling at the lost parent.
-    fn is_sibling(&self, peer: &NodeId) -> bool {
+    pub(crate) fn is_sibling(&self, peer: &NodeId) -> bool {
         match &self.why {
             Why::Orphan { down, .. } => down.siblings.iter().any(|sibling| sibling.id == *peer),
             Why::Newcomer | Why::Fled { .. } | Why::Loop | Why::Merge => false,
         }
     }
 
-    fn take(&mut self, peer: NodeId) -> Option<Attempt> {
+    pub(crate) fn take(&mut self, peer: NodeId) -> Option<Attempt> {
         let at = self.asking.iter().position(|attempt| attempt.candidate.contact.id == peer)?;
         Some(self.asking.remove(at))
     }
@@ -212,7 +212,7 @@ impl Node {
             Why::Fled { down } => {
                 let above = down.path.iter().rev().skip(1).take(bounds::RELATIVES_PER_ROUND);
                 list.extend(above.cloned());
-                list.extend(down.siblings.iter().chain(&down.uncles).cloned());
+                list.extend(down.siblings.iter().chain(down.uncles.iter()).cloned());
             }
             Why::Newcomer | Why::Loop => {}
         }
@@ -224,145 +224,12 @@ impl Node {
     }
 
     /// If the lost parent was the root and this node an heir: the heirs before it.
-    fn heirs_before_me<'a>(&self, down: &'a Down) -> Option<impl Iterator<Item = Contact> + 'a> {
+    pub(crate) fn heirs_before_me<'a>(
+        &self,
+        down: &'a Down,
+    ) -> Option<impl Iterator<Item = Contact> + 'a> {
         let rank = down.siblings.iter().position(|sibling| sibling.id == self.me)?;
         (down.path.len() == 1).then(|| down.siblings.iter().take(rank).cloned())
-    }
-
-    /// Asks the next candidate that is worth asking; ends the round if there is none and nobody is
-    /// being asked.
-    fn ask_next(&mut self) {
-        let now = self.now;
-        while let Phase::Seeking(seek) = &mut self.phase {
-            if seek.asking.len() >= bounds::ASKING_MAX {
-                break;
-            }
-            let next =
-                if seek.asks < bounds::ASKS_PER_ROUND { seek.queue.pop_front() } else { None };
-            let Some(candidate) = next else {
-                seek.queue.clear();
-                if seek.asking.is_empty() {
-                    return self.end_round();
-                }
-                break;
-            };
-            let peer = candidate.contact.id;
-            let asked = seek.asked.entry(peer).or_insert(0);
-            let useless = peer == self.me
-                || self.children.contains_key(&peer)
-                || self.shunned.contains_key(&peer)
-                || self.suspicions.distrusts(&peer, now)
-                || seek.unreachable.contains(&peer)
-                || seek.asking.iter().any(|attempt| attempt.candidate.contact.id == peer)
-                || *asked >= bounds::ASKS_PER_NODE
-                || (candidate.hops == 0 && *asked > 0);
-            if useless {
-                continue;
-            }
-            *asked += 1;
-            seek.asks += 1;
-            seek.begun = now;
-            let contact = candidate.contact.clone();
-            let up = self.links.contains_key(&peer);
-            seek.asking.push(Attempt { candidate, since: now, up });
-            if up {
-                self.on_candidate_connected(peer);
-            } else {
-                self.out.push(Output::Dial(contact));
-            }
-            break;
-        }
-        self.await_answers();
-    }
-
-    /// Sets the timer to the moment at which somebody has been waited for too long, or long enough
-    /// to ask another one beside it.
-    fn await_answers(&mut self) {
-        let Phase::Seeking(seek) = &self.phase else { return };
-        let ends = seek.asking.iter().map(|attempt| attempt.since + self.patience(seek, attempt));
-        let room = !seek.queue.is_empty() && seek.asking.len() < bounds::ASKING_MAX;
-        let next = room.then(|| seek.begun + self.stagger(seek));
-        let Some(due) = ends.chain(next).min() else { return };
-        let after = due.since(self.now).max(Duration::from_millis(1));
-        self.out.push(Output::SetTimer(Timer::Attempt, after));
-    }
-
-    fn is_heir(&self, seek: &Seek) -> bool {
-        match &seek.why {
-            Why::Orphan { down, .. } => self.heirs_before_me(down).is_some(),
-            Why::Newcomer | Why::Fled { .. } | Why::Loop | Why::Merge => false,
-        }
-    }
-
-    fn stagger(&self, seek: &Seek) -> Duration {
-        if self.is_heir(seek) { bounds::HEIR_STAGGER } else { bounds::STAGGER }
-    }
-
-    /// How long this candidate is waited for.
-    fn patience(&self, seek: &Seek, attempt: &Attempt) -> Duration {
-        let Why::Orphan { down, .. } = &seek.why else { return bounds::ATTEMPT };
-        let peer = attempt.candidate.contact.id;
-        if attempt.up || attempt.candidate.hops > 0 || !self.is_heir(seek) {
-            bounds::ATTEMPT
-        } else if down.path.last().is_some_and(|root| root.id == peer) {
-            bounds::ROOT_PATIENCE
-        } else if down.siblings.iter().any(|sibling| sibling.id == peer) {
-            bounds::HEIR_PATIENCE
-        } else {
-            bounds::ATTEMPT
-        }
-    }
-
-    /// The link to the candidate is up: ask.
-    pub(crate) fn on_candidate_connected(&mut self, peer: NodeId) {
-        let size = self.subtree_size();
-        let Phase::Seeking(seek) = &mut self.phase else { return };
-        let unreachable = seek.unreachable.clone();
-        let asking = seek.asking.iter_mut();
-        let Some(attempt) = asking.into_iter().find(|it| it.candidate.contact.id == peer) else {
-            return;
-        };
-        attempt.up = true;
-        let join = Join { hops: attempt.candidate.hops, size, unreachable };
-        self.out.push(Output::Send(peer, Message::Join(join)));
-        self.await_answers();
-    }
-
-    /// Somebody did not answer in time, or another one is to be asked beside those who have not.
-    pub(crate) fn on_attempt_over(&mut self) {
-        let Phase::Seeking(seek) = &self.phase else { return };
-        let over = |attempt: &&Attempt| attempt.since + self.patience(seek, attempt) <= self.now;
-        let over: Vec<(NodeId, bool)> = seek
-            .asking
-            .iter()
-            .filter(over)
-            .map(|attempt| (attempt.candidate.contact.id, attempt.up))
-            .collect();
-        let next = seek.begun + self.stagger(seek) <= self.now;
-        for (peer, up) in &over {
-            let Phase::Seeking(seek) = &mut self.phase else { return };
-            seek.take(*peer);
-            // One that is linked and says nothing lives.
-            seek.heir_seeks |= *up && seek.is_sibling(peer);
-            if !up && seek.unreachable.len() < bounds::UNREACHABLE_MAX {
-                seek.unreachable.push(*peer);
-            }
-            self.close(*peer);
-        }
-        if next || !over.is_empty() {
-            self.ask_next();
-        } else {
-            self.await_answers();
-        }
-    }
-
-    /// The candidate cannot be reached.
-    pub(crate) fn on_candidate_failed(&mut self, peer: NodeId) {
-        let Phase::Seeking(seek) = &mut self.phase else { return };
-        if seek.take(peer).is_some() && seek.unreachable.len() < bounds::UNREACHABLE_MAX {
-            seek.unreachable.push(peer);
-        }
-        self.ask_next();
     }
 
     /// Keeps a question for a place until this node has one itself. Only an heir does: it will know
@@ -496,7 +363,7 @@ impl Node {
     }
 
     /// Everyone was asked in vain: become root if that is due, else pause and begin again.
-    fn end_round(&mut self) {
+    pub(crate) fn end_round(&mut self) {
         self.out.push(Output::CancelTimer(Timer::Attempt));
         let Phase::Seeking(seek) = &self.phase else { return };
         let alone = self.memory.is_empty() && self.seeds.is_empty();
@@ -524,7 +391,10 @@ impl Node {
             && let Why::Orphan { down, .. } = &seek.why
         {
             // The root may live after all, and another heir may think what this one does.
-            let family = down.path.last().into_iter().chain(&down.siblings);
+            if let Some(root) = down.path.first() {
+                self.rivals.bury(root.id, self.now);
+            }
+            let family = down.path.last().into_iter().chain(down.siblings.iter());
             self.rivals.suspects = family.filter(|one| one.id != self.me).cloned().collect();
         }
         self.place(Phase::Root);

@@ -154,7 +154,6 @@ impl Fleet {
         settings.listen = free.to_string();
         settings.advertise = Some(free.to_string());
         settings.pace = Pace {
-            heartbeat: Duration::from_millis(250),
             keeper: Duration::from_millis(50),
             fetch: Duration::from_millis(200),
             upkeep: Duration::from_millis(500),

@@ -25,7 +25,7 @@ pub struct Violation {
 }
 
 /// How fast the network is, in milliseconds.
-pub(crate) const DELAY_MS: std::ops::RangeInclusive<u64> = 1..=80;
+pub const DELAY_MS: std::ops::RangeInclusive<u64> = 1..=80;
 /// When a dial into nothing is given up by the shell.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// All nodes are checked this often; the touched one after every step.
@@ -55,6 +55,8 @@ pub struct Fleet {
     pub trace: Trace,
     /// The policy's fan-out.
     pub fanout: u16,
+    /// How long a message takes, in milliseconds.
+    pub delay_ms: std::ops::RangeInclusive<u64>,
     /// The share of objects that a full queue of some shell drops.
     pub object_loss: f64,
     pub(crate) network: Network,
@@ -82,6 +84,7 @@ impl Fleet {
             machines: Vec::new(),
             trace: Trace::new(sink),
             fanout,
+            delay_ms: DELAY_MS,
             object_loss: 0.0,
             network: Network::default(),
             cycle_since: None,
@@ -438,7 +441,7 @@ impl Fleet {
     }
 
     /// Gives a node one input and does what it asks for.
-    fn step(&mut self, at: Index, input: Input) -> Result<(), Violation> {
+    pub(crate) fn step(&mut self, at: Index, input: Input) -> Result<(), Violation> {
         let now = self.now;
         let Some(node) = &mut self.machines[at].node else { return Ok(()) };
         let outputs = node.handle(now, input);
@@ -450,7 +453,7 @@ impl Fleet {
     }
 
     pub(crate) fn after_delay(&mut self, event: Event) {
-        let due = self.now + Duration::from_millis(self.rng.gen_range(DELAY_MS));
+        let due = self.now + Duration::from_millis(self.rng.gen_range(self.delay_ms.clone()));
         self.schedule(due, event);
     }
 

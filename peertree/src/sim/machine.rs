@@ -9,6 +9,7 @@ use crate::contact::{Address, Contact};
 use crate::io::{Input, Timer, Verdict};
 use crate::message::{Body, Head};
 use crate::node::Node;
+use crate::sim::across::Withhold;
 
 /// The one lane of the simulation.
 pub const LANE: &str = "release";
@@ -37,6 +38,8 @@ pub struct Machine {
     pub judged_by: Time,
     /// Statements stored in earlier lives.
     pub inherited: BTreeSet<Digest>,
+    /// What this machine keeps from whom, against the rules.
+    pub withhold: Option<Withhold>,
 }
 
 /// What survives `kill -9`.
@@ -78,6 +81,7 @@ impl Machine {
             judging: BTreeMap::new(),
             judged_by: Time::default(),
             inherited: BTreeSet::new(),
+            withhold: None,
         }
     }
 

@@ -8,6 +8,7 @@
 //! | `shell` | does what a core asks for |
 //! | [`wire`] | links: delays, order, half-open ends, partitions |
 //! | [`machine`] | one server: the core, its timers, and a disk that survives `kill -9` |
+//! | `across` | cross links chosen for all, and a machine that withholds |
 //! | [`check`] | the invariants |
 //! | [`million`], `giant`, `wheel` | a million nodes: the story, the compact fleet, its queue of events |
 //! | [`trace`] | a digest of all that happened, so that a replay can be told from a likeness |
@@ -15,6 +16,7 @@
 //! Everything derives from one seed: the same scenario with the same seed is the same run, event
 //! by event.
 
+mod across;
 pub mod check;
 pub mod fleet;
 mod giant;
@@ -26,5 +28,6 @@ pub mod trace;
 mod wheel;
 pub mod wire;
 
+pub use across::Withhold;
 pub use fleet::{Fleet, Violation};
 pub use scenario::{Outcome, Scenario};

@@ -8,7 +8,7 @@ use rand::Rng as _;
 use crate::bounds;
 use crate::io::Output;
 use crate::message::Message;
-use crate::sim::fleet::{DELAY_MS, Event, Fleet, Violation};
+use crate::sim::fleet::{Event, Fleet, Violation};
 use crate::sim::machine::{LANE, Object};
 use crate::sim::wire::Index;
 
@@ -83,10 +83,11 @@ impl Fleet {
 
     fn send(&mut self, at: Index, peer: NodeId, message: Message) {
         let to = self.index[&peer];
+        let Some(message) = self.machines[at].tamper(peer, message) else { return };
         if !message.is_control() && self.rng.gen_bool(self.object_loss) {
             return self.note("drop", at, &[to as u64], || format!("object for n{to}"));
         }
-        let delay = Duration::from_millis(self.rng.gen_range(DELAY_MS));
+        let delay = Duration::from_millis(self.rng.gen_range(self.delay_ms.clone()));
         let Some(link) = self.network.between(at, to) else { return };
         let Some(wire) = self.network.wire(link) else { return };
         let (mine, other) = (wire.end_of(at), wire.end_of(to));
@@ -104,7 +105,7 @@ impl Fleet {
         let Some(wire) = self.network.wire(link) else { return };
         let (mine, theirs) = (wire.end_of(at), wire.end_of(other));
         wire.open[mine] = false;
-        let due = (self.now + Duration::from_millis(*DELAY_MS.end())).max(wire.last[theirs]);
+        let due = (self.now + Duration::from_millis(*self.delay_ms.end())).max(wire.last[theirs]);
         if !wire.cut {
             self.schedule(due, Event::Down { link, to: other });
         }

@@ -1,0 +1,401 @@
+//! One node's open questions, as a state machine; drawn in [`super`].
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use borgios_types::{NodeId, Time};
+
+use super::ask::{Answer, Ask, Findings, Question, Scope};
+use super::bounds::{
+    ASK_BURST, ASK_PACE, ASKS_MAX, HOP, MEMBERS_SLACK, OPEN_MAX, SEEN_MAX, WITHIN_MAX,
+};
+use super::pace::Pace;
+use super::places::Place;
+use super::roll::Roll;
+use super::tally::{Exception, Measure, Tally, label};
+
+/// What can happen.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// This node's place in the tree, at the start and whenever it changes.
+    Place {
+        /// The parent.
+        up: Option<NodeId>,
+        /// The children.
+        down: Vec<NodeId>,
+    },
+    /// How many nodes have a join record in date here.
+    Members(u64),
+    /// A tool of this node asks; answered with [`Output::Done`].
+    Open {
+        /// Chosen by the shell, which knows the answer by it.
+        key: u64,
+        /// Drawn by the shell: never the same twice, never 0.
+        nonce: u64,
+        /// What.
+        question: Question,
+        /// How long the tool waits.
+        within: Duration,
+    },
+    /// A neighbour asks.
+    Asked(NodeId, Ask),
+    /// A neighbour answers.
+    Answered(NodeId, Answer),
+    /// What this node itself says, as [`Output::Observe`] wanted to know; `None` if it cannot.
+    Observed {
+        /// Of which question.
+        inquiry: u64,
+        /// What it says.
+        own: Option<Own>,
+    },
+    /// The time that [`Desk::due`] named has come.
+    Tick,
+}
+
+/// What must be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send a question to a neighbour.
+    Ask(NodeId, Ask),
+    /// Send an answer to a neighbour.
+    Answer(NodeId, Answer),
+    /// Find out what this node has to say, and come back with [`Input::Observed`].
+    Observe {
+        /// Of which question.
+        inquiry: u64,
+        /// What is asked.
+        question: Question,
+    },
+    /// The answer for a tool of this node; `None`: too many questions are open.
+    Done {
+        /// As in [`Input::Open`].
+        key: u64,
+        /// The answer.
+        findings: Option<Findings>,
+    },
+    /// A node was found behind this child.
+    Learned {
+        /// Which node.
+        node: NodeId,
+        /// Behind which neighbour.
+        via: NodeId,
+    },
+}
+
+/// What one node says for itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Own {
+    /// Its label in the histogram.
+    pub label: Option<String>,
+    /// Its numbers.
+    pub measures: Vec<(&'static str, u64)>,
+    /// How grave it is, and what is the matter, if it is an exception.
+    pub exception: Option<(u64, String)>,
+    /// Where it stands, if that is asked of it.
+    pub place: Option<Place>,
+}
+
+/// Who asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asker {
+    /// A tool of this node.
+    Tool { key: u64 },
+    /// A neighbour, with its own number of the question.
+    Neighbour { peer: NodeId, id: u64 },
+}
+
+/// One open question.
+#[derive(Debug)]
+struct Inquiry {
+    asker: Asker,
+    question: Question,
+    ends: Time,
+    /// What this node says itself is still to come.
+    own: bool,
+    /// Neighbours whose answers are still to come.
+    waiting: BTreeSet<NodeId>,
+    findings: Findings,
+}
+
+/// One node's open questions.
+#[derive(Debug)]
+pub struct Desk {
+    me: NodeId,
+    up: Option<NodeId>,
+    down: BTreeSet<NodeId>,
+    members: u64,
+    /// By number, which is the id of the asks that belong to it.
+    open: BTreeMap<u64, Inquiry>,
+    next: u64,
+    seen: VecDeque<u64>,
+    paces: BTreeMap<NodeId, Pace>,
+    out: Vec<Output>,
+}
+
+/// What the next level may take of `within`; nothing is left after some levels.
+#[must_use]
+pub fn next_level(within: Duration) -> Duration {
+    within.saturating_sub(within / 10).saturating_sub(HOP)
+}
+
+impl Desk {
+    /// A node without neighbours and questions.
+    #[must_use]
+    pub fn new(me: NodeId) -> Self {
+        Self {
+            me,
+            up: None,
+            down: BTreeSet::new(),
+            members: 0,
+            open: BTreeMap::new(),
+            next: 1,
+            seen: VecDeque::new(),
+            paces: BTreeMap::new(),
+            out: Vec::new(),
+        }
+    }
+
+    /// Applies one input and returns what must be done, in order. Never fails: what fits no open
+    /// question is dropped.
+    pub fn handle(&mut self, now: Time, input: Input) -> Vec<Output> {
+        match input {
+            Input::Place { up, down } => self.on_place(up, down),
+            Input::Members(members) => self.members = members,
+            Input::Open { key, nonce, question, within } => {
+                self.on_open(now, key, nonce, question, within);
+            }
+            Input::Asked(from, ask) => self.on_asked(now, from, ask),
+            Input::Answered(from, answer) => self.on_answered(from, answer),
+            Input::Observed { inquiry, own } => self.on_observed(inquiry, own),
+            Input::Tick => {
+                let over = self.open.iter().filter(|(_, inquiry)| inquiry.ends <= now);
+                let over: Vec<u64> = over.map(|(number, _)| *number).collect();
+                over.into_iter().for_each(|number| self.close(number));
+            }
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    /// When [`Input::Tick`] is due, if anything is open.
+    #[must_use]
+    pub fn due(&self) -> Option<Time> {
+        self.open.values().map(|inquiry| inquiry.ends).min()
+    }
+
+    fn is_neighbour(&self, peer: &NodeId) -> bool {
+        self.up.as_ref() == Some(peer) || self.down.contains(peer)
+    }
+
+    fn on_place(&mut self, up: Option<NodeId>, down: Vec<NodeId>) {
+        (self.up, self.down) = (up, down.into_iter().collect());
+        let gone: BTreeSet<NodeId> =
+            self.paces.keys().filter(|peer| !self.is_neighbour(peer)).copied().collect();
+        self.paces.retain(|peer, _| !gone.contains(peer));
+        // Nobody is left to whom the answer could go.
+        let (up, down) = (self.up, &self.down);
+        let near = |peer: &NodeId| up.as_ref() == Some(peer) || down.contains(peer);
+        self.open.retain(|_, inquiry| match inquiry.asker {
+            Asker::Tool { .. } => true,
+            Asker::Neighbour { peer, .. } => near(&peer),
+        });
+        for inquiry in self.open.values_mut() {
+            let lost: Vec<NodeId> =
+                inquiry.waiting.iter().filter(|peer| !near(peer)).copied().collect();
+            for peer in lost {
+                inquiry.waiting.remove(&peer);
+                inquiry.findings.tally.merge(Tally::of_silent(peer));
+            }
+        }
+        self.close_complete();
+    }
+
+    fn on_open(&mut self, now: Time, key: u64, nonce: u64, question: Question, within: Duration) {
+        if self.open.len() >= OPEN_MAX || !question.bounded() {
+            return self.out.push(Output::Done { key, findings: None });
+        }
+        self.see(nonce);
+        self.begin(now, Asker::Tool { key }, nonce, question, Scope::Fleet, within);
+    }
+
+    fn on_asked(&mut self, now: Time, from: NodeId, ask: Ask) {
+        let Ask { id, nonce, scope, question, within_ms } = ask;
+        if !self.is_neighbour(&from) {
+            return;
+        }
+        let asker = Asker::Neighbour { peer: from, id };
+        let open = |inquiry: &&Inquiry| matches!(inquiry.asker, Asker::Neighbour { peer, .. } if peer == from);
+        let pace = self.paces.entry(from).or_insert_with(|| Pace::new(now, ASK_BURST, ASK_PACE));
+        // In this order: what is refused for another reason costs a token too.
+        let refused = !pace.take(now)
+            || !question.bounded()
+            || question == Question::Unknown
+            || self.open.len() >= OPEN_MAX
+            || self.open.values().filter(open).count() >= ASKS_MAX
+            || (nonce != 0 && self.seen.contains(&nonce));
+        if refused {
+            // Said at once, so that nobody waits for it.
+            let answer = Answer::of(id, &question, Findings::default());
+            return self.out.push(Output::Answer(from, answer));
+        }
+        self.see(nonce);
+        self.begin(now, asker, nonce, question, scope, Duration::from_millis(within_ms));
+    }
+
+    fn see(&mut self, nonce: u64) {
+        if nonce == 0 {
+            return;
+        }
+        if self.seen.len() >= SEEN_MAX {
+            self.seen.pop_front();
+        }
+        self.seen.push_back(nonce);
+    }
+
+    fn begin(
+        &mut self,
+        now: Time,
+        asker: Asker,
+        nonce: u64,
+        question: Question,
+        scope: Scope,
+        within: Duration,
+    ) {
+        let within = within.min(WITHIN_MAX);
+        let number = self.next;
+        self.next += 1;
+        let from = match asker {
+            Asker::Tool { .. } => None,
+            Asker::Neighbour { peer, .. } => Some(peer),
+        };
+        let up = self.up.filter(|_| scope == Scope::Fleet);
+        let to_ask = up.into_iter().chain(self.down.iter().copied());
+        let mut waiting: BTreeSet<NodeId> = to_ask.filter(|to| Some(*to) != from).collect();
+        let mut findings = Findings::default();
+        let below = next_level(within);
+        if below.is_zero() {
+            // Not asked: the answer that waits for theirs would come too late.
+            let unasked = std::mem::take(&mut waiting).into_iter();
+            unasked.for_each(|node| findings.tally.merge(Tally::of_silent(node)));
+        }
+        for to in &waiting {
+            let scope = if Some(*to) == self.up { Scope::Fleet } else { Scope::Below };
+            let within_ms = u64::try_from(below.as_millis()).unwrap_or(u64::MAX);
+            let question = question.clone();
+            let ask = Ask { id: number, nonce, scope, question, within_ms };
+            self.out.push(Output::Ask(*to, ask));
+        }
+        self.out.push(Output::Observe { inquiry: number, question: question.clone() });
+        let ends = now + within;
+        let inquiry = Inquiry { asker, question, ends, own: true, waiting, findings };
+        self.open.insert(number, inquiry);
+    }
+
+    fn on_answered(&mut self, from: NodeId, answer: Answer) {
+        let limit = self.members.saturating_mul(2).saturating_add(MEMBERS_SLACK);
+        let number = answer.id;
+        // Late, twice, or never asked for.
+        let Some(inquiry) = self.open.get_mut(&number) else { return };
+        if !inquiry.waiting.remove(&from) {
+            return;
+        }
+        let findings = answer.findings(&inquiry.question);
+        let sum = inquiry.findings.tally.answered.saturating_add(findings.tally.answered);
+        let taken = findings.tally.bounded()
+            && findings.tally.plausible()
+            && sum <= limit
+            && !findings.is_empty();
+        if !taken {
+            inquiry.findings.tally.merge(Tally::of_silent(from));
+            return self.close_if_complete(number);
+        }
+        if let Question::Find { node } = &inquiry.question
+            && !findings.places.nodes.is_empty()
+            && self.down.contains(&from)
+        {
+            self.out.push(Output::Learned { node: *node, via: from });
+        }
+        inquiry.findings.merge(findings);
+        self.close_if_complete(number);
+    }
+
+    fn on_observed(&mut self, number: u64, own: Option<Own>) {
+        let Some(inquiry) = self.open.get_mut(&number) else { return };
+        if !std::mem::take(&mut inquiry.own) {
+            return;
+        }
+        match own {
+            Some(own) => inquiry.findings.merge(said_by(self.me, own)),
+            None => inquiry.findings.tally.merge(Tally::of_silent(self.me)),
+        }
+        self.close_if_complete(number);
+    }
+
+    fn close_complete(&mut self) {
+        let all: Vec<u64> = self.open.keys().copied().collect();
+        all.into_iter().for_each(|number| self.close_if_complete(number));
+    }
+
+    fn close_if_complete(&mut self, number: u64) {
+        let Some(inquiry) = self.open.get(&number) else { return };
+        let looked_for = matches!(inquiry.question, Question::Find { .. });
+        let found = looked_for && !inquiry.findings.places.nodes.is_empty();
+        if found || (!inquiry.own && inquiry.waiting.is_empty()) {
+            self.close(number);
+        }
+    }
+
+    /// Ends a question with what is known.
+    fn close(&mut self, number: u64) {
+        let Some(inquiry) = self.open.remove(&number) else { return };
+        let Inquiry { asker, question, own, waiting, mut findings, .. } = inquiry;
+        let found = matches!(question, Question::Find { .. }) && !findings.places.nodes.is_empty();
+        // Where a node was found nobody waits for the others, who may well be about to answer.
+        let silent = waiting.into_iter().chain(own.then_some(self.me)).filter(|_| !found);
+        silent.for_each(|node| findings.tally.merge(Tally::of_silent(node)));
+        self.out.push(match asker {
+            Asker::Tool { key } => Output::Done { key, findings: Some(findings) },
+            Asker::Neighbour { peer, id } => {
+                Output::Answer(peer, Answer::of(id, &question, findings))
+            }
+        });
+    }
+
+    /// Checks what always holds (see [`super`]).
+    ///
+    /// # Errors
+    /// The first rule that is broken; that is a bug of this crate, whatever was received.
+    pub fn check(&self) -> Result<(), String> {
+        let rule = |holds: bool, what: &str| if holds { Ok(()) } else { Err(what.to_owned()) };
+        rule(self.open.len() <= OPEN_MAX, "more open questions than their bound")?;
+        rule(self.seen.len() <= SEEN_MAX, "more nonces than their bound")?;
+        rule(self.paces.len() <= self.down.len() + 1, "paces of strangers")?;
+        for inquiry in self.open.values() {
+            rule(inquiry.findings.tally.bounded(), "a tally beyond its bounds")?;
+            rule(inquiry.findings.tally.plausible(), "a tally that cannot be")?;
+            rule(inquiry.own || !inquiry.waiting.is_empty(), "a question that waits for nobody")?;
+        }
+        Ok(())
+    }
+}
+
+/// One node's words as findings.
+fn said_by(me: NodeId, own: Own) -> Findings {
+    let Own { label: said, measures, exception, place } = own;
+    let exception =
+        exception.map(|(weight, what)| Exception { node: me, weight, what: label(&what) });
+    let tally = Tally {
+        answered: 1,
+        measures: measures
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), Measure::one(value)))
+            .collect(),
+        labels: said.map(|text| (label(&text), 1)).into_iter().collect(),
+        exceptional: u64::from(exception.is_some()),
+        exceptions: exception.into_iter().collect(),
+        roll: Roll::one(&me),
+        ..Tally::default()
+    };
+    let mut findings = Findings { tally, ..Findings::default() };
+    findings.places.nodes.extend(place);
+    findings
+}
