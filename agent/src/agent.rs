@@ -220,14 +220,18 @@ impl Agent {
         let (pace, stopping) = (settings.pace.upkeep, stop.clone());
         tasks.spawn(witnessing::run(key, ledger.clone(), tree.clone(), pace, stopping));
         tasks.spawn(local::serve(socket, api.clone(), depot.clone(), stop.clone()));
-        let ssh = SshServer::new(&node_key, hub.clone(), api.clone());
+        let ssh = SshServer::new(&node_key, hub.clone(), api.clone(), stop.clone());
         let router = http::router(depot.clone());
+        let stopping = stop.clone();
         tasks.spawn(port::run(listener, stop.clone(), move |visitor| {
-            let (ssh, router) = (ssh.clone(), router.clone());
+            let (ssh, router, stopping) = (ssh.clone(), router.clone(), stopping.clone());
             async move {
                 match visitor.speech {
                     Speech::Ssh => ssh.serve(visitor).await,
-                    Speech::Http => http::serve(visitor.stream, router).await,
+                    Speech::Http => tokio::select! {
+                        () = http::serve(visitor.stream, router) => {}
+                        () = stopping.cancelled() => {}
+                    },
                 }
             }
         }));

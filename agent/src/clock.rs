@@ -22,6 +22,13 @@ impl Clock {
     }
 }
 
+/// The system's date in milliseconds since 1970; 0 if it believes to live before that.
+#[must_use]
+pub fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// The system's date; 0 if the system believes to live before 1970.
 #[must_use]
 pub fn unix_now() -> UnixSeconds {

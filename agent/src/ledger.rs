@@ -15,10 +15,11 @@ use borgios_policy::{
     VerifiedStatement, Witness,
 };
 use borgios_types::{Digest, Envelope, Kind, NodeId, Seq};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tracing::{debug, error, info, warn};
 
 use crate::admission::{self, Denied, Judge, Passed};
+use crate::bus::{Bus, Entry};
 use crate::clock::unix_now;
 use crate::disk;
 use crate::parking::Parking;
@@ -88,6 +89,7 @@ pub struct Ledger {
     parked: Parking,
     heads: watch::Sender<Heads>,
     news: watch::Sender<u64>,
+    bus: Bus,
     folder: PathBuf,
 }
 
@@ -111,6 +113,7 @@ impl Ledger {
             parked: Parking::default(),
             heads: watch::channel(Heads::new()).0,
             news: watch::channel(0).0,
+            bus: Bus::default(),
             folder: folder.to_owned(),
         };
         ledger.restore(found);
@@ -191,6 +194,7 @@ impl Ledger {
     /// Judges an envelope and, if it passes, stores it and everything that waited for it.
     pub fn admit(&mut self, envelope: Envelope, from: &str) -> Admission {
         let (kind, id) = (envelope.kind.clone(), envelope.id());
+        self.bus.offered(id, from);
         let offered = envelope.clone();
         let admitted = match self.admit_one(envelope.clone()) {
             Ok(admitted) => admitted,
@@ -258,6 +262,7 @@ impl Ledger {
             Passed::Object { owner, date, replaces } => {
                 let object = self.store.put(envelope, owner, date).map_err(Stop::Disk)?;
                 self.store.remove(&replaces);
+                self.bus.tell(&object, None);
                 let contact = Join::parse(&object.envelope)
                     .ok()
                     .filter(|join| self.out(&join.node).is_none())
@@ -300,6 +305,7 @@ impl Ledger {
             BORGIOS_OBJECT = %object.id,
             "accepted {lane}/{seq}"
         );
+        self.bus.tell(&object, Some((lane, seq.0)));
         let head = Some((lane, Head { seq: seq.0, id: object.id }));
         Ok(Admitted { object, forgotten, head, contact: None, fanout, out })
     }
@@ -448,6 +454,12 @@ impl Ledger {
     #[must_use]
     pub fn watch_news(&self) -> watch::Receiver<u64> {
         self.news.subscribe()
+    }
+
+    /// Everything that enters from now on.
+    #[must_use]
+    pub fn listen(&self) -> broadcast::Receiver<Entry> {
+        self.bus.listen()
     }
 
     fn tell_heads(&self) {

@@ -4,7 +4,8 @@
 //!
 //! ```text
 //!            SSH links ⇄ link ⇄ tree_shell ⇄ (peertree's core)
-//!  port ─┬─ ssh_server ──┤          ⇅ offers, publishes
+//!  port ─┬─ ssh_server ──┼─ follow ◀─ bus (what entered)
+//!        │               │          ⇅ offers, publishes
 //!        │               └─ session ─▶ api ◀─ local (Unix socket)
 //!        └─ http ─▶ depot ◀─ fetch   ⇅
 //!                     │         ▲   ledger = (policy's chain) + store, by admission's rules
@@ -19,6 +20,7 @@
 //! | [`port`], [`stream`] | the one TCP port, its limits, SSH and HTTP told apart |
 //! | [`ssh_server`], [`ssh_client`], [`channel`], [`frame`] | SSH connections and the lines on them |
 //! | [`link`], [`wire`], [`outbox`] | one tree link: hello, membership, frames, bounded queue |
+//! | [`bus`], [`follow`] | what enters, told to a governor who follows it with stock `ssh` |
 //! | [`tree_shell`], [`tree_handle`], [`offers`], [`provide`] | the task that owns the tree's core, and its helpers |
 //! | [`questions`] | questions to the fleet, node lookup, messages to one node |
 //! | [`admission`], [`member_objects`], [`ledger`], [`ledger_handle`], [`parking`], [`store`] | what may enter, and everything that did |
@@ -35,6 +37,7 @@ pub mod admission;
 pub mod agent;
 pub mod api;
 pub mod blobs;
+pub mod bus;
 pub mod channel;
 pub mod clock;
 pub mod credential_watch;
@@ -44,6 +47,7 @@ pub mod depot;
 pub mod disk;
 pub mod fetch;
 pub mod fleet;
+pub mod follow;
 pub mod frame;
 pub mod http;
 pub mod identity;

@@ -27,7 +27,7 @@ use crate::frame::FrameError;
 use crate::ledger::Admission;
 use crate::ledger_handle::LedgerHandle;
 use crate::outbox::Outbox;
-use crate::questions::QuestionHandle;
+use crate::questions::{QuestionHandle, Said};
 use crate::roll::Out;
 use crate::ssh_client;
 use crate::tree_handle::{LinkId, NewLink, TreeHandle};
@@ -407,30 +407,36 @@ impl LinkHub {
     }
 
     async fn read(&self, peer: NodeId, id: LinkId, reader: &mut FrameReader) -> LinkEnd {
-        let mut told = Instant::now();
+        // Many signs of one sort say no more than one; a beat must not be lost among the others.
+        let (mut alive, mut moved) = (None, None);
+        let lane = self.questions.lane(peer);
         loop {
             let line = match tokio::time::timeout(IDLE_MAX, reader.sign()).await {
                 Err(_) => return LinkEnd::Silent,
                 Ok(Err(error)) => return error.into(),
                 Ok(Ok(None)) => return LinkEnd::Closed,
                 Ok(Ok(Some(Sign::Line(line)))) => line,
-                // Many of them say no more than one.
-                Ok(Ok(Some(Sign::Alive | Sign::Moved))) if told.elapsed() < SIGNS_PACE => continue,
-                Ok(Ok(Some(sign))) => {
-                    told = Instant::now();
-                    match sign {
-                        Sign::Alive => self.tree.received(peer, id, Message::Alive).await,
-                        Sign::Moved | Sign::Line(_) => self.tree.heard(peer, id).await,
+                Ok(Ok(Some(Sign::Alive))) => {
+                    if alive.is_none_or(|at: Instant| at.elapsed() >= SIGNS_PACE) {
+                        alive = Some(Instant::now());
+                        self.tree.received(peer, id, Message::Alive).await;
+                    }
+                    continue;
+                }
+                Ok(Ok(Some(Sign::Moved))) => {
+                    if moved.is_none_or(|at: Instant| at.elapsed() >= SIGNS_PACE) {
+                        moved = Some(Instant::now());
+                        self.tree.heard(peer, id).await;
                     }
                     continue;
                 }
             };
             match Frame::parse(&line) {
                 Ok(Frame::Tree(message)) => self.tree.received(peer, id, message).await,
-                Ok(Frame::Answer(answer)) => self.questions.answered(peer, answer),
-                Ok(Frame::Ask(ask)) => self.questions.asked(peer, ask),
-                Ok(Frame::Direct(direct)) => self.questions.direct(peer, direct),
-                Ok(Frame::Returned(returned)) => self.questions.returned(peer, returned),
+                Ok(Frame::Answer(answer)) => lane.say(Said::Answer(answer)),
+                Ok(Frame::Ask(ask)) => lane.say(Said::Ask(ask)),
+                Ok(Frame::Direct(direct)) => lane.say(Said::Direct(direct)),
+                Ok(Frame::Returned(returned)) => lane.say(Said::Returned(returned)),
                 Ok(Frame::Bye(bye)) => return self.on_bye(peer, bye).await,
                 Ok(Frame::Hello(_)) => return LinkEnd::Unexpected("hello"),
                 Err(error) => return error.into(),

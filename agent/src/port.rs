@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -54,16 +55,19 @@ pub struct Visitor {
     pub cut: CancellationToken,
 }
 
-/// Accepts connections until `stop`, each served by the future that `serve` returns.
+/// Accepts connections until `stop`, each served by the future that `serve` returns, and waits for
+/// those futures then. A connection is cut when its future has ended, in whatever way.
 pub async fn run<F, Fut>(listener: TcpListener, stop: CancellationToken, serve: F)
 where
     F: Fn(Visitor) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = ()> + Send,
 {
     let places = Places::default();
+    let mut serving = JoinSet::new();
     loop {
         let accepted = tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => break,
+            Some(_) = serving.join_next() => continue,
             accepted = listener.accept() => accepted,
         };
         let (stream, from) = match accepted {
@@ -78,10 +82,11 @@ where
             debug!(%from, "no place for another connection");
             continue;
         };
-        let cut = stop.child_token();
         let serve = serve.clone();
-        tokio::spawn(async move {
+        serving.spawn(async move {
             let _place = place;
+            let cut = CancellationToken::new();
+            let _cut = cut.clone().drop_guard();
             // Small frames must not wait for each other; a socket that cannot is slower, not wrong.
             let _ = stream.set_nodelay(true);
             if let Some(visitor) = listen_first(stream, from, cut).await {
@@ -89,6 +94,9 @@ where
             }
         });
     }
+    // Those who dial find nobody from here on.
+    drop(listener);
+    while serving.join_next().await.is_some() {}
 }
 
 /// Reads the first four bytes, or as many as come in time.

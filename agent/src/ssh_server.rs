@@ -2,8 +2,11 @@
 //!
 //! Any Ed25519 key may authenticate, for a stranger with an invitation has no other standing yet.
 //! What a key may do is decided behind the subsystem: `peertree` asks for a join record in the first
-//! frame, `borgios` asks for a governor of the board. Shells, commands, forwarding and agents do not
-//! exist here.
+//! frame, or shows a governor of the board what enters; `borgios` asks for a governor. Shells,
+//! commands, forwarding and agents do not exist here.
+//!
+//! When the node ends, every connection is cut, but one that a governor follows on only after it
+//! was told.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -16,12 +19,13 @@ use russh::server::{
     Auth, ChannelOpenHandle, Config, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey,
 };
 use russh::{Channel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Pty};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::api::{Api, Caller};
 use crate::channel::{self, FrameReader, FrameWriter, our_key};
+use crate::follow::{CLOSE_GRACE, Follower};
 use crate::link::LinkHub;
 use crate::port::Visitor;
 use crate::session::{self, Ended};
@@ -40,12 +44,13 @@ pub struct SshServer {
     config: Arc<Config>,
     links: LinkHub,
     api: Api,
+    stop: CancellationToken,
 }
 
 impl SshServer {
-    /// A server whose host key is the node's key.
+    /// A server whose host key is the node's key, until `stop`.
     #[must_use]
-    pub fn new(key: &Arc<PrivateKey>, links: LinkHub, api: Api) -> Self {
+    pub fn new(key: &Arc<PrivateKey>, links: LinkHub, api: Api, stop: CancellationToken) -> Self {
         let mut methods = MethodSet::empty();
         methods.push(MethodKind::PublicKey);
         let config = Config {
@@ -61,14 +66,31 @@ impl SshServer {
             preferred: channel::preferred(),
             max_auth_attempts: AUTH_ATTEMPTS,
             inactivity_timeout: Some(channel::INACTIVITY),
+            // One who follows may have nothing to say, nor to be told, for long.
+            keepalive_interval: Some(channel::INACTIVITY / 4),
             nodelay: true,
             ..Config::default()
         };
-        Self { config: Arc::new(config), links, api }
+        Self { config: Arc::new(config), links, api, stop }
     }
 
-    /// Serves one connection to its end.
+    /// Serves one connection to its end, or until a moment after `stop`.
     pub async fn serve(&self, visitor: Visitor) {
+        let (following, mut followers) = mpsc::channel::<()>(1);
+        let (cut, weak) = (visitor.cut.clone(), following.downgrade());
+        let farewell = async move {
+            self.stop.cancelled().await;
+            drop(following);
+            // Ends when nobody who follows holds the other end any more.
+            let _ = tokio::time::timeout(2 * CLOSE_GRACE, followers.recv()).await;
+        };
+        tokio::select! {
+            () = self.converse(visitor, weak) => {}
+            () = farewell => cut.cancel(),
+        }
+    }
+
+    async fn converse(&self, visitor: Visitor, following: mpsc::WeakSender<()>) {
         let (begun, mut has_begun) = watch::channel(false);
         let from = visitor.from;
         let guest = Guest {
@@ -79,6 +101,7 @@ impl SshServer {
             waiting: BTreeMap::new(),
             open: BTreeSet::new(),
             begun,
+            following,
         };
         let deadline = tokio::time::Instant::now() + HANDSHAKE;
         let greeted = russh::server::run_stream(self.config.clone(), visitor.stream, guest);
@@ -120,6 +143,8 @@ struct Guest {
     /// Channels that neither side has closed.
     open: BTreeSet<u32>,
     begun: watch::Sender<bool>,
+    /// Held by each who follows the bus.
+    following: mpsc::WeakSender<()>,
 }
 
 impl Handler for Guest {
@@ -189,9 +214,16 @@ impl Handler for Guest {
         let writer = FrameWriter::Accepted(write);
         let cut = self.cut.clone();
         if name == "peertree" {
-            let links = self.server.links.clone();
-            let from = self.from;
-            tokio::spawn(async move { links.accepted(key, from, reader, writer, cut).await });
+            let SshServer { links, api, stop, .. } = self.server.clone();
+            let (from, following) = (self.from, self.following.upgrade());
+            tokio::spawn(async move {
+                let parts = api.parts();
+                match Follower::admit(&parts.ledger, parts.me, key).await {
+                    Some(follower) => follower.run(reader, writer, stop).await,
+                    None => links.accepted(key, from, reader, writer, cut).await,
+                }
+                drop(following);
+            });
         } else {
             let api = self.server.api.clone();
             tokio::spawn(async move {

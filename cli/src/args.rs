@@ -114,6 +114,12 @@ pub(crate) enum Command {
     Status(commands::status::Status),
     /// The tree of servers
     Tree(commands::tree::Tree),
+    /// Ask every server: versions, epochs, load, disk, received
+    #[command(subcommand)]
+    Ask(commands::ask::Command),
+    /// One server, looked for through the tree
+    #[command(subcommand)]
+    Node(commands::node::Command),
     /// The servers
     Nodes(commands::nodes::Nodes),
     /// Say what is wrong here, and what to do
@@ -145,6 +151,8 @@ impl Command {
             Self::Connect(command) => command.run(context),
             Self::Status(command) => command.run(context),
             Self::Tree(command) => command.run(context),
+            Self::Ask(command) => command.run(context),
+            Self::Node(command) => command.run(context),
             Self::Nodes(command) => command.run(context),
             Self::Doctor(command) => command.run(context),
         }

@@ -26,6 +26,7 @@ mod identity;
 mod known;
 mod passphrase;
 mod printer;
+mod receipts;
 mod reviewed;
 mod schedules;
 mod servers;

@@ -107,6 +107,29 @@ impl Printer {
         let _ = stderr.flush();
     }
 
+    /// Shows a count that climbs: on a terminal one line that is written over until
+    /// [`Printer::climbed`], elsewhere a line for each call. Silent under `--json`.
+    pub(crate) fn climbing(&self, text: &str) {
+        let mut stderr = std::io::stderr().lock();
+        let text = one_line(text);
+        // Lost without harm if nobody looks.
+        let _ = match (self.json, stderr.is_terminal()) {
+            (true, _) => Ok(()),
+            // What was there may have been longer: it is erased.
+            (false, true) => write!(stderr, "\r\x1b[K{text}"),
+            (false, false) => writeln!(stderr, "{text}"),
+        };
+        let _ = stderr.flush();
+    }
+
+    /// The count climbs no more: what comes next stands on a line of its own.
+    pub(crate) fn climbed(&self) {
+        let mut stderr = std::io::stderr().lock();
+        if !self.json && stderr.is_terminal() {
+            let _ = writeln!(stderr);
+        }
+    }
+
     /// Talks to the person at the terminal, on stderr. Silent under `--json`.
     pub(crate) fn say(&self, text: &str) {
         if !self.json {

@@ -119,6 +119,25 @@ fn operators_ask_the_agent_of_their_server() {
             }], "release": 2, "next": null}),
         ),
     ]);
+    let key_of = |name: &str| json!({"name": name, "node": key});
+    let answers = answers.into_iter().chain([
+        (
+            "ask",
+            json!({
+                "question": {"about": "received", "item": {"object": "x"}}, "took_ms": 7,
+                "answered": 1, "members": 2, "complete": false,
+                "histogram": {"yes": 1}, "unheard": [key_of("web-2")], "unheard_nodes": 1,
+            }),
+        ),
+        (
+            "node",
+            json!({
+                "node": key, "name": "web-2", "standing": "member", "found": false,
+                "turnout": {"answered": 1, "members": 2},
+            }),
+        ),
+    ]);
+    let answers: BTreeMap<&str, Value> = answers.collect();
     let run = |args: &[&str]| {
         let mut command = Command::new(BORGIOS);
         command
@@ -140,6 +159,22 @@ fn operators_ask_the_agent_of_their_server() {
     assert!(text.contains("2 rolled_back: not well\\nok"), "{text}");
     let (_, text) = run(&["nodes", "--json"]);
     assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["release"], 2);
+    let note = format!("sha256:{}", "0".repeat(64));
+    let (code, text) = run(&["ask", "received", &note]);
+    assert!(code == Some(0) && text.contains("1 of 2 servers answered in 7 ms"), "{text}");
+    assert!(text.contains("nothing heard of web-2"), "{text}");
+    let (code, text) = run(&["ask", "received", &note, "--wait", "--within", "1s", "--json"]);
+    let told: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &told["have"], &told["complete"]), (Some(1), &json!(1), &json!(false)));
+    let (code, text) = run(&["node", "show", "web-2"]);
+    assert!(code == Some(1) && text.starts_with("web-2  cannot be dialled  member\n"), "{text}");
+    for bad in [
+        ["ask", "received", "sha256:0", "--within", "1s"],
+        ["ask", "load", "--above", "x", "--json"],
+        ["ask", "disk", "--within", "26s", "--json"],
+    ] {
+        assert_eq!(run(&bad).0, Some(2), "{bad:?}");
+    }
     let (code, text) = run(&["doctor"]);
     assert!(code == Some(1) && text.contains("check the keeper does not answer it"), "{text}");
 }

@@ -30,6 +30,9 @@ pub const ASKS_PER_NODE: u32 = 2;
 pub const RELATIVES_PER_ROUND: usize = 4;
 /// Nodes a joiner may call unreachable in one question.
 pub const UNREACHABLE_MAX: usize = 8;
+/// Joiners that must have found a child unreachable before it makes room for one of them: a child
+/// whose advertised address is wrong blocks the tree, and one liar must not drive children out.
+pub const UNREACHABLE_CLAIMS: usize = 3;
 /// Contacts kept for the day when every relative is dead; about 64 KiB.
 pub const REMEMBERED_MAX: usize = 512;
 /// Remembered contacts, and as many seeds, tried in one round of seeking.
@@ -58,6 +61,9 @@ pub const BLAME_MAX: usize = 256;
 /// Gaps in different intervals, without an excuse, after which a neighbour is left: one may be a
 /// message lost with the link that carried it.
 pub const GAPS_MAX: u32 = 2;
+/// The same where all of them are hearsay of one neighbour: an honest neighbour's answer to it is an
+/// object, which a full queue may drop.
+pub const GAPS_HEARSAY_MAX: u32 = 3;
 /// The same with an excuse, which an honest neighbour has and a liar may invent: so often has each
 /// of several honest ones above had its chance to move first.
 pub const GAPS_EXCUSED_MAX: u32 = 5;
@@ -94,6 +100,9 @@ pub const SERVED_MAX: u32 = 4 * PAGES_MAX as u32;
 pub const OTHERS_MAX: usize = 8;
 /// Refused ids remembered for one link.
 pub const REFUSED_MAX: usize = 64;
+/// Messages of one peer between two [`FORGIVE`] ticks that are neither objects nor requests for them;
+/// each more costs a point and is not handled. Twice what [`URGENT`] lets an honest neighbour say.
+pub const CHATTER_MAX: u32 = 6_000;
 /// Objects of one neighbour between two [`FORGIVE`] ticks that were known or could not be decided on;
 /// each more costs a point. Honest stores differ by what lapsed since the other one looked.
 pub const USELESS_MAX: u32 = 1_024;
@@ -114,6 +123,9 @@ pub const STALL: Duration = Duration::from_millis(250);
 /// Least time between two reports of what changes slowly (sizes, free places, relatives of
 /// relatives): it bounds what a crowd of joiners costs each level.
 pub const FACTS: Duration = Duration::from_secs(5);
+/// Least time between two reports of what cannot wait. The first goes at once, so a change costs no
+/// time; a neighbour that makes changes all the time costs each level twenty reports a second.
+pub const URGENT: Duration = Duration::from_millis(50);
 /// Longest wait for one candidate: to connect and to answer. An SSH handshake over a slow link with
 /// losses takes a second or two.
 pub const ATTEMPT: Duration = Duration::from_secs(3);

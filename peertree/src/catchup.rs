@@ -93,7 +93,7 @@ impl Node {
             self.forgiven = now;
             for link in self.links.values_mut() {
                 link.penalty /= 2;
-                (link.served, link.useless) = (0, 0);
+                (link.served, link.useless, link.chatter) = (0, 0, 0);
             }
             self.climb(now);
         }

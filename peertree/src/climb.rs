@@ -1,6 +1,13 @@
 //! Moving up: a node that hangs much deeper than a place that stays free moves there, subtree and
 //! all.
 //!
+//! ```text
+//!  attached ── a free place CLIMB_LEVELS shallower? ─▶ dial an ancestor ─▶ join ─▶ accepted
+//!     ▲  in every CLIMB_PACE                            ▲                  │           │ and it is
+//!     │                                                 └─── redirected ───┤           ▼ shallower
+//!     └──────────── silent, or too many redirects ◀────────────────────────┘  the old parent is left
+//! ```
+//!
 //! It asks an ancestor from the upper half of the way and follows redirects down, as a joiner does:
 //! the one free place that heartbeats name would be asked by everyone at once. The new parent is
 //! asked while the old one still holds, so no broadcast is cut off; whatever goes wrong, the node

@@ -18,9 +18,10 @@
 //! lie, but then so many gaps remain). Whoever is nearest to the liar moves first; everybody behind
 //! it sees its path change, and all that was held against anyone is forgotten. Losses and floods on
 //! their way do not count: an honest neighbour then brings the object when asked. What it brings on
-//! its own pays for a gap of that kind. What a child says is no proof, so one voice alone never
-//! makes a node leave anybody who had an excuse, nor hearsay of one child anybody at all; and between
-//! two departures lies a pause that doubles.
+//! its own pays for a gap of that kind. What a peer says is no proof: one voice alone never makes a
+//! node leave anybody who had an excuse, and it takes three gaps without one where all of them are
+//! hearsay of one neighbour (the answer to it can be lost). Between two departures lies a pause that
+//! doubles.
 //!
 //! A child that withholds upwards is found by the same walk, which then leads down to it.
 
@@ -297,8 +298,10 @@ impl Node {
             blame.unexcused += u32::from(!excused);
         }
         let several = blame.sources.len() > 1;
-        let caught = blame.unexcused >= bounds::GAPS_MAX && (blame.firsthand || several)
-            || blame.gaps >= bounds::GAPS_EXCUSED_MAX && several;
+        let seen = blame.firsthand || several;
+        let caught = (blame.unexcused >= bounds::GAPS_MAX && seen)
+            || blame.unexcused >= bounds::GAPS_HEARSAY_MAX
+            || (blame.gaps >= bounds::GAPS_EXCUSED_MAX && several);
         if caught {
             self.leave(neighbour);
         }
@@ -366,5 +369,192 @@ impl Node {
             && kept.len() <= bounds::EVIDENCE_MAX
             && distrusted.len() <= bounds::SHUNNED_MAX;
         if bounded { Ok(()) } else { Err("evidence grew past its bound".to_owned()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::{Input, Timer, Verdict};
+    use crate::message::Body;
+    use crate::stage::{Stage, contact, key};
+    use crate::state::State;
+
+    /// Below 2, whose parent is the root 1; children 5 and 6; cross links to 31 and 32, which hang
+    /// elsewhere below the root.
+    fn settled() -> Stage {
+        let mut stage = Stage::attached(4, &[1, 2]);
+        stage.joins(5, true);
+        stage.joins(6, true);
+        stage.step(Input::Cross([31, 32].map(contact).to_vec()));
+        for n in [31, 32] {
+            stage.link(n, true);
+            stage.says(n, Message::Cross { path: vec![key(1), key(3), key(n)] });
+        }
+        wait(&mut stage, bounds::COMPARE);
+        stage
+    }
+
+    /// Lets time pass in which everybody is heard of.
+    fn wait(stage: &mut Stage, time: Duration) -> Vec<Output> {
+        let end = stage.now + time;
+        let mut out = Vec::new();
+        while stage.now < end {
+            stage.now = end.min(stage.now + Duration::from_secs(1));
+            for n in [2, 5, 6, 31, 32] {
+                stage.step(Input::Heard(key(n)));
+            }
+            out.extend(stage.step(Input::TimerFired(Timer::Heartbeat)));
+        }
+        out
+    }
+
+    fn id(n: u8) -> Digest {
+        Digest::of(&[n])
+    }
+
+    fn object(n: u8) -> Message {
+        let body = Body::from_text("{}").unwrap();
+        Message::Object { id: id(n), kind: "note".into(), body }
+    }
+
+    /// Cross peer `from` lists object `n`, and brings it when asked.
+    fn cross_brings(stage: &mut Stage, from: u8, n: u8) -> Vec<Output> {
+        let summary = crate::Summary { heads: BTreeMap::new(), count: u64::from(n), xor: id(n) };
+        stage.says(from, Message::Summary(summary));
+        let mut out = stage.says(from, Message::Ids { ids: vec![id(n)], last: true });
+        out.extend(stage.says(from, object(n)));
+        out.extend(stage.judged(from, id(n), Verdict::Admitted));
+        out
+    }
+
+    fn asks_after(n: u8, path: &[u8]) -> Output {
+        let path = path.iter().map(|n| key(*n)).collect();
+        Output::Send(key(2), Message::Missing { ids: vec![id(n)], path })
+    }
+
+    fn withheld(out: &[Output]) -> Vec<&Evidence> {
+        out.iter()
+            .filter_map(|output| match output {
+                Output::Withheld(evidence) => Some(evidence),
+                _ => None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_gap_is_fetched_relayed_and_asked_after() {
+        let mut stage = settled();
+        let out = cross_brings(&mut stage, 31, 1);
+        assert!(out.contains(&Output::Send(key(31), Message::Want { ids: vec![id(1)] })));
+        assert!(out.contains(&asks_after(1, &[1, 3, 31])), "{out:?}");
+        let relayed = |to: u8| out.contains(&Output::Send(key(to), object(1)));
+        assert!(relayed(2) && relayed(5) && relayed(6) && !relayed(32), "over the tree alone");
+    }
+
+    #[test]
+    fn whoever_brings_it_when_asked_owes_nothing() {
+        let mut stage = settled();
+        cross_brings(&mut stage, 31, 1);
+        stage.says(2, object(1));
+        assert_eq!(withheld(&wait(&mut stage, bounds::GAP_GRACE * 2)), Vec::<&Evidence>::new());
+        assert_eq!(stage.node.gaps(), (0, 0));
+    }
+
+    #[test]
+    fn a_parent_without_an_excuse_is_left_after_two_intervals() {
+        let mut stage = settled();
+        cross_brings(&mut stage, 31, 1);
+        let out = wait(&mut stage, bounds::GAP_GRACE * 2);
+        let evidence = withheld(&out)[0].clone();
+        assert_eq!((evidence.neighbour, evidence.from), (key(2), key(31)));
+        assert!(!evidence.excused && evidence.kind == "note");
+        assert_eq!(stage.node.evidence(), [evidence]);
+        assert_eq!(stage.node.parent(), Some(key(2)), "once is no proof");
+        wait(&mut stage, bounds::COMPARE);
+        cross_brings(&mut stage, 31, 2);
+        let out = wait(&mut stage, bounds::GAP_GRACE);
+        assert!(out.contains(&Output::Send(key(2), Message::Leave)), "{out:?}");
+        assert!(matches!(stage.node.state(), State::Seeking { .. }));
+        assert!(stage.node.distrusted(&key(2)));
+        assert_eq!(stage.node.gaps(), (2, 1));
+    }
+
+    #[test]
+    fn an_excuse_buys_time_and_what_is_brought_pays() {
+        let mut stage = settled();
+        for n in 1..40 {
+            cross_brings(&mut stage, 31 + n % 2, n);
+            stage.says(2, Message::Lacking { ids: vec![id(n)] });
+            wait(&mut stage, bounds::COMPARE);
+            assert_eq!(stage.node.parent(), Some(key(2)), "gap {n}");
+            stage.says(2, object(n + 100));
+            stage.judged(2, id(n + 100), Verdict::Admitted);
+        }
+        // From here on it brings nothing any more.
+        let mut gaps = 0;
+        while stage.node.parent() == Some(key(2)) {
+            gaps += 1;
+            cross_brings(&mut stage, 31 + gaps % 2, gaps + 200);
+            stage.says(2, Message::Lacking { ids: vec![id(gaps + 200)] });
+            wait(&mut stage, bounds::COMPARE);
+        }
+        assert_eq!(u32::from(gaps), bounds::GAPS_EXCUSED_MAX);
+    }
+
+    #[test]
+    fn one_voice_alone_never_outweighs_an_excuse() {
+        let mut stage = settled();
+        for n in 1..20 {
+            cross_brings(&mut stage, 31, n);
+            stage.says(2, Message::Lacking { ids: vec![id(n)] });
+            wait(&mut stage, bounds::COMPARE);
+        }
+        assert_eq!(stage.node.parent(), Some(key(2)));
+    }
+
+    #[test]
+    fn a_question_from_below_is_passed_on_and_answered() {
+        let mut stage = settled();
+        let path = || [1, 3, 31].map(key).to_vec();
+        let out = stage.says(5, Message::Missing { ids: vec![id(1)], path: path() });
+        let lacking = Output::Send(key(5), Message::Lacking { ids: vec![id(1)] });
+        assert_eq!(out[..2], [lacking, asks_after(1, &[1, 3, 31])]);
+        let out = stage.says(6, Message::Missing { ids: vec![id(1)], path: path() });
+        assert!(!out.contains(&asks_after(1, &[1, 3, 31])), "once");
+        let out = stage.says(2, object(1));
+        for child in [5, 6] {
+            let found = Output::Send(key(child), Message::Found { ids: vec![id(1)] });
+            assert!(out.contains(&found), "{out:?}");
+        }
+        stage.judged(2, id(1), Verdict::Admitted);
+        let out = stage.says(5, Message::Missing { ids: vec![id(1)], path: path() });
+        assert_eq!(out, [Output::Provide { to: key(5), ids: vec![id(1)] }]);
+    }
+
+    #[test]
+    fn a_child_on_the_way_to_the_peer_is_suspected_and_cut_off() {
+        let mut stage = settled();
+        let me = stage.node.id();
+        for n in 1..=2 {
+            let path = vec![key(1), key(2), me, key(5), key(31)];
+            stage.says(31, Message::Cross { path });
+            cross_brings(&mut stage, 31, n);
+            wait(&mut stage, bounds::COMPARE);
+        }
+        assert_eq!(stage.node.children(), [key(6)]);
+        assert_eq!(stage.link(5, true), [Output::Close(key(5))], "and stays out for a while");
+    }
+
+    #[test]
+    fn another_trees_objects_are_no_gaps_and_what_never_comes_is_none() {
+        let mut stage = settled();
+        stage.says(31, Message::Cross { path: vec![key(9), key(31)] });
+        let out = cross_brings(&mut stage, 31, 1);
+        assert!(!out.iter().any(|it| matches!(it, Output::Send(_, Message::Missing { .. }))));
+        let summary = crate::Summary { heads: BTreeMap::new(), count: 7, xor: id(7) };
+        stage.says(32, Message::Summary(summary));
+        stage.says(32, Message::Ids { ids: vec![id(2)], last: true });
+        assert_eq!(withheld(&wait(&mut stage, bounds::COMPARE)), Vec::<&Evidence>::new());
     }
 }

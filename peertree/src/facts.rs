@@ -2,8 +2,8 @@
 //!
 //! | what | changes | told |
 //! |---|---|---|
-//! | path, and the root's children in their order (the succession) | where healing begins | at once |
-//! | whether and how deep below there is room | where joiners are sent | at once |
+//! | path, and the root's children in their order (the succession) | where healing begins | at once, then every [`bounds::URGENT`] |
+//! | whether and how deep below there is room | where joiners are sent | the same |
 //! | sizes, the name of the free place, relatives of relatives | with every join | every [`bounds::FACTS`] at most |
 //!
 //! Nothing is repeated: a link that has nothing new to tell carries beats only. While a node looks
@@ -11,6 +11,7 @@
 //! asking, should this node die as well.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::time::Duration;
 
 use borgios_types::Time;
 
@@ -29,9 +30,9 @@ pub(crate) struct Told {
     /// What the children know that cannot wait, and all they know.
     down: (u64, u64),
     down_at: Time,
-    /// A report, or news for the children, waits for its time.
-    up_waits: bool,
-    down_waits: bool,
+    /// How long after the last one the next report, or news for the children, may go out.
+    up_waits: Option<Duration>,
+    down_waits: Option<Duration>,
 }
 
 /// A node's relatives as its children know them, and what that was made of.
@@ -65,7 +66,7 @@ impl Told {
 
     /// A new parent knows nothing yet.
     pub(crate) fn forget_parent(&mut self) {
-        (self.up, self.up_waits) = (None, false);
+        (self.up, self.up_waits) = (None, None);
     }
 }
 
@@ -129,7 +130,7 @@ impl Node {
     pub(crate) fn report(&mut self) {
         let Some(parent) = self.parent() else { return };
         let up = self.up();
-        (self.told.up, self.told.up_at, self.told.up_waits) = (Some(up.clone()), self.now, false);
+        (self.told.up, self.told.up_at, self.told.up_waits) = (Some(up.clone()), self.now, None);
         self.out.push(Output::Send(parent, Message::Report(up)));
     }
 
@@ -144,48 +145,52 @@ impl Node {
             None => (true, true),
             Some(told) => (*told != up, depth(told) != depth(&up)),
         };
-        self.told.up_waits = false;
-        if urgent || (changed && self.now.since(self.told.up_at) >= bounds::FACTS) {
+        self.told.up_waits = None;
+        let pace = if urgent { bounds::URGENT } else { bounds::FACTS };
+        if self.told.up.is_none() || (changed && self.now.since(self.told.up_at) >= pace) {
             self.report();
         } else if changed {
-            (self.told.up_waits, self.beat.stale) = (true, true);
+            (self.told.up_waits, self.beat.stale) = (Some(pace), true);
         }
     }
 
     /// Tells the children what changed above and beside them, as soon as that may be.
     pub(crate) fn tell_children(&mut self) {
-        self.told.down_waits = false;
+        self.told.down_waits = None;
         if self.children.is_empty() || matches!(self.phase, Phase::Seeking(_) | Phase::Idle) {
             return;
         }
         let down = self.down();
         let (urgent, all) = self.key(&down);
         let told = self.told.down;
-        if urgent != told.0 || (all != told.1 && self.now.since(self.told.down_at) >= bounds::FACTS)
-        {
-            (self.told.down, self.told.down_at) = ((urgent, all), self.now);
-            for child in self.children.keys() {
-                self.out.push(Output::Send(*child, Message::Heartbeat(down.clone())));
-            }
-        } else if all != told.1 {
-            (self.told.down_waits, self.beat.stale) = (true, true);
+        if all == told.1 {
+            return;
+        }
+        let pace = if urgent != told.0 { bounds::URGENT } else { bounds::FACTS };
+        if self.now.since(self.told.down_at) < pace {
+            (self.told.down_waits, self.beat.stale) = (Some(pace), true);
+            return;
+        }
+        (self.told.down, self.told.down_at) = ((urgent, all), self.now);
+        for child in self.children.keys() {
+            self.out.push(Output::Send(*child, Message::Heartbeat(down.clone())));
         }
     }
 
     /// What waited may be due now.
     pub(crate) fn tell_facts(&mut self) {
-        if self.told.up_waits {
+        if self.told.up_waits.is_some() {
             self.report_if_changed();
         }
-        if self.told.down_waits {
+        if self.told.down_waits.is_some() {
             self.tell_children();
         }
     }
 
     /// When something that waits may be told.
     pub(crate) fn facts_due(&self) -> Option<Time> {
-        let up = self.told.up_waits.then(|| self.told.up_at + bounds::FACTS);
-        let down = self.told.down_waits.then(|| self.told.down_at + bounds::FACTS);
+        let up = self.told.up_waits.map(|pace| self.told.up_at + pace);
+        let down = self.told.down_waits.map(|pace| self.told.down_at + pace);
         up.into_iter().chain(down).min()
     }
 
@@ -263,7 +268,9 @@ mod tests {
     fn where_there_is_room_is_told_at_once() {
         let mut node = Stage::attached(2, &[1, 2]);
         assert_eq!(reports(&node.joins(5, true)), 0, "still room here, and one more node can wait");
+        node.now = node.now + bounds::URGENT;
         assert_eq!(reports(&node.joins(6, true)), 1, "no room here");
+        node.now = node.now + bounds::URGENT;
         assert_eq!(reports(&node.says(5, up(1, 1))), 0, "room below the other child");
         assert_eq!(reports(&node.says(6, up(1, 1))), 1);
     }
@@ -275,12 +282,14 @@ mod tests {
         node.joins(6, true);
         node.parent_says(&[1, 2], Vec::new(), Vec::new());
         let mut down = node.parent_down(&[1, 2], Vec::new(), Vec::new());
+        node.now = node.now + bounds::URGENT;
         down.tree_size = 77;
         assert_eq!(news(&node.says(2, Message::Heartbeat(down.clone()))), 0);
         down.path = [1, 30, 2].map(contact).into_iter().collect();
         assert_eq!(news(&node.says(2, Message::Heartbeat(down))), 2);
         let mut root = Stage::root(4);
         root.joins(5, true);
+        root.now = root.now + bounds::URGENT;
         assert_eq!(news(&root.joins(6, true)), 2, "the second heir");
     }
 

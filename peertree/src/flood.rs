@@ -1,5 +1,13 @@
 //! Broadcast: every object goes to every tree link but the one it came from, once.
 //!
+//! ```text
+//!  a link ─▶ known? no more ─▶ being judged? noted who else has it ─▶ offered to the shell
+//!                                                                        │
+//!     admitted: stored, relayed to all tree links but its own ◀──────────┤
+//!     known, deferred: nobody is to blame, within a bound    ◀───────────┤
+//!     refused: the link pays, whoever else has it is asked   ◀───────────┘
+//! ```
+//!
 //! An object is offered to the shell once; only what the shell has verified and stored is relayed,
 //! so a forgery ends at the first hop and its sender pays.
 
@@ -37,6 +45,9 @@ impl Node {
         self.on_brought(from, &id);
         if self.links.get(&from).is_some_and(|link| link.refused.contains(&id)) {
             return self.penalise(now, from, 1);
+        }
+        if self.store.knows(&id) {
+            return self.count_useless(now, from);
         }
         let pending =
             Pending { from, kind: kind.clone(), body: body.clone(), others: BTreeSet::new() };

@@ -1,4 +1,20 @@
 //! Being a parent: taking children, sending joiners to where there is room, letting children go.
+//!
+//! ```text
+//!  join ─▶ seeking itself? ── heir: held until it knows ── else: "not now"
+//!            │ an ancestor? "not now"
+//!            ▼
+//!          room here? ── a shallower place is free: there, or here
+//!            │ no      └ accepted
+//!            ▼
+//!          room below? ── redirected: the child with the shallowest place, least crowded first
+//!            │ no
+//!            ▼
+//!          a leaf nobody can dial blocks the place? ── it makes room for one that can be dialled
+//!            └ no: redirected upwards
+//! ```
+//!
+//! Whoever hangs too deep moves up by itself ([`crate::climb`]), so a redirect need not be perfect.
 
 use borgios_types::NodeId;
 
@@ -64,7 +80,8 @@ impl Node {
         let contact = address.as_ref().map(|address| Contact::new(from, address.clone()));
         // Until its first report, a child that can be dialled is taken to have room.
         let free = contact.map(|at| Spot { depth: 0, at });
-        let child = Child { order: self.next_order, address, size, free, redirected: 0 };
+        let (order, unreachable_by) = (self.next_order, Vec::new());
+        let child = Child { order, address, size, free, redirected: 0, unreachable_by };
         let order = self.children.get(&from).map(|known| known.order);
         self.next_order += u64::from(order.is_none());
         self.children.insert(from, Child { order: order.unwrap_or(child.order), ..child });
@@ -132,12 +149,22 @@ impl Node {
 
     /// A child that blocks the tree, and the joiner that will take its place and take it in.
     ///
-    /// Only where every child is a leaf that cannot be dialled (or could not, says the joiner),
-    /// and the joiner can: else `fanout` such leaves at the root would end the tree's growth.
-    fn displaceable(&self, from: NodeId, join: &Join) -> Option<(NodeId, Contact)> {
+    /// Only where every child is a leaf that cannot be dialled (or several joiners could not), and
+    /// the joiner can: else `fanout` such leaves at the root would end the tree's growth. One joiner's
+    /// word drives nobody out.
+    fn displaceable(&mut self, from: NodeId, join: &Join) -> Option<(NodeId, Contact)> {
         let address = self.links.get(&from)?.address.clone()?;
-        let leaf = self.children.iter().find(|(id, child)| {
-            child.size == 1 && (child.address.is_none() || join.unreachable.contains(id))
+        for id in &join.unreachable {
+            if let Some(child) = self.children.get_mut(id)
+                && !child.unreachable_by.contains(&from)
+                && child.unreachable_by.len() < bounds::UNREACHABLE_CLAIMS
+            {
+                child.unreachable_by.push(from);
+            }
+        }
+        let leaf = self.children.iter().find(|(_, child)| {
+            let claimed = child.unreachable_by.len() >= bounds::UNREACHABLE_CLAIMS;
+            child.size == 1 && (child.address.is_none() || claimed)
         })?;
         Some((*leaf.0, Contact::new(from, address)))
     }
@@ -228,6 +255,25 @@ mod tests {
         assert_eq!(moved.unwrap()[0].id, key(3));
         assert_eq!(root.node.children().len(), 2);
         assert_eq!(redirected(&root.joins(4, false)).unwrap()[0].id, key(3));
+    }
+
+    #[test]
+    fn one_joiners_word_that_a_child_cannot_be_reached_drives_it_out_of_nothing() {
+        let mut root = Stage::root(2);
+        root.joins(1, true);
+        root.joins(2, true);
+        let cannot = || {
+            let unreachable = vec![key(1), key(2)];
+            Message::Join(Join { hops: 1, size: 1, unreachable })
+        };
+        for n in 10..10 + bounds::UNREACHABLE_CLAIMS as u8 - 1 {
+            root.link(n, true);
+            for _ in 0..5 {
+                assert!(!accepted(&root.says(n, cannot())), "n{n}");
+            }
+        }
+        root.link(30, true);
+        assert!(accepted(&root.says(30, cannot())), "several could not");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use borgios_types::{Digest, Time};
+use borgios_types::{Digest, NodeId, Time};
 
 use crate::contact::{Address, Spot};
 use crate::message::Head;
@@ -30,6 +30,8 @@ pub(crate) struct Link {
     pub(crate) refused: BTreeSet<Digest>,
     /// Requests answered since this was last forgiven.
     pub(crate) served: u32,
+    /// Messages that were neither objects nor requests since this was last forgiven.
+    pub(crate) chatter: u32,
     /// Objects that were no news since this was last forgiven.
     pub(crate) useless: u32,
     /// The next beat is a digest.
@@ -85,6 +87,7 @@ impl Link {
             penalty: 0,
             refused: BTreeSet::new(),
             served: 0,
+            chatter: 0,
             useless: 0,
             due: false,
             comparing: false,
@@ -110,4 +113,6 @@ pub(crate) struct Child {
     pub(crate) free: Option<Spot>,
     /// Joiners sent there since its last report: spreads a crowd over the children.
     pub(crate) redirected: u32,
+    /// Joiners that could not reach it, at most [`UNREACHABLE_CLAIMS`](crate::bounds::UNREACHABLE_CLAIMS).
+    pub(crate) unreachable_by: Vec<NodeId>,
 }

@@ -275,6 +275,21 @@ impl Message {
         }
     }
 
+    /// Whether it is counted as such: objects, requests for them and their answers have counts of
+    /// their own.
+    pub(crate) fn is_chatter(&self) -> bool {
+        let counted = matches!(
+            self,
+            Self::Object { .. }
+                | Self::Page { .. }
+                | Self::Ids { .. }
+                | Self::Want { .. }
+                | Self::Follow { .. }
+                | Self::Missing { .. }
+        );
+        !counted
+    }
+
     /// Whether it is small and urgent: such messages go before objects on a busy link.
     #[must_use]
     pub fn is_control(&self) -> bool {

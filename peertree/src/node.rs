@@ -159,6 +159,12 @@ impl Node {
         if !message.bounded() {
             return self.penalise(now, from, bounds::PENALTY_MAX);
         }
+        if message.is_chatter() {
+            link.chatter += 1;
+            if link.chatter > bounds::CHATTER_MAX {
+                return self.penalise(now, from, 1);
+            }
+        }
         match message {
             Message::Join(join) => self.on_join(from, &join),
             Message::Redirect { to } => self.on_redirect(now, from, to),

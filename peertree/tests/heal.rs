@@ -183,7 +183,7 @@ fn kill_inner(fleet: &mut Fleet, silent: bool) -> Result<Vec<u64>, Violation> {
     Ok(times)
 }
 
-/// The figures of `bounds.rs`: silence, jitter, and what finding a place takes at most.
+/// Within a second of a reset, and three of a death that nobody hears.
 fn check(times: &Times, p99_ms: u64) {
     let p99 = times.at(0.99);
     assert!(p99 <= p99_ms, "p99 {p99} ms, expected {p99_ms} ms at most");
@@ -193,24 +193,24 @@ fn check(times: &Times, p99_ms: u64) {
 fn a_tenth_dies_at_once() {
     check(&seeds(30, &DATA_CENTRE, "tenth reset, data centre", |f| kill_tenth(f, false)), 1_000);
     check(&seeds(30, &DATA_CENTRE, "tenth silent, data centre", |f| kill_tenth(f, true)), 3_000);
-    check(&seeds(30, &CONTINENT, "tenth reset, continent", |f| kill_tenth(f, false)), 1_500);
-    check(&seeds(30, &CONTINENT, "tenth silent, continent", |f| kill_tenth(f, true)), 4_000);
+    check(&seeds(30, &CONTINENT, "tenth reset, continent", |f| kill_tenth(f, false)), 1_000);
+    check(&seeds(30, &CONTINENT, "tenth silent, continent", |f| kill_tenth(f, true)), 3_000);
 }
 
 #[test]
 fn the_root_dies() {
     check(&seeds(20, &DATA_CENTRE, "root reset, data centre", |f| kill_root(f, false)), 1_000);
     check(&seeds(20, &DATA_CENTRE, "root silent, data centre", |f| kill_root(f, true)), 3_000);
-    check(&seeds(20, &CONTINENT, "root reset, continent", |f| kill_root(f, false)), 1_500);
-    check(&seeds(20, &CONTINENT, "root silent, continent", |f| kill_root(f, true)), 4_000);
+    check(&seeds(20, &CONTINENT, "root reset, continent", |f| kill_root(f, false)), 1_000);
+    check(&seeds(20, &CONTINENT, "root silent, continent", |f| kill_root(f, true)), 3_000);
 }
 
 #[test]
 fn a_random_inner_node_dies_every_second_for_a_minute() {
     check(&seeds(4, &DATA_CENTRE, "inner reset, data centre", |f| kill_inner(f, false)), 1_000);
     check(&seeds(4, &DATA_CENTRE, "inner silent, data centre", |f| kill_inner(f, true)), 3_000);
-    check(&seeds(4, &CONTINENT, "inner reset, continent", |f| kill_inner(f, false)), 1_500);
-    check(&seeds(4, &CONTINENT, "inner silent, continent", |f| kill_inner(f, true)), 4_000);
+    check(&seeds(4, &CONTINENT, "inner reset, continent", |f| kill_inner(f, false)), 1_000);
+    check(&seeds(4, &CONTINENT, "inner silent, continent", |f| kill_inner(f, true)), 3_000);
 }
 
 /// 36 bytes of SSH for an empty line and 68 for a digest, 52 of TCP/IP for each packet; whoever does

@@ -262,3 +262,161 @@ fn no_message_in_any_state_panics_or_breaks_a_rule() {
     // The dice did reach the states that matter.
     assert!(offered > 500 && attached > 500 && roots > 500, "{offered} {attached} {roots}");
 }
+
+/// A node with a parent, two honest children, a cross link, and a third child that floods.
+struct Flooded {
+    node: Node,
+    flooder: NodeId,
+    now: Time,
+}
+
+fn key(n: u8) -> NodeId {
+    SecretKey::from_seed([n; 32]).public()
+}
+
+fn contact(n: u8) -> Contact {
+    Contact::new(key(n), format!("n{n}:1"))
+}
+
+impl Flooded {
+    fn new() -> Self {
+        let config = Config { fanout: 3, address: Some("me:1".into()), ..Config::default() };
+        let mut all =
+            Self { node: Node::new(key(0), config, 1), flooder: key(5), now: Time(10_000) };
+        let (live, heads) = ((0..2_000).map(id).collect(), BTreeMap::new());
+        let seeds = vec![contact(1)];
+        all.step(Input::Start { seeds, remembered: Vec::new(), live, heads });
+        all.step(Input::TimerFired(Timer::Retry));
+        all.up(1);
+        let down = Down {
+            path: vec![contact(2), contact(1)].into(),
+            siblings: Vec::new().into(),
+            uncles: Vec::new().into(),
+            free: None,
+            tree_size: 9,
+        };
+        all.step(Input::Received(key(1), Message::Accept(down)));
+        for n in 3..=5 {
+            all.up(n);
+            let join = Join { hops: 1, size: 1, unreachable: Vec::new() };
+            all.step(Input::Received(key(n), Message::Join(join)));
+        }
+        all.up(6);
+        let path = vec![key(2), key(6)];
+        all.step(Input::Received(key(6), Message::Cross { path }));
+        all.now = all.now + Duration::from_secs(20);
+        assert_eq!(all.node.children(), [key(3), key(4), key(5)]);
+        assert_eq!(all.node.cross(), [key(6)]);
+        all
+    }
+
+    fn up(&mut self, n: u8) {
+        let address = Some(contact(n).address);
+        self.step(Input::LinkUp { peer: key(n), dialled: n == 1, address });
+    }
+
+    fn step(&mut self, input: Input) -> Vec<Output> {
+        let out = self.node.handle(self.now, input);
+        self.node.check().expect("its own rules hold");
+        out
+    }
+}
+
+fn id(n: u32) -> Digest {
+    Digest::of(&n.to_le_bytes())
+}
+
+/// Whatever one child says fifty thousand times in a second: the others hear next to nothing of it,
+/// its own questions are answered so often and no more, and it is cut off.
+#[test]
+fn a_flood_of_any_message_ends_at_the_first_hop() {
+    type Make = fn(u32) -> Message;
+    let kinds: [(&str, Make); 18] = [
+        ("join", |n| Message::Join(Join { hops: n % 3, size: n, unreachable: Vec::new() })),
+        ("redirect", |_| Message::Redirect { to: vec![contact(9)] }),
+        ("report", |n| {
+            let free = Some(Spot { depth: n % 2, at: contact(5) });
+            Message::Report(Up { size: n, free })
+        }),
+        ("alive", |_| Message::Alive),
+        ("same", |n| Message::Same(n.into())),
+        ("summary", |n| {
+            let heads = BTreeMap::from([("release".to_owned(), Head { seq: n.into(), id: id(n) })]);
+            Message::Summary(Summary { heads, count: n.into(), xor: id(n) })
+        }),
+        ("compare", |_| Message::Compare { root: key(8), address: Some("h:1".into()), asks: true }),
+        ("rival", |n| Message::Rival { root: contact((n % 200) as u8 + 10), via: contact(5) }),
+        ("cross", |_| Message::Cross { path: vec![key(2), key(5)] }),
+        ("missing", |n| Message::Missing { ids: vec![id(n + 10_000)], path: vec![key(2), key(7)] }),
+        ("lacking", |n| Message::Lacking { ids: vec![id(n)] }),
+        ("found", |n| Message::Found { ids: vec![id(n)] }),
+        ("page", |_| Message::Page { after: None }),
+        ("ids", |n| Message::Ids { ids: vec![id(n)], last: false }),
+        ("want", |n| Message::Want { ids: (0..512).map(|at| id((n + at) % 2_000)).collect() }),
+        ("follow", |n| Message::Follow { lane: "release".into(), after: n.into() }),
+        ("known object", |_| Message::Object { id: id(1), kind: "note".into(), body: body() }),
+        ("new object", |n| Message::Object {
+            id: id(n + 9_000),
+            kind: "note".into(),
+            body: body(),
+        }),
+    ];
+    for (name, make) in kinds {
+        let mut all = Flooded::new();
+        let (mut own, mut others, mut offered) = (0, 0, 0);
+        for n in 0..50_000 {
+            if n % 50 == 0 {
+                all.now = all.now + Duration::from_millis(1);
+            }
+            let mut queue = vec![Input::Received(all.flooder, make(n))];
+            while let Some(input) = queue.pop() {
+                for output in all.step(input) {
+                    match output {
+                        Output::Send(to, _) if to == all.flooder => own += 1,
+                        Output::Send(..) => others += 1,
+                        Output::Provide { .. } | Output::ProvideLane { .. } => own += 1,
+                        Output::Offer { id, from, .. } => {
+                            offered += 1;
+                            queue.push(Input::Judged { id, from, verdict: Verdict::Refused });
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+        // A join is answered with two messages.
+        let served = bounds::SERVED_MAX + 2 * bounds::CHATTER_MAX;
+        println!("{name}: {own} to itself, {others} to others, {offered} offered");
+        assert!(own <= served, "{name}: {own} answers");
+        assert!(others <= 100, "{name}: {others} messages to others");
+        assert!(offered <= bounds::PENALTY_MAX, "{name}: {offered} objects to verify");
+        assert!(!all.node.children().contains(&all.flooder), "{name}: still a child");
+        assert_eq!(all.node.children(), [key(3), key(4)], "{name}");
+        assert_eq!(all.node.parent(), Some(key(1)), "{name}");
+    }
+}
+
+/// Members without end that ask for a place and never leave: links and answers are bounded, and the
+/// children that were there stay.
+#[test]
+fn a_crowd_of_sybils_finds_bounded_room() {
+    let mut all = Flooded::new();
+    let mut closed = 0;
+    for n in 0..5_000_u32 {
+        let mut seed = [7; 32];
+        seed[..4].copy_from_slice(&n.to_le_bytes());
+        let peer = SecretKey::from_seed(seed).public();
+        let address = Some("sybil:1".into());
+        let out = all.step(Input::LinkUp { peer, dialled: false, address });
+        closed += u32::from(out.contains(&Output::Close(peer)));
+        let join = Join { hops: n % 2, size: u32::MAX, unreachable: vec![key(3), key(4), key(5)] };
+        let out = all.step(Input::Received(peer, Message::Join(join)));
+        assert!(out.len() <= 10, "{out:?}");
+        let path = vec![key(2), peer];
+        all.step(Input::Received(peer, Message::Cross { path }));
+    }
+    assert!(closed as usize >= 5_000 - bounds::LOOSE_LINKS_MAX - bounds::CROSS_ACCEPTED_MAX - 8);
+    assert_eq!(all.node.cross().len(), bounds::CROSS_ACCEPTED_MAX);
+    assert_eq!(all.node.parent(), Some(key(1)));
+    assert!(all.node.children().len() <= 3);
+}

@@ -1,7 +1,7 @@
 //! Questions to the fleet and messages to one node: the shell around their cores.
 //!
 //! ```text
-//!  link ── Asked, Answered, Direct, Returned ──▶ shell: Desk and Switch (peertree) ──▶ tree_shell ─▶ link
+//!  link ── ask, answer, direct, returned ──────▶ shell: Desk and Switch (peertree) ──▶ tree_shell ─▶ link
 //!  api ─── report, lookup ──────────────────────▶   │  ▲
 //!                                                   ▼  │ what this node says itself
 //!                                                 observe: keeper, ledger, machine
@@ -23,4 +23,4 @@ pub mod shell;
 
 pub use held::{Held, NoStreams};
 pub use observe::Observer;
-pub use shell::{QuestionHandle, QuestionShell};
+pub use shell::{QuestionHandle, QuestionShell, Said};

@@ -1,22 +1,26 @@
 //! The task that owns the cores of questions and of directed messages. It decides nothing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use borgios_peertree::direct::{self, Direct, Returned, Switch, Undelivered};
+use borgios_peertree::question::bounds::OPEN_MAX;
 use borgios_peertree::question::{self, Answer, Ask, Desk, Findings, Own, Question};
 use borgios_types::{NodeId, Time};
 use rand::RngCore as _;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::observe::Observer;
 use crate::clock::{Clock, unix_now};
 use crate::wire::Frame;
 
-/// Events that may wait. What a neighbour says beyond is dropped, and it hears nothing: its own
-/// deadline ends that.
-const INBOX: usize = 256;
+/// Events that may wait, of all links together: more than their lanes hold in any tree there is.
+const INBOX: usize = 16 * 1024;
+/// Events of one link that may wait, so that a neighbour that floods crowds out only itself: twice
+/// the answers that it may owe. What it says beyond is dropped; its own deadlines end that.
+const LANE: usize = 2 * OPEN_MAX;
 /// Messages for this node that its service may leave waiting; more are `busy`.
 const DELIVERED: usize = 64;
 /// Answers longer than this go behind the objects that wait: a heartbeat must not wait for them.
@@ -25,15 +29,54 @@ const URGENT_MAX: usize = 16 * 1024;
 const MEMBERS_PACE: Duration = Duration::from_secs(10);
 
 enum Event {
-    Asked(NodeId, Ask),
-    Answered(NodeId, Answer),
-    Direct(NodeId, Direct),
-    Returned(NodeId, Returned),
-    Observed { inquiry: u64, own: Option<Own> },
+    /// What a neighbour said, and its place in the lane.
+    Said(NodeId, Said, OwnedSemaphorePermit),
+    Observed {
+        inquiry: u64,
+        own: Option<Own>,
+    },
     Members(u64),
-    Open { question: Question, within: Duration, reply: oneshot::Sender<Option<Findings>> },
-    Send { to: NodeId, body: String, reply: oneshot::Sender<Result<u8, Undelivered>> },
+    Open {
+        question: Question,
+        within: Duration,
+        reply: oneshot::Sender<Option<Findings>>,
+    },
+    Send {
+        to: NodeId,
+        body: String,
+        reply: oneshot::Sender<Result<u8, Undelivered>>,
+    },
     Service(mpsc::Sender<String>),
+}
+
+/// What a neighbour may say about questions and directed messages.
+#[derive(Clone, Debug)]
+pub enum Said {
+    /// It asks.
+    Ask(Ask),
+    /// It answers.
+    Answer(Answer),
+    /// A message to be carried.
+    Direct(Direct),
+    /// What became of a message that it was given.
+    Returned(Returned),
+}
+
+/// One link's way to the task.
+pub struct Lane {
+    peer: NodeId,
+    inbox: mpsc::Sender<Event>,
+    room: Arc<Semaphore>,
+}
+
+impl Lane {
+    /// Hands over what the neighbour said, or drops it where the lane is full.
+    pub fn say(&self, said: Said) {
+        if let Ok(permit) = self.room.clone().try_acquire_owned() {
+            // Full, or at its end: see `INBOX`.
+            let _ = self.inbox.try_send(Event::Said(self.peer, said, permit));
+        }
+    }
 }
 
 /// The way to the task. Clones lead to the same one; after its end they lead nowhere.
@@ -50,25 +93,10 @@ impl QuestionHandle {
         (Self { inbox }, QuestionInbox(events))
     }
 
-    /// A neighbour's question.
-    pub fn asked(&self, peer: NodeId, ask: Ask) {
-        // Full: see `INBOX`. So for the other three.
-        let _ = self.inbox.try_send(Event::Asked(peer, ask));
-    }
-
-    /// A neighbour's answer.
-    pub fn answered(&self, peer: NodeId, answer: Answer) {
-        let _ = self.inbox.try_send(Event::Answered(peer, answer));
-    }
-
-    /// A neighbour's message to be carried.
-    pub fn direct(&self, peer: NodeId, direct: Direct) {
-        let _ = self.inbox.try_send(Event::Direct(peer, direct));
-    }
-
-    /// What became of a message that a neighbour was given.
-    pub fn returned(&self, peer: NodeId, returned: Returned) {
-        let _ = self.inbox.try_send(Event::Returned(peer, returned));
+    /// A way for one link.
+    #[must_use]
+    pub fn lane(&self, peer: NodeId) -> Lane {
+        Lane { peer, inbox: self.inbox.clone(), room: Arc::new(Semaphore::new(LANE)) }
     }
 
     /// Asks the fleet. `None`: too many questions are open here, or the agent ends.
@@ -189,13 +217,7 @@ impl QuestionShell {
 
     async fn on_event(&mut self, event: Event) {
         match event {
-            Event::Asked(peer, ask) => {
-                self.look_up_members();
-                self.desk(question::Input::Asked(peer, ask)).await;
-            }
-            Event::Answered(peer, answer) => {
-                self.desk(question::Input::Answered(peer, answer)).await;
-            }
+            Event::Said(peer, said, _permit) => self.on_said(peer, said).await,
             Event::Observed { inquiry, own } => {
                 self.desk(question::Input::Observed { inquiry, own }).await;
             }
@@ -207,18 +229,26 @@ impl QuestionShell {
                 let nonce = rand::rngs::OsRng.next_u64().max(1);
                 self.desk(question::Input::Open { key, nonce, question, within }).await;
             }
-            Event::Direct(peer, direct) => {
-                self.switch(direct::Input::Arrived(peer, direct)).await;
-            }
-            Event::Returned(peer, returned) => {
-                self.switch(direct::Input::Returned(peer, returned)).await;
-            }
             Event::Send { to, body, reply } => {
                 let key = self.next_key();
                 self.messages.insert(key, reply);
                 self.switch(direct::Input::Send { key, to, body }).await;
             }
             Event::Service(service) => self.service = Some(service),
+        }
+    }
+
+    async fn on_said(&mut self, peer: NodeId, said: Said) {
+        match said {
+            Said::Ask(ask) => {
+                self.look_up_members();
+                self.desk(question::Input::Asked(peer, ask)).await;
+            }
+            Said::Answer(answer) => self.desk(question::Input::Answered(peer, answer)).await,
+            Said::Direct(direct) => self.switch(direct::Input::Arrived(peer, direct)).await,
+            Said::Returned(returned) => {
+                self.switch(direct::Input::Returned(peer, returned)).await;
+            }
         }
     }
 

@@ -3,13 +3,19 @@
 use std::process::Stdio;
 
 use borgios_types::SecretKey;
-use tokio::io::AsyncWriteExt as _;
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use crate::fleet::{Fleet, PATIENCE, Server};
 
-/// Runs `ssh -s host SUBSYSTEM` with `input`, and returns its exit status and output.
-async fn ssh(server: &Server, key: &SecretKey, arguments: &[&str], input: &str) -> (i32, String) {
+/// A stock `ssh` that runs, and the folder with its key.
+pub(crate) struct Ssh {
+    child: Child,
+    _folder: tempfile::TempDir,
+}
+
+/// Starts `ssh ARGUMENTS`, e.g. `-s host SUBSYSTEM`.
+fn start(server: &Server, key: &SecretKey, arguments: &[&str]) -> Ssh {
     let folder = tempfile::tempdir().unwrap();
     let key_file = folder.path().join("key");
     std::fs::write(&key_file, key.to_openssh("test").as_bytes()).unwrap();
@@ -18,7 +24,7 @@ async fn ssh(server: &Server, key: &SecretKey, arguments: &[&str], input: &str) 
     let (host, port) = server.settings.listen.rsplit_once(':').unwrap();
     let known = folder.path().join("known_hosts");
     std::fs::write(&known, format!("[{host}]:{port} {}\n", server.me())).unwrap();
-    let mut child = Command::new("ssh")
+    let child = Command::new("ssh")
         .args(["-F", "none", "-T", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"])
         .args(["-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none", "-o", "LogLevel=ERROR"])
         .arg("-o")
@@ -32,12 +38,41 @@ async fn ssh(server: &Server, key: &SecretKey, arguments: &[&str], input: &str) 
         .kill_on_drop(true)
         .spawn()
         .expect("the package openssh-client is there");
-    let mut stdin = child.stdin.take().unwrap();
+    Ssh { child, _folder: folder }
+}
+
+/// Starts `ssh -s host peertree`.
+pub(crate) fn follow(server: &Server, key: &SecretKey) -> Ssh {
+    start(server, key, &["-s", "127.0.0.1", "peertree"])
+}
+
+impl Ssh {
+    /// Its input, to write to and to close.
+    pub(crate) fn input(&mut self) -> ChildStdin {
+        self.child.stdin.take().unwrap()
+    }
+
+    /// Its output, line by line.
+    pub(crate) fn lines(&mut self) -> Lines<BufReader<ChildStdout>> {
+        BufReader::new(self.child.stdout.take().unwrap()).lines()
+    }
+
+    /// Waits until it ends by itself; its exit status and what it printed that nobody took.
+    pub(crate) async fn end(self) -> (i32, String) {
+        let output = self.child.wait_with_output();
+        let output = tokio::time::timeout(PATIENCE, output).await.unwrap().unwrap();
+        (output.status.code().unwrap_or(-1), String::from_utf8(output.stdout).unwrap())
+    }
+}
+
+/// Runs `ssh -s host SUBSYSTEM` with `input`, and returns its exit status and output.
+async fn ssh(server: &Server, key: &SecretKey, arguments: &[&str], input: &str) -> (i32, String) {
+    let mut ssh = start(server, key, arguments);
+    let mut stdin = ssh.input();
     // The server may have had enough before all of it is sent.
     let _ = stdin.write_all(input.as_bytes()).await;
     drop(stdin);
-    let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.unwrap().unwrap();
-    (output.status.code().unwrap_or(-1), String::from_utf8(output.stdout).unwrap())
+    ssh.end().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -48,6 +48,32 @@ async fn a_fleet_forms_one_tree_broadcasts_and_heals() {
     fleet.all_have(&note).await;
 }
 
+/// Every node finds members beside its neighbours to compare with; nobody withholds anything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cross_links_come_up_and_show_in_the_status() {
+    let fleet = Fleet::of(6, 2).await;
+    for server in &fleet.servers {
+        let cross = async || {
+            let tree = server.status().await["tree"].clone();
+            let peers = tree["cross"].as_array().unwrap().clone();
+            let near = tree["children"].as_array().unwrap().clone();
+            assert!(peers.iter().all(|peer| *peer != tree["parent"] && !near.contains(peer)));
+            !peers.is_empty()
+        };
+        until("a cross link", cross).await;
+        let metrics = borgios_agent::metrics::text(&server.agent().api).await;
+        assert!(!metrics.contains("borgios_tree_cross_links 0\n"), "{metrics}");
+    }
+    let note = fleet.board.note("hello");
+    assert_eq!(fleet.servers[5].put(&note).await["ok"]["new"], true);
+    fleet.all_have(&note).await;
+    for server in &fleet.servers {
+        let tree = server.status().await["tree"].clone();
+        assert_eq!((&tree["gaps"], &tree["evidence"]), (&json!(0), &json!([])));
+        assert_eq!(tree["neighbours_left"], 0);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_status_says_where_the_node_stands() {
     let fleet = Fleet::of(2, 2).await;

@@ -38,10 +38,10 @@ pub const ASKS_MAX: usize = 4;
 /// Questions that are open at a time, whoever asked.
 pub const OPEN_MAX: usize = 64;
 /// Questions of one neighbour in a row, before [`ASK_PACE`] holds.
-pub const ASK_BURST: u32 = 16;
+pub const ASK_BURST: u32 = 64;
 /// Pace of questions of one neighbour after that: each of them costs every node behind this one a
 /// message, so whoever floods is slowed down where it stands.
-pub const ASK_PACE: Duration = Duration::from_millis(250);
+pub const ASK_PACE: Duration = Duration::from_millis(125);
 /// Nonces of questions remembered, so that none goes in circles.
 pub const SEEN_MAX: usize = 1_024;
 /// Nodes an answer may speak of beyond twice those with a join record: records travel as well, and

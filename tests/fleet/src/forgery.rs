@@ -1,19 +1,11 @@
-//! Statements altered in every way that must be refused, and a node's own doors to bring them to.
+//! Statements altered in every way that must be refused.
 //!
 //! A forgery begins with a statement that was really signed, so that it fails at the one rule that
 //! it breaks and not at an earlier one.
 
-use std::path::Path;
-use std::process::Command;
-
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use borgios_types::{Envelope, Kind, PublicKey, SecretKey, SignedBy};
-use serde_json::{Value, json};
-
-use crate::command::{self, COMMAND_BOUND};
-use crate::keeper::Answer;
-use crate::member::PORT;
-use crate::server::Server;
+use serde_json::Value;
 
 /// One bit of the payload: the last bit of a digit of the version.
 ///
@@ -91,76 +83,10 @@ pub fn oversized(size: usize) -> Result<Envelope> {
     Ok(Envelope::unsigned(Kind::new("release")?, payload))
 }
 
-/// A governor's way to a node with nothing but stock `ssh`.
-#[derive(Debug)]
-pub struct Door {
-    key_file: std::path::PathBuf,
-    known_hosts: std::path::PathBuf,
-}
-
-impl Door {
-    /// Lays the key down in `folder`.
-    ///
-    /// # Errors
-    /// Whatever the disk says.
-    pub fn with(key: &SecretKey, folder: &Path) -> Result<Self> {
-        use std::os::unix::fs::PermissionsExt as _;
-        std::fs::create_dir_all(folder)?;
-        let key_file = folder.join("key");
-        std::fs::write(&key_file, key.to_openssh("governor").as_bytes())?;
-        std::fs::set_permissions(&key_file, std::fs::Permissions::from_mode(0o600))?;
-        Ok(Self { key_file, known_hosts: folder.join("known_hosts") })
-    }
-
-    /// Sends bytes to the `borgios` subsystem of a server's agent and returns what it said.
-    ///
-    /// # Errors
-    /// `ssh` cannot be run, or did not end.
-    pub fn send(&self, server: Server<'_>, bytes: &[u8]) -> Result<String> {
-        let mut ssh: Command = server.lab().laptop("ssh");
-        ssh.args(["-F", "none", "-T", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes"]);
-        ssh.args(["-o", "IdentityAgent=none", "-o", "LogLevel=ERROR"]);
-        ssh.args(["-o", "StrictHostKeyChecking=accept-new", "-o"]);
-        ssh.arg(format!("UserKnownHostsFile={}", self.known_hosts.display()));
-        ssh.arg("-i").arg(&self.key_file);
-        ssh.args(["-p", &PORT.to_string(), "-l", "anyone", "-s", &server.address(), "borgios"]);
-        // Any exit code: a node that refuses a line hangs up.
-        Ok(command::run(ssh, bytes, COMMAND_BOUND)?.stdout)
-    }
-
-    /// Asks one request.
-    ///
-    /// # Errors
-    /// No answer.
-    pub fn ask(&self, server: Server<'_>, request: &Value) -> Result<Answer> {
-        let said = self.send(server, format!("{request}\n").as_bytes())?;
-        let line = said.lines().next();
-        Answer::parse(line.with_context(|| format!("{} said nothing", server.host()))?)
-    }
-
-    /// Puts an envelope.
-    ///
-    /// # Errors
-    /// No answer.
-    pub fn put(&self, server: Server<'_>, envelope: &Envelope) -> Result<Answer> {
-        self.ask(server, &json!({"put": "envelope", "envelope": envelope}))
-    }
-
-    /// Sends a request whose payload has `size` bytes, in a line without bounds.
-    ///
-    /// # Errors
-    /// The node did not answer with an error.
-    pub fn put_endless(&self, server: Server<'_>, size: usize) -> Result<Answer> {
-        let request = json!({"put": "envelope", "envelope": oversized(size)?});
-        let said = self.send(server, format!("{request}\n").as_bytes())?;
-        ensure!(!said.is_empty(), "{} hung up without a word", server.host());
-        Answer::parse(said.lines().next().unwrap_or_default())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn signed() -> (SecretKey, Envelope) {
         let key = SecretKey::from_seed([3; 32]);

@@ -1,7 +1,7 @@
 //! A server's journal, as the entries it is made of.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -16,6 +16,21 @@ pub struct Entry(BTreeMap<String, String>);
 /// A place in a server's journal: the time of its newest entry, in microseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Mark(u64);
+
+impl Mark {
+    /// The present moment: all servers of a lab share this computer's clock.
+    #[must_use]
+    pub fn now() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// Seconds from this moment until an entry was written.
+    #[must_use]
+    pub fn until(self, entry: &Entry) -> f64 {
+        entry.at().saturating_sub(self.0) as f64 / 1e6
+    }
+}
 
 impl Entry {
     fn at(&self) -> u64 {

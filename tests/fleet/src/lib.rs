@@ -22,7 +22,8 @@
 //! | [`schedule`] | the schedule in force, computed anew |
 //! | [`sampler`] | every server's `/etc/shadow` compared with it, all the time |
 //! | [`usage`] | what both processes cost a server |
-//! | [`forgery`] | statements altered, and brought to a node through its own doors |
+//! | [`forgery`] | statements altered |
+//! | [`door`] | a governor's doors at a node with stock `ssh`: ask, put, follow |
 //! | [`keeper`] | the keeper's socket, as any user of the server |
 //! | [`scenario`] | the list of scenarios, and how one runs |
 //!
@@ -33,6 +34,7 @@ pub mod ballot_box;
 pub mod command;
 pub mod component;
 pub mod disk;
+pub mod door;
 pub mod forgery;
 pub mod governor;
 pub mod handover;

@@ -3,6 +3,7 @@
 use crate::scenario::Scenario;
 
 mod access;
+mod ask;
 mod faults;
 mod join;
 mod keeper;
@@ -15,18 +16,21 @@ mod rotation;
 mod secrets;
 mod spine;
 mod systems;
+mod tree;
 mod trial;
 
 /// All scenarios of the checks.
 pub const ALL: &[Scenario] = &[
     lab::SCENARIO,
     spine::SCENARIO,
+    ask::SCENARIO,
     join::SCENARIO,
     trial::SCENARIO,
     systems::SCENARIO,
     refusals::SCENARIO,
     keeper::SCENARIO,
     faults::SCENARIO,
+    tree::SCENARIO,
     secrets::SCENARIO,
     rotation::SCENARIO,
     access::SCENARIO,
@@ -35,4 +39,4 @@ pub const ALL: &[Scenario] = &[
 ];
 
 /// Scenarios that take too long for every run of the checks; they run when they are named.
-pub const LONG: &[Scenario] = &[rotation::LONG];
+pub const LONG: &[Scenario] = &[rotation::LONG, tree::LONG];

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::ballot_box::Place;
 use crate::command::{self, COMMAND_BOUND};
-use crate::forgery::Door;
+use crate::door::Door;
 use crate::lab::Lab;
 use crate::login::Key;
 use crate::network::{Network, TREE_BOUND};

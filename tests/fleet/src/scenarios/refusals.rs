@@ -12,7 +12,8 @@ use serde_json::json;
 
 use crate::ballot_box::Place;
 use crate::component::Service;
-use crate::forgery::{self, Door};
+use crate::door::Door;
+use crate::forgery;
 use crate::lab::Lab;
 use crate::network::{Network, text};
 use crate::scenario::{Say, Scenario};

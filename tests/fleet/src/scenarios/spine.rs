@@ -4,11 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
+use borgios_types::Envelope;
+use serde_json::{Value, json};
 
 use crate::ballot_box::Place;
 use crate::command::{self, COMMAND_BOUND};
 use crate::component::Service;
+use crate::door::{Door, Follow};
 use crate::lab::Lab;
 use crate::network::{FANOUT, Network};
 use crate::scenario::{Say, Scenario};
@@ -31,7 +33,7 @@ fn run(say: &Say) -> Result<()> {
     status(&lab, 1)?;
     say("status, tree and nodes say the same on every server");
     broadcast(&network)?;
-    say("a note that ann gave to one server was heard on all");
+    say("a note that ann gave to one server was heard on all, and stock ssh followed it in");
     vote(&network)?;
     say("ben rejected at one node, ann and cleo approved at two others");
     network.wait_installed(2)?;
@@ -105,8 +107,19 @@ fn status(lab: &Lab, release: u64) -> Result<()> {
 
 fn broadcast(network: &Network<'_>) -> Result<()> {
     let words = "the spine holds";
-    let last = network.lab().server(SERVERS);
+    let (first, last) = (network.lab().server(1), network.lab().server(SERVERS));
+    let followed = follow(network, first)?;
     network.at("ann", Place::Node(last), &["broadcast", words])?;
+    loop {
+        let entry = followed.next()?;
+        if entry["kind"] == "note" {
+            let envelope: Envelope = serde_json::from_value(entry["envelope"].clone())?;
+            ensure!(json!(envelope.id()) == entry["id"] && entry["by"] == "ann", "{entry}");
+            ensure!(envelope.payload.contains(words), "{entry}");
+            break;
+        }
+    }
+    followed.end()?;
     for server in network.lab().servers() {
         wait::until_true(&format!("{} hears the note", server.host()), SOON, || {
             let ask = r#"curl -s --unix-socket /run/borgios/api.sock -d '{"get":"objects","kind":"note"}' http://agent/v1"#;
@@ -114,6 +127,11 @@ fn broadcast(network: &Network<'_>) -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// What enters at a server, as ben sees it with stock `ssh`.
+fn follow(network: &Network<'_>, server: Server<'_>) -> Result<Follow> {
+    Door::with(&network.governor("ben").key()?, &network.file("door"))?.follow(server)
 }
 
 fn vote(network: &Network<'_>) -> Result<()> {
