@@ -8,14 +8,15 @@
 #   lint    clippy without warnings, shellcheck, tidy (what no tool checks)
 #   unit    every cargo test of the workspace
 #   doc     rustdoc without warnings, and the examples in the documentation
-#   sim     the tree's simulator: scenario `spine`, 50 seeds of 100 nodes
+#   sim     the tree's simulator: scenario `spine`, 50 seeds of 100 nodes, and a few seeds of each other
 #   fleet   the real programs on real servers in the lab (needs root)
 #   deny    licences, sources, bans and, when they can be had, advisories
 #
 # Usage: tests/run.sh                       all of it
 #        tests/run.sh STAGE...              some stages of the list above
 #        tests/run.sh fleet NAME...         fleet scenarios by name; `fleet list` names them
-#        tests/run.sh sim SCENARIO [--seed N] [--json]    one simulation, replayable
+#        tests/run.sh sim SCENARIO [--seed N] [--seeds N] [--json]   a scenario or a file; `sim list` names them
+#        tests/run.sh sim million [--nodes N] [--json]    a million nodes (release build, some minutes)
 #        tests/run.sh bench NAME [--json]   a measurement; without a name: lists them (`bench tree --peers`
 #                                           builds other people's programs and measures them too)
 #        tests/run.sh lab COMMAND ...       the lab itself; `lab help` explains it
@@ -23,7 +24,7 @@
 #
 # As root it installs missing Debian packages; otherwise it says which are missing.
 # Environment: LAB_NAME (test), LAB_NET (10.78), LAB_DIR: where the fleet stage works, so that
-# a demo may run beside it.  SIM_SEEDS (50).
+# a demo may run beside it.  SIM_SEEDS (50), SIM_OTHER_SEEDS (3).
 set -uo pipefail
 export LC_ALL=C
 

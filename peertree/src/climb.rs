@@ -2,11 +2,10 @@
 //! all.
 //!
 //! ```text
-//!  attached ── a free place CLIMB_LEVELS shallower? ─▶ dial ─▶ join ──▶ redirected: the next one
-//!     ▲                                                          │  │ accepted, and it is
-//!     │                        silent, or deeper than it said    │  │ shallower
-//!     └──────────────────────────────────────────────────────────┘  ▼
-//!                                             the old parent is left, not before
+//!  attached ── a free place CLIMB_LEVELS shallower? ─▶ dial an ancestor ─▶ join ─▶ accepted
+//!     ▲  in every CLIMB_PACE                            ▲                  │           │ and it is
+//!     │                                                 └─── redirected ───┤           ▼ shallower
+//!     └──────────── silent, or too many redirects ◀────────────────────────┘  the old parent is left
 //! ```
 //!
 //! It asks an ancestor from the upper half of the way and follows redirects down, as a joiner does:

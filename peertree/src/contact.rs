@@ -117,6 +117,12 @@ impl<'a> IntoIterator for &'a Contacts {
     }
 }
 
+impl std::hash::Hash for Contacts {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
 impl FromIterator<Contact> for Contacts {
     fn from_iter<I: IntoIterator<Item = Contact>>(contacts: I) -> Self {
         Self(contacts.into_iter().collect())

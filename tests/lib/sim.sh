@@ -1,22 +1,39 @@
 #!/usr/bin/env bash
-# Stage sim: the tree's simulator, one check per seed; a failing seed says how to replay it.
+# Stage sim: the tree's simulator, one check per scenario and seed; a failing seed says how to replay it.
 
-SIM_SEEDS=${SIM_SEEDS:-50}
+SIM_SEEDS=${SIM_SEEDS:-50}          # of the spine
+SIM_OTHER_SEEDS=${SIM_OTHER_SEEDS:-3}     # of each other scenario
 
 stage_sim() {
-    local seed log shown=0
+    local name
     check "build the programs" programs || return
     [[ -x $TARGET/debug/borgios-sim ]] || { fail "sim: the workspace built no borgios-sim"; return; }
     mkdir -p "$OUT/sim"
+    sim_seeds spine "$SIM_SEEDS"
+    for name in $("$TARGET/debug/borgios-sim" list | cut -d' ' -f1); do
+        [[ $name == spine ]] || sim_seeds "$name" "$SIM_OTHER_SEEDS"
+    done
+}
+# Seeds 0 to COUNT-1 of one scenario, as many at a time as there are cores.
+sim_seeds() {
+    local name=$1 count=$2 seed log shown=0
     # shellcheck disable=SC2016 # for the inner shell
-    seq 0 $((SIM_SEEDS - 1)) | xargs -P "$(nproc)" -I{} sh -c \
-        'timeout 600 "$0" spine --seed "$2" --json >"$1/$2.json" 2>"$1/$2.err" && : >"$1/$2.ok"' "$TARGET/debug/borgios-sim" "$OUT/sim" {}
-    for seed in $(seq 0 $((SIM_SEEDS - 1))); do
-        log=$OUT/sim/$seed
-        if [[ -e $log.ok ]]; then pass "spine seed $seed"; continue; fi
-        fail "sim: spine seed $seed (replay: ./tests/run.sh sim spine --seed $seed)"
+    seq 0 $((count - 1)) | xargs -P "$(nproc)" -I{} sh -c \
+        'timeout 600 "$0" "$3" --seed "$2" --json >"$1/$3-$2.json" 2>"$1/$3-$2.err" && : >"$1/$3-$2.ok"' \
+        "$TARGET/debug/borgios-sim" "$OUT/sim" {} "$name"
+    for seed in $(seq 0 $((count - 1))); do
+        log=$OUT/sim/$name-$seed
+        if [[ -e $log.ok ]]; then pass "$name seed $seed"; continue; fi
+        fail "sim: $name seed $seed (replay: ./tests/run.sh sim $name --seed $seed --trace)"
         ((shown++ >= 3)) || tail -qn 8 "$log.json" "$log.err" 2>/dev/null | cut -c1-400 | sed 's/^/       /'
     done
-    echo "  spine: $(find "$OUT/sim" -name '*.ok' | wc -l) of $SIM_SEEDS seeds hold every invariant"
+    echo "  $name: $(find "$OUT/sim" -name "$name-*.ok" | grep -cE "/$name-[0-9]+\.ok$") of $count seeds hold every invariant"
 }
-sim_one() { setup_rust && cargo build --workspace --bins --locked -q && "$TARGET/debug/borgios-sim" "$@"; }
+sim_one() {                         # a million nodes need a build that is optimised
+    setup_rust || return
+    if [[ $1 == million ]]; then
+        cargo build -p borgios-peertree --bin borgios-sim --release --locked -q && "$TARGET/release/borgios-sim" "$@"
+    else
+        cargo build --workspace --bins --locked -q && "$TARGET/debug/borgios-sim" "$@"
+    fi
+}

@@ -35,6 +35,10 @@ impl Fleet {
         for at in 0..self.machines.len() {
             self.check_touched(at)?;
         }
+        if self.has_hostile() {
+            // One that names a false path can hide a cycle from those who are in it.
+            return Ok(());
+        }
         match (self.cycle(), self.cycle_since) {
             (None, _) => self.cycle_since = None,
             (Some(_), None) => self.cycle_since = Some(self.now),

@@ -10,8 +10,10 @@ use rand_chacha::ChaCha8Rng;
 use crate::contact::Contact;
 use crate::io::{Input, Timer, Verdict};
 use crate::message::{Body, Message};
+use crate::sim::latency::Latency;
 use crate::sim::machine::{LANE, Machine, Object};
 use crate::sim::trace::{Sink, Trace};
+use crate::sim::vice::FORGED;
 use crate::sim::wire::{Index, LinkId, Network};
 
 /// An invariant that did not hold: a bug, and the moment it showed.
@@ -59,6 +61,14 @@ pub struct Fleet {
     pub delay_ms: std::ops::RangeInclusive<u64>,
     /// The share of objects that a full queue of some shell drops.
     pub object_loss: f64,
+    /// How long messages take, where it is not [`Fleet::delay_ms`].
+    pub latency: Option<Latency>,
+    /// Bytes sent so far, if they are counted.
+    pub bytes: Option<u64>,
+    /// What honest machines published, and when.
+    pub published_at: Vec<(Digest, Time)>,
+    /// When each machine stored the last of these.
+    pub arrivals: Vec<Time>,
     pub(crate) network: Network,
     pub(crate) cycle_since: Option<Time>,
     seed: u64,
@@ -85,6 +95,10 @@ impl Fleet {
             trace: Trace::new(sink),
             fanout,
             delay_ms: DELAY_MS,
+            latency: None,
+            bytes: None,
+            published_at: Vec::new(),
+            arrivals: Vec::new(),
             object_loss: 0.0,
             network: Network::default(),
             cycle_since: None,
@@ -214,6 +228,10 @@ impl Fleet {
         if verdict != Verdict::Admitted {
             return Err(self.violation(format!("n{at} cannot publish its own {kind}")));
         }
+        if self.machines[at].vice.is_none() {
+            self.published_at.push((id, self.now));
+            self.arrivals.clear();
+        }
         self.note("publish", at, &[short(&id)], || format!("{kind} {}", id.short()));
         self.step(at, Input::Publish { id, kind: kind.to_owned(), body })?;
         self.after_storing(at, id, &object)
@@ -221,6 +239,9 @@ impl Fleet {
 
     /// What a shell tells its core after it stored something.
     fn after_storing(&mut self, at: Index, id: Digest, object: &Object) -> Result<(), Violation> {
+        if self.published_at.last().is_some_and(|last| last.0 == id) {
+            self.arrivals.push(self.now);
+        }
         if object.kind == LANE
             && let Some(head) = self.machines[at].disk.head()
         {
@@ -398,6 +419,7 @@ impl Fleet {
                 match verdict {
                     Verdict::Admitted => self.after_storing(at, id, &object),
                     Verdict::Known | Verdict::Deferred => Ok(()),
+                    Verdict::Refused if object.body.as_str() == FORGED => Ok(()),
                     Verdict::Refused => Err(self.violation(format!("n{at} refused {id}"))),
                 }
             }
@@ -453,8 +475,24 @@ impl Fleet {
     }
 
     pub(crate) fn after_delay(&mut self, event: Event) {
-        let due = self.now + Duration::from_millis(self.rng.gen_range(self.delay_ms.clone()));
+        let due = self.now + self.delay(None);
         self.schedule(due, event);
+    }
+
+    /// How long the next message takes.
+    pub(crate) fn delay(&mut self, ends: Option<(Index, Index)>) -> Duration {
+        let ms = match &self.latency {
+            Some(latency) => latency.ms(&mut self.rng, ends),
+            None => self.rng.gen_range(self.delay_ms.clone()),
+        };
+        let slow = |at: Index| self.machines[at].slow_ms;
+        Duration::from_millis(ms + ends.map_or(0, |(one, two)| slow(one) + slow(two)))
+    }
+
+    /// What no message takes longer than, as a rule.
+    pub(crate) fn longest_delay(&self) -> Duration {
+        let most = self.latency.as_ref().map_or(*self.delay_ms.end(), Latency::most_ms);
+        Duration::from_millis(most)
     }
 
     pub(crate) fn schedule(&mut self, due: Time, event: Event) {

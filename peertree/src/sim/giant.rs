@@ -78,6 +78,8 @@ pub(crate) struct Giant {
     table: Vec<Seat>,
     wheel: Wheel<Event>,
     next_link: u32,
+    /// The first machines, whom invitations name.
+    first: Seat,
     hop: Duration,
     /// The objects published so far, for whoever catches up.
     objects: Vec<(Digest, String, Body)>,
@@ -85,8 +87,8 @@ pub(crate) struct Giant {
 }
 
 impl Giant {
-    /// A fleet without machines; every message takes `hop`.
-    pub(crate) fn new(most: usize, hop: Duration) -> Self {
+    /// A fleet without machines; every message takes `hop`. Invitations name the `first` machines.
+    pub(crate) fn new(most: usize, first: Seat, hop: Duration) -> Self {
         Self {
             now: Time::default(),
             nodes: Vec::with_capacity(most),
@@ -97,13 +99,14 @@ impl Giant {
             table: vec![Seat::MAX; (most * 2).next_power_of_two()],
             wheel: Wheel::new(),
             next_link: 0,
+            first,
             hop,
             objects: Vec::new(),
             work: Vec::new(),
         }
     }
 
-    /// Adds a machine that will start at `due` and ask `seed` for a place.
+    /// Adds a machine that will start at `due`.
     pub(crate) fn add(&mut self, seed: u64, due: Time) -> Seat {
         let at = self.ids.len() as Seat;
         let mut bytes = [0; 32];
@@ -157,6 +160,22 @@ impl Giant {
         self.wheel.waiting()
     }
 
+    /// Bytes of heap that the simulator keeps for itself, without messages under way.
+    pub(crate) fn own_bytes(&self) -> u64 {
+        use std::mem::size_of;
+        let ends: usize = self.desks.iter().map(|desk| desk.ends.capacity()).sum();
+        // An address is shared text behind two counters.
+        let texts: usize = self.addresses.iter().map(|address| address.len() + 16).sum();
+        let bytes = self.desks.capacity() * size_of::<Desk>()
+            + ends * size_of::<End>()
+            + self.ids.capacity() * size_of::<NodeId>()
+            + self.addresses.capacity() * size_of::<Address>()
+            + texts
+            + self.table.capacity() * size_of::<Seat>()
+            + self.wheel.own_bytes();
+        bytes as u64
+    }
+
     /// Lets time pass until `end`.
     pub(crate) fn run(&mut self, end: Time, config: &Config, seed: u64) {
         while let Some((at, events)) = self.wheel.next(end) {
@@ -177,10 +196,22 @@ impl Giant {
         let config = Config { address, ..config.clone() };
         let rng_seed = seed ^ (u64::from(at) << 20);
         self.nodes[at as usize] = Some(Node::new(self.ids[at as usize], config, rng_seed));
-        let seeds = if at == 0 { Vec::new() } else { vec![self.contact(0)] };
+        let seeds = self.seeds(at).into_iter().map(|seed| self.contact(seed)).collect();
         let start =
             Input::Start { seeds, remembered: Vec::new(), live: Vec::new(), heads: [].into() };
         self.step(at, start);
+    }
+
+    /// The members that an invitation names: the root to the first ones, some of these to all others.
+    fn seeds(&self, at: Seat) -> Vec<Seat> {
+        match at {
+            0 => Vec::new(),
+            _ if at < self.first => vec![0],
+            _ => (0..3)
+                // A multiplicative hash (Knuth's constant) spreads the joiners evenly.
+                .map(|turn| (at + turn).wrapping_mul(2_654_435_761) % self.first)
+                .collect(),
+        }
     }
 
     fn happen(&mut self, event: Event) {

@@ -10,6 +10,7 @@ use crate::io::{Input, Timer, Verdict};
 use crate::message::{Body, Head};
 use crate::node::Node;
 use crate::sim::across::Withhold;
+use crate::sim::vice::{FORGED, Vice};
 
 /// The one lane of the simulation.
 pub const LANE: &str = "release";
@@ -40,6 +41,10 @@ pub struct Machine {
     pub inherited: BTreeSet<Digest>,
     /// What this machine keeps from whom, against the rules.
     pub withhold: Option<Withhold>,
+    /// What it does instead of keeping to the rules.
+    pub vice: Option<Vice>,
+    /// What every message to it or from it takes longer, in milliseconds.
+    pub slow_ms: u64,
 }
 
 /// What survives `kill -9`.
@@ -82,6 +87,8 @@ impl Machine {
             judged_by: Time::default(),
             inherited: BTreeSet::new(),
             withhold: None,
+            vice: None,
+            slow_ms: 0,
         }
     }
 
@@ -127,6 +134,9 @@ impl Disk {
     pub fn admit(&mut self, id: Digest, object: &Object) -> Verdict {
         if self.objects.contains_key(&id) {
             return Verdict::Known;
+        }
+        if object.body.as_str() == FORGED {
+            return Verdict::Refused;
         }
         if object.kind == LANE {
             let next = self.head().map_or(1, |head| head.seq + 1);

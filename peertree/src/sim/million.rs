@@ -4,7 +4,8 @@
 //! join ──▶ broadcast ──▶ churn ──▶ broadcast ──▶ 10 % die at once ──▶ healed ──▶ broadcast
 //! ```
 //!
-//! Whoever joins knows the root only and follows redirects; the fleet grows by its own size every
+//! The first hundred nodes join at the root, all others at members of the upper levels that their
+//! invitations name, and follow redirects; the fleet grows by its own size every
 //! second until [`Plan::joins_per_s`] is reached. Signatures are stubbed (a shell admits what it
 //! is offered), nodes publish no join records (a million of them to a million nodes are no matter
 //! of the tree), and remember [`REMEMBERED`] contacts. Global invariants are checked at intervals,
@@ -23,7 +24,7 @@ use crate::sim::giant::{Giant, Seat};
 use crate::state::State;
 
 /// Contacts a node of this fleet remembers; 512 would be 24 KB.
-pub const REMEMBERED: usize = 8;
+pub const REMEMBERED: usize = 6;
 /// A fleet that stands still this long without being whole is broken.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long churn lasts.
@@ -55,6 +56,18 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Members that invitations name: the upper levels, a hundred nodes at least. The root alone
+    /// takes part in 128 conversations with strangers at a time, some thousand joins a second.
+    #[must_use]
+    pub fn named(&self) -> u32 {
+        let (mut width, mut named) = (1_u32, 1_u32);
+        while named < 100 && named < self.nodes / 10 {
+            width *= u32::from(self.fanout);
+            named += width;
+        }
+        named
+    }
+
     /// Joins a second at most: the last doublings of the fleet take ten seconds.
     #[must_use]
     pub fn joins_per_s(&self) -> u32 {
@@ -96,8 +109,11 @@ pub struct Figures {
     pub depth_healed: u32,
     /// Messages that carried one broadcast to the survivors.
     pub transmissions_healed: u64,
-    /// Peak of the live heap of the whole process, divided by the machines.
+    /// Peak of the live heap without what the simulator keeps for itself (keys, addresses, ends of
+    /// links, the queue's buckets; messages under way count), divided by the machines.
     pub bytes_per_node: u64,
+    /// Peak of the live heap of the whole process, divided by the machines.
+    pub process_bytes_per_node: u64,
     /// What one node's state alone holds at rest: the heap that goes when nodes go.
     pub state_bytes_per_node: u64,
     /// Virtual seconds after churn until the depth was the least or one more.
@@ -137,7 +153,7 @@ pub fn run(
     // The churn adds machines that were not there before.
     let room = plan.nodes as usize + (f64::from(plan.nodes) * plan.churn) as usize + 1;
     let mut story = Story {
-        giant: Giant::new(room, plan.hop),
+        giant: Giant::new(room, plan.named(), plan.hop),
         rng: ChaCha8Rng::seed_from_u64(plan.seed),
         figures: Figures { fanout: plan.fanout, ..Figures::default() },
         published: 0,
@@ -161,11 +177,13 @@ pub fn run(
     let Story { mut giant, mut figures, .. } = story;
     figures.virtual_s = seconds(giant.now.since(Time::default()));
     figures.events = giant.counts.events;
-    figures.bytes_per_node = heap().peak / u64::from(plan.nodes);
+    let peak = heap().peak;
+    figures.process_bytes_per_node = peak / u64::from(plan.nodes);
+    figures.bytes_per_node = peak.saturating_sub(giant.own_bytes()) / u64::from(plan.nodes);
     let before = heap().live;
     giant.nodes.iter_mut().for_each(|node| *node = None);
     // The places of the vector stay; each is as large as a node without what it points to.
-    let held = before - heap().live;
+    let held = before.saturating_sub(heap().live);
     figures.state_bytes_per_node =
         held / figures.survivors.max(1) + std::mem::size_of::<Option<Node>>() as u64;
     Ok(figures)

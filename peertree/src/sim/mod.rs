@@ -3,7 +3,9 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | [`scenario`] | the stories: `spine`, `root-death`, `partition`, `churn` |
+//! | [`script`], [`play`] | scenario files: their language, and how they are played |
+//! | [`latency`], [`vice`] | how long messages take; what hostile machines do |
+//! | [`draw`] | the tree and the coverage of a broadcast as SVG |
 //! | [`fleet`] | events, the clock, and what a scenario can do to the fleet |
 //! | `shell` | does what a core asks for |
 //! | [`wire`] | links: delays, order, half-open ends, partitions |
@@ -18,16 +20,21 @@
 
 mod across;
 pub mod check;
+pub mod draw;
 pub mod fleet;
 mod giant;
+pub mod latency;
 pub mod machine;
 pub mod million;
-pub mod scenario;
+pub mod play;
+pub mod script;
 mod shell;
 pub mod trace;
+pub mod vice;
 mod wheel;
 pub mod wire;
 
 pub use across::Withhold;
 pub use fleet::{Fleet, Violation};
-pub use scenario::{Outcome, Scenario};
+pub use play::Outcome;
+pub use script::{Script, ScriptError};

@@ -84,10 +84,21 @@ impl Fleet {
     fn send(&mut self, at: Index, peer: NodeId, message: Message) {
         let to = self.index[&peer];
         let Some(message) = self.machines[at].tamper(peer, message) else { return };
+        for message in self.corrupt(at, to, message) {
+            self.put(at, to, message);
+        }
+    }
+
+    /// Hands a message to the network.
+    fn put(&mut self, at: Index, to: Index, message: Message) {
+        if let Some(bytes) = &mut self.bytes {
+            // A line of JSON and its end; what a link adds is not counted.
+            *bytes += serde_json::to_vec(&message).map_or(0, |line| line.len() as u64 + 1);
+        }
         if !message.is_control() && self.rng.gen_bool(self.object_loss) {
             return self.note("drop", at, &[to as u64], || format!("object for n{to}"));
         }
-        let delay = Duration::from_millis(self.rng.gen_range(self.delay_ms.clone()));
+        let delay = self.delay(Some((at, to)));
         let Some(link) = self.network.between(at, to) else { return };
         let Some(wire) = self.network.wire(link) else { return };
         let (mine, other) = (wire.end_of(at), wire.end_of(to));
@@ -101,11 +112,12 @@ impl Fleet {
 
     /// One end closes: what it sent before still arrives, then the other end hears of it.
     fn close(&mut self, at: Index, other: Index) {
+        let longest = self.longest_delay();
         let Some(link) = self.network.between(at, other) else { return };
         let Some(wire) = self.network.wire(link) else { return };
         let (mine, theirs) = (wire.end_of(at), wire.end_of(other));
         wire.open[mine] = false;
-        let due = (self.now + Duration::from_millis(*self.delay_ms.end())).max(wire.last[theirs]);
+        let due = (self.now + longest).max(wire.last[theirs]);
         if !wire.cut {
             self.schedule(due, Event::Down { link, to: other });
         }

@@ -33,6 +33,11 @@ impl<E> Wheel<E> {
         self.waiting
     }
 
+    /// Bytes of heap of the empty buckets.
+    pub(crate) fn own_bytes(&self) -> usize {
+        self.buckets.capacity() * std::mem::size_of::<Vec<E>>()
+    }
+
     /// Adds an event; one that is due in the past happens now.
     pub(crate) fn add(&mut self, due: Time, event: E) {
         let due = due.0.max(self.now);

@@ -7,6 +7,7 @@ use borgios_peertree::sim::million::{self, Figures, Plan};
 use serde_json::{Value, json};
 
 use crate::heap::heap;
+use crate::number;
 
 /// The fan-outs of the founder's table, and the layers it promises for a million nodes.
 const FOUNDER: [(u16, u32); 4] = [(3, 13), (10, 5), (25, 4), (100, 3)];
@@ -25,6 +26,28 @@ pub(crate) struct Asked {
     pub(crate) fanout: Option<u16>,
     pub(crate) seed: u64,
     pub(crate) json: bool,
+}
+
+/// Reads the command line behind `million`.
+pub(crate) fn parse(arguments: &[String]) -> Result<Asked, String> {
+    let mut asked = Asked { nodes: 1_000_000, fanout: None, seed: 1, json: false };
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        if word == "--json" {
+            asked.json = true;
+            continue;
+        }
+        if !["--nodes", "--fanout", "--seed"].contains(&word.as_str()) {
+            return Err(format!("million: unknown option {word}"));
+        }
+        let text = words.next().ok_or_else(|| format!("{word} needs a number after it"))?;
+        match word.as_str() {
+            "--nodes" => asked.nodes = number(word, text, 2, 4_000_000)? as u32,
+            "--fanout" => asked.fanout = Some(number(word, text, 2, 256)? as u16),
+            _ => asked.seed = number(word, text, 0, u64::MAX)?,
+        }
+    }
+    Ok(asked)
 }
 
 /// Runs it; false if anything was not as it must be.
@@ -171,7 +194,7 @@ fn notes(asked: &Asked) -> Vec<String> {
     );
     notes.push(format!(
         "The real core runs on every node. Signatures are stubbed, join records are not broadcast, {} \
-         contacts are remembered; every node joins through the root and its redirects. All nodes and \
+         contacts are remembered; the first nodes join at the root, all others at members of the upper levels, and follow redirects. All nodes and \
          links are checked at intervals: at every tenfold size, and whenever a stage ends.",
         million::REMEMBERED
     ));
@@ -182,8 +205,9 @@ fn notes(asked: &Asked) -> Vec<String> {
         DEATHS * 100.0
     ));
     notes.push(
-        "bytes/node: peak of the live heap of the whole process (nodes, links, messages under way), by \
-         a counting allocator, divided by the nodes; state: what goes when the nodes go."
+        "bytes/node: peak of the live heap (nodes, their links, messages under way) by a counting \
+         allocator, less the simulator's own tables, divided by the nodes; in brackets: what the state \
+         of one node holds at rest. process_bytes_per_node in the JSON takes nothing off."
             .to_owned(),
     );
     notes
