@@ -80,8 +80,9 @@ impl Core {
         let seen = self.seen(&origin);
         let Some(stream) = self.streams.get_mut(&origin) else { return };
         let lack = &mut stream.lack;
-        if lack.wanted.is_some_and(|(wanted, _)| wanted <= seen) {
-            (lack.wanted, lack.attempts, lack.gone) = (None, 0, None);
+        lack.wanted.take_if(|(wanted, _)| *wanted <= seen);
+        if lack.wanted.is_none() {
+            (lack.attempts, lack.gone) = (0, None);
         }
         if lack.wanted.is_none() && lack.grace.is_none() && lack.fetch.is_none() {
             self.wants.remove(&origin);

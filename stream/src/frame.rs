@@ -22,7 +22,7 @@ pub enum Frame {
     Batch(Batch),
     /// `BGSd`: how many streams the sender holds, and the exclusive or of their heads' hashes.
     Digest(HeadsDigest),
-    /// `BGSh`: heads, at most [`HEADS_PAGE_MAX`](crate::bounds::HEADS_PAGE_MAX).
+    /// `BGSh`: heads, at most [`HEADS_PAGE_MAX`].
     Heads(Vec<Head>),
     /// `BGSf`: send me what comes after this position, at most `window` bytes of it.
     Fetch(Fetch),

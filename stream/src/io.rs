@@ -191,7 +191,7 @@ pub enum Output {
     /// [`Input::Log`].
     Log(LogJob),
     /// Give the application the messages of this batch after position `after`: verified, stored, in
-    /// order, each once. It answers with [`Input::Taken`].
+    /// order, each once; this node's own too. It answers with [`Input::Taken`].
     Deliver {
         /// Whose.
         origin: Origin,

@@ -1,4 +1,9 @@
-//! The fleet under a virtual clock: links, delays, the tree, and what must hold at the end.
+//! The fleet under a virtual clock: what happens when, and to whom.
+
+#[path = "outcome.rs"]
+mod outcome;
+#[path = "wires.rs"]
+mod wires;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -13,7 +18,7 @@ use rand::seq::SliceRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use crate::hostile::{self, Vice};
+use crate::hostile::Vice;
 use crate::node::{DURABILITY, Node};
 
 const START: u64 = 1_790_000_000;
@@ -123,6 +128,8 @@ pub(crate) struct Fleet {
     pub(crate) misdeeds: usize,
     pub(crate) cuts: usize,
     pub(crate) honest_cuts: usize,
+    /// Batches that only a cross link brought.
+    pub(crate) withheld: usize,
 }
 
 impl Fleet {
@@ -154,6 +161,7 @@ impl Fleet {
             misdeeds: 0,
             cuts: 0,
             honest_cuts: 0,
+            withheld: 0,
         };
         for vice in &plan.vices {
             // Who equivocates must publish; the others must have somebody's batches to forward.
@@ -234,87 +242,6 @@ impl Fleet {
         }
         self.now = end;
         Ok(())
-    }
-
-    /// Hostile members go, the others form one tree: then everyone must get everything.
-    pub(crate) fn heal(&mut self) -> Result<(), String> {
-        for at in 0..self.nodes.len() {
-            if !self.alive[at] {
-                self.happen(Event::Restart { at });
-            }
-        }
-        for link in self.wires.keys().copied().collect::<Vec<_>>() {
-            self.close(link);
-        }
-        let honest: Vec<usize> =
-            (0..self.nodes.len()).filter(|at| !self.vices.contains_key(at)).collect();
-        for (index, at) in honest.iter().enumerate().skip(1) {
-            let parent = honest[self.random.gen_range(0..index)];
-            self.open(parent, *at, Role::Tree);
-        }
-        let end = self.now + HEAL_MS;
-        loop {
-            self.run_until(self.now + 500)?;
-            match self.complete(&honest).and_then(|()| self.agreed(&honest)) {
-                Ok(()) => return Ok(()),
-                Err(lack) if self.now >= end => return Err(lack),
-                Err(_) => {}
-            }
-        }
-    }
-
-    /// Whether every honest node has the same of every honest origin, with all that was
-    /// acknowledged.
-    fn complete(&self, honest: &[usize]) -> Result<(), String> {
-        for at in honest {
-            self.nodes[*at].core.check()?;
-            for origin_at in honest {
-                let origin = self.nodes[*origin_at].origin();
-                let none = Vec::new();
-                let of = |at: &usize| self.nodes[*at].app.got.get(&origin).map_or(&none, |g| &g.1);
-                let (mine, theirs) = (of(at), of(origin_at));
-                if mine != theirs {
-                    let (have, want) = (mine.len(), theirs.len());
-                    return Err(format!("node {at} has {have} of {want} of {origin_at}"));
-                }
-                let acknowledged = self.acknowledged.get(origin_at).unwrap_or(&none);
-                if let Some(lost) = acknowledged.iter().find(|message| !mine.contains(message)) {
-                    return Err(format!("node {at} never got {:?}", String::from_utf8_lossy(lost)));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the honest agree on every origin that equivocated: all hold the proof, or none has
-    /// seen more than one history.
-    fn agreed(&self, honest: &[usize]) -> Result<(), String> {
-        for forger in &self.forked {
-            let origin = self.nodes[*forger].origin();
-            // Who never heard of it has nothing to stop.
-            let of = |at: &usize| self.nodes[*at].app.got.get(&origin).map(|(_, all)| all);
-            let heard: Vec<usize> = honest.iter().copied().filter(|at| of(at).is_some()).collect();
-            let proved = |at: &&usize| self.nodes[**at].core.evidence(&origin).is_some();
-            let proofs = heard.iter().filter(proved).count();
-            let same = heard.iter().all(|at| of(at) == of(&heard[0]));
-            if proofs != heard.len() && (proofs > 0 || !same) {
-                return Err(format!("{proofs} of {} hold proof against {forger}", heard.len()));
-            }
-        }
-        Ok(())
-    }
-
-    /// How many origins were proved to have equivocated.
-    pub(crate) fn proved(&self) -> usize {
-        let proved = |forger: &&usize| {
-            let origin = self.nodes[**forger].origin();
-            self.nodes.iter().any(|node| node.core.evidence(&origin).is_some())
-        };
-        self.forked.iter().filter(proved).count()
-    }
-
-    pub(crate) fn published(&self) -> usize {
-        self.acknowledged.values().map(Vec::len).sum()
     }
 
     fn happen(&mut self, event: Event) {
@@ -399,7 +326,8 @@ impl Fleet {
                 at,
                 Input::Publish {
                     ticket: Ticket(ticket),
-                    kind: Kind::new(if ticket.is_multiple_of(3) { "chat" } else { "log" }).unwrap(),
+                    kind: Kind::new(if ticket.is_multiple_of(3) { "chat" } else { "log" })
+                        .expect("both are kinds"),
                     durability: DURABILITY,
                     body: body.into(),
                 },
@@ -491,144 +419,12 @@ impl Fleet {
                     self.problem = Some(format!("node {at} found an honest origin guilty"));
                 }
             }
-            Output::Withheld { .. } => {}
+            Output::Withheld { .. } => self.withheld += 1,
         }
     }
 
     fn answer(&mut self, to: usize, life: u64, most_ms: u64, input: Input) {
         let when = self.now + self.random.gen_range(0..most_ms);
         self.at(when, Event::Answer { to, life, input: Box::new(input) });
-    }
-
-    fn send(&mut self, at: usize, link: LinkId, frame: Bytes) {
-        let Some(vice) = self.vices.get(&at).copied() else {
-            return self.transmit(at, link, frame);
-        };
-        let own = frame.get(40..72) == Some(&self.nodes[at].origin().0[..]);
-        let other = self.forks.get(&frame).filter(|_| own && link.0.is_multiple_of(2));
-        if let Some(other) = other.cloned() {
-            self.misdeeds += 1;
-            self.forked.insert(at);
-            return self.transmit(at, link, other);
-        }
-        let (frames, misdeeds) = hostile::twist(vice, frame, &mut self.sent, &mut self.random);
-        self.misdeeds += misdeeds;
-        for frame in frames {
-            self.transmit(at, link, frame);
-        }
-    }
-
-    fn transmit(&mut self, at: usize, link: LinkId, bytes: Bytes) {
-        let delay = self.random.gen_range(1..20);
-        let Some(wire) = self.wires.get_mut(&link) else { return };
-        let side = usize::from(wire.ends[1] == at);
-        if wire.full[side] {
-            self.dropped_frames += 1;
-            return;
-        }
-        let to = wire.ends[1 - side];
-        let when = (self.now + delay).max(wire.busy[side]);
-        wire.busy[side] = when;
-        self.at(when, Event::Arrive { to, link, bytes });
-    }
-
-    fn open(&mut self, parent: usize, child: usize, role: Role) {
-        let link = LinkId(self.next_link);
-        self.next_link += 1;
-        let ends = [parent, child];
-        self.wires.insert(link, Wire { ends, role, busy: [self.now; 2], full: [false; 2] });
-        for (at, other) in [(parent, child), (child, parent)] {
-            let peer = self.nodes[other].key.public();
-            self.step(at, Input::LinkUp { link, peer, role });
-        }
-    }
-
-    fn close(&mut self, link: LinkId) {
-        let Some(wire) = self.wires.remove(&link) else { return };
-        for at in wire.ends {
-            if self.alive[at] {
-                self.step(at, Input::LinkDown(link));
-            }
-        }
-    }
-
-    /// A node cuts a link: whoever hangs below it looks for another place.
-    fn on_cut(&mut self, at: usize, link: LinkId) {
-        let Some(wire) = self.wires.get(&link) else { return };
-        let (ends, role) = (wire.ends, wire.role);
-        self.cuts += 1;
-        if !ends.iter().any(|end| self.vices.contains_key(end)) {
-            self.honest_cuts += 1;
-        }
-        self.close(link);
-        if role == Role::Tree && ends[1] == at && self.alive[at] {
-            if let Some(parent) = self.elsewhere(at) {
-                self.open(parent, at, Role::Tree);
-            }
-        }
-    }
-
-    /// An honest living node that is not below `at`.
-    fn elsewhere(&mut self, at: usize) -> Option<usize> {
-        let mut below = BTreeSet::from([at]);
-        loop {
-            let more: Vec<usize> = self
-                .wires
-                .values()
-                .filter(|wire| wire.role == Role::Tree && below.contains(&wire.ends[0]))
-                .map(|wire| wire.ends[1])
-                .filter(|child| !below.contains(child))
-                .collect();
-            if more.is_empty() {
-                break;
-            }
-            below.extend(more);
-        }
-        let fit = |other: &usize| {
-            self.alive[*other] && !below.contains(other) && !self.vices.contains_key(other)
-        };
-        let others: Vec<usize> = (0..self.nodes.len()).filter(fit).collect();
-        others.choose(&mut self.random).copied()
-    }
-
-    fn move_subtree(&mut self) {
-        let at = self.random.gen_range(0..self.nodes.len());
-        let up = self.wires.iter().find(|(_, w)| w.role == Role::Tree && w.ends[1] == at);
-        let Some(link) = up.map(|(link, _)| *link) else { return };
-        let Some(parent) = self.elsewhere(at) else { return };
-        self.close(link);
-        self.open(parent, at, Role::Tree);
-    }
-
-    fn crash(&mut self) {
-        let at = self.random.gen_range(0..self.nodes.len());
-        if !self.alive[at] {
-            return;
-        }
-        self.alive[at] = false;
-        self.nodes[at].restart();
-        let links: Vec<LinkId> = self
-            .wires
-            .iter()
-            .filter(|(_, wire)| wire.ends.contains(&at))
-            .map(|(link, _)| *link)
-            .collect();
-        let mut orphans = Vec::new();
-        for link in links {
-            if let Some(wire) = self.wires.get(&link)
-                && wire.role == Role::Tree
-                && wire.ends[0] == at
-            {
-                orphans.push(wire.ends[1]);
-            }
-            self.close(link);
-        }
-        for orphan in orphans {
-            if let Some(parent) = self.elsewhere(orphan) {
-                self.open(parent, orphan, Role::Tree);
-            }
-        }
-        let pause = self.random.gen_range(10..2_000);
-        self.at(self.now + pause, Event::Restart { at });
     }
 }
