@@ -1,5 +1,7 @@
 //! What one core does with honest, slow, full and hostile neighbours, step by step.
 
+#![allow(clippy::unwrap_used, reason = "what a test makes itself is as it was made")]
+
 use borgios_stream::bounds::{
     ASKED_MAX, BATCH_BODY_MAX, DELIVERY_WINDOW, HELD_MAX, PENDING_MAX, STREAM_PENDING_MAX,
 };

@@ -3,6 +3,8 @@
 //! `tests/vectors/stream-*.txt` hold a name and hexadecimal bytes a line. A change to one is a change
 //! of protocol; `STREAM_RECORD=1 cargo test -p borgios-stream --test vectors` records them anew.
 
+#![allow(clippy::unwrap_used, reason = "what a test makes itself is as it was made")]
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
