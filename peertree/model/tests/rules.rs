@@ -1,7 +1,6 @@
 //! The rules in every state of small fleets; and each rule left out, to see that the checker would notice.
 
-use borgios_model::rules::state::Fleet;
-use borgios_model::rules::trap::Graph;
+use borgios_model::rules::trap::{GOALS, Graph};
 use borgios_model::rules::{Beginning, Mutant, Rules};
 use stateright::{Checker, HasDiscoveries, Model};
 
@@ -17,12 +16,7 @@ fn broken(rules: Rules) -> Vec<&'static str> {
 /// What some reachable state cannot come to without faults.
 fn trapped(rules: Rules) -> Vec<&'static str> {
     let graph = Graph::explore(&rules, STATES_MAX).expect("a small fleet");
-    let goals: [(&str, fn(&Fleet) -> bool); 3] = [
-        ("no cycle", |fleet| fleet.cycle().is_none()),
-        ("both ends agree", Fleet::agrees),
-        ("one whole tree", Fleet::whole),
-    ];
-    let traps = goals.into_iter().filter(|(_, goal)| graph.trap(goal).is_some());
+    let traps = GOALS.into_iter().filter(|(_, goal)| graph.trap(goal).is_some());
     traps.map(|(name, _)| name).collect()
 }
 

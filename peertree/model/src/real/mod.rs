@@ -12,7 +12,7 @@
 //!     tree within [`settle::SETTLE_MAX`] and stay one.
 //!
 //! Left out: objects and summaries (`flood.rs`, `catchup.rs` have the simulator), latency between arrival and
-//! handling, nodes that cannot be dialled, hostile nodes (`peertree/tests/hostile.rs`, the simulator).
+//! handling, cross links, nodes that cannot be dialled, hostile nodes (`peertree/tests/hostile.rs`, the simulator).
 
 pub mod fleet;
 pub mod network;
@@ -29,7 +29,7 @@ pub enum Beginning {
     Cold,
     /// One whole tree.
     Whole,
-    /// Two whole trees whose nodes remember each other and want cross links to each other, as a partition leaves them.
+    /// Two whole trees whose nodes remember each other, as a partition leaves them.
     Two,
 }
 
@@ -63,7 +63,6 @@ impl Stories {
                 let everyone: Vec<_> = (0..self.machines).map(|at| fleet.contact(at)).collect();
                 for at in 0..self.machines {
                     fleet.input(at, borgios_peertree::Input::Contacts(everyone.clone()));
-                    fleet.input(at, borgios_peertree::Input::Cross(everyone.clone()));
                 }
             } else {
                 assert_eq!(alone, Ok(()), "an undisturbed start makes a tree");

@@ -11,6 +11,15 @@ use crate::rules::Rules;
 use crate::rules::state::Fleet;
 use crate::rules::step::Step;
 
+/// What every story must be able to come to, by its name.
+pub type Goal = (&'static str, fn(&Fleet) -> bool);
+/// All goals, the easiest first.
+pub const GOALS: [Goal; 3] = [
+    ("no cycle", |fleet| fleet.cycle().is_none()),
+    ("both ends agree", Fleet::agrees),
+    ("one whole tree", Fleet::whole),
+];
+
 /// Everything that a fleet can come to.
 pub struct Graph {
     states: Vec<Fleet>,

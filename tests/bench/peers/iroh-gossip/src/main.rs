@@ -22,7 +22,7 @@ const NOTE: &str = "iroh-gossip 0.101 on iroh 1.4.1: links encrypted, messages u
 /// Node `n` listens here and `n` above.
 const PORT: u16 = 20_000;
 const TOPIC: [u8; 32] = [9; 32];
-/// Messages of the saturated part, and how many are on their way at once: more are lost (`Lagged`), fewer are slower.
+/// Messages of the saturated part, and how many are on their way at once.
 const SATURATED: usize = 5_000;
 const WINDOW: usize = 64;
 /// Until the overlay has formed.
