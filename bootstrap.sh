@@ -586,9 +586,10 @@ TEXT
 }
 
 # ---- what is remembered ----------------------------------------------------------------------
-# In $STATE: lock (held while a join runs), stage, join.log and join.exit (of the unit), keeper and
-# takeover/ (the take-over's own), node and owner.pub (the keeper makes the receipt from them, if the
-# power goes before this script does), owner-backup.age, receipt.txt, handover.*
+# In $STATE: lock (held while a join runs), abort.lock (while it is aborted), stage, join.log and
+# join.exit (of the unit), keeper and takeover/ (the take-over's own), node and owner.pub (the keeper
+# makes the receipt from them, if the power goes before this script does), owner-backup.age,
+# receipt.txt, handover.*
 
 # Root runs what lies there, and somebody may have made the folder before.
 own_folder() {
@@ -690,8 +691,8 @@ follow() {
     while [ -z "$over" ]; do
         # Looked at before the log is: what is written before the end is shown before the end.
         if [ -e "$STATE/join.exit" ]; then over=ended
-        # Nobody holds the lock, and after a second still nobody: not even who has killed it.
-        elif flock -s -n "$STATE/lock" true 2>/dev/null; then
+        # Nobody holds the locks, and after a second still nobody: nor did an abort end it.
+        elif flock -s -n "$STATE/lock" flock -s -n "$STATE/abort.lock" true 2>/dev/null; then
             gone=$((gone + 1))
             [ "$gone" -lt 5 ] || over=killed
         else gone=0; fi
@@ -1031,6 +1032,9 @@ abort() {
     [ "$(id -u)" = 0 ] || die "$EX_PREFLIGHT" "abort needs root (uid 0), this is uid $(id -u)"
     no_link
     [ -d "$STATE" ] || { say "no join has begun here; nothing to bring back"; return 0; }
+    # Held from before the kill to the end, so that whoever follows the join never finds nobody at work.
+    exec 8>"$STATE/abort.lock"
+    flock -w 30 8 || die "$EX_PREFLIGHT" "another ./bootstrap.sh abort is running on this machine"
     exec 9>"$STATE/lock"
     if ! flock -w 0.2 9; then
         case $(takeover_state) in
@@ -1038,8 +1042,7 @@ abort() {
             purging | done | aborting) too_late ;;
             *) die "$EX_PREFLIGHT" "a bootstrap.sh is running that has changed nothing yet; end it where it runs" ;;
         esac
-        # Beside the wait for its lock: whoever follows the join must never find nobody at work.
-        systemctl kill -s KILL "$UNIT.scope" 2>/dev/null 9>&- &
+        systemctl kill -s KILL "$UNIT.scope" 2>/dev/null
         flock -w 30 9 || die "$EX_PREFLIGHT" "a join is running that does not end; look at $STATE/join.log"
     fi
     case $(takeover_state) in

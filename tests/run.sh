@@ -17,7 +17,8 @@
 #        tests/run.sh fleet NAME...         fleet scenarios by name; `fleet list` names them
 #        tests/run.sh sim SCENARIO [--seed N] [--seeds N] [--json]   a scenario or a file; `sim list` names them
 #        tests/run.sh sim million [--nodes N] [--json]    a million nodes (release build, some minutes)
-#        tests/run.sh bench NAME [--json]   a measurement; without a name: lists them
+#        tests/run.sh bench NAME [--json]   a measurement; without a name: lists them (`bench tree --peers`
+#                                           builds other people's programs and measures them too)
 #        tests/run.sh lab COMMAND ...       the lab itself; `lab help` explains it
 #        tests/run.sh setup                 install what the checks need, and stop
 #

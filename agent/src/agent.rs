@@ -19,27 +19,33 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::api::{Api, Parts};
+use crate::blobs;
 use crate::channel::russh_key;
+use crate::clock::unix_now;
 use crate::credential_watch::CredentialWatch;
 use crate::cross_watch;
 use crate::departing::Departing;
 use crate::depot::Depot;
 use crate::disk;
 use crate::fetch::Fetcher;
+use crate::gate::Gate;
 use crate::http;
 use crate::identity::{self, IdentityError};
 use crate::keeper_client::Keeper;
 use crate::keeper_watch::KeeperWatch;
 use crate::ledger::Ledger;
 use crate::ledger_handle::LedgerHandle;
-use crate::link::LinkHub;
+use crate::link::{LinkHub, LinkParts};
 use crate::local;
 use crate::membership::{self, InviteError, Membership};
+use crate::neighbours::Neighbours;
 use crate::port::{self, Speech};
-use crate::questions::{NoStreams, Observer, QuestionHandle, QuestionShell};
+use crate::questions::{Observer, QuestionHandle, QuestionShell};
 use crate::release_watch::ReleaseWatch;
 use crate::settings::Settings;
 use crate::ssh_server::SshServer;
+use crate::stream_pipes::StreamPipes;
+use crate::streams::StreamWatch;
 use crate::tree_handle::TreeHandle;
 use crate::tree_shell::{PEERS_MAX, TreeShell};
 use crate::uploads::Uploads;
@@ -135,7 +141,8 @@ impl Agent {
         let mut tasks = JoinSet::new();
         let node = tree_node(me, &settings, &ledger).await;
         let (shell, tree) = TreeShell::new(node, ledger.clone(), state.join("peers.json"));
-        let fetcher = Fetcher::new(depot.clone()).map_err(StartError::Http)?;
+        let neighbours = Neighbours::new();
+        let fetcher = Fetcher::new(depot.clone(), neighbours.clone()).map_err(StartError::Http)?;
         let socket_of_keeper = Keeper::new(&settings.keeper_socket);
         let (keeper_watch, keeper) = KeeperWatch::new(
             me,
@@ -152,6 +159,7 @@ impl Agent {
             tree: tree.clone(),
             depot: depot.clone(),
             fetcher: fetcher.clone(),
+            neighbours: neighbours.clone(),
             pace: settings.pace.clone(),
         };
         let (view, schedule) = watch::channel(None);
@@ -161,9 +169,13 @@ impl Agent {
             tree: tree.clone(),
             depot: depot.clone(),
             fetcher,
+            neighbours: neighbours.clone(),
             pace: settings.pace.clone(),
             view,
         };
+        let folder = state.join("streams");
+        let (stream_watch, streams) =
+            StreamWatch::new(key.clone(), folder, ledger.clone(), tree.clone());
         let (questions, question_inbox) = QuestionHandle::new();
         let observer = Observer {
             me,
@@ -173,7 +185,7 @@ impl Agent {
             schedule: schedule.clone(),
             state: state.clone(),
             started: Instant::now(),
-            held: Arc::new(NoStreams),
+            held: Arc::new(streams.clone()),
         };
         let asking = QuestionShell::new(observer.clone(), questions.clone(), question_inbox);
         let api = Api::new(Parts {
@@ -187,20 +199,25 @@ impl Agent {
             keeper: keeper.clone(),
             schedule,
             uploads: Uploads::new(depot.clone()),
+            streams: streams.clone(),
             started: Instant::now(),
         });
         let membership =
             Membership::new(key.clone(), &settings, invite.as_ref(), ledger.clone(), keeper)
                 .map_err(StartError::Token)?;
         let node_key = russh_key(&key);
-        let hub = LinkHub::new(
+        let pipes = StreamPipes::new(node_key.clone(), streams.clone(), tree.clone(), stop.clone());
+        let parts = LinkParts {
             me,
-            node_key.clone(),
-            ledger.clone(),
-            tree.clone(),
-            questions.clone(),
-            stop.clone(),
-        );
+            key: node_key.clone(),
+            ledger: ledger.clone(),
+            tree: tree.clone(),
+            questions: questions.clone(),
+            depot: depot.clone(),
+            neighbours: neighbours.clone(),
+            pipes,
+        };
+        let hub = LinkHub::new(parts, stop.clone());
 
         let departed = CancellationToken::new();
         let departing = Departing {
@@ -217,13 +234,15 @@ impl Agent {
         tasks.spawn(credentials.run(stop.clone()));
         tasks.spawn(departing.run(stop.clone()));
         tasks.spawn(asking.run(stop.clone()));
+        tasks.spawn(stream_watch.run(stop.clone()));
         let (pace, stopping) = (settings.pace.upkeep, stop.clone());
         tasks.spawn(witnessing::run(key, ledger.clone(), tree.clone(), pace, stopping));
         tasks.spawn(local::serve(socket, api.clone(), depot.clone(), stop.clone()));
         let ssh = SshServer::new(&node_key, hub.clone(), api.clone(), stop.clone());
         let router = http::router(depot.clone());
-        let stopping = stop.clone();
-        tasks.spawn(port::run(listener, stop.clone(), move |visitor| {
+        tasks.spawn(blobs::tell_neighbours(depot.clone(), neighbours, stop.clone()));
+        let (gate, stopping) = (gate_of(&ledger).await, stop.clone());
+        tasks.spawn(port::run(listener, gate, stop.clone(), move |visitor| {
             let (ssh, router, stopping) = (ssh.clone(), router.clone(), stopping.clone());
             async move {
                 match visitor.speech {
@@ -367,6 +386,17 @@ async fn tree_node(me: NodeId, settings: &Settings, ledger: &LedgerHandle) -> No
         ..defaults
     };
     Node::new(me, config, rand::rngs::OsRng.next_u64())
+}
+
+/// A gate that knows the addresses of the fleet's members, as far as their records name them.
+async fn gate_of(ledger: &LedgerHandle) -> Gate {
+    let members = ledger.run(|ledger| ledger.members(unix_now())).await;
+    let gate = Gate::new();
+    let addresses = members.into_values().filter_map(|join| join.address);
+    for address in addresses.filter_map(|address| address.parse::<SocketAddr>().ok()) {
+        gate.knows(address.ip());
+    }
+    gate
 }
 
 /// Binds the port; where the machine has no IPv6 at all, its IPv4 half.

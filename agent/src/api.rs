@@ -25,6 +25,8 @@ use crate::ledger_handle::LedgerHandle;
 use crate::questions::report::WITHIN_DEFAULT;
 use crate::questions::{Observer, QuestionHandle, lookup, report};
 use crate::roll::Out;
+use crate::stream_api::{self, Place};
+use crate::streams::Streams;
 use crate::tree_handle::{TreeHandle, View};
 use crate::uploads::{Progress, Uploads};
 
@@ -78,6 +80,8 @@ pub struct Parts {
     pub schedule: ScheduleView,
     /// Blobs that come in pieces.
     pub uploads: Uploads,
+    /// What servers say to all.
+    pub streams: Streams,
     /// When the agent began.
     pub started: Instant,
 }
@@ -94,6 +98,8 @@ enum Get {
     Reports,
     Ask,
     Node,
+    Streams,
+    Messages,
 }
 
 #[derive(Deserialize)]
@@ -101,6 +107,7 @@ enum Get {
 enum Put {
     Envelope,
     Blob,
+    Message,
 }
 
 #[derive(Deserialize)]
@@ -118,6 +125,11 @@ struct Request {
     question: Option<Question>,
     within_ms: Option<u64>,
     word: Option<String>,
+    origin: Option<NodeId>,
+    position: Option<Place>,
+    from: Option<NodeId>,
+    #[serde(default)]
+    volatile: bool,
 }
 
 /// An answer that says why not.
@@ -167,6 +179,10 @@ impl Api {
             (Some(get), None) => self.get(get, &request).await,
             (None, Some(Put::Envelope)) => self.put_envelope(caller, request.envelope).await,
             (None, Some(Put::Blob)) => self.put_blob(request).await,
+            (None, Some(Put::Message)) => {
+                let (kind, bytes) = (request.kind.as_deref(), request.bytes.as_deref());
+                stream_api::publish(&self.0.streams, caller, kind, bytes, request.volatile).await
+            }
             _ => error("bad_request", "a request has either `get` or `put`"),
         }
     }
@@ -202,6 +218,10 @@ impl Api {
                     return error("bad_request", "`node` needs a `word`: a name or a key");
                 };
                 lookup::show(&self.0, word, within(request)).await
+            }
+            Get::Streams => stream_api::heads(&self.0.streams, ledger, request.from).await,
+            Get::Messages => {
+                stream_api::messages(&self.0.streams, request.origin, request.position).await
             }
             Get::Object => {
                 let Some(id) = request.id else {

@@ -7,12 +7,16 @@ use borgios_policy::{Credential, Lane, Object as _, Proposal, Statement};
 use borgios_releases::Manifest;
 use borgios_types::{Digest, NodeId, Seq};
 use rand::seq::SliceRandom as _;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::clock::unix_now;
 use crate::depot::Depot;
+use crate::fetch::Source;
 use crate::ledger::Ledger;
 use crate::ledger_handle::LedgerHandle;
+use crate::neighbours::Neighbours;
 use crate::tree_handle::TreeHandle;
 
 /// Other members asked for a blob after parent and children. Whom, changes with each attempt.
@@ -74,10 +78,17 @@ pub async fn sweep(ledger: &LedgerHandle, depot: &Depot) {
     }
 }
 
-/// Where to look: the parent, the children, some other members.
-pub async fn sources(ledger: &LedgerHandle, tree: &TreeHandle, me: NodeId) -> Vec<String> {
+/// Where to look: the parent, the children, neighbours over their links, some other members. A
+/// download of its own disturbs no link; but some neighbours cannot be dialled.
+pub async fn sources(
+    ledger: &LedgerHandle,
+    tree: &TreeHandle,
+    neighbours: &Neighbours,
+    me: NodeId,
+) -> Vec<Source> {
     let view = tree.view().borrow().clone();
-    ledger
+    let linked = neighbours.all().into_iter().map(|(link, peer)| Source::Link(link, peer));
+    let (near, far) = ledger
         .run(move |ledger| {
             let mut members = ledger.members(unix_now());
             members.remove(&me);
@@ -86,7 +97,25 @@ pub async fn sources(ledger: &LedgerHandle, tree: &TreeHandle, me: NodeId) -> Ve
                 view.parent.iter().chain(&view.children).filter_map(&mut address).collect();
             let others: Vec<_> = members.into_values().filter_map(|join| join.address).collect();
             let far = others.choose_multiple(&mut rand::rngs::OsRng, MEMBERS_ASKED).cloned();
-            near.into_iter().chain(far).map(|address| format!("http://{address}/blobs")).collect()
+            (near, far.collect::<Vec<_>>())
         })
-        .await
+        .await;
+    let url = |address: String| Source::Url(format!("http://{address}/blobs"));
+    near.into_iter().map(url).chain(linked).chain(far.into_iter().map(url)).collect()
+}
+
+/// Tells the neighbours of each blob that becomes whole here, until `stop`.
+pub async fn tell_neighbours(depot: Depot, neighbours: Neighbours, stop: CancellationToken) {
+    let mut news = depot.news();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            digest = news.recv() => match digest {
+                Ok(digest) => neighbours.tell(digest),
+                // They look for it again by themselves.
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return stop.cancelled().await,
+            },
+        }
+    }
 }

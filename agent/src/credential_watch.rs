@@ -21,6 +21,7 @@ use crate::depot::Depot;
 use crate::disk;
 use crate::fetch::Fetcher;
 use crate::ledger_handle::LedgerHandle;
+use crate::neighbours::Neighbours;
 use crate::settings::Pace;
 use crate::tree_handle::TreeHandle;
 
@@ -42,6 +43,8 @@ pub struct CredentialWatch {
     pub depot: Depot,
     /// Gets them.
     pub fetcher: Fetcher,
+    /// Who may have them, and says so.
+    pub neighbours: Neighbours,
     /// How often it is tried.
     pub pace: Pace,
     /// Where the schedule is shown.
@@ -52,10 +55,12 @@ impl CredentialWatch {
     /// Runs until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let mut heads = self.ledger.heads();
+        let mut found = self.neighbours.found();
         let mut failed = 0;
         let mut whole = None;
         loop {
             heads.mark_unchanged();
+            found.mark_unchanged();
             let credential =
                 self.ledger.run(|l| l.chain().credential().map(|(credential, _)| credential)).await;
             let pause = match credential {
@@ -77,6 +82,8 @@ impl CredentialWatch {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
                 _ = heads.changed() => failed = 0,
+                // At once, but no more often than without the news.
+                _ = found.changed(), if failed > 0 => tokio::time::sleep(self.pace.fetch).await,
             }
         }
     }
@@ -85,7 +92,7 @@ impl CredentialWatch {
         if wanted.iter().all(|(digest, size)| self.depot.size(digest) == Some(*size)) {
             return true;
         }
-        let sources = blobs::sources(&self.ledger, &self.tree, self.me).await;
+        let sources = blobs::sources(&self.ledger, &self.tree, &self.neighbours, self.me).await;
         let mut all = true;
         for (digest, size) in wanted {
             all &= self.fetcher.get(*digest, *size, &sources).await;

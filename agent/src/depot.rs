@@ -21,11 +21,15 @@ use borgios_types::Digest;
 use borgios_types::limits::COMPONENT_MAX;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
+use tokio::sync::broadcast;
 
 use crate::disk;
 
 /// What a blob's name ends with until it is whole.
 const PART: &str = ".part";
+
+/// News of blobs that may wait to be heard; who misses one finds the blob later.
+const NEWS: usize = 64;
 
 /// Why a blob was not taken.
 #[derive(Debug, Error)]
@@ -80,6 +84,8 @@ pub struct Depot {
     folder: PathBuf,
     /// Blobs being received: one writer each.
     busy: Arc<Mutex<BTreeSet<Digest>>>,
+    /// Tells of each blob that became whole.
+    news: broadcast::Sender<Digest>,
 }
 
 impl Depot {
@@ -89,7 +95,14 @@ impl Depot {
     /// Whatever the disk says.
     pub fn open(folder: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(folder)?;
-        Ok(Self { folder: folder.to_owned(), busy: Arc::default() })
+        let (news, _) = broadcast::channel(NEWS);
+        Ok(Self { folder: folder.to_owned(), busy: Arc::default(), news })
+    }
+
+    /// A notice of each blob that becomes whole from now on.
+    #[must_use]
+    pub fn news(&self) -> broadcast::Receiver<Digest> {
+        self.news.subscribe()
     }
 
     /// Where a whole blob lies.
@@ -282,6 +295,8 @@ impl Receiving {
         let path = self.depot.path(&self.digest);
         std::fs::rename(&self.part, &path)?;
         disk::sync_folder(&self.depot.folder)?;
+        // Nobody may be listening.
+        let _ = self.depot.news.send(self.digest);
         Ok(path)
     }
 }

@@ -13,6 +13,7 @@
 
 use std::time::Duration;
 
+use borgios_policy::Lane;
 use borgios_types::{Digest, NodeId, PublicKey};
 use serde_json::{Value, json};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
@@ -108,7 +109,7 @@ impl Follower {
                 told = self.entries.recv() => told,
             };
             let (line, changes_board) = match told {
-                Ok(entry) => (entry.to_line(), entry.object.kind() == "policy"),
+                Ok(entry) => (entry.to_line(), matches!(entry.place, Some((Lane::Policy, _)))),
                 Err(RecvError::Lagged(count)) => (json!({"gap": count}).to_string(), true),
                 // The ledger ends with the agent.
                 Err(RecvError::Closed) => return End::Done,

@@ -7,12 +7,15 @@ use thiserror::Error;
 /// An envelope is at most half of it, and becomes no longer inside a frame.
 pub const FRAME_MAX: usize = 1024 * 1024;
 
+/// Room that an empty buffer keeps, in bytes: two SSH packets.
+const KEPT: usize = 128 * 1024;
+
 /// Why a stream of lines was cut off.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum FrameError {
     /// No newline within the bound.
-    #[error("a line longer than {FRAME_MAX} bytes")]
-    TooLong,
+    #[error("a line longer than {0} bytes")]
+    TooLong(usize),
     /// Not text.
     #[error("a line that is not UTF-8")]
     NotText,
@@ -23,27 +26,40 @@ impl FrameError {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::TooLong => "too_large",
+            Self::TooLong(_) => "too_large",
             Self::NotText => "malformed",
         }
     }
 }
 
 /// Collects bytes until they make lines.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Lines {
     buffer: Vec<u8>,
+    /// Longest line taken.
+    max: usize,
     /// Where the first line not yet taken begins.
     start: usize,
     /// Bytes before this are known to hold no newline after `start`.
     searched: usize,
 }
 
+impl Default for Lines {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Lines {
-    /// Nothing collected yet.
+    /// Nothing collected yet, lines of at most [`FRAME_MAX`] bytes.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self { buffer: Vec::new(), max: FRAME_MAX, start: 0, searched: 0 }
+    }
+
+    /// From here on lines have at most `max` bytes.
+    pub fn limit(&mut self, max: usize) {
+        self.max = max;
     }
 
     /// Adds bytes that arrived. Call [`Lines::next_line`] until it returns `None` before the next.
@@ -58,11 +74,15 @@ impl Lines {
     pub fn next_line(&mut self) -> Result<Option<String>, FrameError> {
         let found = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n');
         let end = found.map_or(self.buffer.len(), |at| self.searched + at);
-        if end - self.start > FRAME_MAX {
-            return Err(FrameError::TooLong);
+        if end - self.start > self.max {
+            return Err(FrameError::TooLong(self.max));
         }
         if found.is_none() {
             self.buffer.drain(..self.start);
+            // A long line is rare; its room is not kept for the link's whole life.
+            if self.buffer.is_empty() && self.buffer.capacity() > KEPT {
+                self.buffer = Vec::new();
+            }
             self.start = 0;
             self.searched = self.buffer.len();
             return Ok(None);
@@ -105,8 +125,13 @@ mod tests {
                 break error;
             }
         };
-        assert_eq!(error, FrameError::TooLong);
+        assert_eq!(error, FrameError::TooLong(FRAME_MAX));
         assert!(pushed <= FRAME_MAX + 4096);
+        let mut lines = Lines::new();
+        lines.limit(4);
+        lines.push(b"four\nfives\n");
+        assert_eq!(lines.next_line().unwrap().as_deref(), Some("four"));
+        assert_eq!(lines.next_line(), Err(FrameError::TooLong(4)));
     }
 
     #[test]

@@ -17,7 +17,7 @@
 //! |---|---|
 //! | [`agent`] | one whole borgiosd: opens, wires, runs, ends |
 //! | [`settings`], [`identity`], [`membership`] | who this server is and how it stays a member |
-//! | [`port`], [`stream`] | the one TCP port, its limits, SSH and HTTP told apart |
+//! | [`port`], [`gate`], [`stream`] | the one TCP port, its limits, SSH and HTTP told apart |
 //! | [`ssh_server`], [`ssh_client`], [`channel`], [`frame`] | SSH connections and the lines on them |
 //! | [`link`], [`wire`], [`outbox`] | one tree link: hello, membership, frames, bounded queue |
 //! | [`bus`], [`follow`] | what enters, told to a governor who follows it with stock `ssh` |
@@ -26,10 +26,12 @@
 //! | [`admission`], [`member_objects`], [`ledger`], [`ledger_handle`], [`parking`], [`store`] | what may enter, and everything that did |
 //! | [`roll`] | who is a member, who lapsed, who is out |
 //! | [`depot`], [`fetch`], [`http`], [`uploads`] | blobs: kept, fetched, served, sent in |
+//! | [`neighbours`], [`pieces`] | the links in use, and blobs over them |
 //! | [`keeper_watch`], [`keeper_client`], [`reporting`] | what the keeper is brought, and what it says |
 //! | [`release_watch`], [`credential_watch`], [`blobs`] | from a signed statement to blobs in the depot, and a release to a running one |
 //! | [`witnessing`], [`departing`] | grants that others saw; this node's own end |
 //! | [`api`], [`fleet`], [`metrics`], [`session`], [`local`] | what tools can ask |
+//! | [`streams`], [`stream_pipes`], [`stream_api`] | what servers say to all: the hub, its pipes, what tools say and read |
 //! | [`clock`], [`disk`], [`logging`], [`supervision`] | the machine's edges |
 //! | [`keeper`] | the process that holds root |
 
@@ -49,6 +51,7 @@ pub mod fetch;
 pub mod fleet;
 pub mod follow;
 pub mod frame;
+pub mod gate;
 pub mod http;
 pub mod identity;
 pub mod keeper;
@@ -62,9 +65,11 @@ pub mod logging;
 pub mod member_objects;
 pub mod membership;
 pub mod metrics;
+pub mod neighbours;
 pub mod offers;
 pub mod outbox;
 pub mod parking;
+pub mod pieces;
 pub mod port;
 pub mod provide;
 pub mod questions;
@@ -77,6 +82,9 @@ pub mod ssh_client;
 pub mod ssh_server;
 pub mod store;
 pub mod stream;
+pub mod stream_api;
+pub mod stream_pipes;
+pub mod streams;
 pub mod supervision;
 pub mod tree_handle;
 pub mod tree_shell;

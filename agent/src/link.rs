@@ -15,23 +15,29 @@ use std::time::{Duration, Instant};
 
 use borgios_peertree::{Contact, Message};
 use borgios_policy::{Departure, Invitation, Join, Lane, Object as _};
-use borgios_types::{Envelope, NodeId};
+use borgios_types::{Envelope, NodeId, PublicKey};
 use russh::keys::PrivateKey;
 use thiserror::Error;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::channel::{FrameReader, FrameWriter, Sign};
 use crate::clock::unix_now;
-use crate::frame::FrameError;
-use crate::ledger::Admission;
+use crate::depot::Depot;
+use crate::frame::{FRAME_MAX, FrameError};
+use crate::gate::Place;
+use crate::ledger::{Admission, Ledger};
 use crate::ledger_handle::LedgerHandle;
-use crate::outbox::Outbox;
+use crate::neighbours::Neighbours;
+use crate::outbox::{Outbox, Total};
+use crate::pieces;
 use crate::questions::{QuestionHandle, Said};
-use crate::roll::Out;
+use crate::roll::{Out, Standing};
 use crate::ssh_client;
+use crate::stream_pipes::StreamPipes;
 use crate::tree_handle::{LinkId, NewLink, TreeHandle};
-use crate::wire::{Bye, Frame, Hello, PROTOCOL, WireError};
+use crate::wire::{BlobAsk, Bye, Frame, Hello, PROTOCOL, WireError};
 
 /// Longest wait for the other side's hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,6 +48,14 @@ const SIGNS_PACE: Duration = Duration::from_millis(200);
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
 /// Silence after which a link is given up whatever the core thinks; heartbeats come far faster.
 const IDLE_MAX: Duration = Duration::from_secs(120);
+/// Longest first line of whoever dialled: four envelopes with room to spare, or a last word with
+/// what proves it. Before it, nothing of a stranger is known to be worth a frame's memory.
+const HELLO_MAX: usize = FRAME_MAX / 2;
+/// Bytes of one link's messages that may wait for the tree's task; then the link is not read until
+/// they are done. Whoever floods so delays itself, not the others.
+const SHARE_BYTES: usize = FRAME_MAX + 64 * 1024;
+/// What the smallest message counts: no link has more than 68 waiting.
+const SHARE_LEAST: usize = 16 * 1024;
 
 /// Why a link ended.
 #[derive(Debug, Error)]
@@ -124,6 +138,26 @@ impl LinkEnd {
     }
 }
 
+/// What links lead to.
+pub struct LinkParts {
+    /// This node.
+    pub me: NodeId,
+    /// Its key.
+    pub key: Arc<PrivateKey>,
+    /// Who is a member.
+    pub ledger: LedgerHandle,
+    /// The tree.
+    pub tree: TreeHandle,
+    /// Questions to the fleet.
+    pub questions: QuestionHandle,
+    /// Blobs that neighbours may ask for.
+    pub depot: Depot,
+    /// The links in use.
+    pub neighbours: Neighbours,
+    /// The pipes beside them.
+    pub pipes: StreamPipes,
+}
+
 /// Makes links. Clones share everything.
 #[derive(Clone)]
 pub struct LinkHub {
@@ -135,6 +169,19 @@ pub struct LinkHub {
     stop: CancellationToken,
     ids: Arc<AtomicU64>,
     farewell: CancellationToken,
+    depot: Depot,
+    neighbours: Neighbours,
+    unsent: Total,
+    pipes: StreamPipes,
+}
+
+/// Which side made the connection.
+#[derive(Clone, Copy)]
+enum Side<'a> {
+    /// This one, at this address.
+    Dialled(&'a str),
+    /// The other one; its place among this node's connections.
+    Accepted(&'a Place),
 }
 
 /// Both ends of an open channel.
@@ -147,16 +194,38 @@ struct Ends {
 impl LinkHub {
     /// A hub for this node.
     #[must_use]
-    pub fn new(
-        me: NodeId,
-        key: Arc<PrivateKey>,
-        ledger: LedgerHandle,
-        tree: TreeHandle,
-        questions: QuestionHandle,
-        stop: CancellationToken,
-    ) -> Self {
+    pub fn new(parts: LinkParts, stop: CancellationToken) -> Self {
+        let LinkParts { me, key, ledger, tree, questions, depot, neighbours, pipes } = parts;
         let (ids, farewell) = (Arc::default(), CancellationToken::new());
-        Self { me, key, ledger, tree, questions, stop, ids, farewell }
+        let unsent = Total::default();
+        Self {
+            me,
+            key,
+            ledger,
+            tree,
+            questions,
+            stop,
+            ids,
+            farewell,
+            depot,
+            neighbours,
+            unsent,
+            pipes,
+        }
+    }
+
+    /// Whether this key is a member's or a governor's of the board in force.
+    pub async fn belongs(&self, key: PublicKey) -> bool {
+        let belongs = move |ledger: &mut Ledger| {
+            ledger.governor(&key).is_some() || ledger.standing(unix_now(), &key) == Standing::Member
+        };
+        self.ledger.run(belongs).await
+    }
+
+    /// The pipes beside links.
+    #[must_use]
+    pub fn pipes(&self) -> &StreamPipes {
+        &self.pipes
     }
 
     /// Cancelled once another node has said that this one departed.
@@ -170,11 +239,13 @@ impl LinkHub {
         &self,
         peer: NodeId,
         from: SocketAddr,
-        reader: FrameReader,
+        place: &Place,
+        mut reader: FrameReader,
         writer: FrameWriter,
         cut: CancellationToken,
     ) {
-        let end = self.run(peer, None, Ends { reader, writer, cut }).await;
+        reader.limit(HELLO_MAX);
+        let end = self.run(peer, Side::Accepted(place), Ends { reader, writer, cut }).await;
         self.log(peer, &from.to_string(), &end);
     }
 
@@ -184,7 +255,8 @@ impl LinkHub {
         match ssh_client::dial(&address, peer, self.key.clone(), cut).await {
             Ok(dialled) => {
                 let ssh_client::Dialled { reader, writer, cut, session } = dialled;
-                let end = self.run(peer, Some(&address), Ends { reader, writer, cut }).await;
+                let end =
+                    self.run(peer, Side::Dialled(&address), Ends { reader, writer, cut }).await;
                 drop(session);
                 self.log(peer, &address, &end);
             }
@@ -212,10 +284,10 @@ impl LinkHub {
         }
     }
 
-    async fn run(&self, peer: NodeId, dialled: Option<&str>, mut ends: Ends) -> LinkEnd {
+    async fn run(&self, peer: NodeId, side: Side<'_>, mut ends: Ends) -> LinkEnd {
         let cut = ends.cut.clone();
         let end = tokio::select! {
-            end = self.greet_and_talk(peer, dialled, &mut ends) => end,
+            end = self.greet_and_talk(peer, side, &mut ends) => end,
             () = cut.cancelled() => LinkEnd::Ours,
             () = self.stop.cancelled() => LinkEnd::Ours,
         };
@@ -237,18 +309,21 @@ impl LinkHub {
         end
     }
 
-    async fn greet_and_talk(
-        &self,
-        peer: NodeId,
-        dialled: Option<&str>,
-        ends: &mut Ends,
-    ) -> LinkEnd {
+    async fn greet_and_talk(&self, peer: NodeId, side: Side<'_>, ends: &mut Ends) -> LinkEnd {
+        let dialled = match side {
+            Side::Dialled(address) => Some(address),
+            Side::Accepted(_) => None,
+        };
         let address = match self.greet(peer, dialled, ends).await {
             Ok(address) => address,
             Err(end) => return end,
         };
+        ends.reader.limit(FRAME_MAX);
+        if let Side::Accepted(place) = side {
+            place.is_member(peer);
+        }
         let id = LinkId(self.ids.fetch_add(1, Ordering::Relaxed));
-        let outbox = Arc::new(Outbox::new());
+        let outbox = Arc::new(Outbox::counted(self.unsent.clone()));
         let link = NewLink {
             peer,
             id,
@@ -261,6 +336,11 @@ impl LinkHub {
         info!(BORGIOS_EVENT = "link_up", BORGIOS_PEER = %peer, dialled = dialled.is_some(), "link up");
         // Whatever happens from here on, also a cut, the tree hears of the end.
         let _down = Down { tree: self.tree.clone(), peer, id, outbox: outbox.clone() };
+        let _linked = self.neighbours.add(id, peer, outbox.clone());
+        if let Some(address) = dialled {
+            let (pipes, cut) = (self.pipes.clone(), ends.cut.clone());
+            tokio::spawn(pipes.keep(peer, address.to_owned(), cut));
+        }
         self.talk(peer, id, &outbox, ends).await
     }
 
@@ -292,6 +372,9 @@ impl LinkHub {
             Frame::Bye(bye) => return Err(self.on_bye(peer, bye).await),
             Frame::Ask(_) => return Err(LinkEnd::Unexpected("ask")),
             Frame::Answer(_) => return Err(LinkEnd::Unexpected("answer")),
+            Frame::Blob(_) => return Err(LinkEnd::Unexpected("blob")),
+            Frame::Piece(_) => return Err(LinkEnd::Unexpected("piece")),
+            Frame::Have(_) => return Err(LinkEnd::Unexpected("have")),
             Frame::Direct(_) => return Err(LinkEnd::Unexpected("direct")),
             Frame::Returned(_) => return Err(LinkEnd::Unexpected("returned")),
             Frame::Tree(message) => return Err(LinkEnd::Unexpected(message.name())),
@@ -385,7 +468,9 @@ impl LinkHub {
         outbox: &Arc<Outbox>,
         ends: &mut Ends,
     ) -> LinkEnd {
-        let Ends { reader, writer, .. } = ends;
+        let Ends { reader, writer, cut } = ends;
+        let (blobs, asked) = mpsc::channel(pieces::QUEUE);
+        tokio::spawn(pieces::give(asked, self.depot.clone(), outbox.clone(), cut.clone()));
         let writing = async {
             while let Some(frame) = outbox.next().await {
                 if writer.send(frame).await.is_err() {
@@ -394,7 +479,7 @@ impl LinkHub {
             }
             writer.finish(0).await;
         };
-        let reading = self.read(peer, id, reader);
+        let reading = self.read(peer, id, &blobs, reader);
         tokio::pin!(reading);
         tokio::select! {
             end = &mut reading => end,
@@ -406,7 +491,14 @@ impl LinkHub {
         }
     }
 
-    async fn read(&self, peer: NodeId, id: LinkId, reader: &mut FrameReader) -> LinkEnd {
+    async fn read(
+        &self,
+        peer: NodeId,
+        id: LinkId,
+        blobs: &mpsc::Sender<BlobAsk>,
+        reader: &mut FrameReader,
+    ) -> LinkEnd {
+        let share = Arc::new(Semaphore::new(SHARE_BYTES));
         // Many signs of one sort say no more than one; a beat must not be lost among the others.
         let (mut alive, mut moved) = (None, None);
         let lane = self.questions.lane(peer);
@@ -419,7 +511,8 @@ impl LinkHub {
                 Ok(Ok(Some(Sign::Alive))) => {
                     if alive.is_none_or(|at: Instant| at.elapsed() >= SIGNS_PACE) {
                         alive = Some(Instant::now());
-                        self.tree.received(peer, id, Message::Alive).await;
+                        let Some(held) = held(&share, 0).await else { return LinkEnd::Ours };
+                        self.tree.received(peer, id, Message::Alive, held).await;
                     }
                     continue;
                 }
@@ -431,8 +524,22 @@ impl LinkHub {
                     continue;
                 }
             };
+            if moved.is_none_or(|at: Instant| at.elapsed() >= SIGNS_PACE) {
+                // Whatever it says, and to whomever here.
+                moved = Some(Instant::now());
+                self.tree.heard(peer, id).await;
+            }
             match Frame::parse(&line) {
-                Ok(Frame::Tree(message)) => self.tree.received(peer, id, message).await,
+                Ok(Frame::Tree(message)) => {
+                    let Some(held) = held(&share, line.len()).await else {
+                        return LinkEnd::Ours;
+                    };
+                    self.tree.received(peer, id, message, held).await;
+                }
+                Ok(Frame::Piece(piece)) => self.neighbours.answered(id, piece),
+                Ok(Frame::Have(have)) => self.neighbours.heard(have),
+                // One too many is left unanswered.
+                Ok(Frame::Blob(ask)) => drop(blobs.try_send(ask)),
                 Ok(Frame::Answer(answer)) => lane.say(Said::Answer(answer)),
                 Ok(Frame::Ask(ask)) => lane.say(Said::Ask(ask)),
                 Ok(Frame::Direct(direct)) => lane.say(Said::Direct(direct)),
@@ -443,6 +550,14 @@ impl LinkHub {
             }
         }
     }
+}
+
+/// Waits until so many bytes of a link's share of the inbox are free, and takes them; `None` never
+/// happens, for a share is never closed.
+async fn held(share: &Arc<Semaphore>, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    let bytes = bytes.clamp(SHARE_LEAST, SHARE_BYTES);
+    let bytes = u32::try_from(bytes).expect("a frame is far below 4 GiB");
+    share.clone().acquire_many_owned(bytes).await.ok()
 }
 
 /// Tells the tree that a link ended, also when its future is dropped half-way.

@@ -1,31 +1,26 @@
 //! The one TCP port: SSH and public blobs share it, told apart by their first bytes.
 //!
 //! ```text
-//!  accept ─▶ limits ─▶ first bytes ─┬─ "GET ", "HEAD", … ─▶ HTTP blob server
+//!  accept ─▶ gate ─▶ first bytes ─┬─ "GET ", "HEAD", … ─▶ HTTP blob server
 //!                                   └─ "SSH-", silence, anything else ─▶ SSH server
 //! ```
 //!
 //! Silence means SSH because some clients wait for the server's greeting; nonsense is left to the
-//! SSH server, which refuses it. How many connections there may be is bounded in total and for each
-//! address, so that one host cannot take all places.
+//! SSH server, which refuses it. How many connections there may be is the gate's business.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::warn;
 
+use crate::gate::{Gate, Place};
 use crate::stream::Guarded;
 
-/// Most connections at a time: the largest fan-out, the fleet's tools and downloads beside it.
-const TOTAL_MAX: usize = 1_024;
-/// Most connections from one address: several servers may share one behind a NAT.
-const PER_ADDRESS_MAX: usize = 64;
 /// Silence after which a connection counts as SSH.
 const SILENCE: Duration = Duration::from_millis(300);
 /// Pause after an accept that failed, as it does when no file descriptor is left.
@@ -53,16 +48,17 @@ pub struct Visitor {
     pub from: SocketAddr,
     /// Cuts the connection.
     pub cut: CancellationToken,
+    /// Its place among all connections.
+    pub place: Arc<Place>,
 }
 
 /// Accepts connections until `stop`, each served by the future that `serve` returns, and waits for
 /// those futures then. A connection is cut when its future has ended, in whatever way.
-pub async fn run<F, Fut>(listener: TcpListener, stop: CancellationToken, serve: F)
+pub async fn run<F, Fut>(listener: TcpListener, gate: Gate, stop: CancellationToken, serve: F)
 where
     F: Fn(Visitor) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = ()> + Send,
 {
-    let places = Places::default();
     let mut serving = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -78,18 +74,14 @@ where
                 continue;
             }
         };
-        let Some(place) = places.take(from.ip()) else {
-            debug!(%from, "no place for another connection");
-            continue;
-        };
+        let cut = CancellationToken::new();
+        let place = gate.enter(from.ip(), &cut);
         let serve = serve.clone();
         serving.spawn(async move {
-            let _place = place;
-            let cut = CancellationToken::new();
             let _cut = cut.clone().drop_guard();
             // Small frames must not wait for each other; a socket that cannot is slower, not wrong.
             let _ = stream.set_nodelay(true);
-            if let Some(visitor) = listen_first(stream, from, cut).await {
+            if let Some(visitor) = listen_first(stream, from, cut, place).await {
                 serve(visitor).await;
             }
         });
@@ -104,6 +96,7 @@ async fn listen_first(
     mut stream: TcpStream,
     from: SocketAddr,
     cut: CancellationToken,
+    place: Arc<Place>,
 ) -> Option<Visitor> {
     let mut first = [0; 4];
     let mut have = 0;
@@ -117,52 +110,18 @@ async fn listen_first(
         true
     };
     // On silence `have` counts what did come; a closed connection is nobody's visitor.
-    if tokio::time::timeout(SILENCE, reading).await == Ok(false) {
-        return None;
+    tokio::select! {
+        read = tokio::time::timeout(SILENCE, reading) => if read == Ok(false) {
+            return None;
+        },
+        () = cut.cancelled() => return None,
     }
     let speech = if METHODS.contains(&&first[..have]) { Speech::Http } else { Speech::Ssh };
+    if speech == Speech::Http {
+        place.downloads();
+    }
     let stream = Guarded::new(first[..have].to_vec(), stream, cut.clone());
-    Some(Visitor { speech, stream, from, cut })
-}
-
-/// Counts connections.
-#[derive(Clone, Default)]
-struct Places(Arc<Mutex<BTreeMap<IpAddr, usize>>>);
-
-impl Places {
-    fn take(&self, address: IpAddr) -> Option<Place> {
-        let mut taken = self.lock();
-        let total: usize = taken.values().sum();
-        let here = taken.get(&address).copied().unwrap_or_default();
-        if total >= TOTAL_MAX || here >= PER_ADDRESS_MAX {
-            return None;
-        }
-        taken.insert(address, here + 1);
-        Some(Place { places: self.clone(), address })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<IpAddr, usize>> {
-        // Counters stay right whatever the thread that held them did.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// One connection's place; given back on drop.
-struct Place {
-    places: Places,
-    address: IpAddr,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.places.lock();
-        if let Some(count) = taken.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                taken.remove(&self.address);
-            }
-        }
-    }
+    Some(Visitor { speech, stream, from, cut, place })
 }
 
 #[cfg(test)]
@@ -176,7 +135,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (tell, mut told) = mpsc::channel(1);
         let stop = CancellationToken::new();
-        let serving = tokio::spawn(run(listener, stop.clone(), move |visitor| {
+        let serving = tokio::spawn(run(listener, Gate::new(), stop.clone(), move |visitor| {
             let tell = tell.clone();
             async move { tell.send(visitor.speech).await.unwrap() }
         }));
@@ -196,17 +155,5 @@ mod tests {
         assert_eq!(speech_of(b"").await, Speech::Ssh);
         assert_eq!(speech_of(b"GE").await, Speech::Ssh);
         assert_eq!(speech_of(b"\0\0\0\0").await, Speech::Ssh);
-    }
-
-    #[test]
-    fn one_address_cannot_take_every_place() {
-        let places = Places::default();
-        let one: IpAddr = "10.0.0.1".parse().unwrap();
-        let held: Vec<_> = (0..PER_ADDRESS_MAX).map(|_| places.take(one).unwrap()).collect();
-        assert!(places.take(one).is_none());
-        assert!(places.take("10.0.0.2".parse().unwrap()).is_some());
-        drop(held);
-        assert!(places.take(one).is_some());
-        assert!(places.lock().is_empty());
     }
 }

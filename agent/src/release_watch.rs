@@ -3,7 +3,7 @@
 //! ```text
 //!  every change of the keeper's status, and now and then
 //!    waits for a release? ─▶ its blobs in the depot? ── yes ─▶ install
-//!                              │ no: fetch from parent, members, urls
+//!                              │ no: fetch from neighbours, members, urls
 //! ```
 //!
 //! Nothing is remembered between rounds: each compares what is with what should be, so a crash of
@@ -18,11 +18,12 @@ use tracing::{debug, info, warn};
 
 use crate::blobs;
 use crate::depot::Depot;
-use crate::fetch::Fetcher;
+use crate::fetch::{Fetcher, Source};
 use crate::keeper::protocol::{Activity, Status};
 use crate::keeper_client::{Keeper, KeeperError};
 use crate::keeper_watch::KeeperView;
 use crate::ledger_handle::LedgerHandle;
+use crate::neighbours::Neighbours;
 use crate::settings::Pace;
 use crate::tree_handle::TreeHandle;
 
@@ -45,6 +46,8 @@ pub struct ReleaseWatch {
     pub depot: Depot,
     /// Gets them.
     pub fetcher: Fetcher,
+    /// Who may have them, and says so.
+    pub neighbours: Neighbours,
     /// How often things are tried.
     pub pace: Pace,
 }
@@ -64,9 +67,11 @@ impl ReleaseWatch {
     /// Runs until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut heads = self.ledger.heads();
+        let mut found = self.neighbours.found();
         let mut stuck = 0;
         loop {
             heads.mark_unchanged();
+            found.mark_unchanged();
             let status = self.view.borrow_and_update().clone();
             let round = match status {
                 Some(status) => self.round(&status).await,
@@ -90,6 +95,8 @@ impl ReleaseWatch {
                     return stop.cancelled().await;
                 },
                 _ = heads.changed() => stuck = 0,
+                // At once, but no more often than without the news.
+                _ = found.changed(), if patient => tokio::time::sleep(self.pace.fetch).await,
             }
         }
     }
@@ -182,9 +189,9 @@ impl ReleaseWatch {
     }
 
     /// Where to look: near nodes, some other members, then the places the release names.
-    async fn sources(&self, manifest: &Manifest) -> Vec<String> {
-        let mut sources = blobs::sources(&self.ledger, &self.tree, self.me).await;
-        sources.extend(manifest.urls.iter().cloned());
+    async fn sources(&self, manifest: &Manifest) -> Vec<Source> {
+        let mut sources = blobs::sources(&self.ledger, &self.tree, &self.neighbours, self.me).await;
+        sources.extend(manifest.urls.iter().cloned().map(Source::Url));
         sources
     }
 }

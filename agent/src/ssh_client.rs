@@ -1,11 +1,13 @@
-//! Dialling another server: TCP, its host key, our key, the `peertree` subsystem.
+//! Dialling another server: TCP, its host key, our key, a subsystem: `peertree`, or `peertree-stream`
+//! for a pipe beside the link.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use borgios_relay::SshPipe;
 use borgios_types::NodeId;
 use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
-use russh::{ChannelMsg, client};
+use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client};
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +19,9 @@ use crate::stream::Guarded;
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The user name nodes give; nobody looks at it.
 const USER: &str = "borgios";
+
+/// The subsystem of pipes.
+pub const STREAM: &str = "peertree-stream";
 
 /// Why a server could not be reached.
 #[derive(Debug, Error)]
@@ -37,7 +42,7 @@ pub enum DialError {
     #[error("it does not let this node's key in")]
     Refused,
     /// It does not speak the tree's language.
-    #[error("it offers no peertree subsystem")]
+    #[error("it does not offer the subsystem")]
     NoSubsystem,
     /// Something in the SSH protocol.
     #[error("SSH failed")]
@@ -85,7 +90,36 @@ pub async fn dial(
     key: Arc<PrivateKey>,
     cut: CancellationToken,
 ) -> Result<Dialled, DialError> {
-    let dialling = open(address, expected, key, cut.clone());
+    let (read, write, session) = subsystem(address, expected, key, "peertree", &cut).await?;
+    let reader = FrameReader::new(read);
+    Ok(Dialled { reader, writer: FrameWriter::Dialled(write), cut, session })
+}
+
+/// Dials `address` and opens a pipe for streams there, if it is `expected` who answers. The
+/// connection lives as long as the handle.
+///
+/// # Errors
+/// See [`DialError`].
+pub async fn dial_stream(
+    address: &str,
+    expected: NodeId,
+    key: Arc<PrivateKey>,
+    cut: CancellationToken,
+) -> Result<(SshPipe, client::Handle<HostKey>), DialError> {
+    let (read, write, session) = subsystem(address, expected, key, STREAM, &cut).await?;
+    Ok((SshPipe::dialled(read, write), session))
+}
+
+type Opened = (ChannelReadHalf, ChannelWriteHalf<client::Msg>, client::Handle<HostKey>);
+
+async fn subsystem(
+    address: &str,
+    expected: NodeId,
+    key: Arc<PrivateKey>,
+    name: &str,
+    cut: &CancellationToken,
+) -> Result<Opened, DialError> {
+    let dialling = open(address, expected, key, name, cut.clone());
     let result =
         tokio::time::timeout(DIAL_TIMEOUT, dialling).await.unwrap_or(Err(DialError::Timeout));
     if result.is_err() {
@@ -99,13 +133,14 @@ async fn open(
     address: &str,
     expected: NodeId,
     key: Arc<PrivateKey>,
+    name: &str,
     cut: CancellationToken,
-) -> Result<Dialled, DialError> {
+) -> Result<Opened, DialError> {
     let stream = TcpStream::connect(address).await.map_err(DialError::Connect)?;
     stream.set_nodelay(true).map_err(DialError::Connect)?;
     let config = client::Config {
         client_id: channel::greeting(),
-        window_size: channel::WINDOW,
+        window_size: if name == STREAM { channel::STREAM_WINDOW } else { channel::WINDOW },
         maximum_packet_size: channel::PACKET,
         channel_buffer_size: channel::CHANNEL_BUFFER,
         preferred: channel::preferred(),
@@ -126,7 +161,7 @@ async fn open(
     }
     let channel = session.channel_open_session().await.map_err(DialError::Ssh)?;
     let (mut read, write) = channel.split();
-    write.request_subsystem(true, "peertree").await.map_err(DialError::Ssh)?;
+    write.request_subsystem(true, name).await.map_err(DialError::Ssh)?;
     loop {
         match read.wait().await {
             Some(ChannelMsg::Success) => break,
@@ -134,6 +169,5 @@ async fn open(
             _ => return Err(DialError::NoSubsystem),
         }
     }
-    let reader = FrameReader::new(read);
-    Ok(Dialled { reader, writer: FrameWriter::Dialled(write), cut, session })
+    Ok((read, write, session))
 }

@@ -2,8 +2,8 @@
 //!
 //! Any Ed25519 key may authenticate, for a stranger with an invitation has no other standing yet.
 //! What a key may do is decided behind the subsystem: `peertree` asks for a join record in the first
-//! frame, or shows a governor of the board what enters; `borgios` asks for a governor. Shells,
-//! commands, forwarding and agents do not exist here.
+//! frame, or shows a governor of the board what enters; `peertree-stream` is for neighbours in the
+//! tree; `borgios` asks for a governor. Shells, commands, forwarding and agents do not exist here.
 //!
 //! When the node ends, every connection is cut, but one that a governor follows on only after it
 //! was told.
@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use borgios_relay::SshPipe;
 use borgios_types::PublicKey;
 use russh::keys::PrivateKey;
 use russh::server::{
@@ -26,15 +27,19 @@ use tracing::debug;
 use crate::api::{Api, Caller};
 use crate::channel::{self, FrameReader, FrameWriter, our_key};
 use crate::follow::{CLOSE_GRACE, Follower};
+use crate::gate::Place;
 use crate::link::LinkHub;
 use crate::port::Visitor;
 use crate::session::{self, Ended};
+use crate::ssh_client::STREAM;
 
 /// Longest time from the first packet to the first subsystem.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Open channels of one connection, with or without a subsystem, for each holds buffers: a
 /// governor's tool with a shared connection runs a few at once.
 pub const CHANNELS_MAX: usize = 8;
+/// The same for a key that is neither a member's nor a governor's: it has one hello to say.
+pub const STRANGER_CHANNELS_MAX: usize = 2;
 /// Keys one connection may try: an agent of a person offers several.
 const AUTH_ATTEMPTS: usize = 8;
 
@@ -97,9 +102,12 @@ impl SshServer {
             server: self.clone(),
             from,
             cut: visitor.cut.clone(),
+            place: visitor.place.clone(),
             key: None,
+            belongs: false,
             waiting: BTreeMap::new(),
             open: BTreeSet::new(),
+            pipe: None,
             begun,
             following,
         };
@@ -137,11 +145,16 @@ struct Guest {
     server: SshServer,
     from: SocketAddr,
     cut: CancellationToken,
+    place: Arc<Place>,
     key: Option<PublicKey>,
+    /// The key is a member's or a governor's.
+    belongs: bool,
     /// Channels that have no subsystem yet.
     waiting: BTreeMap<u32, Channel<Msg>>,
     /// Channels that neither side has closed.
     open: BTreeSet<u32>,
+    /// The channel that is a pipe for streams.
+    pipe: Option<ChannelId>,
     begun: watch::Sender<bool>,
     /// Held by each who follows the bus.
     following: mpsc::WeakSender<()>,
@@ -164,6 +177,12 @@ impl Handler for Guest {
         key: VerifiedPublicKey<'_>,
     ) -> Result<Auth, Self::Error> {
         self.key = our_key(key.public_key);
+        if let Some(key) = self.key
+            && self.server.links.belongs(key).await
+        {
+            self.belongs = true;
+            self.place.is_member(key);
+        }
         Ok(if self.key.is_some() { Auth::Accept } else { Auth::reject() })
     }
 
@@ -173,7 +192,7 @@ impl Handler for Guest {
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        if self.open.len() >= CHANNELS_MAX {
+        if self.open.len() >= if self.belongs { CHANNELS_MAX } else { STRANGER_CHANNELS_MAX } {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
         } else {
             self.open.insert(channel.id().into());
@@ -181,6 +200,10 @@ impl Handler for Guest {
             reply.accept().await;
         }
         Ok(())
+    }
+
+    fn adjust_window(&mut self, channel: ChannelId, current: u32) -> u32 {
+        if self.pipe == Some(channel) { channel::STREAM_WINDOW } else { current }
     }
 
     async fn channel_close(
@@ -200,7 +223,13 @@ impl Handler for Guest {
         session: &mut Session,
     ) -> Result<(), Self::Error> {
         let Some(key) = self.key else { return session.channel_failure(id) };
-        if !matches!(name, "peertree" | "borgios") {
+        // Of pipes one connection carries one, and nothing beside it.
+        let allowed = match name {
+            "peertree" | "borgios" => self.pipe.is_none(),
+            STREAM => self.belongs && self.open.len() == 1,
+            _ => false,
+        };
+        if !allowed {
             return session.channel_failure(id);
         }
         let Some(channel) = self.waiting.remove(&id.into()) else {
@@ -210,17 +239,25 @@ impl Handler for Guest {
         // A receiver that is gone means that the connection is ending anyway.
         let _ = self.begun.send(true);
         let (read, write) = channel.split();
+        if name == STREAM {
+            self.pipe = Some(id);
+            let (pipe, cut) = (SshPipe::accepted(read, write), self.cut.clone());
+            let links = self.server.links.clone();
+            tokio::spawn(async move { links.pipes().accepted(key, pipe, cut).await });
+            return Ok(());
+        }
         let reader = FrameReader::new(read);
         let writer = FrameWriter::Accepted(write);
         let cut = self.cut.clone();
         if name == "peertree" {
             let SshServer { links, api, stop, .. } = self.server.clone();
-            let (from, following) = (self.from, self.following.upgrade());
+            let (from, place) = (self.from, self.place.clone());
+            let following = self.following.upgrade();
             tokio::spawn(async move {
                 let parts = api.parts();
                 match Follower::admit(&parts.ledger, parts.me, key).await {
                     Some(follower) => follower.run(reader, writer, stop).await,
-                    None => links.accepted(key, from, reader, writer, cut).await,
+                    None => links.accepted(key, from, &place, reader, writer, cut).await,
                 }
                 drop(following);
             });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use borgios_peertree::{Contact, Message, Node, State, Verdict};
 use borgios_types::{Digest, NodeId, UnixSeconds};
 use serde::Serialize;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::ledger::Admitted;
@@ -37,16 +37,30 @@ pub(crate) enum Event {
     Up(NewLink),
     Down(NodeId, LinkId),
     DialFailed(NodeId),
-    Received(NodeId, LinkId, Message),
+    /// The permit is the link's share of the inbox, given back when the message is done.
+    Received(NodeId, LinkId, Message, OwnedSemaphorePermit),
     Heard(NodeId, LinkId),
-    Judged { id: Digest, from: NodeId, verdict: Verdict, admitted: Vec<Admitted> },
+    Judged {
+        id: Digest,
+        from: NodeId,
+        verdict: Verdict,
+        admitted: Vec<Admitted>,
+    },
     Publish(Vec<Admitted>),
     Forget(Vec<Digest>),
     Contacts(Vec<Contact>),
     Cross(Vec<Contact>),
     Lapsed(BTreeSet<NodeId>),
     Leave,
-    Line { peer: NodeId, line: String, urgent: bool },
+    /// The peer broke the rules on another channel.
+    Misbehaved(NodeId),
+    /// The peer does not read what it is sent on another channel.
+    Stalled(NodeId),
+    Line {
+        peer: NodeId,
+        line: String,
+        urgent: bool,
+    },
 }
 
 /// This node's place, as the core sees it now.
@@ -150,9 +164,15 @@ impl TreeHandle {
         self.tell(Event::DialFailed(peer)).await;
     }
 
-    /// A message from a link.
-    pub async fn received(&self, peer: NodeId, id: LinkId, message: Message) {
-        self.tell(Event::Received(peer, id, message)).await;
+    /// A message from a link, with what it holds of the link's share of the inbox.
+    pub async fn received(
+        &self,
+        peer: NodeId,
+        id: LinkId,
+        message: Message,
+        share: OwnedSemaphorePermit,
+    ) {
+        self.tell(Event::Received(peer, id, message, share)).await;
     }
 
     /// A sign of life from a link that is no message.
@@ -182,6 +202,18 @@ impl TreeHandle {
     /// Leaves the tree for good.
     pub async fn leave(&self) {
         self.tell(Event::Leave).await;
+    }
+
+    /// A neighbour broke the rules on another channel: its link is cut, and it is let in no more for
+    /// a while.
+    pub async fn misbehaved(&self, peer: NodeId) {
+        self.tell(Event::Misbehaved(peer)).await;
+    }
+
+    /// A neighbour does not read what it is sent on another channel: if it is a child, its link is
+    /// cut, and it heals elsewhere.
+    pub async fn stalled(&self, peer: NodeId) {
+        self.tell(Event::Stalled(peer)).await;
     }
 
     /// Whom to keep cross links to, best first.

@@ -21,7 +21,7 @@ use crate::disk;
 use crate::ledger::Admitted;
 use crate::ledger_handle::LedgerHandle;
 use crate::link::LinkHub;
-use crate::offers::{Offer, judge_offers};
+use crate::offers::{Offer, Offers, judge_offers};
 use crate::outbox::Outbox;
 use crate::provide::{Request, provide_objects};
 use crate::roll::Out;
@@ -29,7 +29,8 @@ use crate::store::Stored;
 use crate::tree_handle::{Event, LinkId, NewLink, TreeHandle, View, Withheld};
 use crate::wire::{Bye, Frame};
 
-/// Events that may wait for the core; links wait when it is full.
+/// Events that may wait for the core; links wait when it is full, in the order in which they came,
+/// and each has a share of its own: see `link`.
 const INBOX: usize = 256;
 /// Requests of one neighbour for stored objects that may wait; more are dropped, and asked again.
 const PROVIDE_QUEUE: usize = 64;
@@ -53,12 +54,14 @@ pub struct TreeShell {
     peers_file: PathBuf,
     inbox: mpsc::Receiver<Event>,
     view: watch::Sender<View>,
-    offers: mpsc::UnboundedSender<Offer>,
+    offers: Offers,
     links: BTreeMap<NodeId, Link>,
     dials: BTreeMap<NodeId, CancellationToken>,
     timers: BTreeMap<Timer, Instant>,
     /// Nodes that are members no more.
     out: BTreeMap<NodeId, Out>,
+    /// Nodes that broke the rules on another channel, and since when they are let in no more.
+    shunned: BTreeMap<NodeId, Instant>,
     /// This node left the tree and does not come back.
     left: bool,
     /// The last pieces of evidence, with their dates.
@@ -73,7 +76,7 @@ impl TreeShell {
     pub fn new(node: Node, ledger: LedgerHandle, peers_file: PathBuf) -> (Self, TreeHandle) {
         let (sender, inbox) = mpsc::channel(INBOX);
         let (view, seen) = watch::channel(View::of(&node, 0, Arc::default()));
-        let (offers, offered) = mpsc::unbounded_channel();
+        let (offers, offered) = Offers::new();
         let judged = sender.clone();
         tokio::spawn(judge_offers(
             offered,
@@ -95,6 +98,7 @@ impl TreeShell {
             dials: BTreeMap::new(),
             timers: BTreeMap::new(),
             out: BTreeMap::new(),
+            shunned: BTreeMap::new(),
             left: false,
             withheld: Arc::default(),
             found: VecDeque::new(),
@@ -169,7 +173,7 @@ impl TreeShell {
                     self.feed(Input::DialFailed(peer), hub);
                 }
             }
-            Event::Received(peer, id, message) => {
+            Event::Received(peer, id, message, _share) => {
                 if self.links.get(&peer).is_some_and(|link| link.id == id) {
                     self.feed(Input::Received(peer, message), hub);
                 }
@@ -205,6 +209,15 @@ impl TreeShell {
                 }
             }
             Event::Leave => self.leave(hub),
+            Event::Misbehaved(peer) => {
+                self.shun(peer);
+                self.cut(peer, hub);
+            }
+            Event::Stalled(peer) => {
+                if self.node.children().contains(&peer) {
+                    self.cut(peer, hub);
+                }
+            }
             Event::Line { peer, line, urgent } => {
                 self.push(peer, line, urgent);
                 self.settle(hub);
@@ -219,7 +232,7 @@ impl TreeShell {
         self.dials.remove(&peer);
         // It was let in a moment before this node heard that it is out.
         let out = self.out.get(&peer).copied();
-        if self.left || out.is_some() {
+        if self.left || out.is_some() || self.is_shunned(&peer) {
             if let Some(out) = out {
                 // Whether it arrives is of no importance.
                 let _ = outbox.push_object(last_word(out, None));
@@ -299,6 +312,29 @@ impl TreeShell {
         self.feed(Input::Expel(node), hub);
     }
 
+    fn is_shunned(&self, peer: &NodeId) -> bool {
+        self.shunned.get(peer).is_some_and(|since| since.elapsed() < bounds::SHUN)
+    }
+
+    fn shun(&mut self, peer: NodeId) {
+        self.shunned.retain(|_, since| since.elapsed() < bounds::SHUN);
+        if self.shunned.len() >= bounds::SHUNNED_MAX {
+            let oldest =
+                self.shunned.iter().min_by_key(|(_, since)| **since).map(|(peer, _)| *peer);
+            oldest.and_then(|oldest| self.shunned.remove(&oldest));
+        }
+        self.shunned.insert(peer, Instant::now());
+    }
+
+    /// Cuts a link at once.
+    fn cut(&mut self, peer: NodeId, hub: &LinkHub) {
+        if let Some(link) = self.links.remove(&peer) {
+            link.outbox.close();
+            link.cut.cancel();
+            self.feed(Input::LinkDown(peer), hub);
+        }
+    }
+
     /// Leaves the tree for good.
     fn leave(&mut self, hub: &LinkHub) {
         self.left = true;
@@ -330,7 +366,11 @@ impl TreeShell {
     fn execute(&mut self, output: Output, hub: &LinkHub) {
         match output {
             // A neighbour may still name it, and so may an old invitation.
-            Output::Dial(contact) if self.left || self.out.contains_key(&contact.id) => {
+            Output::Dial(contact)
+                if self.left
+                    || self.out.contains_key(&contact.id)
+                    || self.is_shunned(&contact.id) =>
+            {
                 self.found.push_back(Input::DialFailed(contact.id));
             }
             Output::Dial(contact) => {
@@ -356,8 +396,12 @@ impl TreeShell {
                 self.timers.remove(&timer);
             }
             Output::Offer { from, id, kind, body } => {
-                // The judge ends only with the agent.
-                let _ = self.offers.send(Offer { from, id, kind, body });
+                if !self.offers.push(Offer { from, id, kind, body }) {
+                    // Too much of this neighbour waits: it is not to blame, and the object comes
+                    // again when the two compare what they hold.
+                    let verdict = Verdict::Deferred;
+                    self.found.push_back(Input::Judged { id, from, verdict });
+                }
             }
             Output::Provide { to, ids } => self.provide(to, Request::Objects(ids)),
             Output::ProvideLane { to, lane, after } => self.provide(to, Request::Lane(lane, after)),

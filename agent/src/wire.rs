@@ -5,6 +5,7 @@
 //! {"bye":{…}}     why this side ends the link; the last frame
 //! {"ask":{…}}     a question to the fleet on its way, {"answer":{…}} its answer
 //! {"direct":{…}}  a message to one node on its way, {"returned":{…}} what became of it
+//! {"blob":{…}}    asks for a piece of a blob, {"piece":{…}} brings it, {"have":{…}}: a blob is here now
 //! {"join":{…}} …  everything else is a message of the tree's core
 //! ```
 
@@ -45,6 +46,41 @@ pub struct Bye {
     pub because: Vec<Envelope>,
 }
 
+/// Longest piece of a blob, in bytes: its frame has less than 64 KiB, so that nothing urgent waits
+/// behind more than that.
+pub const PIECE_MAX: u32 = 45 * 1024;
+
+/// Asks for a piece of a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobAsk {
+    /// Chosen by the asker, unique on its link.
+    pub id: u64,
+    /// Which blob.
+    pub digest: Digest,
+    /// Where the piece begins, in bytes.
+    pub offset: u64,
+    /// Bytes asked for, at most [`PIECE_MAX`].
+    pub length: u32,
+}
+
+/// A piece of a blob: from the asked offset on, as many bytes as were asked for or there are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Piece {
+    /// Of the question.
+    pub id: u64,
+    /// Bytes of the whole blob; `None` where it is not.
+    pub size: Option<u64>,
+    /// Base64.
+    pub bytes: String,
+}
+
+/// A blob came into the sender's depot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Have {
+    /// Which.
+    pub digest: Digest,
+}
+
 /// One line.
 #[derive(Clone, Debug)]
 pub enum Frame {
@@ -56,6 +92,12 @@ pub enum Frame {
     Ask(Ask),
     /// An answer.
     Answer(Answer),
+    /// A question for a piece of a blob.
+    Blob(BlobAsk),
+    /// The piece.
+    Piece(Piece),
+    /// News of a blob.
+    Have(Have),
     /// A message to one node.
     Direct(Direct),
     /// What became of one.
@@ -82,9 +124,25 @@ enum Own {
     Bye(Bye),
     Ask(Ask),
     Answer(Answer),
+    Blob(BlobAsk),
+    Piece(Piece),
+    Have(Have),
     Direct(Direct),
     Returned(Returned),
 }
+
+/// How the frames begin that are not the core's.
+const OWN: [&str; 9] = [
+    "{\"hello\"",
+    "{\"bye\"",
+    "{\"ask\"",
+    "{\"answer\"",
+    "{\"direct\"",
+    "{\"returned\"",
+    "{\"blob\"",
+    "{\"piece\"",
+    "{\"have\"",
+];
 
 impl Frame {
     /// Reads one line, whose length has been bounded.
@@ -94,9 +152,7 @@ impl Frame {
     pub fn parse(line: &str) -> Result<Self, WireError> {
         // The core's messages hold raw JSON, which serde cannot buffer to try one shape after the
         // other; so the first key decides, and it stands where every writer of ours puts it.
-        let own =
-            ["{\"hello\"", "{\"bye\"", "{\"ask\"", "{\"answer\"", "{\"direct\"", "{\"returned\""];
-        if !own.iter().any(|start| line.starts_with(start)) {
+        if !OWN.iter().any(|start| line.starts_with(start)) {
             let message: Message = serde_json::from_str(line)?;
             let name = message.name();
             return if message.bounded() {
@@ -110,6 +166,13 @@ impl Frame {
                 Err(WireError::Unbounded("hello"))
             }
             Own::Bye(bye) if bye.because.len() > PROOFS_MAX => Err(WireError::Unbounded("bye")),
+            Own::Blob(ask) if ask.length > PIECE_MAX => Err(WireError::Unbounded("blob")),
+            Own::Piece(piece) if piece.bytes.len() > PIECE_MAX as usize / 3 * 4 => {
+                Err(WireError::Unbounded("piece"))
+            }
+            Own::Blob(ask) => Ok(Self::Blob(ask)),
+            Own::Piece(piece) => Ok(Self::Piece(piece)),
+            Own::Have(have) => Ok(Self::Have(have)),
             Own::Ask(ask) if !ask.question.bounded() => Err(WireError::Unbounded("ask")),
             Own::Answer(answer) if !answer.bounded() => Err(WireError::Unbounded("answer")),
             Own::Hello(hello) => Ok(Self::Hello(hello)),
@@ -133,6 +196,9 @@ impl Frame {
             Self::Bye(bye) => serde_json::to_string(&Own::Bye(bye.clone())),
             Self::Ask(ask) => serde_json::to_string(&Own::Ask(ask.clone())),
             Self::Answer(answer) => serde_json::to_string(&Own::Answer(answer.clone())),
+            Self::Blob(ask) => serde_json::to_string(&Own::Blob(*ask)),
+            Self::Piece(piece) => serde_json::to_string(&Own::Piece(piece.clone())),
+            Self::Have(have) => serde_json::to_string(&Own::Have(*have)),
             Self::Direct(direct) => serde_json::to_string(&Own::Direct(direct.clone())),
             Self::Returned(returned) => serde_json::to_string(&Own::Returned(*returned)),
         };
@@ -175,6 +241,9 @@ mod tests {
             }),
             Frame::Returned(Returned { id: 1, hops: 2, error: Some(Undelivered::Busy) }),
             Frame::Bye(Bye { code: "x".into(), message: "y".into(), because: Vec::new() }),
+            Frame::Blob(BlobAsk { id: 1, digest: id, offset: 2, length: PIECE_MAX }),
+            Frame::Piece(Piece { id: 1, size: None, bytes: String::new() }),
+            Frame::Have(Have { digest: id }),
             Frame::Tree(Message::Leave),
             Frame::Tree(object),
         ] {
@@ -192,6 +261,14 @@ mod tests {
         let ids = vec![Digest::of(b"x"); 10_000];
         let line = serde_json::to_string(&Message::Want { ids }).unwrap();
         assert!(matches!(Frame::parse(&line), Err(WireError::Unbounded("want"))));
+        let bytes = "x".repeat(PIECE_MAX as usize / 3 * 4);
+        let piece =
+            |bytes: String| Frame::Piece(Piece { id: u64::MAX, size: Some(u64::MAX), bytes });
+        let longest = piece(bytes.clone()).to_line();
+        assert!(longest.len() < 64 * 1024, "{}", longest.len());
+        assert!(Frame::parse(&longest).is_ok());
+        let line = piece(bytes + "xxxx").to_line();
+        assert!(matches!(Frame::parse(&line), Err(WireError::Unbounded("piece"))));
     }
 
     #[test]

@@ -93,8 +93,11 @@ pub(crate) enum Command {
     Invite(commands::invite::Invite),
     /// Make servers members from here, over ssh
     Adopt(commands::adopt::Adopt),
-    /// Send a text to every node
+    /// Say something to every node
     Broadcast(commands::broadcast::Broadcast),
+    /// What servers said to all: how far each stream goes, its messages
+    #[command(subcommand)]
+    Stream(commands::stream::Command),
     /// Give a node a component to hand on
     #[command(subcommand)]
     Blob(commands::blob::Command),
@@ -143,6 +146,7 @@ impl Command {
             Self::Invite(command) => command.run(context),
             Self::Adopt(command) => command.run(context),
             Self::Broadcast(command) => command.run(context),
+            Self::Stream(command) => command.run(context),
             Self::Blob(command) => command.run(context),
             Self::Credential(command) => command.run(context),
             Self::Access(command) => command.run(context),

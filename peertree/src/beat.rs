@@ -28,7 +28,7 @@ use crate::node::{Node, Phase};
 use crate::seek::Seek;
 
 /// When this node has to do something on its own.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Beat {
     /// When [`Timer::Heartbeat`] will fire.
     armed: Option<Time>,

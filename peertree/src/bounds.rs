@@ -77,8 +77,9 @@ pub const PAGE_IDS_MAX: usize = 512;
 pub const WANT_IDS_MAX: usize = PAGE_IDS_MAX;
 /// Ids asked for and not yet received, over all links.
 pub const WANTED_MAX: usize = 4_096;
-/// Objects offered to the shell and not yet judged; each holds its body, so this bounds memory.
-pub const PENDING_MAX: usize = 1_024;
+/// Objects offered to the shell and not yet judged. The shell puts off what is too much of one
+/// neighbour's, or too many bytes, so one that floods leaves most of these places to the others.
+pub const PENDING_MAX: usize = 4_096;
 /// Lanes in one summary: five are planned.
 pub const LANES_MAX: usize = 16;
 /// Statements of a lane the shell sends for one [`Follow`](crate::Message::Follow).

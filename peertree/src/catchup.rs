@@ -184,10 +184,10 @@ impl Node {
             }));
             self.out.push(Output::Send(from, Message::Page { after: next }));
         } else {
-            let same = link.walked.take().filter(|last| last.of == paging.of);
+            let same = link.walked.as_ref().filter(|last| last.of == paging.of);
             let times = same.map_or(1, |last| last.times.saturating_add(1));
-            let walked = Walked { at: now, pages: paging.pages, of: paging.of, times };
-            link.walked = Some(Box::new(walked));
+            let (pages, of) = (paging.pages, paging.of);
+            link.walked = Some(Box::new(Walked { at: now, pages, of, times }));
         }
         let ids = self.store.want(now, from, ids);
         if !ids.is_empty() && (self.is_neighbour(from) || self.is_cross(&from)) {

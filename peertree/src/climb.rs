@@ -23,7 +23,7 @@ use crate::message::{Down, Join, Message};
 use crate::node::{Node, Phase};
 
 /// An attempt to move up.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Climb {
     /// Who is asked.
     pub(crate) asking: Option<NodeId>,

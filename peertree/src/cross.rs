@@ -28,7 +28,7 @@ use crate::message::Message;
 use crate::node::{Node, Phase};
 
 /// A node's cross links.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Cross {
     /// Whom to choose, best first.
     candidates: Vec<Contact>,

@@ -54,7 +54,7 @@ pub struct Evidence {
 }
 
 /// What is being found out, what was, and what is held against whom.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Suspicions {
     open: BTreeMap<Digest, Suspicion>,
     blame: BTreeMap<(NodeId, String), Blame>,
@@ -72,7 +72,7 @@ pub(crate) struct Suspicions {
 }
 
 /// One object that is missing.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Suspicion {
     neighbour: NodeId,
     from: NodeId,
@@ -87,7 +87,7 @@ struct Suspicion {
 }
 
 /// What is held against a neighbour in one kind of objects.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Blame {
     last: Option<Time>,
     /// Intervals with a gap, less what was brought since.

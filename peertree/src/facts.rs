@@ -22,7 +22,7 @@ use crate::message::{Down, Message, Up};
 use crate::node::{Node, Phase};
 
 /// What was told last, and when.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Told {
     /// What the parent knows of this node; `None` before the first report.
     up: Option<Up>,
@@ -36,7 +36,7 @@ pub(crate) struct Told {
 }
 
 /// A node's relatives as its children know them, and what that was made of.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Family {
     /// The parent's path and children, when this was made.
     pub(crate) from: (Contacts, Contacts),

@@ -9,7 +9,7 @@ use borgios_types::Digest;
 const FEW: usize = 32;
 
 /// A set of ids, in order.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum IdSet {
     /// At most [`FEW`], sorted.
     Few(Vec<Digest>),

@@ -12,7 +12,7 @@ use crate::sorted::SortedMap;
 ///
 /// Whether the peer is parent, child or neither stands in one place only: the node's phase and its
 /// list of children.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Link {
     /// Where the peer can be dialled, by its join record.
     pub(crate) address: Option<Address>,

@@ -12,7 +12,7 @@ use crate::sorted::SortedMap;
 ///
 /// When it is full, a random one makes room: a stream of invented contacts can crowd out some of
 /// the good ones, never choose which.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Memory {
     contacts: SortedMap<NodeId, Address>,
     most: usize,

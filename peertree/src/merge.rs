@@ -25,7 +25,7 @@ use crate::node::{Node, Phase};
 use crate::seek::Seek;
 
 /// What a node knows of its search for other trees.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Rivals {
     /// The remembered node being dialled to compare roots.
     pub(crate) probing: Option<NodeId>,

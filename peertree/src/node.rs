@@ -44,7 +44,7 @@ use crate::state::State;
 use crate::store::Store;
 
 /// One node of the tree.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Node {
     pub(crate) me: NodeId,
     /// The time of the input being handled.
@@ -77,7 +77,7 @@ pub struct Node {
 }
 
 /// Where this node stands; carries what exists only there.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Phase {
     /// Before `Start` and after `Stop`.
     Idle,
@@ -118,6 +118,12 @@ impl Node {
             out: Vec::new(),
             config,
         }
+    }
+
+    /// Begins its randomness anew. A checker that explores every order of events calls it after each
+    /// input, so that states which differ in nothing else are one.
+    pub fn reseed(&mut self, rng_seed: u64) {
+        self.rng = Dice::new(rng_seed);
     }
 
     /// Applies one input and returns what the shell must do next, in order.

@@ -29,7 +29,7 @@ use crate::message::{Down, Join, Message};
 use crate::node::{Node, Phase};
 
 /// One search for a parent.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Seek {
     pub(crate) why: Why,
     pub(crate) round: u32,
@@ -49,7 +49,7 @@ pub(crate) struct Seek {
 }
 
 /// What a search begins with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Why {
     /// Just started.
     Newcomer,
@@ -366,7 +366,9 @@ impl Node {
     pub(crate) fn end_round(&mut self) {
         self.out.push(Output::CancelTimer(Timer::Attempt));
         let Phase::Seeking(seek) = &self.phase else { return };
-        let alone = self.memory.is_empty() && self.seeds.is_empty();
+        // Who founds the network has nobody to ask, even if someone dialled it a moment ago: should
+        // it wait for those who wait for it, there would never be a root.
+        let alone = self.seeds.is_empty() && (self.memory.is_empty() || !self.was_member);
         let heir = self.is_heir(seek) && !seek.heir_seeks;
         let merge = matches!(seek.why, Why::Merge);
         let given_up = self.was_member && seek.round + 1 >= bounds::ROUNDS_BEFORE_ROOT;
@@ -413,6 +415,18 @@ mod tests {
     #[test]
     fn without_members_to_ask_a_newcomer_is_the_root() {
         let stage = Stage::root(4);
+        assert_eq!(stage.node.state(), State::Root);
+    }
+
+    /// Found by the model: each waits for the other, and nobody for anybody else.
+    #[test]
+    fn a_founder_that_is_dialled_before_it_is_the_root_becomes_it_all_the_same() {
+        let mut stage = Stage::new(4, true);
+        stage.start(Vec::new(), Vec::new());
+        stage.joins(5, true);
+        let out = stage.step(Input::TimerFired(Timer::Retry));
+        assert_eq!(dialled(&out), [], "linked already");
+        stage.says(5, Message::Redirect { to: Vec::new() });
         assert_eq!(stage.node.state(), State::Root);
     }
 

@@ -10,7 +10,7 @@ use crate::message::{Body, Head, Summary};
 use crate::sorted::SortedMap;
 
 /// What a node knows of its shell's object store.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Store {
     /// Objects that are not offered again, at most [`bounds::KNOWN_MAX`].
     known: IdSet,
@@ -30,7 +30,7 @@ pub(crate) struct Store {
 }
 
 /// An object that the shell is judging.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Pending {
     pub(crate) from: NodeId,
     pub(crate) kind: String,

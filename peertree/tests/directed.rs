@@ -1,5 +1,7 @@
 //! Directed messages in whole fleets under a virtual clock. Every failure names its seed.
 
+#![allow(clippy::unwrap_used, reason = "all of it is test code; the lint sees only #[test] itself")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

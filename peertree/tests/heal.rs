@@ -5,6 +5,7 @@
 //! knows it. A broadcast is published every fifth of a second all the while; the simulation itself
 //! fails when an object is offered twice ([`borgios_peertree::sim`]), and at the end everybody holds
 //! everything.
+#![allow(clippy::print_stdout, reason = "the figures are for whoever measures")]
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;

@@ -1,5 +1,6 @@
 //! Neighbours that relay everything but one kind: noticed, made good over cross links, and left. And
 //! honest ones, who never are.
+#![allow(clippy::print_stdout, reason = "the figures are for whoever measures")]
 
 use std::time::Duration;
 

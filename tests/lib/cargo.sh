@@ -41,7 +41,7 @@ cargo_test() {
 # The programs, built once for simulation and fleet, in the very profile of the tests.
 programs() { cargo build --workspace --bins --locked -q; }
 
-# bench NAME [--json]: a binary of the workspace called bench-NAME.
+# bench NAME [--json] [--peers]: a binary of the workspace called bench-NAME.
 bench() {
     local names name=${1:-}
     setup_rust || return 1
@@ -49,5 +49,12 @@ bench() {
     if [[ -z $name ]]; then echo "${names:-no benches yet}"; return 0; fi
     grep -qx -- "$name" <<<"$names" || { echo "bench: there is no bench '$name'; there are: ${names:-none yet}" >&2; return 2; }
     shift
+    # `--peers`: build other people's programs first; they are a workspace of their own.
+    if [[ " $* " == *" --peers "* ]]; then
+        (cd tests/bench/peers && cargo build --release --locked -q) || return 1
+        local word words=()
+        for word in "$@"; do [[ $word == --peers ]] || words+=("$word"); done
+        set -- "${words[@]}"
+    fi
     cargo run --release --locked -q --bin "bench-$name" -- "$@"
 }

@@ -9,12 +9,16 @@ arrows() {
     case $1 in
         borgios-types)    echo "" ;;
         borgios-peertree) echo "types" ;;
+        borgios-model)    echo "types peertree" ;;
+        borgios-stream)   echo "types" ;;
         borgios-policy)   echo "types" ;;
         borgios-credentials) echo "types policy" ;;
         borgios-releases) echo "types policy" ;;
-        borgios-agent)    echo "types peertree policy credentials releases" ;;
-        borgios-cli)      echo "types peertree policy credentials releases" ;;
-        borgios-fleet)    echo "types peertree policy credentials releases agent cli" ;;
+        borgios-relay)    echo "types stream" ;;
+        borgios-bench)    echo "types stream relay" ;;
+        borgios-agent)    echo "types peertree stream policy credentials releases relay" ;;
+        borgios-cli)      echo "types peertree stream policy credentials releases" ;;
+        borgios-fleet)    echo "types peertree stream policy credentials releases agent cli" ;;
         *) return 1 ;;
     esac
 }

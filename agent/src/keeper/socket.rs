@@ -116,7 +116,7 @@ where
                 Err(error) => {
                     if let ConnectionError::Frame(frame) = &error {
                         let code = match frame {
-                            FrameError::TooLong => "too_large",
+                            FrameError::TooLong(_) => "too_large",
                             FrameError::NotText => "malformed",
                         };
                         refused::line(code, &error.to_string());

@@ -163,7 +163,8 @@ impl Observer {
         let disk = tokio::task::spawn_blocking(looking).await.ok()?.ok()?;
         let free = thousandths(disk.f_bavail, disk.f_blocks)?;
         let exception = (free < below).then(|| (1_000 - free, percent(free, "free")));
-        let label = bucket(free, &[50, 100, 200, 400, 600, 800]);
+        let label =
+            bucket(free, &[50, 100, 200, 400, 600, 800], |share| format!("{:02} %", share / 10));
         Some(Own { label: Some(label), measures: vec![("free", free)], exception, place: None })
     }
 
@@ -200,10 +201,14 @@ fn load(above: u64) -> Option<Own> {
         measures
             .extend(thousandths(total.saturating_sub(free), total).map(|used| ("memory", used)));
     }
-    let exception = (load > above)
-        .then(|| (load, format!("load {}.{:02} per core", load / 1_000, load % 1_000 / 10)));
-    let label = bucket(load, &[250, 500, 750, 1_000, 1_500, 2_000, 4_000]);
+    let exception = (load > above).then(|| (load, format!("load {} per core", per_core(load))));
+    let label = bucket(load, &[250, 500, 750, 1_000, 1_500, 2_000, 4_000], per_core);
     Some(Own { label: Some(label), measures, exception, place: None })
+}
+
+/// A load in thousandths with two decimals.
+fn per_core(load: u64) -> String {
+    format!("{}.{:02}", load / 1_000, load % 1_000 / 10)
 }
 
 /// `part` of `whole` in thousandths; none of nothing.
@@ -216,15 +221,13 @@ fn percent(share: u64, what: &str) -> String {
     format!("{}.{} % {what}", share / 10, share % 10)
 }
 
-/// The bucket of a number in thousandths: `0.25 to 0.50`; labels sort as numbers do.
-fn bucket(value: u64, borders: &[u64]) -> String {
-    let text = |border: u64| format!("{}.{:02}", border / 1_000, border % 1_000 / 10);
+/// The bucket of a number between borders, each written by `text`: `0.25 to 0.50`. The alphabet
+/// sorts labels as their numbers, for `text` writes all with as many digits.
+fn bucket(value: u64, borders: &[u64], text: impl Fn(u64) -> String) -> String {
     let at = borders.partition_point(|border| *border <= value);
     match (at.checked_sub(1).map(|at| borders[at]), borders.get(at)) {
-        (None, Some(first)) => format!("0.00 to {}", text(*first)),
-        (Some(from), Some(to)) => format!("{} to {}", text(from), text(*to)),
-        (Some(last), None) => format!("{} and more", text(last)),
-        (None, None) => "all".to_owned(),
+        (from, Some(to)) => format!("{} to {}", text(from.unwrap_or(0)), text(*to)),
+        (from, None) => format!("{} and more", text(from.unwrap_or(0))),
     }
 }
 
@@ -239,7 +242,7 @@ mod tests {
         assert_eq!(thousandths(1, 0), None);
         assert_eq!(percent(43, "free"), "4.3 % free");
         let borders = [250, 1_000];
-        let of = |value| bucket(value, &borders);
+        let of = |value| bucket(value, &borders, per_core);
         assert_eq!([of(0), of(249), of(250)], ["0.00 to 0.25", "0.00 to 0.25", "0.25 to 1.00"]);
         assert_eq!(of(1_000), "1.00 and more");
     }

@@ -118,6 +118,29 @@ impl QuestionHandle {
         answer.await.unwrap_or(Err(Undelivered::Unreachable))
     }
 
+    /// As [`QuestionHandle::send`], and looks for the node first where nobody on the way knows it:
+    /// such a message was not delivered, so sending it again delivers it once.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn deliver(
+        &self,
+        to: NodeId,
+        body: String,
+        within: Duration,
+    ) -> Result<u8, Undelivered> {
+        match self.send(to, body.clone()).await {
+            Err(Undelivered::Unknown) => {
+                let found = self.ask(Question::Find { node: to }, within).await;
+                if found.is_none_or(|found| found.places.nodes.is_empty()) {
+                    return Err(Undelivered::Unknown);
+                }
+                self.send(to, body).await
+            }
+            sent => sent,
+        }
+    }
+
     /// The messages for this node, from now on. They have no authority; see [`direct`].
     pub async fn serve(&self) -> mpsc::Receiver<String> {
         let (service, messages) = mpsc::channel(DELIVERED);
@@ -173,7 +196,7 @@ impl QuestionShell {
         loop {
             let seen = {
                 let view = view.borrow_and_update();
-                (view.state != borgios_peertree::State::Idle, view.parent, view.children.clone())
+                (view.attached(), view.parent, view.children.clone())
             };
             if place.as_ref() != Some(&seen) {
                 // A place is another one when its parent is.

@@ -141,6 +141,17 @@ async fn lateness_is_measured_by_the_schedule_once_it_is_here() {
         assert_eq!(late["node"], json!(fleet.servers[1].me()));
         assert_eq!((&late["epoch"], &late["epochs_behind"]), (&json!(13), &json!(2)));
         assert!(late["late_s"].as_u64().unwrap() < 60, "{late}");
+        // Each server says the same of itself when it is asked.
+        let question = json!({"get": "ask", "question": {"about": "epochs"}});
+        until("the late one says so", async || {
+            let answer = server.ask(question.clone()).await["ok"].clone();
+            let exception = &answer["exceptions"][0];
+            answer["complete"] == true
+                && answer["exceptional_nodes"] == 1
+                && exception["node"] == json!(fleet.servers[1].me())
+                && exception["what"].as_str().unwrap().starts_with("2 epochs behind, due ")
+        })
+        .await;
     }
 }
 

@@ -100,6 +100,25 @@ async fn the_fleet_answers_and_who_is_missing_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_runs_something_else_is_named_whoever_asks() {
+    let fleet = Fleet::of(4, 2).await;
+    acquainted(&fleet).await;
+    let odd = &fleet.servers[2];
+    odd.keeper.seen.lock().unwrap().status.installed = borgios_types::Seq(7);
+    for server in &fleet.servers {
+        until("the odd one is named, and nobody else", async || {
+            let answer = ask(server, json!({"about": "versions"})).await;
+            let odd_label = answer["exceptions"][0]["what"].as_str().unwrap_or_default();
+            answer["exceptional_nodes"] == 1
+                && answer["exceptions"][0]["node"] == json!(odd.me())
+                && odd_label.starts_with("release/7, agent ")
+                && answer["histogram"][odd_label] == 1
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_is_found_by_name_and_key_and_can_be_sent_a_message() {
     let fleet = Fleet::of(6, 2).await;
     acquainted(&fleet).await;
@@ -154,6 +173,15 @@ async fn a_node_is_found_by_name_and_key_and_can_be_sent_a_message() {
     let hops = found.places.nodes[0].hops.unwrap();
     assert_eq!(send("hello").await.map(u64::from), Ok(hops));
     assert_eq!(messages.recv().await.as_deref(), Some("hello"));
+    // From where nobody looked for it yet.
+    let third = (0..6).rev().find(|at| *at != far && *at != from).unwrap();
+    let third = &fleet.servers[third].agent().questions;
+    let within = Duration::from_secs(3);
+    assert!(third.deliver(receiver.me, "from a third".to_owned(), within).await.is_ok());
+    assert_eq!(messages.recv().await.as_deref(), Some("from a third"));
+    let nobody = SecretKey::from_seed([92; 32]).public();
+    let lost = third.deliver(nobody, "x".to_owned(), within).await;
+    assert_eq!(lost, Err(Undelivered::Unknown));
     let long = "x".repeat(70_000);
     assert_eq!(send(&long).await, Err(Undelivered::TooLarge));
     assert_eq!(send(&"\u{1}".repeat(65_536)).await.map(u64::from), Ok(hops));

@@ -85,8 +85,9 @@ fn describe(answer: &Value, door: &str) -> String {
         line("path", path.map(|path| format!("{path}, depth {depth}")));
         let took = plain(&answer["took_ms"]);
         let hops = or_unknown("/place/hops");
-        line("found", Some(format!("{hops} hops from {door}, in {took} ms")));
-        line("attached", span("/place/attached_s").map(|span| format!("since {span}")));
+        let hops = if hops == "1" { "1 hop".to_owned() } else { format!("{hops} hops") };
+        line("found", Some(format!("{hops} from {door}, in {took} ms")));
+        line("attached", span("/place/attached_s").map(|span| format!("for {span}")));
         line("children", word("/place/children"));
         let release = match answer.pointer("/runs/release").and_then(Value::as_u64) {
             None => "its keeper does not answer".to_owned(),
@@ -149,7 +150,7 @@ mod tests {
             "  parent     web-1\n".to_owned(),
             format!("  path       web-1 > {short}, depth 1\n"),
             "  found      3 hops from web-9:7117, in 12 ms\n".to_owned(),
-            "  attached   since 2 min 5 s\n".to_owned(),
+            "  attached   for 2 min 5 s\n".to_owned(),
             "  runs       release/2, agent 0.1.0, up 1 h 1 min\n".to_owned(),
             "  record     signed 1970-01-01T00:00:00Z, until 1970-01-02T00:00:00Z\n".to_owned(),
         ] {

@@ -35,8 +35,10 @@ pub const WITHIN_MAX: Duration = Duration::from_secs(25);
 pub const HOP: Duration = Duration::from_millis(50);
 /// Questions of one neighbour that are open at a time; one more is answered with nothing at once.
 pub const ASKS_MAX: usize = 4;
-/// Questions that are open at a time, whoever asked.
+/// Questions of all neighbours that are open at a time: each may hold an answer of a mebibyte.
 pub const OPEN_MAX: usize = 64;
+/// Questions of this node's own tools that are open at a time, however many the neighbours have.
+pub const TOOLS_MAX: usize = 16;
 /// Questions of one neighbour in a row, before [`ASK_PACE`] holds.
 pub const ASK_BURST: u32 = 64;
 /// Pace of questions of one neighbour after that: each of them costs every node behind this one a

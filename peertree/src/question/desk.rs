@@ -7,7 +7,7 @@ use borgios_types::{NodeId, Time};
 
 use super::ask::{Answer, Ask, Findings, Question, Scope};
 use super::bounds::{
-    ASK_BURST, ASK_PACE, ASKS_MAX, HOP, MEMBERS_SLACK, OPEN_MAX, SEEN_MAX, WITHIN_MAX,
+    ASK_BURST, ASK_PACE, ASKS_MAX, HOP, MEMBERS_SLACK, OPEN_MAX, SEEN_MAX, TOOLS_MAX, WITHIN_MAX,
 };
 use super::pace::Pace;
 use super::places::Place;
@@ -182,6 +182,12 @@ impl Desk {
         self.open.values().map(|inquiry| inquiry.ends).min()
     }
 
+    /// Open questions of this node's own tools.
+    fn tools(&self) -> usize {
+        let own = |inquiry: &&Inquiry| matches!(inquiry.asker, Asker::Tool { .. });
+        self.open.values().filter(own).count()
+    }
+
     fn is_neighbour(&self, peer: &NodeId) -> bool {
         self.up.as_ref() == Some(peer) || self.down.contains(peer)
     }
@@ -210,7 +216,7 @@ impl Desk {
     }
 
     fn on_open(&mut self, now: Time, key: u64, nonce: u64, question: Question, within: Duration) {
-        if self.open.len() >= OPEN_MAX || !question.bounded() {
+        if self.tools() >= TOOLS_MAX || !question.bounded() {
             return self.out.push(Output::Done { key, findings: None });
         }
         self.see(nonce);
@@ -226,10 +232,11 @@ impl Desk {
         let open = |inquiry: &&Inquiry| matches!(inquiry.asker, Asker::Neighbour { peer, .. } if peer == from);
         let pace = self.paces.entry(from).or_insert_with(|| Pace::new(now, ASK_BURST, ASK_PACE));
         // In this order: what is refused for another reason costs a token too.
-        let refused = !pace.take(now)
+        let paced = pace.take(now);
+        let refused = !paced
             || !question.bounded()
             || question == Question::Unknown
-            || self.open.len() >= OPEN_MAX
+            || self.open.len() - self.tools() >= OPEN_MAX
             || self.open.values().filter(open).count() >= ASKS_MAX
             || (nonce != 0 && self.seen.contains(&nonce));
         if refused {
@@ -366,7 +373,9 @@ impl Desk {
     /// The first rule that is broken; that is a bug of this crate, whatever was received.
     pub fn check(&self) -> Result<(), String> {
         let rule = |holds: bool, what: &str| if holds { Ok(()) } else { Err(what.to_owned()) };
-        rule(self.open.len() <= OPEN_MAX, "more open questions than their bound")?;
+        let tools = self.tools();
+        rule(tools <= TOOLS_MAX, "more questions of tools than their bound")?;
+        rule(self.open.len() - tools <= OPEN_MAX, "more open questions than their bound")?;
         rule(self.seen.len() <= SEEN_MAX, "more nonces than their bound")?;
         rule(self.paces.len() <= self.down.len() + 1, "paces of strangers")?;
         for inquiry in self.open.values() {

@@ -9,15 +9,14 @@ use crate::message::Message;
 use crate::sim::fleet::{Fleet, Violation};
 use crate::sim::machine::Machine;
 
-/// What a machine keeps from its neighbours: it relays none of it, lists none of it, and does not say
-/// that it lacks it.
+/// What a machine keeps from its neighbours: it relays none of it and lists none of it.
 #[derive(Clone, Debug)]
 pub struct Withhold {
     /// The kind.
     pub kind: String,
     /// From whom; nobody in particular means from everybody.
     pub from: Vec<NodeId>,
-    /// It says that it lacks what it keeps back.
+    /// It says that it lacks what it keeps back, whenever it should send it.
     pub excuses: bool,
 }
 
@@ -32,12 +31,15 @@ impl Machine {
             self.disk.objects.get(id).is_some_and(|object| object.kind == withhold.kind)
         };
         match message {
-            Message::Object { kind, .. } if kind == withhold.kind => None,
+            Message::Object { id, kind, .. } if kind == withhold.kind => {
+                withhold.excuses.then(|| Message::Lacking { ids: vec![id] })
+            }
             Message::Ids { mut ids, last } => {
                 ids.retain(|id| !kept(id));
                 Some(Message::Ids { ids, last })
             }
-            Message::Lacking { .. } | Message::Found { .. } if !withhold.excuses => None,
+            Message::Lacking { .. } if !withhold.excuses => None,
+            Message::Found { .. } => None,
             other => Some(other),
         }
     }

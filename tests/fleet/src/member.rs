@@ -18,7 +18,7 @@ pub const INSTALL_BOUND: Duration = Duration::from_secs(240);
 /// The agent's TCP port.
 pub const PORT: u16 = 7117;
 /// The command line on a server that joined.
-const CLI: &str = "/opt/borgios/current/agent/files/bin/borgios";
+pub(crate) const CLI: &str = "/opt/borgios/current/agent/files/bin/borgios";
 
 /// The agent as its own server sees it.
 impl Server<'_> {

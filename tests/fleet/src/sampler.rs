@@ -23,8 +23,9 @@ use crate::schedule::{self, Schedule};
 
 /// Time between two looks at a server.
 const EVERY: Duration = Duration::from_millis(100);
-/// What a busy computer of two cores and `chpasswd` may take beyond the jitter, in seconds.
-pub const TOLERANCE_S: f64 = 3.0;
+/// What a busy computer of two cores and `chpasswd` may take beyond the jitter, in seconds. How late
+/// the latest was is said.
+pub const TOLERANCE_S: f64 = 6.0;
 /// Most wrong looks that are kept.
 const WRONG_MAX: usize = 20;
 

@@ -15,6 +15,7 @@ mod refusals;
 mod rotation;
 mod secrets;
 mod spine;
+mod streams;
 mod systems;
 mod tree;
 mod trial;
@@ -30,6 +31,7 @@ pub const ALL: &[Scenario] = &[
     refusals::SCENARIO,
     keeper::SCENARIO,
     faults::SCENARIO,
+    streams::SCENARIO,
     tree::SCENARIO,
     secrets::SCENARIO,
     rotation::SCENARIO,

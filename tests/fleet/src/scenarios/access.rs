@@ -23,10 +23,10 @@ pub(super) const SCENARIO: Scenario = Scenario {
 
 /// How long is watched that a door stays shut: several rounds of gossip.
 const CALM: Duration = Duration::from_secs(5);
-/// A reveal that ends while the story waits for it: time for a vote and a login.
-const BRIEF: &str = "20s";
+/// A reveal that ends while the story waits for it: time for a vote and a login, on a busy computer.
+const BRIEF: &str = "40s";
 /// A grant that ends while the story waits for it, and its length.
-const SHORT: (&str, u64) = ("20s", 20);
+const SHORT: (&str, u64) = ("40s", 40);
 
 fn run(say: &Say) -> Result<()> {
     let lab = Lab::up(4)?;

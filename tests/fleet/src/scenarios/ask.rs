@@ -12,7 +12,7 @@ use crate::lab::Lab;
 use crate::network::Network;
 use crate::scenario::{Say, Scenario};
 use crate::server::Server;
-use crate::wait;
+use crate::wait::{self, SOON};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "ask",
@@ -21,10 +21,10 @@ pub(super) const SCENARIO: Scenario = Scenario {
 };
 
 const SERVERS: u8 = 5;
-const SOON: Duration = Duration::from_secs(60);
-/// What the questions below allow, and what the shell around them may take.
-const WITHIN: u64 = 5;
-const AROUND: Duration = Duration::from_secs(3);
+/// What the questions below allow, and what the shell around them may take: both with time enough for
+/// a busy computer.
+const WITHIN: u64 = 10;
+const AROUND: Duration = Duration::from_secs(20);
 
 fn run(say: &Say) -> Result<()> {
     let lab = Lab::up(SERVERS)?;

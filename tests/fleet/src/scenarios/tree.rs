@@ -86,21 +86,34 @@ struct Shape {
 }
 
 impl Shape {
-    /// As every server tells it of itself.
+    /// The one tree of these servers, as each of them tells its place: one root, which all name, and
+    /// everyone else below another of them.
     fn of(servers: &[Server<'_>]) -> Result<Self> {
-        let mut told = Vec::new();
-        for server in servers {
-            told.push((server.number(), server.status()?));
-        }
+        let told: Vec<(u8, Value)> = servers
+            .iter()
+            .map(|server| Ok((server.number(), server.status()?)))
+            .collect::<Result<_>>()?;
         let number = |key: &Value| {
             told.iter().find(|(_, status)| status["node"] == *key).map(|(number, _)| *number)
         };
-        let root = told.iter().find(|(_, status)| status["tree"]["is_root"] == true);
-        let parents = told
+        let roots: Vec<u8> = told
             .iter()
-            .filter_map(|(child, status)| Some((*child, number(&status["tree"]["parent"])?)));
-        let root = root.context("no server is the root")?.0;
-        Ok(Self { root, parents: parents.collect() })
+            .filter(|(_, status)| status["tree"]["is_root"] == true)
+            .map(|(number, _)| *number)
+            .collect();
+        ensure!(roots.len() == 1, "roots are {roots:?}");
+        let mut parents = BTreeMap::new();
+        for (child, status) in &told {
+            let tree = &status["tree"];
+            let children = tree["children"].as_array().map_or(0, Vec::len);
+            let placed = tree["state"] == "attached" && number(&tree["root"]) == Some(roots[0]);
+            ensure!(placed && children <= FANOUT, "server {child}: {tree}");
+            if *child != roots[0] {
+                let parent = number(&tree["parent"]);
+                parents.insert(*child, parent.with_context(|| format!("server {child}: {tree}"))?);
+            }
+        }
+        Ok(Self { root: roots[0], parents })
     }
 
     /// Those with both a parent and a child; where there are none, those with a parent.
@@ -136,7 +149,7 @@ impl<'a> Fleet<'a> {
 
     /// Agents killed where they stand, which stay dead: their neighbours' connections are reset.
     fn killed(&mut self, what: &str, whom: impl Fn(&Shape) -> Vec<u8>) -> Result<String> {
-        let whom = whom(&Shape::of(&self.servers())?);
+        let whom = whom(&one_tree(&self.servers())?);
         let victims: Vec<Server<'_>> =
             whom.iter().map(|number| self.network.lab().server(*number)).collect();
         for victim in &victims {
@@ -150,14 +163,17 @@ impl<'a> Fleet<'a> {
         Ok(format!("{what} ({}): {healed}", named(&whom)))
     }
 
-    /// A server without power says nothing, not even that it is gone.
+    /// A server without power says nothing, not even that it is gone; its cable is pulled first, or
+    /// the kernel that it shares with this computer would say it.
     fn power_cut(&mut self) -> Result<String> {
-        let victim = Shape::of(&self.servers())?.inner()[0];
+        let victim = one_tree(&self.servers())?.inner()[0];
         let server = self.network.lab().server(victim);
         let since = Mark::now();
+        server.link(false)?;
         server.kill()?;
         let what = format!("an inner node without power ({})", named(&[victim]));
         let healed = self.healed(&what, since, &[&self.but(&[victim])])?;
+        server.link(true)?;
         server.start()?;
         self.whole()?;
         Ok(format!("{what}: {healed}"))
@@ -165,7 +181,7 @@ impl<'a> Fleet<'a> {
 
     /// One link dies in silence, and both its ends live on.
     fn link_cut(&mut self) -> Result<String> {
-        let shape = Shape::of(&self.servers())?;
+        let shape = one_tree(&self.servers())?;
         let child = shape.inner()[0];
         let parent = shape.parents[&child];
         let since = Mark::now();
@@ -285,20 +301,10 @@ fn at_once(servers: &[Server<'_>], act: impl Fn(Server<'_>) -> Result<()> + Sync
     })
 }
 
-/// One tree of these servers: each has a place, all name the same root, which counts all of them.
-fn one_tree(servers: &[Server<'_>]) -> Result<()> {
-    wait::until(&format!("one tree of {}", servers.len()), TREE_BOUND, || {
-        let mut roots = std::collections::BTreeSet::new();
-        for server in servers {
-            let tree = server.status()?["tree"].clone();
-            let children = tree["children"].as_array().map_or(0, Vec::len);
-            let placed = tree["state"] == "attached" && tree["size"] == servers.len();
-            ensure!(placed && children <= FANOUT, "{}: {tree}", server.host());
-            roots.insert(tree["root"].to_string());
-        }
-        ensure!(roots.len() == 1, "{} roots", roots.len());
-        Ok(Some(()))
-    })
+/// Waits until these servers are one tree.
+fn one_tree(servers: &[Server<'_>]) -> Result<Shape> {
+    let what = format!("one tree of {}", servers.len());
+    wait::until(&what, TREE_BOUND, || Shape::of(servers).map(Some))
 }
 
 /// Each server's ledger lists each of these notes, and lists it once.

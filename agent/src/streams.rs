@@ -1,0 +1,255 @@
+//! The data plane's hub in this agent: begins once the network is known, lets members speak, and
+//! tells the tree of neighbours that broke the rules.
+//!
+//! ```text
+//!  ledger ── who is a member ──▶ ┌─────────┐ ──▶ tree: cut off, shun
+//!  stream_pipes ── pipes ──────▶ │   hub   │ ──▶ journal: equivocation, withheld, log failed
+//!  stream_api ── says, reads ──▶ └─────────┘
+//! ```
+//!
+//! Only a member's stream is relayed, stored and shown: a record in date, neither evicted nor
+//! departed. Who stops being one stops being heard, at the latest with the next statement,
+//! departure or [`RECHECK`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use borgios_relay::hub::HubConfig;
+use borgios_relay::{Event, HubHandle, Item};
+use borgios_stream::{Admission, Limits, Origin, Position, Relay};
+use borgios_types::{NodeId, SecretKey};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use crate::clock::unix_now;
+use crate::ledger::Ledger;
+use crate::ledger_handle::LedgerHandle;
+use crate::questions::Held;
+use crate::roll::Standing;
+use crate::tree_handle::TreeHandle;
+
+/// How often is looked whether a member's record has lapsed meanwhile.
+const RECHECK: Duration = Duration::from_secs(10);
+/// Pause before the hub is started again after it could not open its log.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// The way to the hub, which may not run yet. Clones lead to the same one.
+#[derive(Clone)]
+pub struct Streams {
+    hub: watch::Receiver<Option<HubHandle>>,
+    /// How far each stream is stored here.
+    heads: Arc<Mutex<BTreeMap<Origin, Position>>>,
+}
+
+impl Streams {
+    /// The hub, once it runs.
+    #[must_use]
+    pub fn hub(&self) -> Option<HubHandle> {
+        self.hub.borrow().clone()
+    }
+
+    /// Waits for the hub; `None` when there will be none any more.
+    pub async fn wait(&self) -> Option<HubHandle> {
+        self.hub.clone().wait_for(Option::is_some).await.ok()?.clone()
+    }
+}
+
+/// What receipts are answered from.
+impl Held for Streams {
+    fn last(&self, origin: &NodeId, epoch: u64) -> Option<u64> {
+        let position = lock(&self.heads).get(&Origin::from(*origin)).copied()?;
+        (position.epoch == epoch).then_some(position.number)
+    }
+}
+
+fn lock(heads: &Mutex<BTreeMap<Origin, Position>>) -> MutexGuard<'_, BTreeMap<Origin, Position>> {
+    // Each change is whole whatever its thread did then.
+    heads.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The task that keeps the hub.
+pub struct StreamWatch {
+    key: SecretKey,
+    folder: PathBuf,
+    ledger: LedgerHandle,
+    tree: TreeHandle,
+    hub: watch::Sender<Option<HubHandle>>,
+    heads: Arc<Mutex<BTreeMap<Origin, Position>>>,
+    /// Origins that were let in; no more than there are members.
+    speaking: BTreeSet<Origin>,
+}
+
+impl StreamWatch {
+    /// A hub that keeps its log in `folder` and speaks with the node's `key`.
+    #[must_use]
+    pub fn new(
+        key: SecretKey,
+        folder: PathBuf,
+        ledger: LedgerHandle,
+        tree: TreeHandle,
+    ) -> (Self, Streams) {
+        let (hub, streams) = watch::channel(None);
+        let heads = Arc::<Mutex<_>>::default();
+        let streams = Streams { hub: streams, heads: heads.clone() };
+        let speaking = BTreeSet::new();
+        (Self { key, folder, ledger, tree, hub, heads, speaking }, streams)
+    }
+
+    /// Runs until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let started = tokio::select! {
+            started = self.start() => started,
+            () = stop.cancelled() => return,
+        };
+        let (hub, mut events) = started;
+        self.hub.send_replace(Some(hub.clone()));
+        let following = tokio::spawn(follow(hub.clone(), self.heads.clone()));
+        let (mut heads, mut news) = (self.ledger.heads(), self.ledger.news());
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                event = events.recv() => match event {
+                    Some(event) => self.on_event(&hub, event).await,
+                    None => {
+                        // The hub ends by itself only when its log has panicked: this agent is not
+                        // well, and its supervisor shall start it anew.
+                        error!(BORGIOS_EVENT = "streams_ended", "the streams' hub has ended");
+                        return;
+                    }
+                },
+                _ = heads.changed() => self.recheck(&hub).await,
+                _ = news.changed() => self.recheck(&hub).await,
+                () = tokio::time::sleep(RECHECK) => self.recheck(&hub).await,
+            }
+        }
+        self.hub.send_replace(None);
+        following.abort();
+        hub.stop().await;
+    }
+
+    /// Starts the hub once the network is known.
+    async fn start(&self) -> (HubHandle, mpsc::Receiver<Event>) {
+        let mut heads = self.ledger.heads();
+        let network = loop {
+            if let Some(network) = self.ledger.run(|ledger| ledger.chain().network()).await {
+                break network;
+            }
+            if heads.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        loop {
+            let config = HubConfig {
+                network,
+                key: self.key.clone(),
+                relay: Relay::Verified,
+                verifiers: None,
+                log: Some(self.folder.clone()),
+                limits: Limits::default(),
+                on_arrival: None,
+            };
+            match HubHandle::start(config).await {
+                Ok(started) => return started,
+                // A full or broken disk: the rest of the agent goes on, and so do streams once it
+                // is well again.
+                Err(why) => {
+                    let cause = std::error::Error::source(&why).map(ToString::to_string);
+                    error!(BORGIOS_EVENT = "disk_failed", ?cause, "no streams: {why}");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    async fn on_event(&mut self, hub: &HubHandle, event: Event) {
+        match event {
+            Event::Admit(origin) => {
+                let admission = self.ledger.run(move |l| admission(l, &origin)).await;
+                if admission == Admission::Yes {
+                    self.speaking.insert(origin);
+                }
+                hub.admit(origin, admission).await;
+            }
+            Event::Misbehaved { peer, why } => {
+                let cause = std::error::Error::source(&why).map(ToString::to_string);
+                warn!(
+                    BORGIOS_EVENT = "stream_misdeed",
+                    BORGIOS_PEER = %peer,
+                    ?cause,
+                    "{} {why}: it is cut off",
+                    peer.short()
+                );
+                self.tree.misbehaved(peer).await;
+            }
+            Event::Stalled { peer, .. } => {
+                warn!(BORGIOS_EVENT = "link_slow", BORGIOS_PEER = %peer, "{} does not read its streams", peer.short());
+                self.tree.stalled(peer).await;
+            }
+            Event::Equivocated(evidence) => error!(
+                BORGIOS_EVENT = "equivocation",
+                BORGIOS_ORIGIN = %evidence.origin(),
+                "an origin signed two histories of its stream: it is stopped, the proof is kept"
+            ),
+            Event::Withheld { origin, upto, told_by } => warn!(
+                BORGIOS_EVENT = "withheld",
+                BORGIOS_ORIGIN = %origin,
+                BORGIOS_PEER = %told_by,
+                "messages up to {upto} came over a cross link only"
+            ),
+            Event::LogFailed(why) => {
+                error!(BORGIOS_EVENT = "disk_failed", "the log of streams has failed: {why}");
+            }
+            Event::Recovered { peer, .. } => {
+                info!(BORGIOS_PEER = %peer, "it reads its streams again")
+            }
+            Event::LinkEnded { peer, .. } => debug!(BORGIOS_PEER = %peer, "a stream pipe ended"),
+        }
+    }
+
+    /// Stops the streams of who is no member any more.
+    async fn recheck(&mut self, hub: &HubHandle) {
+        let speaking = self.speaking.clone();
+        let stopped = self.ledger.run(move |ledger| {
+            let mut stopped = Vec::new();
+            for origin in speaking {
+                match admission(ledger, &origin) {
+                    Admission::Yes => {}
+                    other => stopped.push((origin, other)),
+                }
+            }
+            stopped
+        });
+        for (origin, admission) in stopped.await {
+            info!(BORGIOS_EVENT = "stream_stopped", BORGIOS_ORIGIN = %origin, "it is no member now");
+            self.speaking.remove(&origin);
+            hub.admit(origin, admission).await;
+        }
+    }
+}
+
+/// Keeps the list of heads up to date, until the hub ends.
+async fn follow(hub: HubHandle, heads: Arc<Mutex<BTreeMap<Origin, Position>>>) {
+    let Some(stored) = hub.heads().await else { return };
+    let cursors: BTreeMap<_, _> = stored.iter().map(|head| (head.origin, head.last)).collect();
+    *lock(&heads) = cursors.clone();
+    let Some(mut news) = hub.subscribe(cursors).await else { return };
+    while let Some(item) = news.next().await {
+        if let Item::Messages(new) = item {
+            lock(&heads).insert(new.origin, new.last());
+        }
+    }
+}
+
+/// Whether an origin may speak.
+fn admission(ledger: &Ledger, origin: &Origin) -> Admission {
+    let Some(node) = origin.key() else { return Admission::No };
+    match ledger.standing(unix_now(), &node) {
+        Standing::Member => Admission::Yes,
+        // Its record, or a newer one, may be on its way.
+        Standing::Stranger | Standing::Lapsed => Admission::Later,
+        Standing::Out(_) => Admission::No,
+    }
+}

@@ -1,0 +1,80 @@
+//! `borgios stream heads`: how far each server's stream goes on the node that is asked.
+
+use borgios_types::NodeId;
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::context::Context;
+use crate::failure::{Failure, OrFail as _};
+use crate::printer::table;
+use crate::transport::api::Door;
+
+/// Most pages asked for; a node that never stops answering is not followed for ever.
+const PAGES_MAX: usize = 1_000;
+
+/// How far each server's stream goes
+#[derive(Debug, Args)]
+pub(crate) struct Heads {}
+
+/// One stream, as a node holds it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Stream {
+    /// Whose.
+    pub(crate) origin: NodeId,
+    /// Its name, while it is a member.
+    #[serde(default)]
+    pub(crate) name: Option<String>,
+    /// When this history of it began.
+    pub(crate) epoch: u64,
+    /// The last message that is stored.
+    pub(crate) last: u64,
+    /// Two histories of it were found, and it was stopped.
+    #[serde(default)]
+    pub(crate) stopped: bool,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    streams: Vec<Stream>,
+    #[serde(default)]
+    next: Option<Value>,
+}
+
+impl Heads {
+    pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
+        let mut door = context.door()?;
+        let streams = all(door.as_mut())?;
+        let rows: Vec<_> = streams
+            .iter()
+            .map(|stream| {
+                [
+                    stream.name.clone().unwrap_or_else(|| "?".to_owned()),
+                    stream.epoch.to_string(),
+                    stream.last.to_string(),
+                    if stream.stopped { "stopped: two histories" } else { "" }.to_owned(),
+                    stream.origin.to_string(),
+                ]
+            })
+            .collect();
+        let mut text = table(["server", "since", "messages", "", "key"], &rows);
+        text.push_str(&format!("{} streams\n", rows.len()));
+        context.printer.answer(&json!({"streams": streams}), &text)
+    }
+}
+
+/// Every stream that the node holds.
+pub(crate) fn all(door: &mut dyn Door) -> Result<Vec<Stream>, Failure> {
+    let (mut streams, mut after) = (Vec::new(), None::<Value>);
+    for _ in 0..PAGES_MAX {
+        let answer = door.ask(&json!({"get": "streams", "from": after}))?;
+        let page: Page = serde_json::from_value(answer)
+            .or_fail(|| format!("{} sent no list of streams", door.name()))?;
+        streams.extend(page.streams);
+        after = page.next;
+        if after.is_none() {
+            return Ok(streams);
+        }
+    }
+    Err(Failure::new(format!("{} never stops listing streams", door.name())))
+}

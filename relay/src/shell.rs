@@ -1,0 +1,535 @@
+//! The task that owns the core: feeds it what happened and does what it says, in order.
+//!
+//! The shell's own rules are those of queues. A link whose queue is full gets nothing until it has
+//! drained. While every link that a batch would go to is busy, no more of it is taken in, so a node
+//! that cannot keep up slows those before it, and one slow child among fast ones slows nobody.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use borgios_stream::bounds::TICK;
+use borgios_stream::log::{Found, LogAnswer};
+use borgios_stream::{
+    Admission, Batch, Config, Core, Durability, Frame, Head, Input, Kind, LinkId, LogError,
+    Misdeed, Now, Origin, Output, Position, Recovered, Role, Ticket,
+};
+use borgios_types::{NodeId, Time, UnixSeconds};
+use bytes::Bytes;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, MissedTickBehavior};
+use tracing::{debug, warn};
+
+use crate::gate::Gate;
+use crate::hub::{Event, HubConfig, PUBLISH_QUEUE, PublishError};
+use crate::log_worker::{AnyLog, LogWorker, Work};
+use crate::outbox::{BUSY, Outbox};
+use crate::pipe::{Pipe, PipeWrite};
+use crate::reader::{self, Heard};
+use crate::ready_keys::ReadyKeys;
+use crate::subscription::Delivery;
+
+/// Frames of all links that wait for the hub: at most this many times the longest frame.
+const INBOX: usize = 32;
+/// Inputs that are taken at once before their outputs are done.
+const INPUTS_AT_ONCE: usize = 64;
+/// Time between two looks at what waits to be published: a message after a pause waits for nothing,
+/// and however many publishers send however little, an origin signs a thousand unfilled batches a
+/// second, which costs each node of the fleet 3 % of a processor to verify.
+const PACE: Duration = Duration::from_millis(1);
+/// Longest wait for a link to take what was queued before it was ended.
+const CLOSE_GRACE: Duration = Duration::from_secs(2);
+
+/// A message to be published.
+#[derive(Debug)]
+pub(crate) struct Publish {
+    pub(crate) kind: Kind,
+    pub(crate) durability: Durability,
+    pub(crate) body: Bytes,
+    pub(crate) reply: oneshot::Sender<Result<Position, PublishError>>,
+}
+
+/// What was heard, and on which link.
+type HeardOn = (LinkId, Heard);
+
+/// Starts the two tasks of a link whose kind of pipe the shell does not know.
+pub(crate) type Wire = Box<dyn FnOnce(Wiring) -> [AbortHandle; 2] + Send>;
+
+/// What those tasks share with the shell.
+pub(crate) struct Wiring {
+    link: LinkId,
+    outbox: Arc<Outbox>,
+    gate: Arc<Gate>,
+    inbox: mpsc::Sender<(LinkId, Heard)>,
+    eased: Arc<Notify>,
+}
+
+/// A question to the hub, or something that happened.
+pub(crate) enum Command {
+    LinkUp {
+        link: LinkId,
+        peer: NodeId,
+        role: Role,
+        wire: Wire,
+    },
+    SetRole {
+        link: LinkId,
+        role: Role,
+    },
+    LinkDown(LinkId),
+    Admit {
+        origin: Origin,
+        admission: Admission,
+    },
+    Subscribe {
+        live: mpsc::Sender<Delivery>,
+        skipped: Arc<AtomicBool>,
+        reply: oneshot::Sender<BTreeMap<Origin, Position>>,
+    },
+    Heads(oneshot::Sender<Vec<Head>>),
+    Read {
+        origin: Origin,
+        after: Position,
+        max_bytes: usize,
+        reply: oneshot::Sender<Result<Found, LogError>>,
+    },
+    Stop(oneshot::Sender<()>),
+}
+
+/// Makes the tasks of a pipe startable later, in the shell.
+pub(crate) fn wire<P: Pipe>(pipe: P) -> Wire {
+    Box::new(move |wiring| {
+        let (read, write) = pipe.split();
+        let Wiring { link, outbox, gate, inbox, eased } = wiring;
+        let reading = tokio::spawn(reader::read(link, read, gate, inbox.clone()));
+        let writing = tokio::spawn(send(link, write, outbox, inbox, eased));
+        [reading.abort_handle(), writing.abort_handle()]
+    })
+}
+
+async fn send<W: PipeWrite>(
+    link: LinkId,
+    mut pipe: W,
+    outbox: Arc<Outbox>,
+    inbox: mpsc::Sender<(LinkId, Heard)>,
+    eased: Arc<Notify>,
+) {
+    let mut group = Vec::new();
+    while outbox.take(&mut group).await {
+        if pipe.write(&group).await.is_err() {
+            // The hub may have ended before.
+            return drop(inbox.send((link, Heard::End)).await);
+        }
+        if outbox.written(group.iter().map(Bytes::len).sum()) {
+            eased.notify_one();
+        }
+        group.clear();
+    }
+    pipe.close().await;
+}
+
+/// Takes all messages that wait to be published, not before `next_look`. Safe to drop half-way.
+async fn paced(
+    next_look: Instant,
+    publish: &mut mpsc::Receiver<Publish>,
+    new: &mut Vec<Publish>,
+) -> usize {
+    if Instant::now() < next_look {
+        tokio::time::sleep_until(next_look).await;
+    }
+    publish.recv_many(new, PUBLISH_QUEUE).await
+}
+
+/// The wall clock.
+pub(crate) fn unix_now() -> UnixSeconds {
+    // A clock before 1970 is as good as none.
+    UnixSeconds(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+}
+
+struct Link {
+    peer: NodeId,
+    role: Role,
+    outbox: Arc<Outbox>,
+    gate: Arc<Gate>,
+    tasks: [AbortHandle; 2],
+    /// The core was told that the queue is full.
+    full: bool,
+}
+
+struct Subscriber {
+    live: mpsc::Sender<Delivery>,
+    skipped: Arc<AtomicBool>,
+}
+
+/// See the module.
+pub(crate) struct Shell {
+    config: HubConfig,
+    core: Core,
+    log: LogWorker,
+    begun: Instant,
+    links: BTreeMap<LinkId, Link>,
+    subscribers: Vec<Subscriber>,
+    published: BTreeMap<Ticket, oneshot::Sender<Result<Position, PublishError>>>,
+    next_ticket: u64,
+    heads: BTreeMap<Origin, Head>,
+    keys: ReadyKeys,
+    /// What subscriptions were given since the last tick; the log is told once a tick.
+    taken: BTreeMap<Origin, Position>,
+    events: mpsc::Sender<Event>,
+    inputs: VecDeque<Input>,
+    outputs: Vec<Output>,
+    verified: (mpsc::UnboundedSender<Input>, mpsc::UnboundedReceiver<Input>),
+    inbox: (mpsc::Sender<HeardOn>, mpsc::Receiver<HeardOn>),
+    /// A busy link is not busy any more.
+    eased: Arc<Notify>,
+    /// Whether own messages are taken in.
+    open: bool,
+}
+
+impl Shell {
+    pub(crate) fn new(
+        config: HubConfig,
+        core: Config,
+        log: AnyLog,
+        recovered: Recovered,
+        events: mpsc::Sender<Event>,
+    ) -> Self {
+        let heads = recovered.streams.iter().map(|stream| (stream.head.origin, stream.head));
+        Self {
+            heads: heads.collect(),
+            core: Core::new(core, recovered),
+            config,
+            keys: ReadyKeys::default(),
+            taken: BTreeMap::new(),
+            log: LogWorker::new(log),
+            begun: Instant::now(),
+            links: BTreeMap::new(),
+            subscribers: Vec::new(),
+            published: BTreeMap::new(),
+            next_ticket: 0,
+            events,
+            inputs: VecDeque::new(),
+            outputs: Vec::new(),
+            verified: mpsc::unbounded_channel(),
+            inbox: mpsc::channel(INBOX),
+            eased: Arc::new(Notify::new()),
+            open: true,
+        }
+    }
+
+    /// Runs until told to stop, or until nobody can tell it anything.
+    pub(crate) async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        mut publish: mpsc::Receiver<Publish>,
+    ) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut heard = Vec::with_capacity(INPUTS_AT_ONCE);
+        let mut new = Vec::new();
+        let mut next_look = Instant::now();
+        let eased = self.eased.clone();
+        let stopped = loop {
+            tokio::select! {
+                command = commands.recv() => match command {
+                    None => break None,
+                    Some(Command::Stop(reply)) => break Some(reply),
+                    Some(command) => self.on_command(command),
+                },
+                _ = self.inbox.1.recv_many(&mut heard, INPUTS_AT_ONCE) => {
+                    for (link, heard) in heard.drain(..) {
+                        self.on_heard(link, heard);
+                    }
+                }
+                _ = paced(next_look, &mut publish, &mut new), if self.open && !publish.is_closed() => {
+                    next_look = Instant::now() + PACE;
+                    new.drain(..).for_each(|publish| self.on_publish(publish));
+                }
+                Some(verified) = self.verified.1.recv() => self.inputs.push_back(verified),
+                done = self.log.done() => match done {
+                    Ok(inputs) => self.on_log(inputs),
+                    Err(error) => {
+                        warn!(BORGIOS_EVENT = "log_panicked", "the log of streams: {error}");
+                        break None;
+                    }
+                },
+                () = eased.notified() => {}
+                _ = tick.tick() => self.on_tick(),
+            }
+            self.work();
+        };
+        self.end().await;
+        drop(stopped);
+    }
+
+    /// Ends links, then the log.
+    async fn end(mut self) {
+        self.on_tick();
+        let links = std::mem::take(&mut self.links);
+        for link in links.values() {
+            link.tasks[0].abort();
+            link.outbox.close();
+        }
+        let deadline = Instant::now() + CLOSE_GRACE;
+        for link in links.into_values() {
+            while !link.tasks[1].is_finished() && Instant::now() < deadline {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            link.tasks[1].abort();
+        }
+        if let Some(log) = self.log.finish().await {
+            let closed = tokio::task::spawn_blocking(move || log.close()).await;
+            if !matches!(closed, Ok(Ok(()))) {
+                warn!(BORGIOS_EVENT = "disk_failed", "the log of streams did not close cleanly");
+            }
+        }
+    }
+
+    fn on_tick(&mut self) {
+        self.inputs.push_back(Input::Tick);
+        for (origin, upto) in std::mem::take(&mut self.taken) {
+            self.log.push(Work::Taken(origin, upto));
+        }
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::LinkUp { link, peer, role, wire } => {
+                let (outbox, gate) = (Arc::new(Outbox::default()), Arc::new(Gate::default()));
+                let tasks = wire(Wiring {
+                    link,
+                    outbox: outbox.clone(),
+                    gate: gate.clone(),
+                    inbox: self.inbox.0.clone(),
+                    eased: self.eased.clone(),
+                });
+                self.links.insert(link, Link { peer, role, outbox, gate, tasks, full: false });
+                self.inputs.push_back(Input::LinkUp { link, peer, role });
+            }
+            Command::SetRole { link, role } => {
+                if let Some(known) = self.links.get_mut(&link) {
+                    known.role = role;
+                    self.inputs.push_back(Input::RoleChanged { link, role });
+                }
+            }
+            Command::LinkDown(link) => {
+                if self.close(link) {
+                    self.inputs.push_back(Input::LinkDown(link));
+                }
+            }
+            Command::Admit { origin, admission } => {
+                self.inputs.push_back(Input::Admitted { origin, admission });
+            }
+            Command::Subscribe { live, skipped, reply } => {
+                let heads = self.heads.values().map(|head| (head.origin, head.last)).collect();
+                if reply.send(heads).is_ok() {
+                    self.subscribers.push(Subscriber { live, skipped });
+                }
+            }
+            Command::Heads(reply) => {
+                // Whoever asked may have given up.
+                let _ = reply.send(self.heads.values().copied().collect());
+            }
+            Command::Read { origin, after, max_bytes, reply } => {
+                self.log.push(Work::Read { origin, after, max_bytes, reply });
+            }
+            // Ends the loop that calls this.
+            Command::Stop(_) => {}
+        }
+    }
+
+    fn on_heard(&mut self, link: LinkId, heard: Heard) {
+        if !self.links.contains_key(&link) {
+            return;
+        }
+        match heard {
+            Heard::Frame(frame) => {
+                if let (Frame::Batch(batch), Some(tap)) = (&frame, &self.config.on_arrival) {
+                    tap(batch);
+                }
+                self.inputs.push_back(Input::Frame { link, frame });
+            }
+            Heard::Garbage(error) => self.inputs.push_back(Input::Garbage { link, error }),
+            Heard::End => {
+                self.close(link);
+                self.inputs.push_back(Input::LinkDown(link));
+            }
+        }
+    }
+
+    fn on_publish(&mut self, publish: Publish) {
+        let Publish { kind, durability, body, reply } = publish;
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        self.published.insert(ticket, reply);
+        self.inputs.push_back(Input::Publish { ticket, kind, durability, body });
+    }
+
+    fn on_log(&mut self, inputs: Vec<Input>) {
+        for input in inputs {
+            if let Input::Log(LogAnswer::NotStored { error, .. }) = &input {
+                self.tell(Event::LogFailed(error.clone()));
+            }
+            self.inputs.push_back(input);
+        }
+    }
+
+    /// Feeds the core and does what it says, and then what came of that.
+    fn work(&mut self) {
+        loop {
+            let Some(input) = self.inputs.pop_front() else {
+                let answers = self.log.start();
+                if answers.is_empty() {
+                    break;
+                }
+                self.on_log(answers);
+                continue;
+            };
+            let time = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let now = Now { time: Time(time), unix: unix_now() };
+            let mut outputs = std::mem::take(&mut self.outputs);
+            self.core.handle(now, input, &mut outputs);
+            for output in outputs.drain(..) {
+                self.execute(output);
+            }
+            self.outputs = outputs;
+        }
+        self.pace();
+    }
+
+    fn execute(&mut self, output: Output) {
+        match output {
+            Output::Send { link, frame } => self.send(link, frame),
+            Output::Cut { link, why } => self.cut(link, why),
+            Output::Admit(origin) => self.tell(Event::Admit(origin)),
+            Output::Verify(job) => match &self.config.verifiers {
+                Some(verifiers) => verifiers.run(job, self.verified.0.clone()),
+                None => self.inputs.push_back(self.keys.judge(&job)),
+            },
+            Output::Sign(job) => {
+                self.inputs.push_back(Input::Signed(job.run(&self.config.key)));
+            }
+            Output::Log(job) => self.log.push(Work::Job(job)),
+            Output::Deliver { origin, batch, after } => self.deliver(origin, batch, after),
+            // Subscriptions read the log and find out for themselves.
+            Output::Missed { .. } => {}
+            Output::Published { ticket, position } => self.answer(ticket, Ok(position)),
+            Output::Refused { ticket, why } => {
+                self.answer(ticket, Err(PublishError::Refused(why)));
+            }
+            Output::Equivocated(evidence) => self.tell(Event::Equivocated(evidence)),
+            Output::Withheld { origin, upto, told_by } => {
+                if let Some(link) = self.links.get(&told_by) {
+                    let told_by = link.peer;
+                    self.tell(Event::Withheld { origin, upto, told_by });
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, ticket: Ticket, answer: Result<Position, PublishError>) {
+        if let Some(reply) = self.published.remove(&ticket) {
+            // Whoever published may have given up.
+            let _ = reply.send(answer);
+        }
+    }
+
+    fn send(&mut self, id: LinkId, frame: Bytes) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        if link.outbox.push(frame).is_err() && !link.full {
+            link.full = true;
+            let peer = link.peer;
+            debug!(peer = %peer.short(), "a neighbour does not read");
+            self.inputs.push_back(Input::LinkFull(id));
+            self.tell(Event::Stalled { link: id, peer });
+        }
+    }
+
+    fn cut(&mut self, link: LinkId, why: Misdeed) {
+        let Some(known) = self.links.remove(&link) else { return };
+        let peer = known.peer;
+        warn!(BORGIOS_EVENT = "stream_cut", BORGIOS_PEER = %peer, "cut a neighbour off: {why}");
+        known.tasks.iter().for_each(AbortHandle::abort);
+        self.tell(Event::Misbehaved { peer, why });
+        self.tell(Event::LinkEnded { link, peer });
+    }
+
+    /// Ends a link after what waits was sent; whether there was one.
+    fn close(&mut self, link: LinkId) -> bool {
+        let Some(known) = self.links.remove(&link) else { return false };
+        known.tasks[0].abort();
+        known.outbox.close();
+        let writing = known.tasks[1].clone();
+        tokio::spawn(async move {
+            // A neighbour that does not read must not keep the queue alive.
+            tokio::time::sleep(CLOSE_GRACE).await;
+            writing.abort();
+        });
+        self.tell(Event::LinkEnded { link, peer: known.peer });
+        true
+    }
+
+    fn deliver(&mut self, origin: Origin, batch: Batch, after: Position) {
+        let last = batch.last();
+        self.heads.insert(origin, Head { origin, last, id: batch.id() });
+        self.subscribers.retain(|subscriber| {
+            let new = Delivery::new(origin, batch.clone(), after);
+            match subscriber.live.try_send(new) {
+                Ok(()) => true,
+                Err(mpsc::error::TrySendError::Full(_)) => {
+                    subscriber.skipped.store(true, Ordering::Release);
+                    true
+                }
+                Err(mpsc::error::TrySendError::Closed(_)) => false,
+            }
+        });
+        self.inputs.push_back(Input::Taken { origin, upto: last });
+        self.taken.insert(origin, last);
+    }
+
+    fn tell(&self, event: Event) {
+        if let Err(mpsc::error::TrySendError::Full(event)) = self.events.try_send(event) {
+            debug!("nobody listens, dropped {event:?}");
+        }
+    }
+
+    /// Opens and shuts gates by what waits on the links, and tells the core who has drained.
+    fn pace(&mut self) {
+        // The two shortest queues of links that get the flood.
+        let (mut shortest, mut second) = ((usize::MAX, None), usize::MAX);
+        let mut drained = Vec::new();
+        for (id, link) in &mut self.links {
+            let bytes = link.outbox.bytes();
+            if link.full {
+                if bytes <= BUSY / 2 {
+                    link.full = false;
+                    drained.push((*id, link.peer));
+                }
+                continue;
+            }
+            if link.role == Role::Tree {
+                if bytes < shortest.0 {
+                    second = shortest.0;
+                    shortest = (bytes, Some(*id));
+                } else {
+                    second = second.min(bytes);
+                }
+            }
+        }
+        let busy = |bytes: usize| bytes != usize::MAX && bytes > BUSY;
+        for (id, link) in &self.links {
+            let others = if shortest.1 == Some(*id) { second } else { shortest.0 };
+            link.gate.set(!busy(others));
+        }
+        self.open = !busy(shortest.0);
+        for (link, peer) in drained {
+            self.inputs.push_back(Input::LinkDrained(link));
+            self.tell(Event::Recovered { link, peer });
+        }
+        if !self.inputs.is_empty() {
+            self.work();
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Which origins are followed: the shell knows the members, the core asks.
+
+use borgios_types::Time;
+
+use crate::arriving::Way;
+use crate::batch::Batch;
+use crate::bounds::{ASKED_MAX, ASKED_TIMEOUT, HELD_MAX, REFUSED_MAX, STREAMS_MAX};
+use crate::core::Core;
+use crate::io::{Admission, LinkId, Output};
+use crate::log::LogJob;
+use crate::position::{Origin, Position};
+use crate::stream::Stream;
+
+/// A question about an origin.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    since: Time,
+    /// The batch that raised it.
+    held: Option<(LinkId, Batch)>,
+    /// What a neighbour has of it.
+    wanted: Option<(Position, LinkId)>,
+}
+
+impl Core {
+    /// Asks whether an origin is a member, unless that was asked or answered lately.
+    pub(crate) fn ask(
+        &mut self,
+        origin: Origin,
+        held: Option<(LinkId, Batch)>,
+        wanted: Option<(Position, LinkId)>,
+        out: &mut Vec<Output>,
+    ) {
+        let now = self.now.time;
+        let refused = self.refused.get(&origin).is_some_and(|until| now < *until);
+        let full = self.asked.len() >= ASKED_MAX || self.streams.len() >= STREAMS_MAX;
+        if refused || full || self.asked.contains_key(&origin) {
+            return;
+        }
+        let room = HELD_MAX - self.held_bytes;
+        let held = held.filter(|(_, batch)| batch.len() <= room);
+        self.held_bytes += held.as_ref().map_or(0, |(_, batch)| batch.len());
+        self.asked.insert(origin, Asked { since: now, held, wanted });
+        out.push(Output::Admit(origin));
+    }
+
+    pub(crate) fn on_admitted(
+        &mut self,
+        origin: Origin,
+        admission: Admission,
+        out: &mut Vec<Output>,
+    ) {
+        let asked = self.asked.remove(&origin);
+        if let Some((_, batch)) = asked.as_ref().and_then(|asked| asked.held.as_ref()) {
+            self.held_bytes -= batch.len();
+        }
+        match admission {
+            Admission::Yes => {
+                self.refused.remove(&origin);
+                if self.streams.len() < STREAMS_MAX {
+                    self.streams.entry(origin).or_default();
+                    self.go_on(origin, asked, out);
+                }
+            }
+            Admission::No => self.expel(origin, out),
+            Admission::Later => {}
+        }
+    }
+
+    /// Takes up what raised the question.
+    fn go_on(&mut self, origin: Origin, asked: Option<Asked>, out: &mut Vec<Output>) {
+        let Some(asked) = asked else { return };
+        if let Some((link, batch)) = asked.held
+            && self.links.contains_key(&link)
+        {
+            self.place(origin, link, batch, Way::Flood, out);
+        }
+        if let Some((upto, link)) = asked.wanted {
+            self.want(origin, upto, link, out);
+        }
+    }
+
+    /// An origin is no member: whatever is here of it goes.
+    fn expel(&mut self, origin: Origin, out: &mut Vec<Output>) {
+        if origin == self.me {
+            // What this node does without its fleet is not the core's to decide.
+            return;
+        }
+        while self.refused.len() >= REFUSED_MAX {
+            self.refused.pop_first();
+        }
+        self.refused.insert(origin, self.now.time + ASKED_TIMEOUT);
+        if !self.streams.contains_key(&origin) {
+            return;
+        }
+        self.drop_pending(origin, 0, out);
+        self.end_fetch(&origin);
+        self.leave_digest(origin);
+        let stream: Option<Stream> = self.streams.remove(&origin);
+        let given = stream.map_or(0, |stream| stream.delivery.given.iter().map(|(_, n)| n).sum());
+        self.given_bytes -= given;
+        self.wants.remove(&origin);
+        self.lagging.remove(&origin);
+        out.push(Output::Log(LogJob::Forget { origin }));
+    }
+
+    /// Questions that nobody answered may be asked again.
+    pub(crate) fn forget_questions(&mut self) {
+        let now = self.now.time;
+        let held = &mut self.held_bytes;
+        self.asked.retain(|_, asked| {
+            let keep = now.since(asked.since) < ASKED_TIMEOUT;
+            if let (false, Some((_, batch))) = (keep, &asked.held) {
+                *held -= batch.len();
+            }
+            keep
+        });
+        self.refused.retain(|_, until| now < *until);
+    }
+}

@@ -1,0 +1,154 @@
+//! A batch comes over a link: the header decides what becomes of it, nothing else is looked at.
+//!
+//! 1. Another network's: the link is cut. An epoch too far ahead: dropped.
+//! 2. An origin that is not followed: held while the shell is asked about it.
+//! 3. Numbers that are here already: dropped, or a contradiction (`contesting.rs`).
+//! 4. The next numbers: pending; a worker judges it.
+//! 5. Later numbers: kept if there is room, and what is missing is fetched.
+
+use crate::batch::Batch;
+use crate::bounds::{
+    AHEAD_MAX, EPOCH_AHEAD_MAX_S, LINK_PENDING_MAX, PENDING_MAX, STREAM_PENDING_MAX,
+};
+use crate::core::{Core, Relay};
+use crate::io::{LinkId, Misdeed, Output, Role};
+use crate::jobs::VerifyJob;
+use crate::log::joins;
+use crate::position::{Origin, Position};
+use crate::stream::{Pending, Stage};
+
+/// How a batch came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Flooded, as it was published.
+    Flood,
+    /// Read from the neighbour's log, and what comes before it there is here.
+    Answer,
+    /// The same, where nobody has what comes before it.
+    Jump,
+}
+
+impl Core {
+    pub(crate) fn on_batch(&mut self, link: LinkId, batch: Batch, out: &mut Vec<Output>) {
+        if batch.network() != self.config.network {
+            return self.cut(link, Misdeed::Network, out);
+        }
+        if batch.epoch() > self.now.unix.0.saturating_add(EPOCH_AHEAD_MAX_S) {
+            return;
+        }
+        let origin = batch.origin();
+        match self.streams.get(&origin) {
+            None => self.ask(origin, Some((link, batch)), None, out),
+            Some(stream) if stream.stopped => {}
+            Some(_) => {
+                let way = self.way_of(&origin, link);
+                self.place(origin, link, batch, way, out);
+                self.count_answer(origin, link, way, out);
+            }
+        }
+    }
+
+    /// Puts a batch of a followed stream where its numbers belong.
+    pub(crate) fn place(
+        &mut self,
+        origin: Origin,
+        link: LinkId,
+        batch: Batch,
+        way: Way,
+        out: &mut Vec<Output>,
+    ) {
+        let (first, last, seen) = (batch.first(), batch.last(), self.seen(&origin));
+        if last <= seen {
+            self.on_twice(origin, link, batch, out);
+        } else if first <= seen {
+            self.contest(origin, link, batch, out);
+        } else if fits(seen, first, way) {
+            if self.accept(origin, link, batch, way, out) {
+                self.accept_kept(origin, out);
+            } else {
+                self.want(origin, last, link, out);
+            }
+        } else {
+            if let Some(stream) = self.streams.get_mut(&origin) {
+                stream.keep_ahead(link, batch, AHEAD_MAX);
+            }
+            self.want(origin, last, link, out);
+        }
+    }
+
+    /// Makes a batch pending; false where a quota is used up.
+    fn accept(
+        &mut self,
+        origin: Origin,
+        link: LinkId,
+        batch: Batch,
+        way: Way,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        let length = batch.len();
+        let Some(neighbour) = self.links.get_mut(&link) else { return false };
+        let Some(stream) = self.streams.get(&origin) else { return false };
+        let full = stream.pending_bytes + length > STREAM_PENDING_MAX
+            || neighbour.pending_bytes + length > LINK_PENDING_MAX
+            || self.pending_bytes + length > PENDING_MAX;
+        if full {
+            return false;
+        }
+        neighbour.pending_bytes += length;
+        let from_tree = neighbour.role == Role::Tree && way == Way::Flood;
+        let forwarded = from_tree && self.config.relay == Relay::Link;
+        if forwarded {
+            self.forward(batch.bytes(), Some(link), out);
+        }
+        let job = self.new_job(origin);
+        out.push(Output::Verify(VerifyJob { job, batch: batch.clone() }));
+        self.pending_bytes += length;
+        if let Some(stream) = self.streams.get_mut(&origin) {
+            stream.pending_bytes += length;
+            stream.pending.push_back(Pending {
+                batch,
+                from: Some(link),
+                answer: way != Way::Flood,
+                forwarded,
+                stage: Stage::Judging(job),
+                tickets: Vec::new(),
+            });
+        }
+        true
+    }
+
+    /// Takes over what came too early and is next now.
+    pub(crate) fn accept_kept(&mut self, origin: Origin, out: &mut Vec<Output>) {
+        while let Some((link, batch)) =
+            self.streams.get_mut(&origin).and_then(crate::stream::Stream::take_next_ahead)
+        {
+            // A link that is gone cannot be blamed: what it brought comes again by a fetch.
+            if !self.accept(origin, link, batch, Way::Flood, out) {
+                return;
+            }
+        }
+    }
+
+    /// These bytes are pending no more.
+    pub(crate) fn release(&mut self, dropped: &Pending) {
+        self.pending_bytes -= dropped.batch.len();
+        if let Some(neighbour) = dropped.from.and_then(|link| self.links.get_mut(&link)) {
+            neighbour.pending_bytes -= dropped.batch.len();
+        }
+    }
+}
+
+/// Whether a batch that begins with `first` is next after `seen`.
+///
+/// A new epoch is taken out of a neighbour's log only: flooded, it might overtake the end of the
+/// old one. The very first batch of a stream is taken as it comes.
+fn fits(seen: Position, first: Position, way: Way) -> bool {
+    let begins = seen == Position::START && first.number == 1;
+    seen.is_followed_by(first)
+        || begins
+        || match way {
+            Way::Flood => false,
+            Way::Answer => joins(seen, first),
+            Way::Jump => true,
+        }
+}

@@ -1,0 +1,184 @@
+//! What a core knows of one origin's stream.
+//!
+//! ```text
+//!  taken ≤ delivered ≤ head │ pending: Judging → Verified → Storing │ ahead: kept, not contiguous
+//!          application  log │                                  seen │
+//! ```
+//!
+//! `head` is stored. What follows it stands in `pending` in the order of numbers, without a gap, up
+//! to `seen`; each is judged by a worker at its own time, but moves on in order.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use borgios_types::Time;
+
+use crate::batch::Batch;
+use crate::io::{LinkId, Ticket};
+use crate::jobs::{Forgery, JobId};
+use crate::position::{BatchId, Position};
+
+/// One stream.
+#[derive(Debug, Default)]
+pub(crate) struct Stream {
+    /// The last message stored.
+    pub(crate) head: Position,
+    /// The batch that ends with it; none where nothing is stored.
+    pub(crate) head_id: Option<BatchId>,
+    /// Batches after the head, not yet stored.
+    pub(crate) pending: VecDeque<Pending>,
+    /// Bytes of them.
+    pub(crate) pending_bytes: usize,
+    /// Batches that came too early, by first position; the ones nearest to the head are kept.
+    pub(crate) ahead: BTreeMap<Position, (LinkId, Batch)>,
+    /// Bytes of them.
+    pub(crate) ahead_bytes: usize,
+    /// A batch that contradicts another, while one finds out which of them is a forgery.
+    pub(crate) rival: Option<Rival>,
+    /// What is missing, and how it is fetched.
+    pub(crate) lack: Lack,
+    /// What the application has.
+    pub(crate) delivery: Delivery,
+    /// The origin has equivocated.
+    pub(crate) stopped: bool,
+}
+
+/// One batch between arrival and storage.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) batch: Batch,
+    /// Who brought it; `None` for this node's own.
+    pub(crate) from: Option<LinkId>,
+    /// Whether it came as the answer to a fetch: out of a log, so verified by whoever sent it.
+    pub(crate) answer: bool,
+    /// Whether it went on to the other tree links.
+    pub(crate) forwarded: bool,
+    pub(crate) stage: Stage,
+    /// The messages in it that this node's application published.
+    pub(crate) tickets: Vec<Ticket>,
+}
+
+/// How far a pending batch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// A worker judges it.
+    Judging(JobId),
+    /// A forgery; handled when everything before it is verified.
+    Forged(Forgery),
+    /// Verified; what is before it is not.
+    Verified(BatchId),
+    /// With the log.
+    Storing(BatchId, JobId),
+}
+
+/// A batch that cannot be in one history with another that is pending or stored.
+#[derive(Debug)]
+pub(crate) struct Rival {
+    pub(crate) link: LinkId,
+    pub(crate) batch: Batch,
+    pub(crate) stage: RivalStage,
+}
+
+/// How far a rival is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RivalStage {
+    /// The other one is not judged yet.
+    Waiting,
+    /// A worker judges it.
+    Judging(JobId),
+    /// It is genuine; the log looks for the other one.
+    Reading,
+}
+
+/// What is missing of a stream.
+#[derive(Debug, Default)]
+pub(crate) struct Lack {
+    /// Up to here somebody has it, and who said so.
+    pub(crate) wanted: Option<(Position, LinkId)>,
+    /// The request under way.
+    pub(crate) fetch: Option<Fetching>,
+    /// Requests that brought nothing, since the last that did.
+    pub(crate) attempts: usize,
+    /// No request before this time.
+    pub(crate) retry_at: Time,
+    /// What somebody says is the first message still to be had, and who.
+    pub(crate) gone: Option<(Position, LinkId)>,
+    /// A cross link has messages up to here; the tree's turn ends at this time.
+    pub(crate) grace: Option<(Position, LinkId, Time)>,
+}
+
+/// A request under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fetching {
+    pub(crate) link: LinkId,
+    /// `seen` at the time of the request.
+    pub(crate) seen: Position,
+    pub(crate) since: Time,
+    /// Batches of the answer that have not come yet; `None` until it begins.
+    pub(crate) left: Option<u32>,
+    /// Whether the answer may begin behind a hole, because nobody has what is missing any more.
+    pub(crate) jump: bool,
+}
+
+/// How far the application is.
+#[derive(Debug, Default)]
+pub(crate) struct Delivery {
+    /// The last message given to it.
+    pub(crate) delivered: Position,
+    /// Batches given and not taken yet: last position, bytes.
+    pub(crate) given: VecDeque<(Position, usize)>,
+    /// Whether it is served from the log, because the window was full.
+    pub(crate) lagging: bool,
+    /// Whether the log reads for it right now.
+    pub(crate) reading: bool,
+}
+
+impl Stream {
+    /// The last message that is stored or pending.
+    pub(crate) fn seen(&self) -> Position {
+        self.pending.back().map_or(self.head, |pending| pending.batch.last())
+    }
+
+    /// Removes what is pending from `index` on, and returns it.
+    pub(crate) fn drop_from(&mut self, index: usize) -> VecDeque<Pending> {
+        let dropped = self.pending.split_off(index.min(self.pending.len()));
+        self.pending_bytes -= dropped.iter().map(|pending| pending.batch.len()).sum::<usize>();
+        dropped
+    }
+
+    /// Keeps a batch that came too early, if there is room or it is nearer than what takes it.
+    pub(crate) fn keep_ahead(&mut self, link: LinkId, batch: Batch, most: usize) {
+        let first = batch.first();
+        if self.ahead.contains_key(&first) {
+            return;
+        }
+        self.ahead_bytes += batch.len();
+        self.ahead.insert(first, (link, batch));
+        while self.ahead_bytes > most {
+            let Some((_, (_, farthest))) = self.ahead.pop_last() else { break };
+            self.ahead_bytes -= farthest.len();
+        }
+    }
+
+    /// The kept batch that is next, if it has come; those that came twice are dropped.
+    pub(crate) fn take_next_ahead(&mut self) -> Option<(LinkId, Batch)> {
+        let seen = self.seen();
+        while let Some((first, (_, batch))) = self.ahead.first_key_value() {
+            let next = seen.is_followed_by(*first);
+            if !next && batch.first() > seen {
+                return None;
+            }
+            let (_, (link, batch)) = self.ahead.pop_first()?;
+            self.ahead_bytes -= batch.len();
+            if next {
+                return Some((link, batch));
+            }
+        }
+        None
+    }
+
+    /// Drops everything kept because it came too early.
+    pub(crate) fn clear_ahead(&mut self) {
+        self.ahead.clear();
+        self.ahead_bytes = 0;
+    }
+}

@@ -1,0 +1,616 @@
+//! The fleet under a virtual clock: links, delays, the tree, and what must hold at the end.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+
+use borgios_stream::frame::Frame;
+use borgios_stream::{
+    Admission, Input, Kind, LinkId, Now, Origin, Output, Relay, Role, Ticket, Verdict, jobs,
+};
+use borgios_types::{Digest, SecretKey, Time, UnixSeconds};
+use bytes::Bytes;
+use rand::seq::SliceRandom as _;
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+use crate::hostile::{self, Vice};
+use crate::node::{DURABILITY, Node};
+
+const START: u64 = 1_790_000_000;
+/// How many nodes publish.
+const PUBLISHERS: usize = 5;
+/// How long the fleet lives before it heals, in milliseconds.
+const LIFE_MS: u64 = 8_000;
+/// How long it may take to heal: two intervals of comparison and some fetches.
+const HEAL_MS: u64 = 40_000;
+
+/// What a run is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) nodes: usize,
+    /// Messages published, some at a time.
+    pub(crate) messages: usize,
+    /// Subtrees that move elsewhere.
+    pub(crate) moves: usize,
+    pub(crate) crashes: usize,
+    /// Queues that run full.
+    pub(crate) jams: usize,
+    pub(crate) vices: Vec<Vice>,
+    pub(crate) relay: Relay,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            nodes: 16,
+            messages: 120,
+            moves: 0,
+            crashes: 0,
+            jams: 0,
+            vices: Vec::new(),
+            relay: Relay::Verified,
+        }
+    }
+}
+
+enum Event {
+    /// A frame reaches a node.
+    Arrive {
+        to: usize,
+        link: LinkId,
+        bytes: Bytes,
+    },
+    /// A worker or the log has an answer.
+    Answer {
+        to: usize,
+        life: u64,
+        input: Box<Input>,
+    },
+    RunLog {
+        at: usize,
+        life: u64,
+    },
+    Tick {
+        at: usize,
+    },
+    Publish {
+        at: usize,
+        count: usize,
+    },
+    Move,
+    Crash,
+    Restart {
+        at: usize,
+    },
+    Jam,
+    Drain {
+        at: usize,
+        link: LinkId,
+    },
+}
+
+struct Wire {
+    ends: [usize; 2],
+    role: Role,
+    /// When the last frame towards each end arrives: they do not overtake each other.
+    busy: [u64; 2],
+    full: [bool; 2],
+}
+
+pub(crate) struct Fleet {
+    random: ChaCha8Rng,
+    now: u64,
+    events: BinaryHeap<Reverse<(u64, u64, usize)>>,
+    /// Events by number; taken when they happen.
+    store: BTreeMap<usize, Event>,
+    nodes: Vec<Node>,
+    alive: Vec<bool>,
+    vices: BTreeMap<usize, Vice>,
+    wires: BTreeMap<LinkId, Wire>,
+    next_link: u64,
+    verdicts: BTreeMap<Bytes, Verdict>,
+    /// What each node's application was told to be published.
+    acknowledged: BTreeMap<usize, Vec<Vec<u8>>>,
+    tickets: BTreeMap<u64, (usize, Vec<u8>)>,
+    sent: Vec<Bytes>,
+    /// What an origin that equivocates sends to some instead of a batch.
+    forks: BTreeMap<Bytes, Bytes>,
+    forked: BTreeSet<usize>,
+    problem: Option<String>,
+    pub(crate) steps: u64,
+    pub(crate) restarts: usize,
+    pub(crate) dropped_frames: usize,
+    pub(crate) misdeeds: usize,
+    pub(crate) cuts: usize,
+    pub(crate) honest_cuts: usize,
+}
+
+impl Fleet {
+    pub(crate) fn new(seed: u64, plan: &Plan) -> Self {
+        let network = Digest::of(b"simulation");
+        let key = |n: usize| SecretKey::from_seed([n as u8 + 1; 32]);
+        let nodes: Vec<Node> =
+            (0..plan.nodes).map(|n| Node::new(key(n), network, plan.relay)).collect();
+        let mut fleet = Self {
+            random: ChaCha8Rng::seed_from_u64(seed),
+            now: 0,
+            events: BinaryHeap::new(),
+            store: BTreeMap::new(),
+            alive: vec![true; nodes.len()],
+            nodes,
+            vices: BTreeMap::new(),
+            wires: BTreeMap::new(),
+            next_link: 0,
+            verdicts: BTreeMap::new(),
+            acknowledged: BTreeMap::new(),
+            tickets: BTreeMap::new(),
+            sent: Vec::new(),
+            forks: BTreeMap::new(),
+            forked: BTreeSet::new(),
+            problem: None,
+            steps: 0,
+            restarts: 0,
+            dropped_frames: 0,
+            misdeeds: 0,
+            cuts: 0,
+            honest_cuts: 0,
+        };
+        for vice in &plan.vices {
+            // Who equivocates must publish; the others must have somebody's batches to forward.
+            let most = if *vice == Vice::Equivocate { PUBLISHERS } else { plan.nodes / 2 };
+            let at = fleet.random.gen_range(0..most);
+            fleet.vices.insert(at, *vice);
+        }
+        fleet.plan(plan);
+        fleet
+    }
+
+    /// Builds the first tree and lays down what will happen.
+    fn plan(&mut self, plan: &Plan) {
+        for n in 1..plan.nodes {
+            let parent = self.random.gen_range(n.saturating_sub(6)..n);
+            self.open(parent, n, Role::Tree);
+        }
+        for n in 0..plan.nodes {
+            for _ in 0..2 {
+                let other = self.random.gen_range(0..plan.nodes);
+                if other != n {
+                    self.open(n, other, Role::Cross);
+                }
+            }
+            let offset = self.random.gen_range(0..250);
+            self.at(offset, Event::Tick { at: n });
+        }
+        let mut left = plan.messages;
+        while left > 0 {
+            let count = self.random.gen_range(1..=6).min(left);
+            let at = self.random.gen_range(0..plan.nodes.min(PUBLISHERS));
+            let when = self.random.gen_range(0..LIFE_MS);
+            self.at(when, Event::Publish { at, count });
+            left -= count;
+        }
+        for _ in 0..plan.moves {
+            let when = self.random.gen_range(0..LIFE_MS);
+            self.at(when, Event::Move);
+        }
+        for _ in 0..plan.crashes {
+            let when = self.random.gen_range(0..LIFE_MS);
+            self.at(when, Event::Crash);
+        }
+        for _ in 0..plan.jams {
+            let when = self.random.gen_range(0..LIFE_MS);
+            self.at(when, Event::Jam);
+        }
+    }
+
+    fn at(&mut self, when: u64, event: Event) {
+        self.steps += 1;
+        let number = self.steps as usize;
+        self.store.insert(number, event);
+        self.events.push(Reverse((when, self.steps, number)));
+    }
+
+    fn clock(&self) -> Now {
+        Now { time: Time(self.now), unix: UnixSeconds(START + self.now / 1_000) }
+    }
+
+    /// Runs until the fleet's life is over.
+    pub(crate) fn live(&mut self) -> Result<(), String> {
+        self.run_until(LIFE_MS)
+    }
+
+    fn run_until(&mut self, end: u64) -> Result<(), String> {
+        while let Some(Reverse((when, _, number))) = self.events.peek().copied() {
+            if when > end {
+                break;
+            }
+            self.events.pop();
+            self.now = self.now.max(when);
+            let event = self.store.remove(&number).expect("each event happens once");
+            self.happen(event);
+            if let Some(problem) = self.problem.take() {
+                return Err(format!("at {} ms: {problem}", self.now));
+            }
+        }
+        self.now = end;
+        Ok(())
+    }
+
+    /// Hostile members go, the others form one tree: then everyone must get everything.
+    pub(crate) fn heal(&mut self) -> Result<(), String> {
+        for at in 0..self.nodes.len() {
+            if !self.alive[at] {
+                self.happen(Event::Restart { at });
+            }
+        }
+        for link in self.wires.keys().copied().collect::<Vec<_>>() {
+            self.close(link);
+        }
+        let honest: Vec<usize> =
+            (0..self.nodes.len()).filter(|at| !self.vices.contains_key(at)).collect();
+        for (index, at) in honest.iter().enumerate().skip(1) {
+            let parent = honest[self.random.gen_range(0..index)];
+            self.open(parent, *at, Role::Tree);
+        }
+        let end = self.now + HEAL_MS;
+        loop {
+            self.run_until(self.now + 500)?;
+            match self.complete(&honest) {
+                Ok(()) => return Ok(()),
+                Err(lack) if self.now >= end => return Err(lack),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Whether every honest node has the same of every honest origin, with all that was
+    /// acknowledged.
+    fn complete(&self, honest: &[usize]) -> Result<(), String> {
+        for at in honest {
+            self.nodes[*at].core.check()?;
+            for origin_at in honest {
+                let origin = self.nodes[*origin_at].origin();
+                let none = Vec::new();
+                let of = |at: &usize| self.nodes[*at].app.got.get(&origin).map_or(&none, |g| &g.1);
+                let (mine, theirs) = (of(at), of(origin_at));
+                if mine != theirs {
+                    let (have, want) = (mine.len(), theirs.len());
+                    return Err(format!("node {at} has {have} of {want} of {origin_at}"));
+                }
+                let acknowledged = self.acknowledged.get(origin_at).unwrap_or(&none);
+                if let Some(lost) = acknowledged.iter().find(|message| !mine.contains(message)) {
+                    return Err(format!("node {at} never got {:?}", String::from_utf8_lossy(lost)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn published(&self) -> usize {
+        self.acknowledged.values().map(Vec::len).sum()
+    }
+
+    /// Honest nodes that hold no proof against an origin that equivocated.
+    pub(crate) fn honest_without_evidence(&self) -> Vec<usize> {
+        let forked: Vec<Origin> = self.forked.iter().map(|at| self.nodes[*at].origin()).collect();
+        let lacks = |at: &usize| {
+            !self.vices.contains_key(at)
+                && forked.iter().any(|origin| self.nodes[*at].core.evidence(origin).is_none())
+        };
+        (0..self.nodes.len()).filter(lacks).collect()
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Arrive { to, link, bytes } => {
+                if self.wires.contains_key(&link) && self.alive[to] {
+                    let input = match Frame::parse(bytes) {
+                        Ok(frame) => Input::Frame { link, frame },
+                        Err(error) => Input::Garbage { link, error },
+                    };
+                    self.step(to, input);
+                }
+            }
+            Event::Answer { to, life, input } => {
+                if self.nodes[to].life == life && self.alive[to] {
+                    self.step(to, *input);
+                }
+            }
+            Event::RunLog { at, life } => {
+                if self.nodes[at].life == life && self.alive[at] {
+                    let inputs = self.nodes[at].run_log();
+                    assert!(!Node::failed(&inputs), "a log in memory takes everything");
+                    inputs.into_iter().for_each(|input| self.step(at, input));
+                }
+            }
+            Event::Tick { at } => {
+                if self.alive[at] {
+                    self.step(at, Input::Tick);
+                }
+                self.at(self.now + 250, Event::Tick { at });
+            }
+            Event::Publish { at, count } => self.publish(at, count),
+            Event::Move => self.move_subtree(),
+            Event::Crash => self.crash(),
+            Event::Restart { at } => {
+                self.alive[at] = true;
+                self.restarts += 1;
+                let parent = self.elsewhere(at);
+                if let Some(parent) = parent {
+                    self.open(parent, at, Role::Tree);
+                }
+            }
+            Event::Jam => {
+                let links: Vec<LinkId> = self.wires.keys().copied().collect();
+                let Some(link) = links.choose(&mut self.random).copied() else { return };
+                let side = self.random.gen_range(0..2);
+                let Some(wire) = self.wires.get_mut(&link) else { return };
+                wire.full[side] = true;
+                let at = wire.ends[side];
+                let pause = self.random.gen_range(10..1_000);
+                self.at(self.now + pause, Event::Drain { at, link });
+                // Some frames are dropped before the core hears of it.
+                self.at(
+                    self.now + 5,
+                    Event::Answer {
+                        to: at,
+                        life: self.nodes[at].life,
+                        input: Box::new(Input::LinkFull(link)),
+                    },
+                );
+            }
+            Event::Drain { at, link } => {
+                if let Some(wire) = self.wires.get_mut(&link) {
+                    wire.full = [false; 2];
+                    if self.alive[at] {
+                        self.step(at, Input::LinkDrained(link));
+                    }
+                }
+            }
+        }
+    }
+
+    fn publish(&mut self, at: usize, count: usize) {
+        if !self.alive[at] {
+            return;
+        }
+        for _ in 0..count {
+            let ticket = self.tickets.len() as u64;
+            let body = format!("{at}: message {ticket}").into_bytes();
+            self.tickets.insert(ticket, (at, body.clone()));
+            self.step(
+                at,
+                Input::Publish {
+                    ticket: Ticket(ticket),
+                    kind: Kind::new(if ticket.is_multiple_of(3) { "chat" } else { "log" }).unwrap(),
+                    durability: DURABILITY,
+                    body: body.into(),
+                },
+            );
+        }
+    }
+
+    /// Lets a node handle an input and does what it says.
+    fn step(&mut self, at: usize, input: Input) {
+        let clock = self.clock();
+        for output in self.nodes[at].handle(clock, input) {
+            self.apply(at, output);
+        }
+        if self.steps.is_multiple_of(64)
+            && let Err(broken) = self.nodes[at].core.check()
+        {
+            self.problem = Some(broken);
+        }
+    }
+
+    fn apply(&mut self, at: usize, output: Output) {
+        let life = self.nodes[at].life;
+        let hostile = self.vices.contains_key(&at);
+        match output {
+            Output::Send { link, frame } => self.send(at, link, frame),
+            Output::Cut { link, .. } => self.on_cut(at, link),
+            Output::Admit(origin) => {
+                let member = self.nodes.iter().any(|node| node.origin() == origin);
+                let admission = match self.random.gen_range(0..10) {
+                    0 => Admission::Later,
+                    _ if member => Admission::Yes,
+                    _ => Admission::No,
+                };
+                self.answer(at, life, 5, Input::Admitted { origin, admission });
+            }
+            Output::Verify(job) => {
+                let known = self.verdicts.get(job.batch.bytes()).copied();
+                let verdict = known.unwrap_or_else(|| jobs::verify(&job.batch));
+                self.verdicts.insert(job.batch.bytes().clone(), verdict);
+                self.answer(at, life, 3, Input::Verified { job: job.job, verdict });
+            }
+            Output::Sign(job) => {
+                let signed = job.run(&self.nodes[at].key);
+                if self.vices.get(&at) == Some(&Vice::Equivocate) && self.random.gen_bool(0.3) {
+                    let mut draft = job.draft.clone();
+                    draft.messages[0] = Bytes::from_static(b"for you alone");
+                    let other = draft.sign(&self.nodes[at].key);
+                    self.forks.insert(signed.batch.bytes().clone(), other.bytes().clone());
+                }
+                self.answer(at, life, 2, Input::Signed(signed));
+            }
+            Output::Log(job) => {
+                if self.nodes[at].queue(job) {
+                    let when = self.now + self.random.gen_range(0..10);
+                    self.at(when, Event::RunLog { at, life });
+                }
+            }
+            Output::Deliver { origin, batch, after } => {
+                let taken = self.nodes[at].app.take(origin, &batch, after);
+                let forked =
+                    self.forked.iter().any(|forger| self.nodes[*forger].origin() == origin);
+                if let Err(problem) = taken
+                    && !hostile
+                    && !forked
+                {
+                    self.problem = Some(format!("node {at}: {problem}"));
+                }
+                let upto = batch.last();
+                self.answer(at, life, 20, Input::Taken { origin, upto });
+            }
+            Output::Missed { origin, after, next } => {
+                if !hostile {
+                    self.problem = Some(format!("node {at} missed {origin:?} {after} to {next}"));
+                }
+            }
+            Output::Published { ticket, .. } => {
+                let (_, body) = self.tickets[&ticket.0].clone();
+                self.acknowledged.entry(at).or_default().push(body);
+            }
+            Output::Refused { ticket, why } => {
+                if !hostile {
+                    self.problem = Some(format!("node {at}: {ticket:?} refused: {why}"));
+                }
+            }
+            Output::Equivocated(evidence) => {
+                let guilty =
+                    self.forked.iter().any(|f| self.nodes[*f].origin() == evidence.origin());
+                if !guilty {
+                    self.problem = Some(format!("node {at} found an honest origin guilty"));
+                }
+            }
+            Output::Withheld { .. } => {}
+        }
+    }
+
+    fn answer(&mut self, to: usize, life: u64, most_ms: u64, input: Input) {
+        let when = self.now + self.random.gen_range(0..most_ms);
+        self.at(when, Event::Answer { to, life, input: Box::new(input) });
+    }
+
+    fn send(&mut self, at: usize, link: LinkId, frame: Bytes) {
+        let Some(vice) = self.vices.get(&at).copied() else {
+            return self.transmit(at, link, frame);
+        };
+        if let Some(other) = self.forks.get(&frame).filter(|_| link.0.is_multiple_of(2)) {
+            let other = other.clone();
+            self.misdeeds += 1;
+            self.forked.insert(at);
+            return self.transmit(at, link, other);
+        }
+        let (frames, misdeeds) = hostile::twist(vice, frame, &mut self.sent, &mut self.random);
+        self.misdeeds += misdeeds;
+        for frame in frames {
+            self.transmit(at, link, frame);
+        }
+    }
+
+    fn transmit(&mut self, at: usize, link: LinkId, bytes: Bytes) {
+        let delay = self.random.gen_range(1..20);
+        let Some(wire) = self.wires.get_mut(&link) else { return };
+        let side = usize::from(wire.ends[1] == at);
+        if wire.full[side] {
+            self.dropped_frames += 1;
+            return;
+        }
+        let to = wire.ends[1 - side];
+        let when = (self.now + delay).max(wire.busy[side]);
+        wire.busy[side] = when;
+        self.at(when, Event::Arrive { to, link, bytes });
+    }
+
+    fn open(&mut self, parent: usize, child: usize, role: Role) {
+        let link = LinkId(self.next_link);
+        self.next_link += 1;
+        let ends = [parent, child];
+        self.wires.insert(link, Wire { ends, role, busy: [self.now; 2], full: [false; 2] });
+        for (at, other) in [(parent, child), (child, parent)] {
+            let peer = self.nodes[other].key.public();
+            self.step(at, Input::LinkUp { link, peer, role });
+        }
+    }
+
+    fn close(&mut self, link: LinkId) {
+        let Some(wire) = self.wires.remove(&link) else { return };
+        for at in wire.ends {
+            if self.alive[at] {
+                self.step(at, Input::LinkDown(link));
+            }
+        }
+    }
+
+    /// A node cuts a link: whoever hangs below it looks for another place.
+    fn on_cut(&mut self, at: usize, link: LinkId) {
+        let Some(wire) = self.wires.get(&link) else { return };
+        let (ends, role) = (wire.ends, wire.role);
+        self.cuts += 1;
+        if !ends.iter().any(|end| self.vices.contains_key(end)) {
+            self.honest_cuts += 1;
+        }
+        self.close(link);
+        if role == Role::Tree && ends[1] == at && self.alive[at] {
+            if let Some(parent) = self.elsewhere(at) {
+                self.open(parent, at, Role::Tree);
+            }
+        }
+    }
+
+    /// An honest living node that is not below `at`.
+    fn elsewhere(&mut self, at: usize) -> Option<usize> {
+        let mut below = BTreeSet::from([at]);
+        loop {
+            let more: Vec<usize> = self
+                .wires
+                .values()
+                .filter(|wire| wire.role == Role::Tree && below.contains(&wire.ends[0]))
+                .map(|wire| wire.ends[1])
+                .filter(|child| !below.contains(child))
+                .collect();
+            if more.is_empty() {
+                break;
+            }
+            below.extend(more);
+        }
+        let fit = |other: &usize| {
+            self.alive[*other] && !below.contains(other) && !self.vices.contains_key(other)
+        };
+        let others: Vec<usize> = (0..self.nodes.len()).filter(fit).collect();
+        others.choose(&mut self.random).copied()
+    }
+
+    fn move_subtree(&mut self) {
+        let at = self.random.gen_range(0..self.nodes.len());
+        let up = self.wires.iter().find(|(_, w)| w.role == Role::Tree && w.ends[1] == at);
+        let Some(link) = up.map(|(link, _)| *link) else { return };
+        let Some(parent) = self.elsewhere(at) else { return };
+        self.close(link);
+        self.open(parent, at, Role::Tree);
+    }
+
+    fn crash(&mut self) {
+        let at = self.random.gen_range(0..self.nodes.len());
+        if !self.alive[at] {
+            return;
+        }
+        self.alive[at] = false;
+        self.nodes[at].restart();
+        let links: Vec<LinkId> = self
+            .wires
+            .iter()
+            .filter(|(_, wire)| wire.ends.contains(&at))
+            .map(|(link, _)| *link)
+            .collect();
+        let mut orphans = Vec::new();
+        for link in links {
+            if let Some(wire) = self.wires.get(&link)
+                && wire.role == Role::Tree
+                && wire.ends[0] == at
+            {
+                orphans.push(wire.ends[1]);
+            }
+            self.close(link);
+        }
+        for orphan in orphans {
+            if let Some(parent) = self.elsewhere(orphan) {
+                self.open(parent, orphan, Role::Tree);
+            }
+        }
+        let pause = self.random.gen_range(10..2_000);
+        self.at(self.now + pause, Event::Restart { at });
+    }
+}
