@@ -9,7 +9,7 @@
 //! second until [`Plan::joins_per_s`] is reached. Signatures are stubbed (a shell admits what it
 //! is offered), nodes publish no join records (a million of them to a million nodes are no matter
 //! of the tree), and remember [`REMEMBERED`] contacts. Global invariants are checked at intervals,
-//! not after every step: each `Giant` stage ends with `whole`, which looks at every node.
+//! not after every step: each stage ends with a look at every node and both ends of every link.
 
 use std::time::Duration;
 
