@@ -1,5 +1,7 @@
 //! Hubs in one process, linked by pipes in memory.
 
+#![allow(clippy::unwrap_used, reason = "what a test makes itself is as it was made")]
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
