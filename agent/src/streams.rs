@@ -9,7 +9,7 @@
 //!
 //! Only a member's stream is relayed, stored and shown: a record in date, neither evicted nor
 //! departed. Who stops being one stops being heard, at the latest with the next statement,
-//! departure or [`RECHECK`].
+//! departure or `RECHECK`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
