@@ -8,6 +8,7 @@ use bytes::Bytes;
 use rand::Rng as _;
 
 use super::fake::{FakeDisk, Fault};
+use super::host::Disk as _;
 use super::*;
 use crate::batch::Durability;
 use crate::builder::Draft;
@@ -378,6 +379,31 @@ fn an_epoch_that_was_left_stays_left() {
             assert_eq!(recovered.own_epoch, Some(NOW.0), "damage {index}, start {start}");
             log.close().unwrap();
         }
+    }
+}
+
+/// A sync that failed may have marked as written what is not: what the next start finds and shows is
+/// on the disk all the same.
+#[test]
+fn what_a_start_shows_outlives_the_power_even_after_a_failed_sync() {
+    let stream = chain(1, 2, 500, Durability::Durable);
+    let me = stream[0].0.origin();
+    for seed in 0..50 {
+        let disk = FakeDisk::new(seed);
+        let (mut log, _) = open(&disk, me).unwrap();
+        stream.iter().for_each(|batch| append(&mut log, batch, true).unwrap());
+        disk.fail_at(0, Fault::Fails(ErrorKind::Other));
+        assert!(log.sync().is_err());
+        drop(log);
+        let (log, shown) = open(&disk, me).unwrap();
+        assert_eq!(shown.streams[0].head.last, Position::new(EPOCH, 2), "seed {seed}");
+        disk.fail_at(0, Fault::CutBefore);
+        drop(log);
+        assert!(disk.clone().sync_all().is_err(), "the power is off");
+        disk.power_on();
+        let (_, again) = open(&disk, me).unwrap();
+        let ends = again.streams.first().map(|known| known.head);
+        assert_eq!(ends, Some(shown.streams[0].head), "seed {seed}");
     }
 }
 
