@@ -147,6 +147,7 @@ impl StreamWatch {
             let config = HubConfig {
                 network,
                 key: self.key.clone(),
+                // No setting: the other way loses messages when it is saturated.
                 relay: Relay::Verified,
                 verifiers: None,
                 log: Some(self.folder.clone()),

@@ -52,7 +52,8 @@ pub struct HubConfig {
     /// Who verifies: `None` is the hub itself, between two frames, which is fastest for a node that
     /// forwards what it has verified.
     pub verifiers: Option<Verifiers>,
-    /// The log's folder; `None` keeps it in memory.
+    /// The log's folder; `None` keeps it in memory, for tests and the bench: two starts within one second
+    /// would then number two messages alike.
     pub log: Option<PathBuf>,
     /// How much the log keeps.
     pub limits: Limits,

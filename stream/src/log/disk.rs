@@ -1,7 +1,7 @@
 //! The log on disk: one folder per stream, segments of whole batches, group sync.
 //!
 //! ```text
-//! FOLDER/own               the epoch of volatile batches of this node, while they may be unsynced
+//! FOLDER/own               the last epoch in which this node may have sent what is not here
 //! FOLDER/evidence-ORIGIN   two envelopes that contradict each other
 //! FOLDER/ORIGIN/…          see segments.rs
 //! ```
@@ -27,7 +27,7 @@ use crate::log::segments::{Segment, Stored};
 use crate::log::{Found, Limits, Log, LogError, Recovered, joins, opening};
 use crate::position::{BatchId, Origin, Position};
 
-/// Where the epoch of volatile own batches is noted.
+/// Where the last own epoch is noted whose end may not be here.
 pub(crate) const OWN: &str = "own";
 /// Begins the name of a file with evidence.
 pub(crate) const EVIDENCE: &str = "evidence-";
@@ -50,6 +50,9 @@ pub struct DiskLog<D: Disk = RealDisk> {
     dirty_folders: BTreeSet<String>,
     /// What stands in [`OWN`].
     pub(crate) own_epoch_unsynced: Option<u64>,
+    /// The last own epoch that no clean end makes certain again: its end was lost, or came from others.
+    pub(crate) own_epoch_left: Option<u64>,
+    me: Origin,
     broken: bool,
 }
 
@@ -92,6 +95,8 @@ impl<D: Disk> DiskLog<D> {
             dirty_files: BTreeSet::new(),
             dirty_folders: BTreeSet::new(),
             own_epoch_unsynced: None,
+            own_epoch_left: None,
+            me,
             broken: false,
         };
         let recovered = opening::recover(&mut log, me, now).map_err(failed)?;
@@ -107,7 +112,9 @@ impl<D: Disk> DiskLog<D> {
     /// The disk failed; the next start begins a new epoch if this node published volatile messages.
     pub fn close(mut self) -> Result<(), LogError> {
         self.sync()?;
-        if self.own_epoch_unsynced.is_some() {
+        let own = self.streams.get(&self.me).map_or(0, |stream| stream.head.epoch);
+        let certain = self.own_epoch_left.is_none_or(|left| own > left);
+        if certain && self.own_epoch_unsynced.is_some() {
             self.disk.remove(OWN).and_then(|()| self.disk.sync_folder("")).map_err(failed)?;
         }
         Ok(())
@@ -118,9 +125,8 @@ impl<D: Disk> DiskLog<D> {
         self.disk
     }
 
-    /// Volatile batches of this node may be sent before they are synced: the next start must know.
-    fn note_own_epoch(&mut self, batch: &Batch) -> io::Result<()> {
-        let epoch = batch.epoch();
+    /// In this epoch may be sent, or was, what is not synced here: the next start must know.
+    pub(crate) fn note_own_epoch(&mut self, epoch: u64) -> io::Result<()> {
         if self.own_epoch_unsynced != Some(epoch) {
             let note = record::note(Position::new(epoch, 0), BatchId::NONE);
             self.put(OWN, &note)?;
@@ -130,7 +136,7 @@ impl<D: Disk> DiskLog<D> {
     }
 
     /// Replaces a small file as a whole, synced.
-    fn put(&mut self, path: &str, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn put(&mut self, path: &str, bytes: &[u8]) -> io::Result<()> {
         let new = format!("{path}{UNFINISHED}");
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
         // What a crash left of an earlier attempt may be longer.
@@ -321,7 +327,12 @@ impl<D: Disk> Log for DiskLog<D> {
             return Err(LogError::OutOfOrder);
         }
         if own && batch.durability() == Durability::Volatile {
-            self.note_own_epoch(batch).map_err(failed)?;
+            self.note_own_epoch(batch.epoch()).map_err(failed)?;
+        }
+        if !own && *origin == self.me {
+            // Others give back what this log lost; how much more they have is not known.
+            self.note_own_epoch(batch.epoch()).map_err(failed)?;
+            self.own_epoch_left = self.own_epoch_left.max(Some(batch.epoch()));
         }
         self.try_append(origin, batch, id)?;
         self.retain_stream(origin);

@@ -79,6 +79,8 @@ pub trait Disk: core::fmt::Debug + Send {
 #[derive(Debug)]
 pub struct RealDisk {
     root: PathBuf,
+    /// Locked for as long as it is open: two logs in one folder would number two messages alike.
+    _lock: File,
     /// Open files, and when each was used last.
     open: BTreeMap<String, (File, u64)>,
     uses: u64,
@@ -88,10 +90,12 @@ impl RealDisk {
     /// The folder `root`, which is made if it is not there.
     ///
     /// # Errors
-    /// The host's.
+    /// The host's; `WouldBlock` while another log has the folder open.
     pub fn new(root: &Path) -> io::Result<Self> {
         fs::create_dir_all(root)?;
-        Ok(Self { root: root.to_owned(), open: BTreeMap::new(), uses: 0 })
+        let lock = File::open(root)?;
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Self { _lock: lock, root: root.to_owned(), open: BTreeMap::new(), uses: 0 })
     }
 
     fn at(&self, path: &str) -> PathBuf {

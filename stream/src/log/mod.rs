@@ -171,7 +171,7 @@ pub struct Recovered {
     /// Each stream.
     pub streams: Vec<RecoveredStream>,
     /// The epoch in which this node's own stream goes on: the last one where its end is certain, a
-    /// new one where messages may have been sent that a loss of power took from the log.
+    /// new one where messages may have been sent that are not in the log any more.
     pub own_epoch: Option<u64>,
     /// Origins whose streams were stopped.
     pub stopped: Vec<Evidence>,

@@ -1,4 +1,8 @@
 //! Opening a log: what a crash left is put in order, and what is there is counted.
+//!
+//! Order matters: all is read, then it is noted that the own epoch is left where its end is uncertain,
+//! and only then is cut what shows that. What was found is synced before anyone hears of it: a process
+//! that was killed leaves batches in the page cache that the next loss of power would take.
 
 use std::io;
 
@@ -26,21 +30,28 @@ pub(crate) fn recover<D: Disk>(
     let mut recovered = Recovered::default();
     let mut names = log.disk.list("")?;
     names.sort_unstable();
+    let (mut cuts, mut spoken, mut damaged) = (Vec::new(), 0, false);
     for name in names {
         if name.ends_with(UNFINISHED) {
             log.disk.remove(&name)?;
         } else if name == OWN {
             let bytes = log.disk.read(OWN, 0, 57)?;
             log.own_epoch_unsynced = record::read_note(&bytes).map(|(at, _)| at.epoch);
+            damaged |= log.own_epoch_unsynced.is_none();
         } else if name.starts_with(EVIDENCE) {
             let bytes = Bytes::from(log.disk.read(&name, 0, CONTROL_MAX)?);
             let evidence = Evidence::decode(&bytes).ok();
             recovered.stopped.extend(evidence.filter(|_| recovered.stopped.len() < EVIDENCE_MAX));
         } else if let Some(origin) = origin_of(&name)
-            && log.streams.len() < STREAMS_MAX
+            && (log.streams.len() < STREAMS_MAX || origin == me)
         {
-            let stream = read_stream(&mut log.disk, &origin)?;
-            log.streams.insert(origin, stream);
+            let found = read_stream(&mut log.disk, &origin)?;
+            if origin == me {
+                spoken = found.epoch;
+                damaged |= found.torn_head || !found.cuts.is_empty();
+            }
+            cuts.extend(found.cuts);
+            log.streams.insert(origin, found.stream);
         }
     }
     for (origin, stream) in &log.streams {
@@ -50,13 +61,27 @@ pub(crate) fn recover<D: Disk>(
         }
     }
     let own = log.streams.get(&me).map(|stream| stream.head.epoch).filter(|epoch| *epoch > 0);
-    recovered.own_epoch = match (own, log.own_epoch_unsynced) {
-        // Volatile messages of that epoch may have been sent and lost here.
+    // What is damaged may have been sent whole.
+    let unsure = log.own_epoch_unsynced.max(damaged.then_some(spoken));
+    recovered.own_epoch = match (own, unsure) {
+        // Messages of that epoch may have been sent and lost here.
         (own, Some(unsure)) if own.is_none_or(|epoch| epoch <= unsure) => {
-            Some(now.0.max(unsure + 1))
+            log.note_own_epoch(unsure)?;
+            log.own_epoch_left = Some(unsure);
+            Some(now.0.max(unsure.saturating_add(1)))
         }
         (own, _) => own,
     };
+    for cut in cuts {
+        cut.apply(&mut log.disk)?;
+    }
+    let last = log.streams.get(&me).and_then(|stream| stream.segments.back());
+    if let Some(path) = last.map(|segment| segment.path.clone()) {
+        // Anew, for a sync that failed once may have marked as written what is not (fsync(2)).
+        let bytes = log.disk.read(&path, 0, SEGMENT_MAX)?;
+        log.put(&path, &bytes)?;
+    }
+    log.disk.sync_all()?;
     Ok(recovered)
 }
 
@@ -65,8 +90,36 @@ fn origin_of(name: &str) -> Option<Origin> {
     borgios_types::Digest::from_hex(name).ok().map(|digest| Origin(digest.0))
 }
 
-fn read_stream<D: Disk>(disk: &mut D, origin: &Origin) -> io::Result<Stored> {
+/// A stream, and what is not right about it.
+struct FoundStream {
+    stream: Stored,
+    cuts: Vec<Cut>,
+    /// The last epoch that anything in its folder speaks of.
+    epoch: u64,
+    /// The note about its end says nothing.
+    torn_head: bool,
+}
+
+/// A segment that ends with what is no batch.
+struct Cut {
+    path: String,
+    /// What is whole of it, in bytes.
+    whole: u64,
+}
+
+impl Cut {
+    fn apply(self, disk: &mut impl Disk) -> io::Result<()> {
+        if self.whole == 0 {
+            return disk.remove(&self.path);
+        }
+        disk.cut(&self.path, self.whole)?;
+        disk.sync(&self.path)
+    }
+}
+
+fn read_stream<D: Disk>(disk: &mut D, origin: &Origin) -> io::Result<FoundStream> {
     let mut stream = Stored::new(origin);
+    let (mut cuts, mut torn_head) = (Vec::new(), false);
     let folder = stream.folder.clone();
     let mut names = disk.list(&folder)?;
     names.sort_unstable();
@@ -75,11 +128,12 @@ fn read_stream<D: Disk>(disk: &mut D, origin: &Origin) -> io::Result<Stored> {
     for name in &names {
         let path = format!("{folder}/{name}");
         match name.as_str() {
-            "head" => {
-                if let Some((head, id)) = record::read_note(&disk.read(&path, 0, 57)?) {
+            "head" => match record::read_note(&disk.read(&path, 0, 57)?) {
+                Some((head, id)) => {
                     (stream.head, stream.head_id, stream.floor) = (head, id, head);
                 }
-            }
+                None => torn_head = true,
+            },
             "taken" => {
                 let note = record::read_note(&disk.read(&path, 0, 57)?);
                 stream.taken = note.map_or(Position::START, |(at, _)| at);
@@ -90,7 +144,7 @@ fn read_stream<D: Disk>(disk: &mut D, origin: &Origin) -> io::Result<Stored> {
     }
     for (index, name) in segments.iter().enumerate() {
         let path = format!("{folder}/{name}");
-        read_segment(disk, &mut stream, path, index + 1 == segments.len())?;
+        cuts.extend(read_segment(disk, &mut stream, path, index + 1 == segments.len())?);
     }
     if let Some(first) = segments.first().and_then(|name| first_of(name)) {
         // What came before, if anything did, is gone.
@@ -98,7 +152,9 @@ fn read_stream<D: Disk>(disk: &mut D, origin: &Origin) -> io::Result<Stored> {
         stream.floor = if begins { Position::START } else { stream.floor.max(first.before()) };
     }
     stream.taken = stream.taken.min(stream.head);
-    Ok(stream)
+    let named = segments.iter().filter_map(|name| first_of(name)).map(|first| first.epoch).max();
+    let epoch = stream.head.epoch.max(named.unwrap_or(0));
+    Ok(FoundStream { stream, cuts, epoch, torn_head })
 }
 
 /// The position in a segment's name.
@@ -108,13 +164,13 @@ fn first_of(name: &str) -> Option<Position> {
     Some(Position::new(hex(epoch)?, hex(number)?))
 }
 
-/// Counts a segment's batches; what is behind the last whole one is cut off.
+/// Counts a segment's batches; what is behind the last whole one is to be cut off.
 fn read_segment<D: Disk>(
     disk: &mut D,
     stream: &mut Stored,
     path: String,
     last: bool,
-) -> io::Result<()> {
+) -> io::Result<Option<Cut>> {
     let length = disk.len(&path)?;
     let mut bytes = Bytes::from(disk.read(&path, 0, SEGMENT_MAX)?);
     stream.segments.push_back(Segment::new(path.clone()));
@@ -130,10 +186,6 @@ fn read_segment<D: Disk>(
     let whole = stream.segments.back().map_or(0, |segment| segment.bytes);
     if whole == 0 {
         stream.segments.pop_back();
-        disk.remove(&path)?;
-    } else if whole < length {
-        disk.cut(&path, whole)?;
-        disk.sync(&path)?;
     }
-    Ok(())
+    Ok((whole == 0 || whole < length).then_some(Cut { path, whole }))
 }
