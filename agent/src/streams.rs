@@ -7,9 +7,9 @@
 //!  stream_api ── says, reads ──▶ └─────────┘
 //! ```
 //!
-//! Only a member's stream is relayed, stored and shown: a record in date, neither evicted nor
-//! departed. Who stops being one stops being heard, at the latest with the next statement,
-//! departure or `RECHECK`.
+//! Only a member's stream is taken up: a record in date, neither evicted nor departed. Who is put
+//! out or departs stops being heard, at the latest with the next statement, departure or
+//! `RECHECK`; a stream that was taken up goes on when its origin's record merely lapses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -110,7 +110,12 @@ impl StreamWatch {
         // Ends with this task, in whatever way that ends.
         let following = tokio::spawn(follow(hub.clone(), self.heads.clone()));
         let following = AbortOnDropHandle::new(following);
+        // Streams that were in the log at the start are followed unasked.
+        let me = Origin::from(self.key.public());
+        let held = hub.heads().await.unwrap_or_default();
+        self.speaking.extend(held.into_iter().map(|head| head.origin).filter(|one| *one != me));
         let (mut heads, mut news) = (self.ledger.heads(), self.ledger.news());
+        self.recheck(&hub).await;
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -188,6 +193,9 @@ impl StreamWatch {
                 self.tree.misbehaved(peer).await;
             }
             Event::Stalled { peer, .. } => {
+                debug!(peer = %peer.short(), "its streams wait until it has read");
+            }
+            Event::Stuck { peer, .. } => {
                 warn!(BORGIOS_EVENT = "link_slow", BORGIOS_PEER = %peer, "{} does not read its streams", peer.short());
                 self.tree.stalled(peer).await;
             }
@@ -216,19 +224,13 @@ impl StreamWatch {
     async fn recheck(&mut self, hub: &HubHandle) {
         let speaking = self.speaking.clone();
         let stopped = self.ledger.run(move |ledger| {
-            let mut stopped = Vec::new();
-            for origin in speaking {
-                match admission(ledger, &origin) {
-                    Admission::Yes => {}
-                    other => stopped.push((origin, other)),
-                }
-            }
-            stopped
+            let out = |origin: &Origin| admission(ledger, origin) == Admission::No;
+            speaking.into_iter().filter(out).collect::<Vec<_>>()
         });
-        for (origin, admission) in stopped.await {
+        for origin in stopped.await {
             info!(BORGIOS_EVENT = "stream_stopped", BORGIOS_ORIGIN = %origin, "it is no member now");
             self.speaking.remove(&origin);
-            hub.admit(origin, admission).await;
+            hub.admit(origin, Admission::No).await;
         }
     }
 }

@@ -49,8 +49,8 @@ impl Node {
         if self.store.knows(&id) {
             return self.count_useless(now, from);
         }
-        let pending =
-            Pending { from, kind: kind.clone(), body: body.clone(), others: BTreeSet::new() };
+        let (kept, others) = (body.clone(), BTreeSet::new());
+        let pending = Pending { from, kind: kind.clone(), body: kept, others, asked: false };
         if self.store.begin(id, pending) {
             self.out.push(Output::Offer { from, id, kind, body });
         }
@@ -69,10 +69,16 @@ impl Node {
             }
             Verdict::Known => {
                 self.store.hold(id);
-                self.count_useless(now, from);
+                if !pending.asked {
+                    self.count_useless(now, from);
+                }
             }
             Verdict::Deferred => {
-                self.count_useless(now, from);
+                // A newcomer that catches up gets many before what they build on, or faster than it
+                // can judge them, and has asked for each.
+                if !pending.asked {
+                    self.count_useless(now, from);
+                }
                 if !live {
                     // It is ahead, whatever its last summary said.
                     if let Some(link) = self.links.get_mut(&from) {

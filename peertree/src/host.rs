@@ -31,6 +31,10 @@ impl Node {
         if self.children.contains_key(&from) {
             return self.accept(from, join.size);
         }
+        if self.climb.asking == Some(from) {
+            // Two that wait for each other's answer would become each other's parent.
+            return self.redirect(from, Vec::new());
+        }
         if self.hold(from, join) {
             return;
         }

@@ -279,11 +279,13 @@ impl Node {
             return;
         }
         self.store.abandon(peer);
-        if self.children.remove(&peer).is_some() {
+        let child = self.children.remove(&peer).is_some();
+        if child {
             self.on_children_changed();
-        } else if self.parent() == Some(peer) {
+        }
+        if self.parent() == Some(peer) {
             self.on_parent_lost(None);
-        } else if self.asks(&peer) {
+        } else if !child && self.asks(&peer) {
             self.on_candidate_failed(peer);
         }
         self.end_cross(peer);

@@ -333,12 +333,13 @@ impl Node {
         self.remember();
     }
 
-    /// Whether a parent's word can be followed: it ends in the parent and does not lead through
-    /// this node.
+    /// Whether a parent's word can be followed: it ends in the parent, who is no child of this node,
+    /// and does not lead through this node.
     pub(crate) fn usable(&self, parent: NodeId, down: &Down) -> bool {
         down.path.last().is_some_and(|last| last.id == parent)
             && down.path.len() < bounds::PATH_MAX
             && down.path.iter().all(|contact| contact.id != self.me)
+            && !self.children.contains_key(&parent)
     }
 
     /// The parent is gone, or sent this node away (`avoid`).
@@ -529,6 +530,19 @@ mod tests {
         assert!(out.contains(&Output::Send(key(2), Message::Leave)));
         assert!(out.contains(&Output::Close(key(2))));
         assert_eq!(stage.node.state(), State::Seeking { round: 0 });
+    }
+
+    #[test]
+    fn nobody_becomes_parent_and_child_of_one_node() {
+        let mut stage = Stage::attached(4, &[1, 2]);
+        stage.joins(7, true);
+        let down = stage.parent_down(&[1, 7], Vec::new(), Vec::new());
+        assert!(!stage.node.usable(key(7), &down));
+        // Asked for a place, it asks for one itself before it answers.
+        stage.link(9, true);
+        stage.node.climb.asking = Some(key(9));
+        let out = stage.says(9, crate::stage::join(1));
+        assert_eq!(crate::stage::redirected(&out), Some(Vec::new()));
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub(crate) struct Pending {
     pub(crate) body: Body,
     /// Links that sent it as well: asked again, should this copy be refused.
     pub(crate) others: BTreeSet<NodeId>,
+    /// It was asked for: whatever is wrong with it, sending it was right.
+    pub(crate) asked: bool,
 }
 
 impl Store {
@@ -177,7 +179,7 @@ impl Store {
 
     /// Begins judging an object; false if it must not be offered now: it is known, being judged
     /// already, or too many are.
-    pub(crate) fn begin(&mut self, id: Digest, pending: Pending) -> bool {
+    pub(crate) fn begin(&mut self, id: Digest, mut pending: Pending) -> bool {
         if self.knows(&id) {
             return false;
         }
@@ -187,7 +189,7 @@ impl Store {
             }
             return false;
         }
-        self.wanted.remove(&id);
+        pending.asked = self.wanted.remove(&id).is_some();
         if self.pending.len() >= bounds::PENDING_MAX {
             return false;
         }

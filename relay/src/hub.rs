@@ -113,9 +113,17 @@ pub enum Event {
         /// Who was at the other end.
         peer: NodeId,
     },
-    /// A neighbour does not read what it is sent, while others do. It gets nothing more until it has;
-    /// drop the tree link, and it heals elsewhere.
+    /// A neighbour reads more slowly than it is sent to, as happens while it catches up. It gets
+    /// nothing more until it has read, and fetches what it missed.
     Stalled {
+        /// The link.
+        link: LinkId,
+        /// Who.
+        peer: NodeId,
+    },
+    /// A neighbour has read nothing for ten seconds while much waits for it. It holds up nobody, and
+    /// gets nothing more until it reads; drop a child's tree link, and it heals elsewhere.
+    Stuck {
         /// The link.
         link: LinkId,
         /// Who.

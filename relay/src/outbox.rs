@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -17,6 +18,9 @@ pub(crate) const BUSY: usize = 512 * 1024;
 pub(crate) const FULL: usize = 4 * 1024 * 1024;
 /// Frames that may wait on one link, whatever their size: each costs some memory of its own.
 pub(crate) const FRAMES_MAX: usize = 8 * 1024;
+/// A link on which nothing was written for this long, though it is busy, is stuck: its neighbour does
+/// not read. It holds up nobody any more. As long as the tree waits for one that does not read.
+pub(crate) const STUCK: Duration = Duration::from_secs(10);
 /// Bytes that are written at once: what one write call and one wake of the neighbour are worth.
 const GROUP: usize = 256 * 1024;
 
@@ -32,6 +36,8 @@ pub(crate) struct Outbox {
     news: Notify,
     /// Bytes that wait or are being written.
     bytes: AtomicUsize,
+    /// Groups written so far: what does not grow is stuck.
+    groups: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -73,6 +79,11 @@ impl Outbox {
         self.bytes.load(Ordering::Acquire)
     }
 
+    /// Groups written so far.
+    pub(crate) fn groups(&self) -> usize {
+        self.groups.load(Ordering::Acquire)
+    }
+
     /// Waits for frames and moves them to `group`, at least one and about [`GROUP`] bytes; false
     /// once closed and empty.
     pub(crate) async fn take(&self, group: &mut Vec<Bytes>) -> bool {
@@ -100,6 +111,7 @@ impl Outbox {
 
     /// A group has been written; whether the link was busy before and is not any more.
     pub(crate) fn written(&self, bytes: usize) -> bool {
+        self.groups.fetch_add(1, Ordering::AcqRel);
         let before = self.bytes.fetch_sub(bytes, Ordering::AcqRel);
         before > BUSY && before - bytes <= BUSY
     }

@@ -26,7 +26,7 @@ use tracing::{debug, warn};
 use crate::gate::Gate;
 use crate::hub::{Event, HubConfig, PUBLISH_QUEUE, PublishError};
 use crate::log_worker::{AnyLog, LogWorker, Work};
-use crate::outbox::{BUSY, Outbox};
+use crate::outbox::{BUSY, Outbox, STUCK};
 use crate::pipe::{Pipe, PipeWrite};
 use crate::reader::{self, Heard};
 use crate::ready_keys::ReadyKeys;
@@ -160,6 +160,10 @@ struct Link {
     tasks: [AbortHandle; 2],
     /// The core was told that the queue is full.
     full: bool,
+    /// Groups written, and since when it is so many while the link is busy.
+    progress: (usize, Instant),
+    /// It was said that nothing is written here any more.
+    stuck: bool,
 }
 
 struct Subscriber {
@@ -314,7 +318,10 @@ impl Shell {
                     inbox: self.inbox.0.clone(),
                     eased: self.eased.clone(),
                 });
-                self.links.insert(link, Link { peer, role, outbox, gate, tasks, full: false });
+                let progress = (0, Instant::now());
+                let known =
+                    Link { peer, role, outbox, gate, tasks, full: false, progress, stuck: false };
+                self.links.insert(link, known);
                 self.inputs.push_back(Input::LinkUp { link, peer, role });
             }
             Command::SetRole { link, role } => {
@@ -458,13 +465,22 @@ impl Shell {
 
     fn send(&mut self, id: LinkId, frame: Bytes) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        if link.outbox.push(frame).is_err() && !link.full {
-            link.full = true;
-            let peer = link.peer;
-            debug!(peer = %peer.short(), "a neighbour does not read");
-            self.inputs.push_back(Input::LinkFull(id));
-            self.tell(Event::Stalled { link: id, peer });
+        if link.outbox.push(frame).is_err() {
+            self.hold(id);
         }
+    }
+
+    /// Sends nothing more there until what waits has been read.
+    fn hold(&mut self, id: LinkId) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        if link.full {
+            return;
+        }
+        link.full = true;
+        let peer = link.peer;
+        debug!(peer = %peer.short(), "a neighbour does not keep up");
+        self.inputs.push_back(Input::LinkFull(id));
+        self.tell(Event::Stalled { link: id, peer });
     }
 
     fn cut(&mut self, link: LinkId, why: Misdeed) {
@@ -519,9 +535,19 @@ impl Shell {
     fn pace(&mut self) {
         // The two shortest queues of links that get the flood.
         let (mut shortest, mut second) = ((usize::MAX, None), usize::MAX);
-        let mut drained = Vec::new();
+        let (mut drained, mut stuck) = (Vec::new(), Vec::new());
+        let now = Instant::now();
         for (id, link) in &mut self.links {
-            let bytes = link.outbox.bytes();
+            let (bytes, groups) = (link.outbox.bytes(), link.outbox.groups());
+            if bytes <= BUSY || groups != link.progress.0 {
+                link.progress = (groups, now);
+                link.stuck = false;
+            } else if !link.stuck && now.duration_since(link.progress.1) >= STUCK {
+                // Without this, one that never reads would keep its neighbour from taking in.
+                link.stuck = true;
+                stuck.push((*id, link.peer));
+                continue;
+            }
             if link.full {
                 if bytes <= BUSY / 2 {
                     link.full = false;
@@ -547,6 +573,10 @@ impl Shell {
             link.gate.set(!busy(others) && !behind);
         }
         self.open = !busy(shortest.0);
+        for (link, peer) in stuck {
+            self.hold(link);
+            self.tell(Event::Stuck { link, peer });
+        }
         for (link, peer) in drained {
             self.inputs.push_back(Input::LinkDrained(link));
             self.tell(Event::Recovered { link, peer });

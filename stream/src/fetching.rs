@@ -224,6 +224,8 @@ impl Core {
             if let Some(stream) = self.streams.get_mut(origin) {
                 let gone = stream.lack.fetch.take_if(|fetch| fetch.link == link).is_some();
                 stream.lack.attempts += usize::from(gone);
+                // What it said is gone may be with others; and it alone could serve what follows.
+                stream.lack.gone.take_if(|(_, teller)| *teller == link);
             }
         }
     }
