@@ -1,13 +1,19 @@
-//! Questions to the fleet, node lookup, messages to one node.
+//! Questions to the fleet, node lookup, messages to one node; and a child that lies.
 
 use std::time::{Duration, Instant};
 
+use borgios_agent::channel::russh_key;
+use borgios_agent::ssh_client;
+use borgios_agent::wire::{Frame, Hello, PROTOCOL};
 use borgios_peertree::direct::Undelivered;
-use borgios_peertree::question::Question;
+use borgios_peertree::question::{Answer, Ask, Question, Roll, Scope, Tally};
+use borgios_peertree::{Join as JoinMessage, Message, Up};
+use borgios_policy::{Join, Object as _};
 use borgios_types::{NodeId, SecretKey};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
-use crate::fleet::{Fleet, Server, until};
+use crate::fleet::{Fleet, PATIENCE, Server, until};
 
 async fn ask(server: &Server, question: Value) -> Value {
     let answer = server.ask(json!({"get": "ask", "question": question, "within_ms": 3_000})).await;
@@ -180,4 +186,120 @@ async fn a_node_is_found_by_name_and_key_and_can_be_sent_a_message() {
     assert_eq!(send(&long).await, Err(Undelivered::TooLarge));
     assert_eq!(send(&"\u{1}".repeat(65_536)).await.map(u64::from), Ok(hops));
     assert_eq!(messages.recv().await.map(|body| body.len()), Some(65_536));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_child_that_lies_and_floods_costs_itself() {
+    let mut fleet = Fleet::of(2, 4).await;
+    acquainted(&fleet).await;
+    let victim = &fleet.servers[0];
+    let key = SecretKey::from_seed([66; 32]);
+    let cut = CancellationToken::new();
+    let dialled =
+        ssh_client::dial(&victim.address(), victim.me(), russh_key(&key), cut).await.unwrap();
+    let ssh_client::Dialled { mut reader, writer, session, .. } = dialled;
+    let file = fleet.board.invite(Vec::new());
+    let now = crate::board::now();
+    let record = Join {
+        network: fleet.board.network(),
+        node: key.public(),
+        keeper: SecretKey::from_seed([67; 32]).public(),
+        name: "liar".parse().unwrap(),
+        address: None,
+        owner: None,
+        invitation: file.invitation.id(),
+        issued: now,
+        expires: now.plus(3_600),
+    };
+    let record = record.to_envelope().sign(&key).sign(&file.token_key().unwrap());
+    let membership = vec![file.invitation.clone(), record];
+    let network = fleet.board.network();
+    writer
+        .send(Frame::Hello(Hello { protocol: PROTOCOL, network, membership }).to_line())
+        .await
+        .unwrap();
+    let join = JoinMessage { hops: 0, size: 1, unreachable: Vec::new() };
+    writer.send(Frame::Tree(Message::Join(join)).to_line()).await.unwrap();
+
+    // It answers every question with a lie of ten million nodes, and asks a thousand of its own. It
+    // writes beside its reading: who does not read is cut off for that, and lies to nobody.
+    let (say, mut said) = tokio::sync::mpsc::unbounded_channel::<String>();
+    let writing = tokio::spawn(async move {
+        // Who says nothing for long loses its place; a report is a sign of life like any other.
+        let mut life = tokio::time::interval(Duration::from_millis(50));
+        let report = Frame::Tree(Message::Report(Up { size: 1, free: None })).to_line();
+        loop {
+            let line = tokio::select! {
+                line = said.recv() => match line {
+                    Some(line) => line,
+                    None => break,
+                },
+                _ = life.tick() => report.clone(),
+            };
+            if writer.send(line).await.is_err() {
+                break;
+            }
+        }
+    });
+    let lying = tokio::spawn(async move {
+        let (mut asked, mut answers) = (0, 0);
+        while let Ok(Some(line)) = reader.next().await {
+            let out = match Frame::parse(&line).unwrap() {
+                Frame::Ask(Ask { id, .. }) => {
+                    asked += 1;
+                    let tally = Tally {
+                        answered: 10_000_000,
+                        labels: [("0.00 to 0.25".to_owned(), 10_000_000)].into(),
+                        roll: Roll::too_many(),
+                        ..Tally::default()
+                    };
+                    vec![Frame::Answer(Answer { id, tally: Some(tally), tree: None })]
+                }
+                Frame::Tree(Message::Accept(_)) => {
+                    let (question, scope) = (Question::Epochs, Scope::Fleet);
+                    let ask = |id| Ask {
+                        id,
+                        nonce: id + 1,
+                        scope,
+                        question: question.clone(),
+                        within_ms: 60_000,
+                    };
+                    (0..1_000).map(|id| Frame::Ask(ask(id))).collect()
+                }
+                Frame::Answer(_) => {
+                    answers += 1;
+                    Vec::new()
+                }
+                _ => Vec::new(),
+            };
+            // The writer ends with the connection.
+            let _ = out.iter().try_for_each(|frame| say.send(frame.to_line()));
+        }
+        (asked, answers)
+    });
+    until("the liar has a place", async || {
+        victim.agent().tree.view().borrow().children.contains(&key.public())
+    })
+    .await;
+    until("the liar has its record everywhere", async || {
+        fleet.servers[1].status().await["members"] == 3
+    })
+    .await;
+    for _ in 0..5 {
+        let answer = ask(&fleet.servers[1], json!({"about": "load", "above": 1_000_000})).await;
+        assert_eq!((&answer["answered"], &answer["members"]), (&json!(2), &json!(3)), "{answer}");
+        assert_eq!(answer["silent"][0]["name"], "liar", "{answer}");
+        assert!(answer["took_ms"].as_u64().unwrap() < 3_000, "{answer}");
+    }
+    let note = fleet.board.note("still here");
+    fleet.servers[1].put(&note).await;
+    fleet.all_have(&note).await;
+    for server in &mut fleet.servers {
+        server.kill().await;
+    }
+    drop(session);
+    let (asked, answers) = tokio::time::timeout(PATIENCE, lying).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, writing).await.unwrap().unwrap();
+    assert!(asked >= 5, "{asked}");
+    assert!(answers >= 64, "whoever is refused is told so at once: {answers} of 1000 answered");
 }
