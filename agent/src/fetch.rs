@@ -29,6 +29,11 @@ const READ_TIMEOUT: Duration = Duration::from_secs(20);
 /// fewer while they come slower: so a slow line never holds more than this much time's worth of them,
 /// which is what an urgent frame may find before it.
 const PIECE_TARGET: Duration = Duration::from_millis(250);
+/// What every source has at least, whatever the size.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Slowest source that is waited for to the end, in bytes a second. A slower one is left for the next,
+/// which goes on where it ended: one byte now and then must not keep a release from anybody.
+const RATE_MIN: u64 = 64 * 1024;
 /// Redirects followed; mirrors use one or two.
 const REDIRECTS_MAX: usize = 4;
 
@@ -65,6 +70,9 @@ pub enum FetchError {
     /// The link ended, or nothing came for too long.
     #[error("no answer over the link")]
     Link,
+    /// Too slow; the next source goes on from there.
+    #[error("too slow: not done after {} s", .0.as_secs())]
+    Slow(Duration),
     /// A piece that is none.
     #[error("a piece that is not what was asked for")]
     BadPiece,
@@ -86,7 +94,7 @@ impl FetchError {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Http(_) | Self::Link => "unreachable",
+            Self::Http(_) | Self::Link | Self::Slow(_) => "unreachable",
             Self::Status(_) | Self::Absent => "not_there",
             Self::BadPiece => "malformed",
             Self::WrongSize { .. } => "wrong_size",
@@ -101,6 +109,8 @@ pub struct Fetcher {
     client: Client,
     depot: Depot,
     neighbours: Neighbours,
+    /// Longest time for one source, by the size of the blob.
+    patience: fn(u64) -> Duration,
 }
 
 impl Fetcher {
@@ -118,7 +128,8 @@ impl Fetcher {
             .no_proxy()
             .user_agent(concat!("borgiosd/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(Self { client, depot, neighbours })
+        let patience = |size| PATIENCE + Duration::from_secs(size / RATE_MIN);
+        Ok(Self { client, depot, neighbours, patience })
     }
 
     /// Gets one blob from the first of `sources` that has it. Returns whether the depot holds it now.
@@ -129,7 +140,9 @@ impl Fetcher {
         // From here on news of it counts: a neighbour may get it while others are asked.
         self.neighbours.misses(digest, true);
         for source in sources {
-            match self.get_from(digest, size, source).await {
+            let patience = (self.patience)(size);
+            let got = tokio::time::timeout(patience, self.get_from(digest, size, source)).await;
+            match got.unwrap_or(Err(FetchError::Slow(patience))) {
                 Ok(()) => {
                     info!(
                         BORGIOS_EVENT = "blob_fetched",
@@ -359,6 +372,37 @@ mod tests {
         assert_eq!(depot.size(&digest), None);
         assert!(fetcher.get(digest, 1000, &[lying, honest]).await);
         assert_eq!(std::fs::read(depot.path(&digest)).unwrap(), good);
+    }
+
+    #[tokio::test]
+    async fn a_source_that_trickles_is_left_for_the_next_one() {
+        use tokio::io::AsyncWriteExt as _;
+        let blob = vec![7; 1000];
+        let digest = Digest::of(&blob);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let trickle = Source::Url(format!("http://{}/blobs", listener.local_addr().unwrap()));
+        let trickling = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let head = b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n";
+            stream.write_all(head).await.unwrap();
+            stream.write_all(&[7; 10]).await.unwrap();
+            // And nothing more, for as long as anybody waits.
+            let mut rest = [0; 1024];
+            while matches!(stream.try_read(&mut rest), Ok(1..) | Err(_)) {
+                if stream.readable().await.is_err() {
+                    break;
+                }
+            }
+        });
+        let (_honest, _, honest) = server(&[&blob]).await;
+        let (_ours, depot, _) = server(&[]).await;
+        let mut fetcher = Fetcher::new(depot.clone(), Neighbours::new()).unwrap();
+        fetcher.patience = |_| Duration::from_millis(300);
+        assert!(!fetcher.get(digest, 1000, std::slice::from_ref(&trickle)).await);
+        fetcher.patience = |_| Duration::from_secs(60);
+        assert!(fetcher.get(digest, 1000, &[honest]).await);
+        assert_eq!(std::fs::read(depot.path(&digest)).unwrap(), blob);
+        tokio::time::timeout(Duration::from_secs(60), trickling).await.unwrap().unwrap();
     }
 
     #[tokio::test]

@@ -12,7 +12,8 @@
 //! of a connection while one of them is not read, and a hub that is behind stops reading its pipes; on
 //! the tree link's connection that would hold up heartbeats.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use borgios_relay::pipe::{Pipe, PipeRead};
@@ -44,6 +45,8 @@ pub struct StreamPipes {
     streams: Streams,
     tree: TreeHandle,
     stop: CancellationToken,
+    /// The pipe in use with each peer: what cuts it, under a number of its own.
+    in_use: Arc<Mutex<BTreeMap<NodeId, (u64, CancellationToken)>>>,
 }
 
 impl StreamPipes {
@@ -55,7 +58,7 @@ impl StreamPipes {
         tree: TreeHandle,
         stop: CancellationToken,
     ) -> Self {
-        Self { key, streams, tree, stop }
+        Self { key, streams, tree, stop, in_use: Arc::default() }
     }
 
     /// Keeps a pipe to a peer at `address` for as long as the tree link lives that `linked` ends with.
@@ -103,10 +106,29 @@ impl StreamPipes {
         cut.cancel();
     }
 
+    /// Takes this pipe into use, and cuts the one there was.
+    fn register(&self, peer: NodeId, cut: CancellationToken) -> Registered {
+        let mut in_use = self.in_use();
+        let old = in_use.remove(&peer);
+        let number = old.as_ref().map_or(0, |(number, _)| number + 1);
+        in_use.insert(peer, (number, cut));
+        if let Some((_, old)) = old {
+            old.cancel();
+        }
+        Registered { pipes: self.clone(), peer, number }
+    }
+
+    fn in_use(&self) -> MutexGuard<'_, BTreeMap<NodeId, (u64, CancellationToken)>> {
+        // One insert or remove at a time leaves the map whole, whoever panicked.
+        self.in_use.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Until the pipe ends, is cut, or the peer is no neighbour any more.
     async fn carry(&self, hub: &HubHandle, peer: NodeId, pipe: SshPipe, cut: CancellationToken) {
         let mut view = self.tree.view();
         let Some(mut now) = role(&view.borrow_and_update(), &peer) else { return };
+        // One for a peer: each has queues and shares of its own, and several would multiply them.
+        let _registered = self.register(peer, cut.clone());
         let ended = CancellationToken::new();
         let pipe = Watched { inner: pipe, ended: ended.clone().drop_guard() };
         let link = hub.link_up(peer, now, pipe).await;
@@ -126,6 +148,22 @@ impl StreamPipes {
             }
         }
         hub.link_down(link).await;
+    }
+}
+
+/// A pipe in use, until this is dropped.
+struct Registered {
+    pipes: StreamPipes,
+    peer: NodeId,
+    number: u64,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let mut in_use = self.pipes.in_use();
+        if in_use.get(&self.peer).is_some_and(|(number, _)| *number == self.number) {
+            in_use.remove(&self.peer);
+        }
     }
 }
 

@@ -101,6 +101,8 @@ pub struct Subscription {
     live: mpsc::Receiver<Delivery>,
     /// The hub could not queue something.
     skipped: Arc<AtomicBool>,
+    /// The log is to be compared with the cursors before more is waited for.
+    must_compare: bool,
     cursors: BTreeMap<Origin, Position>,
     /// How far an origin is known to be stored, where that is further than the cursor.
     behind: BTreeMap<Origin, Position>,
@@ -116,7 +118,8 @@ impl Subscription {
         heads: BTreeMap<Origin, Position>,
     ) -> Self {
         let ready = std::collections::VecDeque::new();
-        let mut new = Self { hub, live, skipped, cursors, behind: BTreeMap::new(), ready };
+        let (must_compare, behind) = (false, BTreeMap::new());
+        let mut new = Self { hub, live, skipped, must_compare, cursors, behind, ready };
         new.compare(heads);
         new
     }
@@ -161,9 +164,12 @@ impl Subscription {
             }
             let new = match self.live.try_recv() {
                 Ok(new) => new,
-                Err(_) if self.skipped.swap(false, Ordering::AcqRel) => {
+                Err(_) if self.skipped.swap(false, Ordering::AcqRel) || self.must_compare => {
+                    // Stays so if this is dropped while it waits.
+                    self.must_compare = true;
                     let heads = self.hub.stored().await?;
                     self.compare(heads);
+                    self.must_compare = false;
                     continue;
                 }
                 Err(_) => self.live.recv().await?,

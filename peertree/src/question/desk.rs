@@ -298,7 +298,11 @@ impl Desk {
     }
 
     fn on_answered(&mut self, from: NodeId, answer: Answer) {
-        let limit = self.members.saturating_mul(2).saturating_add(MEMBERS_SLACK);
+        // Before the shell has counted the records, nothing is known to compare with.
+        let limit = match self.members {
+            0 => u64::MAX,
+            members => members.saturating_mul(2).saturating_add(MEMBERS_SLACK),
+        };
         let number = answer.id;
         // Late, twice, or never asked for.
         let Some(inquiry) = self.open.get_mut(&number) else { return };
