@@ -24,7 +24,7 @@
 //! | [`tree_shell`], [`tree_handle`], [`offers`], [`provide`] | the task that owns the tree's core, and its helpers |
 //! | [`questions`] | questions to the fleet, node lookup, messages to one node |
 //! | [`admission`], [`member_objects`], [`ledger`], [`ledger_handle`], [`parking`], [`store`] | what may enter, and everything that did |
-//! | [`roll`] | who is a member, who lapsed, who is out |
+//! | [`roll`], [`cross_watch`] | who is a member, who lapsed, who is out; whom cross links go to |
 //! | [`depot`], [`fetch`], [`http`], [`uploads`] | blobs: kept, fetched, served, sent in |
 //! | [`neighbours`], [`pieces`] | the links in use, and blobs over them |
 //! | [`keeper_watch`], [`keeper_client`], [`reporting`] | what the keeper is brought, and what it says |
