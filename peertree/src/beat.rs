@@ -77,6 +77,7 @@ impl Node {
             }
         }
         self.tell_facts();
+        self.fetch_late();
         self.decide_gaps();
     }
 
@@ -121,7 +122,7 @@ impl Node {
         }
         let beats = self.children.keys().filter_map(|child| self.beat_due(child));
         let ends = self.links.keys().filter_map(|peer| self.end_due(peer));
-        let others = self.facts_due().into_iter().chain(self.gaps_due());
+        let others = [self.facts_due(), self.gaps_due(), self.fetch_due()].into_iter().flatten();
         let Some(due) = beats.chain(ends).chain(others).min() else { return };
         if self.beat.armed.is_none_or(|armed| due < armed) {
             let after = due.since(now).max(Duration::from_millis(1));

@@ -232,6 +232,7 @@ impl Node {
             self.out.push(Output::CancelTimer(timer));
         }
         self.links.clear();
+        self.store.wanted.clear();
         self.children.clear();
         self.cross.clear();
         (self.beat, self.told) = (Beat::default(), Told::default());
@@ -278,7 +279,7 @@ impl Node {
         if self.links.remove(&peer).is_none() {
             return;
         }
-        self.store.abandon(peer);
+        self.fetch_without(peer);
         let child = self.children.remove(&peer).is_some();
         if child {
             self.on_children_changed();
@@ -302,6 +303,7 @@ impl Node {
             self.on_candidate_failed(peer);
         } else if self.rivals.probing == Some(peer) {
             self.rivals.probing = None;
+            self.on_rival_silent(peer);
         } else if self.climb.asking == Some(peer) {
             self.climb.asking = None;
         }
@@ -360,7 +362,7 @@ impl Node {
     /// the tree.
     pub(crate) fn close(&mut self, peer: NodeId) {
         self.links.remove(&peer);
-        self.store.abandon(peer);
+        self.fetch_without(peer);
         self.out.push(Output::Close(peer));
         self.end_cross(peer);
     }
@@ -536,6 +538,7 @@ impl Node {
         rule(self.shunned.len() <= bounds::SHUNNED_MAX, "more shunned peers than their bound")?;
         self.check_cross()?;
         self.check_evidence()?;
+        self.check_fetch()?;
         self.store.check()
     }
 }
