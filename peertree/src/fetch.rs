@@ -294,7 +294,7 @@ mod tests {
         out
     }
 
-    /// Whom of is asked for how many.
+    /// Who is asked, and for how many.
     fn asked(out: &[Output]) -> Vec<(NodeId, usize)> {
         out.iter()
             .filter_map(|output| match output {
@@ -310,7 +310,9 @@ mod tests {
         let mut out = Vec::new();
         while stage.now < end {
             stage.now = end.min(stage.now + Duration::from_secs(1));
-            [2, 5, 6].map(|n| stage.step(Input::Heard(key(n))));
+            for n in [2, 5, 6] {
+                stage.step(Input::Heard(key(n)));
+            }
             out.extend(stage.step(Input::TimerFired(Timer::Heartbeat)));
         }
         out
