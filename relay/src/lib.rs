@@ -20,6 +20,7 @@
 
 mod gate;
 pub mod hub;
+mod link;
 mod log_worker;
 pub mod offers;
 mod outbox;
@@ -30,6 +31,7 @@ mod shell;
 pub mod ssh_pipe;
 pub mod subscription;
 pub mod tls;
+mod told;
 mod verifiers;
 
 pub use hub::{Event, HubConfig, HubHandle, PublishError, Receipt, StartError};

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use borgios_stream::bounds::{STREAM_PENDING_MAX, TICK};
 use borgios_stream::jobs::JobId;
-use borgios_stream::log::{Found, LogAnswer};
+use borgios_stream::log::{Found, LogAnswer, LogJob, Reader};
 use borgios_stream::{
     Admission, Batch, Config, Core, Durability, Frame, Head, Input, Kind, LinkId, LogError,
     Misdeed, Now, Origin, Output, Position, Recovered, Role, Ticket,
@@ -25,12 +25,14 @@ use tracing::{debug, warn};
 
 use crate::gate::Gate;
 use crate::hub::{Event, HubConfig, PUBLISH_QUEUE, PublishError};
+use crate::link::Link;
 use crate::log_worker::{AnyLog, LogWorker, Work};
 use crate::outbox::{BUSY, Outbox, STUCK};
 use crate::pipe::{Pipe, PipeWrite};
 use crate::reader::{self, Heard};
 use crate::ready_keys::ReadyKeys;
 use crate::subscription::Delivery;
+use crate::told::Told;
 
 /// Frames of all links that wait for the hub: at most this many times the longest frame.
 const INBOX: usize = 32;
@@ -152,20 +154,6 @@ pub(crate) fn unix_now() -> UnixSeconds {
     UnixSeconds(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
 }
 
-struct Link {
-    peer: NodeId,
-    role: Role,
-    outbox: Arc<Outbox>,
-    gate: Arc<Gate>,
-    tasks: [AbortHandle; 2],
-    /// The core was told that the queue is full.
-    full: bool,
-    /// Groups written, and since when it is so many while the link is busy.
-    progress: (usize, Instant),
-    /// It was said that nothing is written here any more.
-    stuck: bool,
-}
-
 struct Subscriber {
     live: mpsc::Sender<Delivery>,
     skipped: Arc<AtomicBool>,
@@ -188,7 +176,7 @@ pub(crate) struct Shell {
     judging_bytes: usize,
     /// What subscriptions were given since the last tick; the log is told once a tick.
     taken: BTreeMap<Origin, Position>,
-    events: mpsc::Sender<Event>,
+    told: Told,
     inputs: VecDeque<Input>,
     outputs: Vec<Output>,
     verified: (mpsc::UnboundedSender<Input>, mpsc::UnboundedReceiver<Input>),
@@ -222,7 +210,7 @@ impl Shell {
             subscribers: Vec::new(),
             published: BTreeMap::new(),
             next_ticket: 0,
-            events,
+            told: Told::new(events),
             inputs: VecDeque::new(),
             outputs: Vec::new(),
             verified: mpsc::unbounded_channel(),
@@ -269,6 +257,7 @@ impl Shell {
                     }
                 },
                 () = eased.notified() => {}
+                () = self.told.pass_on(), if self.told.is_waiting() => {}
                 _ = tick.tick() => self.on_tick(),
             }
             self.work();
@@ -302,6 +291,7 @@ impl Shell {
 
     fn on_tick(&mut self) {
         self.inputs.push_back(Input::Tick);
+        self.log.look_after();
         for (origin, upto) in std::mem::take(&mut self.taken) {
             self.log.push(Work::Taken(origin, upto));
         }
@@ -319,8 +309,18 @@ impl Shell {
                     eased: self.eased.clone(),
                 });
                 let progress = (0, Instant::now());
-                let known =
-                    Link { peer, role, outbox, gate, tasks, full: false, progress, stuck: false };
+                let known = Link {
+                    peer,
+                    role,
+                    outbox,
+                    gate,
+                    tasks,
+                    full: false,
+                    progress,
+                    stuck: false,
+                    fetches: VecDeque::new(),
+                    reading: false,
+                };
                 self.links.insert(link, known);
                 self.inputs.push_back(Input::LinkUp { link, peer, role });
             }
@@ -392,8 +392,21 @@ impl Shell {
 
     fn on_log(&mut self, inputs: Vec<Input>) {
         for input in inputs {
-            if let Input::Log(LogAnswer::NotStored { error, .. }) = &input {
-                self.tell(Event::LogFailed(error.clone()));
+            match &input {
+                Input::Log(LogAnswer::NotStored { error, .. }) => {
+                    self.told.tell(Event::LogFailed(error.clone()));
+                }
+                Input::Log(LogAnswer::Read { reader: Reader::Link(link), .. }) => {
+                    if let Some(link) = self.links.get_mut(link) {
+                        link.reading = false;
+                    }
+                }
+                Input::LogReopened(recovered) => {
+                    let heads = recovered.streams.iter().map(|stream| stream.head);
+                    self.heads = heads.map(|head| (head.origin, head)).collect();
+                    self.told.tell(Event::LogReopened);
+                }
+                _ => {}
             }
             self.inputs.push_back(input);
         }
@@ -426,7 +439,7 @@ impl Shell {
         match output {
             Output::Send { link, frame } => self.send(link, frame),
             Output::Cut { link, why } => self.cut(link, why),
-            Output::Admit(origin) => self.tell(Event::Admit(origin)),
+            Output::Admit(origin) => self.told.tell(Event::Admit(origin)),
             Output::Verify(job) => match &self.config.verifiers {
                 Some(verifiers) => {
                     self.judging_bytes += job.batch.len();
@@ -438,7 +451,7 @@ impl Shell {
             Output::Sign(job) => {
                 self.inputs.push_back(Input::Signed(job.run(&self.config.key)));
             }
-            Output::Log(job) => self.log.push(Work::Job(job)),
+            Output::Log(job) => self.on_job(job),
             Output::Deliver { origin, batch, after } => self.deliver(origin, batch, after),
             // Subscriptions read the log and find out for themselves.
             Output::Missed { .. } => {}
@@ -446,14 +459,27 @@ impl Shell {
             Output::Refused { ticket, why } => {
                 self.answer(ticket, Err(PublishError::Refused(why)));
             }
-            Output::Equivocated(evidence) => self.tell(Event::Equivocated(evidence)),
+            Output::Equivocated(evidence) => self.told.tell(Event::Equivocated(evidence)),
             Output::Withheld { origin, upto, told_by } => {
                 if let Some(link) = self.links.get(&told_by) {
                     let told_by = link.peer;
-                    self.tell(Event::Withheld { origin, upto, told_by });
+                    self.told.tell(Event::Withheld { origin, upto, told_by });
                 }
             }
         }
+    }
+
+    /// A job for the log; a fetch has to wait for its turn.
+    fn on_job(&mut self, job: LogJob) {
+        if let LogJob::Read { reader: Reader::Link(link), .. } = job
+            && let Some(link) = self.links.get_mut(&link)
+        {
+            // No more than the core lets one neighbour ask for.
+            link.fetches.push_back(job);
+            link.next_fetch(&mut self.log);
+            return;
+        }
+        self.log.push(Work::Job(job));
     }
 
     fn answer(&mut self, ticket: Ticket, answer: Result<Position, PublishError>) {
@@ -480,7 +506,7 @@ impl Shell {
         let peer = link.peer;
         debug!(peer = %peer.short(), "a neighbour does not keep up");
         self.inputs.push_back(Input::LinkFull(id));
-        self.tell(Event::Stalled { link: id, peer });
+        self.told.tell(Event::Stalled { link: id, peer });
     }
 
     fn cut(&mut self, link: LinkId, why: Misdeed) {
@@ -488,8 +514,8 @@ impl Shell {
         let peer = known.peer;
         warn!(BORGIOS_EVENT = "stream_cut", BORGIOS_PEER = %peer, "cut a neighbour off: {why}");
         known.tasks.iter().for_each(AbortHandle::abort);
-        self.tell(Event::Misbehaved { peer, why });
-        self.tell(Event::LinkEnded { link, peer });
+        self.told.tell(Event::Misbehaved { peer, why });
+        self.told.tell(Event::LinkEnded { link, peer });
     }
 
     /// Ends a link after what waits was sent; whether there was one.
@@ -503,7 +529,7 @@ impl Shell {
             tokio::time::sleep(CLOSE_GRACE).await;
             writing.abort();
         });
-        self.tell(Event::LinkEnded { link, peer: known.peer });
+        self.told.tell(Event::LinkEnded { link, peer: known.peer });
         true
     }
 
@@ -525,20 +551,15 @@ impl Shell {
         self.taken.insert(origin, last);
     }
 
-    fn tell(&self, event: Event) {
-        if let Err(mpsc::error::TrySendError::Full(event)) = self.events.try_send(event) {
-            debug!("nobody listens, dropped {event:?}");
-        }
-    }
-
     /// Opens and shuts gates by what waits on the links, and tells the core who has drained.
     fn pace(&mut self) {
         // The two shortest queues of links that get the flood.
         let (mut shortest, mut second) = ((usize::MAX, None), usize::MAX);
-        let (mut drained, mut stuck) = (Vec::new(), Vec::new());
+        let (mut drained, mut stuck, mut asked) = (Vec::new(), Vec::new(), false);
         let now = Instant::now();
         for (id, link) in &mut self.links {
             let (bytes, groups) = (link.outbox.bytes(), link.outbox.groups());
+            asked |= link.next_fetch(&mut self.log);
             if bytes <= BUSY || groups != link.progress.0 {
                 link.progress = (groups, now);
                 link.stuck = false;
@@ -567,21 +588,22 @@ impl Shell {
         let busy = |bytes: usize| bytes != usize::MAX && bytes > BUSY;
         // What is not verified and stored yet has a bound in the core, beyond which it is dropped and
         // fetched again: better not taken in.
-        let behind = self.judging_bytes + self.log.waiting_bytes() > BEHIND;
+        let behind =
+            self.judging_bytes + self.log.waiting_bytes() > BEHIND || self.told.is_behind();
         for (id, link) in &self.links {
             let others = if shortest.1 == Some(*id) { second } else { shortest.0 };
             link.gate.set(!busy(others) && !behind);
         }
-        self.open = !busy(shortest.0);
+        self.open = !busy(shortest.0) && !self.told.is_behind();
         for (link, peer) in stuck {
             self.hold(link);
-            self.tell(Event::Stuck { link, peer });
+            self.told.tell(Event::Stuck { link, peer });
         }
         for (link, peer) in drained {
             self.inputs.push_back(Input::LinkDrained(link));
-            self.tell(Event::Recovered { link, peer });
+            self.told.tell(Event::Recovered { link, peer });
         }
-        if !self.inputs.is_empty() {
+        if asked || !self.inputs.is_empty() {
             self.work();
         }
     }
