@@ -18,8 +18,8 @@
 //! What is decided about streams is decided in `borgios-stream`; here are the bounds of queues and
 //! the pace. The format on the wire is `docs/protocol/stream.md`.
 
-mod gate;
 pub mod hub;
+mod links;
 mod log_worker;
 pub mod offers;
 mod outbox;
