@@ -205,6 +205,7 @@ impl Core {
             Input::Publish { ticket, kind, durability, body } => {
                 self.on_publish(ticket, kind, durability, body, out);
             }
+            Input::PublishMore(more) => self.on_publish_more(more, out),
             Input::Taken { origin, upto } => self.on_taken(origin, upto, out),
             Input::Tick => self.on_tick(out),
         }
