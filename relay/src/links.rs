@@ -28,6 +28,8 @@ const HEARD_BYTES: usize = 256 * 1024;
 /// How long a busy link that takes nothing is waited for while others are not busy: a neighbour behind a
 /// line of 10 Mbit/s takes a group in this time. So no neighbour slows the others below that.
 const PATIENCE: Duration = Duration::from_millis(200);
+/// Time between two looks at who is waited for.
+const LOOK: Duration = Duration::from_millis(20);
 /// Frames of one link before the next one's turn.
 const TURN: usize = 16;
 
@@ -50,6 +52,8 @@ pub(crate) struct Link {
     progress: (usize, Instant),
     /// It was said that nothing is written here any more.
     stuck: bool,
+    /// How long it has been waited for since it took something.
+    awaited: Duration,
     /// What the neighbour asked for.
     pub(crate) fetches: Fetches,
 }
@@ -60,6 +64,8 @@ pub(crate) struct Links {
     all: BTreeMap<LinkId, Link>,
     /// Whose turn was last.
     last: Option<LinkId>,
+    /// When the queues were looked at.
+    looked: Option<Instant>,
 }
 
 /// What a look at the queues found.
@@ -90,8 +96,20 @@ impl Links {
     ) {
         let progress = (0, Instant::now());
         let (open, queued, full, stuck) = (true, false, false, false);
-        let fetches = Fetches::default();
-        let new = Link { peer, role, outbox, reader, open, queued, full, progress, stuck, fetches };
+        let (awaited, fetches) = (Duration::ZERO, Fetches::default());
+        let new = Link {
+            peer,
+            role,
+            outbox,
+            reader,
+            open,
+            queued,
+            full,
+            progress,
+            stuck,
+            awaited,
+            fetches,
+        };
         self.all.insert(link, new);
     }
 
@@ -165,6 +183,10 @@ impl Links {
     /// stored that nothing more is to be taken in.
     pub(crate) fn pace(&mut self, behind: bool, log: &mut LogWorker) -> Pace {
         let mut pace = Pace::default();
+        let now = Instant::now();
+        // Time in which this machine did something else shows nothing of the neighbours.
+        let passed = self.looked.map_or(Duration::ZERO, |at| now.duration_since(at).min(2 * LOOK));
+        self.looked = Some(now);
         // The two shortest queues of links that get the flood.
         let (mut shortest, mut second) = ((usize::MAX, None), usize::MAX);
         // Who is waited for, and how many there are.
@@ -174,10 +196,10 @@ impl Links {
                 pace.failed.push(*id);
                 continue;
             }
-            let bytes = link.outbox.bytes();
+            let (bytes, groups_before) = (link.outbox.bytes(), link.progress.0);
             pace.asked |= link.fetches.next(bytes, log);
             if bytes > BUSY || link.stuck {
-                let (groups, now) = (link.outbox.groups(), Instant::now());
+                let groups = link.outbox.groups();
                 if bytes <= BUSY || groups != link.progress.0 {
                     link.progress = (groups, now);
                     link.stuck = false;
@@ -200,10 +222,14 @@ impl Links {
             }
             if link.role == Role::Tree {
                 // Who reads is waited for; who reads nothing holds up nobody for long.
-                let until = link.progress.1 + PATIENCE;
-                if bytes > BUSY && Instant::now() < until {
+                if bytes <= BUSY || link.progress.0 != groups_before {
+                    link.awaited = Duration::ZERO;
+                } else {
+                    link.awaited += passed;
+                }
+                if bytes > BUSY && link.awaited < PATIENCE {
                     (awaited, count) = (Some(*id), count + 1);
-                    pace.look_again = Some(pace.look_again.map_or(until, |at| at.min(until)));
+                    pace.look_again = Some(now + LOOK);
                 }
                 if bytes < shortest.0 {
                     second = shortest.0;
