@@ -18,9 +18,9 @@
 //! What is decided about streams is decided in `borgios-stream`; here are the bounds of queues and
 //! the pace. The format on the wire is `docs/protocol/stream.md`.
 
-mod gate;
+mod fetches;
 pub mod hub;
-mod link;
+mod links;
 mod log_worker;
 pub mod offers;
 mod outbox;

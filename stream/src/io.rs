@@ -122,6 +122,10 @@ pub enum Input {
         /// The bytes, at most [`BATCH_BODY_MAX`](crate::bounds::BATCH_BODY_MAX).
         body: Bytes,
     },
+    /// More messages to be published follow at once, and only full batches are signed; or no more do,
+    /// and what waits is signed. Without it, each batch takes what waits when it is its turn, so that
+    /// the first of many messages that come together would go alone.
+    PublishMore(bool),
     /// The application has taken everything of this origin up to this position, and stored what it
     /// did with it (the shell gives it to [`Log::taken`](crate::Log::taken) too).
     Taken {

@@ -220,10 +220,7 @@ impl<D: Disk> DiskLog<D> {
         let segment = stream.segments.back().expect("segment_for put it there");
         let (path, at) = (segment.path.clone(), segment.bytes);
         let front = record::front(batch);
-        let written = self
-            .disk
-            .write(&path, at, &front)
-            .and_then(|()| self.disk.write(&path, at + record::FRONT as u64, batch.bytes()));
+        let written = self.disk.write_both(&path, at, &front, batch.bytes());
         if let Err(error) = written {
             let undone = if at == 0 {
                 stream.segments.pop_back();
