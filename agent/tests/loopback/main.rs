@@ -12,6 +12,7 @@ mod follow;
 mod hostile;
 mod keeper;
 mod lapses;
+mod locks;
 mod pressure;
 mod questions;
 mod releases;
