@@ -53,6 +53,8 @@ pub mod fleet;
 pub mod follow;
 pub mod frame;
 pub mod gate;
+pub mod gate_store;
+pub mod gating;
 pub mod http;
 pub mod identity;
 pub mod keeper;

@@ -65,8 +65,9 @@ impl<'a> Session<'a> {
 
     fn begin(context: &'a Context, lock: Lock, identity: Identity) -> Result<Self, Failure> {
         let desk = Desk::with(context, Some(&identity))?;
-        let session = Self { desk, identity, _lock: lock };
+        let mut session = Self { desk, identity, _lock: lock };
         session.finish_erasing()?;
+        session.beacon_if_due();
         Ok(session)
     }
 

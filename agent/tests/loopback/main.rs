@@ -12,6 +12,7 @@ mod follow;
 mod hostile;
 mod keeper;
 mod lapses;
+mod locks;
 mod overload;
 mod pressure;
 mod questions;

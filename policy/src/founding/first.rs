@@ -44,9 +44,9 @@ pub(super) fn first_policy(
     }
     let board = Board::new(KeyEpoch(1), plan.threshold, group, governors)
         .map_err(|error| FoundingError::State(error.to_string()))?;
-    let class = Class { approvals: plan.threshold.0 };
+    let class = Class::of(plan.threshold.0);
     let classes = Classes::of(class, class);
-    Ok(Policy { board, fanout: plan.fanout, classes, witnesses: None, carried: [].into() })
+    Ok(Policy::new(board, plan.fanout, classes))
 }
 
 /// policy/1 itself.
