@@ -12,8 +12,8 @@
 use std::collections::BTreeMap;
 
 use borgios_policy::{
-    Ballot, Board, Chain, Lane, Name, Note, Object as _, Pool, Proposal, Refusal, Slot, Statement,
-    Submission, Verdict,
+    Ballot, Board, Chain, Drill, DrillAnswer, Lane, Name, Note, Object as _, Pool, Proposal,
+    Refusal, Slot, Statement, Submission, Verdict,
 };
 use borgios_types::limits::ENVELOPE_MAX;
 use borgios_types::{Digest, Envelope, Kind, Seq, UnixSeconds};
@@ -51,6 +51,8 @@ pub(crate) struct Archive {
     pools: BTreeMap<Digest, Held<Pool>>,
     ballots: BTreeMap<Digest, Held<Ballot>>,
     notes: BTreeMap<Digest, Held<Note>>,
+    drills: BTreeMap<Digest, Held<Drill>>,
+    answers: BTreeMap<Digest, Held<DrillAnswer>>,
 }
 
 impl Archive {
@@ -80,8 +82,11 @@ impl Archive {
             pools: BTreeMap::new(),
             ballots: BTreeMap::new(),
             notes: BTreeMap::new(),
+            drills: BTreeMap::new(),
+            answers: BTreeMap::new(),
         };
-        for kind in [Proposal::KIND, Pool::KIND, Note::KIND] {
+        let others = [Proposal::KIND, Pool::KIND, Note::KIND, Drill::KIND, DrillAnswer::KIND];
+        for kind in others {
             for envelope in read_kind(home, kind)? {
                 archive.hold(&envelope);
             }
@@ -168,6 +173,8 @@ impl Archive {
             Object::Pool(held) => drop(self.pools.insert(id, held)),
             Object::Ballot(held) => drop(self.ballots.insert(id, held)),
             Object::Note(held) => drop(self.notes.insert(id, held)),
+            Object::Drill(held) => drop(self.drills.insert(id, held)),
+            Object::DrillAnswer(held) => drop(self.answers.insert(id, held)),
         }
     }
 
@@ -237,6 +244,16 @@ impl Archive {
         &self.notes
     }
 
+    /// Every drill.
+    pub(crate) fn drills(&self) -> &BTreeMap<Digest, Held<Drill>> {
+        &self.drills
+    }
+
+    /// Every answer to a drill.
+    pub(crate) fn answers(&self) -> &BTreeMap<Digest, Held<DrillAnswer>> {
+        &self.answers
+    }
+
     /// The envelopes of all ballots.
     pub(crate) fn ballot_envelopes(&self) -> Vec<Envelope> {
         self.ballots.values().map(|held| held.envelope.clone()).collect()
@@ -262,6 +279,8 @@ impl Archive {
             .chain(self.proposals.values().map(|held| &held.envelope))
             .chain(self.ballots.values().map(|held| &held.envelope))
             .chain(self.notes.values().map(|held| &held.envelope))
+            .chain(self.drills.values().map(|held| &held.envelope))
+            .chain(self.answers.values().map(|held| &held.envelope))
     }
 
     /// The envelope of that id.
@@ -273,6 +292,8 @@ impl Archive {
             .or_else(|| self.pools.get(id).map(|held| &held.envelope))
             .or_else(|| self.ballots.get(id).map(|held| &held.envelope))
             .or_else(|| self.notes.get(id).map(|held| &held.envelope))
+            .or_else(|| self.drills.get(id).map(|held| &held.envelope))
+            .or_else(|| self.answers.get(id).map(|held| &held.envelope))
     }
 
     /// Whether this archive holds `envelope`, be it with other, equally valid signatures. A
@@ -296,6 +317,8 @@ enum Object {
     Pool(Held<Pool>),
     Ballot(Held<Ballot>),
     Note(Held<Note>),
+    Drill(Held<Drill>),
+    DrillAnswer(Held<DrillAnswer>),
 }
 
 fn verify_by(board: &Board, network: Digest, envelope: &Envelope) -> Result<Object, String> {
@@ -317,6 +340,14 @@ fn verify_by(board: &Board, network: Digest, envelope: &Envelope) -> Result<Obje
         Note::KIND => {
             let (value, by) = Note::verify(board, network, &envelope).map_err(text)?;
             Ok(Object::Note(Held { value, by, envelope }))
+        }
+        Drill::KIND => {
+            let value = Drill::verify(board, network, &envelope).map_err(text)?;
+            Ok(Object::Drill(Held { by: value.governor.clone(), value, envelope }))
+        }
+        DrillAnswer::KIND => {
+            let value = DrillAnswer::verify(board, network, &envelope).map_err(text)?;
+            Ok(Object::DrillAnswer(Held { by: value.governor.clone(), value, envelope }))
         }
         other => Err(format!("objects of kind {other} are not kept here")),
     }

@@ -14,6 +14,8 @@ mod archive;
 mod args;
 mod asker;
 mod blobs;
+mod changes;
+mod code;
 mod commands;
 mod context;
 mod desk;
