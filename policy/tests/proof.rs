@@ -80,9 +80,11 @@ fn a_proof_with_one_bad_part_is_no_proof() {
     let other = Digest::of(b"another network");
     assert!(matches!(proof.verify(other), Err(ProofFileError::Network { .. })));
     // A file that names another network than its chain is of.
-    let renamed = ProofFile { network: other, ..proof.clone() };
+    let mut renamed = proof.clone();
+    renamed.network = other;
     assert!(matches!(renamed.verify(other), Err(ProofFileError::Statement(_))));
-    let absent = ProofFile { statement: other, ..proof.clone() };
+    let mut absent = proof.clone();
+    absent.statement = other;
     assert!(matches!(absent.verify(network), Err(ProofFileError::Absent(_))));
     for at in 0..proof.envelopes.len() {
         // One part left out: the chain breaks, or a vote is missing; never a panic.
