@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | statements | the board, by [`Chain::verify`] | the chain |
 //! | `proposal`, `pool`, `ballot` | a governor | a number for each governor |
+//! | `drill`, `drill-answer` | a governor, the answer by its share too | the same |
 //! | `invitation`, `note` | a governor of the board at its date | the same |
 //! | what nodes, keepers and owners sign | see [`crate::member_objects`] | a number for each node |
 //!
@@ -15,8 +16,9 @@
 use std::collections::BTreeSet;
 
 use borgios_policy::{
-    Ballot, Board, Chain, Departure, Handover, Invitation, Join, Lane, Note, Object, ObjectError,
-    Policy, Pool, Proposal, Refusal, Report, RotationReport, Verdict, VerifiedStatement, Witness,
+    Ballot, Board, Chain, Departure, Drill, DrillAnswer, Handover, Invitation, Join, Lane, Note,
+    Object, ObjectError, Policy, Pool, Proposal, Refusal, Report, RotationReport, Verdict,
+    VerifiedStatement, Witness,
 };
 use borgios_releases::Manifest;
 use borgios_types::{Digest, Envelope, NodeId, PublicKey, Seq, UnixSeconds};
@@ -27,8 +29,15 @@ use crate::store::Store;
 /// Seconds a date may lie ahead of this node's clock: clocks of honest servers differ by less.
 const AHEAD_MAX: u64 = 600;
 /// Objects kept of one governor, by kind: far beyond what voting needs, and it bounds the disk.
-const QUOTAS: [(&str, usize); 5] =
-    [("proposal", 256), ("pool", 256), ("ballot", 2_048), ("invitation", 256), ("note", 512)];
+const QUOTAS: [(&str, usize); 7] = [
+    ("proposal", 256),
+    ("pool", 256),
+    ("ballot", 2_048),
+    ("invitation", 256),
+    ("note", 512),
+    ("drill", 64),
+    ("drill-answer", 256),
+];
 /// Refusals for which no neighbour is to blame: it may not have heard yet what makes the object
 /// worthless, its clock may be a little behind, or the board signed two statements for one number and
 /// it heard of the other one first.
@@ -157,6 +166,19 @@ impl Judge<'_> {
                     board_at(chain, date, |board| Invitation::verify(board, network, envelope))?.1;
                 governors(chain, store, kind, by.as_str(), date.0)
             }
+            Drill::KIND => {
+                let date = Drill::parse(envelope)?.at;
+                judge.not_ahead(kind, date)?;
+                let drill = any_board(chain, |board| Drill::verify(board, network, envelope))?;
+                governors(chain, store, kind, drill.governor.as_str(), date.0)
+            }
+            DrillAnswer::KIND => {
+                let date = DrillAnswer::parse(envelope)?.at;
+                judge.not_ahead(kind, date)?;
+                let verify = |board: &Board| DrillAnswer::verify(board, network, envelope);
+                let answer = any_board(chain, verify)?;
+                governors(chain, store, kind, answer.governor.as_str(), date.0)
+            }
             Join::KIND => judge.join(network, envelope),
             Report::KIND => judge.report(network, envelope),
             RotationReport::KIND => judge.rotation(network, envelope),
@@ -194,9 +216,13 @@ pub fn may_hold_elsewhere(chain: &Chain, store: &Store, envelope: &Envelope) -> 
     let signed_by =
         |known: &dyn Fn(&PublicKey) -> bool| envelope.sigs.iter().any(|sig| known(&sig.by));
     match envelope.kind.as_str() {
-        Note::KIND | Invitation::KIND | Proposal::KIND | Pool::KIND | Ballot::KIND => {
-            !signed_by(&governor)
-        }
+        Note::KIND
+        | Invitation::KIND
+        | Proposal::KIND
+        | Pool::KIND
+        | Ballot::KIND
+        | Drill::KIND
+        | DrillAnswer::KIND => !signed_by(&governor),
         Departure::KIND => !signed_by(&owner),
         _ => false,
     }

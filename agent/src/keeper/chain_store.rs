@@ -444,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rival_is_refused_and_kept_as_evidence() {
+    fn t39_a_rival_is_refused_and_kept_as_evidence() {
         let fleet = fleet(1);
         let (folder, mut store) = opened(&fleet);
         store.submit(NOW, &fleet.all[0]).unwrap();
