@@ -12,8 +12,8 @@
 use std::collections::BTreeMap;
 
 use borgios_policy::{
-    Ballot, Board, Chain, Lane, Name, Note, Object as _, Pool, Proposal, Refusal, Slot, Statement,
-    Submission, Verdict,
+    Ballot, Board, Burn, Chain, Lane, Name, Note, Object as _, Pool, Proposal, Refusal, Session,
+    SessionShare, Slot, Statement, Submission, Verdict,
 };
 use borgios_types::limits::ENVELOPE_MAX;
 use borgios_types::{Digest, Envelope, Kind, Seq, UnixSeconds};
@@ -49,6 +49,9 @@ pub(crate) struct Archive {
     chain: Chain,
     proposals: BTreeMap<Digest, Held<Proposal>>,
     pools: BTreeMap<Digest, Held<Pool>>,
+    burns: BTreeMap<Digest, Held<Burn>>,
+    sessions: BTreeMap<Digest, Held<Session>>,
+    shares: BTreeMap<Digest, Held<SessionShare>>,
     ballots: BTreeMap<Digest, Held<Ballot>>,
     notes: BTreeMap<Digest, Held<Note>>,
 }
@@ -78,10 +81,14 @@ impl Archive {
             chain,
             proposals: BTreeMap::new(),
             pools: BTreeMap::new(),
+            burns: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            shares: BTreeMap::new(),
             ballots: BTreeMap::new(),
             notes: BTreeMap::new(),
         };
-        for kind in [Proposal::KIND, Pool::KIND, Note::KIND] {
+        let kinds = [Proposal::KIND, Pool::KIND, Burn::KIND, Note::KIND];
+        for kind in kinds.into_iter().chain([Session::KIND, SessionShare::KIND]) {
             for envelope in read_kind(home, kind)? {
                 archive.hold(&envelope);
             }
@@ -166,6 +173,9 @@ impl Archive {
         match object {
             Object::Proposal(held) => drop(self.proposals.insert(id, held)),
             Object::Pool(held) => drop(self.pools.insert(id, held)),
+            Object::Burn(held) => drop(self.burns.insert(id, held)),
+            Object::Session(held) => drop(self.sessions.insert(id, held)),
+            Object::Share(held) => drop(self.shares.insert(id, held)),
             Object::Ballot(held) => drop(self.ballots.insert(id, held)),
             Object::Note(held) => drop(self.notes.insert(id, held)),
         }
@@ -248,10 +258,25 @@ impl Archive {
         at.map(|held| held.envelope.clone()).collect()
     }
 
-    /// The pools that cover a slot.
-    pub(crate) fn pools_for(&self, board: &Board, slot: Slot) -> Vec<Envelope> {
+    /// All that a vote and a tally of one slot are made with besides ballots: the pools that cover it,
+    /// the burns, and the sessions and shares of boards that vote in two touches.
+    pub(crate) fn papers_for(&self, board: &Board, slot: Slot) -> Vec<Envelope> {
         let covering = self.pools.values().filter(|held| held.value.covers(board, slot));
-        covering.map(|held| held.envelope.clone()).collect()
+        let sessions = self.sessions.values().filter(|held| held.value.slot(board) == slot);
+        let shares = self.shares.values().filter(|held| held.value.slot(board) == slot);
+        let burns = self.burns.values().map(|held| &held.envelope);
+        covering
+            .map(|held| &held.envelope)
+            .chain(burns)
+            .chain(sessions.map(|held| &held.envelope))
+            .chain(shares.map(|held| &held.envelope))
+            .cloned()
+            .collect()
+    }
+
+    /// The envelopes of all burns.
+    pub(crate) fn burns(&self) -> Vec<Envelope> {
+        self.burns.values().map(|held| held.envelope.clone()).collect()
     }
 
     /// Everything, statements first and in an order in which they verify.
@@ -260,7 +285,10 @@ impl Archive {
         statements
             .chain(self.pools.values().map(|held| &held.envelope))
             .chain(self.proposals.values().map(|held| &held.envelope))
+            .chain(self.burns.values().map(|held| &held.envelope))
             .chain(self.ballots.values().map(|held| &held.envelope))
+            .chain(self.sessions.values().map(|held| &held.envelope))
+            .chain(self.shares.values().map(|held| &held.envelope))
             .chain(self.notes.values().map(|held| &held.envelope))
     }
 
@@ -271,6 +299,9 @@ impl Archive {
             .map(|verified| verified.envelope())
             .or_else(|| self.proposals.get(id).map(|held| &held.envelope))
             .or_else(|| self.pools.get(id).map(|held| &held.envelope))
+            .or_else(|| self.burns.get(id).map(|held| &held.envelope))
+            .or_else(|| self.sessions.get(id).map(|held| &held.envelope))
+            .or_else(|| self.shares.get(id).map(|held| &held.envelope))
             .or_else(|| self.ballots.get(id).map(|held| &held.envelope))
             .or_else(|| self.notes.get(id).map(|held| &held.envelope))
     }
@@ -294,6 +325,9 @@ impl Archive {
 enum Object {
     Proposal(Held<Proposal>),
     Pool(Held<Pool>),
+    Burn(Held<Burn>),
+    Session(Held<Session>),
+    Share(Held<SessionShare>),
     Ballot(Held<Ballot>),
     Note(Held<Note>),
 }
@@ -309,6 +343,18 @@ fn verify_by(board: &Board, network: Digest, envelope: &Envelope) -> Result<Obje
         Pool::KIND => {
             let value = Pool::verify(board, &envelope).map_err(text)?;
             Ok(Object::Pool(Held { by: value.governor.clone(), value, envelope }))
+        }
+        Burn::KIND => {
+            let value = Burn::verify(board, &envelope).map_err(text)?;
+            Ok(Object::Burn(Held { by: value.governor.clone(), value, envelope }))
+        }
+        Session::KIND => {
+            let (value, by) = Session::verify(board, &envelope).map_err(text)?;
+            Ok(Object::Session(Held { value, by, envelope }))
+        }
+        SessionShare::KIND => {
+            let value = SessionShare::verify(board, &envelope).map_err(text)?;
+            Ok(Object::Share(Held { by: value.governor.clone(), value, envelope }))
         }
         Ballot::KIND => {
             let value = Ballot::verify(board, &envelope).map_err(text)?;

@@ -7,6 +7,8 @@
 //! governor/share.age         FROST key package; encrypted to the governor's own recipient
 //! governor/board.json        board, network id
 //! governor/slots/…           see slots.rs
+//! governor/generation        of its pools; absent: the first
+//! governor/air-gap           exists on a machine without a network
 //! objects/<kind>/<hex>.json  every envelope seen and verified
 //! governor/reveals/…         see asker.rs
 //! blobs/<hex>                schedules and escrows by digest, see shelf.rs
@@ -99,6 +101,11 @@ impl Home {
     /// Where a blob lies.
     pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
         self.root.join("blobs").join(digest.hex())
+    }
+
+    /// Exists where the governor said that this machine has no network.
+    pub(crate) fn air_gap(&self) -> PathBuf {
+        self.governor("air-gap")
     }
 
     /// The folder of what opens reveals that this governor asked for.

@@ -76,6 +76,10 @@ impl TestBoard {
         self.network
     }
 
+    pub(crate) fn group(&self) -> PublicKey {
+        self.policy.board.group()
+    }
+
     pub(crate) fn governor(&self, index: usize) -> &SecretKey {
         &self.governors[index]
     }
