@@ -105,10 +105,9 @@ impl Council {
     /// A policy of this board; its policies and releases need `approvals`.
     #[must_use]
     pub fn policy(&self, approvals: u16) -> Policy {
-        let class = Class { approvals };
+        let class = Class::of(approvals);
         let classes = Classes::of(class, class);
-        let (board, carried) = (self.board.clone(), BTreeSet::new());
-        Policy { board, fanout: 4, classes, witnesses: None, carried }
+        Policy::new(self.board.clone(), 4, classes)
     }
 
     /// policy/1, unsigned.

@@ -21,10 +21,8 @@ use crate::vote::Intent;
 
 /// The exact text of policy/1.
 pub(super) fn payload(plan: &Plan, board: &Board) -> String {
-    let class = Class { approvals: plan.threshold.0 };
-    let classes = Classes::of(class, class);
-    let (board, fanout) = (board.clone(), plan.fanout);
-    let policy = Policy { board, fanout, classes, witnesses: None, carried: [].into() };
+    let class = Class::of(plan.threshold.0);
+    let policy = Policy::new(board.clone(), plan.fanout, Classes::of(class, class));
     let statement = Statement {
         network: None,
         lane: Lane::Policy,
