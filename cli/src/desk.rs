@@ -17,6 +17,7 @@ use crate::identity::Identity;
 use crate::servers::Servers;
 use crate::shelf;
 use crate::subject::Subject;
+use crate::succession;
 
 /// One governor's table: what is there, and what it means.
 pub(crate) struct Desk<'a> {
@@ -216,7 +217,10 @@ impl<'a> Desk<'a> {
         for held in self.archive.proposals().values() {
             let Ok(statement) = held.value.parse_statement() else { continue };
             let of = crate::archive::slot_of(board, &statement);
-            if of != slot {
+            // What an earlier board was to sign is no document for this one.
+            let under = statement.policy.and_then(|seq| self.archive.chain().policy_at(seq));
+            let same_key = under.is_some_and(|policy| policy.board.group() == board.group());
+            if of != slot || !same_key {
                 continue;
             }
             let document = documents.entry(held.value.statement_id()).or_insert_with(|| Document {
@@ -306,7 +310,9 @@ impl<'a> Desk<'a> {
         loop {
             let mut envelopes = Vec::new();
             for vote in self.votes()? {
-                envelopes.extend(vote.tally.signed().cloned());
+                if let Some(signed) = vote.tally.signed() {
+                    envelopes.push(succession::completed(self, vote.slot, signed.clone())?);
+                }
             }
             let before = signed.len();
             for envelope in envelopes {

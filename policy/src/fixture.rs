@@ -74,6 +74,7 @@ impl Council {
                 key: key.public(),
                 recipient: identity.to_public().to_string(),
                 share: Share(share.try_into().expect("32 bytes")),
+                former: Vec::new(),
             });
             identities.insert(name.clone(), identity.to_string().expose_secret().to_owned());
             keys.insert(name, key);

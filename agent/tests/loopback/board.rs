@@ -45,6 +45,7 @@ impl TestBoard {
                 key: key.public(),
                 recipient: identity.to_public().to_string(),
                 share: Share(share.serialize().unwrap().try_into().unwrap()),
+                former: Vec::new(),
             }
         });
         let key: [u8; 32] = public.verifying_key().serialize().unwrap().try_into().unwrap();

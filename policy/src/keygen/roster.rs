@@ -82,7 +82,7 @@ impl Roster {
             let none = || CeremonyError::State(format!("no share for {name}"));
             let share = Share(share.ok_or_else(none)?);
             let (name, recipient) = (name.clone(), recipient.clone());
-            governors.push(Governor { name, key: *key, recipient, share });
+            governors.push(Governor { name, key: *key, recipient, share, former: Vec::new() });
         }
         Board::new(self.epoch, self.threshold, group, governors).map_err(|error| state(&error))
     }
