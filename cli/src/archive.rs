@@ -12,8 +12,8 @@
 use std::collections::BTreeMap;
 
 use borgios_policy::{
-    Ballot, Board, Burn, Chain, Lane, Name, Note, Object as _, Pool, Proposal, Refusal, Session,
-    SessionShare, Slot, Statement, Submission, Verdict,
+    Ballot, Board, Burn, Chain, Lane, Name, Note, Object as _, Policy, Pool, Proposal, Refusal,
+    Session, SessionShare, Slot, Statement, Submission, Verdict, VerifiedStatement,
 };
 use borgios_types::limits::ENVELOPE_MAX;
 use borgios_types::{Digest, Envelope, Kind, Seq, UnixSeconds};
@@ -42,11 +42,16 @@ pub(crate) struct Admitted {
     pub(crate) refused: Vec<String>,
 }
 
+/// Most boards that are thought of at once: there is one place to be voted on.
+const CANDIDATES_MAX: usize = 8;
+
 /// All verified objects of one network.
 #[derive(Debug)]
 pub(crate) struct Archive {
     home: Home,
     chain: Chain,
+    /// Boards that a proposed next policy would make: they vote on it too.
+    candidates: Vec<Board>,
     proposals: BTreeMap<Digest, Held<Proposal>>,
     pools: BTreeMap<Digest, Held<Pool>>,
     burns: BTreeMap<Digest, Held<Burn>>,
@@ -79,6 +84,7 @@ impl Archive {
         let mut archive = Self {
             home: home.clone(),
             chain,
+            candidates: Vec::new(),
             proposals: BTreeMap::new(),
             pools: BTreeMap::new(),
             burns: BTreeMap::new(),
@@ -136,8 +142,11 @@ impl Archive {
             self.chain.apply(verified);
             admitted.new.push(id);
         }
-        // 2. The rest.
-        for envelope in others {
+        self.look_ahead();
+        // 2. The rest; proposals first, which may bring the boards of pools and ballots.
+        let (proposals, others): (Vec<_>, Vec<_>) =
+            others.into_iter().partition(|e| e.kind.as_str() == Proposal::KIND);
+        for envelope in proposals.into_iter().chain(others) {
             self.keep(&envelope, &mut admitted)?;
         }
         Ok(admitted)
@@ -171,7 +180,13 @@ impl Archive {
 
     fn insert(&mut self, id: Digest, object: Object) {
         match object {
-            Object::Proposal(held) => drop(self.proposals.insert(id, held)),
+            Object::Proposal(held) => {
+                let may_make_a_board = held.value.lane == Lane::Policy;
+                self.proposals.insert(id, held);
+                if may_make_a_board {
+                    self.look_ahead();
+                }
+            }
             Object::Pool(held) => drop(self.pools.insert(id, held)),
             Object::Burn(held) => drop(self.burns.insert(id, held)),
             Object::Session(held) => drop(self.sessions.insert(id, held)),
@@ -186,13 +201,37 @@ impl Archive {
     fn verify(&self, envelope: &Envelope) -> Result<Object, String> {
         let network = self.chain.network().ok_or("no network is known yet")?;
         let mut why = "no board is known yet".to_owned();
-        for board in self.boards() {
+        for board in self.boards().chain(&self.candidates) {
             match verify_by(board, network, envelope) {
                 Ok(object) => return Ok(object),
                 Err(error) => why = error,
             }
         }
         Err(why)
+    }
+
+    /// Finds the boards that the proposals for the next policy would make.
+    fn look_ahead(&mut self) {
+        let head = self.chain.head(Lane::Policy).map(VerifiedStatement::id);
+        let mut candidates: Vec<Board> = Vec::new();
+        for held in self.proposals.values().filter(|held| held.value.lane == Lane::Policy) {
+            let Some(before) = self.chain.policy() else { break };
+            let Ok(statement) = held.value.parse_statement() else { continue };
+            if statement.prev != head || candidates.len() == CANDIDATES_MAX {
+                continue;
+            }
+            let Ok(policy) = Policy::parse(&statement.body) else { continue };
+            let is_new = policy.board.group() != before.board.group();
+            if is_new && policy.follows(before).is_ok() && !candidates.contains(&policy.board) {
+                candidates.push(policy.board);
+            }
+        }
+        self.candidates = candidates;
+    }
+
+    /// The boards that the proposals for the next policy would make.
+    pub(crate) fn candidates(&self) -> &[Board] {
+        &self.candidates
     }
 
     /// Writes an object of any kind to its file.

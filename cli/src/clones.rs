@@ -9,7 +9,6 @@
 use std::collections::BTreeSet;
 
 use borgios_policy::{Ballot, Handback, Object as _};
-use borgios_types::Envelope;
 
 use crate::failure::{Failure, OrFail as _};
 use crate::session::Session;

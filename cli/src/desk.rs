@@ -7,7 +7,7 @@ use std::path::Path;
 
 use borgios_policy::round::OpenRound;
 use borgios_policy::tally::{Tally, tally};
-use borgios_policy::{Blob, Board, Credential, Handback, Lane, Name, Proposal, Slot, Statement};
+use borgios_policy::{Blob, Board, Credential, Handback, Lane, Name, Pool, Proposal, Slot, Statement};
 use borgios_types::{Digest, Envelope, Round, Seq};
 
 use crate::archive::{Archive, Held};
@@ -19,6 +19,7 @@ use crate::identity::Identity;
 use crate::servers::Servers;
 use crate::shelf;
 use crate::subject::Subject;
+use crate::succession;
 
 /// Statements of each lane that a carrier brings: those since the last time it went, as a rule.
 const STATEMENTS_CARRIED: u64 = 8;
@@ -184,8 +185,8 @@ impl<'a> Desk<'a> {
 
     /// What a machine without a network needs to vote on what is open, or what such a machine has to
     /// say: the newest statements, and all papers of open votes. Of pools only those that cover the
-    /// open slots.
-    pub(crate) fn for_carrier(&self) -> Result<Vec<Envelope>, Failure> {
+    /// open slots, and those that `apart` made without a network: nobody else can bring them.
+    pub(crate) fn for_carrier(&self, apart: Option<&Name>) -> Result<Vec<Envelope>, Failure> {
         let (board, mut all) = (self.archive.board()?, Vec::new());
         let chain = self.archive.chain();
         for lane in Lane::ALL {
@@ -198,6 +199,8 @@ impl<'a> Desk<'a> {
             all.extend(self.archive.papers_for(board, vote.slot));
             all.extend(self.archive.ballots_at(vote.slot.lane, vote.slot.seq));
         }
+        let made_apart = |held: &&Held<Pool>| held.value.offline && Some(&held.by) == apart;
+        all.extend(self.archive.pools().values().filter(made_apart).map(|h| h.envelope.clone()));
         let mut seen = BTreeSet::new();
         all.retain(|envelope| seen.insert(envelope.id()));
         Ok(all)
@@ -261,7 +264,10 @@ impl<'a> Desk<'a> {
         for held in self.archive.proposals().values() {
             let Ok(statement) = held.value.parse_statement() else { continue };
             let of = crate::archive::slot_of(board, &statement);
-            if of != slot {
+            // What an earlier board was to sign is no document for this one.
+            let under = statement.policy.and_then(|seq| self.archive.chain().policy_at(seq));
+            let same_key = under.is_some_and(|policy| policy.board.group() == board.group());
+            if of != slot || !same_key {
                 continue;
             }
             let document = documents.entry(held.value.statement_id()).or_insert_with(|| Document {
@@ -351,7 +357,9 @@ impl<'a> Desk<'a> {
         loop {
             let mut envelopes = Vec::new();
             for vote in self.votes()? {
-                envelopes.extend(vote.tally.signed().cloned());
+                if let Some(signed) = vote.tally.signed() {
+                    envelopes.push(succession::completed(self, vote.slot, signed.clone())?);
+                }
             }
             let before = signed.len();
             for envelope in envelopes {

@@ -2,20 +2,17 @@
 
 use borgios_policy::burn;
 use borgios_policy::pool::{self, slots_per_pool};
-use borgios_policy::{Board, KeyShare, Lane, Name, Object as _, Pool, SecretBytes, Seed, Slot};
-use borgios_types::Digest;
+use borgios_policy::{Board, KeyShare, Lane, Name, Object as _, Pool, Seed, Slot};
+use borgios_types::{Digest, Seq};
 
 use crate::context::Context;
 use crate::desk::Desk;
-use crate::durable;
 use crate::failure::{Failure, OrFail as _};
 use crate::home::Lock;
 use crate::identity::Identity;
+use crate::next_key;
 use crate::slots::{SlotState, Slots};
 use crate::touch_two;
-
-/// Largest `share.age`, in bytes.
-const SHARE_MAX: usize = 64 * 1024;
 
 /// Largest `generation`, in bytes.
 const GENERATION_MAX: usize = 32;
@@ -77,6 +74,7 @@ impl<'a> Session<'a> {
         let desk = Desk::with(context, Some(&identity))?;
         let mut session = Self { desk, identity, _lock: lock };
         session.finish_erasing()?;
+        session.take_office()?;
         // Whatever this governor came for, the others may be waiting for nonces to vote with.
         if !session.desk.is_offline()
             && let Err(failure) = session.refill()
@@ -108,19 +106,14 @@ impl<'a> Session<'a> {
     /// The share of the group key.
     pub(crate) fn share(&self) -> Result<KeyShare, Failure> {
         let (board, name) = self.on_board()?;
-        let path = self.desk.context().home.governor("share.age");
-        let cipher = durable::read(&path, SHARE_MAX)?
-            .ok_or_else(|| Failure::new(format!("{} does not exist", path.display())))?;
-        let plain = self.identity.unseal(&cipher, &path.display().to_string())?;
-        let secret = SecretBytes::new(plain.to_vec());
-        KeyShare::from_secret(board, name, &secret)
-            .or_fail(|| format!("{} cannot be used", path.display()))
+        next_key::share(&self.desk.context().home, board, name, &self.identity)
     }
 
     /// Publishes what the ballots have signed, and pools where they run out.
     pub(crate) fn settle(&mut self) -> Result<Settled, Failure> {
         let shares = touch_two::run(self)?;
         let signed = self.desk.publish_signed()?;
+        self.take_office()?;
         // Whoever voted has checked the blobs: the fleet shall not wait for whoever dealt them.
         if signed.iter().any(|place| place.starts_with("credential/")) {
             self.desk.bring_blobs()?;
@@ -130,6 +123,25 @@ impl<'a> Session<'a> {
         let slots =
             if self.desk.is_offline() && !self.is_air_gapped() { 0 } else { self.refill()? };
         Ok(Settled { signed, slots, shares })
+    }
+
+    /// Takes a new key into use once its policy is in force here.
+    fn take_office(&self) -> Result<(), Failure> {
+        let context = self.desk.context();
+        let chain = self.desk.archive().chain();
+        let head = chain.head_seq(Lane::Policy);
+        let before = chain.policy_at(Seq(head.0.saturating_sub(1)));
+        let lock_s = before.map_or(0, |before| before.class(Lane::Policy).lock());
+        let Some(policy) = chain.policy() else { return Ok(()) };
+        let adopted =
+            next_key::adopt(&context.home, &policy.board, &self.identity, context.now(), lock_s)?;
+        if adopted {
+            let epoch = policy.board.epoch();
+            context
+                .printer
+                .say(&format!("the key of epoch {epoch} is in force, and yours is laid"));
+        }
+        Ok(())
     }
 
     /// Erases the seeds of slots whose ballot is stored: the last vote may have been cut off

@@ -34,7 +34,7 @@ use borgios_policy::session::Bound;
 use borgios_policy::vote::Intent;
 use borgios_policy::{Lane, Seed, Slot};
 use borgios_types::limits::ENVELOPE_MAX;
-use borgios_types::{Envelope, KeyEpoch, Round, Seq};
+use borgios_types::{Digest, Envelope, KeyEpoch, Round, Seq};
 use rand::rngs::OsRng;
 
 use crate::durable;
@@ -269,9 +269,52 @@ impl<'a> Slots<'a> {
         Ok(found)
     }
 
+    /// Makes an epoch's slots as if they had never been: for a key that was given up before it was
+    /// in force. Its ballots stay on record, under other names: they were this machine's.
+    pub(crate) fn forget(&self, epoch: KeyEpoch) -> Result<(), Failure> {
+        for path in durable::list(&self.home.slots())? {
+            let Some((slot, what)) = split(&path).filter(|(slot, _)| slot.epoch == epoch) else {
+                continue;
+            };
+            if what == "ballot.json"
+                && let Some(bytes) = durable::read(&path, ENVELOPE_MAX)?
+            {
+                let id = Digest::of(&bytes).hex();
+                durable::write(&self.path(slot, &format!("{}.ballot.json", &id[..16])), &bytes)?;
+            }
+            let part = |prefix: &str| what.starts_with(prefix);
+            if ["seed.age", "intent.json", "ballot.json"].contains(&what.as_str())
+                || part("nonce-")
+                || part("bound-")
+                || part("share-")
+            {
+                durable::erase(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Destroys the seeds of all epochs before this one: their key is out of use.
+    pub(crate) fn retire(&self, before: KeyEpoch) -> Result<(), Failure> {
+        for path in durable::list(&self.home.slots())? {
+            let old = split(&path).filter(|(slot, _)| slot.epoch < before);
+            if old.is_some_and(|(_, what)| what == "seed.age" || what.starts_with("nonce-")) {
+                durable::erase(&path)?;
+            }
+        }
+        Ok(())
+    }
+
     fn path(&self, slot: Slot, what: &str) -> std::path::PathBuf {
         self.home.slots().join(format!("{slot}.{what}"))
     }
+}
+
+/// A file's slot, and which of its files it is.
+fn split(path: &std::path::Path) -> Option<(Slot, String)> {
+    let name = path.file_name()?.to_str()?;
+    let (slot, what) = name.split_once('.')?;
+    Some((parse(slot)?, what.to_owned()))
 }
 
 /// Reads `<epoch>-<lane>-<seq>-<round>`.

@@ -10,52 +10,71 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use borgios_policy::session::{Bound, SESSIONS_MAX, Session, Table};
-use borgios_policy::{Ballot, Choice, Name, Object as _, Slot};
+use borgios_policy::{Ballot, Board, Choice, KeyShare, Lane, Name, Object as _, Slot};
 use borgios_types::{Digest, Envelope};
 
-use crate::desk::OpenVote;
+use crate::desk::{Document, OpenVote};
 use crate::failure::{Failure, OrFail as _};
+use crate::next_key;
 use crate::session::Session as Work;
+use crate::succession::successor;
 
 /// Most sessions opened or answered for one statement in one run: a tool opens one and answers two or
 /// three; whoever floods it is not followed.
 const STEPS_MAX: usize = 16;
 
+/// One document that a board votes on: the one in force, or the one that the document makes.
+struct Matter {
+    board: Board,
+    slot: Slot,
+    text: String,
+}
+
 /// Opens and answers what can be, and returns how many shares were given.
 pub(crate) fn run(work: &mut Work<'_>) -> Result<usize, Failure> {
-    let Ok((board, _)) = work.on_board() else { return Ok(0) };
-    if board.one_touch().is_ok() {
-        return Ok(0);
+    let in_force = work.desk.archive().board()?.clone();
+    let mut matters = Vec::new();
+    for OpenVote { slot, documents, .. } in work.desk.votes()? {
+        for Document { text, .. } in documents.into_values() {
+            if slot.lane == Lane::Policy
+                && let Some(board) = successor(&in_force, &text)
+            {
+                let slot = Slot { epoch: board.epoch(), ..slot };
+                matters.push(Matter { board, slot, text: text.clone() });
+            }
+            matters.push(Matter { board: in_force.clone(), slot, text });
+        }
     }
     erase_settled(work)?;
+    let name = work.identity().name().clone();
+    let key = work.identity().ssh().public();
     let mut given = 0;
-    for vote in work.desk.votes()? {
-        for statement in vote.documents.keys() {
-            given += follow(work, &vote, *statement)?;
+    for matter in matters {
+        let on = matter.board.by_name(&name).is_some_and(|me| me.key == key);
+        if on && matter.board.one_touch().is_err() {
+            given += follow(work, &matter)?;
         }
     }
     Ok(given)
 }
 
-/// Follows the sessions of one statement as far as they go now.
-fn follow(work: &mut Work<'_>, vote: &OpenVote, statement: Digest) -> Result<usize, Failure> {
-    let slot = vote.slot;
-    let Some(document) = vote.documents.get(&statement) else { return Ok(0) };
-    let mine = approved(work, slot)?.is_some_and(|approved| approved == statement);
+/// Follows the sessions of one document as far as they go now.
+fn follow(work: &mut Work<'_>, matter: &Matter) -> Result<usize, Failure> {
+    let Matter { board, slot, text } = matter;
+    let (slot, id, me) = (*slot, Digest::of(text.as_bytes()), work.identity().name().clone());
+    let mine = approved(work, slot)?.is_some_and(|approved| approved == id);
     let mut given = 0;
     if mine {
-        given += resume(work, slot)?;
+        given += resume(work, matter)?;
     }
     for _ in 0..STEPS_MAX {
-        let (board, me) = work.on_board()?;
-        let (board, me) = (board.clone(), me.clone());
         let archive = work.desk.archive();
         let (papers, ballots) =
-            (archive.papers_for(&board, slot), archive.ballots_at(slot.lane, slot.seq));
-        let table = Table::of(&board, slot, &document.text, &ballots, &papers);
-        if mine && let Some((session, _)) = table.due(&me, &exhausted(work, slot)?) {
+            (archive.papers_for(board, slot), archive.ballots_at(slot.lane, slot.seq));
+        let table = Table::of(board, slot, text, &ballots, &papers);
+        if mine && let Some((session, _)) = table.due(&me, &exhausted(work, matter)?) {
             let session = session.clone();
-            answer(work, slot, &document.text, &session)?;
+            answer(work, matter, &session)?;
             given += 1;
         } else if let Some(session) = table.next() {
             let envelope = session.to_envelope().sign(work.identity().ssh());
@@ -75,8 +94,8 @@ fn approved(work: &Work<'_>, slot: Slot) -> Result<Option<Digest>, Failure> {
 }
 
 /// Finishes a share that was cut off, and sends what was stored and not sent; how many were finished.
-fn resume(work: &mut Work<'_>, slot: Slot) -> Result<usize, Failure> {
-    let mut finished = 0;
+fn resume(work: &mut Work<'_>, matter: &Matter) -> Result<usize, Failure> {
+    let (slot, mut finished) = (matter.slot, 0);
     for number in 0.. {
         if let Some(share) = work.slots().share(slot, number)? {
             work.slots().erase_nonce(slot, number)?;
@@ -84,7 +103,7 @@ fn resume(work: &mut Work<'_>, slot: Slot) -> Result<usize, Failure> {
                 work.desk.publish(&share)?;
             }
         } else if let Some(bound) = work.slots().bound(slot, number)? {
-            finish(work, &bound)?;
+            finish(work, matter, &bound)?;
             finished += 1;
         } else {
             break;
@@ -103,9 +122,10 @@ fn waiting(work: &Work<'_>, slot: Slot) -> Result<u32, Failure> {
 }
 
 /// Answers one session with the nonces that wait.
-fn answer(work: &mut Work<'_>, slot: Slot, text: &str, session: &Envelope) -> Result<(), Failure> {
+fn answer(work: &mut Work<'_>, matter: &Matter, session: &Envelope) -> Result<(), Failure> {
+    let Matter { board, slot, text } = matter;
+    let (slot, me) = (*slot, work.identity().name().clone());
     let number = waiting(work, slot)?;
-    let (board, me) = work.on_board()?;
     let what = || format!("no share was given for {}/{}", slot.lane, slot.seq);
     let slots = work.slots();
     let Some(seed) = slots.nonce(slot, number, work.identity())? else {
@@ -124,18 +144,24 @@ fn answer(work: &mut Work<'_>, slot: Slot, text: &str, session: &Envelope) -> Re
                 .hint(format!("another copy of this folder may have answered for {me}"))
         })?;
     slots.bind(&bound)?;
-    finish(work, &bound)
+    finish(work, matter, &bound)
+}
+
+/// This governor's share of a board's key.
+fn key_share(work: &Work<'_>, board: &Board) -> Result<KeyShare, Failure> {
+    let (home, identity) = (&work.desk.context().home, work.identity());
+    next_key::share(home, board, identity.name(), identity)
 }
 
 /// Makes the share of a binding that is on the disk, stores it, and sends it.
-fn finish(work: &mut Work<'_>, bound: &Bound) -> Result<(), Failure> {
+fn finish(work: &mut Work<'_>, matter: &Matter, bound: &Bound) -> Result<(), Failure> {
     let Bound { slot, number, .. } = *bound;
     let what = || format!("no share was given for {}/{}", slot.lane, slot.seq);
-    let (board, _) = work.on_board()?;
+    let board = &matter.board;
     let seed = work.slots().nonce(slot, number, work.identity())?.ok_or_else(|| {
         Failure::new(what()).because(format!("the nonces {number} of {slot} are gone"))
     })?;
-    let share = bound.share(board, &work.share()?, &seed).or_fail(what)?;
+    let share = bound.share(board, &key_share(work, board)?, &seed).or_fail(what)?;
     drop(seed);
     let envelope = share.to_envelope().sign(work.identity().ssh());
     work.slots().keep_share(slot, number, &envelope)?;
@@ -143,8 +169,8 @@ fn finish(work: &mut Work<'_>, bound: &Bound) -> Result<(), Failure> {
 }
 
 /// Whose sessions are no longer answered in this slot: each answer costs the others a round.
-fn exhausted(work: &Work<'_>, slot: Slot) -> Result<BTreeSet<Name>, Failure> {
-    let (board, _) = work.on_board()?;
+fn exhausted(work: &Work<'_>, matter: &Matter) -> Result<BTreeSet<Name>, Failure> {
+    let (board, slot) = (&matter.board, matter.slot);
     let mut opened: BTreeMap<Name, usize> = BTreeMap::new();
     for number in 0.. {
         let Some(bound) = work.slots().bound(slot, number)? else { break };

@@ -76,6 +76,7 @@ impl Council {
                 key: key.public(),
                 recipient: identity.to_public().to_string(),
                 share: Share(share.try_into().expect("32 bytes")),
+                former: Vec::new(),
             });
             identities.insert(name.clone(), identity.to_string().expose_secret().to_owned());
             keys.insert(name, key);
@@ -107,10 +108,9 @@ impl Council {
     /// A policy of this board; its policies and releases need `approvals`.
     #[must_use]
     pub fn policy(&self, approvals: u16) -> Policy {
-        let class = Class { approvals };
+        let class = Class::of(approvals);
         let classes = Classes::of(class, class);
-        let (board, carried) = (self.board.clone(), BTreeSet::new());
-        Policy { board, fanout: 4, classes, witnesses: None, carried }
+        Policy::new(self.board.clone(), 4, classes)
     }
 
     /// policy/1, unsigned.

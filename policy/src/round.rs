@@ -104,6 +104,14 @@ impl OpenRound {
         Ok(Self(slot))
     }
 
+    /// The slot in which the board that a policy makes votes on it: as open as that of the board
+    /// in force. A change of the board needs both signatures, so it is enough that one board keeps
+    /// rival documents apart; and who is new may have seen nothing of the earlier rounds.
+    #[must_use]
+    pub fn for_successor(self, successor: &Board) -> Self {
+        Self(Slot { epoch: successor.epoch(), ..self.0 })
+    }
+
     /// The slot that is open.
     #[must_use]
     pub fn slot(&self) -> Slot {

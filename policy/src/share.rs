@@ -86,6 +86,36 @@ impl KeyShare {
         SecretBytes::new(self.package.serialize().expect("a key package always serialises"))
     }
 
+    /// The share alone, 32 bytes: all that cannot be had from the board. For a backup on paper.
+    #[must_use]
+    pub fn to_scalar(&self) -> SecretBytes {
+        SecretBytes::new(self.package.signing_share().serialize())
+    }
+
+    /// Takes what [`KeyShare::to_scalar`] gave.
+    ///
+    /// # Errors
+    /// See [`KeyShareError`].
+    pub fn from_scalar(
+        board: &Board,
+        name: &Name,
+        scalar: &SecretBytes,
+    ) -> Result<Self, KeyShareError> {
+        let not_on_board = || KeyShareError::NotOnBoard(name.clone());
+        let index = board.index(name).ok_or_else(not_on_board)?;
+        let share = frost::keys::SigningShare::deserialize(scalar.expose())
+            .map_err(|_| KeyShareError::Malformed)?;
+        let public = board.public_key_package();
+        let package = frost::keys::KeyPackage::new(
+            identifier(index),
+            share,
+            frost::keys::VerifyingShare::from(share),
+            *public.verifying_key(),
+            board.threshold().0,
+        );
+        Self::new(board, name, package)
+    }
+
     /// Whose it is.
     #[must_use]
     pub fn name(&self) -> &Name {

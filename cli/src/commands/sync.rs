@@ -44,7 +44,11 @@ impl Sync {
         let servers = session.desk.servers()?.all().count();
         let blobs = session.desk.bring_blobs()?;
         let written = match &self.out {
-            Some(path) => Some(carrier::write(path, &session.desk.for_carrier()?)?),
+            Some(path) => {
+                let me = session.identity().name();
+                let apart = session.is_air_gapped().then_some(me);
+                Some(carrier::write(path, &session.desk.for_carrier(apart)?)?)
+            }
             None => None,
         };
         let places = session.desk.places();

@@ -29,6 +29,7 @@ use crate::reviewed::Reviewed;
 use crate::session::Session;
 use crate::slots::SlotState;
 use crate::subject::Subject;
+use crate::succession::{self, Words};
 
 /// Approve or reject, once and for good
 #[derive(Debug, Args)]
@@ -98,6 +99,9 @@ impl Vote {
         }
         clones::refuse(&mut session)?;
         let (slot, statement) = self.target(&session)?;
+        if succession::is_newcomer(&session, &statement) {
+            return self.as_newcomer(context, session, statement);
+        }
         let place = format!("{}/{}", slot.lane, slot.seq);
         let what = || format!("no ballot was made for {place}");
         let (ballot, made) = match session.slots().state(slot)? {
@@ -117,9 +121,13 @@ impl Vote {
                 .within(format!("the ballot for {place} is stored, but was not sent"))
                 .hint("run the same command again: it sends the stored ballot")
         })?;
+        let second = succession::second_ballot(&mut session, statement, &self.words())?;
         let settled = session.settle()?;
         if let Some(path) = &self.out {
             carrier::write(path, &self.carried(&session, &ballot)?)?;
+        }
+        if let Some(second) = second {
+            context.printer.say(&second.to_string());
         }
         self.answer(context, &session, (slot, statement), &ballot, made, &settled)
     }
@@ -137,6 +145,34 @@ impl Vote {
             all.push(share);
         }
         Ok(all)
+    }
+
+    /// The one ballot of who is on the board that a policy makes, and not on the one in force.
+    fn as_newcomer(
+        self,
+        context: &Context,
+        mut session: Session<'_>,
+        statement: Digest,
+    ) -> Result<(), Failure> {
+        let second = succession::second_ballot(&mut session, statement, &self.words())?;
+        let second = second.ok_or_else(|| Failure::new("there is no board to vote for"))?;
+        let settled = session.settle()?;
+        let signed = session.desk.archive().chain().known(&statement).is_some();
+        let mut answer = second.to_json();
+        answer["statement"] = json!(statement);
+        answer["signed"] = json!(signed);
+        let mut text = second.to_string();
+        for line in settled.lines() {
+            text.push('\n');
+            text.push_str(&line);
+        }
+        context.printer.answer(&answer, &text)
+    }
+
+    fn words(&self) -> Words {
+        let rejects = self.choice == ForOrAgainst::Reject;
+        let reject = rejects.then(|| self.reason.clone().unwrap_or_default());
+        Words { reject, comment: self.comment.clone() }
     }
 
     /// Which slot and document is meant. A place that is decided by now is still this governor's
@@ -475,7 +511,7 @@ fn cast(session: &Session<'_>, intent: &Intent) -> Result<Envelope, Failure> {
 }
 
 /// The count of this governor's next ballot.
-fn next_counter(session: &Session<'_>) -> Result<u64, Failure> {
+pub(crate) fn next_counter(session: &Session<'_>) -> Result<u64, Failure> {
     let mut last = 0;
     for envelope in session.slots().ballots()? {
         let ballot = Ballot::parse(&envelope).or_fail(|| "a stored ballot is damaged")?;
