@@ -144,6 +144,12 @@ pub fn error(code: &str, message: &str) -> Value {
     json!({"error": {"code": code, "message": message}})
 }
 
+/// Whether a line, whose length has been bounded, is read as a request at all.
+#[must_use]
+pub fn is_request(line: &str) -> bool {
+    serde_json::from_str::<Request>(line).is_ok()
+}
+
 pub(crate) fn ok(value: impl Into<Value>) -> Value {
     json!({"ok": value.into()})
 }

@@ -12,8 +12,9 @@
 use std::collections::BTreeMap;
 
 use borgios_policy::{
-    Ballot, Board, Burn, Chain, Lane, Name, Note, Object as _, Policy, Pool, Proposal, Refusal,
-    Session, SessionShare, Slot, Statement, Submission, Verdict, VerifiedStatement,
+    Ballot, Board, Burn, Chain, Drill, DrillAnswer, Lane, Name, Note, Object as _, Policy, Pool,
+    Proposal, Refusal, Session, SessionShare, Slot, Statement, Submission, Verdict,
+    VerifiedStatement,
 };
 use borgios_types::limits::ENVELOPE_MAX;
 use borgios_types::{Digest, Envelope, Kind, Seq, UnixSeconds};
@@ -59,6 +60,8 @@ pub(crate) struct Archive {
     shares: BTreeMap<Digest, Held<SessionShare>>,
     ballots: BTreeMap<Digest, Held<Ballot>>,
     notes: BTreeMap<Digest, Held<Note>>,
+    drills: BTreeMap<Digest, Held<Drill>>,
+    answers: BTreeMap<Digest, Held<DrillAnswer>>,
 }
 
 impl Archive {
@@ -92,9 +95,11 @@ impl Archive {
             shares: BTreeMap::new(),
             ballots: BTreeMap::new(),
             notes: BTreeMap::new(),
+            drills: BTreeMap::new(),
+            answers: BTreeMap::new(),
         };
-        let kinds = [Proposal::KIND, Pool::KIND, Burn::KIND, Note::KIND];
-        for kind in kinds.into_iter().chain([Session::KIND, SessionShare::KIND]) {
+        let voting = [Proposal::KIND, Pool::KIND, Burn::KIND, Session::KIND, SessionShare::KIND];
+        for kind in voting.into_iter().chain([Note::KIND, Drill::KIND, DrillAnswer::KIND]) {
             for envelope in read_kind(home, kind)? {
                 archive.hold(&envelope);
             }
@@ -193,6 +198,8 @@ impl Archive {
             Object::Share(held) => drop(self.shares.insert(id, held)),
             Object::Ballot(held) => drop(self.ballots.insert(id, held)),
             Object::Note(held) => drop(self.notes.insert(id, held)),
+            Object::Drill(held) => drop(self.drills.insert(id, held)),
+            Object::DrillAnswer(held) => drop(self.answers.insert(id, held)),
         }
     }
 
@@ -286,6 +293,16 @@ impl Archive {
         &self.notes
     }
 
+    /// Every drill.
+    pub(crate) fn drills(&self) -> &BTreeMap<Digest, Held<Drill>> {
+        &self.drills
+    }
+
+    /// Every answer to a drill.
+    pub(crate) fn answers(&self) -> &BTreeMap<Digest, Held<DrillAnswer>> {
+        &self.answers
+    }
+
     /// The envelopes of all ballots.
     pub(crate) fn ballot_envelopes(&self) -> Vec<Envelope> {
         self.ballots.values().map(|held| held.envelope.clone()).collect()
@@ -329,6 +346,8 @@ impl Archive {
             .chain(self.sessions.values().map(|held| &held.envelope))
             .chain(self.shares.values().map(|held| &held.envelope))
             .chain(self.notes.values().map(|held| &held.envelope))
+            .chain(self.drills.values().map(|held| &held.envelope))
+            .chain(self.answers.values().map(|held| &held.envelope))
     }
 
     /// The envelope of that id.
@@ -343,6 +362,8 @@ impl Archive {
             .or_else(|| self.shares.get(id).map(|held| &held.envelope))
             .or_else(|| self.ballots.get(id).map(|held| &held.envelope))
             .or_else(|| self.notes.get(id).map(|held| &held.envelope))
+            .or_else(|| self.drills.get(id).map(|held| &held.envelope))
+            .or_else(|| self.answers.get(id).map(|held| &held.envelope))
     }
 
     /// Whether this archive holds `envelope`, be it with other, equally valid signatures. A
@@ -369,6 +390,8 @@ enum Object {
     Share(Held<SessionShare>),
     Ballot(Held<Ballot>),
     Note(Held<Note>),
+    Drill(Held<Drill>),
+    DrillAnswer(Held<DrillAnswer>),
 }
 
 fn verify_by(board: &Board, network: Digest, envelope: &Envelope) -> Result<Object, String> {
@@ -402,6 +425,14 @@ fn verify_by(board: &Board, network: Digest, envelope: &Envelope) -> Result<Obje
         Note::KIND => {
             let (value, by) = Note::verify(board, network, &envelope).map_err(text)?;
             Ok(Object::Note(Held { value, by, envelope }))
+        }
+        Drill::KIND => {
+            let value = Drill::verify(board, network, &envelope).map_err(text)?;
+            Ok(Object::Drill(Held { by: value.governor.clone(), value, envelope }))
+        }
+        DrillAnswer::KIND => {
+            let value = DrillAnswer::verify(board, network, &envelope).map_err(text)?;
+            Ok(Object::DrillAnswer(Held { by: value.governor.clone(), value, envelope }))
         }
         other => Err(format!("objects of kind {other} are not kept here")),
     }

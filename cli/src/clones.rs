@@ -52,7 +52,7 @@ pub(crate) fn refuse(session: &mut Session<'_>) -> Result<(), Failure> {
 
 fn clone(why: String) -> Failure {
     Failure::new("this folder is not the newest copy of this governor")
-        .code("E_CLONE")
+        .code(Failure::CLONE)
         .because(why)
         .hint("vote with the folder that made it. Two copies that vote can give the key share away")
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use borgios_policy::round::OpenRound;
 use borgios_policy::tally::{Tally, tally};
 use borgios_policy::{Blob, Board, Credential, Handback, Lane, Name, Pool, Proposal, Slot, Statement};
+use borgios_releases::Component;
 use borgios_types::{Digest, Envelope, Round, Seq};
 
 use crate::archive::{Archive, Held};
@@ -139,6 +140,23 @@ impl<'a> Desk<'a> {
     /// A blob that a statement names, from the governor's folder or from any place.
     pub(crate) fn blob(&mut self, blob: &Blob) -> Result<Option<Vec<u8>>, Failure> {
         shelf::fetched(&self.context.home, &mut self.exchange, blob)
+    }
+
+    /// A component of a release: from the governor's folder or any place; it is not kept.
+    pub(crate) fn component(&mut self, component: &Component) -> Result<Option<Vec<u8>>, Failure> {
+        let blob = Blob { digest: component.digest, size: component.size };
+        if let Some(bytes) = shelf::held(&self.context.home, &blob)? {
+            return Ok(Some(bytes));
+        }
+        let is = |bytes: &[u8]| {
+            bytes.len() as u64 == component.size && Digest::of(bytes) == component.digest
+        };
+        Ok(self.exchange.blob(&blob, is))
+    }
+
+    /// Leaves a component in the folders of this run, so that whoever votes can look into it.
+    pub(crate) fn leave_in_folders(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.exchange.leave_in_folders(Digest::of(bytes), bytes)
     }
 
     /// Keeps a blob and leaves it everywhere.
@@ -344,6 +362,7 @@ impl<'a> Desk<'a> {
             }
             if *seq > head.next() {
                 return Failure::new(format!("{lane}/{seq} cannot be voted on yet"))
+                    .code(Failure::LOG_BEHIND)
                     .because(format!("the next one is {lane}/{}", head.next()));
             }
         }

@@ -221,7 +221,7 @@ impl<'a> Session<'a> {
             return Ok(own);
         }
         Err(Failure::new("this folder is not the newest copy of this governor")
-            .code("E_CLONE")
+            .code(Failure::CLONE)
             .because(format!(
                 "its nonces are void: a burn for generation {} was published, this folder is of \
                  {own}",

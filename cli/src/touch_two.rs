@@ -130,7 +130,7 @@ fn answer(work: &mut Work<'_>, matter: &Matter, session: &Envelope) -> Result<()
     let slots = work.slots();
     let Some(seed) = slots.nonce(slot, number, work.identity())? else {
         return Err(Failure::new(what())
-            .code("E_CLONE")
+            .code(Failure::CLONE)
             .because(format!("the nonces {number} of {slot} are not in this folder"))
             .hint(format!("the folder that cast the ballot of {me} answers")));
     };
@@ -139,7 +139,7 @@ fn answer(work: &mut Work<'_>, matter: &Matter, session: &Envelope) -> Result<()
     let bound =
         Bound::to(board, &work.share()?, session, text, number, &seed, &next).map_err(|error| {
             Failure::new(what())
-                .code("E_CLONE")
+                .code(Failure::CLONE)
                 .cause(error)
                 .hint(format!("another copy of this folder may have answered for {me}"))
         })?;

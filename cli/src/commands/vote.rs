@@ -270,7 +270,8 @@ impl Vote {
         let counter = next_counter(session)?;
         let (board, me) = session.on_board()?;
         let open = OpenRound::check(board, slot, &ballots)
-            .map_err(|error| Failure::new(what()).code("E_ROUND_CLOSED").cause(error))?;
+            .or_fail(what)
+            .map_err(|failure| failure.code(Failure::ROUND_CLOSED))?;
         self.refuse_stuck(session, slot, statement, &ballots)?;
         let comment = self.comment.clone();
         if self.choice == ForOrAgainst::Reject {
@@ -294,9 +295,13 @@ impl Vote {
         let reviewed = Reviewed::load(&context.home)?;
         if !reviewed.contains(&statement) {
             self.refuse_another(session, &reviewed, slot, statement)?;
-            context.printer.warn(&format!(
-                "you approve {place} without having run `borgios review {place}` here"
-            ));
+            let short = statement.short();
+            return Err(Failure::new(what())
+                .code(Failure::UNREVIEWED)
+                .because(format!("{short} was never shown here"))
+                .hint(format!(
+                    "`borgios review {short}` shows what it would change; then vote again"
+                )));
         }
         let without: BTreeSet<Name> = self.without.iter().cloned().collect();
         let approve = |session: &Session<'_>| {
@@ -361,7 +366,7 @@ impl Vote {
             return Ok(());
         }
         Err(Failure::new(format!("no ballot was made for {place}"))
-            .code("E_UNDECIDABLE")
+            .code(Failure::UNDECIDABLE)
             .because(why)
             .because("no ruling settles a place of the lane policy; a recovery board could")
             .hint("agree with the others on one document first, or add --even-if-stuck"))
@@ -410,6 +415,7 @@ impl Vote {
         let Some(other) = there else { return Ok(()) };
         let (now, other) = (statement.short(), other.value.statement_id().short());
         Err(Failure::new(format!("no ballot was made for {lane}/{seq}"))
+            .code(Failure::UNREVIEWED)
             .because(format!(
                 "{now}, of round {}, is not the one you reviewed: {other}",
                 slot.round
@@ -527,7 +533,7 @@ fn used(slot: Slot, approving: bool, statement: Digest, how: &str) -> Failure {
     Failure::new(format!("no ballot was made for {place}"))
         .code(Failure::SLOT_USED)
         .because(format!(
-            "E_SLOT_USED: slot {slot} {how} your {what} of {}; a slot takes one ballot for ever",
+            "slot {slot} {how} your {what} of {}; a slot takes one ballot for ever",
             statement.short()
         ))
         .hint(format!(
@@ -547,6 +553,7 @@ fn no_intent(place: &str, error: VoteError) -> Failure {
                 list.iter().map(|name| format!("--without {name}")).collect();
             let (has, them) = if list.len() == 1 { ("has", list[0]) } else { ("have", "them") };
             Failure::new(what)
+                .code(Failure::POOL_MISSING)
                 .because(format!(
                     "{} {has} published no nonces for this slot, so no signature with {them} is \
                      possible",
@@ -559,9 +566,9 @@ fn no_intent(place: &str, error: VoteError) -> Failure {
         }
         VoteError::TwoPools { ref name, .. } => {
             let hint = format!("`borgios vote {place} approve --without {name}` votes without");
-            Failure::new(what).cause(error).hint(hint)
+            Failure::new(what).code(Failure::POOL_MISSING).cause(error).hint(hint)
         }
-        VoteError::NoOwnPool(_) => Failure::new(what).cause(error).hint(
+        VoteError::NoOwnPool(_) => Failure::new(what).code(Failure::POOL_MISSING).cause(error).hint(
             "run `borgios sync` with a node or exchange folder: it publishes nonces for this slot",
         ),
         error => Failure::new(what).cause(error),

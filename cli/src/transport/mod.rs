@@ -22,7 +22,7 @@ use borgios_types::{Digest, Envelope, NodeId};
 use crate::failure::Failure;
 
 /// The kinds that governors' tools fetch, keep and pass on.
-pub(crate) const KINDS: [&str; 12] = [
+pub(crate) const KINDS: [&str; 14] = [
     "policy",
     "release",
     "credential",
@@ -35,6 +35,8 @@ pub(crate) const KINDS: [&str; 12] = [
     "session",
     "share",
     "note",
+    "drill",
+    "drill-answer",
 ];
 
 /// What servers say of themselves, with the invitations that prove it: fetched where it is asked
