@@ -264,3 +264,22 @@ fn cast(
 fn place(slot: Slot) -> String {
     format!("{}/{}", slot.lane, slot.seq)
 }
+
+impl Second {
+    /// For `--json`.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "place": place(self.slot), "epoch": self.slot.epoch, "ballot": self.ballot.id(),
+            "approvals": self.approvals, "threshold": self.threshold,
+        })
+    }
+}
+
+impl core::fmt::Display for Second {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let (place, epoch) = (place(self.slot), self.slot.epoch);
+        let Self { approvals, threshold, .. } = self;
+        write!(f, "voted on {place} for the board of key epoch {epoch} too: {approvals} of ")?;
+        write!(f, "{threshold} approvals there")
+    }
+}
