@@ -12,8 +12,8 @@
 use std::collections::BTreeMap;
 
 use borgios_policy::{
-    Ballot, Board, Chain, Lane, Name, Note, Object as _, Policy, Pool, Proposal, Refusal, Slot,
-    Statement, Submission, Verdict, VerifiedStatement,
+    Ballot, Board, Burn, Chain, Lane, Name, Note, Object as _, Policy, Pool, Proposal, Refusal,
+    Slot, Statement, Submission, Verdict, VerifiedStatement,
 };
 use borgios_types::limits::ENVELOPE_MAX;
 use borgios_types::{Digest, Envelope, Kind, Seq, UnixSeconds};
@@ -54,6 +54,7 @@ pub(crate) struct Archive {
     candidates: Vec<Board>,
     proposals: BTreeMap<Digest, Held<Proposal>>,
     pools: BTreeMap<Digest, Held<Pool>>,
+    burns: BTreeMap<Digest, Held<Burn>>,
     ballots: BTreeMap<Digest, Held<Ballot>>,
     notes: BTreeMap<Digest, Held<Note>>,
 }
@@ -84,10 +85,11 @@ impl Archive {
             candidates: Vec::new(),
             proposals: BTreeMap::new(),
             pools: BTreeMap::new(),
+            burns: BTreeMap::new(),
             ballots: BTreeMap::new(),
             notes: BTreeMap::new(),
         };
-        for kind in [Proposal::KIND, Pool::KIND, Note::KIND] {
+        for kind in [Proposal::KIND, Pool::KIND, Burn::KIND, Note::KIND] {
             for envelope in read_kind(home, kind)? {
                 archive.hold(&envelope);
             }
@@ -139,7 +141,15 @@ impl Archive {
         // 2. The rest; proposals first, which may bring the boards of pools and ballots.
         let (proposals, others): (Vec<_>, Vec<_>) =
             others.into_iter().partition(|e| e.kind.as_str() == Proposal::KIND);
-        for envelope in proposals.into_iter().chain(others) {
+        let before = self.candidates.clone();
+        for envelope in proposals {
+            self.keep(&envelope, &mut admitted)?;
+        }
+        if self.candidates != before {
+            // A change of the board laid its pools here before its proposal was known.
+            self.hold_stored(Pool::KIND)?;
+        }
+        for envelope in others {
             self.keep(&envelope, &mut admitted)?;
         }
         Ok(admitted)
@@ -171,6 +181,16 @@ impl Archive {
         }
     }
 
+    /// Holds the stored objects of a kind that could not be judged when they were laid.
+    fn hold_stored(&mut self, kind: &str) -> Result<(), Failure> {
+        for envelope in read_kind(&self.home, kind)? {
+            if self.find(&envelope.id()).is_none() {
+                self.hold(&envelope);
+            }
+        }
+        Ok(())
+    }
+
     fn insert(&mut self, id: Digest, object: Object) {
         match object {
             Object::Proposal(held) => {
@@ -181,6 +201,7 @@ impl Archive {
                 }
             }
             Object::Pool(held) => drop(self.pools.insert(id, held)),
+            Object::Burn(held) => drop(self.burns.insert(id, held)),
             Object::Ballot(held) => drop(self.ballots.insert(id, held)),
             Object::Note(held) => drop(self.notes.insert(id, held)),
         }
@@ -293,12 +314,18 @@ impl Archive {
         covering.map(|held| held.envelope.clone()).collect()
     }
 
+    /// The envelopes of all burns.
+    pub(crate) fn burns(&self) -> Vec<Envelope> {
+        self.burns.values().map(|held| held.envelope.clone()).collect()
+    }
+
     /// Everything, statements first and in an order in which they verify.
     pub(crate) fn envelopes(&self) -> impl Iterator<Item = &Envelope> {
         let statements = self.chain.history().map(|verified| verified.envelope());
         statements
             .chain(self.pools.values().map(|held| &held.envelope))
             .chain(self.proposals.values().map(|held| &held.envelope))
+            .chain(self.burns.values().map(|held| &held.envelope))
             .chain(self.ballots.values().map(|held| &held.envelope))
             .chain(self.notes.values().map(|held| &held.envelope))
     }
@@ -310,6 +337,7 @@ impl Archive {
             .map(|verified| verified.envelope())
             .or_else(|| self.proposals.get(id).map(|held| &held.envelope))
             .or_else(|| self.pools.get(id).map(|held| &held.envelope))
+            .or_else(|| self.burns.get(id).map(|held| &held.envelope))
             .or_else(|| self.ballots.get(id).map(|held| &held.envelope))
             .or_else(|| self.notes.get(id).map(|held| &held.envelope))
     }
@@ -333,6 +361,7 @@ impl Archive {
 enum Object {
     Proposal(Held<Proposal>),
     Pool(Held<Pool>),
+    Burn(Held<Burn>),
     Ballot(Held<Ballot>),
     Note(Held<Note>),
 }
@@ -348,6 +377,10 @@ fn verify_by(board: &Board, network: Digest, envelope: &Envelope) -> Result<Obje
         Pool::KIND => {
             let value = Pool::verify(board, &envelope).map_err(text)?;
             Ok(Object::Pool(Held { by: value.governor.clone(), value, envelope }))
+        }
+        Burn::KIND => {
+            let value = Burn::verify(board, &envelope).map_err(text)?;
+            Ok(Object::Burn(Held { by: value.governor.clone(), value, envelope }))
         }
         Ballot::KIND => {
             let value = Ballot::verify(board, &envelope).map_err(text)?;

@@ -118,7 +118,9 @@ impl<'a> Session<'a> {
             next_key::adopt(&context.home, &policy.board, &self.identity, context.now(), lock_s)?;
         if adopted {
             let epoch = policy.board.epoch();
-            context.printer.say(&format!("the key of epoch {epoch} is in force, and yours is laid"));
+            context
+                .printer
+                .say(&format!("the key of epoch {epoch} is in force, and yours is laid"));
         }
         Ok(())
     }

@@ -56,7 +56,11 @@ pub(crate) fn successor(in_force: &Board, text: &str) -> Option<Board> {
 
 /// Adds the new board's signature to a document that the board in force has signed, if it needs one
 /// and its ballots are there; else gives it back as it is.
-pub(crate) fn completed(desk: &Desk<'_>, slot: Slot, signed: Envelope) -> Result<Envelope, Failure> {
+pub(crate) fn completed(
+    desk: &Desk<'_>,
+    slot: Slot,
+    signed: Envelope,
+) -> Result<Envelope, Failure> {
     if slot.lane != Lane::Policy {
         return Ok(signed);
     }
@@ -215,9 +219,8 @@ fn own_pool(
     slot: Slot,
 ) -> Result<(), Failure> {
     let pools = session.desk.archive().pools_for(board, slot);
-    let own = |pool: &Envelope| {
-        Pool::verify(board, pool).is_ok_and(|pool| pool.governor == *key.name())
-    };
+    let own =
+        |pool: &Envelope| Pool::verify(board, pool).is_ok_and(|pool| pool.governor == *key.name());
     if board.one_touch().is_err() || pools.iter().any(own) {
         return Ok(());
     }
@@ -255,4 +258,23 @@ fn cast(
 
 fn place(slot: Slot) -> String {
     format!("{}/{}", slot.lane, slot.seq)
+}
+
+impl Second {
+    /// For `--json`.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "place": place(self.slot), "epoch": self.slot.epoch, "ballot": self.ballot.id(),
+            "approvals": self.approvals, "threshold": self.threshold,
+        })
+    }
+}
+
+impl core::fmt::Display for Second {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let (place, epoch) = (place(self.slot), self.slot.epoch);
+        let Self { approvals, threshold, .. } = self;
+        write!(f, "voted on {place} for the board of key epoch {epoch} too: {approvals} of ")?;
+        write!(f, "{threshold} approvals there")
+    }
 }

@@ -22,8 +22,18 @@ use borgios_types::{Digest, Envelope};
 use crate::failure::Failure;
 
 /// The kinds that governors' tools fetch, keep and pass on.
-pub(crate) const KINDS: [&str; 9] =
-    ["policy", "release", "credential", "member", "access", "proposal", "pool", "ballot", "note"];
+pub(crate) const KINDS: [&str; 10] = [
+    "policy",
+    "release",
+    "credential",
+    "member",
+    "access",
+    "proposal",
+    "pool",
+    "burn",
+    "ballot",
+    "note",
+];
 
 /// What servers say of themselves, with the invitations that prove it: fetched where it is asked
 /// for, since there is one of each for every server.
