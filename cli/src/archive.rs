@@ -12,8 +12,9 @@
 use std::collections::BTreeMap;
 
 use borgios_policy::{
-    Ballot, Board, Burn, Chain, Lane, Name, Note, Object as _, Policy, Pool, Proposal, Refusal,
-    Slot, Statement, Submission, Verdict, VerifiedStatement,
+    Ballot, Board, Burn, Chain, Drill, DrillAnswer, Lane, Name, Note, Object as _, Policy, Pool,
+    Proposal, Refusal, Session, SessionShare, Slot, Statement, Submission, Verdict,
+    VerifiedStatement,
 };
 use borgios_types::limits::ENVELOPE_MAX;
 use borgios_types::{Digest, Envelope, Kind, Seq, UnixSeconds};
@@ -55,8 +56,12 @@ pub(crate) struct Archive {
     proposals: BTreeMap<Digest, Held<Proposal>>,
     pools: BTreeMap<Digest, Held<Pool>>,
     burns: BTreeMap<Digest, Held<Burn>>,
+    sessions: BTreeMap<Digest, Held<Session>>,
+    shares: BTreeMap<Digest, Held<SessionShare>>,
     ballots: BTreeMap<Digest, Held<Ballot>>,
     notes: BTreeMap<Digest, Held<Note>>,
+    drills: BTreeMap<Digest, Held<Drill>>,
+    answers: BTreeMap<Digest, Held<DrillAnswer>>,
 }
 
 impl Archive {
@@ -86,10 +91,15 @@ impl Archive {
             proposals: BTreeMap::new(),
             pools: BTreeMap::new(),
             burns: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            shares: BTreeMap::new(),
             ballots: BTreeMap::new(),
             notes: BTreeMap::new(),
+            drills: BTreeMap::new(),
+            answers: BTreeMap::new(),
         };
-        for kind in [Proposal::KIND, Pool::KIND, Burn::KIND, Note::KIND] {
+        let voting = [Proposal::KIND, Pool::KIND, Burn::KIND, Session::KIND, SessionShare::KIND];
+        for kind in voting.into_iter().chain([Note::KIND, Drill::KIND, DrillAnswer::KIND]) {
             for envelope in read_kind(home, kind)? {
                 archive.hold(&envelope);
             }
@@ -202,8 +212,12 @@ impl Archive {
             }
             Object::Pool(held) => drop(self.pools.insert(id, held)),
             Object::Burn(held) => drop(self.burns.insert(id, held)),
+            Object::Session(held) => drop(self.sessions.insert(id, held)),
+            Object::Share(held) => drop(self.shares.insert(id, held)),
             Object::Ballot(held) => drop(self.ballots.insert(id, held)),
             Object::Note(held) => drop(self.notes.insert(id, held)),
+            Object::Drill(held) => drop(self.drills.insert(id, held)),
+            Object::DrillAnswer(held) => drop(self.answers.insert(id, held)),
         }
     }
 
@@ -297,6 +311,16 @@ impl Archive {
         &self.notes
     }
 
+    /// Every drill.
+    pub(crate) fn drills(&self) -> &BTreeMap<Digest, Held<Drill>> {
+        &self.drills
+    }
+
+    /// Every answer to a drill.
+    pub(crate) fn answers(&self) -> &BTreeMap<Digest, Held<DrillAnswer>> {
+        &self.answers
+    }
+
     /// The envelopes of all ballots.
     pub(crate) fn ballot_envelopes(&self) -> Vec<Envelope> {
         self.ballots.values().map(|held| held.envelope.clone()).collect()
@@ -308,10 +332,20 @@ impl Archive {
         at.map(|held| held.envelope.clone()).collect()
     }
 
-    /// The pools that cover a slot.
-    pub(crate) fn pools_for(&self, board: &Board, slot: Slot) -> Vec<Envelope> {
+    /// All that a vote and a tally of one slot are made with besides ballots: the pools that cover it,
+    /// the burns, and the sessions and shares of boards that vote in two touches.
+    pub(crate) fn papers_for(&self, board: &Board, slot: Slot) -> Vec<Envelope> {
         let covering = self.pools.values().filter(|held| held.value.covers(board, slot));
-        covering.map(|held| held.envelope.clone()).collect()
+        let sessions = self.sessions.values().filter(|held| held.value.slot(board) == slot);
+        let shares = self.shares.values().filter(|held| held.value.slot(board) == slot);
+        let burns = self.burns.values().map(|held| &held.envelope);
+        covering
+            .map(|held| &held.envelope)
+            .chain(burns)
+            .chain(sessions.map(|held| &held.envelope))
+            .chain(shares.map(|held| &held.envelope))
+            .cloned()
+            .collect()
     }
 
     /// The envelopes of all burns.
@@ -327,7 +361,11 @@ impl Archive {
             .chain(self.proposals.values().map(|held| &held.envelope))
             .chain(self.burns.values().map(|held| &held.envelope))
             .chain(self.ballots.values().map(|held| &held.envelope))
+            .chain(self.sessions.values().map(|held| &held.envelope))
+            .chain(self.shares.values().map(|held| &held.envelope))
             .chain(self.notes.values().map(|held| &held.envelope))
+            .chain(self.drills.values().map(|held| &held.envelope))
+            .chain(self.answers.values().map(|held| &held.envelope))
     }
 
     /// The envelope of that id.
@@ -338,8 +376,12 @@ impl Archive {
             .or_else(|| self.proposals.get(id).map(|held| &held.envelope))
             .or_else(|| self.pools.get(id).map(|held| &held.envelope))
             .or_else(|| self.burns.get(id).map(|held| &held.envelope))
+            .or_else(|| self.sessions.get(id).map(|held| &held.envelope))
+            .or_else(|| self.shares.get(id).map(|held| &held.envelope))
             .or_else(|| self.ballots.get(id).map(|held| &held.envelope))
             .or_else(|| self.notes.get(id).map(|held| &held.envelope))
+            .or_else(|| self.drills.get(id).map(|held| &held.envelope))
+            .or_else(|| self.answers.get(id).map(|held| &held.envelope))
     }
 
     /// Whether this archive holds `envelope`, be it with other, equally valid signatures. A
@@ -362,8 +404,12 @@ enum Object {
     Proposal(Held<Proposal>),
     Pool(Held<Pool>),
     Burn(Held<Burn>),
+    Session(Held<Session>),
+    Share(Held<SessionShare>),
     Ballot(Held<Ballot>),
     Note(Held<Note>),
+    Drill(Held<Drill>),
+    DrillAnswer(Held<DrillAnswer>),
 }
 
 fn verify_by(board: &Board, network: Digest, envelope: &Envelope) -> Result<Object, String> {
@@ -382,6 +428,14 @@ fn verify_by(board: &Board, network: Digest, envelope: &Envelope) -> Result<Obje
             let value = Burn::verify(board, &envelope).map_err(text)?;
             Ok(Object::Burn(Held { by: value.governor.clone(), value, envelope }))
         }
+        Session::KIND => {
+            let (value, by) = Session::verify(board, &envelope).map_err(text)?;
+            Ok(Object::Session(Held { value, by, envelope }))
+        }
+        SessionShare::KIND => {
+            let value = SessionShare::verify(board, &envelope).map_err(text)?;
+            Ok(Object::Share(Held { by: value.governor.clone(), value, envelope }))
+        }
         Ballot::KIND => {
             let value = Ballot::verify(board, &envelope).map_err(text)?;
             Ok(Object::Ballot(Held { by: value.governor.clone(), value, envelope }))
@@ -389,6 +443,14 @@ fn verify_by(board: &Board, network: Digest, envelope: &Envelope) -> Result<Obje
         Note::KIND => {
             let (value, by) = Note::verify(board, network, &envelope).map_err(text)?;
             Ok(Object::Note(Held { value, by, envelope }))
+        }
+        Drill::KIND => {
+            let value = Drill::verify(board, network, &envelope).map_err(text)?;
+            Ok(Object::Drill(Held { by: value.governor.clone(), value, envelope }))
+        }
+        DrillAnswer::KIND => {
+            let value = DrillAnswer::verify(board, network, &envelope).map_err(text)?;
+            Ok(Object::DrillAnswer(Held { by: value.governor.clone(), value, envelope }))
         }
         other => Err(format!("objects of kind {other} are not kept here")),
     }

@@ -1,5 +1,6 @@
 //! A governor at work: the desk, the opened identity, the home's lock, and the slots kept filled.
 
+use borgios_policy::burn;
 use borgios_policy::pool::{self, slots_per_pool};
 use borgios_policy::{Board, KeyShare, Lane, Name, Object as _, Pool, Seed, Slot};
 use borgios_types::{Digest, Seq};
@@ -11,6 +12,10 @@ use crate::home::Lock;
 use crate::identity::Identity;
 use crate::next_key;
 use crate::slots::{SlotState, Slots};
+use crate::touch_two;
+
+/// Largest `generation`, in bytes.
+const GENERATION_MAX: usize = 32;
 
 /// An opened identity at its desk; nobody else writes in this folder meanwhile.
 pub(crate) struct Session<'a> {
@@ -26,6 +31,8 @@ pub(crate) struct Settled {
     pub(crate) signed: Vec<String>,
     /// Slots for which a new pool was published.
     pub(crate) slots: usize,
+    /// Shares given in sessions of a board that votes in two touches.
+    pub(crate) shares: usize,
 }
 
 impl Settled {
@@ -33,6 +40,9 @@ impl Settled {
     pub(crate) fn lines(&self) -> Vec<String> {
         let mut lines: Vec<String> =
             self.signed.iter().map(|place| format!("{place} is signed and published")).collect();
+        if self.shares > 0 {
+            lines.push(format!("{} shares given for what you approved", self.shares));
+        }
         if self.slots > 0 {
             lines.push(format!("nonces for {} further slots published", self.slots));
         }
@@ -62,9 +72,15 @@ impl<'a> Session<'a> {
 
     fn begin(context: &'a Context, lock: Lock, identity: Identity) -> Result<Self, Failure> {
         let desk = Desk::with(context, Some(&identity))?;
-        let session = Self { desk, identity, _lock: lock };
+        let mut session = Self { desk, identity, _lock: lock };
         session.finish_erasing()?;
         session.take_office()?;
+        // Whatever this governor came for, the others may be waiting for nonces to vote with.
+        if !session.desk.is_offline()
+            && let Err(failure) = session.refill()
+        {
+            session.desk.context().printer.warn(&failure.summary());
+        }
         Ok(session)
     }
 
@@ -95,6 +111,7 @@ impl<'a> Session<'a> {
 
     /// Publishes what the ballots have signed, and pools where they run out.
     pub(crate) fn settle(&mut self) -> Result<Settled, Failure> {
+        let shares = touch_two::run(self)?;
         let signed = self.desk.publish_signed()?;
         self.take_office()?;
         // Whoever voted has checked the blobs: the fleet shall not wait for whoever dealt them.
@@ -102,8 +119,10 @@ impl<'a> Session<'a> {
             self.desk.bring_blobs()?;
         }
         // Whoever cannot see what was published before must not publish it again in another form.
-        let slots = if self.desk.is_offline() { 0 } else { self.refill()? };
-        Ok(Settled { signed, slots })
+        // A machine without a network made all its pools itself.
+        let slots =
+            if self.desk.is_offline() && !self.is_air_gapped() { 0 } else { self.refill()? };
+        Ok(Settled { signed, slots, shares })
     }
 
     /// Takes a new key into use once its policy is in force here.
@@ -145,8 +164,9 @@ impl<'a> Session<'a> {
             let round = self.desk.open_round(lane, seq)?;
             further.push(Slot { epoch: board.epoch(), lane, seq, round });
         }
-        let existing: Vec<Pool> =
-            self.desk.archive().pools().values().map(|held| held.value.clone()).collect();
+        let generation = self.generation(&board)?;
+        let pools = self.desk.archive().pools().values().map(|held| held.value.clone());
+        let existing: Vec<Pool> = pools.filter(|pool| pool.generation == generation).collect();
         let heads = |lane| chain.head_seq(lane);
         let wanted = pool::refill(&board, me, &heads, &further, &existing);
         let mut seeds: Vec<(Slot, Seed)> = Vec::new();
@@ -169,10 +189,45 @@ impl<'a> Session<'a> {
         let share = self.share()?;
         for part in seeds.chunks(slots_per_pool(&board).max(1)) {
             let pool = Pool::make(&board, &share, part).or_fail(|| "could not make a pool")?;
+            let pool = Pool { generation, offline: self.is_air_gapped(), ..pool };
             let envelope = pool.to_envelope().sign(self.identity.ssh());
             self.desk.publish(&envelope)?;
         }
         Ok(seeds.len())
+    }
+
+    /// Whether this folder lives on a machine without a network, as its governor said.
+    pub(crate) fn is_air_gapped(&self) -> bool {
+        self.desk.context().home.air_gap().exists()
+    }
+
+    /// Which generation of this governor's pools this folder makes: the one that the last restore of
+    /// it published a burn for, else the first.
+    ///
+    /// # Errors
+    /// `E_CLONE` where a burn of a later generation is known: the seeds in this folder are void.
+    pub(crate) fn generation(&self, board: &Board) -> Result<u64, Failure> {
+        let path = self.desk.context().home.governor("generation");
+        let own = match durable::read(&path, GENERATION_MAX)? {
+            None => 0,
+            Some(bytes) => String::from_utf8_lossy(&bytes)
+                .trim()
+                .parse()
+                .or_fail(|| format!("{} is damaged", path.display()))?,
+        };
+        let burns = self.desk.archive().burns();
+        let known = burn::generations(board, &burns).get(self.identity.name()).copied();
+        if known.unwrap_or_default() <= own {
+            return Ok(own);
+        }
+        Err(Failure::new("this folder is not the newest copy of this governor")
+            .code(Failure::CLONE)
+            .because(format!(
+                "its nonces are void: a burn for generation {} was published, this folder is of \
+                 {own}",
+                known.unwrap_or_default()
+            ))
+            .hint("vote with the folder that was restored since"))
     }
 
     /// The network's id.

@@ -69,7 +69,7 @@ pub(crate) fn completed(
     let slot = Slot { epoch: board.epoch(), ..slot };
     let texts = [signed.payload.clone()];
     let (pools, ballots) =
-        (archive.pools_for(&board, slot), archive.ballots_at(slot.lane, slot.seq));
+        (archive.papers_for(&board, slot), archive.ballots_at(slot.lane, slot.seq));
     let theirs = tally(&board, slot, &texts, &pools, &ballots);
     let merged = theirs.signed().and_then(|theirs| merge_signatures(&signed, theirs));
     Ok(merged.unwrap_or(signed))
@@ -104,7 +104,7 @@ pub(crate) fn second_ballot(
         SlotState::Cast(stored) => again(slot, statement, words, stored)?,
         SlotState::Begun(intent) => {
             let begun = Digest::of(intent.statement.as_bytes());
-            let approving = matches!(intent.vote, Choice::Approve { .. });
+            let approving = !matches!(intent.vote, Choice::Reject { .. });
             if begun != statement || approving != words.reject.is_none() {
                 return Err(used(slot, begun));
             }
@@ -125,7 +125,7 @@ pub(crate) fn second_ballot(
     })?;
     let archive = session.desk.archive();
     let (pools, ballots) =
-        (archive.pools_for(&board, slot), archive.ballots_at(slot.lane, slot.seq));
+        (archive.papers_for(&board, slot), archive.ballots_at(slot.lane, slot.seq));
     let counted = tally(&board, slot, &[text], &pools, &ballots);
     let standing = counted.documents.get(&statement);
     let approvals = standing.map_or(0, |standing| standing.approvals.len());
@@ -201,7 +201,11 @@ fn intent(
     let draft = Envelope::unsigned(slot.lane.kind(), text.to_owned());
     let (archive, now) = (session.desk.archive(), session.desk.context().now());
     archive.chain().review(now, &draft).or_fail(what)?;
-    let pools = archive.pools_for(board, slot);
+    if board.one_touch().is_err() {
+        let seed = session.slots().nonce_or_draw(slot, 0, session.identity())?;
+        return Intent::commit(board, key, &open, text, &seed, comment, counter).or_fail(what);
+    }
+    let pools = archive.papers_for(board, slot);
     let nobody = [].into();
     Intent::approve(board, &me, &open, text, &pools, &nobody, comment, counter).map_err(|error| {
         Failure::new(what()).cause(error).hint(
@@ -218,9 +222,10 @@ fn own_pool(
     key: &KeyShare,
     slot: Slot,
 ) -> Result<(), Failure> {
-    let pools = session.desk.archive().pools_for(board, slot);
-    let own =
-        |pool: &Envelope| Pool::verify(board, pool).is_ok_and(|pool| pool.governor == *key.name());
+    let pools = session.desk.archive().papers_for(board, slot);
+    let own = |pool: &Envelope| {
+        Pool::verify(board, pool).is_ok_and(|pool| pool.governor == *key.name())
+    };
     if board.one_touch().is_err() || pools.iter().any(own) {
         return Ok(());
     }
@@ -242,8 +247,12 @@ fn cast(
 ) -> Result<Envelope, Failure> {
     let slots = session.slots();
     // 1. Compute: it follows from intent and seed alone.
-    let seed = slots.seed(intent.slot, session.identity())?;
-    let pools = session.desk.archive().pools_for(board, intent.slot);
+    let seed = match intent.vote {
+        Choice::Approve { .. } => slots.seed(intent.slot, session.identity())?,
+        Choice::Commit { .. } => slots.nonce(intent.slot, 0, session.identity())?,
+        Choice::Reject { .. } => None,
+    };
+    let pools = session.desk.archive().papers_for(board, intent.slot);
     let ballot = intent
         .ballot(board, key, seed.as_ref(), &pools)
         .or_fail(|| format!("the ballot for {} could not be made", intent.slot))?;

@@ -92,6 +92,7 @@ fn template() -> Board {
     let board = Board::founded(&["ann", "ben", "cleo"], 2);
     board.propose("ben", "1.0");
     board.ok("ben", &["vote", "release/1", "approve"]);
+    board.ok("ann", &["review", "release/1"]);
     board.hasten("ann");
     board
 }
@@ -106,6 +107,7 @@ fn reveal_template() -> Board {
     let ask = ["credential", "reveal", "--epoch", "1", "--for", "8h", "--reason", "x"];
     board.json("ben", &ask);
     board.ok("ben", &["vote", "access/1", "approve"]);
+    board.ok("ann", &["review", "access/1"]);
     board.hasten("ann");
     board
 }

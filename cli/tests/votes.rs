@@ -107,7 +107,14 @@ fn a_further_round_opens_when_the_first_is_dead() {
     let next = board.propose("ann", "1.2");
     assert_eq!(next["round"], 1);
     // Ben's tool saw the round open when he voted; ann's has not looked since.
+    let unseen = board.refused("ben", &["vote", "release/1", "approve"]);
+    assert!(
+        unseen.contains("[E_UNREVIEWED]") && unseen.contains("hint: `borgios review"),
+        "{unseen}"
+    );
+    board.ok("ben", &["review", "release/1"]);
     let missing = board.refused("ben", &["vote", "release/1", "approve"]);
+    assert!(missing.contains("[E_POOL_MISSING]"), "{missing}");
     assert!(missing.contains("ann has published no nonces"), "{missing}");
     assert!(missing.contains("--without ann"), "{missing}");
     board.ok("ann", &["vote", "release/1", "approve"]);
@@ -192,7 +199,7 @@ fn a_restored_backup_does_not_vote() {
     board.propose("ann", "1.0");
     board.ok("ann", &["vote", "release/1", "approve"]);
     let said = board.refused("copy", &["vote", "release/1", "reject", "--reason", "other"]);
-    assert!(said.contains("not the newest copy"), "{said}");
+    assert!(said.contains("not the newest copy") && said.contains("[E_CLONE]"), "{said}");
 }
 
 /// Usage errors end with 2, refusals with 1, and both say what to do.

@@ -151,6 +151,30 @@ impl KeyShare {
         let mine = sets.iter().filter(|set| set.contains(&self.index));
         Ok(mine.map(|_| frost::round1::commit(self.package.signing_share(), &mut rng).0).collect())
     }
+
+    /// The nonces of this governor for one session of `slot`: `number` counts those it was in. As
+    /// for [`KeyShare::nonces`], a seed that is used elsewhere by mistake gives nothing away.
+    pub(crate) fn session_nonces(
+        &self,
+        board: &Board,
+        slot: Slot,
+        number: u32,
+        seed: &Seed,
+    ) -> frost::round1::SigningNonces {
+        let place = format!("{slot} {number}");
+        let group = board.group().to_bytes();
+        let mut derived = Digest::of_parts(&[
+            b"borgios session nonces v1",
+            &seed.0,
+            &group,
+            self.name.as_str().as_bytes(),
+            place.as_bytes(),
+        ])
+        .0;
+        let mut rng = ChaCha20Rng::from_seed(derived);
+        derived.zeroize();
+        frost::round1::commit(self.package.signing_share(), &mut rng).0
+    }
 }
 
 impl fmt::Debug for KeyShare {

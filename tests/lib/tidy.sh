@@ -19,6 +19,7 @@ arrows() {
         borgios-agent)    echo "types peertree stream policy credentials releases relay" ;;
         borgios-cli)      echo "types peertree stream policy credentials releases" ;;
         borgios-fleet)    echo "types peertree stream policy credentials releases agent cli" ;;
+        borgios-fuzz)     echo "types stream policy credentials releases agent" ;;
         peer-*|peers-*) echo "" ;;           # a workspace of its own, which uses nothing of ours
         *) return 1 ;;
     esac

@@ -1,6 +1,5 @@
 //! A board of three with a dealer: the votes are tested elsewhere, here the signature is enough.
 
-
 use borgios_policy::{
     Board, Class, Classes, Governor, Invitation, InvitationFile, Lane, Member, Name, Note,
     Object as _, Policy, PolicyPin, Share, Statement, message,
@@ -74,6 +73,10 @@ impl TestBoard {
 
     pub(crate) fn network(&self) -> Digest {
         self.network
+    }
+
+    pub(crate) fn group(&self) -> PublicKey {
+        self.policy.board.group()
     }
 
     pub(crate) fn governor(&self, index: usize) -> &SecretKey {

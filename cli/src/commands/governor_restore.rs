@@ -106,8 +106,11 @@ impl Restore {
             .or_fail(|| "the share in the backup is not this governor's")?;
         let card = identity.card().to_json();
         durable::write_public(&context.home.governor("card.json"), card.as_bytes())?;
-        let sealed = identity.seal(share.to_secret().expose())?;
-        durable::write(&context.home.governor("share.age"), &sealed)?;
+        // A restore that is run once more must not put an old share in the place of a newer one.
+        let there = context.home.governor("share.age");
+        if !there.exists() {
+            durable::write(&there, &identity.seal(share.to_secret().expose())?)?;
+        }
         let text = serde_json::to_vec_pretty(&kept.membership).or_fail(|| "could not encode")?;
         durable::write(&context.home.governor("board.json"), &text)?;
         Ok(identity)
@@ -134,15 +137,25 @@ fn from_words(context: &Context) -> Result<Identity, Failure> {
     Ok(session.into_identity())
 }
 
-/// Publishes that all earlier pools of this governor are void; the generation that counts.
+/// Takes back what is known of this governor's ballots, and publishes that all earlier pools are
+/// void; the generation that counts. What this folder will make is written down before it is said.
 pub(crate) fn burn(session: &mut Session<'_>) -> Result<u64, Failure> {
     let (board, name): (_, Name) = match session.on_board() {
         Ok((board, name)) => (board.clone(), name.clone()),
         // Who is not on the board in force has nothing to burn.
         Err(_) => return Ok(0),
     };
-    let burns = session.desk.archive().burns();
+    let archive = session.desk.archive();
+    for held in archive.ballots().values().filter(|held| held.by == name) {
+        let made_under = archive.boards().find(|board| board.group() == held.value.group);
+        if let Some(board) = made_under {
+            session.slots().take_back(held.value.slot(board), &held.envelope)?;
+        }
+    }
+    let burns = archive.burns();
     let generation = generations(&board, &burns).get(&name).copied().unwrap_or_default() + 1;
+    let path = session.desk.context().home.governor("generation");
+    durable::write(&path, generation.to_string().as_bytes())?;
     let at = session.desk.context().now();
     let burn = Burn { group: board.group(), governor: name, generation, at };
     session.desk.publish(&burn.to_envelope().sign(session.identity().ssh()))?;

@@ -62,6 +62,9 @@ impl Release {
         };
         let what = || format!("release/{seq} cannot be proposed: its manifest breaks a rule");
         manifest.validate(seq).or_fail(what)?;
+        for path in &self.components {
+            session.desk.leave_in_folders(&blobs::read(path)?)?;
+        }
         propose(context, &mut session, Lane::Release, manifest.to_body(), self.terms)
     }
 

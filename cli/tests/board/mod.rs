@@ -132,8 +132,17 @@ impl Board {
         panic!("no key after eight rounds");
     }
 
-    /// Runs it, expects success, and returns what it printed.
+    /// Looks at what is about to be approved, as the program demands. A look at nothing that can
+    /// be voted on is the vote's to refuse.
+    fn look_first(&self, name: &str, args: &[&str]) {
+        if let ["vote", subject, "approve", ..] = args {
+            self.run(name, &["review", subject]);
+        }
+    }
+
+    /// Runs it (before an approval the review, too), expects success, and returns what it printed.
     pub(crate) fn ok(&self, name: &str, args: &[&str]) -> String {
+        self.look_first(name, args);
         let output = self.run(name, args);
         assert!(output.status.success(), "{name} {args:?}: {}", stderr(&output));
         String::from_utf8(output.stdout).unwrap()
