@@ -151,7 +151,15 @@ impl Archive {
         // 2. The rest; proposals first, which may bring the boards of pools and ballots.
         let (proposals, others): (Vec<_>, Vec<_>) =
             others.into_iter().partition(|e| e.kind.as_str() == Proposal::KIND);
-        for envelope in proposals.into_iter().chain(others) {
+        let before = self.candidates.clone();
+        for envelope in proposals {
+            self.keep(&envelope, &mut admitted)?;
+        }
+        if self.candidates != before {
+            // A change of the board laid its pools here before its proposal was known.
+            self.hold_stored(Pool::KIND)?;
+        }
+        for envelope in others {
             self.keep(&envelope, &mut admitted)?;
         }
         Ok(admitted)
@@ -181,6 +189,16 @@ impl Archive {
         if let Ok(object) = self.verify(envelope) {
             self.insert(envelope.id(), object);
         }
+    }
+
+    /// Holds the stored objects of a kind that could not be judged when they were laid.
+    fn hold_stored(&mut self, kind: &str) -> Result<(), Failure> {
+        for envelope in read_kind(&self.home, kind)? {
+            if self.find(&envelope.id()).is_none() {
+                self.hold(&envelope);
+            }
+        }
+        Ok(())
     }
 
     fn insert(&mut self, id: Digest, object: Object) {

@@ -6,6 +6,9 @@
 //! governor/founding.age      the founding's state while it runs; encrypted to the governor
 //! governor/share.age         FROST key package; encrypted to the governor's own recipient
 //! governor/board.json        board, network id
+//! governor/change.age        the state of a change of the board while its key is made
+//! governor/next.{age,json}   the key it made, until its policy is in force; see next_key.rs
+//! governor/past.{age,json}   the old share, while nodes may still hold the change back
 //! governor/slots/…           see slots.rs
 //! governor/generation        of its pools; absent: the first
 //! governor/air-gap           exists on a machine without a network

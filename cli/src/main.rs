@@ -14,6 +14,7 @@ mod archive;
 mod args;
 mod asker;
 mod blobs;
+mod ceremony;
 mod carrier;
 mod ceremony;
 mod changes;

@@ -121,8 +121,12 @@ pub(crate) fn adopt(
         durable::erase(&past)?;
         durable::erase(&home.governor("past.json"))?;
     }
-    let next = NextKey::load(home)?.filter(|next| next.board.group() == in_force.group());
-    if next.is_none() {
+    let Some(next) = NextKey::load(home)? else { return Ok(false) };
+    if next.board.group() != in_force.group() {
+        // Another attempt came into force.
+        if next.board.epoch() <= in_force.epoch() {
+            next.give_up(home)?;
+        }
         return Ok(false);
     }
     let (from, to) = (home.governor("next.age"), home.governor("share.age"));

@@ -56,7 +56,11 @@ pub(crate) fn successor(in_force: &Board, text: &str) -> Option<Board> {
 
 /// Adds the new board's signature to a document that the board in force has signed, if it needs one
 /// and its ballots are there; else gives it back as it is.
-pub(crate) fn completed(desk: &Desk<'_>, slot: Slot, signed: Envelope) -> Result<Envelope, Failure> {
+pub(crate) fn completed(
+    desk: &Desk<'_>,
+    slot: Slot,
+    signed: Envelope,
+) -> Result<Envelope, Failure> {
     if slot.lane != Lane::Policy {
         return Ok(signed);
     }

@@ -52,6 +52,9 @@ pub enum ChangeError {
     /// Who is to come is there.
     #[error("{0} is on the board already; to replace a lost identity, remove and add the name")]
     OnBoard(Name),
+    /// Nobody stays, who could propose the policy.
+    #[error("nobody of the board in force stays; somebody must, to propose the policy")]
+    NobodyStays,
     /// Too many attempts.
     #[error("attempt {0} at this key epoch, at most {ATTEMPTS_MAX} are possible")]
     Attempts(u32),
@@ -86,6 +89,9 @@ impl Change {
         }
         governors.sort_by(|one, other| one.name.cmp(&other.name));
         keygen::check(&governors, threshold)?;
+        if !governors.iter().any(|planned| stays(board, planned)) {
+            return Err(ChangeError::NobodyStays);
+        }
         let (network, group, epoch) = (standing.network, board.group(), board.next_epoch());
         Ok(Self { network, group, epoch, attempt, threshold, governors, heads })
     }
@@ -109,6 +115,9 @@ impl Change {
         if (plan.epoch, plan.attempt) != (board.next_epoch(), attempt) {
             let why = format!("attempt {} at key epoch {}", plan.attempt, plan.epoch);
             return Err(ObjectError::Refused { kind, why });
+        }
+        if !plan.governors.iter().any(|planned| stays(board, planned)) {
+            return Err(ObjectError::Refused { kind, why: ChangeError::NobodyStays.to_string() });
         }
         let author = board.governors().iter().find(|g| envelope.signed_by(&g.key));
         let author = author.ok_or_else(|| {
@@ -173,6 +182,11 @@ impl Object for Change {
 fn card(governor: &Governor) -> Card {
     let Governor { name, key, recipient, .. } = governor;
     Card { name: name.clone(), key: *key, recipient: recipient.clone() }
+}
+
+/// Whether a card is that of a governor of the board.
+fn stays(board: &Board, planned: &Card) -> bool {
+    board.by_name(&planned.name).is_some_and(|governor| card(governor) == *planned)
 }
 
 /// `change-2.json`, and `change-2.1.json` for a further attempt.
