@@ -14,7 +14,6 @@ mod archive;
 mod args;
 mod asker;
 mod blobs;
-mod ceremony;
 mod carrier;
 mod ceremony;
 mod changes;
