@@ -422,7 +422,9 @@ fn t37_a_thousand_copies_of_everything_are_one() {
     let ballots =
         [council.approve(&all[0], &document, &pools), council.approve(&all[1], &document, &pools)];
     let once = count_documents(&council, slot, &document, &pools, &ballots);
-    let many = |envelopes: &[Envelope]| envelopes.repeat(1_000);
+    let many = |envelopes: &[Envelope]| {
+        std::iter::repeat_n(envelopes, 1_000).flatten().cloned().collect::<Vec<_>>()
+    };
     let texts = vec![document.to_payload(); 1_000];
     let again = tally(&council.board, slot, &texts, &many(&pools), &many(&ballots));
     assert_eq!(again, once);
