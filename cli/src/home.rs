@@ -10,7 +10,7 @@
 //! governor/next.{age,json}   the key it made, until its policy is in force; see next_key.rs
 //! governor/past.{age,json}   the old share, while nodes may still hold the change back
 //! governor/slots/…           see slots.rs
-//! governor/generation        of its pools; absent: the first
+//! governor/generation-E      of its pools under the key of epoch E; absent: the first
 //! governor/air-gap           exists on a machine without a network
 //! objects/<kind>/<hex>.json  every envelope seen and verified
 //! governor/reveals/…         see asker.rs

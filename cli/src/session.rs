@@ -1,5 +1,7 @@
 //! A governor at work: the desk, the opened identity, the home's lock, and the slots kept filled.
 
+use std::path::PathBuf;
+
 use borgios_policy::burn;
 use borgios_policy::pool::{self, slots_per_pool};
 use borgios_policy::{Board, KeyShare, Lane, Name, Object as _, Pool, Seed, Slot};
@@ -7,6 +9,7 @@ use borgios_types::{Digest, Seq};
 
 use crate::context::Context;
 use crate::desk::Desk;
+use crate::durable;
 use crate::failure::{Failure, OrFail as _};
 use crate::home::Lock;
 use crate::identity::Identity;
@@ -207,7 +210,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// `E_CLONE` where a burn of a later generation is known: the seeds in this folder are void.
     pub(crate) fn generation(&self, board: &Board) -> Result<u64, Failure> {
-        let path = self.desk.context().home.governor("generation");
+        let path = self.generation_file(board);
         let own = match durable::read(&path, GENERATION_MAX)? {
             None => 0,
             Some(bytes) => String::from_utf8_lossy(&bytes)
@@ -217,17 +220,36 @@ impl<'a> Session<'a> {
         };
         let burns = self.desk.archive().burns();
         let known = burn::generations(board, &burns).get(self.identity.name()).copied();
-        if known.unwrap_or_default() <= own {
-            return Ok(own);
+        let known = known.unwrap_or_default();
+        if known <= own {
+            // A burn that was prepared and not published yet burns nothing.
+            return Ok(known);
         }
         Err(Failure::new("this folder is not the newest copy of this governor")
             .code(Failure::CLONE)
             .because(format!(
-                "its nonces are void: a burn for generation {} was published, this folder is of \
-                 {own}",
-                known.unwrap_or_default()
+                "its nonces are void: a burn for generation {known} was published, this folder is of \
+                 {own}"
             ))
             .hint("vote with the folder that was restored since"))
+    }
+
+    /// Makes this folder the newest copy of its governor, before a burn of this generation is published:
+    /// what is known to be cast counts as cast here, and whatever seeds lie here are destroyed, since
+    /// other copies may hold them too.
+    pub(crate) fn begin_anew(&self, board: &Board, generation: u64) -> Result<(), Failure> {
+        let slots = self.slots();
+        for held in self.desk.archive().ballots().values() {
+            if held.by == *self.identity.name() && held.value.group == board.group() {
+                slots.adopt(held.value.slot(board), &held.envelope)?;
+            }
+        }
+        slots.burn(board.epoch())?;
+        durable::write(&self.generation_file(board), generation.to_string().as_bytes())
+    }
+
+    fn generation_file(&self, board: &Board) -> PathBuf {
+        self.desk.context().home.governor(&format!("generation-{}", board.epoch()))
     }
 
     /// The network's id.

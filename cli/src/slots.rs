@@ -308,6 +308,34 @@ impl<'a> Slots<'a> {
         Ok(())
     }
 
+    /// Takes a ballot that another copy of this folder cast for this slot's; one of its own stays.
+    pub(crate) fn adopt(&self, slot: Slot, ballot: &Envelope) -> Result<(), Failure> {
+        if self.ballot(slot)?.as_ref() == Some(ballot) {
+            return Ok(());
+        }
+        let what = match self.ballot(slot)? {
+            None => "ballot.json".to_owned(),
+            // Two ballots in one slot: the harm is done, and both are on record.
+            Some(_) => format!("{}.ballot.json", &ballot.id().hex()[..16]),
+        };
+        durable::write(&self.path(slot, &what), ballot.to_json().as_bytes())
+    }
+
+    /// Destroys the seeds of all slots of this epoch, and nonces that are bound to nothing.
+    pub(crate) fn burn(&self, epoch: KeyEpoch) -> Result<(), Failure> {
+        for path in durable::list(&self.home.slots())? {
+            if split(&path).is_some_and(|(slot, what)| slot.epoch == epoch && what == "seed.age") {
+                durable::erase(&path)?;
+            }
+        }
+        for (slot, number) in self.nonces()?.into_iter().filter(|(slot, _)| slot.epoch == epoch) {
+            if self.bound(slot, number)?.is_none() {
+                self.erase_nonce(slot, number)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Destroys the seeds of all epochs before this one: their key is out of use.
     pub(crate) fn retire(&self, before: KeyEpoch) -> Result<(), Failure> {
         for path in durable::list(&self.home.slots())? {

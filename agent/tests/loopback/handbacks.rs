@@ -6,6 +6,7 @@ use borgios_types::{Digest, Envelope, Round, Seq};
 use serde_json::{Value, json};
 
 use crate::fleet::{Fleet, Server};
+use crate::stock_ssh::ssh;
 
 /// A rejection: it needs no nonces.
 fn ballot(fleet: &Fleet, counter: u64) -> Envelope {
@@ -60,4 +61,22 @@ async fn a_node_hands_back_a_governor_s_ballots_signed_and_bounded() {
     assert_eq!(Handback::parse(&envelope).unwrap().counter, 0);
     let refused = fleet.servers[1].ask(json!({"get": "handback", "governor": "bob"})).await;
     assert_eq!(refused["error"]["code"], "bad_request");
+}
+
+/// Over the door that governors' tools use: sixty answers a minute for each of them, and nobody is kept
+/// from asking by one who asks too often.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_governor_gets_so_many_answers_a_minute_and_takes_none_from_another() {
+    let fleet = Fleet::of(1, 2).await;
+    let server = &fleet.servers[0];
+    let host = ["-s", "127.0.0.1", "borgios"];
+    let question = format!("{}\n", question("bob", Digest::of(b"challenge")));
+    let (status, out) = ssh(server, fleet.board.governor(0), &host, &question.repeat(62)).await;
+    assert_eq!(status, 0);
+    let answers: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let busy = answers.iter().filter(|answer| answer["error"]["code"] == "busy").count();
+    assert_eq!((answers.len(), busy), (62, 2));
+    let (_, out) = ssh(server, fleet.board.governor(1), &host, &question).await;
+    let answer: Value = serde_json::from_str(out.trim()).unwrap();
+    assert_eq!(read(&fleet, server, Digest::of(b"challenge"), &answer).counter, 0);
 }

@@ -156,6 +156,7 @@ pub(crate) fn burn(session: &mut Session<'_>) -> Result<u64, Failure> {
     let generation = generations(&board, &burns).get(&name).copied().unwrap_or_default() + 1;
     let path = session.desk.context().home.governor("generation");
     durable::write(&path, generation.to_string().as_bytes())?;
+    session.begin_anew(&board, generation)?;
     let at = session.desk.context().now();
     let burn = Burn { group: board.group(), governor: name, generation, at };
     session.desk.publish(&burn.to_envelope().sign(session.identity().ssh()))?;

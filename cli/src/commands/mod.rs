@@ -49,3 +49,4 @@ pub(crate) mod sync;
 pub(crate) mod tree;
 pub(crate) mod verify;
 pub(crate) mod vote;
+pub(crate) mod vote_checks;

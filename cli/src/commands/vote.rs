@@ -7,23 +7,20 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use borgios_policy::outcome::{Thought, is_stuck};
+use borgios_policy::outcome::Thought;
 use borgios_policy::round::OpenRound;
 use borgios_policy::tally::State;
 use borgios_policy::vote::{Intent, Vote as Choice, VoteError};
-use borgios_policy::{
-    AccessOrder, Ballot, Bytes, Lane, Name, Object as _, Rebuild, Slot, Statement,
-};
-use borgios_releases::Manifest;
+use borgios_policy::{Ballot, Name, Object as _, Slot};
 use borgios_types::{Digest, Envelope, Round};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::carrier;
 use crate::clones;
+use crate::commands::vote_checks;
 use crate::context::Context;
 use crate::desk::OpenVote;
-use crate::escrowed;
 use crate::failure::{Failure, OrFail as _};
 use crate::reviewed::Reviewed;
 use crate::session::Session;
@@ -232,6 +229,7 @@ impl Vote {
                     comment: self.comment.clone(),
                     // Whoever rejects gives no share.
                     reveal: None,
+                    rebuild: None,
                     ..begun
                 };
                 // The old intent is replaced in one step; from here on this slot only rejects.
@@ -272,7 +270,10 @@ impl Vote {
         let open = OpenRound::check(board, slot, &ballots)
             .or_fail(what)
             .map_err(|failure| failure.code(Failure::ROUND_CLOSED))?;
-        self.refuse_stuck(session, slot, statement, &ballots)?;
+        let approve = self.choice == ForOrAgainst::Approve;
+        let thought = Thought { governor: me, statement, approve };
+        let without: BTreeSet<Name> = self.without.iter().cloned().collect();
+        vote_checks::refuse_stuck(session, slot, &ballots, thought, &without, self.even_if_stuck)?;
         let comment = self.comment.clone();
         if self.choice == ForOrAgainst::Reject {
             let reason = self.reason.clone().unwrap_or_default();
@@ -291,7 +292,7 @@ impl Vote {
         // Nobody signs what no node would obey.
         let draft = Envelope::unsigned(slot.lane.kind(), text.clone());
         let drafted = session.desk.archive().chain().review(context.now(), &draft).or_fail(what)?;
-        let sealed = sealed_share(session, &drafted).map_err(|failure| failure.within(what()))?;
+        let sealed = vote_checks::sealed_share(session, &drafted).map_err(|failure| failure.within(what()))?;
         let reviewed = Reviewed::load(&context.home)?;
         if !reviewed.contains(&statement) {
             self.refuse_another(session, &reviewed, slot, statement)?;
@@ -303,7 +304,6 @@ impl Vote {
                     "`borgios review {short}` shows what it would change; then vote again"
                 )));
         }
-        let without: BTreeSet<Name> = self.without.iter().cloned().collect();
         let approve = |session: &Session<'_>| {
             let (board, me) = session.on_board()?;
             let pools = session.desk.archive().papers_for(board, slot);
@@ -325,7 +325,7 @@ impl Vote {
             made => made,
         };
         let intent = made.map_err(|error| no_intent(&place, error))?;
-        let intent = match self.rebuild(&drafted).map_err(|failure| failure.within(what()))? {
+        let intent = match vote_checks::rebuild(&self.rebuilt, self.env.as_deref(), &drafted).map_err(|failure| failure.within(what()))? {
             Some(rebuild) => intent.with_rebuild(rebuild),
             None => intent,
         };
@@ -333,68 +333,6 @@ impl Vote {
             Some(sealed) => intent.with_reveal(sealed),
             None => intent,
         })
-    }
-
-    /// Warns of a ballot after which the place could neither pass a document nor open a further round,
-    /// and refuses it where only another board could help.
-    fn refuse_stuck(
-        &self,
-        session: &Session<'_>,
-        slot: Slot,
-        statement: Digest,
-        ballots: &[Envelope],
-    ) -> Result<(), Failure> {
-        let (board, me) = session.on_board()?;
-        let gone: BTreeSet<Name> = self.without.iter().cloned().collect();
-        let approve = self.choice == ForOrAgainst::Approve;
-        let thought = Thought { governor: me, statement, approve };
-        if is_stuck(board, slot, ballots, None, &gone)
-            || !is_stuck(board, slot, ballots, Some(thought), &gone)
-        {
-            return Ok(());
-        }
-        let place = format!("{}/{}", slot.lane, slot.seq);
-        let why = format!(
-            "E_UNDECIDABLE: with this ballot {place} can neither pass nor open a further round"
-        );
-        if slot.lane != Lane::Policy || self.even_if_stuck {
-            session
-                .desk
-                .context()
-                .printer
-                .warn(&format!("{why}; a ruling would have to settle it"));
-            return Ok(());
-        }
-        Err(Failure::new(format!("no ballot was made for {place}"))
-            .code(Failure::UNDECIDABLE)
-            .because(why)
-            .because("no ruling settles a place of the lane policy; a recovery board could")
-            .hint("agree with the others on one document first, or add --even-if-stuck"))
-    }
-
-    /// What the voter's own build came to, if it came to what is proposed.
-    fn rebuild(&self, drafted: &Statement) -> Result<Option<Rebuild>, Failure> {
-        if self.rebuilt.is_empty() {
-            return Ok(None);
-        }
-        if drafted.lane != Lane::Release {
-            return Err(Failure::usage("only a release has components to rebuild"));
-        }
-        let mut built = BTreeSet::new();
-        for path in &self.rebuilt {
-            let bytes = std::fs::read(path).or_fail(|| format!("no {}", path.display()))?;
-            built.insert(Digest::of(&bytes));
-        }
-        let manifest = Manifest::parse(drafted).or_fail(|| "its manifest breaks a rule")?;
-        if let Some(other) = manifest.components.iter().find(|part| !built.contains(&part.digest)) {
-            return Err(Failure::new(format!("your build has no {} as proposed", other.name))
-                .because(format!("{} is the digest of none of your files", other.digest.short()))
-                .hint("find out why; `vote … reject --reason` tells the others meanwhile"));
-        }
-        let parts: Vec<&[u8]> =
-            manifest.components.iter().map(|part| part.digest.0.as_slice()).collect();
-        let env = self.env.clone().unwrap_or_default();
-        Ok(Some(Rebuild { digest: Digest::of_parts(&parts), env }))
     }
 
     /// Refuses to approve by its place what is not the document that was reviewed there: a
@@ -466,26 +404,6 @@ impl Vote {
             text.push_str("\nnot sent anywhere yet: `borgios sync` with a node or folder sends it");
         }
         context.printer.answer(&answer, &text)
-    }
-}
-
-/// What only a lane's own rules and blobs show; for a reveal, the own share on its way.
-fn sealed_share(session: &mut Session<'_>, drafted: &Statement) -> Result<Option<Bytes>, Failure> {
-    match drafted.lane {
-        Lane::Policy | Lane::Member => Ok(None),
-        Lane::Release => {
-            Manifest::parse(drafted).or_fail(|| "its manifest breaks a rule")?;
-            Ok(None)
-        }
-        Lane::Credential => escrowed::check(session, drafted).map(|()| None),
-        Lane::Access => match AccessOrder::of(drafted).or_fail(|| "it orders nothing")? {
-            AccessOrder::Grant(_) | AccessOrder::Revoke(_) => Ok(None),
-            AccessOrder::Reveal(reveal) if session.desk.context().now() >= reveal.until => {
-                Err(Failure::new(format!("it ended at {}", reveal.until))
-                    .hint("reject it; whoever asked can ask again"))
-            }
-            AccessOrder::Reveal(reveal) => escrowed::share(session, &reveal).map(Some),
-        },
     }
 }
 

@@ -258,7 +258,10 @@ impl<'a> World<'a> {
         let seq = self.views[at].chain.head_seq(Lane::Release).next();
         let slot = self.views[at].open(council, seq);
         self.publish_pool(at, slot);
-        let documents = self.views[at].documents(council, slot);
+        // Nobody votes on what no node would obey.
+        let chain = &self.views[at].chain;
+        let mut documents = self.views[at].documents(council, slot);
+        documents.retain(|document| chain.review(NOW, &document.to_envelope()).is_ok());
         if documents.is_empty() || (documents.len() < 3 && self.rng.gen_bool(0.1)) {
             self.propose(at, slot);
             return;
