@@ -7,7 +7,9 @@ use std::path::Path;
 
 use borgios_policy::round::OpenRound;
 use borgios_policy::tally::{Tally, tally};
-use borgios_policy::{Blob, Board, Credential, Handback, Lane, Name, Pool, Proposal, Slot, Statement};
+use borgios_policy::{
+    Blob, Board, Credential, Handback, Lane, Name, Pool, Proposal, Slot, Statement,
+};
 use borgios_releases::Component;
 use borgios_types::{Digest, Envelope, Round, Seq};
 

@@ -21,6 +21,7 @@ use borgios_types::{Digest, Envelope};
 use crate::desk::Desk;
 use crate::failure::{Failure, OrFail as _};
 use crate::next_key;
+use crate::reviewed::Reviewed;
 use crate::session::Session;
 use crate::slots::SlotState;
 
@@ -197,6 +198,16 @@ fn intent(
     if let Some(reason) = words.reject.clone() {
         return Intent::reject(board, &me, &open, text, reason, comment, counter).or_fail(what);
     }
+    let id = Digest::of(text.as_bytes());
+    if !Reviewed::load(&session.desk.context().home)?.contains(&id) {
+        let short = id.short();
+        return Err(Failure::new(what())
+            .code(Failure::UNREVIEWED)
+            .because(format!("{short} was never shown here"))
+            .hint(format!(
+                "`borgios review {short}` shows what it would change; then vote again"
+            )));
+    }
     own_pool(session, board, key, slot)?;
     let draft = Envelope::unsigned(slot.lane.kind(), text.to_owned());
     let (archive, now) = (session.desk.archive(), session.desk.context().now());
@@ -223,9 +234,8 @@ fn own_pool(
     slot: Slot,
 ) -> Result<(), Failure> {
     let pools = session.desk.archive().papers_for(board, slot);
-    let own = |pool: &Envelope| {
-        Pool::verify(board, pool).is_ok_and(|pool| pool.governor == *key.name())
-    };
+    let own =
+        |pool: &Envelope| Pool::verify(board, pool).is_ok_and(|pool| pool.governor == *key.name());
     if board.one_touch().is_err() || pools.iter().any(own) {
         return Ok(());
     }

@@ -61,9 +61,9 @@ fn a_machine_without_a_network_votes_by_files_and_its_pools_say_so() {
     json(&apart(&board, &["sync", "--in", &there, "--out", &path("pools.json")]));
     board.ok("ben", &["sync", "--in", &path("pools.json")]);
     let pools = board.published("pool");
-    let offline = pools.iter().filter(|(_, pool)| {
-        pool["payload"].as_str().unwrap().contains(r#""offline":true"#)
-    });
+    let offline = pools
+        .iter()
+        .filter(|(_, pool)| pool["payload"].as_str().unwrap().contains(r#""offline":true"#));
     assert!(offline.count() > 0, "pools for release/9 were made apart");
     std::fs::write(board.path("junk.json"), "{}").unwrap();
     assert_eq!(board.run("ben", &["sync", "--in", &path("junk.json")]).status.code(), Some(1));
