@@ -3,7 +3,7 @@
 //! | kind | must be signed by | at most kept |
 //! |---|---|---|
 //! | statements | the board, by [`Chain::verify`] | the chain |
-//! | `proposal`, `pool`, `ballot` | a governor | a number for each governor |
+//! | `proposal`, `pool`, `burn`, `ballot`, `session`, `share` | a governor | a number for each governor |
 //! | `drill`, `drill-answer` | a governor, the answer by its share too | the same |
 //! | `invitation`, `note` | a governor of the board at its date | the same |
 //! | what nodes, keepers and owners sign | see [`crate::member_objects`] | a number for each node |
@@ -16,9 +16,9 @@
 use std::collections::BTreeSet;
 
 use borgios_policy::{
-    Ballot, Board, Chain, Departure, Drill, DrillAnswer, Handover, Invitation, Join, Lane, Note,
-    Object, ObjectError, Policy, Pool, Proposal, Refusal, Report, RotationReport, Verdict,
-    VerifiedStatement, Witness,
+    Ballot, Board, Burn, Chain, Departure, Drill, DrillAnswer, Handover, Invitation, Join, Lane,
+    Note, Object, ObjectError, Policy, Pool, Proposal, Refusal, Report, RotationReport, Session,
+    SessionShare, Verdict, VerifiedStatement, Witness,
 };
 use borgios_releases::Manifest;
 use borgios_types::{Digest, Envelope, NodeId, PublicKey, Seq, UnixSeconds};
@@ -29,10 +29,13 @@ use crate::store::Store;
 /// Seconds a date may lie ahead of this node's clock: clocks of honest servers differ by less.
 const AHEAD_MAX: u64 = 600;
 /// Objects kept of one governor, by kind: far beyond what voting needs, and it bounds the disk.
-const QUOTAS: [(&str, usize); 7] = [
+const QUOTAS: [(&str, usize); 10] = [
     ("proposal", 256),
     ("pool", 256),
+    ("burn", 64),
     ("ballot", 2_048),
+    ("session", 1_024),
+    ("share", 1_024),
     ("invitation", 256),
     ("note", 512),
     ("drill", 64),
@@ -153,6 +156,18 @@ impl Judge<'_> {
                 let ballot = any_board(chain, |board| Ballot::verify(board, envelope))?;
                 governors(chain, store, kind, ballot.governor.as_str(), 0)
             }
+            Burn::KIND => {
+                let burn = any_board(chain, |board| Burn::verify(board, envelope))?;
+                governors(chain, store, kind, burn.governor.as_str(), 0)
+            }
+            Session::KIND => {
+                let by = any_board(chain, |board| Session::verify(board, envelope))?.1;
+                governors(chain, store, kind, by.as_str(), 0)
+            }
+            SessionShare::KIND => {
+                let share = any_board(chain, |board| SessionShare::verify(board, envelope))?;
+                governors(chain, store, kind, share.governor.as_str(), 0)
+            }
             Note::KIND => {
                 let date = Note::parse(envelope)?.at;
                 judge.not_ahead(kind, date)?;
@@ -220,7 +235,10 @@ pub fn may_hold_elsewhere(chain: &Chain, store: &Store, envelope: &Envelope) -> 
         | Invitation::KIND
         | Proposal::KIND
         | Pool::KIND
+        | Burn::KIND
         | Ballot::KIND
+        | Session::KIND
+        | SessionShare::KIND
         | Drill::KIND
         | DrillAnswer::KIND => !signed_by(&governor),
         Departure::KIND => !signed_by(&owner),
@@ -307,7 +325,7 @@ fn governors(
     Ok(Passed::Object { owner: name.to_owned(), date, replaces })
 }
 
-/// Whether every place that a pool or a proposal is for has its statement.
+/// Whether every place that a pool, a proposal or a part of a session is for has its statement.
 fn is_settled(chain: &Chain, envelope: &Envelope) -> bool {
     let decided = |lane: Lane, seq: Seq| seq <= chain.head_seq(lane);
     match envelope.kind.as_str() {
@@ -317,6 +335,12 @@ fn is_settled(chain: &Chain, envelope: &Envelope) -> bool {
             .ok()
             .and_then(|proposal| proposal.parse_statement().ok())
             .is_some_and(|statement| decided(statement.lane, statement.seq)),
+        Session::KIND => {
+            Session::parse(envelope).is_ok_and(|session| decided(session.lane, session.seq))
+        }
+        SessionShare::KIND => {
+            SessionShare::parse(envelope).is_ok_and(|share| decided(share.lane, share.seq))
+        }
         _ => false,
     }
 }

@@ -52,6 +52,7 @@ pub mod fleet;
 pub mod follow;
 pub mod frame;
 pub mod gate;
+pub mod handback;
 pub mod http;
 pub mod identity;
 pub mod keeper;

@@ -2,15 +2,19 @@
 //!
 //! Looking needs no secret: everything here can be done by anyone who holds the objects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use borgios_policy::round::OpenRound;
 use borgios_policy::tally::{Tally, tally};
-use borgios_policy::{Blob, Board, Credential, Lane, Proposal, Slot, Statement};
+use borgios_policy::{
+    Blob, Board, Credential, Handback, Lane, Name, Pool, Proposal, Slot, Statement,
+};
 use borgios_releases::Component;
 use borgios_types::{Digest, Envelope, Round, Seq};
 
 use crate::archive::{Archive, Held};
+use crate::carrier;
 use crate::context::{Context, Membership};
 use crate::exchange::{Exchange, Moved};
 use crate::failure::{Failure, OrFail as _};
@@ -18,6 +22,10 @@ use crate::identity::Identity;
 use crate::servers::Servers;
 use crate::shelf;
 use crate::subject::Subject;
+use crate::succession;
+
+/// Statements of each lane that a carrier brings: those since the last time it went, as a rule.
+const STATEMENTS_CARRIED: u64 = 8;
 
 /// One governor's table: what is there, and what it means.
 pub(crate) struct Desk<'a> {
@@ -181,6 +189,43 @@ impl<'a> Desk<'a> {
         Ok(brought)
     }
 
+    /// Takes what a carrier brought; how many objects were new.
+    pub(crate) fn take_in(&mut self, path: &Path) -> Result<usize, Failure> {
+        let (envelopes, left_out) = carrier::read(path)?;
+        let printer = self.context.printer;
+        if left_out > 0 {
+            printer.warn(&format!("{}: {left_out} things that are no objects", path.display()));
+        }
+        let admitted = self.archive.admit(self.context.now(), envelopes)?;
+        for line in &admitted.refused {
+            printer.warn(&format!("refused from {}: {line}", path.display()));
+        }
+        Ok(admitted.new.len())
+    }
+
+    /// What a machine without a network needs to vote on what is open, or what such a machine has to
+    /// say: the newest statements, and all papers of open votes. Of pools only those that cover the
+    /// open slots, and those that `apart` made without a network: nobody else can bring them.
+    pub(crate) fn for_carrier(&self, apart: Option<&Name>) -> Result<Vec<Envelope>, Failure> {
+        let (board, mut all) = (self.archive.board()?, Vec::new());
+        let chain = self.archive.chain();
+        for lane in Lane::ALL {
+            let from = Seq(chain.head_seq(lane).0.saturating_sub(STATEMENTS_CARRIED));
+            all.extend(chain.after(lane, from).map(|verified| verified.envelope().clone()));
+        }
+        for vote in self.votes()? {
+            let proposals = vote.documents.values().flat_map(|document| &document.proposals);
+            all.extend(proposals.map(|held| held.envelope.clone()));
+            all.extend(self.archive.papers_for(board, vote.slot));
+            all.extend(self.archive.ballots_at(vote.slot.lane, vote.slot.seq));
+        }
+        let made_apart = |held: &&Held<Pool>| held.value.offline && Some(&held.by) == apart;
+        all.extend(self.archive.pools().values().filter(made_apart).map(|h| h.envelope.clone()));
+        let mut seen = BTreeSet::new();
+        all.retain(|envelope| seen.insert(envelope.id()));
+        Ok(all)
+    }
+
     /// Stores an own object and sends it everywhere.
     pub(crate) fn publish(&mut self, envelope: &Envelope) -> Result<(), Failure> {
         let admitted = self.archive.admit(self.context.now(), vec![envelope.clone()])?;
@@ -194,6 +239,11 @@ impl<'a> Desk<'a> {
     /// Sends an object that is stored already.
     pub(crate) fn send(&mut self, envelope: &Envelope) -> Result<(), Failure> {
         self.exchange.send(envelope)
+    }
+
+    /// What up to three nodes sign that they know of a governor's ballots.
+    pub(crate) fn handbacks(&mut self, governor: &Name) -> Vec<Handback> {
+        self.exchange.handbacks(self.membership.network, governor)
     }
 
     /// Sends every place what it lacks.
@@ -223,8 +273,8 @@ impl<'a> Desk<'a> {
         let documents = self.documents(board, slot);
         let texts: Vec<String> = documents.values().map(|document| document.text.clone()).collect();
         let archive = &self.archive;
-        let (pools, ballots) = (archive.pools_for(board, slot), archive.ballots_at(lane, seq));
-        let tally = tally(board, slot, &texts, &pools, &ballots);
+        let (papers, ballots) = (archive.papers_for(board, slot), archive.ballots_at(lane, seq));
+        let tally = tally(board, slot, &texts, &papers, &ballots);
         Ok(OpenVote { slot, documents, tally })
     }
 
@@ -234,7 +284,10 @@ impl<'a> Desk<'a> {
         for held in self.archive.proposals().values() {
             let Ok(statement) = held.value.parse_statement() else { continue };
             let of = crate::archive::slot_of(board, &statement);
-            if of != slot {
+            // What an earlier board was to sign is no document for this one.
+            let under = statement.policy.and_then(|seq| self.archive.chain().policy_at(seq));
+            let same_key = under.is_some_and(|policy| policy.board.group() == board.group());
+            if of != slot || !same_key {
                 continue;
             }
             let document = documents.entry(held.value.statement_id()).or_insert_with(|| Document {
@@ -325,7 +378,9 @@ impl<'a> Desk<'a> {
         loop {
             let mut envelopes = Vec::new();
             for vote in self.votes()? {
-                envelopes.extend(vote.tally.signed().cloned());
+                if let Some(signed) = vote.tally.signed() {
+                    envelopes.push(succession::completed(self, vote.slot, signed.clone())?);
+                }
             }
             let before = signed.len();
             for envelope in envelopes {

@@ -186,8 +186,9 @@ fn interrupt(board: &Board, lane: &str, faults: &[(&str, Fault)]) {
     });
 }
 
+/// T42: killed, or the disk full, at every write of a vote: the same shares afterwards, or none.
 #[test]
-fn no_interruption_makes_two_ballots_or_blocks_the_way() {
+fn t42_no_interruption_makes_two_ballots_or_blocks_the_way() {
     let faults = ["write", "fsync", "rename", "unlink"].into_iter().flat_map(|call| {
         let full = if call == "unlink" { "EIO" } else { "ENOSPC" };
         [(call, Fault::Kill), (call, Fault::Error(full))]

@@ -1,7 +1,5 @@
 //! A board of three with a dealer: the votes are tested elsewhere, here the signature is enough.
 
-use std::collections::BTreeSet;
-
 use borgios_policy::{
     Board, Class, Classes, Governor, Invitation, InvitationFile, Lane, Member, Name, Note,
     Object as _, Policy, PolicyPin, Share, Statement, message,
@@ -46,6 +44,7 @@ impl TestBoard {
                 key: key.public(),
                 recipient: identity.to_public().to_string(),
                 share: Share(share.serialize().unwrap().try_into().unwrap()),
+                former: Vec::new(),
             }
         });
         let key: [u8; 32] = public.verifying_key().serialize().unwrap().try_into().unwrap();
@@ -56,9 +55,9 @@ impl TestBoard {
             members.collect(),
         )
         .unwrap();
-        let class = Class { approvals: 2 };
+        let class = Class::of(2);
         let classes = Classes::of(class, class);
-        let policy = Policy { board, fanout, classes, witnesses: None, carried: BTreeSet::new() };
+        let policy = Policy::new(board, fanout, classes);
         let mut made = Self {
             group,
             governors,
@@ -74,6 +73,10 @@ impl TestBoard {
 
     pub(crate) fn network(&self) -> Digest {
         self.network
+    }
+
+    pub(crate) fn group(&self) -> PublicKey {
+        self.policy.board.group()
     }
 
     pub(crate) fn governor(&self, index: usize) -> &SecretKey {

@@ -84,7 +84,7 @@ fn voices(archive: &Archive, statement: Digest) -> Vec<Voice> {
         .map(|held| {
             let reason = match &held.value.choice {
                 Choice::Reject { reason } => Some(reason.clone()),
-                Choice::Approve { .. } => None,
+                Choice::Approve { .. } | Choice::Commit { .. } => None,
             };
             Voice {
                 name: held.by.to_string(),

@@ -53,10 +53,10 @@ impl Policy {
             rules.fanout = fanout;
         }
         if let Some(approvals) = self.policy_approvals.or(self.approvals) {
-            rules.classes.policy = Class { approvals };
+            rules.classes.policy.approvals = approvals;
         }
         if let Some(approvals) = self.release_approvals.or(self.approvals) {
-            rules.classes.release = Class { approvals };
+            rules.classes.release.approvals = approvals;
         }
         let classes = &mut rules.classes;
         for (class, approvals) in [
@@ -66,7 +66,7 @@ impl Policy {
             (&mut classes.offline, self.offline_approvals),
         ] {
             if let Some(approvals) = approvals {
-                *class = Some(Class { approvals });
+                *class = Some(Class { approvals, ..class.unwrap_or(Class::of(approvals)) });
             }
         }
         if self.witnesses.is_some() {

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use borgios_policy::Blob;
+use borgios_policy::{Blob, Name};
 use borgios_types::limits::ENVELOPE_MAX;
-use borgios_types::{Digest, Envelope};
+use borgios_types::{Digest, Envelope, NodeId};
 
 use super::{FETCH_MAX, Fetched, Transport};
 use crate::blobs;
@@ -77,6 +77,11 @@ impl Transport for Folder {
 
     fn wants_servers(&self) -> bool {
         true
+    }
+
+    fn handback(&mut self, _: &Name, _: Digest) -> Result<Option<(NodeId, Envelope)>, Failure> {
+        // Whoever shares the folder sees all that was laid into it; nobody signs for it.
+        Ok(None)
     }
 
     fn blob(&mut self, blob: &Blob) -> Result<Option<Vec<u8>>, Failure> {
