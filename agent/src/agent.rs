@@ -29,6 +29,7 @@ use crate::depot::Depot;
 use crate::disk;
 use crate::fetch::Fetcher;
 use crate::gate::Gate;
+use crate::handback::Handbacks;
 use crate::http;
 use crate::identity::{self, IdentityError};
 use crate::keeper_client::Keeper;
@@ -200,6 +201,7 @@ impl Agent {
             observer,
             keeper: keeper.clone(),
             schedule,
+            handbacks: Handbacks::new(key.clone()),
             uploads: Uploads::new(depot.clone()),
             streams: streams.clone(),
             started: Instant::now(),

@@ -55,6 +55,7 @@ pub mod frame;
 pub mod gate;
 pub mod gate_store;
 pub mod gating;
+pub mod handback;
 pub mod http;
 pub mod identity;
 pub mod keeper;

@@ -9,6 +9,7 @@ mod departures;
 mod evictions;
 mod fleet;
 mod follow;
+mod handbacks;
 mod hostile;
 mod keeper;
 mod lapses;
