@@ -3,7 +3,8 @@
 //! | kind | must be signed by | at most kept |
 //! |---|---|---|
 //! | statements | the board, by the gate: see [`crate::gating`] | the chain, and what waits |
-//! | `proposal`, `pool`, `ballot` | a governor | a number for each governor |
+//! | `proposal`, `pool`, `burn`, `ballot`, `session`, `share` | a governor | a number for each governor |
+//! | `drill`, `drill-answer` | a governor, the answer by its share too | the same |
 //! | `veto`, `pause`, `beacon` | a governor | the same; of beacons the newest |
 //! | `invitation`, `note` | a governor of the board at its date | the same |
 //! | what nodes, keepers and owners sign | see [`crate::member_objects`] | a number for each node |
@@ -16,8 +17,9 @@
 use std::collections::BTreeSet;
 
 use borgios_policy::{
-    Ballot, Beacon, Board, Chain, Departure, Handover, Invitation, Join, Lane, Note, Object,
-    ObjectError, Pause, Policy, Pool, Proposal, Refusal, Report, RotationReport, Veto, Witness,
+    Ballot, Beacon, Board, Burn, Chain, Departure, Drill, DrillAnswer, Handover, Invitation, Join,
+    Lane, Note, Object, ObjectError, Pause, Policy, Pool, Proposal, Refusal, Report,
+    RotationReport, Session, SessionShare, Veto, Witness,
 };
 use borgios_types::{Digest, Envelope, NodeId, PublicKey, Seq, UnixSeconds};
 
@@ -28,12 +30,17 @@ use crate::store::Store;
 const AHEAD_MAX: u64 = 600;
 /// Objects kept of one governor, by kind: far beyond what voting needs, and it bounds the disk.
 /// Of beacons only the newest says anything.
-const QUOTAS: [(&str, usize); 8] = [
+const QUOTAS: [(&str, usize); 13] = [
     ("proposal", 256),
     ("pool", 256),
+    ("burn", 64),
     ("ballot", 2_048),
+    ("session", 1_024),
+    ("share", 1_024),
     ("invitation", 256),
     ("note", 512),
+    ("drill", 64),
+    ("drill-answer", 256),
     ("veto", 256),
     ("pause", 256),
     ("beacon", 1),
@@ -149,6 +156,18 @@ impl Judge<'_> {
                 let ballot = any_board(chain, |board| Ballot::verify(board, envelope))?;
                 governors(chain, store, kind, ballot.governor.as_str(), 0)
             }
+            Burn::KIND => {
+                let burn = any_board(chain, |board| Burn::verify(board, envelope))?;
+                governors(chain, store, kind, burn.governor.as_str(), 0)
+            }
+            Session::KIND => {
+                let by = any_board(chain, |board| Session::verify(board, envelope))?.1;
+                governors(chain, store, kind, by.as_str(), 0)
+            }
+            SessionShare::KIND => {
+                let share = any_board(chain, |board| SessionShare::verify(board, envelope))?;
+                governors(chain, store, kind, share.governor.as_str(), 0)
+            }
             Note::KIND => {
                 let date = Note::parse(envelope)?.at;
                 judge.not_ahead(kind, date)?;
@@ -176,6 +195,19 @@ impl Judge<'_> {
                 let beacon = any_board(chain, |board| Beacon::verify(board, network, envelope))?;
                 judge.not_ahead(kind, beacon.time)?;
                 governors(chain, store, kind, beacon.governor.as_str(), beacon.time.0)
+            }
+            Drill::KIND => {
+                let date = Drill::parse(envelope)?.at;
+                judge.not_ahead(kind, date)?;
+                let drill = any_board(chain, |board| Drill::verify(board, network, envelope))?;
+                governors(chain, store, kind, drill.governor.as_str(), date.0)
+            }
+            DrillAnswer::KIND => {
+                let date = DrillAnswer::parse(envelope)?.at;
+                judge.not_ahead(kind, date)?;
+                let verify = |board: &Board| DrillAnswer::verify(board, network, envelope);
+                let answer = any_board(chain, verify)?;
+                governors(chain, store, kind, answer.governor.as_str(), date.0)
             }
             Join::KIND => judge.join(network, envelope),
             Report::KIND => judge.report(network, envelope),
@@ -218,7 +250,12 @@ pub fn may_hold_elsewhere(chain: &Chain, store: &Store, envelope: &Envelope) -> 
         | Invitation::KIND
         | Proposal::KIND
         | Pool::KIND
+        | Burn::KIND
         | Ballot::KIND
+        | Session::KIND
+        | SessionShare::KIND
+        | Drill::KIND
+        | DrillAnswer::KIND
         | Veto::KIND
         | Pause::KIND
         | Beacon::KIND => !signed_by(&governor),
@@ -280,7 +317,7 @@ fn governors(
     Ok(Passed { owner: name.to_owned(), date, replaces })
 }
 
-/// Whether every place that a pool or a proposal is for has its statement.
+/// Whether every place that a pool, a proposal or a part of a session is for has its statement.
 fn is_settled(chain: &Chain, envelope: &Envelope) -> bool {
     let decided = |lane: Lane, seq: Seq| seq <= chain.head_seq(lane);
     match envelope.kind.as_str() {
@@ -290,6 +327,12 @@ fn is_settled(chain: &Chain, envelope: &Envelope) -> bool {
             .ok()
             .and_then(|proposal| proposal.parse_statement().ok())
             .is_some_and(|statement| decided(statement.lane, statement.seq)),
+        Session::KIND => {
+            Session::parse(envelope).is_ok_and(|session| decided(session.lane, session.seq))
+        }
+        SessionShare::KIND => {
+            SessionShare::parse(envelope).is_ok_and(|share| decided(share.lane, share.seq))
+        }
         _ => false,
     }
 }

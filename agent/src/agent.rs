@@ -29,6 +29,7 @@ use crate::depot::Depot;
 use crate::disk;
 use crate::fetch::Fetcher;
 use crate::gate::Gate;
+use crate::handback::Handbacks;
 use crate::http;
 use crate::identity::{self, IdentityError};
 use crate::keeper_client::Keeper;
@@ -177,7 +178,7 @@ impl Agent {
         };
         let folder = state.join("streams");
         let (stream_watch, streams) =
-            StreamWatch::new(key.clone(), folder, ledger.clone(), tree.clone());
+            StreamWatch::new(key.clone(), folder, settings.relay, ledger.clone(), tree.clone());
         let (questions, question_inbox) = QuestionHandle::new();
         let observer = Observer {
             me,
@@ -200,6 +201,7 @@ impl Agent {
             observer,
             keeper: keeper.clone(),
             schedule,
+            handbacks: Handbacks::new(key.clone()),
             uploads: Uploads::new(depot.clone()),
             streams: streams.clone(),
             started: Instant::now(),

@@ -90,6 +90,10 @@ pub(crate) enum Command {
     Log(commands::log::Log),
     /// Write a statement for stock ssh-keygen to check
     Export(commands::export::Export),
+    /// Check a proof offline, with nothing but the network's id
+    Verify(commands::verify::Verify),
+    /// A harmless round through the board: who can still vote
+    Drill(commands::drill::Drill),
     /// Components: build one, look at one
     #[command(subcommand)]
     Release(commands::release::Command),
@@ -150,6 +154,8 @@ impl Command {
             Self::Sync(command) => command.run(context),
             Self::Log(command) => command.run(context),
             Self::Export(command) => command.run(context),
+            Self::Verify(command) => command.run(context),
+            Self::Drill(command) => command.run(context),
             Self::Release(command) => command.run(context),
             Self::Bundle(command) => command.run(context),
             Self::Invite(command) => command.run(context),

@@ -344,7 +344,7 @@ impl Chain {
                 // A vote and a change of the rules may cross on their way: where the board is
                 // still the same, the order in which a node hears of them must not matter.
                 let same_board = match (self.policy_at(named), self.policy()) {
-                    (Some(then), Some(now)) => then.board == now.board,
+                    (Some(then), Some(now)) => then.board.group() == now.board.group(),
                     (_, _) => false,
                 };
                 // Nor can it name rules older than its predecessor's: the chain would not verify

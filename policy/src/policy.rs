@@ -126,7 +126,10 @@ pub enum PolicyError {
     #[error("{0} carried statements, at most {CARRIED_MAX}")]
     Carried(usize),
     /// The same group key with another board around it.
-    #[error("the board changed without a new group key; removing or adding anyone needs one")]
+    #[error(
+        "the board changed without a new group key; removing or adding anyone needs one, a new \
+             identity the old one under `former`"
+    )]
     BoardWithoutKey,
     /// A new group key that does not open the next epoch.
     #[error("a new group key with key epoch {found}, expected {expected}")]
@@ -212,7 +215,7 @@ impl Policy {
     /// The first rule that is broken.
     pub fn follows(&self, before: &Self) -> Result<(), PolicyError> {
         if self.board.group() == before.board.group() {
-            let same = self.board == before.board;
+            let same = self.board == before.board || self.board.keeps_shares_of(&before.board);
             return if same { Ok(()) } else { Err(PolicyError::BoardWithoutKey) };
         }
         let (found, expected) =

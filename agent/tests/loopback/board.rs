@@ -44,6 +44,7 @@ impl TestBoard {
                 key: key.public(),
                 recipient: identity.to_public().to_string(),
                 share: Share(share.serialize().unwrap().try_into().unwrap()),
+                former: Vec::new(),
             }
         });
         let key: [u8; 32] = public.verifying_key().serialize().unwrap().try_into().unwrap();
@@ -72,6 +73,10 @@ impl TestBoard {
 
     pub(crate) fn network(&self) -> Digest {
         self.network
+    }
+
+    pub(crate) fn group(&self) -> PublicKey {
+        self.policy.board.group()
     }
 
     pub(crate) fn governor(&self, index: usize) -> &SecretKey {

@@ -68,6 +68,9 @@ impl Release {
         };
         let what = || format!("release/{seq} cannot be proposed: its manifest breaks a rule");
         manifest.validate(seq).or_fail(what)?;
+        for path in &self.components {
+            session.desk.leave_in_folders(&blobs::read(path)?)?;
+        }
         let mut body = manifest.to_body();
         if self.emergency {
             body["class"] = "emergency".into();
