@@ -19,7 +19,7 @@
 //! 3. what a policy's application changes, the next [`Gate::tick`] finds.
 //!
 //! What is kept follows from the *set* of what was brought, so its order does not matter before a
-//! lock is over. Everything is bounded: see [`DOCS_MAX`], [`RIVALS_MAX`], [`voices::OPEN_MAX`].
+//! lock is over. Everything is bounded: see [`DOCS_MAX`], [`RIVALS_MAX`], [`OPEN_MAX`].
 
 mod doc;
 mod offer;
