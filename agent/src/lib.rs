@@ -52,6 +52,8 @@ pub mod fleet;
 pub mod follow;
 pub mod frame;
 pub mod gate;
+pub mod gate_store;
+pub mod gating;
 pub mod handback;
 pub mod http;
 pub mod identity;

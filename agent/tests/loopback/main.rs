@@ -13,6 +13,7 @@ mod handbacks;
 mod hostile;
 mod keeper;
 mod lapses;
+mod locks;
 mod pressure;
 mod questions;
 mod releases;

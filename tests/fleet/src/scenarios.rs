@@ -13,6 +13,7 @@ mod loot;
 mod obstacles;
 mod refusals;
 mod rotation;
+mod rules;
 mod secrets;
 mod spine;
 mod streams;
@@ -35,6 +36,7 @@ pub const ALL: &[Scenario] = &[
     tree::SCENARIO,
     secrets::SCENARIO,
     rotation::SCENARIO,
+    rules::SCENARIO,
     access::SCENARIO,
     leave::SCENARIO,
     loot::SCENARIO,
