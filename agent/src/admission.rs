@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | statements | the board, by the gate: see [`crate::gating`] | the chain, and what waits |
 //! | `proposal`, `pool`, `burn`, `ballot`, `session`, `share` | a governor | a number for each governor |
+//! | `drill`, `drill-answer` | a governor, the answer by its share too | the same |
 //! | `veto`, `pause`, `beacon` | a governor | the same; of beacons the newest |
 //! | `invitation`, `note` | a governor of the board at its date | the same |
 //! | what nodes, keepers and owners sign | see [`crate::member_objects`] | a number for each node |
@@ -16,9 +17,9 @@
 use std::collections::BTreeSet;
 
 use borgios_policy::{
-    Ballot, Beacon, Board, Burn, Chain, Departure, Handover, Invitation, Join, Lane, Note, Object,
-    ObjectError, Pause, Policy, Pool, Proposal, Refusal, Report, RotationReport, Session,
-    SessionShare, Veto, Witness,
+    Ballot, Beacon, Board, Burn, Chain, Departure, Drill, DrillAnswer, Handover, Invitation, Join,
+    Lane, Note, Object, ObjectError, Pause, Policy, Pool, Proposal, Refusal, Report,
+    RotationReport, Session, SessionShare, Veto, Witness,
 };
 use borgios_types::{Digest, Envelope, NodeId, PublicKey, Seq, UnixSeconds};
 
@@ -29,7 +30,7 @@ use crate::store::Store;
 const AHEAD_MAX: u64 = 600;
 /// Objects kept of one governor, by kind: far beyond what voting needs, and it bounds the disk.
 /// Of beacons only the newest says anything.
-const QUOTAS: [(&str, usize); 11] = [
+const QUOTAS: [(&str, usize); 13] = [
     ("proposal", 256),
     ("pool", 256),
     ("burn", 64),
@@ -38,6 +39,8 @@ const QUOTAS: [(&str, usize); 11] = [
     ("share", 1_024),
     ("invitation", 256),
     ("note", 512),
+    ("drill", 64),
+    ("drill-answer", 256),
     ("veto", 256),
     ("pause", 256),
     ("beacon", 1),
@@ -193,6 +196,19 @@ impl Judge<'_> {
                 judge.not_ahead(kind, beacon.time)?;
                 governors(chain, store, kind, beacon.governor.as_str(), beacon.time.0)
             }
+            Drill::KIND => {
+                let date = Drill::parse(envelope)?.at;
+                judge.not_ahead(kind, date)?;
+                let drill = any_board(chain, |board| Drill::verify(board, network, envelope))?;
+                governors(chain, store, kind, drill.governor.as_str(), date.0)
+            }
+            DrillAnswer::KIND => {
+                let date = DrillAnswer::parse(envelope)?.at;
+                judge.not_ahead(kind, date)?;
+                let verify = |board: &Board| DrillAnswer::verify(board, network, envelope);
+                let answer = any_board(chain, verify)?;
+                governors(chain, store, kind, answer.governor.as_str(), date.0)
+            }
             Join::KIND => judge.join(network, envelope),
             Report::KIND => judge.report(network, envelope),
             RotationReport::KIND => judge.rotation(network, envelope),
@@ -238,6 +254,8 @@ pub fn may_hold_elsewhere(chain: &Chain, store: &Store, envelope: &Envelope) -> 
         | Ballot::KIND
         | Session::KIND
         | SessionShare::KIND
+        | Drill::KIND
+        | DrillAnswer::KIND
         | Veto::KIND
         | Pause::KIND
         | Beacon::KIND => !signed_by(&governor),

@@ -61,14 +61,14 @@ pub(crate) struct Archive {
     shares: BTreeMap<Digest, Held<SessionShare>>,
     ballots: BTreeMap<Digest, Held<Ballot>>,
     notes: BTreeMap<Digest, Held<Note>>,
-    drills: BTreeMap<Digest, Held<Drill>>,
-    answers: BTreeMap<Digest, Held<DrillAnswer>>,
     /// Vetoes and pauses; which of the two, the envelope says.
     objections: BTreeMap<Digest, Held<Objection>>,
     /// The newest of each governor.
     beacons: BTreeMap<Name, Held<Beacon>>,
     /// Signed statements that enough governors took back.
     dead: BTreeSet<Digest>,
+    drills: BTreeMap<Digest, Held<Drill>>,
+    answers: BTreeMap<Digest, Held<DrillAnswer>>,
 }
 
 impl Archive {
@@ -110,9 +110,9 @@ impl Archive {
             dead,
         };
         let voting = [Proposal::KIND, Pool::KIND, Burn::KIND, Session::KIND, SessionShare::KIND];
-        let said = [Note::KIND, Drill::KIND, DrillAnswer::KIND];
-        let gate = [Veto::KIND, Pause::KIND, Beacon::KIND];
-        for kind in voting.into_iter().chain(said).chain(gate) {
+        let words = [Note::KIND, Drill::KIND, DrillAnswer::KIND];
+        let gates = [Veto::KIND, Pause::KIND, Beacon::KIND];
+        for kind in voting.into_iter().chain(words).chain(gates) {
             for envelope in read_kind(home, kind)? {
                 archive.hold(&envelope);
             }
@@ -238,10 +238,10 @@ impl Archive {
             Object::Share(held) => drop(self.shares.insert(id, held)),
             Object::Ballot(held) => drop(self.ballots.insert(id, held)),
             Object::Note(held) => drop(self.notes.insert(id, held)),
-            Object::Drill(held) => drop(self.drills.insert(id, held)),
-            Object::DrillAnswer(held) => drop(self.answers.insert(id, held)),
             Object::Objection(held) => drop(self.objections.insert(id, held)),
             Object::Beacon(held) => self.insert_beacon(held),
+            Object::Drill(held) => drop(self.drills.insert(id, held)),
+            Object::DrillAnswer(held) => drop(self.answers.insert(id, held)),
         }
     }
 
@@ -355,16 +355,6 @@ impl Archive {
         &self.notes
     }
 
-    /// Every drill.
-    pub(crate) fn drills(&self) -> &BTreeMap<Digest, Held<Drill>> {
-        &self.drills
-    }
-
-    /// Every answer to a drill.
-    pub(crate) fn answers(&self) -> &BTreeMap<Digest, Held<DrillAnswer>> {
-        &self.answers
-    }
-
     /// Every veto and pause.
     pub(crate) fn objections(&self) -> &BTreeMap<Digest, Held<Objection>> {
         &self.objections
@@ -383,6 +373,16 @@ impl Archive {
     /// Whether enough governors took this signed statement back.
     pub(crate) fn is_dead(&self, id: &Digest) -> bool {
         self.dead.contains(id)
+    }
+
+    /// Every drill.
+    pub(crate) fn drills(&self) -> &BTreeMap<Digest, Held<Drill>> {
+        &self.drills
+    }
+
+    /// Every answer to a drill.
+    pub(crate) fn answers(&self) -> &BTreeMap<Digest, Held<DrillAnswer>> {
+        &self.answers
     }
 
     /// The envelopes of all ballots.
@@ -428,10 +428,10 @@ impl Archive {
             .chain(self.sessions.values().map(|held| &held.envelope))
             .chain(self.shares.values().map(|held| &held.envelope))
             .chain(self.notes.values().map(|held| &held.envelope))
-            .chain(self.drills.values().map(|held| &held.envelope))
-            .chain(self.answers.values().map(|held| &held.envelope))
             .chain(self.objections.values().map(|held| &held.envelope))
             .chain(self.beacons.values().map(|held| &held.envelope))
+            .chain(self.drills.values().map(|held| &held.envelope))
+            .chain(self.answers.values().map(|held| &held.envelope))
     }
 
     /// The envelope of that id.
@@ -446,13 +446,13 @@ impl Archive {
             .or_else(|| self.shares.get(id).map(|held| &held.envelope))
             .or_else(|| self.ballots.get(id).map(|held| &held.envelope))
             .or_else(|| self.notes.get(id).map(|held| &held.envelope))
-            .or_else(|| self.drills.get(id).map(|held| &held.envelope))
-            .or_else(|| self.answers.get(id).map(|held| &held.envelope))
             .or_else(|| self.objections.get(id).map(|held| &held.envelope))
             .or_else(|| {
                 let beacons = self.beacons.values().map(|held| &held.envelope);
                 beacons.into_iter().find(|envelope| envelope.id() == *id)
             })
+            .or_else(|| self.drills.get(id).map(|held| &held.envelope))
+            .or_else(|| self.answers.get(id).map(|held| &held.envelope))
     }
 
     /// Whether this archive holds `envelope`, be it with other, equally valid signatures. A
@@ -522,14 +522,6 @@ fn verify_by(board: &Board, network: Digest, envelope: &Envelope) -> Result<Obje
             let (value, by) = Note::verify(board, network, &envelope).map_err(text)?;
             Ok(Object::Note(Held { value, by, envelope }))
         }
-        Drill::KIND => {
-            let value = Drill::verify(board, network, &envelope).map_err(text)?;
-            Ok(Object::Drill(Held { by: value.governor.clone(), value, envelope }))
-        }
-        DrillAnswer::KIND => {
-            let value = DrillAnswer::verify(board, network, &envelope).map_err(text)?;
-            Ok(Object::DrillAnswer(Held { by: value.governor.clone(), value, envelope }))
-        }
         Veto::KIND => {
             let value = Veto::verify(board, network, &envelope).map_err(text)?.0;
             Ok(Object::Objection(Held { by: value.governor.clone(), value, envelope }))
@@ -541,6 +533,14 @@ fn verify_by(board: &Board, network: Digest, envelope: &Envelope) -> Result<Obje
         Beacon::KIND => {
             let value = Beacon::verify(board, network, &envelope).map_err(text)?;
             Ok(Object::Beacon(Held { by: value.governor.clone(), value, envelope }))
+        }
+        Drill::KIND => {
+            let value = Drill::verify(board, network, &envelope).map_err(text)?;
+            Ok(Object::Drill(Held { by: value.governor.clone(), value, envelope }))
+        }
+        DrillAnswer::KIND => {
+            let value = DrillAnswer::verify(board, network, &envelope).map_err(text)?;
+            Ok(Object::DrillAnswer(Held { by: value.governor.clone(), value, envelope }))
         }
         other => Err(format!("objects of kind {other} are not kept here")),
     }

@@ -24,6 +24,7 @@ mod commands;
 mod context;
 mod desk;
 mod durable;
+mod ending;
 mod escrowed;
 mod exchange;
 mod failure;

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use borgios_policy::class::veto_least;
-use borgios_policy::{Chain, Name, Object as _, Refusal, Statement, Submission, Veto};
+use borgios_policy::{Chain, Name, Refusal, Statement, Submission, Veto};
 use borgios_types::{Digest, Envelope};
 
 /// The chain of a network without what governors took back, and what that is.

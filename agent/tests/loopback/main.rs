@@ -14,6 +14,7 @@ mod hostile;
 mod keeper;
 mod lapses;
 mod locks;
+mod overload;
 mod pressure;
 mod questions;
 mod releases;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use age::secrecy::ExposeSecret as _;
 use borgios_policy::founding::Me;
 use borgios_policy::repair::{self, Status};
-use borgios_policy::{Board, Card, Lane, Name, Object as _, Policy};
+use borgios_policy::{Board, Card, Lane, Name, Policy};
 use borgios_types::{Digest, Envelope};
 use clap::Args;
 use serde_json::json;

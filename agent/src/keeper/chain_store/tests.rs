@@ -113,7 +113,7 @@ fn a_signed_release_with_an_unusable_body_does_not_end_the_lane() {
 }
 
 #[test]
-fn a_rival_is_refused_and_kept_as_evidence() {
+fn t39_a_rival_is_refused_and_kept_as_evidence() {
     let fleet = fleet(1);
     let (folder, mut store) = opened(&fleet);
     store.submit(NOW, &fleet.all[0]).unwrap();
