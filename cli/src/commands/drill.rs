@@ -168,7 +168,7 @@ fn seen(archive: &Archive, drill: Option<Digest>) -> Result<BTreeMap<Name, Seen>
             let (lane, seq) = archive.chain().known(&id)?;
             let issued = archive.chain().get(lane, seq)?.statement().issued;
             let word = match held.value.choice {
-                Choice::Approve { .. } => "an approval",
+                Choice::Approve { .. } | Choice::Commit { .. } => "an approval",
                 Choice::Reject { .. } => "a rejection",
             };
             Some((issued, word))

@@ -65,7 +65,7 @@ fn answer(proven: &Proven, steps: &[String]) -> Value {
         .map(|voice| {
             let reason = match &voice.ballot.choice {
                 Choice::Reject { reason } => Some(reason),
-                Choice::Approve { .. } => None,
+                Choice::Approve { .. } | Choice::Commit { .. } => None,
             };
             json!({
                 "governor": voice.name, "key": voice.key,
@@ -110,7 +110,7 @@ fn describe(proven: &Proven) -> String {
         let verb = if voice.ballot.approves() { "approved" } else { "rejected" };
         let reason = match &voice.ballot.choice {
             Choice::Reject { reason } => Some(reason.clone()),
-            Choice::Approve { .. } => None,
+            Choice::Approve { .. } | Choice::Commit { .. } => None,
         };
         let words = reason.into_iter().chain(voice.ballot.comment.clone());
         let words: String = words.map(|words| format!(": {}", one_line(&words))).collect();

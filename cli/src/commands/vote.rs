@@ -292,7 +292,8 @@ impl Vote {
         // Nobody signs what no node would obey.
         let draft = Envelope::unsigned(slot.lane.kind(), text.clone());
         let drafted = session.desk.archive().chain().review(context.now(), &draft).or_fail(what)?;
-        let sealed = vote_checks::sealed_share(session, &drafted).map_err(|failure| failure.within(what()))?;
+        let sealed = vote_checks::sealed_share(session, &drafted)
+            .map_err(|failure| failure.within(what()))?;
         let reviewed = Reviewed::load(&context.home)?;
         if !reviewed.contains(&statement) {
             self.refuse_another(session, &reviewed, slot, statement)?;
@@ -325,7 +326,9 @@ impl Vote {
             made => made,
         };
         let intent = made.map_err(|error| no_intent(&place, error))?;
-        let intent = match vote_checks::rebuild(&self.rebuilt, self.env.as_deref(), &drafted).map_err(|failure| failure.within(what()))? {
+        let intent = match vote_checks::rebuild(&self.rebuilt, self.env.as_deref(), &drafted)
+            .map_err(|failure| failure.within(what()))?
+        {
             Some(rebuild) => intent.with_rebuild(rebuild),
             None => intent,
         };

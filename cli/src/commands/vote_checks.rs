@@ -14,7 +14,10 @@ use crate::failure::{Failure, OrFail as _};
 use crate::session::Session;
 
 /// What only a lane's own rules and blobs show; for a reveal, the own share on its way.
-pub(crate) fn sealed_share(session: &mut Session<'_>, drafted: &Statement) -> Result<Option<Bytes>, Failure> {
+pub(crate) fn sealed_share(
+    session: &mut Session<'_>,
+    drafted: &Statement,
+) -> Result<Option<Bytes>, Failure> {
     match drafted.lane {
         Lane::Policy | Lane::Member => Ok(None),
         Lane::Release => {
@@ -50,15 +53,9 @@ pub(crate) fn refuse_stuck(
         return Ok(());
     }
     let place = format!("{}/{}", slot.lane, slot.seq);
-    let why = format!(
-        "with this ballot {place} can neither pass nor open a further round"
-    );
+    let why = format!("with this ballot {place} can neither pass nor open a further round");
     if slot.lane != Lane::Policy || even_so {
-        session
-            .desk
-            .context()
-            .printer
-            .warn(&format!("{why}; a ruling would have to settle it"));
+        session.desk.context().printer.warn(&format!("{why}; a ruling would have to settle it"));
         return Ok(());
     }
     Err(Failure::new(format!("no ballot was made for {place}"))
