@@ -54,6 +54,8 @@ use crate::witnessing;
 
 /// Longest wait for the tasks when the agent ends.
 const END_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often the gate looks at the clock.
+const GATE_PACE: Duration = Duration::from_secs(1);
 /// Contacts from join records that the tree's core is given at the start.
 const CONTACTS_MAX: usize = 512;
 
@@ -176,7 +178,7 @@ impl Agent {
         };
         let folder = state.join("streams");
         let (stream_watch, streams) =
-            StreamWatch::new(key.clone(), folder, ledger.clone(), tree.clone());
+            StreamWatch::new(key.clone(), folder, settings.relay, ledger.clone(), tree.clone());
         let (questions, question_inbox) = QuestionHandle::new();
         let observer = Observer {
             me,
@@ -237,6 +239,7 @@ impl Agent {
         tasks.spawn(departing.run(stop.clone()));
         tasks.spawn(asking.run(stop.clone()));
         tasks.spawn(stream_watch.run(stop.clone()));
+        tasks.spawn(tick(ledger.clone(), tree.clone(), stop.clone()));
         let (pace, stopping) = (settings.pace.upkeep, stop.clone());
         tasks.spawn(witnessing::run(key, ledger.clone(), tree.clone(), pace, stopping));
         tasks.spawn(local::serve(socket, api.clone(), depot.clone(), stop.clone()));
@@ -374,6 +377,20 @@ impl Joining {
             self.tree.publish(made).await;
         };
         tokio::join!(shell.run(start, out, hub, stop), keeping, crossing, shredding, telling);
+    }
+}
+
+/// Applies what waited, when its time has come.
+async fn tick(ledger: LedgerHandle, tree: TreeHandle, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(GATE_PACE) => {}
+        }
+        let applied = ledger.run(crate::ledger::Ledger::tick).await;
+        if !applied.is_empty() {
+            tree.publish(applied).await;
+        }
     }
 }
 

@@ -9,12 +9,12 @@
 //! Invariant: whatever an accessor returns was verified by this very process. What servers say of
 //! themselves is kept by the same rules in [`crate::servers`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use borgios_policy::{
-    Ballot, Board, Burn, Chain, Drill, DrillAnswer, Lane, Name, Note, Object as _, Policy, Pool,
-    Proposal, Refusal, Session, SessionShare, Slot, Statement, Submission, Verdict,
-    VerifiedStatement,
+    Ballot, Beacon, Board, Burn, Chain, Drill, DrillAnswer, Lane, Name, Note, Object as _,
+    Objection, Pause, Policy, Pool, Proposal, Refusal, Session, SessionShare, Slot, Statement,
+    Submission, Verdict, VerifiedStatement, Veto,
 };
 use borgios_types::limits::ENVELOPE_MAX;
 use borgios_types::{Digest, Envelope, Kind, Seq, UnixSeconds};
@@ -22,6 +22,7 @@ use borgios_types::{Digest, Envelope, Kind, Seq, UnixSeconds};
 use crate::durable;
 use crate::failure::{Failure, OrFail as _};
 use crate::home::Home;
+use crate::objections;
 
 /// A verified object, who made it, and the envelope it came in.
 #[derive(Clone, Debug)]
@@ -60,6 +61,12 @@ pub(crate) struct Archive {
     shares: BTreeMap<Digest, Held<SessionShare>>,
     ballots: BTreeMap<Digest, Held<Ballot>>,
     notes: BTreeMap<Digest, Held<Note>>,
+    /// Vetoes and pauses; which of the two, the envelope says.
+    objections: BTreeMap<Digest, Held<Objection>>,
+    /// The newest of each governor.
+    beacons: BTreeMap<Name, Held<Beacon>>,
+    /// Signed statements that enough governors took back.
+    dead: BTreeSet<Digest>,
     drills: BTreeMap<Digest, Held<Drill>>,
     answers: BTreeMap<Digest, Held<DrillAnswer>>,
 }
@@ -76,7 +83,8 @@ impl Archive {
         for lane in Lane::ALL {
             stored.extend(read_kind(home, lane.as_str())?);
         }
-        let chain = Chain::restore(Some(network), stored)
+        let vetoes = read_kind(home, Veto::KIND)?;
+        let (chain, dead) = objections::restore(network, stored, &vetoes)
             .or_fail(|| format!("a statement stored in {} is refused", home.root().display()))
             .map_err(|failure| {
                 failure.hint(format!(
@@ -97,9 +105,14 @@ impl Archive {
             notes: BTreeMap::new(),
             drills: BTreeMap::new(),
             answers: BTreeMap::new(),
+            objections: BTreeMap::new(),
+            beacons: BTreeMap::new(),
+            dead,
         };
         let voting = [Proposal::KIND, Pool::KIND, Burn::KIND, Session::KIND, SessionShare::KIND];
-        for kind in voting.into_iter().chain([Note::KIND, Drill::KIND, DrillAnswer::KIND]) {
+        let words = [Note::KIND, Drill::KIND, DrillAnswer::KIND];
+        let gates = [Veto::KIND, Pause::KIND, Beacon::KIND];
+        for kind in voting.into_iter().chain(words).chain(gates) {
             for envelope in read_kind(home, kind)? {
                 archive.hold(&envelope);
             }
@@ -121,6 +134,8 @@ impl Archive {
         //    held may be what a statement of a stricter class needs.
         let (statements, others): (Vec<_>, Vec<_>) =
             offered.into_iter().partition(|e| e.kind.as_str().parse::<Lane>().is_ok());
+        let statements = statements.into_iter().filter(|e| !self.dead.contains(&e.id()));
+        let statements: Vec<_> = statements.collect();
         let with = statements.into_iter().chain(self.ballot_envelopes());
         let with = with.chain(others.iter().filter(|e| e.kind.as_str() == Ballot::KIND).cloned());
         let submissions = Submission::sort(with);
@@ -162,13 +177,20 @@ impl Archive {
         for envelope in others {
             self.keep(&envelope, &mut admitted)?;
         }
+        // 3. What governors took back loses its place.
+        let veto = |id: &Digest| self.objections.get(id).is_some_and(is_veto);
+        if admitted.new.iter().any(veto)
+            && let Some(network) = self.chain.network()
+        {
+            *self = Self::load(&self.home, network)?;
+        }
         Ok(admitted)
     }
 
     /// Holds and stores one object that is no statement.
     fn keep(&mut self, envelope: &Envelope, admitted: &mut Admitted) -> Result<(), Failure> {
         let id = envelope.id();
-        if self.find(&id).is_some() {
+        if self.find(&id).is_some() || self.is_outdated(envelope) {
             return Ok(());
         }
         match self.verify(envelope) {
@@ -216,9 +238,31 @@ impl Archive {
             Object::Share(held) => drop(self.shares.insert(id, held)),
             Object::Ballot(held) => drop(self.ballots.insert(id, held)),
             Object::Note(held) => drop(self.notes.insert(id, held)),
+            Object::Objection(held) => drop(self.objections.insert(id, held)),
+            Object::Beacon(held) => self.insert_beacon(held),
             Object::Drill(held) => drop(self.drills.insert(id, held)),
             Object::DrillAnswer(held) => drop(self.answers.insert(id, held)),
         }
+    }
+
+    /// Of a governor's beacons only the newest says anything; the file of the other one goes.
+    fn insert_beacon(&mut self, held: Held<Beacon>) {
+        let older = match self.beacons.get(&held.by) {
+            Some(known) if !held.value.is_after(&known.value) => held.envelope,
+            _ => match self.beacons.insert(held.by.clone(), held) {
+                Some(known) => known.envelope,
+                None => return,
+            },
+        };
+        // Best effort: a file that stays is found to be old again.
+        let _ = std::fs::remove_file(self.home.object(&older.kind, &older.id()));
+    }
+
+    /// Whether a beacon is here that makes this one say nothing.
+    fn is_outdated(&self, envelope: &Envelope) -> bool {
+        let Ok(beacon) = Beacon::parse(envelope) else { return false };
+        let known = self.beacons.get(&beacon.governor);
+        known.is_some_and(|known| !beacon.is_after(&known.value))
     }
 
     /// Judges an object by the boards of the chain, the newest first: what an earlier board said
@@ -311,6 +355,21 @@ impl Archive {
         &self.notes
     }
 
+    /// Every veto and pause.
+    pub(crate) fn objections(&self) -> &BTreeMap<Digest, Held<Objection>> {
+        &self.objections
+    }
+
+    /// The newest beacon of a governor.
+    pub(crate) fn beacon_of(&self, name: &Name) -> Option<&Held<Beacon>> {
+        self.beacons.get(name)
+    }
+
+    /// Whether enough governors took this signed statement back.
+    pub(crate) fn is_dead(&self, id: &Digest) -> bool {
+        self.dead.contains(id)
+    }
+
     /// Every drill.
     pub(crate) fn drills(&self) -> &BTreeMap<Digest, Held<Drill>> {
         &self.drills
@@ -364,6 +423,8 @@ impl Archive {
             .chain(self.sessions.values().map(|held| &held.envelope))
             .chain(self.shares.values().map(|held| &held.envelope))
             .chain(self.notes.values().map(|held| &held.envelope))
+            .chain(self.objections.values().map(|held| &held.envelope))
+            .chain(self.beacons.values().map(|held| &held.envelope))
             .chain(self.drills.values().map(|held| &held.envelope))
             .chain(self.answers.values().map(|held| &held.envelope))
     }
@@ -380,6 +441,11 @@ impl Archive {
             .or_else(|| self.shares.get(id).map(|held| &held.envelope))
             .or_else(|| self.ballots.get(id).map(|held| &held.envelope))
             .or_else(|| self.notes.get(id).map(|held| &held.envelope))
+            .or_else(|| self.objections.get(id).map(|held| &held.envelope))
+            .or_else(|| {
+                let beacons = self.beacons.values().map(|held| &held.envelope);
+                beacons.into_iter().find(|envelope| envelope.id() == *id)
+            })
             .or_else(|| self.drills.get(id).map(|held| &held.envelope))
             .or_else(|| self.answers.get(id).map(|held| &held.envelope))
     }
@@ -410,6 +476,13 @@ enum Object {
     Note(Held<Note>),
     Drill(Held<Drill>),
     DrillAnswer(Held<DrillAnswer>),
+    Objection(Held<Objection>),
+    Beacon(Held<Beacon>),
+}
+
+/// Whether an objection is a veto and no pause.
+pub(crate) fn is_veto(held: &Held<Objection>) -> bool {
+    held.envelope.kind.as_str() == Veto::KIND
 }
 
 fn verify_by(board: &Board, network: Digest, envelope: &Envelope) -> Result<Object, String> {
@@ -443,6 +516,18 @@ fn verify_by(board: &Board, network: Digest, envelope: &Envelope) -> Result<Obje
         Note::KIND => {
             let (value, by) = Note::verify(board, network, &envelope).map_err(text)?;
             Ok(Object::Note(Held { value, by, envelope }))
+        }
+        Veto::KIND => {
+            let value = Veto::verify(board, network, &envelope).map_err(text)?.0;
+            Ok(Object::Objection(Held { by: value.governor.clone(), value, envelope }))
+        }
+        Pause::KIND => {
+            let value = Pause::verify(board, network, &envelope).map_err(text)?.0;
+            Ok(Object::Objection(Held { by: value.governor.clone(), value, envelope }))
+        }
+        Beacon::KIND => {
+            let value = Beacon::verify(board, network, &envelope).map_err(text)?;
+            Ok(Object::Beacon(Held { by: value.governor.clone(), value, envelope }))
         }
         Drill::KIND => {
             let value = Drill::verify(board, network, &envelope).map_err(text)?;

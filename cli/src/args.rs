@@ -78,6 +78,12 @@ pub(crate) enum Command {
     Review(commands::review::Review),
     /// Approve or reject, once and for good
     Vote(commands::vote::Vote),
+    /// Take a signed statement back before it is applied
+    Veto(commands::objection::Veto),
+    /// Ask every server to wait with a signed statement; ends by itself
+    Pause(commands::objection::Pause),
+    /// Send the servers a sign of life
+    Beacon(commands::beacon::Beacon),
     /// Fetch all objects and pass on what others lack
     Sync(commands::sync::Sync),
     /// Who decided what, when, with what comments
@@ -142,6 +148,9 @@ impl Command {
             Self::Inbox(command) => command.run(context),
             Self::Review(command) => command.run(context),
             Self::Vote(command) => command.run(context),
+            Self::Veto(command) => command.run(context),
+            Self::Pause(command) => command.run(context),
+            Self::Beacon(command) => command.run(context),
             Self::Sync(command) => command.run(context),
             Self::Log(command) => command.run(context),
             Self::Export(command) => command.run(context),

@@ -84,6 +84,7 @@ impl<'a> Session<'a> {
         {
             session.desk.context().printer.warn(&failure.summary());
         }
+        session.beacon_if_due();
         Ok(session)
     }
 

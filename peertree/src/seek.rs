@@ -153,7 +153,12 @@ impl Node {
 
     /// Whether this node is a candidate being asked.
     pub(crate) fn asks(&self, peer: &NodeId) -> bool {
-        self.asking().contains(peer)
+        match &self.phase {
+            Phase::Seeking(seek) => {
+                seek.asking.iter().any(|attempt| attempt.candidate.contact.id == *peer)
+            }
+            Phase::Idle | Phase::Attached { .. } | Phase::Root => false,
+        }
     }
 
     /// The candidates being asked.

@@ -85,9 +85,16 @@ impl Lane {
                 "recovery",
                 "rulings",
             ],
-            Self::Release => {
-                &["version", "components", "installer", "urls", "floor", "notes", "class"]
-            }
+            Self::Release => &[
+                "version",
+                "components",
+                "installer",
+                "urls",
+                "floor",
+                "notes",
+                "class",
+                "downgrade",
+            ],
             Self::Credential => &["schedule", "escrow", "min_epoch", "reason"],
             Self::Member => &["evict", "reason"],
             Self::Access => &[

@@ -25,6 +25,7 @@ use crate::name::Name;
 use crate::object::Object as _;
 use crate::pool::Pool;
 use crate::refusal::Refusal;
+use crate::session::{Session, SessionShare};
 use crate::slot::Slot;
 use crate::statement::VerifiedStatement;
 use crate::tally::{State, tally};
@@ -105,7 +106,7 @@ pub enum ProofFileError {
     /// A statement in it does not verify.
     #[error("a statement on the way is refused")]
     Statement(#[source] Refusal),
-    /// A ballot or pool in it does not verify.
+    /// A ballot, pool, session or share in it does not verify.
     #[error("envelope {at} of the proof, a {kind}, is refused: {why}")]
     Object {
         /// Its place, from 0.
@@ -121,14 +122,15 @@ pub enum ProofFileError {
 }
 
 impl ProofFile {
-    /// What `chain` knows of the statement with this id; `ballots` and `pools` may hold others.
+    /// What `chain` knows of the statement with this id; `ballots` and `papers` (pools, and the
+    /// sessions and shares of large boards) may hold others.
     /// `None` if the chain does not hold it.
     #[must_use]
     pub fn of(
         chain: &Chain,
         statement: &Digest,
         ballots: &[Envelope],
-        pools: &[Envelope],
+        papers: &[Envelope],
     ) -> Option<Self> {
         let network = chain.network()?;
         let (lane, _) = chain.known(statement)?;
@@ -159,7 +161,17 @@ impl ProofFile {
             }
             envelopes.push(envelope.clone());
         }
-        envelopes.extend(pools.iter().filter(|pool| named.contains(&pool.id())).cloned());
+        // On a large board the sessions on it, and what was answered in them.
+        let of_it = |envelope: &&Envelope| {
+            Session::parse(envelope).is_ok_and(|session| session.statement == *statement)
+        };
+        named.extend(papers.iter().filter(of_it).map(Envelope::id));
+        let answers = |envelope: &&Envelope| {
+            SessionShare::parse(envelope).is_ok_and(|share| named.contains(&share.session))
+        };
+        let shares: Vec<Digest> = papers.iter().filter(answers).map(Envelope::id).collect();
+        named.extend(shares);
+        envelopes.extend(papers.iter().filter(|paper| named.contains(&paper.id())).cloned());
         Some(Self { proof: FORMAT.to_owned(), network, statement: *statement, envelopes })
     }
 
@@ -231,13 +243,15 @@ fn is_statement(envelope: &Envelope) -> bool {
     envelope.kind.as_str().parse::<Lane>().is_ok()
 }
 
-/// A ballot or pool of one of these boards, or no part of a proof.
+/// A ballot, pool, session or share of one of these boards, or no part of a proof.
 fn check(boards: &[&Board], at: usize, envelope: &Envelope) -> Result<(), ProofFileError> {
     let mut why = "it is of a kind that no proof holds".to_owned();
     for board in boards.iter().rev() {
         let checked = match envelope.kind.as_str() {
             Ballot::KIND => Ballot::verify(board, envelope).map(drop),
             Pool::KIND => Pool::verify(board, envelope).map(drop),
+            Session::KIND => Session::verify(board, envelope).map(drop),
+            SessionShare::KIND => SessionShare::verify(board, envelope).map(drop),
             _ => break,
         };
         match checked {
@@ -270,7 +284,8 @@ fn signs_again(board: &Board, statement: &VerifiedStatement, envelopes: &[Envelo
         envelopes.iter().filter(|e| e.kind.as_str() == kind).cloned().collect()
     };
     let text = statement.envelope().payload.clone();
-    let tally = tally(board, slot, &[text], &kind(Pool::KIND), &kind(Ballot::KIND));
+    let papers = [Pool::KIND, Session::KIND, SessionShare::KIND].map(kind).concat();
+    let tally = tally(board, slot, &[text], &papers, &kind(Ballot::KIND));
     let standing = tally.documents.get(&statement.id());
     standing.is_some_and(|standing| matches!(standing.state, State::Signed(_)))
 }

@@ -366,7 +366,8 @@ fn damaged_and_foreign_pools_are_refused() {
 fn t06_only_one_ballot_of_each_governor_of_the_board_on_this_document_in_this_round_counts() {
     let council = Council::new(5, 3, 1, 1);
     let document = release("0.1", 0);
-    let (slot, pools, all) = (council.slot(&document), council.pools(council.slot(&document)), names(&council));
+    let (slot, pools, all) =
+        (council.slot(&document), council.pools(council.slot(&document)), names(&council));
     let good: Vec<Envelope> =
         all[..3].iter().map(|me| council.approve(me, &document, &pools)).collect();
     let read = Ballot::parse(&good[0]).unwrap();
@@ -381,7 +382,8 @@ fn t06_only_one_ballot_of_each_governor_of_the_board_on_this_document_in_this_ro
     let zoe = Ballot { governor: "zoe".parse().unwrap(), ..read.clone() };
     let stranger = vec![sign(&zoe, &all[3])];
     let former = Council::new(5, 3, 2, 9);
-    let of_another_board = vec![former.approve(&all[3], &document, &former.pools(former.slot(&document)))];
+    let of_another_board =
+        vec![former.approve(&all[3], &document, &former.pools(former.slot(&document)))];
     // Another document, another round, another place.
     let other = release("0.2", 0);
     let elsewhere = vec![
@@ -422,7 +424,9 @@ fn t37_a_thousand_copies_of_everything_are_one() {
     let ballots =
         [council.approve(&all[0], &document, &pools), council.approve(&all[1], &document, &pools)];
     let once = count_documents(&council, slot, &document, &pools, &ballots);
-    let many = |envelopes: &[Envelope]| envelopes.repeat(1_000);
+    let many = |envelopes: &[Envelope]| {
+        std::iter::repeat_n(envelopes, 1_000).flatten().cloned().collect::<Vec<_>>()
+    };
     let texts = vec![document.to_payload(); 1_000];
     let again = tally(&council.board, slot, &texts, &many(&pools), &many(&ballots));
     assert_eq!(again, once);
@@ -449,10 +453,8 @@ fn t38_a_swapped_pool_entry_is_refused_and_a_swapped_pool_costs_its_sets_alone()
     let other = other.to_envelope().sign(&council.keys[&all[2]]);
     let shown = [pools[0].clone(), pools[1].clone(), other];
     // Ann was shown the other one, ben and cleo have the true one.
-    let ballots = [
-        council.approve(&all[0], &document, &shown),
-        council.approve(&all[2], &document, &pools),
-    ];
+    let ballots =
+        [council.approve(&all[0], &document, &shown), council.approve(&all[2], &document, &pools)];
     let everything = [&pools[..], &shown[..]].concat();
     let two = count_documents(&council, slot, &document, &everything, &ballots);
     assert_eq!(two.signed(), None, "ann and cleo signed with different nonces of cleo");
@@ -515,7 +517,9 @@ fn after_a_burn_only_pools_of_its_generation_are_taken() {
     let made = Pool { generation: 1, ..made }.to_envelope().sign(&council.keys[&all[2]]);
     papers.push(made.clone());
     let intent = begin(&council, &document, &papers, &[]).unwrap();
-    let borgios_policy::Vote::Approve { pools: named } = &intent.vote else { panic!("it approves") };
+    let borgios_policy::Vote::Approve { pools: named } = &intent.vote else {
+        panic!("it approves")
+    };
     assert_eq!(named[&all[2]], made.id());
     // Pools of two generations are no contradiction, and cleo's ballot from before still signs.
     let first = council.pools(slot);
@@ -535,14 +539,11 @@ fn a_vetoed_document_opens_the_next_round() {
     let (document, next) = (release("0.1", 0), release("0.2", 1));
     let pools = council.pools(council.slot(&document));
     let all = names(&council);
-    let ballots = [
-        council.approve(&all[0], &document, &pools),
-        council.approve(&all[1], &document, &pools),
-    ];
+    let ballots =
+        [council.approve(&all[0], &document, &pools), council.approve(&all[1], &document, &pools)];
     let slot = council.slot(&next);
-    let open = |vetoed: &BTreeSet<Digest>| {
-        OpenRound::check_vetoed(&council.board, slot, &ballots, vetoed)
-    };
+    let open =
+        |vetoed: &BTreeSet<Digest>| OpenRound::check_vetoed(&council.board, slot, &ballots, vetoed);
     assert!(matches!(open(&BTreeSet::new()), Err(RoundError::Alive { .. })));
     assert!(matches!(open(&BTreeSet::from([Digest::of(b"other")])), Err(RoundError::Alive { .. })));
     assert_eq!(open(&BTreeSet::from([id(&document)])).unwrap().slot(), slot);

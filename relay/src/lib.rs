@@ -18,8 +18,9 @@
 //! What is decided about streams is decided in `borgios-stream`; here are the bounds of queues and
 //! the pace. The format on the wire is `docs/protocol/stream.md`.
 
-mod gate;
+mod fetches;
 pub mod hub;
+mod links;
 mod log_worker;
 pub mod offers;
 mod outbox;
@@ -30,6 +31,7 @@ mod shell;
 pub mod ssh_pipe;
 pub mod subscription;
 pub mod tls;
+mod told;
 mod verifiers;
 
 pub use hub::{Event, HubConfig, HubHandle, PublishError, Receipt, StartError};

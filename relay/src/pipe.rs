@@ -62,6 +62,33 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Pipe for StreamPipe<S> {
     }
 }
 
+/// Frames up to this many bytes are copied together: a copy costs less than a packet.
+const SMALL: usize = 16 * 1024;
+/// Bytes that are copied together at most.
+const TOGETHER: usize = 64 * 1024;
+
+/// Takes what goes into one write from the front of `frames`: one frame, or some small ones together.
+/// Each write becomes a packet or a record of its own, and a call of the kernel.
+pub(crate) fn next_write(frames: &mut &[Bytes]) -> Option<Bytes> {
+    let (first, after) = frames.split_first()?;
+    let (mut count, mut bytes) = (0, 0);
+    for frame in frames.iter() {
+        if frame.len() > SMALL || bytes + frame.len() > TOGETHER {
+            break;
+        }
+        (count, bytes) = (count + 1, bytes + frame.len());
+    }
+    if count < 2 {
+        *frames = after;
+        return Some(first.clone());
+    }
+    let (small, after) = frames.split_at(count);
+    *frames = after;
+    let mut together = BytesMut::with_capacity(bytes);
+    small.iter().for_each(|frame| together.extend_from_slice(frame));
+    Some(together.freeze())
+}
+
 /// Reads from a [`StreamPipe`].
 #[derive(Debug)]
 pub struct StreamRead<S>(ReadHalf<S>);
@@ -79,8 +106,9 @@ pub struct StreamWrite<S>(WriteHalf<S>);
 
 impl<S: AsyncWrite + Send + 'static> PipeWrite for StreamWrite<S> {
     async fn write(&mut self, frames: &[Bytes]) -> io::Result<()> {
-        for frame in frames {
-            self.0.write_all(frame).await?;
+        let mut rest = frames;
+        while let Some(bytes) = next_write(&mut rest) {
+            self.0.write_all(&bytes).await?;
         }
         self.0.flush().await
     }
@@ -88,5 +116,23 @@ impl<S: AsyncWrite + Send + 'static> PipeWrite for StreamWrite<S> {
     async fn close(&mut self) {
         // The neighbour may be gone, and then there is nothing left to end.
         let _ = self.0.shutdown().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_frames_go_together_large_ones_alone_and_the_order_stays() {
+        let lengths = [1, 2, SMALL + 1, 3, SMALL, SMALL, SMALL, SMALL, SMALL, TOGETHER, 4];
+        let frames: Vec<Bytes> =
+            (0_u8..).zip(lengths).map(|(index, length)| vec![index; length].into()).collect();
+        let mut rest = &frames[..];
+        let writes: Vec<Bytes> = std::iter::from_fn(|| next_write(&mut rest)).collect();
+        assert_eq!(writes.concat(), frames.concat());
+        let written: Vec<usize> = writes.iter().map(Bytes::len).collect();
+        let four = 3 + 3 * SMALL;
+        assert_eq!(written, [3, SMALL + 1, four, 2 * SMALL, TOGETHER, 4]);
     }
 }

@@ -1,13 +1,18 @@
 //! Frames out of a pipe: each length is checked before there is room for it.
+//!
+//! The hub polls its readers itself, so that a frame costs no wake of one task by another. A reader
+//! that may not take the next batch is not woken by anything: the hub looks at all of them each time
+//! it has done something.
 
-use std::sync::Arc;
+use std::io;
+use std::mem;
+use std::task::{Context, Poll, ready};
 
+use borgios_stream::Frame;
 use borgios_stream::frame::{FRAME_MAX, FrameError, frame_len};
-use borgios_stream::{Frame, LinkId};
 use bytes::{Bytes, BytesMut};
-use tokio::sync::mpsc;
+use tokio_util::sync::ReusableBoxFuture;
 
-use crate::gate::Gate;
 use crate::pipe::{PipeRead, READ_SIZE};
 
 /// Frames shorter than this are copied out of the read buffer, so that one small message that is
@@ -25,34 +30,109 @@ pub(crate) enum Heard {
     End,
 }
 
-/// Reads a pipe to its end; batches wait at the `gate`.
-pub(crate) async fn read<R: PipeRead>(
-    link: LinkId,
-    mut pipe: R,
-    gate: Arc<Gate>,
-    inbox: mpsc::Sender<(LinkId, Heard)>,
-) {
-    let mut frames = Frames::default();
-    loop {
+impl Heard {
+    /// Bytes that it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Frame(Frame::Batch(batch)) => batch.len(),
+            // Small beside a batch, or bounded by what the core keeps of it.
+            Self::Frame(_) | Self::Garbage(_) | Self::End => 0,
+        }
+    }
+}
+
+/// A reader, whatever pipe it reads.
+pub(crate) trait Reading: Send {
+    /// What comes next; a batch only while the gate is `open`.
+    fn poll_heard(&mut self, context: &mut Context<'_>, open: bool) -> Poll<Heard>;
+}
+
+/// Reads a pipe to its end.
+pub(crate) struct Reader<R> {
+    state: State<R>,
+    /// A read that is under way, with the pipe and the buffer.
+    read: ReusableBoxFuture<'static, (R, BytesMut, io::Result<usize>)>,
+    frames: Frames,
+    /// Heard, and waiting for the gate.
+    next: Option<Heard>,
+}
+
+enum State<R> {
+    /// More may be in the buffer.
+    Looking(R),
+    /// Waits for bytes.
+    Waiting,
+    /// Nothing follows.
+    Ended,
+}
+
+impl<R: PipeRead> Reader<R> {
+    pub(crate) fn new(pipe: R) -> Self {
+        Self {
+            state: State::Looking(pipe),
+            read: ReusableBoxFuture::new(std::future::pending()),
+            frames: Frames::default(),
+            next: None,
+        }
+    }
+
+    /// Parses what has come, or waits for more of it.
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Heard> {
         loop {
-            let heard = match frames.next() {
-                Ok(None) => break,
-                Ok(Some(bytes)) => Frame::parse(bytes).map_or_else(Heard::Garbage, Heard::Frame),
-                Err(error) => Heard::Garbage(error),
-            };
-            if matches!(heard, Heard::Frame(Frame::Batch(_))) {
-                gate.pass().await;
-            }
-            let last = matches!(heard, Heard::Garbage(_));
-            if inbox.send((link, heard)).await.is_err() || last {
-                return;
+            match mem::replace(&mut self.state, State::Ended) {
+                State::Looking(pipe) => match self.frames.next() {
+                    Ok(Some(bytes)) => match Frame::parse(bytes) {
+                        Ok(frame) => {
+                            self.state = State::Looking(pipe);
+                            return Poll::Ready(Heard::Frame(frame));
+                        }
+                        Err(error) => return Poll::Ready(Heard::Garbage(error)),
+                    },
+                    Ok(None) => {
+                        let buffer = mem::take(&mut self.frames.buffer);
+                        self.read.set(read_more(pipe, buffer));
+                        self.state = State::Waiting;
+                    }
+                    Err(error) => return Poll::Ready(Heard::Garbage(error)),
+                },
+                State::Waiting => {
+                    self.state = State::Waiting;
+                    let (pipe, buffer, read) = ready!(self.read.poll(context));
+                    self.frames.buffer = buffer;
+                    self.state = match read {
+                        Ok(length) if length > 0 => State::Looking(pipe),
+                        Ok(_) | Err(_) => State::Ended,
+                    };
+                    if matches!(self.state, State::Ended) {
+                        return Poll::Ready(Heard::End);
+                    }
+                }
+                // Its link is closed by what was heard last.
+                State::Ended => return Poll::Pending,
             }
         }
-        match pipe.read(&mut frames.buffer).await {
-            Ok(read) if read > 0 => {}
-            // The hub may have ended before.
-            _ => return drop(inbox.send((link, Heard::End)).await),
+    }
+}
+
+async fn read_more<R: PipeRead>(
+    mut pipe: R,
+    mut buffer: BytesMut,
+) -> (R, BytesMut, io::Result<usize>) {
+    let read = pipe.read(&mut buffer).await;
+    (pipe, buffer, read)
+}
+
+impl<R: PipeRead> Reading for Reader<R> {
+    fn poll_heard(&mut self, context: &mut Context<'_>, open: bool) -> Poll<Heard> {
+        let next = match self.next.take() {
+            Some(next) => next,
+            None => ready!(self.poll_next(context)),
+        };
+        if !open && matches!(next, Heard::Frame(Frame::Batch(_))) {
+            self.next = Some(next);
+            return Poll::Pending;
         }
+        Poll::Ready(next)
     }
 }
 
@@ -77,5 +157,45 @@ impl Frames {
         }
         let frame = self.buffer.split_to(length);
         Ok(Some(if length < SMALL { Bytes::copy_from_slice(&frame) } else { frame.freeze() }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use borgios_stream::frame::HeadsDigest;
+
+    use super::*;
+
+    /// Gives its bytes in pieces, then ends.
+    struct Pieces(Vec<Vec<u8>>);
+
+    impl PipeRead for Pieces {
+        async fn read(&mut self, into: &mut BytesMut) -> io::Result<usize> {
+            if self.0.is_empty() {
+                return Ok(0);
+            }
+            let piece = self.0.remove(0);
+            into.extend_from_slice(&piece);
+            Ok(piece.len())
+        }
+    }
+
+    #[test]
+    fn frames_come_whole_whatever_the_pieces_and_the_end_comes_last() {
+        let frame = Frame::Digest(HeadsDigest { count: 3, xor: [7; 32] });
+        let bytes = [frame.encode(), frame.encode()].concat();
+        for size in 1..bytes.len() {
+            let pieces = bytes.chunks(size).map(<[u8]>::to_vec).collect();
+            let mut reader = Reader::new(Pieces(pieces));
+            let mut context = Context::from_waker(Waker::noop());
+            for _ in 0..2 {
+                let heard = reader.poll_heard(&mut context, false);
+                assert!(matches!(heard, Poll::Ready(Heard::Frame(found)) if found == frame));
+            }
+            assert!(matches!(reader.poll_heard(&mut context, false), Poll::Ready(Heard::End)));
+            assert!(reader.poll_heard(&mut context, true).is_pending());
+        }
     }
 }

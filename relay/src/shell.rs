@@ -1,17 +1,17 @@
 //! The task that owns the core: feeds it what happened and does what it says, in order.
 //!
-//! The shell's own rules are those of queues. A link whose queue is full gets nothing until it has
-//! drained. While every link that a batch would go to is busy, no more of it is taken in, so a node
-//! that cannot keep up slows those before it, and one slow child among fast ones slows nobody.
+//! It reads and writes the links itself (`links.rs`), so that a batch passes a node within one turn
+//! of one task: heard, verified, handed on, stored, delivered.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use borgios_stream::bounds::{STREAM_PENDING_MAX, TICK};
+use borgios_stream::bounds::{BATCH_MESSAGES_MAX, STREAM_PENDING_MAX, TICK};
 use borgios_stream::jobs::JobId;
-use borgios_stream::log::{Found, LogAnswer};
+use borgios_stream::log::{self, Found, LogAnswer, LogJob};
 use borgios_stream::{
     Admission, Batch, Config, Core, Durability, Frame, Head, Input, Kind, LinkId, LogError,
     Misdeed, Now, Origin, Output, Position, Recovered, Role, Ticket,
@@ -19,23 +19,19 @@ use borgios_stream::{
 use borgios_types::{NodeId, Time, UnixSeconds};
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{debug, warn};
 
-use crate::gate::Gate;
 use crate::hub::{Event, HubConfig, PUBLISH_QUEUE, PublishError};
+use crate::links::{HEARD_MAX, HeardOn, Links};
 use crate::log_worker::{AnyLog, LogWorker, Work};
-use crate::outbox::{BUSY, Outbox, STUCK};
-use crate::pipe::{Pipe, PipeWrite};
-use crate::reader::{self, Heard};
+use crate::outbox::{Outbox, Pen, PenOf};
+use crate::pipe::Pipe;
+use crate::reader::{Heard, Reader, Reading};
 use crate::ready_keys::ReadyKeys;
 use crate::subscription::Delivery;
+use crate::told::Told;
 
-/// Frames of all links that wait for the hub: at most this many times the longest frame.
-const INBOX: usize = 32;
-/// Inputs that are taken at once before their outputs are done.
-const INPUTS_AT_ONCE: usize = 64;
 /// Bytes that wait for verifiers and the log, above which no more is taken in: a quarter of what the
 /// core holds of one stream.
 const BEHIND: usize = STREAM_PENDING_MAX / 4;
@@ -55,19 +51,10 @@ pub(crate) struct Publish {
     pub(crate) reply: oneshot::Sender<Result<Position, PublishError>>,
 }
 
-/// What was heard, and on which link.
-type HeardOn = (LinkId, Heard);
-
-/// Starts the two tasks of a link whose kind of pipe the shell does not know.
-pub(crate) type Wire = Box<dyn FnOnce(Wiring) -> [AbortHandle; 2] + Send>;
-
-/// What those tasks share with the shell.
-pub(crate) struct Wiring {
-    link: LinkId,
-    outbox: Arc<Outbox>,
-    gate: Arc<Gate>,
-    inbox: mpsc::Sender<(LinkId, Heard)>,
-    eased: Arc<Notify>,
+/// Both halves of a pipe, whatever kind it is.
+pub(crate) struct Wire {
+    reader: Box<dyn Reading>,
+    pen: Box<dyn Pen>,
 }
 
 /// A question to the hub, or something that happened.
@@ -102,68 +89,47 @@ pub(crate) enum Command {
     Stop(oneshot::Sender<()>),
 }
 
-/// Makes the tasks of a pipe startable later, in the shell.
+/// Takes a pipe apart.
 pub(crate) fn wire<P: Pipe>(pipe: P) -> Wire {
-    Box::new(move |wiring| {
-        let (read, write) = pipe.split();
-        let Wiring { link, outbox, gate, inbox, eased } = wiring;
-        let reading = tokio::spawn(reader::read(link, read, gate, inbox.clone()));
-        let writing = tokio::spawn(send(link, write, outbox, inbox, eased));
-        [reading.abort_handle(), writing.abort_handle()]
-    })
+    let (read, write) = pipe.split();
+    Wire { reader: Box::new(Reader::new(read)), pen: Box::new(PenOf(write)) }
 }
 
-async fn send<W: PipeWrite>(
-    link: LinkId,
-    mut pipe: W,
-    outbox: Arc<Outbox>,
-    inbox: mpsc::Sender<(LinkId, Heard)>,
-    eased: Arc<Notify>,
-) {
-    let mut group = Vec::new();
-    while outbox.take(&mut group).await {
-        if pipe.write(&group).await.is_err() {
-            // The hub may have ended before.
-            return drop(inbox.send((link, Heard::End)).await);
-        }
-        if outbox.written(group.iter().map(Bytes::len).sum()) {
-            eased.notify_one();
-        }
-        group.clear();
-    }
-    pipe.close().await;
-}
-
-/// Takes all messages that wait to be published, not before `next_look`. Safe to drop half-way.
+/// Takes messages that wait to be published, not before `next_look`. Safe to drop half-way.
+///
+/// All of them; but while an origin is `loaded`, which is when the last look filled a batch, what
+/// would not fill another stays for the next look: half-filled batches cost as much to verify as full
+/// ones.
 async fn paced(
     next_look: Instant,
+    loaded: bool,
     publish: &mut mpsc::Receiver<Publish>,
     new: &mut Vec<Publish>,
 ) -> usize {
-    if Instant::now() < next_look {
-        tokio::time::sleep_until(next_look).await;
+    let few = loaded && publish.len() < BATCH_MESSAGES_MAX;
+    let look = if few { next_look + PACE } else { next_look };
+    if Instant::now() < look {
+        tokio::time::sleep_until(look).await;
     }
-    publish.recv_many(new, PUBLISH_QUEUE).await
+    let most = match publish.len() {
+        waiting if loaded && waiting > BATCH_MESSAGES_MAX => waiting - waiting % BATCH_MESSAGES_MAX,
+        _ => PUBLISH_QUEUE,
+    };
+    publish.recv_many(new, most).await
+}
+
+/// Waits until then; for ever without a time.
+async fn wait_until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The wall clock.
 pub(crate) fn unix_now() -> UnixSeconds {
     // A clock before 1970 is as good as none.
     UnixSeconds(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
-}
-
-struct Link {
-    peer: NodeId,
-    role: Role,
-    outbox: Arc<Outbox>,
-    gate: Arc<Gate>,
-    tasks: [AbortHandle; 2],
-    /// The core was told that the queue is full.
-    full: bool,
-    /// Groups written, and since when it is so many while the link is busy.
-    progress: (usize, Instant),
-    /// It was said that nothing is written here any more.
-    stuck: bool,
 }
 
 struct Subscriber {
@@ -177,7 +143,7 @@ pub(crate) struct Shell {
     core: Core,
     log: LogWorker,
     begun: Instant,
-    links: BTreeMap<LinkId, Link>,
+    links: Links,
     subscribers: Vec<Subscriber>,
     published: BTreeMap<Ticket, oneshot::Sender<Result<Position, PublishError>>>,
     next_ticket: u64,
@@ -188,15 +154,16 @@ pub(crate) struct Shell {
     judging_bytes: usize,
     /// What subscriptions were given since the last tick; the log is told once a tick.
     taken: BTreeMap<Origin, Position>,
-    events: mpsc::Sender<Event>,
+    told: Told,
     inputs: VecDeque<Input>,
     outputs: Vec<Output>,
     verified: (mpsc::UnboundedSender<Input>, mpsc::UnboundedReceiver<Input>),
-    inbox: (mpsc::Sender<HeardOn>, mpsc::Receiver<HeardOn>),
     /// A busy link is not busy any more.
     eased: Arc<Notify>,
     /// Whether own messages are taken in.
     open: bool,
+    /// When a link that is waited for may have been waited for long enough.
+    look_again: Option<Instant>,
 }
 
 impl Shell {
@@ -218,17 +185,17 @@ impl Shell {
             taken: BTreeMap::new(),
             log: LogWorker::new(log),
             begun: Instant::now(),
-            links: BTreeMap::new(),
+            links: Links::default(),
             subscribers: Vec::new(),
             published: BTreeMap::new(),
             next_ticket: 0,
-            events,
+            told: Told::new(events),
             inputs: VecDeque::new(),
             outputs: Vec::new(),
             verified: mpsc::unbounded_channel(),
-            inbox: mpsc::channel(INBOX),
             eased: Arc::new(Notify::new()),
             open: true,
+            look_again: None,
         }
     }
 
@@ -240,9 +207,9 @@ impl Shell {
     ) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut heard = Vec::with_capacity(INPUTS_AT_ONCE);
+        let mut heard: Vec<HeardOn> = Vec::with_capacity(HEARD_MAX);
         let mut new = Vec::new();
-        let mut next_look = Instant::now();
+        let (mut next_look, mut loaded) = (Instant::now(), false);
         let eased = self.eased.clone();
         let stopped = loop {
             tokio::select! {
@@ -251,14 +218,19 @@ impl Shell {
                     Some(Command::Stop(reply)) => break Some(reply),
                     Some(command) => self.on_command(command),
                 },
-                _ = self.inbox.1.recv_many(&mut heard, INPUTS_AT_ONCE) => {
+                () = poll_fn(|context| self.links.poll_heard(context, &mut heard)) => {
                     for (link, heard) in heard.drain(..) {
                         self.on_heard(link, heard);
                     }
                 }
-                _ = paced(next_look, &mut publish, &mut new), if self.open && !publish.is_closed() => {
+                taken = paced(next_look, loaded, &mut publish, &mut new),
+                    if self.open && !publish.is_closed() =>
+                {
                     next_look = Instant::now() + PACE;
+                    loaded = taken >= BATCH_MESSAGES_MAX;
+                    self.inputs.push_back(Input::PublishMore(true));
                     new.drain(..).for_each(|publish| self.on_publish(publish));
+                    self.inputs.push_back(Input::PublishMore(false));
                 }
                 Some(verified) = self.verified.1.recv() => self.on_verified(verified),
                 done = self.log.done() => match done {
@@ -269,6 +241,8 @@ impl Shell {
                     }
                 },
                 () = eased.notified() => {}
+                () = self.told.pass_on(), if self.told.is_waiting() => {}
+                () = wait_until(self.look_again), if self.look_again.is_some() => {}
                 _ = tick.tick() => self.on_tick(),
             }
             self.work();
@@ -280,17 +254,16 @@ impl Shell {
     /// Ends links, then the log.
     async fn end(mut self) {
         self.on_tick();
-        let links = std::mem::take(&mut self.links);
-        for link in links.values() {
-            link.tasks[0].abort();
+        let links = self.links.take();
+        for link in &links {
             link.outbox.close();
         }
         let deadline = Instant::now() + CLOSE_GRACE;
-        for link in links.into_values() {
-            while !link.tasks[1].is_finished() && Instant::now() < deadline {
+        for link in links {
+            while !link.outbox.has_ended() && Instant::now() < deadline {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            link.tasks[1].abort();
+            link.outbox.abandon();
         }
         if let Some(log) = self.log.finish().await {
             let closed = tokio::task::spawn_blocking(move || log.close()).await;
@@ -302,6 +275,7 @@ impl Shell {
 
     fn on_tick(&mut self) {
         self.inputs.push_back(Input::Tick);
+        self.log.look_after();
         for (origin, upto) in std::mem::take(&mut self.taken) {
             self.log.push(Work::Taken(origin, upto));
         }
@@ -310,22 +284,12 @@ impl Shell {
     fn on_command(&mut self, command: Command) {
         match command {
             Command::LinkUp { link, peer, role, wire } => {
-                let (outbox, gate) = (Arc::new(Outbox::default()), Arc::new(Gate::default()));
-                let tasks = wire(Wiring {
-                    link,
-                    outbox: outbox.clone(),
-                    gate: gate.clone(),
-                    inbox: self.inbox.0.clone(),
-                    eased: self.eased.clone(),
-                });
-                let progress = (0, Instant::now());
-                let known =
-                    Link { peer, role, outbox, gate, tasks, full: false, progress, stuck: false };
-                self.links.insert(link, known);
+                let outbox = Outbox::new(wire.pen, self.eased.clone());
+                self.links.insert(link, peer, role, wire.reader, outbox);
                 self.inputs.push_back(Input::LinkUp { link, peer, role });
             }
             Command::SetRole { link, role } => {
-                if let Some(known) = self.links.get_mut(&link) {
+                if let Some(known) = self.links.get_mut(link) {
                     known.role = role;
                     self.inputs.push_back(Input::RoleChanged { link, role });
                 }
@@ -357,7 +321,7 @@ impl Shell {
     }
 
     fn on_heard(&mut self, link: LinkId, heard: Heard) {
-        if !self.links.contains_key(&link) {
+        if self.links.get(link).is_none() {
             return;
         }
         match heard {
@@ -392,8 +356,21 @@ impl Shell {
 
     fn on_log(&mut self, inputs: Vec<Input>) {
         for input in inputs {
-            if let Input::Log(LogAnswer::NotStored { error, .. }) = &input {
-                self.tell(Event::LogFailed(error.clone()));
+            match &input {
+                Input::Log(LogAnswer::NotStored { error, .. }) => {
+                    self.told.tell(Event::LogFailed(error.clone()));
+                }
+                Input::Log(LogAnswer::Read { reader: log::Reader::Link(link), .. }) => {
+                    if let Some(link) = self.links.get_mut(*link) {
+                        link.fetches.answered();
+                    }
+                }
+                Input::LogReopened(recovered) => {
+                    let heads = recovered.streams.iter().map(|stream| stream.head);
+                    self.heads = heads.map(|head| (head.origin, head)).collect();
+                    self.told.tell(Event::LogReopened);
+                }
+                _ => {}
             }
             self.inputs.push_back(input);
         }
@@ -403,6 +380,8 @@ impl Shell {
     fn work(&mut self) {
         loop {
             let Some(input) = self.inputs.pop_front() else {
+                // Before the log: what is verified need not wait for this node's disk.
+                self.links.flush();
                 let answers = self.log.start();
                 if answers.is_empty() {
                     break;
@@ -426,7 +405,7 @@ impl Shell {
         match output {
             Output::Send { link, frame } => self.send(link, frame),
             Output::Cut { link, why } => self.cut(link, why),
-            Output::Admit(origin) => self.tell(Event::Admit(origin)),
+            Output::Admit(origin) => self.told.tell(Event::Admit(origin)),
             Output::Verify(job) => match &self.config.verifiers {
                 Some(verifiers) => {
                     self.judging_bytes += job.batch.len();
@@ -438,7 +417,7 @@ impl Shell {
             Output::Sign(job) => {
                 self.inputs.push_back(Input::Signed(job.run(&self.config.key)));
             }
-            Output::Log(job) => self.log.push(Work::Job(job)),
+            Output::Log(job) => self.on_job(job),
             Output::Deliver { origin, batch, after } => self.deliver(origin, batch, after),
             // Subscriptions read the log and find out for themselves.
             Output::Missed { .. } => {}
@@ -446,14 +425,26 @@ impl Shell {
             Output::Refused { ticket, why } => {
                 self.answer(ticket, Err(PublishError::Refused(why)));
             }
-            Output::Equivocated(evidence) => self.tell(Event::Equivocated(evidence)),
+            Output::Equivocated(evidence) => self.told.tell(Event::Equivocated(evidence)),
             Output::Withheld { origin, upto, told_by } => {
-                if let Some(link) = self.links.get(&told_by) {
+                if let Some(link) = self.links.get(told_by) {
                     let told_by = link.peer;
-                    self.tell(Event::Withheld { origin, upto, told_by });
+                    self.told.tell(Event::Withheld { origin, upto, told_by });
                 }
             }
         }
+    }
+
+    /// A job for the log; a fetch has to wait for its turn.
+    fn on_job(&mut self, job: LogJob) {
+        if let LogJob::Read { reader: log::Reader::Link(link), .. } = job
+            && let Some(link) = self.links.get_mut(link)
+        {
+            link.fetches.push(job);
+            link.fetches.next(link.outbox.bytes(), &mut self.log);
+            return;
+        }
+        self.log.push(Work::Job(job));
     }
 
     fn answer(&mut self, ticket: Ticket, answer: Result<Position, PublishError>) {
@@ -464,15 +455,14 @@ impl Shell {
     }
 
     fn send(&mut self, id: LinkId, frame: Bytes) {
-        let Some(link) = self.links.get_mut(&id) else { return };
-        if link.outbox.push(frame).is_err() {
+        if self.links.send(id, frame).is_err() {
             self.hold(id);
         }
     }
 
     /// Sends nothing more there until what waits has been read.
     fn hold(&mut self, id: LinkId) {
-        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(link) = self.links.get_mut(id) else { return };
         if link.full {
             return;
         }
@@ -480,30 +470,29 @@ impl Shell {
         let peer = link.peer;
         debug!(peer = %peer.short(), "a neighbour does not keep up");
         self.inputs.push_back(Input::LinkFull(id));
-        self.tell(Event::Stalled { link: id, peer });
+        self.told.tell(Event::Stalled { link: id, peer });
     }
 
     fn cut(&mut self, link: LinkId, why: Misdeed) {
-        let Some(known) = self.links.remove(&link) else { return };
+        let Some(known) = self.links.remove(link) else { return };
         let peer = known.peer;
         warn!(BORGIOS_EVENT = "stream_cut", BORGIOS_PEER = %peer, "cut a neighbour off: {why}");
-        known.tasks.iter().for_each(AbortHandle::abort);
-        self.tell(Event::Misbehaved { peer, why });
-        self.tell(Event::LinkEnded { link, peer });
+        known.outbox.abandon();
+        self.told.tell(Event::Misbehaved { peer, why });
+        self.told.tell(Event::LinkEnded { link, peer });
     }
 
     /// Ends a link after what waits was sent; whether there was one.
     fn close(&mut self, link: LinkId) -> bool {
-        let Some(known) = self.links.remove(&link) else { return false };
-        known.tasks[0].abort();
+        let Some(known) = self.links.remove(link) else { return false };
         known.outbox.close();
-        let writing = known.tasks[1].clone();
+        let outbox = known.outbox;
         tokio::spawn(async move {
             // A neighbour that does not read must not keep the queue alive.
             tokio::time::sleep(CLOSE_GRACE).await;
-            writing.abort();
+            outbox.abandon();
         });
-        self.tell(Event::LinkEnded { link, peer: known.peer });
+        self.told.tell(Event::LinkEnded { link, peer: known.peer });
         true
     }
 
@@ -525,63 +514,28 @@ impl Shell {
         self.taken.insert(origin, last);
     }
 
-    fn tell(&self, event: Event) {
-        if let Err(mpsc::error::TrySendError::Full(event)) = self.events.try_send(event) {
-            debug!("nobody listens, dropped {event:?}");
-        }
-    }
-
     /// Opens and shuts gates by what waits on the links, and tells the core who has drained.
     fn pace(&mut self) {
-        // The two shortest queues of links that get the flood.
-        let (mut shortest, mut second) = ((usize::MAX, None), usize::MAX);
-        let (mut drained, mut stuck) = (Vec::new(), Vec::new());
-        let now = Instant::now();
-        for (id, link) in &mut self.links {
-            let (bytes, groups) = (link.outbox.bytes(), link.outbox.groups());
-            if bytes <= BUSY || groups != link.progress.0 {
-                link.progress = (groups, now);
-                link.stuck = false;
-            } else if !link.stuck && now.duration_since(link.progress.1) >= STUCK {
-                // Without this, one that never reads would keep its neighbour from taking in.
-                link.stuck = true;
-                stuck.push((*id, link.peer));
-                continue;
-            }
-            if link.full {
-                if bytes <= BUSY / 2 {
-                    link.full = false;
-                    drained.push((*id, link.peer));
-                }
-                continue;
-            }
-            if link.role == Role::Tree {
-                if bytes < shortest.0 {
-                    second = shortest.0;
-                    shortest = (bytes, Some(*id));
-                } else {
-                    second = second.min(bytes);
-                }
-            }
-        }
-        let busy = |bytes: usize| bytes != usize::MAX && bytes > BUSY;
         // What is not verified and stored yet has a bound in the core, beyond which it is dropped and
         // fetched again: better not taken in.
-        let behind = self.judging_bytes + self.log.waiting_bytes() > BEHIND;
-        for (id, link) in &self.links {
-            let others = if shortest.1 == Some(*id) { second } else { shortest.0 };
-            link.gate.set(!busy(others) && !behind);
+        let behind =
+            self.judging_bytes + self.log.waiting_bytes() > BEHIND || self.told.is_behind();
+        let pace = self.links.pace(behind, &mut self.log);
+        self.open = pace.open && !self.told.is_behind();
+        self.look_again = pace.look_again;
+        for link in pace.failed {
+            self.close(link);
+            self.inputs.push_back(Input::LinkDown(link));
         }
-        self.open = !busy(shortest.0);
-        for (link, peer) in stuck {
+        for (link, peer) in pace.stuck {
             self.hold(link);
-            self.tell(Event::Stuck { link, peer });
+            self.told.tell(Event::Stuck { link, peer });
         }
-        for (link, peer) in drained {
+        for (link, peer) in pace.drained {
             self.inputs.push_back(Input::LinkDrained(link));
-            self.tell(Event::Recovered { link, peer });
+            self.told.tell(Event::Recovered { link, peer });
         }
-        if !self.inputs.is_empty() {
+        if pace.asked || !self.inputs.is_empty() {
             self.work();
         }
     }

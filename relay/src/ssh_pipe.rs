@@ -5,7 +5,7 @@ use std::io;
 use bytes::{Bytes, BytesMut};
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, cipher, client, server};
 
-use crate::pipe::{Pipe, PipeRead, PipeWrite};
+use crate::pipe::{Pipe, PipeRead, PipeWrite, next_write};
 
 /// The ciphers of an SSH connection that carries streams, best first: AES-256-GCM moves 2.6 times what
 /// `chacha20-poly1305@openssh.com`, russh's own first choice, does on a processor with AES
@@ -87,20 +87,12 @@ impl SshWrite {
 }
 
 impl PipeWrite for SshWrite {
-    /// Small frames are put together, for each message to russh becomes a packet of its own.
     async fn write(&mut self, frames: &[Bytes]) -> io::Result<()> {
-        let mut small = BytesMut::new();
-        for frame in frames {
-            if frame.len() <= SMALL {
-                small.extend_from_slice(frame);
-                continue;
-            }
-            if !small.is_empty() {
-                self.send(small.split().freeze()).await?;
-            }
-            self.send(frame.clone()).await?;
+        let mut rest = frames;
+        while let Some(bytes) = next_write(&mut rest) {
+            self.send(bytes).await?;
         }
-        if small.is_empty() { Ok(()) } else { self.send(small.freeze()).await }
+        Ok(())
     }
 
     async fn close(&mut self) {
@@ -117,6 +109,3 @@ impl PipeWrite for SshWrite {
         }
     }
 }
-
-/// Frames up to this many bytes are copied together: a copy costs less than a packet.
-const SMALL: usize = 16 * 1024;

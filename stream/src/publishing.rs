@@ -38,6 +38,8 @@ pub(crate) struct Own {
     waiting: VecDeque<Waiting>,
     pub(crate) waiting_bytes: usize,
     signing: Option<Signing>,
+    /// More messages are about to come.
+    more: bool,
 }
 
 #[derive(Debug)]
@@ -66,6 +68,14 @@ impl Own {
     }
 }
 
+impl Own {
+    /// Goes on as after a start, with what waits.
+    pub(crate) fn go_on(&mut self, epoch: Option<u64>, stream: Option<&Stream>) {
+        let Self { last, epoch, .. } = Self::recovered(epoch, stream);
+        (self.last, self.epoch) = (last, epoch);
+    }
+}
+
 impl Core {
     pub(crate) fn on_publish(
         &mut self,
@@ -91,6 +101,11 @@ impl Core {
         out.push(Output::Refused { ticket, why });
     }
 
+    pub(crate) fn on_publish_more(&mut self, more: bool, out: &mut Vec<Output>) {
+        self.own.more = more;
+        self.sign_next(out);
+    }
+
     /// Collects and signs the next batch, if one waits and the previous one is signed.
     pub(crate) fn sign_next(&mut self, out: &mut Vec<Output>) {
         if self.own.signing.is_some() || self.own.waiting.is_empty() {
@@ -102,10 +117,11 @@ impl Core {
         if stream.stopped || claimed || stream.pending.len() >= OWN_PENDING_MAX {
             return;
         }
-        // A full batch goes at once; what would not fill one waits while another is being stored.
+        // A full batch goes at once; what would not fill one waits for what comes with it, and while
+        // another is being stored.
         let fills = self.own.waiting.len() >= BATCH_MESSAGES_MAX
             || self.own.waiting_bytes >= BATCH_BODY_MAX;
-        if !fills && !stream.pending.is_empty() {
+        if !fills && (self.own.more || !stream.pending.is_empty()) {
             return;
         }
         let after = stream.seen();

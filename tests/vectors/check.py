@@ -198,6 +198,60 @@ def check_vote(vectors, payloads):
     print(f"shares make the signature of release/1, set {members}")
 
 
+def parts(*each):
+    """SHA-256 over byte strings, each preceded by its length."""
+    return hashlib.sha256(b"".join(struct.pack(">Q", len(part)) + part for part in each)).digest()
+
+
+def check_founding():
+    """The papers of the kept ceremony make its board: key, shares, transcript."""
+    lines = map(json.loads, (HERE / "founding.jsonl").read_text().splitlines())
+    files = {line["file"]: line["envelope"] for line in lines}
+    payload = {name: json.loads(envelope["payload"]) for name, envelope in files.items()}
+    ident = {name: hashlib.sha256(envelope["payload"].encode()).digest() for name, envelope in files.items()}
+    plan, roster = payload["founding.json"], ident["founding.json"]
+    names, t = [card["name"] for card in plan["governors"]], plan["threshold"]
+    for card in plan["governors"]:
+        for kind in ("card", "dkg1", "dkg2", "done", "ballot", "pool1"):
+            envelope = files[f"{card['name']}.{kind}.json"]
+            sig = base64.b64decode(envelope["sigs"][0]["sig"])
+            assert envelope["sigs"][0]["by"] == card["key"]
+            message = preimage(envelope["type"], envelope["payload"].encode())
+            assert verifies(key_bytes(card["key"]), message, sig), f"{card['name']}.{kind}"
+    header = bytes.fromhex("00b169f0da")
+    polynomials = {}
+    for i, name in enumerate(names, 1):
+        package = base64.b64decode(payload[f"{name}.dkg1.json"]["package"])
+        assert package[:5] == header and package[5] == t and package[6 + 32 * t] == 64
+        points = [package[6 + 32 * k:38 + 32 * k] for k in range(t)]
+        proof = package[7 + 32 * t:]
+        assert len(proof) == 64
+        c = scalar_of(sha512(CONTEXT, b"dkg", i.to_bytes(32, "little"), points[0], proof[:32]))
+        z = int.from_bytes(proof[32:], "little")
+        assert same(mul(z, BASE), add(decode(proof[:32]), mul(c, decode(points[0])))), f"{name}: no proof"
+        polynomials[i] = [decode(point) for point in points]
+    digests = {}
+    for kind in ("dkg1", "dkg2"):
+        each = [(name.encode(), ident[f"{name}.{kind}.json"]) for name in names]
+        digests[kind] = parts(*itertools.chain.from_iterable(each))
+    transcript = "sha256:" + parts(roster, digests["dkg1"], digests["dkg2"]).hex()
+    board = payload["policy-1.json"]["body"]["board"]
+    total = (0, 1, 1, 0)
+    for polynomial in polynomials.values():
+        total = add(total, polynomial[0])
+    assert encode(total) == key_bytes(board["group"]), "the papers make another group key"
+    for j, governor in enumerate(board["governors"], 1):
+        share = (0, 1, 1, 0)
+        for polynomial in polynomials.values():
+            for k, point in enumerate(polynomial):
+                share = add(share, mul(pow(j, k, L), point))
+        assert encode(share) == base64.b64decode(governor["share"]), f"another share of {governor['name']}"
+        done = payload[f"{governor['name']}.done.json"]
+        assert done["transcript"] == transcript and done["group"] == board["group"]
+        assert payload[f"{governor['name']}.dkg2.json"]["round1"] == "sha256:" + digests["dkg1"].hex()
+    print(f"the papers of {len(names)} governors make the group key and every share")
+
+
 def main():
     """Every object, every signature."""
     lines = (HERE / "governance.jsonl").read_text().splitlines()
@@ -225,6 +279,7 @@ def main():
                     assert stock(kind, payload, sig["by"], signature, folder), f"{name}: ssh-keygen refuses it"
                     stocked += 1
     check_vote(vectors, payloads)
+    check_founding()
     print(f"{len(vectors)} objects, {checked} signatures, {stocked} of them by ssh-keygen too")
 
 

@@ -13,6 +13,8 @@ mod handbacks;
 mod hostile;
 mod keeper;
 mod lapses;
+mod locks;
+mod overload;
 mod pressure;
 mod questions;
 mod releases;

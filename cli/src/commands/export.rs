@@ -4,11 +4,11 @@
 use std::path::{Path, PathBuf};
 
 use borgios_policy::{Grant, Lane, ProofFile, VerifiedStatement};
-use borgios_types::{Envelope, PublicKey, Seq, sshsig};
+use borgios_types::{PublicKey, Seq, sshsig};
 use clap::Args;
 use serde_json::json;
 
-use crate::archive::Archive;
+use crate::archive::{Archive, slot_of};
 use crate::context::Context;
 use crate::durable;
 use crate::failure::{Failure, OrFail as _};
@@ -93,8 +93,12 @@ fn proof(
     verified: &VerifiedStatement,
     path: &Path,
 ) -> Result<(), Failure> {
-    let pools: Vec<Envelope> = archive.pools().values().map(|held| held.envelope.clone()).collect();
-    let proof = ProofFile::of(archive.chain(), &verified.id(), &archive.ballot_envelopes(), &pools);
+    let statement = verified.statement();
+    let board = archive.chain().policy_at(statement.policy.unwrap_or(Seq(1)));
+    let board = board.map(|policy| &policy.board);
+    let papers = board.map(|board| archive.papers_for(board, slot_of(board, statement)));
+    let (ballots, papers) = (archive.ballot_envelopes(), papers.unwrap_or_default());
+    let proof = ProofFile::of(archive.chain(), &verified.id(), &ballots, &papers);
     let proof = proof.ok_or_else(|| Failure::new("the chain does not hold it"))?;
     // What others would refuse is not written.
     let proven = proof.verify(proof.network).or_fail(|| "this program made a proof it refuses")?;

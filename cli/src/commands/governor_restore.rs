@@ -8,7 +8,7 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use age::secrecy::{ExposeSecret as _, SecretString};
+use age::secrecy::SecretString;
 use bip39::{Language, Mnemonic};
 use borgios_policy::burn::{Burn, generations};
 use borgios_policy::{KeyShare, Name, Object as _, SecretBytes};

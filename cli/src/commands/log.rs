@@ -67,6 +67,26 @@ impl Log {
                 text.push_str(&format!("note  {}  {by}: {}\n", note.at, one_line(&note.text)));
             }
         }
+        for held in archive.objections().values() {
+            let (by, said) = (&held.by, &held.value);
+            if self.lane.is_some_and(|lane| lane != said.lane) {
+                continue;
+            }
+            let kind = held.envelope.kind.as_str();
+            let place = format!("{}/{}", said.lane, said.seq);
+            let dead = archive.is_dead(&said.statement);
+            answer.push(json!({
+                kind: place, "statement": said.statement, "by": by, "at": said.at,
+                "reason": said.reason, "dead": dead,
+            }));
+            let dead = if dead { "  (enough: it is dead where it was not applied)" } else { "" };
+            text.push_str(&format!(
+                "{kind}  {}  {by} on {place} {}: {}{dead}\n",
+                said.at,
+                said.statement.short(),
+                one_line(&said.reason)
+            ));
+        }
         context.printer.answer(&answer, &text)
     }
 }

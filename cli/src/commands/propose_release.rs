@@ -45,6 +45,12 @@ pub(crate) struct Release {
     /// Release notes
     #[arg(long, value_name = "TEXT", default_value = "")]
     notes: String,
+    /// Judge it by the policy's class for emergencies
+    #[arg(long)]
+    emergency: bool,
+    /// Its version is lower than that of the release in force, and that is meant
+    #[arg(long)]
+    downgrade: bool,
     #[command(flatten)]
     terms: Terms,
 }
@@ -65,7 +71,14 @@ impl Release {
         for path in &self.components {
             session.desk.leave_in_folders(&blobs::read(path)?)?;
         }
-        propose(context, &mut session, Lane::Release, manifest.to_body(), self.terms)
+        let mut body = manifest.to_body();
+        if self.emergency {
+            body["class"] = "emergency".into();
+        }
+        if self.downgrade {
+            body["downgrade"] = true.into();
+        }
+        propose(context, &mut session, Lane::Release, body, self.terms)
     }
 
     /// The manifest that the options describe.

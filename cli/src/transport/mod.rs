@@ -22,7 +22,7 @@ use borgios_types::{Digest, Envelope, NodeId};
 use crate::failure::Failure;
 
 /// The kinds that governors' tools fetch, keep and pass on.
-pub(crate) const KINDS: [&str; 14] = [
+pub(crate) const KINDS: [&str; 17] = [
     "policy",
     "release",
     "credential",
@@ -37,6 +37,9 @@ pub(crate) const KINDS: [&str; 14] = [
     "note",
     "drill",
     "drill-answer",
+    "veto",
+    "pause",
+    "beacon",
 ];
 
 /// What servers say of themselves, with the invitations that prove it: fetched where it is asked

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -38,6 +38,14 @@ pub trait Disk: core::fmt::Debug + Send {
     /// # Errors
     /// The host's; some of the bytes may be written.
     fn write(&mut self, path: &str, at: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Writes two pieces, one after the other, as [`Disk::write`] does.
+    ///
+    /// # Errors
+    /// The host's; some of the bytes may be written.
+    fn write_both(&mut self, path: &str, at: u64, one: &[u8], other: &[u8]) -> io::Result<()> {
+        self.write(path, at, one)?;
+        self.write(path, at + one.len() as u64, other)
+    }
     /// Cuts a file to a length.
     ///
     /// # Errors
@@ -163,6 +171,21 @@ impl Disk for RealDisk {
 
     fn write(&mut self, path: &str, at: u64, bytes: &[u8]) -> io::Result<()> {
         self.file(path, true)?.write_all_at(bytes, at)
+    }
+
+    fn write_both(&mut self, path: &str, at: u64, one: &[u8], other: &[u8]) -> io::Result<()> {
+        let file = self.file(path, true)?;
+        let pieces = [IoSlice::new(one), IoSlice::new(other)];
+        // Mostly one call of the kernel; what it leaves is written in the ordinary way.
+        let written = match rustix::io::pwritev(file, &pieces, at) {
+            Ok(written) => written,
+            Err(rustix::io::Errno::INTR) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        let ones = written.min(one.len());
+        file.write_all_at(&one[ones..], at + ones as u64)?;
+        let others = written - ones;
+        file.write_all_at(&other[others..], at + (one.len() + others) as u64)
     }
 
     fn cut(&mut self, path: &str, length: u64) -> io::Result<()> {

@@ -5,6 +5,7 @@ use crate::scenario::Scenario;
 mod access;
 mod ask;
 mod faults;
+mod idle;
 mod join;
 mod keeper;
 mod lab;
@@ -13,6 +14,7 @@ mod loot;
 mod obstacles;
 mod refusals;
 mod rotation;
+mod rules;
 mod secrets;
 mod spine;
 mod streams;
@@ -35,10 +37,11 @@ pub const ALL: &[Scenario] = &[
     tree::SCENARIO,
     secrets::SCENARIO,
     rotation::SCENARIO,
+    rules::SCENARIO,
     access::SCENARIO,
     leave::SCENARIO,
     loot::SCENARIO,
 ];
 
 /// Scenarios that take too long for every run of the checks; they run when they are named.
-pub const LONG: &[Scenario] = &[rotation::LONG, tree::LONG];
+pub const LONG: &[Scenario] = &[rotation::LONG, tree::LONG, idle::SCENARIO];

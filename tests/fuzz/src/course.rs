@@ -131,7 +131,7 @@ fn plain(word: &str) -> String {
     let mut quoted = false;
     for c in word.chars() {
         match c {
-            '"' => quoted = !quoted,
+            '"' | '`' => quoted = !quoted,
             _ if quoted || c.is_ascii_digit() => {}
             c => text.push(c),
         }

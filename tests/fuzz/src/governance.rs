@@ -4,9 +4,9 @@ use std::sync::OnceLock;
 
 use borgios_policy::fixture::{Council, NOW};
 use borgios_policy::{
-    Ballot, Card, Chain, Departure, Drill, DrillAnswer, Handover, Invitation, InvitationFile, Join,
-    Lane, Note, Object, Plan, Policy, Pool, ProofFile, Proposal, Report, RotationReport, Statement,
-    Verdict, Witness, tally,
+    Ballot, Burn, Card, Chain, Change, Departure, Drill, DrillAnswer, Handback, Handover,
+    Invitation, InvitationFile, Join, Lane, Note, Object, Plan, Policy, Pool, ProofFile, Proposal,
+    Report, RotationReport, Session, SessionShare, Statement, Verdict, Witness, tally,
 };
 use borgios_releases::Manifest;
 use borgios_types::{Digest, Envelope, Kind, SecretKey};
@@ -153,7 +153,7 @@ pub fn other(bytes: &[u8]) -> String {
     let World { council, network, .. } = world();
     let board = &council.board;
     let read = |kind: &str| signed(kind, bytes);
-    let outcome = match kind % 10 {
+    let outcome = match kind % 15 {
         0 => read(Note::KIND).map(|e| word(Note::verify(board, *network, &e))),
         1 => read(Invitation::KIND).map(|e| word(Invitation::verify(board, *network, &e))),
         2 => read(Join::KIND).map(|e| word(Join::parse(&e))),
@@ -163,7 +163,12 @@ pub fn other(bytes: &[u8]) -> String {
         6 => read(Witness::KIND).map(|e| word(Witness::parse(&e))),
         7 => read(RotationReport::KIND).map(|e| word(RotationReport::parse(&e))),
         8 => read(Drill::KIND).map(|e| word(Drill::verify(board, *network, &e))),
-        _ => read(DrillAnswer::KIND).map(|e| word(DrillAnswer::verify(board, *network, &e))),
+        9 => read(DrillAnswer::KIND).map(|e| word(DrillAnswer::verify(board, *network, &e))),
+        10 => read(Session::KIND).map(|e| word(Session::parse(&e))),
+        11 => read(SessionShare::KIND).map(|e| word(SessionShare::parse(&e))),
+        12 => read(Burn::KIND).map(|e| word(Burn::verify(board, &e))),
+        13 => read(Handback::KIND).map(|e| word(Handback::parse(&e))),
+        _ => read(Change::KIND).map(|e| word(Change::parse(&e))),
     };
     outcome.unwrap_or_else(|why| why)
 }

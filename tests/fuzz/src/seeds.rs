@@ -173,7 +173,7 @@ fn ballots() -> Vec<Vec<u8>> {
 }
 
 fn others() -> Vec<Vec<u8>> {
-    const KINDS: [&str; 10] = [
+    const KINDS: [&str; 15] = [
         "note",
         "invitation",
         "join",
@@ -184,6 +184,11 @@ fn others() -> Vec<Vec<u8>> {
         "rotation",
         "drill",
         "drill-answer",
+        "session",
+        "share",
+        "burn",
+        "handback",
+        "change",
     ];
     let mut all = Vec::new();
     for (at, kind) in (0..).zip(KINDS) {
