@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 
 use borgios_policy::fixture::{Council, NOW, release_body, statement};
 use borgios_policy::session::{Bound, Session, SessionError};
-use borgios_policy::{Ballot, Chain, Lane, Name, Object as _, OpenRound, Proof, Statement, Verdict, tally};
+use borgios_policy::{
+    Ballot, Chain, Lane, Name, Object as _, OpenRound, Proof, Statement, Verdict, tally,
+};
 use borgios_types::{Digest, Envelope};
 use governors::{Objects, PAPERS, Tool, garbage, nonce, of_kind, table};
 use rand::seq::SliceRandom as _;
