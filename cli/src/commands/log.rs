@@ -45,8 +45,9 @@ impl Log {
             for fallen in fallen(&archive, lane) {
                 let voices = voices(&archive, fallen.statement);
                 answer.push(json!({
-                    "place": fallen.place, "round": fallen.round, "id": fallen.statement,
-                    "signed": false, "proposed_by": fallen.by, "ballots": ballots(&voices),
+                    // Not `place`: programs look there for what is signed.
+                    "not_signed": fallen.place, "round": fallen.round, "id": fallen.statement,
+                    "proposed_by": fallen.by, "ballots": ballots(&voices),
                     "summary": fallen.why,
                 }));
                 text.push_str(&format!(
