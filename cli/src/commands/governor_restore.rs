@@ -193,6 +193,8 @@ pub(crate) fn scalar_of(text: &str) -> Result<SecretBytes, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use age::secrecy::ExposeSecret as _;
+
     use super::*;
 
     #[test]
