@@ -365,6 +365,11 @@ impl Archive {
         self.beacons.get(name)
     }
 
+    /// Every signed statement that enough governors took back: the next round of its place is open.
+    pub(crate) fn dead(&self) -> &BTreeSet<Digest> {
+        &self.dead
+    }
+
     /// Whether enough governors took this signed statement back.
     pub(crate) fn is_dead(&self, id: &Digest) -> bool {
         self.dead.contains(id)

@@ -308,7 +308,7 @@ impl<'a> Desk<'a> {
         loop {
             let next = Round(round.0 + 1);
             let slot = Slot { epoch: board.epoch(), lane, seq, round: next };
-            if OpenRound::check(board, slot, &ballots).is_err() {
+            if OpenRound::check_vetoed(board, slot, &ballots, self.archive.dead()).is_err() {
                 return Ok(round);
             }
             round = next;
@@ -388,7 +388,10 @@ impl<'a> Desk<'a> {
                 let ballots = self.archive.ballot_envelopes();
                 let now = self.context.now();
                 // Not yet, where the class asks for more approvals than signatures.
-                if self.archive.chain().verify(now, &envelope, &ballots).is_err() {
+                // And never again what was taken back.
+                if self.archive.is_dead(&envelope.id())
+                    || self.archive.chain().verify(now, &envelope, &ballots).is_err()
+                {
                     continue;
                 }
                 self.archive.admit(now, vec![envelope.clone()])?;

@@ -55,7 +55,6 @@ impl Failure {
     pub(crate) const ROUND_CLOSED: Code = code::ROUND_CLOSED;
 
     /// A ballot after which the place could neither pass nor die.
-    #[allow(dead_code, reason = "a name that is promised before the refusal that bears it")]
     pub(crate) const UNDECIDABLE: Code = code::UNDECIDABLE;
 
     /// A node understood an object and does not take it.

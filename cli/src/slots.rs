@@ -269,20 +269,6 @@ impl<'a> Slots<'a> {
         Ok(found)
     }
 
-    /// Takes back a ballot of this governor that another place kept: after a restore. From here on
-    /// the slot returns it and takes no other.
-    pub(crate) fn take_back(&self, slot: Slot, ballot: &Envelope) -> Result<(), Failure> {
-        match self.ballot(slot)? {
-            None => self.cast(slot, ballot).map(drop),
-            Some(there) if there.id() == ballot.id() => Ok(()),
-            // Cast twice, before or on another machine: both are this governor's.
-            Some(_) => {
-                let what = format!("{}.ballot.json", &ballot.id().hex()[..16]);
-                durable::write(&self.path(slot, &what), ballot.to_json().as_bytes())
-            }
-        }
-    }
-
     /// Makes an epoch's slots as if they had never been: for a key that was given up before it was
     /// in force. Its ballots stay on record, under other names: they were this machine's.
     pub(crate) fn forget(&self, epoch: KeyEpoch) -> Result<(), Failure> {

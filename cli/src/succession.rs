@@ -193,7 +193,9 @@ fn intent(
     let counter = crate::commands::vote::next_counter(session)?;
     let ballots = session.desk.archive().ballots_at(slot.lane, slot.seq);
     let in_force = session.desk.archive().board()?;
-    let open = OpenRound::check(in_force, old, &ballots).or_fail(what)?.for_successor(board);
+    let dead = session.desk.archive().dead();
+    let open = OpenRound::check_vetoed(in_force, old, &ballots, dead).or_fail(what)?;
+    let open = open.for_successor(board);
     let comment = words.comment.clone();
     if let Some(reason) = words.reject.clone() {
         return Intent::reject(board, &me, &open, text, reason, comment, counter).or_fail(what);

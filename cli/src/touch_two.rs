@@ -74,8 +74,15 @@ fn follow(work: &mut Work<'_>, matter: &Matter) -> Result<usize, Failure> {
         let table = Table::of(board, slot, text, &ballots, &papers);
         if mine && let Some((session, _)) = table.due(&me, &exhausted(work, matter)?) {
             let session = session.clone();
-            answer(work, matter, &session)?;
-            given += 1;
+            match answer(work, matter, &session) {
+                Ok(()) => given += 1,
+                // What this folder cannot answer stops nothing else that it has to do.
+                Err(failure) if failure.is(Failure::CLONE) => {
+                    work.desk.context().printer.warn(&failure.summary());
+                    break;
+                }
+                Err(failure) => return Err(failure),
+            }
         } else if let Some(session) = table.next() {
             let envelope = session.to_envelope().sign(work.identity().ssh());
             work.desk.publish(&envelope)?;

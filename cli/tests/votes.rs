@@ -104,7 +104,7 @@ fn a_further_round_opens_when_the_first_is_dead() {
     let inbox = board.json("ann", &["inbox"]);
     let states: Vec<_> = inbox["open"].as_array().unwrap().iter().map(|o| &o["state"]).collect();
     assert_eq!(states, ["dead"; 2]);
-    let next = board.propose("ann", "1.2");
+    let next = board.propose("ben", "1.2");
     assert_eq!(next["round"], 1);
     // Ben's tool saw the round open when he voted; ann's has not looked since.
     let unseen = board.refused("ben", &["vote", "release/1", "approve"]);
@@ -206,7 +206,7 @@ fn t43_a_folder_restored_from_yesterday_does_not_vote() {
 /// terminals at once.
 #[test]
 fn t41_t50_a_slot_takes_one_choice_for_ever_also_from_two_terminals_at_once() {
-    let board = Board::founded(&["ann", "ben", "cleo"], 2);
+    let board = Board::founded(&["ann", "ben", "cleo"], 3);
     let first = board.propose("ann", "1.0");
     let other = board.propose("ben", "1.1");
     let [first, other] = [&first, &other].map(|proposal| proposal["statement"].as_str().unwrap());

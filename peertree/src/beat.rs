@@ -85,6 +85,7 @@ impl Node {
             }
         }
         self.tell_facts();
+        self.fetch_late();
         self.decide_gaps();
     }
 
@@ -137,7 +138,7 @@ impl Node {
             let beat = child.map(|_| self.beat_due(link));
             beat.into_iter().chain(self.end_due(peer, link, child.is_some()))
         });
-        let others = self.facts_due().into_iter().chain(self.gaps_due());
+        let others = [self.facts_due(), self.gaps_due(), self.fetch_due()].into_iter().flatten();
         let Some(due) = links.chain(others).min() else { return };
         if self.beat.armed.is_none_or(|armed| due < armed) {
             let after = due.since(now).max(Duration::from_millis(1));

@@ -246,6 +246,7 @@ impl Node {
             self.out.push(Output::CancelTimer(timer));
         }
         self.links.clear();
+        self.store.wanted.clear();
         self.children.clear();
         self.cross.clear();
         (self.beat, self.told) = (Beat::default(), Told::default());
@@ -292,7 +293,7 @@ impl Node {
         if self.links.remove(&peer).is_none() {
             return;
         }
-        self.store.abandon(peer);
+        self.fetch_without(peer);
         let child = self.children.remove(&peer).is_some();
         if child {
             self.on_children_changed();
@@ -316,6 +317,7 @@ impl Node {
             self.on_candidate_failed(peer);
         } else if self.rivals.probing == Some(peer) {
             self.rivals.probing = None;
+            self.on_rival_silent(peer);
         } else if self.climb.asking == Some(peer) {
             self.climb.asking = None;
         }
@@ -374,7 +376,7 @@ impl Node {
     /// the tree.
     pub(crate) fn close(&mut self, peer: NodeId) {
         self.links.remove(&peer);
-        self.store.abandon(peer);
+        self.fetch_without(peer);
         self.out.push(Output::Close(peer));
         self.end_cross(peer);
     }
@@ -574,6 +576,7 @@ impl Node {
         rule(self.shunned.len() <= bounds::SHUNNED_MAX, "more shunned peers than their bound")?;
         self.check_cross()?;
         self.check_evidence()?;
+        self.check_fetch()?;
         self.store.check()
     }
 }

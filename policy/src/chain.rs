@@ -350,7 +350,10 @@ impl Chain {
                 // Nor can it name rules older than its predecessor's: the chain would not verify
                 // again in the order of its policies.
                 let backwards = seq == self.head_seq(lane).next()
-                    && self.tip(lane).is_some_and(|tip| tip.policy > Some(named))
+                    && self.tip(lane).is_some_and(|tip| {
+                        // What does not follow it at all is a rival, and is named so in step 6.
+                        tip.policy > Some(named) && statement.prev == Some(tip.id)
+                    })
                     && !self.is_winner(lane, seq, id);
                 (same_board || carried || self.known(&id) == Some((lane, seq))) && !backwards
             }

@@ -55,8 +55,8 @@ impl Class {
         self.rebuilds.unwrap_or(0)
     }
 
-    /// What a statement needs that must satisfy both: the stricter of each. Of two numbers of
-    /// vetoes the lower is stricter; `board` is that of the class without a word on it.
+    /// What a statement needs that must satisfy both: the stricter of each. Of two numbers of vetoes
+    /// the lower is stricter; without a word it is n−t+1 of `governors` and `threshold`.
     #[must_use]
     pub fn stricter(self, other: Self, threshold: u16, governors: u16) -> Self {
         let veto = |class: Self| class.veto.unwrap_or(veto_least(threshold, governors));

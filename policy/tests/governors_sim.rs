@@ -56,7 +56,7 @@ fn t36_honest_nodes_end_in_one_state_whatever_the_network_and_the_liars_do() {
         let liars = rng.gen_range(0..usize::from(2 * t - n));
         let council = Council::new(n, t, 1, seed);
         let context = format!("BORGIOS_SIM_SEED={seed}: {t} of {n}, {liars} liars");
-        let steps = if n == 14 { 500 } else { rng.gen_range(100..500) };
+        let steps = if n == 14 { 300 } else { rng.gen_range(60..200) };
         let mut world = World::new(&council, 3, liars, rng, context.clone());
         for _ in 0..steps {
             world.step();
@@ -119,7 +119,7 @@ fn former_board_stays_former(
     let late = old.sign(&late);
     world.succeed(new, &signed);
     world.say(0, late.clone());
-    for _ in 0..150 {
+    for _ in 0..80 {
         world.step();
     }
     world.settle();

@@ -14,10 +14,10 @@ use std::path::PathBuf;
 
 use borgios_policy::fixture::{Council, EXPIRES, ISSUED, statement};
 use borgios_policy::{
-    Ballot, Board, Burn, Bytes, Card, Chain, Change, Departure, Drill, DrillAnswer, Governor,
-    Handback, Handover, Invitation, Join, Lane, Name, Note, Object, Outcome, Plan, Pool, ProofFile,
-    Proposal, Report, RotationReport, Session, SessionShare, Statement, Verdict, Witness, session,
-    tally,
+    Ballot, Beacon, BeaconHead, Board, Burn, Bytes, Card, Chain, Change, Departure, Drill,
+    DrillAnswer, Governor, Handback, Handover, Invitation, Join, Lane, Name, Note, Object,
+    Objection, Outcome, Pause, Plan, Pool, ProofFile, Proposal, Report, RotationReport, Session,
+    SessionShare, Statement, Verdict, Veto, Witness, session, tally,
 };
 use borgios_types::{
     Digest, Envelope, Epoch, KeyEpoch, Round, SecretKey, Seq, Threshold, UnixSeconds,
@@ -252,6 +252,21 @@ fn later(v: &mut Vectors, network: Digest, node: &SecretKey, at: UnixSeconds) {
         heads: BTreeMap::from([(Lane::Policy, Seq(1))]),
     };
     v.object("change", &change, &[&keys[&ann]]);
+    let objection = Objection {
+        network,
+        group,
+        governor: ann.clone(),
+        statement,
+        lane,
+        seq,
+        reason: "it opens port 22".to_owned(),
+        at,
+    };
+    v.object("veto", &Veto(objection.clone()), &[&keys[&ann]]);
+    v.object("pause", &Pause(objection), &[&keys[&ann]]);
+    let heads = BTreeMap::from([(lane, BeaconHead { seq, id: statement })]);
+    let beacon = Beacon { network, group, governor: ann.clone(), time: at, heads, counter: 7 };
+    v.object("beacon", &beacon, &[&keys[&ann]]);
 }
 
 fn members(

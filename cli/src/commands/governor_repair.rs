@@ -37,7 +37,8 @@ pub(crate) struct Repair {
     /// Ask this governor for help; again for each of t [default: the first others by name]
     #[arg(long, value_name = "NAME")]
     helper: Vec<Name>,
-    /// Ask once more, where one of the helpers gave a wrong value
+    /// Ask once more, where one of the helpers gave a wrong value; with the share here: say that
+    /// this copy of the folder is the one that counts, and make new nonces
     #[arg(long)]
     anew: bool,
     /// On a new laptop: the id of the network, as another governor reads it to you
@@ -114,6 +115,18 @@ impl Repair {
                 .or_fail(|| format!("the repair for {whom} cannot go on"))?;
             ceremony::write_files(folder, write)?;
             return Ok(said(&status, whom));
+        }
+        if session.share().is_ok() && self.anew {
+            // Another copy's ballots, or its nonces, came to light: this copy counts from now on.
+            let generation = burn(session)?;
+            let settled = session.settle()?;
+            let mut text = format!("{name} goes on with this folder, generation {generation}");
+            for line in settled.lines() {
+                text.push('\n');
+                text.push_str(&line);
+            }
+            let answer = json!({"status": "whole", "governor": name, "generation": generation});
+            return Ok((true, answer, text));
         }
         if session.share().is_ok() {
             let text =

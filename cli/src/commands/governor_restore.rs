@@ -149,13 +149,11 @@ pub(crate) fn burn(session: &mut Session<'_>) -> Result<u64, Failure> {
     for held in archive.ballots().values().filter(|held| held.by == name) {
         let made_under = archive.boards().find(|board| board.group() == held.value.group);
         if let Some(board) = made_under {
-            session.slots().take_back(held.value.slot(board), &held.envelope)?;
+            session.slots().adopt(held.value.slot(board), &held.envelope)?;
         }
     }
     let burns = archive.burns();
     let generation = generations(&board, &burns).get(&name).copied().unwrap_or_default() + 1;
-    let path = session.desk.context().home.governor("generation");
-    durable::write(&path, generation.to_string().as_bytes())?;
     session.begin_anew(&board, generation)?;
     let at = session.desk.context().now();
     let burn = Burn { group: board.group(), governor: name, generation, at };
@@ -195,6 +193,8 @@ pub(crate) fn scalar_of(text: &str) -> Result<SecretBytes, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use age::secrecy::ExposeSecret as _;
+
     use super::*;
 
     #[test]

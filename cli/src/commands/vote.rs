@@ -267,7 +267,8 @@ impl Vote {
         let ballots = session.desk.archive().ballots_at(slot.lane, slot.seq);
         let counter = next_counter(session)?;
         let (board, me) = session.on_board()?;
-        let open = OpenRound::check(board, slot, &ballots)
+        let dead = session.desk.archive().dead();
+        let open = OpenRound::check_vetoed(board, slot, &ballots, dead)
             .or_fail(what)
             .map_err(|failure| failure.code(Failure::ROUND_CLOSED))?;
         let approve = self.choice == ForOrAgainst::Approve;

@@ -19,7 +19,7 @@
 //! 3. what a policy's application changes, the next [`Gate::tick`] finds.
 //!
 //! What is kept follows from the *set* of what was brought, so its order does not matter before a
-//! lock is over. Everything is bounded: see [`DOCS_MAX`], [`RIVALS_MAX`], [`voices::OPEN_MAX`].
+//! lock is over. Everything is bounded: see [`DOCS_MAX`], [`RIVALS_MAX`], [`OPEN_MAX`].
 
 mod doc;
 mod offer;
@@ -261,11 +261,14 @@ impl Gate {
         self.pauses.on(id)
     }
 
-    /// The clock, never earlier than the newest statement applied; notes a break.
+    /// The clock, never earlier than the newest statement applied; notes a break, which is more than
+    /// the small steps by which clocks are kept right.
     fn look(&mut self, now: UnixSeconds, chain: &Chain) -> UnixSeconds {
         let now = now.max(chain.now_floor());
         self.awake = Some(match self.awake {
-            Some((since, last)) if last <= now && now <= last.plus(JUMP_S) => (since, now),
+            Some((since, last)) if last <= now.plus(JUMP_S) && now <= last.plus(JUMP_S) => {
+                (since.min(now), now)
+            }
             Some(_) | None => (now, now),
         });
         now

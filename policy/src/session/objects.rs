@@ -1,6 +1,6 @@
 //! The two objects of a session: who signs together, and what each of them gives.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use borgios_types::{Digest, Envelope, PublicKey, Round, Seq};
 use frost_ed25519 as frost;
@@ -77,8 +77,8 @@ impl Object for SessionShare {
 }
 
 impl Session {
-    /// Reads a session: group key, a governor's signature, t members of the board, each with nonces
-    /// of its own. Whether those are the members' nonces, only [`super::Table`] can say. Returns the
+    /// Reads a session: group key, a governor's signature, t members of the board, each with
+    /// nonces. Whether those are the members' nonces, only [`super::Table`] can say. Returns the
     /// governor whose tool opened it.
     ///
     /// # Errors
@@ -98,15 +98,13 @@ impl Session {
         if found != needed {
             return Err(refused(format!("{found} members, expected {needed}")));
         }
-        let mut nonces = BTreeSet::new();
+        // Two members may name the same nonces: who copied them cannot use them, and refusing such a
+        // session would let a liar keep an honest member out of all.
         for (name, member) in &session.members {
             if board.index(name).is_none() {
                 return Err(refused(format!("{name} is not on the board")));
             }
             commitment(&member.commitment).map_err(refused)?;
-            if !nonces.insert(&member.commitment.0) {
-                return Err(refused(format!("{name} has another member's nonces")));
-            }
         }
         Ok((session, by))
     }

@@ -303,8 +303,8 @@ impl Table {
         })
     }
 
-    /// The session that `me` should answer now with the nonces of the object `from`, and whose tool
-    /// opened it. Those whose number is in `opened` already are not asked for: see
+    /// The session that `me` should answer now, and whose tool opened it: the one with the fewest
+    /// members who keep others waiting. Those opened by the tools in `exhausted` are left out: see
     /// [`super::SESSIONS_MAX`].
     #[must_use]
     pub fn due(&self, me: &Name, exhausted: &BTreeSet<Name>) -> Option<(&Envelope, &Name)> {
@@ -318,8 +318,25 @@ impl Table {
                 && !exhausted.contains(&held.by)
         };
         let due = self.alive().filter(|(_, held)| waits(held));
-        let (_, held) = due.min_by_key(|(id, held)| (held.session.number, **id))?;
+        let key = |(id, held): &(&Digest, &Held)| {
+            (self.debtors(**id, held, me), held.session.number, **id)
+        };
+        let (_, held) = due.min_by_key(key)?;
         Some((&held.envelope, &held.by))
+    }
+
+    /// How many others in a session keep one waiting that has begun: they may be silent for good.
+    fn debtors(&self, id: Digest, held: &Held, me: &Name) -> usize {
+        let others = held.session.members.keys().filter(|name| *name != me);
+        let owes = |name: &&Name| {
+            self.alive().any(|(other, begun)| {
+                *other != id
+                    && !begun.shares.is_empty()
+                    && begun.session.members.contains_key(*name)
+                    && !begun.shares.contains_key(*name)
+            })
+        };
+        others.filter(owes).count()
     }
 
     /// The signed statement, if a session ended.

@@ -230,15 +230,17 @@ impl<'a> World<'a> {
         forged
     }
 
-    /// Lets one thing happen.
+    /// Lets some messages arrive, in any order, and one governor act.
     pub(crate) fn step(&mut self) {
-        if !self.wire.is_empty() && self.rng.gen_bool(0.7) {
+        let councils = self.councils();
+        for _ in 0..self.rng.gen_range(0..4 * self.views.len()) {
+            if self.wire.is_empty() {
+                break;
+            }
             let at = self.rng.gen_range(0..self.wire.len());
             let (to, envelope) = self.wire.swap_remove(at);
-            let councils = self.councils();
             self.views[to].take(&councils, &envelope);
             self.views[to].check_nothing_replaced(&self.context);
-            return;
         }
         let at = self.rng.gen_range(0..self.tools.len());
         if self.liars.contains(&self.tools[at].me) {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use borgios_policy::founding::{Ceremony, Files, Founded, Me, Plan, Status, step};
+use borgios_policy::session::{Bound, Session, Table};
 use borgios_policy::{
     Board, Card, Intent, Lane, Name, Object as _, OpenRound, Pool, Seed, Slot, Statement, tally,
 };
@@ -27,8 +28,8 @@ pub struct Row {
     pub board: String,
     /// Signing sets of one governor.
     pub sets: u64,
-    /// Why there are no figures of ours, if there are none.
-    pub absent: Option<String>,
+    /// Touches that a vote takes.
+    pub touches: u8,
     /// A founding, first pools included: all governors' time, divided by them.
     pub keygen_ms: Option<f64>,
     /// What one governor writes in it, first pools left out.
@@ -41,6 +42,10 @@ pub struct Row {
     pub vote_ms: Option<f64>,
     /// Its envelope.
     pub ballot_bytes: Option<f64>,
+    /// Large boards: binding, signing and answering in one session, the second touch.
+    pub second_touch_ms: Option<f64>,
+    /// Its envelope.
+    pub second_touch_bytes: Option<f64>,
     /// Counting to a signature: t honest approvals.
     pub tally_ms: Option<f64>,
     /// The same with n approvals of which n−t, those tried first, have bad shares.
@@ -76,10 +81,7 @@ pub fn measure(t: u16, n: u16, rounds: usize) -> Result<Row> {
         ..Row::default()
     };
     plain(&mut row, t, n, rounds, &mut rng)?;
-    match borgios_policy::slot::one_touch(n, t) {
-        Err(error) => row.absent = Some(error.to_string()),
-        Ok(()) => ours(&mut row, t, n, rounds, &mut rng)?,
-    }
+    ours(&mut row, t, n, rounds, &mut rng)?;
     let pairs = [
         ("keygen_time", row.keygen_ms, row.plain_keygen_ms),
         ("vote_time_vs_both_rounds", row.vote_ms, row.plain_commit_ms + row.plain_sign_ms),
@@ -218,6 +220,16 @@ fn ours(row: &mut Row, t: u16, n: u16, rounds: usize, rng: &mut ChaCha20Rng) -> 
     };
     let (epoch, lane) = (board.epoch(), statement.lane);
     let slot = Slot { epoch, lane, seq: statement.seq, round: statement.round };
+    if board.one_touch().is_err() {
+        row.touches = 2;
+        let text = statement.to_payload();
+        return Large { board: &board, slot, text, members: &members, founded: &founded }.measure(
+            row,
+            usize::from(n - t),
+            rounds,
+        );
+    }
+    row.touches = 1;
     // A pool of one slot for each; the first one's is timed.
     let seeds: Vec<Seed> = members.iter().map(|_| Seed::random(rng)).collect();
     let make = |at: usize| -> Result<Envelope> {
@@ -260,6 +272,107 @@ fn ours(row: &mut Row, t: u16, n: u16, rounds: usize, rng: &mut ChaCha20Rng) -> 
         .collect::<Result<_>>()?;
     row.tally_saboteurs_ms = Some(timed(rounds, || count(&mixed))?.0);
     check_culprits(&board, slot, &text, &pools, &mixed, liars)
+}
+
+/// A board that votes in two touches.
+struct Large<'a> {
+    board: &'a Board,
+    slot: Slot,
+    text: String,
+    members: &'a [Member],
+    founded: &'a [Founded],
+}
+
+impl Large<'_> {
+    /// The seed of a member's nonces for one session after the other.
+    fn seed(&self, at: usize, number: u32) -> Seed {
+        Seed::from_bytes(Digest::of(format!("{at} {number}").as_bytes()).0)
+    }
+
+    fn vote(&self, at: usize) -> Result<Envelope> {
+        let open = OpenRound::check(self.board, self.slot, &[])?;
+        let (key, seed) = (&self.founded[at].key, self.seed(at, 0));
+        let intent = Intent::commit(self.board, key, &open, &self.text, &seed, None, 1)?;
+        let ballot = intent.ballot(self.board, key, Some(&seed), &[])?;
+        Ok(ballot.to_envelope().sign(&self.members[at].key))
+    }
+
+    fn answer(&self, at: usize, number: u32, session: &Envelope, lie: bool) -> Result<Envelope> {
+        let (seed, next) = (self.seed(at, number), self.seed(at, number + 1));
+        let key = &self.founded[at].key;
+        let bound = Bound::to(self.board, key, session, &self.text, number, &seed, &next)?;
+        let mut share = bound.share(self.board, key, &seed)?;
+        if lie {
+            share.share.0[0] ^= 1;
+        }
+        Ok(share.to_envelope().sign(&self.members[at].key))
+    }
+
+    fn measure(&self, row: &mut Row, liars: usize, rounds: usize) -> Result<()> {
+        let (time, ballot) = timed(rounds, || self.vote(0))?;
+        (row.vote_ms, row.ballot_bytes) = (Some(time), Some(ballot.to_json().len() as f64));
+        let ballots: Vec<Envelope> =
+            (0..self.members.len()).map(|at| self.vote(at)).collect::<Result<_>>()?;
+        for lying in [0, liars] {
+            let papers = self.sessions(&ballots, lying)?;
+            let count = || -> Result<()> {
+                let texts = [self.text.clone()];
+                let counted = tally(self.board, self.slot, &texts, &papers, &ballots);
+                ensure!(counted.signed().is_some(), "no signature came of it");
+                Ok(())
+            };
+            let time = Some(timed(rounds, count)?.0);
+            if lying == 0 {
+                row.tally_ms = time;
+                let first = papers.first().context("a session was opened")?;
+                let session = Session::parse(first)?;
+                let named = session.members.keys().next().context("t members")?;
+                let at = self.members.iter().position(|member| member.card.name == *named);
+                let at = at.context("on the board")?;
+                let (time, share) = timed(rounds, || self.answer(at, 0, first, false))?;
+                row.second_touch_ms = Some(time);
+                row.second_touch_bytes = Some(share.to_json().len() as f64);
+            }
+            if lying == liars {
+                row.tally_saboteurs_ms = time;
+            }
+        }
+        check_culprits(
+            self.board,
+            self.slot,
+            &self.text,
+            &self.sessions(&ballots, liars)?,
+            &ballots,
+            liars,
+        )
+    }
+
+    /// Sessions and shares until one ends, the first `liars` members giving garbage.
+    fn sessions(&self, ballots: &[Envelope], liars: usize) -> Result<Vec<Envelope>> {
+        let mut papers: Vec<Envelope> = Vec::new();
+        let mut numbers = vec![0; self.members.len()];
+        let table =
+            |papers: &[Envelope]| Table::of(self.board, self.slot, &self.text, ballots, papers);
+        for _ in 0..4 * self.members.len() {
+            let now = table(&papers);
+            if now.signed().is_some() {
+                return Ok(papers);
+            }
+            if let Some(session) = now.next() {
+                papers.push(session.to_envelope().sign(&self.members[0].key));
+            }
+            for (at, member) in self.members.iter().enumerate() {
+                let now = table(&papers);
+                let due =
+                    now.due(&member.card.name, &[].into()).map(|(session, _)| session.clone());
+                if let Some(session) = due {
+                    papers.push(self.answer(at, numbers[at], &session, at < liars)?);
+                    numbers[at] += 1;
+                }
+            }
+        }
+        bail!("no session ended")
+    }
 }
 
 /// All liars are named that stood in the way, and nobody else.
@@ -384,8 +497,10 @@ pub fn table(rows: &[Row]) -> String {
         );
     }
     for row in rows {
-        if let Some(why) = &row.absent {
-            text += &format!("{}: absent: {why}\n", row.board);
+        if let (Some(ms), Some(bytes)) = (row.second_touch_ms, row.second_touch_bytes) {
+            let board = &row.board;
+            text +=
+                &format!("{board:<7} second touch               {ms:>8.2} ms, {bytes:.0} bytes\n");
         }
         for (name, ratio) in &row.ratios {
             text += &format!("{:<7} {name:<26} {ratio:>8.2} times the plain one\n", row.board);

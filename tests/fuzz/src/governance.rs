@@ -4,9 +4,10 @@ use std::sync::OnceLock;
 
 use borgios_policy::fixture::{Council, NOW};
 use borgios_policy::{
-    Ballot, Burn, Card, Chain, Change, Departure, Drill, DrillAnswer, Handback, Handover,
-    Invitation, InvitationFile, Join, Lane, Note, Object, Plan, Policy, Pool, ProofFile, Proposal,
-    Report, RotationReport, Session, SessionShare, Statement, Verdict, Witness, tally,
+    Ballot, Beacon, Burn, Card, Chain, Change, Departure, Drill, DrillAnswer, Handback, Handover,
+    Invitation, InvitationFile, Join, Lane, Note, Object, Pause, Plan, Policy, Pool, ProofFile,
+    Proposal, Report, RotationReport, Session, SessionShare, Statement, Verdict, Veto, Witness,
+    tally,
 };
 use borgios_releases::Manifest;
 use borgios_types::{Digest, Envelope, Kind, SecretKey};
@@ -153,7 +154,7 @@ pub fn other(bytes: &[u8]) -> String {
     let World { council, network, .. } = world();
     let board = &council.board;
     let read = |kind: &str| signed(kind, bytes);
-    let outcome = match kind % 15 {
+    let outcome = match kind % 18 {
         0 => read(Note::KIND).map(|e| word(Note::verify(board, *network, &e))),
         1 => read(Invitation::KIND).map(|e| word(Invitation::verify(board, *network, &e))),
         2 => read(Join::KIND).map(|e| word(Join::parse(&e))),
@@ -168,7 +169,10 @@ pub fn other(bytes: &[u8]) -> String {
         11 => read(SessionShare::KIND).map(|e| word(SessionShare::parse(&e))),
         12 => read(Burn::KIND).map(|e| word(Burn::verify(board, &e))),
         13 => read(Handback::KIND).map(|e| word(Handback::parse(&e))),
-        _ => read(Change::KIND).map(|e| word(Change::parse(&e))),
+        14 => read(Change::KIND).map(|e| word(Change::parse(&e))),
+        15 => read(Veto::KIND).map(|e| word(Veto::verify(board, *network, &e))),
+        16 => read(Pause::KIND).map(|e| word(Pause::verify(board, *network, &e))),
+        _ => read(Beacon::KIND).map(|e| word(Beacon::verify(board, *network, &e))),
     };
     outcome.unwrap_or_else(|why| why)
 }

@@ -173,7 +173,7 @@ fn ballots() -> Vec<Vec<u8>> {
 }
 
 fn others() -> Vec<Vec<u8>> {
-    const KINDS: [&str; 15] = [
+    const KINDS: [&str; 18] = [
         "note",
         "invitation",
         "join",
@@ -189,6 +189,9 @@ fn others() -> Vec<Vec<u8>> {
         "burn",
         "handback",
         "change",
+        "veto",
+        "pause",
+        "beacon",
     ];
     let mut all = Vec::new();
     for (at, kind) in (0..).zip(KINDS) {
