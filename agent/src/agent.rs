@@ -175,7 +175,7 @@ impl Agent {
         };
         let folder = state.join("streams");
         let (stream_watch, streams) =
-            StreamWatch::new(key.clone(), folder, ledger.clone(), tree.clone());
+            StreamWatch::new(key.clone(), folder, settings.relay, ledger.clone(), tree.clone());
         let (questions, question_inbox) = QuestionHandle::new();
         let observer = Observer {
             me,

@@ -128,6 +128,7 @@ struct Request {
     origin: Option<NodeId>,
     position: Option<Place>,
     from: Option<NodeId>,
+    news: Option<u64>,
     #[serde(default)]
     volatile: bool,
 }
@@ -219,7 +220,12 @@ impl Api {
                 };
                 lookup::show(&self.0, word, within(request)).await
             }
-            Get::Streams => stream_api::heads(&self.0.streams, ledger, request.from).await,
+            Get::Streams => {
+                if let Some(known) = request.news {
+                    stream_api::await_news(&self.0.streams, known, within(request)).await;
+                }
+                stream_api::heads(&self.0.streams, ledger, request.from).await
+            }
             Get::Messages => {
                 stream_api::messages(&self.0.streams, request.origin, request.position).await
             }

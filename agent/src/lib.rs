@@ -46,6 +46,7 @@ pub mod credential_watch;
 pub mod cross_watch;
 pub mod departing;
 pub mod depot;
+pub mod dials;
 pub mod disk;
 pub mod fetch;
 pub mod fleet;

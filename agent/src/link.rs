@@ -25,6 +25,7 @@ use tracing::{debug, info, warn};
 use crate::channel::{FrameReader, FrameWriter, Sign};
 use crate::clock::unix_now;
 use crate::depot::Depot;
+use crate::dials::DialId;
 use crate::frame::{FRAME_MAX, FrameError};
 use crate::gate::Place;
 use crate::ledger::{Admission, Ledger};
@@ -250,7 +251,7 @@ impl LinkHub {
     }
 
     /// Dials a contact and runs the link to its end. The tree hears `LinkUp` or `DialFailed`.
-    pub async fn dial(&self, contact: Contact, cut: CancellationToken) {
+    pub async fn dial(&self, contact: Contact, dial: DialId, cut: CancellationToken) {
         let Contact { id: peer, address } = contact;
         match ssh_client::dial(&address, peer, self.key.clone(), cut).await {
             Ok(dialled) => {
@@ -266,7 +267,7 @@ impl LinkHub {
             }
         }
         // Counts only if no link came of it.
-        self.tree.dial_failed(peer).await;
+        self.tree.dial_failed(peer, dial).await;
     }
 
     fn log(&self, peer: NodeId, at: &str, end: &LinkEnd) {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use borgios_policy::Name;
+use borgios_stream::Relay;
 use borgios_types::PublicKey;
 use borgios_types::limits::NAME_MAX;
 use serde::Deserialize;
@@ -13,7 +14,7 @@ use thiserror::Error;
 
 /// The port borgiosd listens on where nothing else is said.
 pub const PORT: u16 = 7117;
-/// Largest settings file that is read, in bytes: four short fields.
+/// Largest settings file that is read, in bytes: five short fields.
 const FILE_MAX: u64 = 64 * 1024;
 
 /// The file `/etc/borgios/agent.json`.
@@ -24,6 +25,26 @@ struct File {
     advertise: Option<String>,
     name: Option<String>,
     owner: Option<String>,
+    relay: Option<RelaySetting>,
+}
+
+/// When streams go on, as the file says it.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RelaySetting {
+    /// After they were verified.
+    Verified,
+    /// On the link's authentication, verified beside it.
+    Link,
+}
+
+impl From<RelaySetting> for Relay {
+    fn from(setting: RelaySetting) -> Self {
+        match setting {
+            RelaySetting::Verified => Self::Verified,
+            RelaySetting::Link => Self::Link,
+        }
+    }
 }
 
 /// Where one agent keeps things, where it listens, and how it is called.
@@ -43,6 +64,8 @@ pub struct Settings {
     pub name: Name,
     /// The key of the server's owner, who may take it out again. Only a first join record names it.
     pub owner: Option<PublicKey>,
+    /// When batches of others' streams are forwarded: once verified, or on the link's authentication.
+    pub relay: Relay,
     /// How often things are done; tests make it faster.
     pub pace: Pace,
 }
@@ -109,7 +132,7 @@ pub enum SettingsError {
     #[error("{0} is larger than {FILE_MAX} bytes, it is not a settings file")]
     TooLarge(PathBuf),
     /// Not JSON of the right shape.
-    #[error("{path} is not {{\"listen\",\"advertise\",\"name\",\"owner\"}}")]
+    #[error("{path} is not {{\"listen\",\"advertise\",\"name\",\"owner\",\"relay\"}}")]
     Json {
         /// The file.
         path: PathBuf,
@@ -166,6 +189,7 @@ impl Settings {
             advertise: None,
             name,
             owner: None,
+            relay: Relay::Verified,
             pace: Pace::default(),
         }
     }
@@ -203,6 +227,9 @@ impl Settings {
             })?),
             None => None,
         };
+        if let Some(relay) = file.relay {
+            self.relay = relay.into();
+        }
         Ok(())
     }
 }
@@ -253,6 +280,9 @@ mod tests {
         let owner = borgios_types::SecretKey::from_seed([1; 32]).public();
         let settings = parse(&format!(r#"{{"owner":"{owner} owner@example"}}"#)).unwrap();
         assert_eq!(settings.owner, Some(owner));
+        assert_eq!(settings.relay, Relay::Verified);
+        assert_eq!(parse(r#"{"relay":"link"}"#).unwrap().relay, Relay::Link);
+        assert_eq!(parse(r#"{"relay":"verified"}"#).unwrap().relay, Relay::Verified);
     }
 
     #[test]
@@ -267,6 +297,7 @@ mod tests {
         assert!(matches!(parse("{"), Err(SettingsError::Json { .. })));
         assert!(matches!(parse(r#"{"listn":"x:1"}"#), Err(SettingsError::Json { .. })));
         assert!(matches!(parse(r#"{"listen":"7117"}"#), Err(SettingsError::Address { .. })));
+        assert!(matches!(parse(r#"{"relay":"unverified"}"#), Err(SettingsError::Json { .. })));
         assert!(matches!(parse(r#"{"name":"a b"}"#), Err(SettingsError::Name(_))));
         let long = format!(r#"{{"name":"{}"}}"#, "x".repeat(10_000));
         assert!(matches!(parse(&long), Err(SettingsError::Name(_))));

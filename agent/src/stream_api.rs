@@ -26,6 +26,8 @@ const HEADS_PAGE: usize = 1_024;
 /// Bytes of the log that one answer reads: with base64 and the fields around each message, one page.
 const READ_MAX: usize = 256 * 1024;
 
+/// Longest wait for news: below what tools wait for an answer.
+const NEWS_WAIT: Duration = Duration::from_secs(20);
 /// Longest wait until a message is stored: it waits while this node's neighbours do not keep up.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -103,9 +105,17 @@ pub(crate) async fn publish(
     }
 }
 
+/// Waits until something else is stored here than what a reader knows of, at most `within`.
+pub(crate) async fn await_news(streams: &Streams, known: u64, within: Duration) {
+    // Not in time: the reader is told so by the same number, and asks again.
+    let _ = tokio::time::timeout(within.min(NEWS_WAIT), streams.news_after(known)).await;
+}
+
 /// One page of the streams that are stored here, by key.
 pub(crate) async fn heads(streams: &Streams, ledger: &LedgerHandle, from: Option<NodeId>) -> Value {
     let Some(hub) = streams.hub() else { return not_ready() };
+    // Before the heads are read: what comes meanwhile is news.
+    let news = streams.news();
     let Some(mut heads) = hub.heads().await else { return not_ready() };
     heads.sort_by_key(|head| head.origin);
     if let Some(from) = from.map(Origin::from) {
@@ -124,7 +134,7 @@ pub(crate) async fn heads(streams: &Streams, ledger: &LedgerHandle, from: Option
         };
         heads.iter().filter_map(show).collect::<Vec<_>>()
     });
-    ok(json!({"streams": shown.await, "next": next}))
+    ok(json!({"streams": shown.await, "next": next, "news": news}))
 }
 
 /// One page of a stream's messages after a position; the oldest kept ones without it.

@@ -9,14 +9,14 @@
 //!
 //! Only a member's stream is taken up: a record in date, neither evicted nor departed. Who is put
 //! out or departs stops being heard, at the latest with the next statement, departure or
-//! `RECHECK`; a stream that was taken up goes on when its origin's record merely lapses.
+//! `RECHECK`; whose record lapses is not heard until it is renewed, and what it said stays.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use borgios_relay::hub::HubConfig;
+use borgios_relay::hub::{HubConfig, Verifiers};
 use borgios_relay::{Event, HubHandle, Item};
 use borgios_stream::{Admission, Limits, Origin, Position, Relay};
 use borgios_types::{NodeId, SecretKey};
@@ -34,6 +34,9 @@ use crate::tree_handle::TreeHandle;
 
 /// How often is looked whether a member's record has lapsed meanwhile.
 const RECHECK: Duration = Duration::from_secs(10);
+/// Threads that verify what was forwarded on the link's authentication: they need not keep up with a
+/// burst, only with the average.
+const VERIFIERS: usize = 2;
 /// Pause before the hub is started again after it could not open its log.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -43,9 +46,23 @@ pub struct Streams {
     hub: watch::Receiver<Option<HubHandle>>,
     /// How far each stream is stored here.
     heads: Arc<Mutex<BTreeMap<Origin, Position>>>,
+    /// Counts what is stored.
+    news: watch::Receiver<u64>,
 }
 
 impl Streams {
+    /// Grows with whatever is stored here. It begins anew with each start of the agent.
+    #[must_use]
+    pub fn news(&self) -> u64 {
+        *self.news.borrow()
+    }
+
+    /// Waits until [`Streams::news`] is another number than `known`.
+    pub async fn news_after(&self, known: u64) {
+        // An agent that ends has no more news.
+        let _ = self.news.clone().wait_for(|news| *news != known).await;
+    }
+
     /// The hub, once it runs.
     #[must_use]
     pub fn hub(&self) -> Option<HubHandle> {
@@ -75,28 +92,35 @@ fn lock(heads: &Mutex<BTreeMap<Origin, Position>>) -> MutexGuard<'_, BTreeMap<Or
 pub struct StreamWatch {
     key: SecretKey,
     folder: PathBuf,
+    relay: Relay,
     ledger: LedgerHandle,
     tree: TreeHandle,
     hub: watch::Sender<Option<HubHandle>>,
     heads: Arc<Mutex<BTreeMap<Origin, Position>>>,
+    news: watch::Sender<u64>,
     /// Origins that were let in; no more than there are members.
     speaking: BTreeSet<Origin>,
+    /// Those of them whose records have lapsed: heard again once they renew them.
+    lapsed: BTreeSet<Origin>,
 }
 
 impl StreamWatch {
-    /// A hub that keeps its log in `folder` and speaks with the node's `key`.
+    /// A hub that keeps its log in `folder`, speaks with the node's `key`, and forwards as `relay` says.
     #[must_use]
     pub fn new(
         key: SecretKey,
         folder: PathBuf,
+        relay: Relay,
         ledger: LedgerHandle,
         tree: TreeHandle,
     ) -> (Self, Streams) {
         let (hub, streams) = watch::channel(None);
         let heads = Arc::<Mutex<_>>::default();
-        let streams = Streams { hub: streams, heads: heads.clone() };
-        let speaking = BTreeSet::new();
-        (Self { key, folder, ledger, tree, hub, heads, speaking }, streams)
+        let (news, seen) = watch::channel(0);
+        let streams = Streams { hub: streams, heads: heads.clone(), news: seen };
+        let (speaking, lapsed) = (BTreeSet::new(), BTreeSet::new());
+        let watch = Self { key, folder, relay, ledger, tree, hub, heads, news, speaking, lapsed };
+        (watch, streams)
     }
 
     /// Runs until `stop`.
@@ -108,7 +132,7 @@ impl StreamWatch {
         let (hub, mut events) = started;
         self.hub.send_replace(Some(hub.clone()));
         // Ends with this task, in whatever way that ends.
-        let following = tokio::spawn(follow(hub.clone(), self.heads.clone()));
+        let following = tokio::spawn(follow(hub.clone(), self.heads.clone(), self.news.clone()));
         let following = AbortOnDropHandle::new(following);
         // Streams that were in the log at the start are followed unasked.
         let me = Origin::from(self.key.public());
@@ -152,9 +176,9 @@ impl StreamWatch {
             let config = HubConfig {
                 network,
                 key: self.key.clone(),
-                // No setting: the other way loses messages when it is saturated.
-                relay: Relay::Verified,
-                verifiers: None,
+                relay: self.relay,
+                // Who forwards what it has verified has nothing to do beside it.
+                verifiers: (self.relay == Relay::Link).then(|| Verifiers::start(VERIFIERS)),
                 log: Some(self.folder.clone()),
                 limits: Limits::default(),
                 on_arrival: None,
@@ -178,6 +202,7 @@ impl StreamWatch {
                 let admission = self.ledger.run(move |l| admission(l, &origin)).await;
                 if admission == Admission::Yes {
                     self.speaking.insert(origin);
+                    self.lapsed.remove(&origin);
                 }
                 hub.admit(origin, admission).await;
             }
@@ -213,6 +238,9 @@ impl StreamWatch {
             Event::LogFailed(why) => {
                 error!(BORGIOS_EVENT = "disk_failed", "the log of streams has failed: {why}");
             }
+            Event::LogReopened => {
+                info!(BORGIOS_EVENT = "disk_recovered", "the log of streams is open again");
+            }
             Event::Recovered { peer, .. } => {
                 info!(BORGIOS_PEER = %peer, "it reads its streams again")
             }
@@ -220,17 +248,35 @@ impl StreamWatch {
         }
     }
 
-    /// Stops the streams of who is no member any more.
+    /// Stops the streams of who is no member any more, for as long as its record has lapsed.
     async fn recheck(&mut self, hub: &HubHandle) {
-        let speaking = self.speaking.clone();
-        let stopped = self.ledger.run(move |ledger| {
-            let out = |origin: &Origin| admission(ledger, origin) == Admission::No;
-            speaking.into_iter().filter(out).collect::<Vec<_>>()
+        let (speaking, lapsed) = (self.speaking.clone(), self.lapsed.clone());
+        let changed = self.ledger.run(move |ledger| {
+            let changed = |origin: Origin| {
+                let is = admission(ledger, &origin);
+                let was = if lapsed.contains(&origin) { Admission::Later } else { Admission::Yes };
+                (is != was).then_some((origin, is))
+            };
+            speaking.into_iter().filter_map(changed).collect::<Vec<_>>()
         });
-        for origin in stopped.await {
-            info!(BORGIOS_EVENT = "stream_stopped", BORGIOS_ORIGIN = %origin, "it is no member now");
-            self.speaking.remove(&origin);
-            hub.admit(origin, Admission::No).await;
+        for (origin, admission) in changed.await {
+            let what = match admission {
+                Admission::Yes => {
+                    self.lapsed.remove(&origin);
+                    "its record is in date again"
+                }
+                Admission::Later => {
+                    self.lapsed.insert(origin);
+                    "its record has lapsed"
+                }
+                Admission::No => {
+                    self.lapsed.remove(&origin);
+                    self.speaking.remove(&origin);
+                    "it is no member now"
+                }
+            };
+            info!(BORGIOS_EVENT = "stream_admission", BORGIOS_ORIGIN = %origin, "{what}");
+            hub.admit(origin, admission).await;
         }
     }
 }
@@ -243,7 +289,11 @@ impl Drop for StreamWatch {
 }
 
 /// Keeps the list of heads up to date, until the hub ends.
-async fn follow(hub: HubHandle, heads: Arc<Mutex<BTreeMap<Origin, Position>>>) {
+async fn follow(
+    hub: HubHandle,
+    heads: Arc<Mutex<BTreeMap<Origin, Position>>>,
+    told: watch::Sender<u64>,
+) {
     let Some(stored) = hub.heads().await else { return };
     let cursors: BTreeMap<_, _> = stored.iter().map(|head| (head.origin, head.last)).collect();
     *lock(&heads) = cursors.clone();
@@ -251,6 +301,7 @@ async fn follow(hub: HubHandle, heads: Arc<Mutex<BTreeMap<Origin, Position>>>) {
     while let Some(item) = news.next().await {
         if let Item::Messages(new) = item {
             lock(&heads).insert(new.origin, new.last());
+            told.send_modify(|count| *count += 1);
         }
     }
 }

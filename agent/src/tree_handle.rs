@@ -9,6 +9,7 @@ use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::dials::DialId;
 use crate::ledger::Admitted;
 use crate::outbox::Outbox;
 
@@ -36,7 +37,7 @@ pub struct NewLink {
 pub(crate) enum Event {
     Up(NewLink),
     Down(NodeId, LinkId),
-    DialFailed(NodeId),
+    DialFailed(NodeId, DialId),
     /// The permit is the link's share of the inbox, given back when the message is done.
     Received(NodeId, LinkId, Message, OwnedSemaphorePermit),
     Heard(NodeId, LinkId),
@@ -159,9 +160,9 @@ impl TreeHandle {
         self.tell(Event::Down(peer, id)).await;
     }
 
-    /// A dial came to its end; counts only if no link came of it.
-    pub async fn dial_failed(&self, peer: NodeId) {
-        self.tell(Event::DialFailed(peer)).await;
+    /// A dial came to its end; counts only if it is the one under way and no link came of it.
+    pub async fn dial_failed(&self, peer: NodeId, dial: DialId) {
+        self.tell(Event::DialFailed(peer, dial)).await;
     }
 
     /// A message from a link, with what it holds of the link's share of the inbox.

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::clock::{Clock, unix_now};
+use crate::dials::Dials;
 use crate::disk;
 use crate::ledger::Admitted;
 use crate::ledger_handle::LedgerHandle;
@@ -56,7 +57,7 @@ pub struct TreeShell {
     view: watch::Sender<View>,
     offers: Offers,
     links: BTreeMap<NodeId, Link>,
-    dials: BTreeMap<NodeId, CancellationToken>,
+    dials: Dials,
     timers: BTreeMap<Timer, Instant>,
     /// Nodes that are members no more.
     out: BTreeMap<NodeId, Out>,
@@ -95,7 +96,7 @@ impl TreeShell {
             view,
             offers,
             links: BTreeMap::new(),
-            dials: BTreeMap::new(),
+            dials: Dials::default(),
             timers: BTreeMap::new(),
             out: BTreeMap::new(),
             shunned: BTreeMap::new(),
@@ -168,8 +169,8 @@ impl TreeShell {
                     self.feed(Input::LinkDown(peer), hub);
                 }
             }
-            Event::DialFailed(peer) => {
-                if self.dials.remove(&peer).is_some() {
+            Event::DialFailed(peer, dial) => {
+                if self.dials.failed(&peer, dial) {
                     self.feed(Input::DialFailed(peer), hub);
                 }
             }
@@ -229,7 +230,7 @@ impl TreeShell {
     /// dialled stays, otherwise the newer one does.
     fn on_up(&mut self, new: NewLink, hub: &LinkHub) {
         let NewLink { peer, id, dialled, address, outbox, cut } = new;
-        self.dials.remove(&peer);
+        self.dials.linked(&peer);
         // It was let in a moment before this node heard that it is out.
         let out = self.out.get(&peer).copied();
         if self.left || out.is_some() || self.is_shunned(&peer) {
@@ -374,19 +375,16 @@ impl TreeShell {
                 self.found.push_back(Input::DialFailed(contact.id));
             }
             Output::Dial(contact) => {
-                let cut = CancellationToken::new();
-                if let Some(old) = self.dials.insert(contact.id, cut.clone()) {
-                    old.cancel();
-                }
+                let (dial, cut) = self.dials.begin(contact.id);
                 let hub = hub.clone();
-                tokio::spawn(async move { hub.dial(contact, cut).await });
+                tokio::spawn(async move { hub.dial(contact, dial, cut).await });
             }
             Output::Send(to, message) => self.send(to, message),
             Output::Close(peer) => {
                 if let Some(link) = self.links.remove(&peer) {
                     link.outbox.close();
-                } else if let Some(dial) = self.dials.remove(&peer) {
-                    dial.cancel();
+                } else {
+                    self.dials.cancel(&peer);
                 }
             }
             Output::SetTimer(timer, after) => {

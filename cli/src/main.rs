@@ -18,6 +18,7 @@ mod commands;
 mod context;
 mod desk;
 mod durable;
+mod ending;
 mod escrowed;
 mod exchange;
 mod failure;

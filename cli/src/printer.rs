@@ -13,6 +13,12 @@ use zeroize::Zeroizing;
 
 use crate::failure::Failure;
 
+/// Does something while no line is half written to stdout.
+pub(crate) fn between_lines(what: impl FnOnce()) {
+    let _line = std::io::stdout().lock();
+    what();
+}
+
 /// Writes answers for people or for machines.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Printer {
@@ -35,6 +41,15 @@ impl Printer {
     /// # Errors
     /// When stdout is closed or full; an answer nobody received is not an answer.
     pub(crate) fn answer<T: Serialize>(&self, value: &T, text: &str) -> Result<(), Failure> {
+        // Whoever closed the pipe has read enough: `borgios log | head`.
+        self.deliver(value, text).map(drop)
+    }
+
+    /// The same; whether somebody still reads.
+    ///
+    /// # Errors
+    /// When stdout is full.
+    pub(crate) fn deliver<T: Serialize>(&self, value: &T, text: &str) -> Result<bool, Failure> {
         let line =
             if self.json {
                 let line = serde_json::to_string(value);
@@ -45,15 +60,13 @@ impl Printer {
                 tame(text.trim_end_matches('\n'))
             };
         if line.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         let mut stdout = std::io::stdout().lock();
-        writeln!(stdout, "{line}").and_then(|()| stdout.flush()).or_else(|error| {
-            match error.kind() {
-                // Whoever closed the pipe has read enough: `borgios log | head`.
-                std::io::ErrorKind::BrokenPipe => Ok(()),
-                _ => Err(Failure::new("could not write the answer to stdout").cause(error)),
-            }
+        let written = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+        written.map(|()| true).or_else(|error| match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Ok(false),
+            _ => Err(Failure::new("could not write the answer to stdout").cause(error)),
         })
     }
 

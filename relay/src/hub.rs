@@ -34,7 +34,7 @@ const PUBLISH_BYTES: usize = WAITING_MAX / 2;
 const PUBLISH_LEAST: usize = 256;
 /// Commands that wait for the hub.
 const COMMAND_QUEUE: usize = 64;
-/// Events that wait for the agent. More are dropped: each is a report, none a decision.
+/// Events that wait for the agent; more wait in the hub ([`crate::told`]).
 const EVENT_QUEUE: usize = 256;
 
 /// Told of every batch that came over a link and looked whole, before it is verified.
@@ -149,6 +149,8 @@ pub enum Event {
     },
     /// The log has failed: what comes now is not stored and not acknowledged.
     LogFailed(LogError),
+    /// The log, which had failed, was opened again: what comes now is stored.
+    LogReopened,
 }
 
 /// A running hub. Clones share it; it runs until [`HubHandle::stop`].

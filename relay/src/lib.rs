@@ -1,11 +1,11 @@
 //! The shell of the data plane: it carries streams between tree neighbours as fast as links allow.
 //!
 //! ```text
-//!  pipe ─▶ reader ─▶┐  frames          ┌─▶ outbox ─▶ writer ─▶ pipe      one of each per link
-//!                   ▼                  │
-//!  publish ───────▶ hub (owns the core) ─▶ subscriptions
-//!                   ▲                  │
-//!                   └── log worker ◀───┘   a group of jobs, one sync
+//!  pipe ─▶┐ frames                      ┌─▶ outbox ─▶ pipe      one of each per link
+//!         ▼                             │
+//!  publish ─▶ hub (owns core and links) ┴─▶ subscriptions
+//!         ▲                             │
+//!         └──────── log worker ◀────────┘   a group of jobs, one sync
 //! ```
 //!
 //! | module | holds |
@@ -30,6 +30,7 @@ mod shell;
 pub mod ssh_pipe;
 pub mod subscription;
 pub mod tls;
+mod told;
 mod verifiers;
 
 pub use hub::{Event, HubConfig, HubHandle, PublishError, Receipt, StartError};

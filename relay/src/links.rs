@@ -4,16 +4,17 @@
 //! go to is busy, no more of it is taken in, so a node that cannot keep up slows those before it, and
 //! one slow child among fast ones slows nobody.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use borgios_stream::{LinkId, Role};
+use borgios_stream::{LinkId, LogJob, Role};
 use borgios_types::NodeId;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use crate::log_worker::{LogWorker, Work};
 use crate::outbox::{BUSY, Full, GROUP, Outbox, STUCK};
 use crate::reader::{Heard, Reading};
 
@@ -43,6 +44,25 @@ pub(crate) struct Link {
     progress: (usize, Instant),
     /// It was said that nothing is written here any more.
     stuck: bool,
+    /// Fetches of the neighbour that wait until it has read what it was sent.
+    pub(crate) fetches: VecDeque<LogJob>,
+    /// The log reads for one of them: one at a time, so that answers never fill the queue.
+    pub(crate) reading: bool,
+}
+
+impl Link {
+    /// Lets the log read for the next fetch, if the neighbour has read what it was sent; whether it does.
+    pub(crate) fn next_fetch(&mut self, log: &mut LogWorker) -> bool {
+        if !self.reading
+            && self.outbox.bytes() <= BUSY
+            && let Some(job) = self.fetches.pop_front()
+        {
+            self.reading = true;
+            log.push(Work::Job(job));
+            return true;
+        }
+        false
+    }
 }
 
 /// All links.
@@ -64,6 +84,8 @@ pub(crate) struct Pace {
     pub(crate) stuck: Vec<(LinkId, NodeId)>,
     /// Links that cannot be written any more.
     pub(crate) failed: Vec<LinkId>,
+    /// Whether the log has got something to read.
+    pub(crate) asked: bool,
 }
 
 impl Links {
@@ -75,9 +97,19 @@ impl Links {
         reader: Box<dyn Reading>,
         outbox: Arc<Outbox>,
     ) {
-        let progress = (0, Instant::now());
-        let (open, queued, full, stuck) = (true, false, false, false);
-        let new = Link { peer, role, outbox, reader, open, queued, full, progress, stuck };
+        let new = Link {
+            peer,
+            role,
+            outbox,
+            reader,
+            open: true,
+            queued: false,
+            full: false,
+            progress: (0, Instant::now()),
+            stuck: false,
+            fetches: VecDeque::new(),
+            reading: false,
+        };
         self.all.insert(link, new);
     }
 
@@ -147,9 +179,9 @@ impl Links {
         }
     }
 
-    /// Opens and shuts gates by what waits; `behind` is whether so much waits to be verified and
-    /// stored that nothing more is to be taken in.
-    pub(crate) fn pace(&mut self, behind: bool) -> Pace {
+    /// Opens and shuts gates by what waits, and lets the `log` read for fetches; `behind` is whether so
+    /// much waits to be verified and stored that nothing more is to be taken in.
+    pub(crate) fn pace(&mut self, behind: bool, log: &mut LogWorker) -> Pace {
         let mut pace = Pace::default();
         // The two shortest queues of links that get the flood.
         let (mut shortest, mut second) = ((usize::MAX, None), usize::MAX);
@@ -158,6 +190,7 @@ impl Links {
                 pace.failed.push(*id);
                 continue;
             }
+            pace.asked |= link.next_fetch(log);
             let bytes = link.outbox.bytes();
             if bytes > BUSY || link.stuck {
                 let (groups, now) = (link.outbox.groups(), Instant::now());

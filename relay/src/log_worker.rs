@@ -13,15 +13,21 @@
 use std::mem;
 use std::time::{Duration, Instant};
 
-use borgios_stream::log::{self, Found, Log, LogError, LogJob};
-use borgios_stream::{DiskLog, Durability, Input, MemoryLog, Origin, Position};
+use borgios_stream::log::{self, Found, Log, LogAnswer, LogError, LogJob};
+use borgios_stream::{DiskLog, Durability, Input, MemoryLog, Origin, Position, Recovered};
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
+
+use crate::shell::unix_now;
 
 /// Time for a group above which the disk counts as slow.
 const QUICK: Duration = Duration::from_millis(2);
 /// How long a slow disk is left to threads.
 const WARY: Duration = Duration::from_secs(10);
+/// Pause before a log whose disk failed is opened again; it doubles.
+const REOPEN_MIN: Duration = Duration::from_secs(1);
+/// Longest such pause: opening reads all of it.
+const REOPEN_MAX: Duration = Duration::from_secs(60);
 /// Most jobs that the hub does itself at once.
 const INLINE_MAX: usize = 16;
 
@@ -38,6 +44,22 @@ impl AnyLog {
         match self {
             Self::Disk(log) => log,
             Self::Memory(log) => log,
+        }
+    }
+
+    /// Whether it takes nothing until it is opened again.
+    fn is_broken(&self) -> bool {
+        match self {
+            Self::Disk(log) => log.is_broken(),
+            Self::Memory(_) => false,
+        }
+    }
+
+    /// Opens it again where it is.
+    fn reopen(&mut self) -> Result<Option<Recovered>, LogError> {
+        match self {
+            Self::Disk(log) => log.reopen(unix_now()).map(Some),
+            Self::Memory(_) => Ok(None),
         }
     }
 
@@ -64,6 +86,8 @@ pub(crate) enum Work {
     },
     /// Messages up to here are the subscriptions' own business.
     Taken(Origin, Position),
+    /// The log is broken: open it again.
+    Reopen,
 }
 
 impl Work {
@@ -71,7 +95,7 @@ impl Work {
     fn bytes(&self) -> usize {
         match self {
             Self::Job(LogJob::Append { batch, .. }) => batch.len(),
-            Self::Job(_) | Self::Read { .. } | Self::Taken(..) => 0,
+            Self::Job(_) | Self::Read { .. } | Self::Taken(..) | Self::Reopen => 0,
         }
     }
 
@@ -80,7 +104,7 @@ impl Work {
         match self {
             Self::Job(LogJob::Append { batch, .. }) => batch.durability() == Durability::Volatile,
             Self::Taken(..) => true,
-            Self::Job(_) | Self::Read { .. } => false,
+            Self::Job(_) | Self::Read { .. } | Self::Reopen => false,
         }
     }
 }
@@ -94,6 +118,8 @@ pub(crate) struct LogWorker {
     running_bytes: usize,
     /// Until then, threads do all of it.
     wary_until: Option<Instant>,
+    /// When a broken log is opened again, and the pause before that.
+    reopen: Option<(Instant, Duration)>,
 }
 
 impl LogWorker {
@@ -105,6 +131,25 @@ impl LogWorker {
             waiting_bytes: 0,
             running_bytes: 0,
             wary_until: None,
+            reopen: None,
+        }
+    }
+
+    /// Looks after a log that takes nothing any more: it is opened again, after a pause that doubles.
+    /// Call it now and then.
+    pub(crate) fn look_after(&mut self) {
+        // While a thread has it, the next call looks.
+        let Some(log) = &self.log else { return };
+        let now = Instant::now();
+        match self.reopen {
+            _ if !log.is_broken() => self.reopen = None,
+            None => self.reopen = Some((now + REOPEN_MIN, REOPEN_MIN)),
+            Some((at, pause)) if at <= now => {
+                let pause = (pause * 2).min(REOPEN_MAX);
+                self.reopen = Some((now + pause, pause));
+                self.push(Work::Reopen);
+            }
+            Some(_) => {}
         }
     }
 
@@ -130,7 +175,7 @@ impl LogWorker {
             let Some(log) = &mut self.log else { return Vec::new() };
             self.waiting_bytes = 0;
             let begun = Instant::now();
-            let inputs = serve(log.as_mut(), mem::take(&mut self.waiting));
+            let inputs = serve(log, mem::take(&mut self.waiting));
             self.wary_until = (begun.elapsed() > QUICK).then(|| Instant::now() + WARY);
             return inputs;
         }
@@ -138,7 +183,7 @@ impl LogWorker {
             let group = mem::take(&mut self.waiting);
             self.running_bytes = mem::take(&mut self.waiting_bytes);
             self.running = Some(tokio::task::spawn_blocking(move || {
-                let inputs = serve(log.as_mut(), group);
+                let inputs = serve(&mut log, group);
                 (log, inputs)
             }));
         }
@@ -155,6 +200,13 @@ impl LogWorker {
         self.running = None;
         self.running_bytes = 0;
         self.log = Some(log);
+        if inputs.iter().any(|input| matches!(input, Input::LogReopened(_))) {
+            let mut refused = Vec::new();
+            refuse_appends(&mut self.waiting, &mut refused);
+            self.waiting_bytes = 0;
+            refused.extend(inputs);
+            return Ok(refused);
+        }
         Ok(inputs)
     }
 
@@ -170,7 +222,28 @@ impl LogWorker {
     }
 }
 
-fn serve(log: &mut dyn Log, group: Vec<Work>) -> Vec<Input> {
+/// Appends that the core asked for before it heard that the log was opened again: what they follow may
+/// not be what is there.
+fn refuse_appends(group: &mut Vec<Work>, inputs: &mut Vec<Input>) {
+    group.retain(|work| match work {
+        Work::Job(LogJob::Append { job, origin, .. }) => {
+            let (job, origin, error) = (*job, *origin, LogError::Broken);
+            inputs.push(Input::Log(LogAnswer::NotStored { job, origin, error }));
+            false
+        }
+        _ => true,
+    });
+}
+
+fn serve(any: &mut AnyLog, mut group: Vec<Work>) -> Vec<Input> {
+    let mut inputs = Vec::new();
+    if group.iter().any(|work| matches!(work, Work::Reopen)) {
+        group.retain(|work| !matches!(work, Work::Reopen));
+        refuse_appends(&mut group, &mut inputs);
+        // Where it failed again, the next append is told.
+        inputs.extend(any.reopen().ok().flatten().map(Input::LogReopened));
+    }
+    let log = any.as_mut();
     let mut jobs = Vec::new();
     let mut others = Vec::new();
     for work in group {
@@ -179,11 +252,11 @@ fn serve(log: &mut dyn Log, group: Vec<Work>) -> Vec<Input> {
             other => others.push(other),
         }
     }
-    let mut inputs = Vec::with_capacity(jobs.len());
+    inputs.reserve(jobs.len());
     log::serve(log, &mut jobs, &mut inputs);
     for work in others {
         match work {
-            Work::Job(_) => {}
+            Work::Job(_) | Work::Reopen => {}
             Work::Read { origin, after, max_bytes, reply } => {
                 // Whoever asked may have given up.
                 let _ = reply.send(log.read_after(&origin, after, max_bytes));

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use borgios_stream::bounds::{BATCH_MESSAGES_MAX, STREAM_PENDING_MAX, TICK};
 use borgios_stream::jobs::JobId;
-use borgios_stream::log::{Found, LogAnswer};
+use borgios_stream::log::{Found, LogAnswer, LogJob, Reader};
 use borgios_stream::{
     Admission, Batch, Config, Core, Durability, Frame, Head, Input, Kind, LinkId, LogError,
     Misdeed, Now, Origin, Output, Position, Recovered, Role, Ticket,
@@ -27,9 +27,10 @@ use crate::links::{HEARD_MAX, HeardOn, Links};
 use crate::log_worker::{AnyLog, LogWorker, Work};
 use crate::outbox::{Outbox, Pen, PenOf};
 use crate::pipe::Pipe;
-use crate::reader::{Heard, Reader, Reading};
+use crate::reader::{self, Heard, Reading};
 use crate::ready_keys::ReadyKeys;
 use crate::subscription::Delivery;
+use crate::told::Told;
 
 /// Bytes that wait for verifiers and the log, above which no more is taken in: a quarter of what the
 /// core holds of one stream.
@@ -91,7 +92,7 @@ pub(crate) enum Command {
 /// Takes a pipe apart.
 pub(crate) fn wire<P: Pipe>(pipe: P) -> Wire {
     let (read, write) = pipe.split();
-    Wire { reader: Box::new(Reader::new(read)), pen: Box::new(PenOf(write)) }
+    Wire { reader: Box::new(reader::Reader::new(read)), pen: Box::new(PenOf(write)) }
 }
 
 /// Takes messages that wait to be published, not before `next_look`. Safe to drop half-way.
@@ -145,7 +146,7 @@ pub(crate) struct Shell {
     judging_bytes: usize,
     /// What subscriptions were given since the last tick; the log is told once a tick.
     taken: BTreeMap<Origin, Position>,
-    events: mpsc::Sender<Event>,
+    told: Told,
     inputs: VecDeque<Input>,
     outputs: Vec<Output>,
     verified: (mpsc::UnboundedSender<Input>, mpsc::UnboundedReceiver<Input>),
@@ -178,7 +179,7 @@ impl Shell {
             subscribers: Vec::new(),
             published: BTreeMap::new(),
             next_ticket: 0,
-            events,
+            told: Told::new(events),
             inputs: VecDeque::new(),
             outputs: Vec::new(),
             verified: mpsc::unbounded_channel(),
@@ -229,6 +230,7 @@ impl Shell {
                     }
                 },
                 () = eased.notified() => {}
+                () = self.told.pass_on(), if self.told.is_waiting() => {}
                 _ = tick.tick() => self.on_tick(),
             }
             self.work();
@@ -261,6 +263,7 @@ impl Shell {
 
     fn on_tick(&mut self) {
         self.inputs.push_back(Input::Tick);
+        self.log.look_after();
         for (origin, upto) in std::mem::take(&mut self.taken) {
             self.log.push(Work::Taken(origin, upto));
         }
@@ -341,8 +344,21 @@ impl Shell {
 
     fn on_log(&mut self, inputs: Vec<Input>) {
         for input in inputs {
-            if let Input::Log(LogAnswer::NotStored { error, .. }) = &input {
-                self.tell(Event::LogFailed(error.clone()));
+            match &input {
+                Input::Log(LogAnswer::NotStored { error, .. }) => {
+                    self.told.tell(Event::LogFailed(error.clone()));
+                }
+                Input::Log(LogAnswer::Read { reader: Reader::Link(link), .. }) => {
+                    if let Some(link) = self.links.get_mut(*link) {
+                        link.reading = false;
+                    }
+                }
+                Input::LogReopened(recovered) => {
+                    let heads = recovered.streams.iter().map(|stream| stream.head);
+                    self.heads = heads.map(|head| (head.origin, head)).collect();
+                    self.told.tell(Event::LogReopened);
+                }
+                _ => {}
             }
             self.inputs.push_back(input);
         }
@@ -377,7 +393,7 @@ impl Shell {
         match output {
             Output::Send { link, frame } => self.send(link, frame),
             Output::Cut { link, why } => self.cut(link, why),
-            Output::Admit(origin) => self.tell(Event::Admit(origin)),
+            Output::Admit(origin) => self.told.tell(Event::Admit(origin)),
             Output::Verify(job) => match &self.config.verifiers {
                 Some(verifiers) => {
                     self.judging_bytes += job.batch.len();
@@ -389,7 +405,7 @@ impl Shell {
             Output::Sign(job) => {
                 self.inputs.push_back(Input::Signed(job.run(&self.config.key)));
             }
-            Output::Log(job) => self.log.push(Work::Job(job)),
+            Output::Log(job) => self.on_job(job),
             Output::Deliver { origin, batch, after } => self.deliver(origin, batch, after),
             // Subscriptions read the log and find out for themselves.
             Output::Missed { .. } => {}
@@ -397,14 +413,27 @@ impl Shell {
             Output::Refused { ticket, why } => {
                 self.answer(ticket, Err(PublishError::Refused(why)));
             }
-            Output::Equivocated(evidence) => self.tell(Event::Equivocated(evidence)),
+            Output::Equivocated(evidence) => self.told.tell(Event::Equivocated(evidence)),
             Output::Withheld { origin, upto, told_by } => {
                 if let Some(link) = self.links.get(told_by) {
                     let told_by = link.peer;
-                    self.tell(Event::Withheld { origin, upto, told_by });
+                    self.told.tell(Event::Withheld { origin, upto, told_by });
                 }
             }
         }
+    }
+
+    /// A job for the log; a fetch has to wait for its turn.
+    fn on_job(&mut self, job: LogJob) {
+        if let LogJob::Read { reader: Reader::Link(link), .. } = job
+            && let Some(link) = self.links.get_mut(link)
+        {
+            // No more than the core lets one neighbour ask for.
+            link.fetches.push_back(job);
+            link.next_fetch(&mut self.log);
+            return;
+        }
+        self.log.push(Work::Job(job));
     }
 
     fn answer(&mut self, ticket: Ticket, answer: Result<Position, PublishError>) {
@@ -430,7 +459,7 @@ impl Shell {
         let peer = link.peer;
         debug!(peer = %peer.short(), "a neighbour does not keep up");
         self.inputs.push_back(Input::LinkFull(id));
-        self.tell(Event::Stalled { link: id, peer });
+        self.told.tell(Event::Stalled { link: id, peer });
     }
 
     fn cut(&mut self, link: LinkId, why: Misdeed) {
@@ -438,8 +467,8 @@ impl Shell {
         let peer = known.peer;
         warn!(BORGIOS_EVENT = "stream_cut", BORGIOS_PEER = %peer, "cut a neighbour off: {why}");
         known.outbox.abandon();
-        self.tell(Event::Misbehaved { peer, why });
-        self.tell(Event::LinkEnded { link, peer });
+        self.told.tell(Event::Misbehaved { peer, why });
+        self.told.tell(Event::LinkEnded { link, peer });
     }
 
     /// Ends a link after what waits was sent; whether there was one.
@@ -452,7 +481,7 @@ impl Shell {
             tokio::time::sleep(CLOSE_GRACE).await;
             outbox.abandon();
         });
-        self.tell(Event::LinkEnded { link, peer: known.peer });
+        self.told.tell(Event::LinkEnded { link, peer: known.peer });
         true
     }
 
@@ -474,32 +503,27 @@ impl Shell {
         self.taken.insert(origin, last);
     }
 
-    fn tell(&self, event: Event) {
-        if let Err(mpsc::error::TrySendError::Full(event)) = self.events.try_send(event) {
-            debug!("nobody listens, dropped {event:?}");
-        }
-    }
-
     /// Opens and shuts gates by what waits on the links, and tells the core who has drained.
     fn pace(&mut self) {
         // What is not verified and stored yet has a bound in the core, beyond which it is dropped and
         // fetched again: better not taken in.
-        let behind = self.judging_bytes + self.log.waiting_bytes() > BEHIND;
-        let pace = self.links.pace(behind);
-        self.open = pace.open;
+        let behind =
+            self.judging_bytes + self.log.waiting_bytes() > BEHIND || self.told.is_behind();
+        let pace = self.links.pace(behind, &mut self.log);
+        self.open = pace.open && !self.told.is_behind();
         for link in pace.failed {
             self.close(link);
             self.inputs.push_back(Input::LinkDown(link));
         }
         for (link, peer) in pace.stuck {
             self.hold(link);
-            self.tell(Event::Stuck { link, peer });
+            self.told.tell(Event::Stuck { link, peer });
         }
         for (link, peer) in pace.drained {
             self.inputs.push_back(Input::LinkDrained(link));
-            self.tell(Event::Recovered { link, peer });
+            self.told.tell(Event::Recovered { link, peer });
         }
-        if !self.inputs.is_empty() {
+        if pace.asked || !self.inputs.is_empty() {
             self.work();
         }
     }

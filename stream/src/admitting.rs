@@ -8,9 +8,10 @@ use crate::bounds::{ASKED_MAX, ASKED_TIMEOUT, HELD_MAX, REFUSED_MAX, STREAMS_MAX
 use crate::core::Core;
 use crate::evidence::Evidence;
 use crate::io::{Admission, LinkId, Output};
+use crate::lack::Lack;
 use crate::log::LogJob;
 use crate::position::{Origin, Position};
-use crate::stream::Stream;
+use crate::stream::{Stage, Stream};
 
 /// A question about an origin.
 #[derive(Debug)]
@@ -81,13 +82,13 @@ impl Core {
         match admission {
             Admission::Yes => {
                 self.refused.remove(&origin);
-                if self.streams.len() < STREAMS_MAX {
-                    self.streams.entry(origin).or_default();
+                if self.streams.len() < STREAMS_MAX || self.streams.contains_key(&origin) {
+                    self.streams.entry(origin).or_default().suspended = false;
                     self.go_on(origin, asked, out);
                 }
             }
             Admission::No => self.expel(origin, out),
-            Admission::Later => {}
+            Admission::Later => self.suspend(origin, out),
         }
     }
 
@@ -105,6 +106,23 @@ impl Core {
         if let Some((upto, link)) = asked.wanted {
             self.want(origin, upto, link, out);
         }
+    }
+
+    /// An origin is no member just now: what is here stays, and nothing more is taken.
+    fn suspend(&mut self, origin: Origin, out: &mut Vec<Output>) {
+        let Some(stream) = self.streams.get_mut(&origin).filter(|_| origin != self.me) else {
+            return;
+        };
+        stream.suspended = true;
+        stream.clear_ahead();
+        let storing = stream.pending.iter();
+        let index = storing.take_while(|entry| matches!(entry.stage, Stage::Storing(..))).count();
+        self.end_fetch(&origin);
+        if let Some(stream) = self.streams.get_mut(&origin) {
+            stream.lack = Lack::default();
+        }
+        self.wants.remove(&origin);
+        self.drop_pending(origin, index, out);
     }
 
     /// An origin is no member: whatever is here of it goes.

@@ -41,6 +41,7 @@ impl Core {
         match self.streams.get(&origin) {
             None => self.ask(origin, Some((link, batch)), None, out),
             Some(stream) if stream.stopped => self.answer_with_evidence(origin, link, out),
+            Some(stream) if stream.suspended => {}
             Some(_) => {
                 let way = self.way_of(&origin, link);
                 self.place(origin, link, batch, way, out);
@@ -76,6 +77,11 @@ impl Core {
         } else if first <= seen {
             self.contest(origin, link, batch, out);
         } else if fits(seen, first, way) {
+            let new_epoch = way == Way::Answer && first.epoch > seen.epoch;
+            if new_epoch && seen != Position::START && !self.ends_epoch(origin, link) {
+                // It comes again, once nobody has more of the old one.
+                return;
+            }
             if self.accept(origin, link, batch, way, out) {
                 self.accept_kept(origin, out);
             } else {
@@ -109,7 +115,7 @@ impl Core {
         }
         neighbour.pending_bytes += length;
         let from_tree = neighbour.role == Role::Tree && way == Way::Flood;
-        let forwarded = from_tree && self.config.relay == Relay::Link;
+        let forwarded = from_tree && self.config.relay == Relay::Link && batch.last() > stream.sent;
         if forwarded {
             self.forward(batch.bytes(), Some(link), out);
         }

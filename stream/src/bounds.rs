@@ -64,6 +64,13 @@ pub const AHEAD_MAX: usize = 1024 * 1024;
 /// Most bytes of one answer to a fetch; at 1 KiB a message some thousand messages per round trip.
 pub const FETCH_WINDOW: usize = 1024 * 1024;
 
+/// Most bytes of each further answer that is under way over the same link: seven of them and a whole
+/// window fit the queue of whoever answers, and leave room there for its flood.
+pub const FETCH_SHARE: usize = 256 * 1024;
+
+/// Least bytes that are asked for, over a link that is slow: what 256 kbit/s carry in the time there is.
+pub const FETCH_WINDOW_MIN: usize = 64 * 1024;
+
 /// Most batches of one answer: the window's worth of single messages.
 pub const SERVED_MAX: u32 = 8 * 1024;
 
@@ -73,6 +80,10 @@ pub const FETCHES_PER_LINK: usize = 8;
 /// Most fetches of one neighbour that are read from the log at a time; an honest one has no more
 /// than [`FETCHES_PER_LINK`] under way.
 pub const SERVING_PER_LINK: usize = 2 * FETCHES_PER_LINK;
+
+/// Most bytes of these answers: what the queue of a link holds. An honest neighbour asks for no more
+/// than a window and seven shares.
+pub const SERVING_BYTES_PER_LINK: usize = 4 * 1024 * 1024;
 
 /// Fetches sent over one link per tick: half of what [`TOKENS_PER_TICK`] lets in.
 pub const FETCHES_PER_TICK: u32 = 64;
@@ -95,11 +106,38 @@ pub const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pause after an answer that brought nothing: the neighbour stores it right now, mostly.
 pub const FETCH_RETRY: Duration = Duration::from_millis(250);
 
-/// Pause after the log could not store: a full disk does not get empty within milliseconds.
+/// How often in a row a neighbour may not have what it said to have, before it is distrusted: what it
+/// forwards before it has stored it looks like this for a moment.
+pub const BOASTS_MAX: u32 = 4;
+
+/// How long a neighbour that did not keep its word is asked last; it doubles each time.
+pub const DISTRUST_MIN: Duration = Duration::from_secs(10);
+
+/// Longest such time: it may have been ill, and be well again.
+pub const DISTRUST_MAX: Duration = Duration::from_secs(320);
+
+/// How long one neighbour alone must say that messages are gone, while all others are asked again,
+/// until it is believed: the tree, and cross links, have brought by then what they can.
+pub const GONE_ALONE: Duration = Duration::from_secs(3);
+
+/// Neighbours whose word is enough for the end of an epoch, where there are more: asking each of a
+/// root's would cost a round trip each.
+pub const EPOCH_WITNESSES: usize = 4;
+
+/// Pause after the log could not store: a full disk does not get empty within milliseconds. It
+/// doubles while the log stores nothing.
 pub const STORE_RETRY: Duration = Duration::from_secs(2);
+
+/// Longest such pause: whoever made room waits this long for streams to go on.
+pub const STORE_RETRY_MAX: Duration = Duration::from_secs(32);
 
 /// How often digests of heads are compared: what got lost on the way is noticed this soon. 44 bytes.
 pub const COMPARE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The same where both ends know that they hold the same, and nothing has changed since: nothing can
+/// have got lost then but by a mistake. A digest costs 250 bytes of SSH and TCP with its acknowledgement,
+/// and a node has six such ends; a minute each would cost it 25 bytes a second.
+pub const COMPARE_IDLE_INTERVAL: Duration = Duration::from_secs(300);
 
 /// Pause between answers to heads that are behind ours, so that two busy nodes do not answer each
 /// other's answers.

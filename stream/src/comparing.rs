@@ -6,7 +6,9 @@
 use borgios_types::Time;
 use sha2::{Digest as _, Sha256};
 
-use crate::bounds::{CROSS_GRACE, EPOCH_AHEAD_MAX_S, HEADS_PAGE_MAX, REPLY_INTERVAL};
+use crate::bounds::{
+    COMPARE_IDLE_INTERVAL, CROSS_GRACE, EPOCH_AHEAD_MAX_S, HEADS_PAGE_MAX, REPLY_INTERVAL,
+};
 use crate::core::Core;
 use crate::frame::{Fetch, Frame, HeadsDigest};
 use crate::io::{LinkId, Output, Role};
@@ -14,12 +16,30 @@ use crate::position::{Head, Origin, Position};
 use crate::stream::Stream;
 
 impl Core {
-    pub(crate) fn send_digest(&self, link: LinkId, out: &mut Vec<Output>) {
-        self.send(link, Frame::Digest(self.digest).encode(), out);
+    pub(crate) fn send_digest(&mut self, link: LinkId, out: &mut Vec<Output>) {
+        let sent = (self.digest, self.now.time);
+        if let Some(neighbour) = self.links.get_mut(&link).filter(|known| !known.full) {
+            neighbour.compared = Some(sent);
+            self.send(link, Frame::Digest(self.digest).encode(), out);
+        }
+    }
+
+    /// The same, where there is something to compare: this node's heads are not those that the neighbour
+    /// told last, or were not told to it; else now and then only, for what cannot happen.
+    pub(crate) fn compare(&mut self, link: LinkId, out: &mut Vec<Output>) {
+        let Some(neighbour) = self.links.get(&link) else { return };
+        let alike = neighbour.compared.is_some_and(|(digest, at)| {
+            let lately = self.now.time.since(at) < COMPARE_IDLE_INTERVAL;
+            digest == self.digest && neighbour.theirs == Some(digest) && lately
+        });
+        if !alike {
+            self.send_digest(link, out);
+        }
     }
 
     pub(crate) fn on_digest(&mut self, link: LinkId, digest: &HeadsDigest, out: &mut Vec<Output>) {
         let Some(neighbour) = self.links.get_mut(&link) else { return };
+        neighbour.theirs = Some(*digest);
         if *digest != self.digest && neighbour.page.is_none() {
             neighbour.page = Some(None);
             self.send_page(link, out);
@@ -66,6 +86,8 @@ impl Core {
             };
             if stream.stopped {
                 evidence = evidence.or(Some(origin));
+            } else if stream.suspended {
+                continue;
             } else if head.last > stream.seen() {
                 match role {
                     Role::Tree => self.want(origin, head.last, link, out),

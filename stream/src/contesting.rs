@@ -190,7 +190,7 @@ impl Core {
         stream.stopped = true;
         stream.rival = None;
         stream.clear_ahead();
-        stream.lack = crate::stream::Lack::default();
+        stream.lack = crate::lack::Lack::default();
         let storing = stream.pending.iter();
         let index = storing.take_while(|entry| matches!(entry.stage, Stage::Storing(..))).count();
         self.drop_pending(origin, index, out);

@@ -24,6 +24,7 @@
 //!  4. every list, map and queue has a bound of `bounds.rs`, whatever neighbours send.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use borgios_types::{Digest, PublicKey, Time};
 use bytes::Bytes;
@@ -94,6 +95,8 @@ pub struct Core {
     /// Bytes that the application has not taken yet.
     pub(crate) given_bytes: usize,
     pub(crate) own: Own,
+    /// When the log, which failed, is tried again, and the pause before that.
+    pub(crate) store_retry: Option<(Time, Duration)>,
     compare_at: Time,
 }
 
@@ -142,6 +145,7 @@ impl Core {
             lagging: BTreeSet::new(),
             given_bytes: 0,
             own: Own::default(),
+            store_retry: None,
             compare_at: Time(0),
             config,
         };
@@ -197,6 +201,7 @@ impl Core {
             Input::Verified { job, verdict } => self.on_verified(job, verdict, out),
             Input::Signed(signed) => self.on_signed(signed, out),
             Input::Log(answer) => self.on_log(answer, out),
+            Input::LogReopened(recovered) => self.on_reopened(recovered, out),
             Input::Publish { ticket, kind, durability, body } => {
                 self.on_publish(ticket, kind, durability, body, out);
             }
@@ -264,7 +269,7 @@ impl Core {
         for link in links {
             self.send_page(link, out);
             if compare {
-                self.send_digest(link, out);
+                self.compare(link, out);
             }
         }
     }

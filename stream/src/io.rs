@@ -8,7 +8,7 @@ use crate::batch::{Batch, Durability, Kind};
 use crate::evidence::Evidence;
 use crate::frame::{Frame, FrameError};
 use crate::jobs::{Forgery, JobId, SignJob, Signed, Verdict, VerifyJob};
-use crate::log::{LogAnswer, LogJob};
+use crate::log::{LogAnswer, LogJob, Recovered};
 use crate::position::{Origin, Position};
 
 /// Both clocks: one for timeouts, one for epochs and dates.
@@ -45,7 +45,8 @@ pub enum Admission {
     /// No member: what claims to be its stream is dropped, the neighbour that sent it is not
     /// blamed (it may know more, or less).
     No,
-    /// Not known yet: what came is dropped, and asked for again by the next comparison of heads.
+    /// Not known yet, or no member just now: what came is dropped, and asked for again by the next
+    /// comparison of heads; what is stored of it stays. Nothing more is taken until [`Self::Yes`].
     Later,
 }
 
@@ -107,6 +108,9 @@ pub enum Input {
     Signed(Signed),
     /// The answer to [`Output::Log`].
     Log(LogAnswer),
+    /// The log was opened again after it had failed, and holds this. What it was given before was
+    /// answered before.
+    LogReopened(Recovered),
     /// The application publishes one message.
     Publish {
         /// Named in the answer, [`Output::Published`] or [`Output::Refused`].

@@ -49,7 +49,9 @@ impl Core {
             if follows && before_id.is_some_and(|before| before != batch.previous()) {
                 return self.on_broken_chain(origin, index, out);
             }
-            let (forwarded, from) = (pending.forwarded, pending.from);
+            let from = pending.from;
+            let forwarded = pending.forwarded || batch.last() <= stream.sent;
+            stream.sent = stream.sent.max(batch.last());
             let job = self.next_job();
             if let Some(pending) = self.pending_mut(&origin, index) {
                 pending.stage = Stage::Storing(id, job);
@@ -168,6 +170,12 @@ impl Core {
             }
             None => return Vec::new(),
         };
+        if let Some(first) = dropped.iter().find(|pending| id_of(pending).is_none())
+            && let Some(stream) = self.streams.get_mut(&origin)
+        {
+            // What was not verified may not have been it.
+            stream.sent = stream.sent.min(first.batch.first().before());
+        }
         for pending in &dropped {
             self.release(pending);
             if let Stage::Judging(job) = pending.stage {

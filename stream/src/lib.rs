@@ -23,6 +23,7 @@
 //! in `docs/design/0005-peertree.md`.
 
 mod admitting;
+mod answering;
 mod arriving;
 pub mod batch;
 pub mod bounds;
@@ -37,11 +38,13 @@ pub mod frame;
 pub mod io;
 pub mod jobs;
 mod judging;
+mod lack;
 pub mod log;
 mod neighbour;
 pub mod position;
 pub mod proof;
 mod publishing;
+mod reopening;
 pub mod signature;
 #[cfg(test)]
 mod stage;

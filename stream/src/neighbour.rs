@@ -5,10 +5,11 @@ use std::collections::VecDeque;
 use borgios_types::{NodeId, Time};
 
 use crate::bounds::{
-    DISOWN_INTERVAL, DISOWNED_KEPT, DISOWNED_MAX, FETCHES_PER_TICK, FLOOD_MAX, TOKENS_MAX,
-    TOKENS_PER_TICK,
+    BOASTS_MAX, DISOWN_INTERVAL, DISOWNED_KEPT, DISOWNED_MAX, DISTRUST_MAX, DISTRUST_MIN,
+    FETCH_SHARE, FETCH_WINDOW, FETCH_WINDOW_MIN, FETCHES_PER_LINK, FETCHES_PER_TICK, FLOOD_MAX,
+    TOKENS_MAX, TOKENS_PER_TICK,
 };
-use crate::frame::Disown;
+use crate::frame::{Disown, HeadsDigest};
 use crate::io::Role;
 use crate::jobs::Forgery;
 use crate::position::{BatchId, Origin};
@@ -23,13 +24,24 @@ pub(crate) struct Neighbour {
     /// Bytes it brought that are not stored yet.
     pub(crate) pending_bytes: usize,
     /// Fetches under way to it.
-    pub(crate) fetching: usize,
+    fetching: usize,
+    /// Most bytes that the next one may ask for, by how it answered the last ones.
+    window: usize,
+    /// How often in a row it did not have what it said, and how often it was distrusted.
+    boasts: u32,
+    lies: u32,
+    /// Until then the others are asked first.
+    distrusted: Option<Time>,
     /// Fetches that may still be sent in this tick.
     pub(crate) fetches_left: u32,
-    /// Its fetches that the log reads for.
-    pub(crate) serving: usize,
+    /// Its fetches that the log reads for, oldest first: most bytes of each answer.
+    pub(crate) serving: VecDeque<usize>,
     /// The page of heads to send next begins after this origin.
     pub(crate) page: Option<Option<Origin>>,
+    /// The digest that it was sent last, and when.
+    pub(crate) compared: Option<(HeadsDigest, Time)>,
+    /// The digest that it sent last.
+    pub(crate) theirs: Option<HeadsDigest>,
     /// When it was last told that it is behind.
     pub(crate) replied: Option<Time>,
     /// Forgeries that it forwarded and has not disowned yet.
@@ -68,9 +80,15 @@ impl Neighbour {
             full: false,
             pending_bytes: 0,
             fetching: 0,
+            window: FETCH_WINDOW,
+            boasts: 0,
+            lies: 0,
+            distrusted: None,
             fetches_left: FETCHES_PER_TICK,
-            serving: 0,
+            serving: VecDeque::new(),
             page: None,
+            compared: None,
+            theirs: None,
             replied: None,
             suspects: Vec::new(),
             disowned: VecDeque::new(),
@@ -85,6 +103,61 @@ impl Neighbour {
         self.tokens = (self.tokens + TOKENS_PER_TICK).min(TOKENS_MAX);
         self.excess = self.excess.saturating_sub(TOKENS_PER_TICK);
         self.fetches_left = FETCHES_PER_TICK;
+    }
+
+    /// Whether it can be asked now.
+    pub(crate) fn is_askable(&self) -> bool {
+        self.fetching < FETCHES_PER_LINK && self.fetches_left > 0 && !self.full
+    }
+
+    /// A request is sent; the most bytes it asks for: all answers under way fit the queue of whoever
+    /// gives them. One batch, where `one` is enough.
+    pub(crate) fn begin_fetch(&mut self, one: bool) -> usize {
+        let window = if self.fetching == 0 { self.window } else { self.window.min(FETCH_SHARE) };
+        self.fetching += 1;
+        self.fetches_left = self.fetches_left.saturating_sub(1);
+        if one { 0 } else { window }
+    }
+
+    /// It is under way no more.
+    pub(crate) fn end_fetch(&mut self) {
+        self.fetching = self.fetching.saturating_sub(1);
+    }
+
+    /// Whether others are asked first, for it did not keep its word.
+    pub(crate) fn is_distrusted(&self, now: Time) -> bool {
+        self.distrusted.is_some_and(|until| now < until)
+    }
+
+    /// It brought what it had said.
+    pub(crate) fn kept_its_word(&mut self, quick: bool) {
+        (self.boasts, self.lies, self.distrusted) = (0, 0, None);
+        if quick {
+            self.window = (self.window * 2).min(FETCH_WINDOW);
+        }
+    }
+
+    /// It has not what it said to have. Once may be bad luck: it stores it right now.
+    pub(crate) fn boasted(&mut self, now: Time) {
+        self.boasts += 1;
+        if self.boasts >= BOASTS_MAX {
+            self.distrust(now);
+        }
+    }
+
+    /// Its answer did not come in time, or only `some` of it.
+    pub(crate) fn was_late(&mut self, now: Time, some: bool) {
+        self.window = (self.window / 2).max(FETCH_WINDOW_MIN);
+        if !some {
+            self.distrust(now);
+        }
+    }
+
+    fn distrust(&mut self, now: Time) {
+        self.boasts = 0;
+        let pause = DISTRUST_MIN * 2_u32.saturating_pow(self.lies.min(16));
+        self.lies += 1;
+        self.distrusted = Some(now + pause.min(DISTRUST_MAX));
     }
 
     /// Takes `tokens` for a control frame.

@@ -68,6 +68,14 @@ impl Own {
     }
 }
 
+impl Own {
+    /// Goes on as after a start, with what waits.
+    pub(crate) fn go_on(&mut self, epoch: Option<u64>, stream: Option<&Stream>) {
+        let Self { last, epoch, .. } = Self::recovered(epoch, stream);
+        (self.last, self.epoch) = (last, epoch);
+    }
+}
+
 impl Core {
     pub(crate) fn on_publish(
         &mut self,

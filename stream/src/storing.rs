@@ -1,6 +1,6 @@
 //! The log has stored something, or could not.
 
-use crate::bounds::STORE_RETRY;
+use crate::bounds::{STORE_RETRY, STORE_RETRY_MAX};
 use crate::core::Core;
 use crate::io::{Output, Role};
 use crate::jobs::JobId;
@@ -10,6 +10,7 @@ use crate::stream::Stage;
 impl Core {
     /// The batch of this append, and what is before it, is stored.
     pub(crate) fn on_stored(&mut self, origin: Origin, job: JobId, out: &mut Vec<Output>) {
+        self.store_retry = None;
         loop {
             let Some(stream) = self.streams.get_mut(&origin) else { return };
             let Some(front) = stream.pending.front() else { break };
@@ -52,7 +53,16 @@ impl Core {
             _ => false,
         });
         let Some(index) = found else { return };
-        stream.lack.retry_at = self.now.time + STORE_RETRY;
+        let (until, pause) = match self.store_retry {
+            // One failure of many streams is one.
+            Some((until, pause)) if self.now.time < until => (until, pause),
+            failed => {
+                let pause = failed.map_or(STORE_RETRY, |(_, pause)| pause * 2).min(STORE_RETRY_MAX);
+                (self.now.time + pause, pause)
+            }
+        };
+        self.store_retry = Some((until, pause));
+        stream.lack.retry_at = until;
         stream.clear_ahead();
         let dropped = self.drop_pending(origin, index, out);
         let mut wanted = None;

@@ -10,11 +10,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use borgios_types::Time;
-
 use crate::batch::Batch;
 use crate::io::{LinkId, Ticket};
 use crate::jobs::{Forgery, JobId};
+use crate::lack::Lack;
 use crate::position::{BatchId, Position};
 
 /// One stream.
@@ -38,6 +37,10 @@ pub(crate) struct Stream {
     pub(crate) lack: Lack,
     /// What the application has.
     pub(crate) delivery: Delivery,
+    /// The last message that went on to the tree links, verified; again only if it was not stored.
+    pub(crate) sent: Position,
+    /// The origin is no member just now: what is here stays, nothing more is taken.
+    pub(crate) suspended: bool,
     /// The origin has equivocated.
     pub(crate) stopped: bool,
 }
@@ -89,36 +92,6 @@ pub(crate) enum RivalStage {
     Reading,
 }
 
-/// What is missing of a stream.
-#[derive(Debug, Default)]
-pub(crate) struct Lack {
-    /// Up to here somebody has it, and who said so.
-    pub(crate) wanted: Option<(Position, LinkId)>,
-    /// The request under way.
-    pub(crate) fetch: Option<Fetching>,
-    /// Requests that brought nothing, since the last that did.
-    pub(crate) attempts: usize,
-    /// No request before this time.
-    pub(crate) retry_at: Time,
-    /// What somebody says is the first message still to be had, and who.
-    pub(crate) gone: Option<(Position, LinkId)>,
-    /// A cross link has messages up to here; the tree's turn ends at this time.
-    pub(crate) grace: Option<(Position, LinkId, Time)>,
-}
-
-/// A request under way.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Fetching {
-    pub(crate) link: LinkId,
-    /// `seen` at the time of the request.
-    pub(crate) seen: Position,
-    pub(crate) since: Time,
-    /// Batches of the answer that have not come yet; `None` until it begins.
-    pub(crate) left: Option<u32>,
-    /// Whether the answer may begin behind a hole, because nobody has what is missing any more.
-    pub(crate) jump: bool,
-}
-
 /// How far the application is.
 #[derive(Debug, Default)]
 pub(crate) struct Delivery {
@@ -136,6 +109,11 @@ impl Stream {
     /// The last message that is stored or pending.
     pub(crate) fn seen(&self) -> Position {
         self.pending.back().map_or(self.head, |pending| pending.batch.last())
+    }
+
+    /// Whether nothing more of it is taken.
+    pub(crate) fn is_deaf(&self) -> bool {
+        self.stopped || self.suspended
     }
 
     /// Removes what is pending from `index` on, and returns it.

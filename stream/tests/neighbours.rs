@@ -2,172 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "what a test makes itself is as it was made")]
 
+mod desk;
+
 use borgios_stream::bounds::{
     ASKED_MAX, BATCH_BODY_MAX, DELIVERY_WINDOW, HELD_MAX, PENDING_MAX, STREAM_PENDING_MAX,
 };
-use borgios_stream::builder::Draft;
 use borgios_stream::frame::{Disown, Fetch, Gone, Served};
-use borgios_stream::log::{LogAnswer, LogError, LogJob, Recovered, serve};
+use borgios_stream::log::Recovered;
 use borgios_stream::{
-    Admission, Batch, BatchId, Config, Core, Durability, Frame, Input, Kind, Limits, LinkId,
-    MemoryLog, Misdeed, Now, Origin, Output, Position, Relay, Role, Ticket, jobs,
+    Admission, Batch, BatchId, Config, Core, Durability, Frame, Input, Kind, Misdeed, Now, Origin,
+    Output, Position, Relay, Role, Ticket, jobs,
 };
-use borgios_types::{Digest, SecretKey, Time, UnixSeconds};
+use borgios_types::{Time, UnixSeconds};
 use bytes::Bytes;
-
-const EPOCH: u64 = 1_790_000_000;
-const PARENT: LinkId = LinkId(1);
-const CHILD: LinkId = LinkId(2);
-const CROSS: LinkId = LinkId(3);
-
-fn network() -> Digest {
-    Digest::of(b"neighbours")
-}
-
-fn key(n: u16) -> SecretKey {
-    let mut seed = [7; 32];
-    seed[..2].copy_from_slice(&n.to_be_bytes());
-    SecretKey::from_seed(seed)
-}
-
-fn batch(origin: u16, first: u64, previous: BatchId, body: &[u8]) -> Batch {
-    Draft {
-        network: network(),
-        first: Position::new(EPOCH, first),
-        previous,
-        kind: Kind::new("chat").unwrap(),
-        durability: Durability::Durable,
-        issued: UnixSeconds(EPOCH),
-        messages: vec![Bytes::copy_from_slice(body)],
-    }
-    .sign(&key(origin))
-}
-
-/// Batches of one message each, the first of number 1.
-fn chain(origin: u16, count: u64, body: &[u8]) -> Vec<Batch> {
-    let mut previous = BatchId::NONE;
-    let make = |number| {
-        let batch = batch(origin, number, previous, body);
-        previous = batch.id();
-        batch
-    };
-    (1..=count).map(make).collect()
-}
-
-fn forged(batch: &Batch) -> Batch {
-    let mut bytes = batch.bytes().to_vec();
-    *bytes.last_mut().unwrap() ^= 1;
-    Batch::parse(bytes.into()).unwrap()
-}
-
-/// A core with a parent, a child and a cross link, and a shell that does at once what it says.
-struct Desk {
-    core: Core,
-    log: MemoryLog,
-    now: Now,
-    /// The log takes nothing while its disk is full.
-    full: bool,
-    /// The application says at once that it has taken what it got.
-    takes: bool,
-    sent: Vec<(LinkId, Frame)>,
-    cuts: Vec<(LinkId, Misdeed)>,
-    got: Vec<Position>,
-    missed: Vec<(Position, Position)>,
-    said: Vec<String>,
-}
-
-impl Desk {
-    fn new(relay: Relay) -> Self {
-        let config = Config { network: network(), me: key(0).public(), relay };
-        let mut desk = Self {
-            core: Core::new(config, Recovered::default()),
-            log: MemoryLog::new(Limits::default()),
-            now: Now { time: Time(1_000), unix: UnixSeconds(EPOCH) },
-            full: false,
-            takes: true,
-            sent: Vec::new(),
-            cuts: Vec::new(),
-            got: Vec::new(),
-            missed: Vec::new(),
-            said: Vec::new(),
-        };
-        for (link, role) in [(PARENT, Role::Tree), (CHILD, Role::Tree), (CROSS, Role::Cross)] {
-            let peer = key(100 + link.0 as u16).public();
-            desk.step(Input::LinkUp { link, peer, role });
-        }
-        desk.sent.clear();
-        desk
-    }
-
-    fn step(&mut self, input: Input) {
-        let mut inputs = vec![input];
-        while !inputs.is_empty() {
-            let mut out = Vec::new();
-            for input in inputs.drain(..) {
-                self.core.handle(self.now, input, &mut out);
-            }
-            for output in out {
-                self.apply(output, &mut inputs);
-            }
-        }
-        self.core.check().unwrap();
-    }
-
-    fn apply(&mut self, output: Output, inputs: &mut Vec<Input>) {
-        match output {
-            Output::Send { link, frame } => self.sent.push((link, Frame::parse(frame).unwrap())),
-            Output::Cut { link, why } => self.cuts.push((link, why)),
-            Output::Admit(origin) => {
-                inputs.push(Input::Admitted { origin, admission: Admission::Yes });
-            }
-            Output::Verify(job) => {
-                inputs.push(Input::Verified { job: job.job, verdict: job.run() });
-            }
-            Output::Sign(job) => inputs.push(Input::Signed(job.run(&key(0)))),
-            Output::Log(LogJob::Append { job, origin, .. }) if self.full => {
-                let error = LogError::Full;
-                inputs.push(Input::Log(LogAnswer::NotStored { job, origin, error }));
-            }
-            Output::Log(job) => serve(&mut self.log, &mut vec![job], inputs),
-            Output::Deliver { origin, batch, .. } => {
-                self.got.push(batch.last());
-                if self.takes {
-                    inputs.push(Input::Taken { origin, upto: batch.last() });
-                }
-            }
-            Output::Missed { after, next, .. } => self.missed.push((after, next)),
-            other => self.said.push(format!("{other:?}")),
-        }
-    }
-
-    fn batch(&mut self, link: LinkId, batch: &Batch) {
-        self.step(Input::Frame { link, frame: Frame::Batch(batch.clone()) });
-    }
-
-    fn frame(&mut self, link: LinkId, frame: Frame) {
-        self.step(Input::Frame { link, frame });
-    }
-
-    /// Time passes, tick by tick.
-    fn wait(&mut self, ms: u64) {
-        for _ in 0..ms / 250 {
-            self.now.time = Time(self.now.time.0 + 250);
-            self.step(Input::Tick);
-        }
-    }
-
-    fn batches_sent_to(&self, to: LinkId) -> usize {
-        self.sent.iter().filter(|(link, f)| *link == to && matches!(f, Frame::Batch(_))).count()
-    }
-
-    fn fetches_to(&self, to: LinkId) -> Vec<Fetch> {
-        let fetch = |(link, frame): &(LinkId, Frame)| match frame {
-            Frame::Fetch(fetch) if *link == to => Some(*fetch),
-            _ => None,
-        };
-        self.sent.iter().filter_map(fetch).collect()
-    }
-}
+use desk::{CHILD, CROSS, Desk, EPOCH, PARENT, batch, chain, forged, key, network};
 
 #[test]
 fn a_batch_goes_down_the_tree_and_to_the_application_once() {

@@ -12,6 +12,7 @@ mod follow;
 mod hostile;
 mod keeper;
 mod lapses;
+mod overload;
 mod pressure;
 mod questions;
 mod releases;

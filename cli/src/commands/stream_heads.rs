@@ -12,6 +12,8 @@ use crate::transport::api::Door;
 
 /// Most pages asked for; a node that never stops answering is not followed for ever.
 const PAGES_MAX: usize = 1_000;
+/// Longest wait for news, in milliseconds: well below the time that an answer may take.
+const WAIT_MS: u64 = 15_000;
 
 /// How far each server's stream goes
 #[derive(Debug, Args)]
@@ -39,6 +41,8 @@ struct Page {
     streams: Vec<Stream>,
     #[serde(default)]
     next: Option<Value>,
+    #[serde(default)]
+    news: Option<u64>,
 }
 
 impl Heads {
@@ -65,15 +69,32 @@ impl Heads {
 
 /// Every stream that the node holds.
 pub(crate) fn all(door: &mut dyn Door) -> Result<Vec<Stream>, Failure> {
+    Ok(all_after(door, None)?.0)
+}
+
+/// The same once there is something else than the `news` that were known, or in [`WAIT_MS`]; and how to
+/// name what is known now, where the node says that.
+pub(crate) fn all_after(
+    door: &mut dyn Door,
+    news: Option<u64>,
+) -> Result<(Vec<Stream>, Option<u64>), Failure> {
     let (mut streams, mut after) = (Vec::new(), None::<Value>);
-    for _ in 0..PAGES_MAX {
-        let answer = door.ask(&json!({"get": "streams", "from": after}))?;
+    let mut known = None;
+    for page in 0..PAGES_MAX {
+        let mut request = json!({"get": "streams", "from": after});
+        if let Some(news) = news.filter(|_| page == 0) {
+            request["news"] = news.into();
+            request["within_ms"] = WAIT_MS.into();
+        }
+        let answer = door.ask(&request)?;
         let page: Page = serde_json::from_value(answer)
             .or_fail(|| format!("{} sent no list of streams", door.name()))?;
         streams.extend(page.streams);
+        // What comes while the pages are read is news.
+        known = known.or(page.news);
         after = page.next;
         if after.is_none() {
-            return Ok(streams);
+            return Ok((streams, known));
         }
     }
     Err(Failure::new(format!("{} never stops listing streams", door.name())))

@@ -3,6 +3,9 @@
 //! A reader that stores the last `epoch` and `number` with what it did, and begins after them, is
 //! given each message once, whatever fails in between.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use borgios_types::NodeId;
@@ -10,14 +13,17 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::commands::stream_heads::{Stream, all};
+use crate::commands::stream_heads::{Stream, all_after};
 use crate::context::Context;
+use crate::ending;
 use crate::failure::{Failure, OrFail as _};
 use crate::printer::one_line;
 use crate::transport::api::Door;
 
 /// Most pages of one stream: a node keeps 65,536 messages of it, and a page holds one at least.
 const PAGES_MAX: usize = 65_536;
+/// Pause between news and the next question for them.
+const GATHER: Duration = Duration::from_millis(50);
 
 /// Messages of a stream, in order
 #[derive(Debug, Args)]
@@ -28,10 +34,13 @@ pub(crate) struct Tail {
     /// Begin with this number; EPOCH:N where the stream began anew
     #[arg(long, value_name = "N")]
     from: Option<String>,
+    /// Go on with what comes, until SIGINT (ctrl-c), SIGTERM, or nobody reads any more
+    #[arg(long)]
+    follow: bool,
 }
 
 /// A place in a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Position {
     epoch: u64,
     number: u64,
@@ -61,56 +70,92 @@ struct Page {
 impl Tail {
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
         let from = self.from.as_deref().map(position).transpose()?;
+        if self.follow {
+            ending::on_a_signal()?;
+        }
         let mut door = context.door()?;
-        let mut streams = all(door.as_mut())?;
-        if let Some(wanted) = &self.origin {
-            streams.retain(|stream| names(stream, wanted));
-            if streams.is_empty() {
-                return Err(Failure::new(format!("no stream of {wanted} is here"))
-                    .hint("`borgios stream heads` lists them"));
+        let (mut streams, mut news) = all_after(door.as_mut(), None)?;
+        self.choose(&mut streams);
+        if let Some(wanted) = self.origin.as_ref().filter(|_| streams.is_empty() && !self.follow) {
+            return Err(Failure::new(format!("no stream of {wanted} is here"))
+                .hint("`borgios stream heads` lists them"));
+        }
+        // How far each was read.
+        let mut cursors: BTreeMap<NodeId, Position> = BTreeMap::new();
+        for stream in &streams {
+            if let Some((epoch, number)) = from {
+                let epoch = epoch.unwrap_or(stream.epoch);
+                let number = number.saturating_sub(1);
+                cursors.insert(stream.origin, Position { epoch, number });
             }
         }
-        for stream in &streams {
-            self.print(context, door.as_mut(), stream, from)?;
+        loop {
+            for stream in &streams {
+                let cursor = cursors.get(&stream.origin).copied();
+                let end = Position { epoch: stream.epoch, number: stream.last };
+                if cursor.is_some_and(|cursor| cursor >= end) {
+                    continue;
+                }
+                let Some(read) = print(context, door.as_mut(), stream, cursor)? else {
+                    // Nobody reads any more.
+                    return Ok(());
+                };
+                cursors.extend(read.map(|read| (stream.origin, read)));
+            }
+            if !self.follow {
+                return Ok(());
+            }
+            let Some(known) = news else {
+                return Err(Failure::new(format!("{} cannot be followed", door.name()))
+                    .because("its agent is older than this")
+                    .hint("ask now and then without `--follow`"));
+            };
+            // A node where much is said is not asked for every single message.
+            std::thread::sleep(GATHER);
+            (streams, news) = all_after(door.as_mut(), Some(known))?;
+            self.choose(&mut streams);
         }
-        Ok(())
     }
 
-    fn print(
-        &self,
-        context: &Context,
-        door: &mut dyn Door,
-        stream: &Stream,
-        from: Option<(Option<u64>, u64)>,
-    ) -> Result<(), Failure> {
-        let mut after = from.map(|(epoch, number)| Position {
-            epoch: epoch.unwrap_or(stream.epoch),
-            number: number.saturating_sub(1),
-        });
-        for _ in 0..PAGES_MAX {
-            let request = json!({"get": "messages", "origin": stream.origin, "position": after});
-            let answer = door.ask(&request)?;
-            let page: Page = serde_json::from_value(answer)
-                .or_fail(|| format!("{} sent no messages", door.name()))?;
-            if let Some(gone) = page.gone {
-                context.printer.warn(&format!(
-                    "{}: what came before {}:{} is no longer kept",
-                    name(stream),
-                    gone.epoch,
-                    gone.number
-                ));
-            }
-            for message in &page.messages {
-                context.printer.answer(&shown(message), &line(stream, message))?;
-            }
-            // A node that sends no messages and yet more to come is not followed.
-            match page.next {
-                Some(next) if after != Some(next) => after = Some(next),
-                _ => return Ok(()),
+    fn choose(&self, streams: &mut Vec<Stream>) {
+        if let Some(wanted) = &self.origin {
+            streams.retain(|stream| names(stream, wanted));
+        }
+    }
+}
+
+/// Prints what comes after a place; how far that was, if anything came. `None` once nobody reads.
+fn print(
+    context: &Context,
+    door: &mut dyn Door,
+    stream: &Stream,
+    mut after: Option<Position>,
+) -> Result<Option<Option<Position>>, Failure> {
+    for _ in 0..PAGES_MAX {
+        let request = json!({"get": "messages", "origin": stream.origin, "position": after});
+        let answer = door.ask(&request)?;
+        let page: Page = serde_json::from_value(answer)
+            .or_fail(|| format!("{} sent no messages", door.name()))?;
+        if let Some(gone) = page.gone {
+            context.printer.warn(&format!(
+                "{}: what came before {}:{} is no longer kept",
+                name(stream),
+                gone.epoch,
+                gone.number
+            ));
+        }
+        for message in &page.messages {
+            if !context.printer.deliver(&shown(message), &line(stream, message))? {
+                return Ok(None);
             }
         }
-        Err(Failure::new(format!("{} never stops sending messages", door.name())))
+        // A node that sends no messages and yet more to come is not followed.
+        match page.next {
+            Some(next) if after != Some(next) => after = Some(next),
+            _ => return Ok(Some(after)),
+        }
     }
+    Err(Failure::new(format!("{} never stops sending messages", door.name())))
 }
 
 /// `17`, or `1700000000:17`.

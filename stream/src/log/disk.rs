@@ -9,7 +9,7 @@
 //! What holds after a crash anywhere: whatever was answered with success and asked for a sync is
 //! there; a torn record at the end of a stream is cut off at the next start. A write that fails is
 //! undone. A *sync* that fails leaves nobody knowing what the disk holds: the log takes nothing more
-//! until it is opened again, and looks then.
+//! until it is opened again ([`DiskLog::reopen`]), and looks then.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -100,10 +100,46 @@ impl<D: Disk> DiskLog<D> {
             broken: false,
         };
         let recovered = opening::recover(&mut log, me, now).map_err(failed)?;
-        log.sizes = log.streams.iter().map(|(origin, s)| (s.bytes, *origin)).collect();
-        log.bytes = log.streams.values().map(|stream| stream.bytes).sum();
-        log.retain();
+        log.count();
         Ok((log, recovered))
+    }
+
+    /// Whether it takes nothing until it is opened again.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Opens it again on the same disk, whose lock is kept, as [`DiskLog::open`] does.
+    ///
+    /// # Errors
+    /// The disk failed again: nothing is taken, and what can be read is read as before.
+    pub fn reopen(&mut self, now: UnixSeconds) -> Result<Recovered, LogError> {
+        let streams = std::mem::take(&mut self.streams);
+        let (unsynced, left) = (self.own_epoch_unsynced.take(), self.own_epoch_left.take());
+        match opening::recover(self, self.me, now) {
+            Ok(recovered) => {
+                self.dirty_files.clear();
+                self.dirty_folders.clear();
+                self.own_epoch_left = self.own_epoch_left.max(left);
+                self.count();
+                self.broken = false;
+                Ok(recovered)
+            }
+            Err(error) => {
+                self.broken = true;
+                self.streams = streams;
+                (self.own_epoch_unsynced, self.own_epoch_left) = (unsynced, left);
+                Err(failed(error))
+            }
+        }
+    }
+
+    /// Counts what was found, and removes what is too much of it.
+    fn count(&mut self) {
+        self.sizes = self.streams.iter().map(|(origin, s)| (s.bytes, *origin)).collect();
+        self.bytes = self.streams.values().map(|stream| stream.bytes).sum();
+        self.retain();
     }
 
     /// Syncs everything and notes a clean end, so that the own stream's epoch goes on.

@@ -160,7 +160,7 @@ pub enum LogError {
     /// The disk failed.
     #[error("the disk failed: {0}")]
     Disk(String),
-    /// What was written before is not sure to be there: nothing is accepted until a restart.
+    /// What was written before is not sure to be there: nothing is accepted until it is opened again.
     #[error("the log is broken until it is opened again")]
     Broken,
 }

@@ -164,6 +164,55 @@ fn after_a_sync_that_failed_nothing_is_taken_until_the_log_is_opened_again() {
     append(&mut log, &stream[1], false).unwrap();
 }
 
+/// Without a restart: whatever the fault, what was acknowledged is there and appending goes on.
+#[test]
+fn a_broken_log_is_opened_again_where_it_is() {
+    let streams = [chain(1, 12, 600, Durability::Durable), chain(2, 12, 600, Durability::Durable)];
+    let mut broken = 0;
+    for call in 0..120 {
+        let disk = FakeDisk::new(call as u64);
+        let (mut log, _) = open(&disk, Origin([9; 32])).unwrap();
+        log.segment_bytes = 4_000;
+        disk.fail_at(call, Fault::Fails(ErrorKind::Other));
+        let mut acknowledged = BTreeMap::new();
+        let mut done = [0_usize; 2];
+        while done.iter().any(|done| *done < 12) {
+            for (stream, done) in streams.iter().zip(&mut done) {
+                if *done < 12 && append(&mut log, &stream[*done], false).is_ok() {
+                    *done += 1;
+                }
+            }
+            if log.sync().is_ok() {
+                for (stream, done) in streams.iter().zip(&done) {
+                    acknowledged.insert(stream[0].0.origin(), *done);
+                }
+            }
+            if log.is_broken() {
+                broken += 1;
+                assert_eq!(append(&mut log, &streams[0][11], false), Err(LogError::Broken));
+                let recovered = log.reopen(NOW).unwrap();
+                assert!(!log.is_broken());
+                for (stream, done) in streams.iter().zip(&mut done) {
+                    let origin = stream[0].0.origin();
+                    let held = recovered.streams.iter().find(|held| held.head.origin == origin);
+                    let count = held.map_or(0, |held| held.head.last.number as usize);
+                    assert!(count >= acknowledged.get(&origin).copied().unwrap_or(0), "{call}");
+                    *done = count;
+                }
+            }
+        }
+        if !disk.has_failed() {
+            // There are no more calls than these.
+            break;
+        }
+        for stream in &streams {
+            let all: Vec<Batch> = stream.iter().map(|(batch, _)| batch.clone()).collect();
+            assert_eq!(read_all(&mut log, &all[0].origin()), all, "fault at call {call}");
+        }
+    }
+    assert!(broken > 0, "no sync ever failed");
+}
+
 #[test]
 fn what_does_not_follow_is_refused() {
     let stream = chain(1, 3, 10, Durability::Durable);

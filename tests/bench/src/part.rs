@@ -78,7 +78,7 @@ pub async fn serve(part: Part, load: &Load, logs: &Path) -> Result<()> {
     let mut listener = None;
     say("ready")?;
     while let Some(line) = lines.recv().await {
-        let (word, value) = line.split_once(' ').unwrap_or((&line, "0"));
+        let (word, value) = line.split_once(' ').unwrap_or((line.as_str(), "0"));
         let value: u64 = value.parse()?;
         let answer = match word {
             "listen" => {

@@ -20,7 +20,7 @@ pub fn report(report: &Report) -> String {
         let verdict = match (judged.met, &judged.reason) {
             (Some(true), _) => "met",
             (Some(false), _) => "missed",
-            (None, Some(reason)) => reason,
+            (None, Some(reason)) => reason.as_str(),
             (None, None) => "",
         };
         let line = format!("{name:<40} {value:>9}  {target:<8} {verdict}");

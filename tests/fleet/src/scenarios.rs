@@ -5,6 +5,7 @@ use crate::scenario::Scenario;
 mod access;
 mod ask;
 mod faults;
+mod idle;
 mod join;
 mod keeper;
 mod lab;
@@ -41,4 +42,4 @@ pub const ALL: &[Scenario] = &[
 ];
 
 /// Scenarios that take too long for every run of the checks; they run when they are named.
-pub const LONG: &[Scenario] = &[rotation::LONG, tree::LONG];
+pub const LONG: &[Scenario] = &[rotation::LONG, tree::LONG, idle::SCENARIO];

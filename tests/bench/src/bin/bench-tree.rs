@@ -92,7 +92,8 @@ fn runtime() -> Result<Runtime> {
 
 fn one(row: &str, options: &Options) -> Result<()> {
     let idle = Duration::from_secs(options.idle_s);
-    let measuring = rows::measure(row, &load(options), &options.logs, idle);
+    let load = load(options);
+    let measuring = rows::measure(row, &load, &options.logs, idle);
     println!("{}", runtime()?.block_on(measuring)?);
     Ok(())
 }
@@ -142,6 +143,8 @@ fn peers(options: &Options) -> (Vec<Measured>, BTreeMap<String, String>) {
         let program = options.peers_dir.join(peer);
         let why = if !options.rows.is_empty() && !options.rows.contains(&name) {
             "not asked for".to_owned()
+        } else if let Some(why) = rows::unwritten(peer) {
+            why.to_owned()
         } else if !program.exists() {
             format!("not built: `tests/run.sh bench tree --peers` makes {}", program.display())
         } else if let Some(needed) = rows::needs(peer).filter(|needed| !is_installed(needed)) {

@@ -1,0 +1,111 @@
+//! A disk that fails while the hub runs, and an agent that listens late.
+
+#![allow(clippy::unwrap_used, reason = "what a test makes itself is as it was made")]
+
+use std::time::{Duration, Instant};
+
+use borgios_relay::hub::Refusal;
+use borgios_relay::pipe::StreamPipe;
+use borgios_relay::{Event, HubConfig, HubHandle, PublishError};
+use borgios_stream::{
+    BatchId, Durability, Frame, Head, Kind, Limits, Origin, Position, Relay, Role,
+};
+use borgios_types::{Digest, SecretKey};
+use bytes::Bytes;
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::mpsc;
+
+/// Nothing here takes this long unless it is broken.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn hub(log: Option<std::path::PathBuf>) -> (HubHandle, mpsc::Receiver<Event>) {
+    let config = HubConfig {
+        network: Digest([7; 32]),
+        key: SecretKey::from_seed([1; 32]),
+        relay: Relay::Verified,
+        verifiers: None,
+        log,
+        limits: Limits::default(),
+        on_arrival: None,
+    };
+    HubHandle::start(config).await.unwrap()
+}
+
+async fn say(hub: &HubHandle, durability: Durability) -> Result<u64, PublishError> {
+    let kind = Kind::new("test").unwrap();
+    let said = hub.publish(kind, durability, Bytes::from_static(b"x")).await;
+    said.map(|receipt| receipt.number)
+}
+
+#[tokio::test]
+async fn a_log_whose_disk_failed_is_opened_again_and_refuses_until_then() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, away) = (folder.path().join("log"), folder.path().join("away"));
+    let (hub, mut events) = hub(Some(log.clone())).await;
+    assert_eq!(say(&hub, Durability::Volatile).await, Ok(1));
+    // The next sync cannot find the folder.
+    std::fs::rename(&log, &away).unwrap();
+    let refused = Err(PublishError::Refused(Refusal::NotStored));
+    assert_eq!(say(&hub, Durability::Durable).await, refused);
+    assert!(matches!(events.recv().await, Some(Event::LogFailed(_))));
+    assert_eq!(say(&hub, Durability::Volatile).await, refused, "nothing is taken by a broken log");
+    std::fs::rename(&away, &log).unwrap();
+    let begun = Instant::now();
+    loop {
+        let event = tokio::time::timeout(PATIENCE, events.recv()).await.expect("in time");
+        if matches!(event, Some(Event::LogReopened)) {
+            break;
+        }
+    }
+    assert!(begun.elapsed() < PATIENCE);
+    // In a new epoch: nobody knows which of the old one were sent.
+    assert_eq!(say(&hub, Durability::Durable).await, Ok(1));
+    // All that was acknowledged is there after a start too.
+    let me = hub.origin();
+    let begun = Instant::now();
+    let mut heads = hub.heads().await.unwrap();
+    // The reader is given from the log what the log turned out to hold.
+    while heads[0].last.number != 1 {
+        assert!(begun.elapsed() < PATIENCE, "{heads:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        heads = hub.heads().await.unwrap();
+    }
+    hub.stop().await;
+    let (again, _events) = self::hub(Some(log)).await;
+    assert_eq!(again.heads().await.unwrap(), heads);
+    assert_eq!(heads.iter().map(|head| head.origin).collect::<Vec<_>>(), [me]);
+    again.stop().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_listens_late_is_asked_about_every_origin() {
+    const ORIGINS: usize = 3_000;
+    let (hub, mut events) = hub(None).await;
+    let (near, mut far) = tokio::io::duplex(64 * 1024);
+    hub.link_up(SecretKey::from_seed([2; 32]).public(), Role::Tree, StreamPipe(near)).await;
+    let heads: Vec<Head> = (0..ORIGINS)
+        .map(|n| {
+            let mut origin = [7; 32];
+            origin[..8].copy_from_slice(&(n as u64).to_be_bytes());
+            let last = Position::new(1, 1);
+            Head { origin: Origin(origin), last, id: BatchId([1; 32]) }
+        })
+        .collect();
+    for page in heads.chunks(1_000) {
+        far.write_all(&Frame::Heads(page.to_vec()).encode()).await.unwrap();
+    }
+    // It has taken all of it in before anybody listens: the hub answers in order.
+    let begun = Instant::now();
+    let mut asked = std::collections::BTreeSet::new();
+    while asked.len() < ORIGINS {
+        assert!(begun.elapsed() < PATIENCE);
+        if asked.is_empty() {
+            hub.heads().await.unwrap();
+        }
+        match tokio::time::timeout(PATIENCE, events.recv()).await.expect("in time") {
+            Some(Event::Admit(origin)) => assert!(asked.insert(origin)),
+            other => panic!("{other:?}"),
+        }
+    }
+    hub.stop().await;
+}
