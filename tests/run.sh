@@ -9,6 +9,7 @@
 #   unit    every cargo test of the workspace
 #   doc     rustdoc without warnings, and the examples in the documentation
 #   sim     the tree's simulator: scenario `spine`, 50 seeds of 100 nodes, and a few seeds of each other
+#   fuzz    hostile bytes against every parser that sees the network or a file, 20 s
 #   fleet   the real programs on real servers in the lab (needs root)
 #   deny    licences, sources, bans and, when they can be had, advisories
 #
@@ -17,6 +18,8 @@
 #        tests/run.sh fleet NAME...         fleet scenarios by name; `fleet list` names them
 #        tests/run.sh sim SCENARIO [--seed N] [--seeds N] [--json]   a scenario or a file; `sim list` names them
 #        tests/run.sh sim million [--nodes N] [--json]    a million nodes (release build, some minutes)
+#        tests/run.sh fuzz --seconds N [--target NAME] [--seed N] [--keep] [--json]    for longer; `--input FILE`
+#                                           replays a finding; `--keep` adds what is new to tests/fuzz/corpus
 #        tests/run.sh bench NAME [--json]   a measurement; without a name: lists them (`bench tree --peers`
 #                                           builds other people's programs and measures them too)
 #        tests/run.sh lab COMMAND ...       the lab itself; `lab help` explains it
@@ -25,6 +28,7 @@
 # As root it installs missing Debian packages; otherwise it says which are missing.
 # Environment: LAB_NAME (test), LAB_NET (10.78), LAB_DIR: where the fleet stage works, so that
 # a demo may run beside it.  SIM_SEEDS (50), SIM_OTHER_SEEDS (3).
+# FUZZ_SECONDS (20): how long stage fuzz runs.
 set -uo pipefail
 export LC_ALL=C
 
@@ -48,12 +52,14 @@ command -v cargo >/dev/null || PATH=$PATH:$HOME/.cargo/bin
 . "$ROOT/tests/lib/cargo.sh"
 # shellcheck source=lib/sim.sh
 . "$ROOT/tests/lib/sim.sh"
+# shellcheck source=lib/fuzz.sh
+. "$ROOT/tests/lib/fuzz.sh"
 # shellcheck source=lib/fleet.sh
 . "$ROOT/tests/lib/fleet.sh"
 # shellcheck source=lib/deny.sh
 . "$ROOT/tests/lib/deny.sh"
 
-STAGES=(fmt lint unit doc sim fleet deny)
+STAGES=(fmt lint unit doc sim fuzz fleet deny)
 usage() { sed -n '2,/^set -uo/p' "$ROOT/tests/run.sh" | grep '^#' | sed 's/^# \{0,1\}//'; }
 
 # Runs the stages named, prints the closing line; exit code 1 when anything failed.
@@ -80,6 +86,7 @@ case ${1:-all} in
     lab) shift; exec "$LAB" "$@" ;;
     bench) shift; bench "$@" ;;
     sim) if [[ $# -gt 1 && ! " ${STAGES[*]} " == *" $2 "* ]]; then shift; sim_one "$@"; else run_stages "$@"; fi ;;
+    fuzz) if [[ $# -gt 1 && $2 == --* ]]; then shift; fuzz_some "$@"; else run_stages "$@"; fi ;;
     fleet) if [[ $# -gt 1 && ! " ${STAGES[*]} " == *" $2 "* ]]; then shift; fleet_some "$@"; else run_stages "$@"; fi ;;
     _stage) STAGE=$2; "stage_$STAGE"; exit 0 ;;      # (internal) one stage, in a session of its own
     *)

@@ -2,8 +2,10 @@
 //!
 //! | kind | must be signed by | at most kept |
 //! |---|---|---|
-//! | statements | the board, by [`Chain::verify`] | the chain |
-//! | `proposal`, `pool`, `ballot` | a governor | a number for each governor |
+//! | statements | the board, by the gate: see [`crate::gating`] | the chain, and what waits |
+//! | `proposal`, `pool`, `burn`, `ballot`, `session`, `share` | a governor | a number for each governor |
+//! | `drill`, `drill-answer` | a governor, the answer by its share too | the same |
+//! | `veto`, `pause`, `beacon` | a governor | the same; of beacons the newest |
 //! | `invitation`, `note` | a governor of the board at its date | the same |
 //! | what nodes, keepers and owners sign | see [`crate::member_objects`] | a number for each node |
 //!
@@ -15,10 +17,10 @@
 use std::collections::BTreeSet;
 
 use borgios_policy::{
-    Ballot, Board, Chain, Departure, Handover, Invitation, Join, Lane, Note, Object, ObjectError,
-    Policy, Pool, Proposal, Refusal, Report, RotationReport, Verdict, VerifiedStatement, Witness,
+    Ballot, Beacon, Board, Burn, Chain, Departure, Drill, DrillAnswer, Handover, Invitation, Join,
+    Lane, Note, Object, ObjectError, Pause, Policy, Pool, Proposal, Refusal, Report,
+    RotationReport, Session, SessionShare, Veto, Witness,
 };
-use borgios_releases::Manifest;
 use borgios_types::{Digest, Envelope, NodeId, PublicKey, Seq, UnixSeconds};
 
 use crate::member_objects::first_join;
@@ -27,12 +29,27 @@ use crate::store::Store;
 /// Seconds a date may lie ahead of this node's clock: clocks of honest servers differ by less.
 const AHEAD_MAX: u64 = 600;
 /// Objects kept of one governor, by kind: far beyond what voting needs, and it bounds the disk.
-const QUOTAS: [(&str, usize); 5] =
-    [("proposal", 256), ("pool", 256), ("ballot", 2_048), ("invitation", 256), ("note", 512)];
+/// Of beacons only the newest says anything.
+const QUOTAS: [(&str, usize); 13] = [
+    ("proposal", 256),
+    ("pool", 256),
+    ("burn", 64),
+    ("ballot", 2_048),
+    ("session", 1_024),
+    ("share", 1_024),
+    ("invitation", 256),
+    ("note", 512),
+    ("drill", 64),
+    ("drill-answer", 256),
+    ("veto", 256),
+    ("pause", 256),
+    ("beacon", 1),
+];
 /// Refusals for which no neighbour is to blame: it may not have heard yet what makes the object
 /// worthless, its clock may be a little behind, or the board signed two statements for one number and
 /// it heard of the other one first.
-pub const BLAMELESS: [&str; 5] = ["replayed", "evicted", "departed", "owner_changed", "rival"];
+pub const BLAMELESS: [&str; 6] =
+    ["replayed", "evicted", "departed", "owner_changed", "rival", "closed"];
 /// Refusals that hang on this node's clock, or on what it happens to hold: two honest nodes can
 /// differ in them, and tomorrow the object may be right here too. Nobody is to blame, and nothing is
 /// noted as known.
@@ -55,19 +72,14 @@ pub struct Judge<'a> {
     pub fresh: bool,
 }
 
-/// An object that may enter.
-pub enum Passed {
-    /// A statement that follows its lane's head.
-    Statement(Box<VerifiedStatement>),
-    /// Anything else.
-    Object {
-        /// A governor's name, or a node's key.
-        owner: String,
-        /// Its date, 0 where its kind has none.
-        date: u64,
-        /// What it makes worthless.
-        replaces: Vec<Digest>,
-    },
+/// An object that may enter and is no statement.
+pub struct Passed {
+    /// A governor's name, or a node's key.
+    pub owner: String,
+    /// Its date, 0 where its kind has none.
+    pub date: u64,
+    /// What it makes worthless.
+    pub replaces: Vec<Digest>,
 }
 
 /// Why an object does not enter.
@@ -114,7 +126,7 @@ impl From<ObjectError> for Denied {
 }
 
 impl Judge<'_> {
-    /// Judges one envelope. (Statements from the disk go through [`Chain::verify_stored`] instead.)
+    /// Judges one envelope that is no statement; those go through the gate: see [`crate::gating`].
     ///
     /// # Errors
     /// See [`Denied`].
@@ -122,7 +134,7 @@ impl Judge<'_> {
         let Self { chain, store, .. } = *self;
         let kind = envelope.kind.as_str();
         if kind.parse::<Lane>().is_ok() {
-            return statement(chain, store, self.now, envelope);
+            return Err(Denied::wrong("wrong_kind", "a statement is judged by the gate"));
         }
         if store.get(&envelope.id()).is_some() {
             return Err(Denied::Known);
@@ -144,6 +156,18 @@ impl Judge<'_> {
                 let ballot = any_board(chain, |board| Ballot::verify(board, envelope))?;
                 governors(chain, store, kind, ballot.governor.as_str(), 0)
             }
+            Burn::KIND => {
+                let burn = any_board(chain, |board| Burn::verify(board, envelope))?;
+                governors(chain, store, kind, burn.governor.as_str(), 0)
+            }
+            Session::KIND => {
+                let by = any_board(chain, |board| Session::verify(board, envelope))?.1;
+                governors(chain, store, kind, by.as_str(), 0)
+            }
+            SessionShare::KIND => {
+                let share = any_board(chain, |board| SessionShare::verify(board, envelope))?;
+                governors(chain, store, kind, share.governor.as_str(), 0)
+            }
             Note::KIND => {
                 let date = Note::parse(envelope)?.at;
                 judge.not_ahead(kind, date)?;
@@ -153,9 +177,37 @@ impl Judge<'_> {
             Invitation::KIND => {
                 let date = Invitation::parse(envelope)?.issued;
                 judge.not_ahead(kind, date)?;
-                let by =
-                    board_at(chain, date, |board| Invitation::verify(board, network, envelope))?.1;
+                let verify = |policy: &Policy| Invitation::verify_under(policy, network, envelope);
+                let by = policy_at(chain, date, verify)?.1;
                 governors(chain, store, kind, by.as_str(), date.0)
+            }
+            Veto::KIND => {
+                let veto = any_board(chain, |board| Veto::verify(board, network, envelope))?.0;
+                judge.not_ahead(kind, veto.at)?;
+                governors(chain, store, kind, veto.governor.as_str(), veto.at.0)
+            }
+            Pause::KIND => {
+                let pause = any_board(chain, |board| Pause::verify(board, network, envelope))?.0;
+                judge.not_ahead(kind, pause.at)?;
+                governors(chain, store, kind, pause.governor.as_str(), pause.at.0)
+            }
+            Beacon::KIND => {
+                let beacon = any_board(chain, |board| Beacon::verify(board, network, envelope))?;
+                judge.not_ahead(kind, beacon.time)?;
+                governors(chain, store, kind, beacon.governor.as_str(), beacon.time.0)
+            }
+            Drill::KIND => {
+                let date = Drill::parse(envelope)?.at;
+                judge.not_ahead(kind, date)?;
+                let drill = any_board(chain, |board| Drill::verify(board, network, envelope))?;
+                governors(chain, store, kind, drill.governor.as_str(), date.0)
+            }
+            DrillAnswer::KIND => {
+                let date = DrillAnswer::parse(envelope)?.at;
+                judge.not_ahead(kind, date)?;
+                let verify = |board: &Board| DrillAnswer::verify(board, network, envelope);
+                let answer = any_board(chain, verify)?;
+                governors(chain, store, kind, answer.governor.as_str(), date.0)
             }
             Join::KIND => judge.join(network, envelope),
             Report::KIND => judge.report(network, envelope),
@@ -194,9 +246,19 @@ pub fn may_hold_elsewhere(chain: &Chain, store: &Store, envelope: &Envelope) -> 
     let signed_by =
         |known: &dyn Fn(&PublicKey) -> bool| envelope.sigs.iter().any(|sig| known(&sig.by));
     match envelope.kind.as_str() {
-        Note::KIND | Invitation::KIND | Proposal::KIND | Pool::KIND | Ballot::KIND => {
-            !signed_by(&governor)
-        }
+        Note::KIND
+        | Invitation::KIND
+        | Proposal::KIND
+        | Pool::KIND
+        | Burn::KIND
+        | Ballot::KIND
+        | Session::KIND
+        | SessionShare::KIND
+        | Drill::KIND
+        | DrillAnswer::KIND
+        | Veto::KIND
+        | Pause::KIND
+        | Beacon::KIND => !signed_by(&governor),
         Departure::KIND => !signed_by(&owner),
         _ => false,
     }
@@ -211,45 +273,19 @@ pub fn ballots_on(store: &Store, statement: Digest) -> Vec<Envelope> {
         .collect()
 }
 
-fn statement(
-    chain: &Chain,
-    store: &Store,
-    now: UnixSeconds,
-    envelope: &Envelope,
-) -> Result<Passed, Denied> {
-    let verdict = match chain.verify(now, envelope, &[]) {
-        // Only then is it worth the search.
-        Err(Refusal::TooFewApprovals { .. }) => {
-            chain.verify(now, envelope, &ballots_on(store, envelope.id()))
-        }
-        other => other,
-    };
-    let verdict = verdict.and_then(|verdict| match verdict {
-        Verdict::New(verified) => body(&verified).map(|()| Verdict::New(verified)),
-        known @ Verdict::AlreadyKnown(_) => Ok(known),
-    });
-    match verdict {
-        Ok(Verdict::New(verified)) => Ok(Passed::Statement(verified)),
-        Ok(Verdict::AlreadyKnown(_)) => Err(Denied::Known),
-        // An expired one still counts if a later one in date builds upon it.
-        Err(
-            refusal @ (Refusal::Gap { .. }
+/// What is missing is waited for; anything else is wrong.
+impl From<Refusal> for Denied {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            // An expired one still counts if a later one in date builds upon it.
+            Refusal::Gap { .. }
             | Refusal::TooFewApprovals { .. }
-            | Refusal::Expired { .. }),
-        ) => Err(Denied::later(refusal.code(), refusal.to_string())),
-        Err(refusal) => Err(Denied::wrong(refusal.code(), refusal.to_string())),
-    }
-}
-
-/// The rules of a release's body, which the chain leaves to who knows them.
-///
-/// # Errors
-/// `bad_body`.
-pub fn body(verified: &VerifiedStatement) -> Result<(), Refusal> {
-    match verified.statement().lane {
-        // A body of these that this version cannot use orders nothing: see policy's `orders`.
-        Lane::Policy | Lane::Credential | Lane::Member | Lane::Access => Ok(()),
-        Lane::Release => Manifest::of(verified).map(|_| ()),
+            | Refusal::TooFewRebuilds { .. }
+            | Refusal::Recovery { .. }
+            | Refusal::HeldBack { .. }
+            | Refusal::Expired { .. } => Self::later(refusal.code(), refusal.to_string()),
+            _ => Self::wrong(refusal.code(), refusal.to_string()),
+        }
     }
 }
 
@@ -278,10 +314,10 @@ fn governors(
             }
         }
     }
-    Ok(Passed::Object { owner: name.to_owned(), date, replaces })
+    Ok(Passed { owner: name.to_owned(), date, replaces })
 }
 
-/// Whether every place that a pool or a proposal is for has its statement.
+/// Whether every place that a pool, a proposal or a part of a session is for has its statement.
 fn is_settled(chain: &Chain, envelope: &Envelope) -> bool {
     let decided = |lane: Lane, seq: Seq| seq <= chain.head_seq(lane);
     match envelope.kind.as_str() {
@@ -291,6 +327,12 @@ fn is_settled(chain: &Chain, envelope: &Envelope) -> bool {
             .ok()
             .and_then(|proposal| proposal.parse_statement().ok())
             .is_some_and(|statement| decided(statement.lane, statement.seq)),
+        Session::KIND => {
+            Session::parse(envelope).is_ok_and(|session| decided(session.lane, session.seq))
+        }
+        SessionShare::KIND => {
+            SessionShare::parse(envelope).is_ok_and(|share| decided(share.lane, share.seq))
+        }
         _ => false,
     }
 }
@@ -323,12 +365,21 @@ fn board_at<T>(
     date: UnixSeconds,
     verify: impl Fn(&Board) -> Result<T, ObjectError>,
 ) -> Result<T, Denied> {
+    policy_at(chain, date, |policy| verify(&policy.board))
+}
+
+/// Verifies under the policy in force, or a former one that was in force at `date`.
+fn policy_at<T>(
+    chain: &Chain,
+    date: UnixSeconds,
+    verify: impl Fn(&Policy) -> Result<T, ObjectError>,
+) -> Result<T, Denied> {
     let succeeded_before = |seq: Seq| {
         chain.get(Lane::Policy, seq.next()).is_some_and(|next| next.statement().issued.0 < date.0)
     };
     let mut first_error = None;
     for (_, policy) in policies(chain).filter(|(seq, _)| !succeeded_before(*seq)) {
-        match verify(&policy.board) {
+        match verify(policy) {
             Ok(found) => return Ok(found),
             Err(error) => first_error.get_or_insert(error),
         };
@@ -338,6 +389,7 @@ fn board_at<T>(
 
 #[cfg(test)]
 mod tests {
+    use borgios_policy::Verdict;
     use borgios_policy::fixture::{Council, NOW, release_body, statement as draft};
 
     use super::*;
@@ -403,12 +455,12 @@ mod tests {
                 fresh: true,
             };
             match judge.judge(&proposal(n)) {
-                Ok(Passed::Object { owner, date, replaces }) => {
+                Ok(Passed { owner, date, replaces }) => {
                     assert!(n < quota && replaces.is_empty());
                     store.put(proposal(n), owner, date).unwrap();
                 }
                 Err(Denied::Wrong { code, .. }) => assert_eq!((n, code), (quota, "too_many")),
-                Ok(Passed::Statement(_)) | Err(_) => panic!("proposal {n}"),
+                Err(_) => panic!("proposal {n}"),
             }
         }
         apply(&mut chain, &council.sign(&release));
@@ -420,7 +472,7 @@ mod tests {
             lapsed_kept,
             fresh: true,
         };
-        let Ok(Passed::Object { replaces, .. }) = judge.judge(&proposal(quota)) else {
+        let Ok(Passed { replaces, .. }) = judge.judge(&proposal(quota)) else {
             panic!("no room was made")
         };
         assert_eq!(replaces.len(), 1);

@@ -29,6 +29,7 @@ use crate::depot::Depot;
 use crate::disk;
 use crate::fetch::Fetcher;
 use crate::gate::Gate;
+use crate::handback::Handbacks;
 use crate::http;
 use crate::identity::{self, IdentityError};
 use crate::keeper_client::Keeper;
@@ -53,6 +54,8 @@ use crate::witnessing;
 
 /// Longest wait for the tasks when the agent ends.
 const END_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often the gate looks at the clock.
+const GATE_PACE: Duration = Duration::from_secs(1);
 /// Contacts from join records that the tree's core is given at the start.
 const CONTACTS_MAX: usize = 512;
 
@@ -198,6 +201,7 @@ impl Agent {
             observer,
             keeper: keeper.clone(),
             schedule,
+            handbacks: Handbacks::new(key.clone()),
             uploads: Uploads::new(depot.clone()),
             streams: streams.clone(),
             started: Instant::now(),
@@ -235,6 +239,7 @@ impl Agent {
         tasks.spawn(departing.run(stop.clone()));
         tasks.spawn(asking.run(stop.clone()));
         tasks.spawn(stream_watch.run(stop.clone()));
+        tasks.spawn(tick(ledger.clone(), tree.clone(), stop.clone()));
         let (pace, stopping) = (settings.pace.upkeep, stop.clone());
         tasks.spawn(witnessing::run(key, ledger.clone(), tree.clone(), pace, stopping));
         tasks.spawn(local::serve(socket, api.clone(), depot.clone(), stop.clone()));
@@ -372,6 +377,20 @@ impl Joining {
             self.tree.publish(made).await;
         };
         tokio::join!(shell.run(start, out, hub, stop), keeping, crossing, shredding, telling);
+    }
+}
+
+/// Applies what waited, when its time has come.
+async fn tick(ledger: LedgerHandle, tree: TreeHandle, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(GATE_PACE) => {}
+        }
+        let applied = ledger.run(crate::ledger::Ledger::tick).await;
+        if !applied.is_empty() {
+            tree.publish(applied).await;
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use crate::clock::unix_now;
 use crate::credential_watch::ScheduleView;
 use crate::fleet;
 use crate::frame::FRAME_MAX;
+use crate::handback::Handbacks;
 use crate::keeper_watch::KeeperView;
 use crate::ledger::{Admission, Ledger};
 use crate::ledger_handle::LedgerHandle;
@@ -78,6 +79,8 @@ pub struct Parts {
     pub keeper: KeeperView,
     /// The schedule in force.
     pub schedule: ScheduleView,
+    /// Tells governors what is known of their ballots.
+    pub handbacks: Handbacks,
     /// Blobs that come in pieces.
     pub uploads: Uploads,
     /// What servers say to all.
@@ -100,6 +103,7 @@ enum Get {
     Node,
     Streams,
     Messages,
+    Handback,
 }
 
 #[derive(Deserialize)]
@@ -129,6 +133,8 @@ struct Request {
     position: Option<Place>,
     from: Option<NodeId>,
     news: Option<u64>,
+    governor: Option<Name>,
+    challenge: Option<Digest>,
     #[serde(default)]
     volatile: bool,
 }
@@ -137,6 +143,12 @@ struct Request {
 #[must_use]
 pub fn error(code: &str, message: &str) -> Value {
     json!({"error": {"code": code, "message": message}})
+}
+
+/// Whether a line, whose length has been bounded, is read as a request at all.
+#[must_use]
+pub fn is_request(line: &str) -> bool {
+    serde_json::from_str::<Request>(line).is_ok()
 }
 
 pub(crate) fn ok(value: impl Into<Value>) -> Value {
@@ -177,7 +189,7 @@ impl Api {
             Err(bad) => return error("bad_request", &format!("not a request: {bad}")),
         };
         match (&request.get, &request.put) {
-            (Some(get), None) => self.get(get, &request).await,
+            (Some(get), None) => self.get(caller, get, &request).await,
             (None, Some(Put::Envelope)) => self.put_envelope(caller, request.envelope).await,
             (None, Some(Put::Blob)) => self.put_blob(request).await,
             (None, Some(Put::Message)) => {
@@ -188,7 +200,7 @@ impl Api {
         }
     }
 
-    async fn get(&self, get: &Get, request: &Request) -> Value {
+    async fn get(&self, caller: &Caller, get: &Get, request: &Request) -> Value {
         let ledger = &self.0.ledger;
         match get {
             Get::Status => self.status().await,
@@ -228,6 +240,14 @@ impl Api {
             }
             Get::Messages => {
                 stream_api::messages(&self.0.streams, request.origin, request.position).await
+            }
+            Get::Handback => {
+                let (Some(governor), Some(challenge)) =
+                    (request.governor.clone(), request.challenge)
+                else {
+                    return error("bad_request", "`handback` needs a `governor` and a `challenge`");
+                };
+                self.0.handbacks.answer(ledger, governor, challenge, caller).await
             }
             Get::Object => {
                 let Some(id) = request.id else {

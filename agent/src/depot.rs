@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn tampered_and_over_long_blobs_are_refused_and_leave_nothing() {
+    fn t30_tampered_and_over_long_blobs_are_refused_and_leave_nothing() {
         let (_folder, depot) = depot();
         let digest = Digest::of(b"hello world");
         let mut receiving = depot.receive(digest, 11).unwrap();

@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_source_that_trickles_is_left_for_the_next_one() {
+    async fn t31_a_source_that_trickles_is_left_for_the_next_one() {
         use tokio::io::AsyncWriteExt as _;
         let blob = vec![7; 1000];
         let digest = Digest::of(&blob);
@@ -470,7 +470,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_neighbour_that_lies_is_refused_and_its_beginning_poisons_nobody_elses_end() {
+    async fn t33_a_neighbour_that_lies_is_refused_and_its_beginning_poisons_nobody_elses_end() {
         let blob = vec![7; 200_000];
         let digest = Digest::of(&blob);
         let (_theirs, theirs, honest) = server(&[&blob]).await;

@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 use crate::frame::FRAME_MAX;
-use crate::keeper::protocol::{Answer, Request, RunRefused, RunTaken, Status};
+use crate::keeper::protocol::{Answer, ObjectsTaken, Request, RunRefused, RunTaken, Status};
 
 /// Longest wait for an answer: a status needs no work, an install answers once it has begun.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -131,6 +131,17 @@ impl Keeper {
         witnesses: Vec<WitnessProof>,
     ) -> Result<(), KeeperError> {
         self.ask(&Request::Witness { statement, witnesses }).await.map(|_| ())
+    }
+
+    /// Brings vetoes, pauses and beacons; returns those that were not taken.
+    ///
+    /// # Errors
+    /// See [`KeeperError`].
+    pub async fn objects(&self, objects: Vec<Envelope>) -> Result<Vec<RunRefused>, KeeperError> {
+        let answer = self.ask(&Request::Objects { objects }).await?;
+        let taken: ObjectsTaken = serde_json::from_value(answer)
+            .map_err(|error| KeeperError::Malformed(error.to_string()))?;
+        Ok(taken.refused)
     }
 
     /// Brings the owner's departure of this server; answered once its secrets are shredded.

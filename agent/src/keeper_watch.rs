@@ -14,15 +14,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use borgios_policy::{Lane, Submission};
-use borgios_types::{Digest, NodeId, Seq};
+use borgios_policy::{Lane, Statement, Submission};
+use borgios_types::{Digest, Envelope, NodeId, Seq};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::admission::ballots_on;
 use crate::frame::FRAME_MAX;
-use crate::keeper::protocol::{Activity, Status};
+use crate::keeper::protocol::{Activity, OBJECTS_MAX, Status};
 use crate::keeper_client::{Keeper, KeeperError};
 use crate::ledger::Ledger;
 use crate::ledger_handle::LedgerHandle;
@@ -50,6 +50,8 @@ pub struct KeeperWatch {
     refused: BTreeSet<Digest>,
     /// Witnesses the keeper was brought, by grant.
     pub(crate) brought: BTreeMap<Digest, Brought>,
+    /// Vetoes, pauses and beacons the keeper was brought since it was last away.
+    signs: BTreeSet<Digest>,
     /// Whether the keeper was asked for its receipt in this life.
     pub(crate) handover_asked: bool,
 }
@@ -66,7 +68,9 @@ impl KeeperWatch {
     ) -> (Self, KeeperView) {
         let (view, seen) = watch::channel(None);
         let (refused, brought, handover_asked) = (BTreeSet::new(), BTreeMap::new(), false);
-        let watch = Self { me, keeper, ledger, tree, pace, view, refused, brought, handover_asked };
+        let signs = BTreeSet::new();
+        let watch =
+            Self { me, keeper, ledger, tree, pace, view, refused, brought, signs, handover_asked };
         (watch, seen)
     }
 
@@ -80,6 +84,8 @@ impl KeeperWatch {
                 Ok(Activity::Idle) => self.pace.keeper * 10,
                 Ok(Activity::Waiting { .. } | Activity::Installing { .. }) => self.pace.keeper,
                 Err(error) => {
+                    // It may be another process by now, with an older disk.
+                    self.signs.clear();
                     if self.view.send_replace(None).is_some() {
                         warn!(BORGIOS_EVENT = "keeper_lost", "lost the keeper: {error}");
                     }
@@ -97,6 +103,8 @@ impl KeeperWatch {
 
     async fn round(&mut self) -> Result<Activity, KeeperError> {
         let mut status = self.look().await?;
+        // First what may hold a statement back, then statements.
+        self.bring_signs().await?;
         if !self.submit_missing(&status).await? {
             status = self.look().await?;
         }
@@ -115,6 +123,42 @@ impl KeeperWatch {
         Ok(status)
     }
 
+    /// Brings the vetoes, pauses and beacons that it was not brought yet. A keeper that is too old to
+    /// know of them has no gate either.
+    async fn bring_signs(&mut self) -> Result<(), KeeperError> {
+        let all = self.ledger.run(|ledger| ledger.signs()).await;
+        let there: BTreeSet<Digest> = all.iter().map(Envelope::id).collect();
+        self.signs.retain(|id| there.contains(id));
+        let mut news: Vec<Envelope> =
+            all.into_iter().filter(|one| !self.signs.contains(&one.id())).collect();
+        while !news.is_empty() {
+            let mut batch = Vec::new();
+            let mut bytes = 0;
+            while let Some(next) = news.last() {
+                bytes += next.to_json().len();
+                if batch.len() == OBJECTS_MAX || (bytes > RUN_BYTES && !batch.is_empty()) {
+                    break;
+                }
+                batch.extend(news.pop());
+            }
+            let ids: Vec<Digest> = batch.iter().map(Envelope::id).collect();
+            let refused = match self.keeper.objects(batch).await {
+                Ok(refused) => refused,
+                Err(KeeperError::Refused { code, message }) => {
+                    debug!(code, "the keeper takes no vetoes, pauses and beacons: {message}");
+                    Vec::new()
+                }
+                Err(error) => return Err(error),
+            };
+            // One whose board the keeper has not heard of yet comes again.
+            let later =
+                |at: usize| refused.iter().any(|one| one.at == at && one.code == "wrong_policy");
+            let done = ids.into_iter().enumerate().filter(|(at, _)| !later(*at));
+            self.signs.extend(done.map(|(_, id)| id));
+        }
+        Ok(())
+    }
+
     /// Submits the statements that follow the keeper's heads; returns whether there were none.
     ///
     /// A lane that the keeper refuses, such as one it is too old to know, does not keep it from
@@ -122,7 +166,8 @@ impl KeeperWatch {
     async fn submit_missing(&mut self, status: &Status) -> Result<bool, KeeperError> {
         let known = |lane: Lane| status.heads.get(lane.as_str()).map_or(Seq(0), |head| head.seq);
         let heads: Vec<_> = Lane::ALL.into_iter().map(|lane| (lane, known(lane))).collect();
-        let mut left = self.ledger.run(move |ledger| missing(ledger, &heads)).await;
+        let held: Vec<Digest> = status.held.iter().map(|held| held.id).collect();
+        let mut left = self.ledger.run(move |ledger| missing(ledger, &heads, &held)).await;
         let none = left.is_empty();
         while !left.is_empty() {
             let run = next_run(&mut left);
@@ -172,25 +217,31 @@ fn next_run(left: &mut VecDeque<Submission>) -> Vec<Submission> {
 
 /// The statements after `heads`, in the order in which they were applied, each with the ballots on
 /// it where a policy since the one it names asks for more than the threshold.
-fn missing(ledger: &Ledger, heads: &[(Lane, Seq)]) -> VecDeque<Submission> {
+fn missing(ledger: &Ledger, heads: &[(Lane, Seq)], held: &[Digest]) -> VecDeque<Submission> {
     let behind =
         |lane: Lane, seq: Seq| heads.iter().any(|(known, head)| *known == lane && seq > *head);
     let chain = ledger.chain();
     chain
         .history()
         .filter(|verified| behind(verified.statement().lane, verified.statement().seq))
+        .filter(|verified| !held.contains(&verified.id()))
         .map(|verified| {
             let statement = verified.statement();
             let since = statement.policy.map_or(u64::MAX, |seq| seq.0);
             let mut policies = (since..=chain.head_seq(Lane::Policy).0).map(Seq);
             let counted = policies.any(|seq| {
                 chain.policy_at(seq).is_some_and(|policy| {
-                    policy.class_of(statement).approvals > policy.board.threshold().0
+                    let class = policy.class_of(statement);
+                    class.approvals > policy.board.threshold().0 || class.rebuilds() > 0
                 })
             });
             let ballots =
                 if counted { ballots_on(ledger.store(), verified.id()) } else { Vec::new() };
             Submission { statement: verified.envelope().clone(), ballots }
         })
+        // And what waits here: the keeper's own lock begins when it sees it.
+        .chain(ledger.waiting(held).into_iter().filter(|submission| {
+            Statement::parse(&submission.statement).is_ok_and(|at| behind(at.lane, at.seq))
+        }))
         .collect()
 }

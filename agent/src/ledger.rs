@@ -11,17 +11,19 @@ use std::sync::Arc;
 
 use borgios_peertree::{Contact, Head};
 use borgios_policy::{
-    Ballot, Chain, Departure, Eviction, Join, Lane, Object as _, Submission, Verdict,
-    VerifiedStatement, Witness,
+    Ballot, Chain, Dated, Departure, Eviction, Join, Lane, Object as _, Refusal, Statement,
+    Submission, VerifiedStatement, Witness,
 };
 use borgios_types::{Digest, Envelope, Kind, NodeId, Seq};
 use tokio::sync::{broadcast, watch};
 use tracing::{debug, error, info, warn};
 
-use crate::admission::{self, Denied, Judge, Passed};
+use crate::admission::{Denied, Judge, Passed};
 use crate::bus::{Bus, Entry};
 use crate::clock::unix_now;
 use crate::disk;
+use crate::gate_store::GateStore;
+use crate::gating::SIGNS;
 use crate::parking::Parking;
 use crate::roll::Out;
 use crate::store::{Store, Stored};
@@ -81,15 +83,16 @@ pub type Heads = BTreeMap<Lane, Head>;
 /// Chain and store.
 #[derive(Debug)]
 pub struct Ledger {
-    chain: Chain,
-    store: Store,
+    pub(crate) chain: Chain,
+    pub(crate) store: Store,
+    pub(crate) gate: GateStore,
     /// Nodes that are out for good, by the chain.
     evicted: BTreeSet<NodeId>,
     lapsed_kept: u64,
     parked: Parking,
     heads: watch::Sender<Heads>,
-    news: watch::Sender<u64>,
-    bus: Bus,
+    pub(crate) news: watch::Sender<u64>,
+    pub(crate) bus: Bus,
     folder: PathBuf,
 }
 
@@ -105,9 +108,13 @@ impl Ledger {
             Ok(bytes) => String::from_utf8_lossy(&bytes).trim().parse().ok(),
             Err(_) => None,
         };
+        let gate = GateStore::open(folder)?;
+        let mut chain = Chain::new(pin);
+        gate.gate().ripe().for_each(|id| chain.ripen(id));
         let mut ledger = Self {
-            chain: Chain::new(pin),
+            chain,
             store,
+            gate,
             evicted: BTreeSet::new(),
             lapsed_kept,
             parked: Parking::default(),
@@ -117,6 +124,10 @@ impl Ledger {
             folder: folder.to_owned(),
         };
         ledger.restore(found);
+        // The power may have gone, or the disk failed, between an objection's file and the gate's.
+        for sign in ledger.signs() {
+            ledger.hear(&sign)?;
+        }
         Ok(ledger)
     }
 
@@ -125,18 +136,24 @@ impl Ledger {
             found.into_iter().partition(|envelope| envelope.kind.as_str().parse::<Lane>().is_ok());
         let ballots = |e: &&Envelope| e.kind.as_str() == Ballot::KIND;
         let with_ballots = lanes.into_iter().chain(others.iter().filter(ballots).cloned());
-        for Submission { statement, ballots } in Submission::sort(with_ballots.collect::<Vec<_>>())
-        {
-            match self.chain.verify_stored(&statement, &ballots) {
-                Ok(Verdict::New(verified)) => {
-                    let (owner, date) = board_and_date(&verified);
-                    self.chain.apply(*verified);
-                    self.store.index(statement, owner, date);
+        // What waits is in the gate, and relayed as before.
+        let (waiting, with_ballots): (Vec<_>, Vec<_>) =
+            with_ballots.partition(|envelope| self.gate().waiting(&envelope.id()).is_some());
+        for envelope in waiting {
+            let date = Statement::parse(&envelope).map_or(0, |read| read.issued.0);
+            self.store.index(envelope, "board".to_owned(), date);
+        }
+        let stored = Submission::sort(with_ballots);
+        let refused: BTreeMap<usize, Refusal> = self.chain.follow(&stored).into_iter().collect();
+        for (at, Submission { statement, .. }) in stored.into_iter().enumerate() {
+            match (refused.get(&at), Statement::parse(&statement)) {
+                (None, Ok(read)) => {
+                    self.store.index(statement, "board".to_owned(), read.issued.0);
                 }
-                Ok(Verdict::AlreadyKnown(_)) => {}
-                Err(refusal) => {
+                (Some(refusal), _) => {
                     self.store.set_aside(&self.store.path(&statement), &refusal.to_string());
                 }
+                (None, Err(_)) => {}
             }
         }
         self.evicted = self.chain.evicted();
@@ -156,11 +173,11 @@ impl Ledger {
                 Err(Denied::Wrong { code: "evicted", .. }) => {
                     let _ = std::fs::remove_file(self.store.path(&envelope));
                 }
-                Ok(Passed::Object { owner, date, replaces }) => {
+                Ok(Passed { owner, date, replaces }) => {
                     self.store.index(envelope, owner, date);
                     self.store.remove(&replaces);
                 }
-                Ok(Passed::Statement(_)) | Err(Denied::Known) => {}
+                Err(Denied::Known) => {}
                 Err(Denied::Later { why, .. } | Denied::Wrong { why, .. }) => {
                     self.store.set_aside(&self.store.path(&envelope), &why);
                 }
@@ -245,6 +262,10 @@ impl Ledger {
         };
         let mut all = vec![admitted];
         self.unpark(&mut all);
+        // It may be what others that are verified waited for.
+        if let Err(error) = self.apply_due(&mut all) {
+            error!(BORGIOS_EVENT = "disk_failed", "cannot apply what waited: {error}");
+        }
         if all.iter().any(|admitted| admitted.head.is_some()) {
             self.tell_heads();
         }
@@ -258,36 +279,44 @@ impl Ledger {
     }
 
     fn admit_one(&mut self, envelope: Envelope) -> Result<Admitted, Stop> {
-        match self.judge(&envelope, true).map_err(Stop::Denied)? {
-            Passed::Object { owner, date, replaces } => {
-                let object = self.store.put(envelope, owner, date).map_err(Stop::Disk)?;
-                self.store.remove(&replaces);
-                self.bus.tell(&object, None);
-                let contact = Join::parse(&object.envelope)
-                    .ok()
-                    .filter(|join| self.out(&join.node).is_none())
-                    .and_then(|join| Some(Contact::new(join.node, join.address?)));
-                let out = Departure::parse(&object.envelope)
-                    .ok()
-                    .map(|departure| (BTreeSet::from([departure.node]), Out::Departed));
-                if [Witness::KIND, Departure::KIND].contains(&object.kind()) {
-                    self.news.send_modify(|count| *count += 1);
-                }
-                let (head, fanout) = (None, None);
-                Ok(Admitted { object, forgotten: replaces, head, contact, fanout, out })
-            }
-            Passed::Statement(verified) => self.store_statement(*verified).map_err(Stop::Disk),
+        if envelope.kind.as_str().parse::<Lane>().is_ok() {
+            return self.admit_statement(envelope, Dated::Asked);
         }
+        let Passed { owner, date, replaces } = self.judge(&envelope, true).map_err(Stop::Denied)?;
+        let object = self.store.put(envelope, owner, date).map_err(Stop::Disk)?;
+        self.store.remove(&replaces);
+        self.bus.tell(&object, None);
+        let contact = Join::parse(&object.envelope)
+            .ok()
+            .filter(|join| self.out(&join.node).is_none())
+            .and_then(|join| Some(Contact::new(join.node, join.address?)));
+        let out = Departure::parse(&object.envelope)
+            .ok()
+            .map(|departure| (BTreeSet::from([departure.node]), Out::Departed));
+        let sign = SIGNS.contains(&object.kind());
+        if sign {
+            self.hear(&object.envelope).map_err(Stop::Disk)?;
+        }
+        if sign || [Witness::KIND, Departure::KIND].contains(&object.kind()) {
+            self.news.send_modify(|count| *count += 1);
+        }
+        let (head, fanout) = (None, None);
+        Ok(Admitted { object, forgotten: replaces, head, contact, fanout, out })
     }
 
     /// Stores a statement and only then obeys it.
-    fn store_statement(&mut self, verified: VerifiedStatement) -> io::Result<Admitted> {
+    pub(crate) fn store_statement(&mut self, verified: VerifiedStatement) -> io::Result<Admitted> {
         let (owner, date) = board_and_date(&verified);
         let object = self.store.put(verified.envelope().clone(), owner, date)?;
         let (lane, seq) = (verified.statement().lane, verified.statement().seq);
         let fanout = verified.policy().map(|policy| policy.fanout);
         let evicted = Eviction::of(verified.statement()).ok().map(|eviction| eviction.evict);
+        let settled = self.chain.settled_count();
         self.chain.apply(verified);
+        if self.chain.settled_count() > settled {
+            // An eviction may have lost its place.
+            self.evicted = self.chain.evicted();
+        }
         let out = evicted.map(|nodes| (BTreeSet::from_iter(nodes), Out::Evicted));
         let forgotten = match &out {
             Some((nodes, _)) => {
@@ -306,7 +335,7 @@ impl Ledger {
             "accepted {lane}/{seq}"
         );
         self.bus.tell(&object, Some((lane, seq.0)));
-        let head = Some((lane, Head { seq: seq.0, id: object.id }));
+        let head = self.head_of(lane).map(|head| (lane, head));
         Ok(Admitted { object, forgotten, head, contact: None, fanout, out })
     }
 
@@ -318,17 +347,16 @@ impl Ledger {
         let run = self.chain.verify_run(unix_now(), &Submission::sort(offered));
         let mut all = Vec::new();
         for verified in run.accepted {
-            if admission::body(&verified).is_err() {
-                break;
-            }
             let (lane, seq) = (verified.statement().lane, verified.statement().seq);
             let id = verified.id();
-            match self.store_statement(verified) {
+            match self.admit_statement(verified.envelope().clone(), Dated::Judged) {
                 Ok(admitted) => {
                     self.parked.remove(lane, seq, id);
                     all.push(admitted);
                 }
-                Err(error) => {
+                Err(Stop::Denied(Denied::Known)) => self.parked.remove(lane, seq, id),
+                Err(Stop::Denied(_)) => break,
+                Err(Stop::Disk(error)) => {
                     error!(BORGIOS_EVENT = "disk_failed", "cannot store a statement: {error}");
                     break;
                 }
@@ -343,7 +371,7 @@ impl Ledger {
 
     /// Keeps a statement that was signed for a number that is taken: the proof against whoever
     /// signed both.
-    fn keep_evidence(&self, rival: &Envelope) {
+    pub(crate) fn keep_evidence(&self, rival: &Envelope) {
         let folder = self.folder.join("evidence");
         let kept = std::fs::create_dir_all(&folder).and_then(|()| {
             if std::fs::read_dir(&folder)?.count() >= EVIDENCE_MAX {
@@ -358,7 +386,7 @@ impl Ledger {
     }
 
     /// Tries what waits again until nothing more fits.
-    fn unpark(&mut self, all: &mut Vec<Admitted>) {
+    pub(crate) fn unpark(&mut self, all: &mut Vec<Admitted>) {
         loop {
             let before = all.len();
             for envelope in self.parked.take() {
@@ -396,13 +424,7 @@ impl Ledger {
     /// The newest statement of each lane.
     #[must_use]
     pub fn heads(&self) -> Heads {
-        Lane::ALL
-            .into_iter()
-            .filter_map(|lane| {
-                let head = self.chain.head(lane)?;
-                Some((lane, Head { seq: head.statement().seq.0, id: head.id() }))
-            })
-            .collect()
+        Lane::ALL.into_iter().filter_map(|lane| Some((lane, self.head_of(lane)?))).collect()
     }
 
     /// Nodes that are out for good.
@@ -425,9 +447,12 @@ impl Ledger {
         if self.chain.head_seq(lane) <= after {
             return Vec::new();
         }
+        // Of a place that was closed, what closed it.
+        let closed = self.chain.settled(lane, after).filter(|settled| settled.winner.is_none());
+        let (at_lane, at) = closed.map_or((lane, after), |settled| (Lane::Policy, settled.policy));
         let known = self.chain.history().position(|verified| {
             let statement = verified.statement();
-            statement.lane == lane && statement.seq == after
+            statement.lane == at_lane && statement.seq == at
         });
         let mut left = most;
         self.chain
@@ -462,7 +487,7 @@ impl Ledger {
         self.bus.listen()
     }
 
-    fn tell_heads(&self) {
+    pub(crate) fn tell_heads(&self) {
         self.heads.send_replace(self.heads());
     }
 }
@@ -485,7 +510,7 @@ fn log_deferred(kind: &Kind, id: Digest, from: &str, code: &str, why: &str) {
 }
 
 /// Why one envelope did not enter.
-enum Stop {
+pub(crate) enum Stop {
     Denied(Denied),
     Disk(io::Error),
 }

@@ -180,7 +180,7 @@ impl Judge<'_> {
             Some(_) if held.len() >= WITNESSES_KEPT => return Err(Denied::Known),
             Some(_) | None => Vec::new(),
         };
-        Ok(Passed::Object { owner, date: at.0, replaces })
+        Ok(Passed { owner, date: at.0, replaces })
     }
 
     pub(crate) fn departure(&self, network: Digest, envelope: &Envelope) -> Result<Passed, Denied> {
@@ -205,7 +205,7 @@ impl Judge<'_> {
         let later = KINDS.iter().flat_map(|kind| store.owned(kind, &owner));
         let later = later.filter(|one| one.date > at.0 && !is_first(store, &one.envelope));
         let replaces = later.map(|one| one.id).collect();
-        Ok(Passed::Object { owner, date: at.0, replaces })
+        Ok(Passed { owner, date: at.0, replaces })
     }
 
     fn not_evicted(&self, node: &NodeId) -> Result<(), Denied> {
@@ -241,7 +241,7 @@ fn newest_of<'a>(
         }
         replaces.push(rival.id);
     }
-    Ok(Passed::Object { owner, date: date.0, replaces })
+    Ok(Passed { owner, date: date.0, replaces })
 }
 
 /// The invitation with this id, verified when it entered.

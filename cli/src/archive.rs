@@ -9,11 +9,12 @@
 //! Invariant: whatever an accessor returns was verified by this very process. What servers say of
 //! themselves is kept by the same rules in [`crate::servers`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use borgios_policy::{
-    Ballot, Board, Chain, Lane, Name, Note, Object as _, Pool, Proposal, Refusal, Slot, Statement,
-    Submission, Verdict,
+    Ballot, Beacon, Board, Burn, Chain, Drill, DrillAnswer, Lane, Name, Note, Object as _,
+    Objection, Pause, Policy, Pool, Proposal, Refusal, Session, SessionShare, Slot, Statement,
+    Submission, Verdict, VerifiedStatement, Veto,
 };
 use borgios_types::limits::ENVELOPE_MAX;
 use borgios_types::{Digest, Envelope, Kind, Seq, UnixSeconds};
@@ -21,6 +22,7 @@ use borgios_types::{Digest, Envelope, Kind, Seq, UnixSeconds};
 use crate::durable;
 use crate::failure::{Failure, OrFail as _};
 use crate::home::Home;
+use crate::objections;
 
 /// A verified object, who made it, and the envelope it came in.
 #[derive(Clone, Debug)]
@@ -42,15 +44,31 @@ pub(crate) struct Admitted {
     pub(crate) refused: Vec<String>,
 }
 
+/// Most boards that are thought of at once: there is one place to be voted on.
+const CANDIDATES_MAX: usize = 8;
+
 /// All verified objects of one network.
 #[derive(Debug)]
 pub(crate) struct Archive {
     home: Home,
     chain: Chain,
+    /// Boards that a proposed next policy would make: they vote on it too.
+    candidates: Vec<Board>,
     proposals: BTreeMap<Digest, Held<Proposal>>,
     pools: BTreeMap<Digest, Held<Pool>>,
+    burns: BTreeMap<Digest, Held<Burn>>,
+    sessions: BTreeMap<Digest, Held<Session>>,
+    shares: BTreeMap<Digest, Held<SessionShare>>,
     ballots: BTreeMap<Digest, Held<Ballot>>,
     notes: BTreeMap<Digest, Held<Note>>,
+    /// Vetoes and pauses; which of the two, the envelope says.
+    objections: BTreeMap<Digest, Held<Objection>>,
+    /// The newest of each governor.
+    beacons: BTreeMap<Name, Held<Beacon>>,
+    /// Signed statements that enough governors took back.
+    dead: BTreeSet<Digest>,
+    drills: BTreeMap<Digest, Held<Drill>>,
+    answers: BTreeMap<Digest, Held<DrillAnswer>>,
 }
 
 impl Archive {
@@ -65,7 +83,8 @@ impl Archive {
         for lane in Lane::ALL {
             stored.extend(read_kind(home, lane.as_str())?);
         }
-        let chain = Chain::restore(Some(network), stored)
+        let vetoes = read_kind(home, Veto::KIND)?;
+        let (chain, dead) = objections::restore(network, stored, &vetoes)
             .or_fail(|| format!("a statement stored in {} is refused", home.root().display()))
             .map_err(|failure| {
                 failure.hint(format!(
@@ -76,12 +95,24 @@ impl Archive {
         let mut archive = Self {
             home: home.clone(),
             chain,
+            candidates: Vec::new(),
             proposals: BTreeMap::new(),
             pools: BTreeMap::new(),
+            burns: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            shares: BTreeMap::new(),
             ballots: BTreeMap::new(),
             notes: BTreeMap::new(),
+            drills: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            objections: BTreeMap::new(),
+            beacons: BTreeMap::new(),
+            dead,
         };
-        for kind in [Proposal::KIND, Pool::KIND, Note::KIND] {
+        let voting = [Proposal::KIND, Pool::KIND, Burn::KIND, Session::KIND, SessionShare::KIND];
+        let words = [Note::KIND, Drill::KIND, DrillAnswer::KIND];
+        let gates = [Veto::KIND, Pause::KIND, Beacon::KIND];
+        for kind in voting.into_iter().chain(words).chain(gates) {
             for envelope in read_kind(home, kind)? {
                 archive.hold(&envelope);
             }
@@ -103,6 +134,8 @@ impl Archive {
         //    held may be what a statement of a stricter class needs.
         let (statements, others): (Vec<_>, Vec<_>) =
             offered.into_iter().partition(|e| e.kind.as_str().parse::<Lane>().is_ok());
+        let statements = statements.into_iter().filter(|e| !self.dead.contains(&e.id()));
+        let statements: Vec<_> = statements.collect();
         let with = statements.into_iter().chain(self.ballot_envelopes());
         let with = with.chain(others.iter().filter(|e| e.kind.as_str() == Ballot::KIND).cloned());
         let submissions = Submission::sort(with);
@@ -129,9 +162,27 @@ impl Archive {
             self.chain.apply(verified);
             admitted.new.push(id);
         }
-        // 2. The rest.
+        self.look_ahead();
+        // 2. The rest; proposals first, which may bring the boards of pools and ballots.
+        let (proposals, others): (Vec<_>, Vec<_>) =
+            others.into_iter().partition(|e| e.kind.as_str() == Proposal::KIND);
+        let before = self.candidates.clone();
+        for envelope in proposals {
+            self.keep(&envelope, &mut admitted)?;
+        }
+        if self.candidates != before {
+            // A change of the board laid its pools here before its proposal was known.
+            self.hold_stored(Pool::KIND)?;
+        }
         for envelope in others {
             self.keep(&envelope, &mut admitted)?;
+        }
+        // 3. What governors took back loses its place.
+        let veto = |id: &Digest| self.objections.get(id).is_some_and(is_veto);
+        if admitted.new.iter().any(veto)
+            && let Some(network) = self.chain.network()
+        {
+            *self = Self::load(&self.home, network)?;
         }
         Ok(admitted)
     }
@@ -139,7 +190,7 @@ impl Archive {
     /// Holds and stores one object that is no statement.
     fn keep(&mut self, envelope: &Envelope, admitted: &mut Admitted) -> Result<(), Failure> {
         let id = envelope.id();
-        if self.find(&id).is_some() {
+        if self.find(&id).is_some() || self.is_outdated(envelope) {
             return Ok(());
         }
         match self.verify(envelope) {
@@ -162,13 +213,56 @@ impl Archive {
         }
     }
 
+    /// Holds the stored objects of a kind that could not be judged when they were laid.
+    fn hold_stored(&mut self, kind: &str) -> Result<(), Failure> {
+        for envelope in read_kind(&self.home, kind)? {
+            if self.find(&envelope.id()).is_none() {
+                self.hold(&envelope);
+            }
+        }
+        Ok(())
+    }
+
     fn insert(&mut self, id: Digest, object: Object) {
         match object {
-            Object::Proposal(held) => drop(self.proposals.insert(id, held)),
+            Object::Proposal(held) => {
+                let may_make_a_board = held.value.lane == Lane::Policy;
+                self.proposals.insert(id, held);
+                if may_make_a_board {
+                    self.look_ahead();
+                }
+            }
             Object::Pool(held) => drop(self.pools.insert(id, held)),
+            Object::Burn(held) => drop(self.burns.insert(id, held)),
+            Object::Session(held) => drop(self.sessions.insert(id, held)),
+            Object::Share(held) => drop(self.shares.insert(id, held)),
             Object::Ballot(held) => drop(self.ballots.insert(id, held)),
             Object::Note(held) => drop(self.notes.insert(id, held)),
+            Object::Objection(held) => drop(self.objections.insert(id, held)),
+            Object::Beacon(held) => self.insert_beacon(held),
+            Object::Drill(held) => drop(self.drills.insert(id, held)),
+            Object::DrillAnswer(held) => drop(self.answers.insert(id, held)),
         }
+    }
+
+    /// Of a governor's beacons only the newest says anything; the file of the other one goes.
+    fn insert_beacon(&mut self, held: Held<Beacon>) {
+        let older = match self.beacons.get(&held.by) {
+            Some(known) if !held.value.is_after(&known.value) => held.envelope,
+            _ => match self.beacons.insert(held.by.clone(), held) {
+                Some(known) => known.envelope,
+                None => return,
+            },
+        };
+        // Best effort: a file that stays is found to be old again.
+        let _ = std::fs::remove_file(self.home.object(&older.kind, &older.id()));
+    }
+
+    /// Whether a beacon is here that makes this one say nothing.
+    fn is_outdated(&self, envelope: &Envelope) -> bool {
+        let Ok(beacon) = Beacon::parse(envelope) else { return false };
+        let known = self.beacons.get(&beacon.governor);
+        known.is_some_and(|known| !beacon.is_after(&known.value))
     }
 
     /// Judges an object by the boards of the chain, the newest first: what an earlier board said
@@ -176,13 +270,37 @@ impl Archive {
     fn verify(&self, envelope: &Envelope) -> Result<Object, String> {
         let network = self.chain.network().ok_or("no network is known yet")?;
         let mut why = "no board is known yet".to_owned();
-        for board in self.boards() {
+        for board in self.boards().chain(&self.candidates) {
             match verify_by(board, network, envelope) {
                 Ok(object) => return Ok(object),
                 Err(error) => why = error,
             }
         }
         Err(why)
+    }
+
+    /// Finds the boards that the proposals for the next policy would make.
+    fn look_ahead(&mut self) {
+        let head = self.chain.head(Lane::Policy).map(VerifiedStatement::id);
+        let mut candidates: Vec<Board> = Vec::new();
+        for held in self.proposals.values().filter(|held| held.value.lane == Lane::Policy) {
+            let Some(before) = self.chain.policy() else { break };
+            let Ok(statement) = held.value.parse_statement() else { continue };
+            if statement.prev != head || candidates.len() == CANDIDATES_MAX {
+                continue;
+            }
+            let Ok(policy) = Policy::parse(&statement.body) else { continue };
+            let is_new = policy.board.group() != before.board.group();
+            if is_new && policy.follows(before).is_ok() && !candidates.contains(&policy.board) {
+                candidates.push(policy.board);
+            }
+        }
+        self.candidates = candidates;
+    }
+
+    /// The boards that the proposals for the next policy would make.
+    pub(crate) fn candidates(&self) -> &[Board] {
+        &self.candidates
     }
 
     /// Writes an object of any kind to its file.
@@ -237,6 +355,36 @@ impl Archive {
         &self.notes
     }
 
+    /// Every veto and pause.
+    pub(crate) fn objections(&self) -> &BTreeMap<Digest, Held<Objection>> {
+        &self.objections
+    }
+
+    /// The newest beacon of a governor.
+    pub(crate) fn beacon_of(&self, name: &Name) -> Option<&Held<Beacon>> {
+        self.beacons.get(name)
+    }
+
+    /// Every signed statement that enough governors took back: the next round of its place is open.
+    pub(crate) fn dead(&self) -> &BTreeSet<Digest> {
+        &self.dead
+    }
+
+    /// Whether enough governors took this signed statement back.
+    pub(crate) fn is_dead(&self, id: &Digest) -> bool {
+        self.dead.contains(id)
+    }
+
+    /// Every drill.
+    pub(crate) fn drills(&self) -> &BTreeMap<Digest, Held<Drill>> {
+        &self.drills
+    }
+
+    /// Every answer to a drill.
+    pub(crate) fn answers(&self) -> &BTreeMap<Digest, Held<DrillAnswer>> {
+        &self.answers
+    }
+
     /// The envelopes of all ballots.
     pub(crate) fn ballot_envelopes(&self) -> Vec<Envelope> {
         self.ballots.values().map(|held| held.envelope.clone()).collect()
@@ -248,10 +396,25 @@ impl Archive {
         at.map(|held| held.envelope.clone()).collect()
     }
 
-    /// The pools that cover a slot.
-    pub(crate) fn pools_for(&self, board: &Board, slot: Slot) -> Vec<Envelope> {
+    /// All that a vote and a tally of one slot are made with besides ballots: the pools that cover it,
+    /// the burns, and the sessions and shares of boards that vote in two touches.
+    pub(crate) fn papers_for(&self, board: &Board, slot: Slot) -> Vec<Envelope> {
         let covering = self.pools.values().filter(|held| held.value.covers(board, slot));
-        covering.map(|held| held.envelope.clone()).collect()
+        let sessions = self.sessions.values().filter(|held| held.value.slot(board) == slot);
+        let shares = self.shares.values().filter(|held| held.value.slot(board) == slot);
+        let burns = self.burns.values().map(|held| &held.envelope);
+        covering
+            .map(|held| &held.envelope)
+            .chain(burns)
+            .chain(sessions.map(|held| &held.envelope))
+            .chain(shares.map(|held| &held.envelope))
+            .cloned()
+            .collect()
+    }
+
+    /// The envelopes of all burns.
+    pub(crate) fn burns(&self) -> Vec<Envelope> {
+        self.burns.values().map(|held| held.envelope.clone()).collect()
     }
 
     /// Everything, statements first and in an order in which they verify.
@@ -260,8 +423,15 @@ impl Archive {
         statements
             .chain(self.pools.values().map(|held| &held.envelope))
             .chain(self.proposals.values().map(|held| &held.envelope))
+            .chain(self.burns.values().map(|held| &held.envelope))
             .chain(self.ballots.values().map(|held| &held.envelope))
+            .chain(self.sessions.values().map(|held| &held.envelope))
+            .chain(self.shares.values().map(|held| &held.envelope))
             .chain(self.notes.values().map(|held| &held.envelope))
+            .chain(self.objections.values().map(|held| &held.envelope))
+            .chain(self.beacons.values().map(|held| &held.envelope))
+            .chain(self.drills.values().map(|held| &held.envelope))
+            .chain(self.answers.values().map(|held| &held.envelope))
     }
 
     /// The envelope of that id.
@@ -271,8 +441,18 @@ impl Archive {
             .map(|verified| verified.envelope())
             .or_else(|| self.proposals.get(id).map(|held| &held.envelope))
             .or_else(|| self.pools.get(id).map(|held| &held.envelope))
+            .or_else(|| self.burns.get(id).map(|held| &held.envelope))
+            .or_else(|| self.sessions.get(id).map(|held| &held.envelope))
+            .or_else(|| self.shares.get(id).map(|held| &held.envelope))
             .or_else(|| self.ballots.get(id).map(|held| &held.envelope))
             .or_else(|| self.notes.get(id).map(|held| &held.envelope))
+            .or_else(|| self.objections.get(id).map(|held| &held.envelope))
+            .or_else(|| {
+                let beacons = self.beacons.values().map(|held| &held.envelope);
+                beacons.into_iter().find(|envelope| envelope.id() == *id)
+            })
+            .or_else(|| self.drills.get(id).map(|held| &held.envelope))
+            .or_else(|| self.answers.get(id).map(|held| &held.envelope))
     }
 
     /// Whether this archive holds `envelope`, be it with other, equally valid signatures. A
@@ -294,8 +474,20 @@ impl Archive {
 enum Object {
     Proposal(Held<Proposal>),
     Pool(Held<Pool>),
+    Burn(Held<Burn>),
+    Session(Held<Session>),
+    Share(Held<SessionShare>),
     Ballot(Held<Ballot>),
     Note(Held<Note>),
+    Drill(Held<Drill>),
+    DrillAnswer(Held<DrillAnswer>),
+    Objection(Held<Objection>),
+    Beacon(Held<Beacon>),
+}
+
+/// Whether an objection is a veto and no pause.
+pub(crate) fn is_veto(held: &Held<Objection>) -> bool {
+    held.envelope.kind.as_str() == Veto::KIND
 }
 
 fn verify_by(board: &Board, network: Digest, envelope: &Envelope) -> Result<Object, String> {
@@ -310,6 +502,18 @@ fn verify_by(board: &Board, network: Digest, envelope: &Envelope) -> Result<Obje
             let value = Pool::verify(board, &envelope).map_err(text)?;
             Ok(Object::Pool(Held { by: value.governor.clone(), value, envelope }))
         }
+        Burn::KIND => {
+            let value = Burn::verify(board, &envelope).map_err(text)?;
+            Ok(Object::Burn(Held { by: value.governor.clone(), value, envelope }))
+        }
+        Session::KIND => {
+            let (value, by) = Session::verify(board, &envelope).map_err(text)?;
+            Ok(Object::Session(Held { value, by, envelope }))
+        }
+        SessionShare::KIND => {
+            let value = SessionShare::verify(board, &envelope).map_err(text)?;
+            Ok(Object::Share(Held { by: value.governor.clone(), value, envelope }))
+        }
         Ballot::KIND => {
             let value = Ballot::verify(board, &envelope).map_err(text)?;
             Ok(Object::Ballot(Held { by: value.governor.clone(), value, envelope }))
@@ -317,6 +521,26 @@ fn verify_by(board: &Board, network: Digest, envelope: &Envelope) -> Result<Obje
         Note::KIND => {
             let (value, by) = Note::verify(board, network, &envelope).map_err(text)?;
             Ok(Object::Note(Held { value, by, envelope }))
+        }
+        Veto::KIND => {
+            let value = Veto::verify(board, network, &envelope).map_err(text)?.0;
+            Ok(Object::Objection(Held { by: value.governor.clone(), value, envelope }))
+        }
+        Pause::KIND => {
+            let value = Pause::verify(board, network, &envelope).map_err(text)?.0;
+            Ok(Object::Objection(Held { by: value.governor.clone(), value, envelope }))
+        }
+        Beacon::KIND => {
+            let value = Beacon::verify(board, network, &envelope).map_err(text)?;
+            Ok(Object::Beacon(Held { by: value.governor.clone(), value, envelope }))
+        }
+        Drill::KIND => {
+            let value = Drill::verify(board, network, &envelope).map_err(text)?;
+            Ok(Object::Drill(Held { by: value.governor.clone(), value, envelope }))
+        }
+        DrillAnswer::KIND => {
+            let value = DrillAnswer::verify(board, network, &envelope).map_err(text)?;
+            Ok(Object::DrillAnswer(Held { by: value.governor.clone(), value, envelope }))
         }
         other => Err(format!("objects of kind {other} are not kept here")),
     }

@@ -78,12 +78,22 @@ pub(crate) enum Command {
     Review(commands::review::Review),
     /// Approve or reject, once and for good
     Vote(commands::vote::Vote),
+    /// Take a signed statement back before it is applied
+    Veto(commands::objection::Veto),
+    /// Ask every server to wait with a signed statement; ends by itself
+    Pause(commands::objection::Pause),
+    /// Send the servers a sign of life
+    Beacon(commands::beacon::Beacon),
     /// Fetch all objects and pass on what others lack
     Sync(commands::sync::Sync),
     /// Who decided what, when, with what comments
     Log(commands::log::Log),
     /// Write a statement for stock ssh-keygen to check
     Export(commands::export::Export),
+    /// Check a proof offline, with nothing but the network's id
+    Verify(commands::verify::Verify),
+    /// A harmless round through the board: who can still vote
+    Drill(commands::drill::Drill),
     /// Components: build one, look at one
     #[command(subcommand)]
     Release(commands::release::Command),
@@ -138,9 +148,14 @@ impl Command {
             Self::Inbox(command) => command.run(context),
             Self::Review(command) => command.run(context),
             Self::Vote(command) => command.run(context),
+            Self::Veto(command) => command.run(context),
+            Self::Pause(command) => command.run(context),
+            Self::Beacon(command) => command.run(context),
             Self::Sync(command) => command.run(context),
             Self::Log(command) => command.run(context),
             Self::Export(command) => command.run(context),
+            Self::Verify(command) => command.run(context),
+            Self::Drill(command) => command.run(context),
             Self::Release(command) => command.run(context),
             Self::Bundle(command) => command.run(context),
             Self::Invite(command) => command.run(context),

@@ -60,7 +60,7 @@ pub(crate) fn component(path: &Path) -> Result<(ComponentInfo, Blob), Failure> {
 }
 
 /// The description that stands first in a component.
-fn describe(bytes: &[u8]) -> Result<ComponentInfo, Failure> {
+pub(crate) fn describe(bytes: &[u8]) -> Result<ComponentInfo, Failure> {
     let what = || "it does not begin with a component.json";
     let mut zstd = zstd::Decoder::new(bytes).or_fail(what)?;
     zstd.window_log_max(WINDOW_LOG_MAX).or_fail(what)?;

@@ -2,14 +2,19 @@
 //!
 //! Looking needs no secret: everything here can be done by anyone who holds the objects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use borgios_policy::round::OpenRound;
 use borgios_policy::tally::{Tally, tally};
-use borgios_policy::{Blob, Board, Credential, Lane, Proposal, Slot, Statement};
+use borgios_policy::{
+    Blob, Board, Credential, Handback, Lane, Name, Pool, Proposal, Slot, Statement,
+};
+use borgios_releases::Component;
 use borgios_types::{Digest, Envelope, Round, Seq};
 
 use crate::archive::{Archive, Held};
+use crate::carrier;
 use crate::context::{Context, Membership};
 use crate::exchange::{Exchange, Moved};
 use crate::failure::{Failure, OrFail as _};
@@ -17,6 +22,10 @@ use crate::identity::Identity;
 use crate::servers::Servers;
 use crate::shelf;
 use crate::subject::Subject;
+use crate::succession;
+
+/// Statements of each lane that a carrier brings: those since the last time it went, as a rule.
+const STATEMENTS_CARRIED: u64 = 8;
 
 /// One governor's table: what is there, and what it means.
 pub(crate) struct Desk<'a> {
@@ -135,6 +144,23 @@ impl<'a> Desk<'a> {
         shelf::fetched(&self.context.home, &mut self.exchange, blob)
     }
 
+    /// A component of a release: from the governor's folder or any place; it is not kept.
+    pub(crate) fn component(&mut self, component: &Component) -> Result<Option<Vec<u8>>, Failure> {
+        let blob = Blob { digest: component.digest, size: component.size };
+        if let Some(bytes) = shelf::held(&self.context.home, &blob)? {
+            return Ok(Some(bytes));
+        }
+        let is = |bytes: &[u8]| {
+            bytes.len() as u64 == component.size && Digest::of(bytes) == component.digest
+        };
+        Ok(self.exchange.blob(&blob, is))
+    }
+
+    /// Leaves a component in the folders of this run, so that whoever votes can look into it.
+    pub(crate) fn leave_in_folders(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.exchange.leave_in_folders(Digest::of(bytes), bytes)
+    }
+
     /// Keeps a blob and leaves it everywhere.
     pub(crate) fn publish_blob(&mut self, bytes: &[u8]) -> Result<Blob, Failure> {
         let blob = shelf::keep(&self.context.home, bytes)?;
@@ -163,6 +189,43 @@ impl<'a> Desk<'a> {
         Ok(brought)
     }
 
+    /// Takes what a carrier brought; how many objects were new.
+    pub(crate) fn take_in(&mut self, path: &Path) -> Result<usize, Failure> {
+        let (envelopes, left_out) = carrier::read(path)?;
+        let printer = self.context.printer;
+        if left_out > 0 {
+            printer.warn(&format!("{}: {left_out} things that are no objects", path.display()));
+        }
+        let admitted = self.archive.admit(self.context.now(), envelopes)?;
+        for line in &admitted.refused {
+            printer.warn(&format!("refused from {}: {line}", path.display()));
+        }
+        Ok(admitted.new.len())
+    }
+
+    /// What a machine without a network needs to vote on what is open, or what such a machine has to
+    /// say: the newest statements, and all papers of open votes. Of pools only those that cover the
+    /// open slots, and those that `apart` made without a network: nobody else can bring them.
+    pub(crate) fn for_carrier(&self, apart: Option<&Name>) -> Result<Vec<Envelope>, Failure> {
+        let (board, mut all) = (self.archive.board()?, Vec::new());
+        let chain = self.archive.chain();
+        for lane in Lane::ALL {
+            let from = Seq(chain.head_seq(lane).0.saturating_sub(STATEMENTS_CARRIED));
+            all.extend(chain.after(lane, from).map(|verified| verified.envelope().clone()));
+        }
+        for vote in self.votes()? {
+            let proposals = vote.documents.values().flat_map(|document| &document.proposals);
+            all.extend(proposals.map(|held| held.envelope.clone()));
+            all.extend(self.archive.papers_for(board, vote.slot));
+            all.extend(self.archive.ballots_at(vote.slot.lane, vote.slot.seq));
+        }
+        let made_apart = |held: &&Held<Pool>| held.value.offline && Some(&held.by) == apart;
+        all.extend(self.archive.pools().values().filter(made_apart).map(|h| h.envelope.clone()));
+        let mut seen = BTreeSet::new();
+        all.retain(|envelope| seen.insert(envelope.id()));
+        Ok(all)
+    }
+
     /// Stores an own object and sends it everywhere.
     pub(crate) fn publish(&mut self, envelope: &Envelope) -> Result<(), Failure> {
         let admitted = self.archive.admit(self.context.now(), vec![envelope.clone()])?;
@@ -176,6 +239,11 @@ impl<'a> Desk<'a> {
     /// Sends an object that is stored already.
     pub(crate) fn send(&mut self, envelope: &Envelope) -> Result<(), Failure> {
         self.exchange.send(envelope)
+    }
+
+    /// What up to three nodes sign that they know of a governor's ballots.
+    pub(crate) fn handbacks(&mut self, governor: &Name) -> Vec<Handback> {
+        self.exchange.handbacks(self.membership.network, governor)
     }
 
     /// Sends every place what it lacks.
@@ -205,8 +273,8 @@ impl<'a> Desk<'a> {
         let documents = self.documents(board, slot);
         let texts: Vec<String> = documents.values().map(|document| document.text.clone()).collect();
         let archive = &self.archive;
-        let (pools, ballots) = (archive.pools_for(board, slot), archive.ballots_at(lane, seq));
-        let tally = tally(board, slot, &texts, &pools, &ballots);
+        let (papers, ballots) = (archive.papers_for(board, slot), archive.ballots_at(lane, seq));
+        let tally = tally(board, slot, &texts, &papers, &ballots);
         Ok(OpenVote { slot, documents, tally })
     }
 
@@ -216,7 +284,10 @@ impl<'a> Desk<'a> {
         for held in self.archive.proposals().values() {
             let Ok(statement) = held.value.parse_statement() else { continue };
             let of = crate::archive::slot_of(board, &statement);
-            if of != slot {
+            // What an earlier board was to sign is no document for this one.
+            let under = statement.policy.and_then(|seq| self.archive.chain().policy_at(seq));
+            let same_key = under.is_some_and(|policy| policy.board.group() == board.group());
+            if of != slot || !same_key {
                 continue;
             }
             let document = documents.entry(held.value.statement_id()).or_insert_with(|| Document {
@@ -237,7 +308,7 @@ impl<'a> Desk<'a> {
         loop {
             let next = Round(round.0 + 1);
             let slot = Slot { epoch: board.epoch(), lane, seq, round: next };
-            if OpenRound::check(board, slot, &ballots).is_err() {
+            if OpenRound::check_vetoed(board, slot, &ballots, self.archive.dead()).is_err() {
                 return Ok(round);
             }
             round = next;
@@ -293,6 +364,7 @@ impl<'a> Desk<'a> {
             }
             if *seq > head.next() {
                 return Failure::new(format!("{lane}/{seq} cannot be voted on yet"))
+                    .code(Failure::LOG_BEHIND)
                     .because(format!("the next one is {lane}/{}", head.next()));
             }
         }
@@ -306,7 +378,9 @@ impl<'a> Desk<'a> {
         loop {
             let mut envelopes = Vec::new();
             for vote in self.votes()? {
-                envelopes.extend(vote.tally.signed().cloned());
+                if let Some(signed) = vote.tally.signed() {
+                    envelopes.push(succession::completed(self, vote.slot, signed.clone())?);
+                }
             }
             let before = signed.len();
             for envelope in envelopes {
@@ -314,7 +388,10 @@ impl<'a> Desk<'a> {
                 let ballots = self.archive.ballot_envelopes();
                 let now = self.context.now();
                 // Not yet, where the class asks for more approvals than signatures.
-                if self.archive.chain().verify(now, &envelope, &ballots).is_err() {
+                // And never again what was taken back.
+                if self.archive.is_dead(&envelope.id())
+                    || self.archive.chain().verify(now, &envelope, &ballots).is_err()
+                {
                     continue;
                 }
                 self.archive.admit(now, vec![envelope.clone()])?;

@@ -2,17 +2,22 @@
 
 use std::collections::BTreeSet;
 
-use borgios_policy::Blob;
+use borgios_policy::{Blob, Handback, Name};
 use borgios_types::{Digest, Envelope, UnixSeconds};
+use rand::RngCore as _;
+use rand::rngs::OsRng;
 
 use crate::archive::Archive;
-use crate::failure::Failure;
+use crate::failure::{Failure, OrFail as _};
 use crate::printer::Printer;
 use crate::servers::Servers;
 use crate::transport::{KINDS, SERVER_KINDS, Transport};
 
 /// Most refused objects said one by one.
 const WARNINGS_MAX: usize = 20;
+
+/// Most nodes asked what they know of one's own ballots.
+const HANDBACKS_MAX: usize = 3;
 
 /// What an exchange moved.
 #[derive(Debug, Default)]
@@ -107,6 +112,31 @@ impl Exchange {
         Ok(())
     }
 
+    /// What nodes sign that they know of a governor's ballots, three of them at most. A node that
+    /// does not answer, or answers something else, is said: it cannot warn of a clone.
+    pub(crate) fn handbacks(&mut self, network: Digest, governor: &Name) -> Vec<Handback> {
+        let mut given = Vec::new();
+        for (place, _) in &mut self.places {
+            let mut drawn = [0; 32];
+            OsRng.fill_bytes(&mut drawn);
+            let challenge = Digest(drawn);
+            let answer = place.handback(governor, challenge).and_then(|answer| {
+                let Some((node, envelope)) = answer else { return Ok(None) };
+                Handback::verify(network, &node, governor, challenge, &envelope)
+                    .map(Some)
+                    .or_fail(|| format!("{} gave no usable handback", place.name()))
+            });
+            match answer {
+                Ok(answer) => given.extend(answer),
+                Err(failure) => self.printer.warn(&failure.summary()),
+            }
+            if given.len() == HANDBACKS_MAX {
+                break;
+            }
+        }
+        given
+    }
+
     /// A blob from the first place that has the right one.
     pub(crate) fn blob(&mut self, blob: &Blob, is: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
         for (place, _) in &mut self.places {
@@ -139,6 +169,14 @@ impl Exchange {
             Some(failure) if !taken => Err(failure),
             _ => Ok(()),
         }
+    }
+
+    /// Leaves a blob in every folder, where there is no node to fetch it from.
+    pub(crate) fn leave_in_folders(&mut self, digest: Digest, bytes: &[u8]) -> Result<(), Failure> {
+        for (place, _) in self.places.iter_mut().filter(|(place, _)| place.wants_servers()) {
+            place.put_blob(digest, bytes)?;
+        }
+        Ok(())
     }
 
     /// Says the first of many lines: a flood of forgeries must not hide what else is said.

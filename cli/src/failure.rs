@@ -1,7 +1,7 @@
 //! Why a command ended without doing what was asked: what, which value, what next.
 //!
 //! ```text
-//! error: no ballot was made for release/42
+//! error: no ballot was made for release/42 [E_POOL_MISSING]
 //!   cause: cleo has published no nonces for this slot
 //!
 //! hint: `borgios vote release/42 approve --without cleo` votes for the other signing sets
@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use crate::code::{self, Code};
 use crate::printer::one_line;
 
 /// What kind of refusal it is; the exit code follows from it.
@@ -28,7 +29,7 @@ enum Class {
 #[derive(Debug)]
 pub(crate) struct Failure {
     class: Class,
-    code: &'static str,
+    code: Option<Code>,
     what: String,
     causes: Vec<String>,
     hint: Option<String>,
@@ -36,25 +37,46 @@ pub(crate) struct Failure {
 
 impl Failure {
     /// A slot that already holds another choice.
-    pub(crate) const SLOT_USED: &'static str = "E_SLOT_USED";
+    pub(crate) const SLOT_USED: Code = code::SLOT_USED;
+
+    /// Others know statements or ballots that this folder lacks.
+    pub(crate) const LOG_BEHIND: Code = code::LOG_BEHIND;
+
+    /// A ballot of this governor's name exists that this folder did not make.
+    pub(crate) const CLONE: Code = code::CLONE;
+
+    /// A governor has published no nonces for the slot.
+    pub(crate) const POOL_MISSING: Code = code::POOL_MISSING;
+
+    /// An approval of what was not looked at here.
+    pub(crate) const UNREVIEWED: Code = code::UNREVIEWED;
+
+    /// A round that is not open.
+    pub(crate) const ROUND_CLOSED: Code = code::ROUND_CLOSED;
+
+    /// A ballot after which the place could neither pass nor die.
+    pub(crate) const UNDECIDABLE: Code = code::UNDECIDABLE;
 
     /// A node understood an object and does not take it.
-    pub(crate) const NODE_REFUSED: &'static str = "E_NODE_REFUSED";
+    pub(crate) const NODE_REFUSED: Code = code::NODE_REFUSED;
+
+    /// A proof that does not hold.
+    pub(crate) const PROOF: Code = code::PROOF;
 
     /// A refusal; `what` names the thing and the value.
     pub(crate) fn new(what: impl Into<String>) -> Self {
         let what = what.into();
-        Self { class: Class::Refused, code: "E_REFUSED", what, causes: Vec::new(), hint: None }
+        Self { class: Class::Refused, code: None, what, causes: Vec::new(), hint: None }
     }
 
     /// A request that makes no sense as it was typed.
     pub(crate) fn usage(what: impl Into<String>) -> Self {
-        Self { class: Class::Usage, code: "E_USAGE", ..Self::new(what) }
+        Self { class: Class::Usage, ..Self::new(what) }
     }
 
-    /// Gives it a stable name for programs.
-    pub(crate) fn code(mut self, code: &'static str) -> Self {
-        self.code = code;
+    /// Gives it a stable name for programs, and that name's next step unless it says a better one.
+    pub(crate) fn code(mut self, code: Code) -> Self {
+        self.code = Some(code);
         self
     }
 
@@ -88,8 +110,8 @@ impl Failure {
     }
 
     /// Whether it has this stable name.
-    pub(crate) fn is(&self, code: &str) -> bool {
-        self.code == code
+    pub(crate) fn is(&self, code: Code) -> bool {
+        self.code == Some(code)
     }
 
     /// Exit code 1 for refused, 2 for usage.
@@ -107,17 +129,18 @@ impl Failure {
 
     /// What to do next, if it says so.
     pub(crate) fn advice(&self) -> Option<&str> {
-        self.hint.as_deref()
+        self.hint.as_deref().or(self.code.map(|code| code.next))
     }
 
     /// For people.
     pub(crate) fn to_text(&self) -> String {
         // Both may hold words from outside, which must not forge a line of their own.
-        let mut text = format!("error: {}\n", one_line(&self.what));
+        let code = self.code.map(|code| format!(" [{}]", code.name)).unwrap_or_default();
+        let mut text = format!("error: {}{code}\n", one_line(&self.what));
         for cause in &self.causes {
             let _ = writeln!(text, "  cause: {}", one_line(cause));
         }
-        if let Some(hint) = &self.hint {
+        if let Some(hint) = self.advice() {
             let _ = write!(text, "\nhint: {hint}\n");
         }
         text
@@ -125,7 +148,13 @@ impl Failure {
 
     /// For programs, on one line.
     pub(crate) fn to_json(&self) -> String {
-        let Self { class: _, code, what, causes, hint } = self;
+        let Self { class, code, what, causes, hint: _ } = self;
+        let code = match (code, class) {
+            (Some(code), _) => code.name,
+            (None, Class::Refused) => "E_REFUSED",
+            (None, Class::Usage) => "E_USAGE",
+        };
+        let hint = self.advice();
         json!({"error": {"code": code, "message": what, "causes": causes, "hint": hint}})
             .to_string()
     }
@@ -167,5 +196,18 @@ mod tests {
             "error: no ballot was made for release/42\n  cause: cleo has published no nonces\n\n\
              hint: add `--without cleo`\n"
         );
+    }
+
+    #[test]
+    fn a_code_stands_in_brackets_and_brings_its_next_step() {
+        let failure = Failure::new("no ballot was made").code(Failure::UNREVIEWED);
+        let text = failure.to_text();
+        assert!(text.starts_with("error: no ballot was made [E_UNREVIEWED]\n"), "{text}");
+        assert!(text.contains("\nhint: `borgios review ID`"), "{text}");
+        let json: serde_json::Value = serde_json::from_str(&failure.to_json()).unwrap();
+        assert_eq!(json["error"]["code"], "E_UNREVIEWED");
+        assert!(json["error"]["hint"].is_string());
+        let own = failure.hint("read it first").to_text();
+        assert!(own.ends_with("\nhint: read it first\n"), "{own}");
     }
 }

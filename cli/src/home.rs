@@ -6,7 +6,12 @@
 //! governor/founding.age      the founding's state while it runs; encrypted to the governor
 //! governor/share.age         FROST key package; encrypted to the governor's own recipient
 //! governor/board.json        board, network id
+//! governor/change.age        the state of a change of the board while its key is made
+//! governor/next.{age,json}   the key it made, until its policy is in force; see next_key.rs
+//! governor/past.{age,json}   the old share, while nodes may still hold the change back
 //! governor/slots/…           see slots.rs
+//! governor/generation-E      of its pools under the key of epoch E; absent: the first
+//! governor/air-gap           exists on a machine without a network
 //! objects/<kind>/<hex>.json  every envelope seen and verified
 //! governor/reveals/…         see asker.rs
 //! blobs/<hex>                schedules and escrows by digest, see shelf.rs
@@ -99,6 +104,11 @@ impl Home {
     /// Where a blob lies.
     pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
         self.root.join("blobs").join(digest.hex())
+    }
+
+    /// Exists where the governor said that this machine has no network.
+    pub(crate) fn air_gap(&self) -> PathBuf {
+        self.governor("air-gap")
     }
 
     /// The folder of what opens reveals that this governor asked for.

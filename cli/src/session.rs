@@ -1,8 +1,11 @@
 //! A governor at work: the desk, the opened identity, the home's lock, and the slots kept filled.
 
+use std::path::PathBuf;
+
+use borgios_policy::burn;
 use borgios_policy::pool::{self, slots_per_pool};
-use borgios_policy::{Board, KeyShare, Lane, Name, Object as _, Pool, SecretBytes, Seed, Slot};
-use borgios_types::Digest;
+use borgios_policy::{Board, KeyShare, Lane, Name, Object as _, Pool, Seed, Slot};
+use borgios_types::{Digest, Seq};
 
 use crate::context::Context;
 use crate::desk::Desk;
@@ -10,10 +13,12 @@ use crate::durable;
 use crate::failure::{Failure, OrFail as _};
 use crate::home::Lock;
 use crate::identity::Identity;
+use crate::next_key;
 use crate::slots::{SlotState, Slots};
+use crate::touch_two;
 
-/// Largest `share.age`, in bytes.
-const SHARE_MAX: usize = 64 * 1024;
+/// Largest `generation`, in bytes.
+const GENERATION_MAX: usize = 32;
 
 /// An opened identity at its desk; nobody else writes in this folder meanwhile.
 pub(crate) struct Session<'a> {
@@ -29,6 +34,8 @@ pub(crate) struct Settled {
     pub(crate) signed: Vec<String>,
     /// Slots for which a new pool was published.
     pub(crate) slots: usize,
+    /// Shares given in sessions of a board that votes in two touches.
+    pub(crate) shares: usize,
 }
 
 impl Settled {
@@ -36,6 +43,9 @@ impl Settled {
     pub(crate) fn lines(&self) -> Vec<String> {
         let mut lines: Vec<String> =
             self.signed.iter().map(|place| format!("{place} is signed and published")).collect();
+        if self.shares > 0 {
+            lines.push(format!("{} shares given for what you approved", self.shares));
+        }
         if self.slots > 0 {
             lines.push(format!("nonces for {} further slots published", self.slots));
         }
@@ -65,8 +75,16 @@ impl<'a> Session<'a> {
 
     fn begin(context: &'a Context, lock: Lock, identity: Identity) -> Result<Self, Failure> {
         let desk = Desk::with(context, Some(&identity))?;
-        let session = Self { desk, identity, _lock: lock };
+        let mut session = Self { desk, identity, _lock: lock };
         session.finish_erasing()?;
+        session.take_office()?;
+        // Whatever this governor came for, the others may be waiting for nonces to vote with.
+        if !session.desk.is_offline()
+            && let Err(failure) = session.refill()
+        {
+            session.desk.context().printer.warn(&failure.summary());
+        }
+        session.beacon_if_due();
         Ok(session)
     }
 
@@ -92,25 +110,42 @@ impl<'a> Session<'a> {
     /// The share of the group key.
     pub(crate) fn share(&self) -> Result<KeyShare, Failure> {
         let (board, name) = self.on_board()?;
-        let path = self.desk.context().home.governor("share.age");
-        let cipher = durable::read(&path, SHARE_MAX)?
-            .ok_or_else(|| Failure::new(format!("{} does not exist", path.display())))?;
-        let plain = self.identity.unseal(&cipher, &path.display().to_string())?;
-        let secret = SecretBytes::new(plain.to_vec());
-        KeyShare::from_secret(board, name, &secret)
-            .or_fail(|| format!("{} cannot be used", path.display()))
+        next_key::share(&self.desk.context().home, board, name, &self.identity)
     }
 
     /// Publishes what the ballots have signed, and pools where they run out.
     pub(crate) fn settle(&mut self) -> Result<Settled, Failure> {
+        let shares = touch_two::run(self)?;
         let signed = self.desk.publish_signed()?;
+        self.take_office()?;
         // Whoever voted has checked the blobs: the fleet shall not wait for whoever dealt them.
         if signed.iter().any(|place| place.starts_with("credential/")) {
             self.desk.bring_blobs()?;
         }
         // Whoever cannot see what was published before must not publish it again in another form.
-        let slots = if self.desk.is_offline() { 0 } else { self.refill()? };
-        Ok(Settled { signed, slots })
+        // A machine without a network made all its pools itself.
+        let slots =
+            if self.desk.is_offline() && !self.is_air_gapped() { 0 } else { self.refill()? };
+        Ok(Settled { signed, slots, shares })
+    }
+
+    /// Takes a new key into use once its policy is in force here.
+    fn take_office(&self) -> Result<(), Failure> {
+        let context = self.desk.context();
+        let chain = self.desk.archive().chain();
+        let head = chain.head_seq(Lane::Policy);
+        let before = chain.policy_at(Seq(head.0.saturating_sub(1)));
+        let lock_s = before.map_or(0, |before| before.class(Lane::Policy).lock());
+        let Some(policy) = chain.policy() else { return Ok(()) };
+        let adopted =
+            next_key::adopt(&context.home, &policy.board, &self.identity, context.now(), lock_s)?;
+        if adopted {
+            let epoch = policy.board.epoch();
+            context
+                .printer
+                .say(&format!("the key of epoch {epoch} is in force, and yours is laid"));
+        }
+        Ok(())
     }
 
     /// Erases the seeds of slots whose ballot is stored: the last vote may have been cut off
@@ -133,8 +168,9 @@ impl<'a> Session<'a> {
             let round = self.desk.open_round(lane, seq)?;
             further.push(Slot { epoch: board.epoch(), lane, seq, round });
         }
-        let existing: Vec<Pool> =
-            self.desk.archive().pools().values().map(|held| held.value.clone()).collect();
+        let generation = self.generation(&board)?;
+        let pools = self.desk.archive().pools().values().map(|held| held.value.clone());
+        let existing: Vec<Pool> = pools.filter(|pool| pool.generation == generation).collect();
         let heads = |lane| chain.head_seq(lane);
         let wanted = pool::refill(&board, me, &heads, &further, &existing);
         let mut seeds: Vec<(Slot, Seed)> = Vec::new();
@@ -157,10 +193,64 @@ impl<'a> Session<'a> {
         let share = self.share()?;
         for part in seeds.chunks(slots_per_pool(&board).max(1)) {
             let pool = Pool::make(&board, &share, part).or_fail(|| "could not make a pool")?;
+            let pool = Pool { generation, offline: self.is_air_gapped(), ..pool };
             let envelope = pool.to_envelope().sign(self.identity.ssh());
             self.desk.publish(&envelope)?;
         }
         Ok(seeds.len())
+    }
+
+    /// Whether this folder lives on a machine without a network, as its governor said.
+    pub(crate) fn is_air_gapped(&self) -> bool {
+        self.desk.context().home.air_gap().exists()
+    }
+
+    /// Which generation of this governor's pools this folder makes: the one that the last restore of
+    /// it published a burn for, else the first.
+    ///
+    /// # Errors
+    /// `E_CLONE` where a burn of a later generation is known: the seeds in this folder are void.
+    pub(crate) fn generation(&self, board: &Board) -> Result<u64, Failure> {
+        let path = self.generation_file(board);
+        let own = match durable::read(&path, GENERATION_MAX)? {
+            None => 0,
+            Some(bytes) => String::from_utf8_lossy(&bytes)
+                .trim()
+                .parse()
+                .or_fail(|| format!("{} is damaged", path.display()))?,
+        };
+        let burns = self.desk.archive().burns();
+        let known = burn::generations(board, &burns).get(self.identity.name()).copied();
+        let known = known.unwrap_or_default();
+        if known <= own {
+            // A burn that was prepared and not published yet burns nothing.
+            return Ok(known);
+        }
+        Err(Failure::new("this folder is not the newest copy of this governor")
+            .code(Failure::CLONE)
+            .because(format!(
+                "its nonces are void: a burn for generation {known} was published, this folder is of \
+                 {own}"
+            ))
+            .hint("vote with the folder that was restored since"))
+    }
+
+    /// Makes this folder the newest copy of its governor, before a burn of this generation is published:
+    /// what is known to be cast counts as cast here, and whatever seeds lie here are destroyed, since
+    /// other copies may hold them too.
+    pub(crate) fn begin_anew(&self, board: &Board, generation: u64) -> Result<(), Failure> {
+        let slots = self.slots();
+        for held in self.desk.archive().ballots().values() {
+            if held.by == *self.identity.name() && held.value.group == board.group() {
+                slots.adopt(held.value.slot(board), &held.envelope)?;
+            }
+        }
+        slots.burn(board.epoch())?;
+        durable::write(&self.generation_file(board), generation.to_string().as_bytes())
+    }
+
+    fn generation_file(&self, board: &Board) -> PathBuf {
+        self.desk.context().home.governor(&format!("generation-{}", board.epoch()))
     }
 
     /// The network's id.

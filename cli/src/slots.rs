@@ -20,11 +20,21 @@
 //! backup copied), and two shares made of one nonce give the key away. An intent to reject stays
 //! one: its unfinished ballot may have been copied too, and then the governor would have spoken
 //! twice.
+//!
+//! On boards that vote in two touches the ballot publishes nonces instead of shares, and each session
+//! goes the same way with files of its own, N counting from 0:
+//!
+//! ```text
+//! draw nonce N ─▶ … ─▶ draw nonce N+1 ─▶ bound-N.json ─▶ share-N.json, read back ─▶ erase nonce N
+//! ```
+//!
+//! A nonce that is bound is never bound to another session, and its share comes out the same again.
 
+use borgios_policy::session::Bound;
 use borgios_policy::vote::Intent;
 use borgios_policy::{Lane, Seed, Slot};
 use borgios_types::limits::ENVELOPE_MAX;
-use borgios_types::{Envelope, KeyEpoch, Round, Seq};
+use borgios_types::{Digest, Envelope, KeyEpoch, Round, Seq};
 use rand::rngs::OsRng;
 
 use crate::durable;
@@ -77,8 +87,15 @@ impl<'a> Slots<'a> {
 
     /// The seed of `slot`, if it is still there.
     pub(crate) fn seed(&self, slot: Slot, identity: &Identity) -> Result<Option<Seed>, Failure> {
-        let path = self.path(slot, "seed.age");
-        let Some(cipher) = durable::read(&path, FILE_MAX)? else { return Ok(None) };
+        self.unsealed(&self.path(slot, "seed.age"), identity)
+    }
+
+    fn unsealed(
+        &self,
+        path: &std::path::Path,
+        identity: &Identity,
+    ) -> Result<Option<Seed>, Failure> {
+        let Some(cipher) = durable::read(path, FILE_MAX)? else { return Ok(None) };
         let plain = identity.unseal(&cipher, &path.display().to_string())?;
         let bytes = plain.as_slice().try_into().map_err(|_| {
             Failure::new(format!("{} holds {} bytes, expected 32", path.display(), plain.len()))
@@ -165,9 +182,167 @@ impl<'a> Slots<'a> {
         Ok(slots)
     }
 
+    /// The seed of the nonces `number` of a slot, if it is there.
+    pub(crate) fn nonce(
+        &self,
+        slot: Slot,
+        number: u32,
+        identity: &Identity,
+    ) -> Result<Option<Seed>, Failure> {
+        self.unsealed(&self.path(slot, &format!("nonce-{number}.age")), identity)
+    }
+
+    /// The same, drawn and stored if it was never there.
+    pub(crate) fn nonce_or_draw(
+        &self,
+        slot: Slot,
+        number: u32,
+        identity: &Identity,
+    ) -> Result<Seed, Failure> {
+        if let Some(seed) = self.nonce(slot, number, identity)? {
+            return Ok(seed);
+        }
+        let seed = Seed::random(&mut OsRng);
+        let path = self.path(slot, &format!("nonce-{number}.age"));
+        durable::write(&path, &identity.seal(seed.expose())?)?;
+        Ok(seed)
+    }
+
+    /// What the nonces `number` are bound to, if to anything.
+    pub(crate) fn bound(&self, slot: Slot, number: u32) -> Result<Option<Bound>, Failure> {
+        let path = self.path(slot, &format!("bound-{number}.json"));
+        let Some(bytes) = durable::read(&path, FILE_MAX)? else { return Ok(None) };
+        serde_json::from_slice(&bytes)
+            .map(Some)
+            .or_fail(|| format!("{} is damaged", path.display()))
+    }
+
+    /// Binds nonces to a session, on the disk before anything is computed.
+    pub(crate) fn bind(&self, bound: &Bound) -> Result<(), Failure> {
+        let what = format!("bound-{}.json", bound.number);
+        assert!(
+            matches!(self.bound(bound.slot, bound.number), Ok(None)),
+            "nonces are bound once and for all"
+        );
+        let text = serde_json::to_vec(bound).or_fail(|| "could not encode the binding")?;
+        durable::write(&self.path(bound.slot, &what), &text)
+    }
+
+    /// The stored share that was made with the nonces `number`.
+    pub(crate) fn share(&self, slot: Slot, number: u32) -> Result<Option<Envelope>, Failure> {
+        let path = self.path(slot, &format!("share-{number}.json"));
+        let Some(bytes) = durable::read(&path, ENVELOPE_MAX)? else { return Ok(None) };
+        Envelope::parse(&bytes).map(Some).or_fail(|| format!("{} is damaged", path.display()))
+    }
+
+    /// Stores a share, reads it back, and destroys its nonces.
+    pub(crate) fn keep_share(
+        &self,
+        slot: Slot,
+        number: u32,
+        share: &Envelope,
+    ) -> Result<(), Failure> {
+        let path = self.path(slot, &format!("share-{number}.json"));
+        durable::write(&path, share.to_json().as_bytes())?;
+        if self.share(slot, number)?.as_ref() != Some(share) {
+            return Err(Failure::new(format!("{} was not read back", path.display()))
+                .hint("the disk is not to be trusted; nothing was sent. Check it and sync again"));
+        }
+        self.erase_nonce(slot, number)
+    }
+
+    /// Destroys nonces whose share is stored, or that nobody needs any more.
+    pub(crate) fn erase_nonce(&self, slot: Slot, number: u32) -> Result<(), Failure> {
+        durable::erase(&self.path(slot, &format!("nonce-{number}.age")))
+    }
+
+    /// Every slot and number of which nonces lie here.
+    pub(crate) fn nonces(&self) -> Result<Vec<(Slot, u32)>, Failure> {
+        let mut found = Vec::new();
+        for path in durable::list(&self.home.slots())? {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+            found.extend(name.as_deref().and_then(|name| {
+                let (slot, number) = name.strip_suffix(".age")?.split_once(".nonce-")?;
+                Some((parse(slot)?, number.parse().ok()?))
+            }));
+        }
+        Ok(found)
+    }
+
+    /// Makes an epoch's slots as if they had never been: for a key that was given up before it was
+    /// in force. Its ballots stay on record, under other names: they were this machine's.
+    pub(crate) fn forget(&self, epoch: KeyEpoch) -> Result<(), Failure> {
+        for path in durable::list(&self.home.slots())? {
+            let Some((slot, what)) = split(&path).filter(|(slot, _)| slot.epoch == epoch) else {
+                continue;
+            };
+            if what == "ballot.json"
+                && let Some(bytes) = durable::read(&path, ENVELOPE_MAX)?
+            {
+                let id = Digest::of(&bytes).hex();
+                durable::write(&self.path(slot, &format!("{}.ballot.json", &id[..16])), &bytes)?;
+            }
+            let part = |prefix: &str| what.starts_with(prefix);
+            if ["seed.age", "intent.json", "ballot.json"].contains(&what.as_str())
+                || part("nonce-")
+                || part("bound-")
+                || part("share-")
+            {
+                durable::erase(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a ballot that another copy of this folder cast for this slot's; one of its own stays.
+    pub(crate) fn adopt(&self, slot: Slot, ballot: &Envelope) -> Result<(), Failure> {
+        if self.ballot(slot)?.as_ref() == Some(ballot) {
+            return Ok(());
+        }
+        let what = match self.ballot(slot)? {
+            None => "ballot.json".to_owned(),
+            // Two ballots in one slot: the harm is done, and both are on record.
+            Some(_) => format!("{}.ballot.json", &ballot.id().hex()[..16]),
+        };
+        durable::write(&self.path(slot, &what), ballot.to_json().as_bytes())
+    }
+
+    /// Destroys the seeds of all slots of this epoch, and nonces that are bound to nothing.
+    pub(crate) fn burn(&self, epoch: KeyEpoch) -> Result<(), Failure> {
+        for path in durable::list(&self.home.slots())? {
+            if split(&path).is_some_and(|(slot, what)| slot.epoch == epoch && what == "seed.age") {
+                durable::erase(&path)?;
+            }
+        }
+        for (slot, number) in self.nonces()?.into_iter().filter(|(slot, _)| slot.epoch == epoch) {
+            if self.bound(slot, number)?.is_none() {
+                self.erase_nonce(slot, number)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Destroys the seeds of all epochs before this one: their key is out of use.
+    pub(crate) fn retire(&self, before: KeyEpoch) -> Result<(), Failure> {
+        for path in durable::list(&self.home.slots())? {
+            let old = split(&path).filter(|(slot, _)| slot.epoch < before);
+            if old.is_some_and(|(_, what)| what == "seed.age" || what.starts_with("nonce-")) {
+                durable::erase(&path)?;
+            }
+        }
+        Ok(())
+    }
+
     fn path(&self, slot: Slot, what: &str) -> std::path::PathBuf {
         self.home.slots().join(format!("{slot}.{what}"))
     }
+}
+
+/// A file's slot, and which of its files it is.
+fn split(path: &std::path::Path) -> Option<(Slot, String)> {
+    let name = path.file_name()?.to_str()?;
+    let (slot, what) = name.split_once('.')?;
+    Some((parse(slot)?, what.to_owned()))
 }
 
 /// Reads `<epoch>-<lane>-<seq>-<round>`.

@@ -92,6 +92,7 @@ fn template() -> Board {
     let board = Board::founded(&["ann", "ben", "cleo"], 2);
     board.propose("ben", "1.0");
     board.ok("ben", &["vote", "release/1", "approve"]);
+    board.ok("ann", &["review", "release/1"]);
     board.hasten("ann");
     board
 }
@@ -106,6 +107,7 @@ fn reveal_template() -> Board {
     let ask = ["credential", "reveal", "--epoch", "1", "--for", "8h", "--reason", "x"];
     board.json("ben", &ask);
     board.ok("ben", &["vote", "access/1", "approve"]);
+    board.ok("ann", &["review", "access/1"]);
     board.hasten("ann");
     board
 }
@@ -184,8 +186,9 @@ fn interrupt(board: &Board, lane: &str, faults: &[(&str, Fault)]) {
     });
 }
 
+/// T42: killed, or the disk full, at every write of a vote: the same shares afterwards, or none.
 #[test]
-fn no_interruption_makes_two_ballots_or_blocks_the_way() {
+fn t42_no_interruption_makes_two_ballots_or_blocks_the_way() {
     let faults = ["write", "fsync", "rename", "unlink"].into_iter().flat_map(|call| {
         let full = if call == "unlink" { "EIO" } else { "ENOSPC" };
         [(call, Fault::Kill), (call, Fault::Error(full))]

@@ -104,10 +104,17 @@ fn a_further_round_opens_when_the_first_is_dead() {
     let inbox = board.json("ann", &["inbox"]);
     let states: Vec<_> = inbox["open"].as_array().unwrap().iter().map(|o| &o["state"]).collect();
     assert_eq!(states, ["dead"; 2]);
-    let next = board.propose("ann", "1.2");
+    let next = board.propose("ben", "1.2");
     assert_eq!(next["round"], 1);
     // Ben's tool saw the round open when he voted; ann's has not looked since.
+    let unseen = board.refused("ben", &["vote", "release/1", "approve"]);
+    assert!(
+        unseen.contains("[E_UNREVIEWED]") && unseen.contains("hint: `borgios review"),
+        "{unseen}"
+    );
+    board.ok("ben", &["review", "release/1"]);
     let missing = board.refused("ben", &["vote", "release/1", "approve"]);
+    assert!(missing.contains("[E_POOL_MISSING]"), "{missing}");
     assert!(missing.contains("ann has published no nonces"), "{missing}");
     assert!(missing.contains("--without ann"), "{missing}");
     board.ok("ann", &["vote", "release/1", "approve"]);
@@ -179,9 +186,9 @@ fn forgeries_in_the_exchange_are_refused_and_replaced() {
     assert!(files(&objects).len() > before);
 }
 
-/// A copy of the folder that missed a ballot must not vote.
+/// T43: a copy of the folder that missed a ballot must not vote.
 #[test]
-fn a_restored_backup_does_not_vote() {
+fn t43_a_folder_restored_from_yesterday_does_not_vote() {
     let board = Board::founded(&["ann", "ben"], 2);
     let copied = Command::new("cp")
         .arg("-a")
@@ -192,7 +199,69 @@ fn a_restored_backup_does_not_vote() {
     board.propose("ann", "1.0");
     board.ok("ann", &["vote", "release/1", "approve"]);
     let said = board.refused("copy", &["vote", "release/1", "reject", "--reason", "other"]);
-    assert!(said.contains("not the newest copy"), "{said}");
+    assert!(said.contains("not the newest copy") && said.contains("[E_CLONE]"), "{said}");
+}
+
+/// T41, T50: a slot takes one ballot for ever, whatever it was and whatever comes after it, also from two
+/// terminals at once.
+#[test]
+fn t41_t50_a_slot_takes_one_choice_for_ever_also_from_two_terminals_at_once() {
+    let board = Board::founded(&["ann", "ben", "cleo"], 3);
+    let first = board.propose("ann", "1.0");
+    let other = board.propose("ben", "1.1");
+    let [first, other] = [&first, &other].map(|proposal| proposal["statement"].as_str().unwrap());
+    for id in [first, other] {
+        for name in ["ann", "ben", "cleo"] {
+            board.ok(name, &["review", id]);
+        }
+    }
+    // Approved one, then the other; then rejected; then approved what was rejected.
+    board.ok("ann", &["vote", first, "approve"]);
+    for second in [
+        &["vote", other, "approve"][..],
+        &["vote", first, "reject", "--reason", "x"],
+        &["vote", other, "reject", "--reason", "x"],
+    ] {
+        let said = board.refused("ann", second);
+        assert!(said.contains("E_SLOT_USED"), "{second:?}: {said}");
+    }
+    board.ok("ben", &["vote", first, "reject", "--reason", "x"]);
+    let said = board.refused("ben", &["vote", first, "approve"]);
+    assert!(said.contains("E_SLOT_USED"), "{said}");
+    // Two terminals: whoever comes first has voted, the other one is told.
+    let votes = [["vote", first, "approve"], ["vote", other, "approve"]];
+    let started = votes.map(|vote| {
+        board.command("cleo", &vote).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    });
+    let ended = started.map(|child| child.wait_with_output().unwrap());
+    assert_eq!(ended.iter().filter(|output| output.status.success()).count(), 1);
+    let told = ended.iter().find(|output| !output.status.success()).unwrap();
+    assert!(stderr(told).contains("E_SLOT_USED"), "{}", stderr(told));
+    for name in ["ann", "ben", "cleo"] {
+        let by = format!(r#""governor":"{name}""#);
+        let of = |payload: &str| payload.contains(&by) && payload.contains("release");
+        let ballots = board.published("ballot");
+        let ballots = ballots.iter().filter(|(_, b)| of(b["payload"].as_str().unwrap()));
+        assert_eq!(ballots.count(), 1, "{name}");
+    }
+}
+
+/// A split that nobody can end is refused before it is there, in the one lane where no ruling helps.
+#[test]
+fn a_ballot_that_would_leave_a_policy_place_undecidable_is_refused() {
+    let names = ["ann", "ben", "cleo", "dan"];
+    let board = Board::founded(&names, 3);
+    let one = board.json("ann", &["propose", "policy", "--fanout", "4"]);
+    let two = board.json("ben", &["propose", "policy", "--fanout", "5"]);
+    let [one, two] = [&one, &two].map(|proposal| proposal["statement"].as_str().unwrap());
+    board.ok("ann", &["vote", one, "approve"]);
+    board.ok("ben", &["vote", one, "approve"]);
+    board.ok("cleo", &["vote", two, "approve"]);
+    board.ok("dan", &["review", two]);
+    let said = board.refused("dan", &["vote", two, "approve"]);
+    assert!(said.contains("E_UNDECIDABLE"), "{said}");
+    let signed = board.json("dan", &["vote", one, "approve"]);
+    assert_eq!(signed["signed"], true);
 }
 
 /// Usage errors end with 2, refusals with 1, and both say what to do.

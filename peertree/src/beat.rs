@@ -23,6 +23,7 @@ use borgios_types::{NodeId, Time};
 
 use crate::bounds;
 use crate::io::{Output, Timer};
+use crate::link::{Child, Link};
 use crate::message::{Down, Message};
 use crate::node::{Node, Phase};
 use crate::seek::Seek;
@@ -60,36 +61,42 @@ impl Node {
                 link.heard = now.min(link.heard + late * 2);
             }
         }
-        let over: Vec<NodeId> = self.links.keys().copied().filter(|id| self.over(id)).collect();
+        let over = |(id, link, child): &(&NodeId, &Link, Option<&Child>)| {
+            self.end_due(id, link, child.is_some()).is_some_and(|due| due <= now)
+        };
+        let over: Vec<NodeId> =
+            self.links.beside(&self.children).filter(over).map(|(id, ..)| *id).collect();
         for peer in over {
             self.out.push(Output::Close(peer));
             self.on_link_down(peer);
         }
         // Beats that are due soon go along, so that one wake-up serves all children.
         let soon = now + self.config.heartbeat / 8;
-        let quiet = |id: &&NodeId| self.beat_due(id).is_some_and(|due| due <= soon);
-        let quiet: Vec<NodeId> = self.children.keys().filter(quiet).copied().collect();
-        for child in quiet {
-            if self.links.get(&child).is_some_and(|link| link.due) {
+        let quiet = |(id, link, child): (&NodeId, &Link, Option<&Child>)| {
+            (child.is_some() && self.beat_due(link) <= soon).then_some((*id, link.due))
+        };
+        let quiet: Vec<(NodeId, bool)> =
+            self.links.beside(&self.children).filter_map(quiet).collect();
+        for (child, due) in quiet {
+            if due {
                 self.send_same(child);
             } else {
                 self.out.push(Output::Send(child, Message::Alive));
             }
         }
         self.tell_facts();
+        self.fetch_late();
         self.decide_gaps();
     }
 
     /// When a child is to be told that this node lives.
-    fn beat_due(&self, child: &NodeId) -> Option<Time> {
-        let link = self.links.get(child)?;
-        Some(link.said.min(link.heard).max(link.asked) + self.config.heartbeat)
+    fn beat_due(&self, link: &Link) -> Time {
+        link.said.min(link.heard).max(link.asked) + self.config.heartbeat
     }
 
     /// When a link is to be closed unless something happens.
-    fn end_due(&self, peer: &NodeId) -> Option<Time> {
-        let link = self.links.get(peer)?;
-        if self.is_neighbour(*peer) {
+    fn end_due(&self, peer: &NodeId, link: &Link, child: bool) -> Option<Time> {
+        if child || self.parent() == Some(*peer) {
             Some(link.heard + self.config.silence)
         } else if self.is_cross(peer) {
             Some(link.heard + bounds::CROSS_SILENCE)
@@ -100,8 +107,15 @@ impl Node {
         }
     }
 
-    fn over(&self, peer: &NodeId) -> bool {
-        self.end_due(peer).is_some_and(|due| due <= self.now)
+    /// This link is new, or means something new: its own time may come before all others'. That can
+    /// be seen without a walk along all links, of which a crowd of joiners would cause two each.
+    pub(crate) fn note_due(&mut self, peer: &NodeId) {
+        let due = self.links.get(peer).and_then(|link| {
+            let child = self.children.contains_key(peer);
+            let beat = child.then(|| self.beat_due(link));
+            beat.into_iter().chain(self.end_due(peer, link, child)).min()
+        });
+        self.beat.stale |= self.beat.armed.is_none_or(|armed| due.is_some_and(|due| due < armed));
     }
 
     /// Ends one input: notes what was said, and sets the timer to the first thing that is due.
@@ -119,10 +133,13 @@ impl Node {
         if !std::mem::take(&mut self.beat.stale) || matches!(self.phase, Phase::Idle) {
             return;
         }
-        let beats = self.children.keys().filter_map(|child| self.beat_due(child));
-        let ends = self.links.keys().filter_map(|peer| self.end_due(peer));
-        let others = self.facts_due().into_iter().chain(self.gaps_due());
-        let Some(due) = beats.chain(ends).chain(others).min() else { return };
+        // Each parent does this once a beat, and for each joiner: one walk along all links.
+        let links = self.links.beside(&self.children).flat_map(|(peer, link, child)| {
+            let beat = child.map(|_| self.beat_due(link));
+            beat.into_iter().chain(self.end_due(peer, link, child.is_some()))
+        });
+        let others = [self.facts_due(), self.gaps_due(), self.fetch_due()].into_iter().flatten();
+        let Some(due) = links.chain(others).min() else { return };
         if self.beat.armed.is_none_or(|armed| due < armed) {
             let after = due.since(now).max(Duration::from_millis(1));
             self.beat.armed = Some(now + after);

@@ -54,6 +54,8 @@ pub const CROSS_CANDIDATES_MAX: usize = 8;
 pub const CROSS_ACCEPTED_MAX: usize = 16;
 /// Objects being asked after at a time: what one comparison finds missing when something is wrong.
 pub const GAPS_OPEN_MAX: usize = 64;
+/// The same of one neighbour's or cross peer's telling: who tells of much leaves room for the others.
+pub const GAPS_TOLD_MAX: usize = 16;
 /// Pieces of evidence kept to be shown, some 200 bytes each.
 pub const EVIDENCE_MAX: usize = 64;
 /// Pairs of a neighbour and a kind that anything is held against.
@@ -68,15 +70,29 @@ pub const GAPS_HEARSAY_MAX: u32 = 3;
 /// of several honest ones above had its chance to move first.
 pub const GAPS_EXCUSED_MAX: u32 = 5;
 
-/// Ids of objects held in memory, 32 bytes each. Beyond it the oldest are forgotten: such an object
-/// that comes again is offered again, and the shell, whose store knows it, says `Known`.
+/// Live objects listed for neighbours, about 50 bytes of memory each: five of each of a hundred thousand
+/// servers. Of more the smallest ids are listed, at every node the same; the others are flooded, and
+/// nobody who missed one catches up with it.
+pub const LIVE_MAX: usize = 524_288;
+/// Ids of other objects held in memory: statements of lanes, and what lapsed. Beyond it the oldest are
+/// forgotten: such an object that comes again is offered again, and the shell, whose store knows it,
+/// says `Known`.
 pub const KNOWN_MAX: usize = 131_072;
 /// Ids in one inventory page: 512 are about 37 KiB of JSON.
 pub const PAGE_IDS_MAX: usize = 512;
 /// Ids in one `Want`: what one page can lack.
 pub const WANT_IDS_MAX: usize = PAGE_IDS_MAX;
-/// Ids asked for and not yet received, over all links.
-pub const WANTED_MAX: usize = 4_096;
+/// Ids that one neighbour was asked for and has not brought: half a page under way fills a line, and
+/// one that lists what it never sends holds up nothing else.
+pub const FETCH_SHARE: usize = 256;
+/// How long a neighbour may bring nothing of what it was asked for before another one that lists it
+/// is asked beside it: a trip, the stall of a busy machine, and some queue.
+pub const FETCH_PATIENCE: Duration = Duration::from_secs(3);
+/// The same for one that brings other things meanwhile, object by object.
+pub const FETCH_MAX: Duration = Duration::from_secs(8);
+/// Times in a row that a neighbour may bring nothing at all of what it was asked for; each more costs
+/// a quarter of [`PENALTY_MAX`]. A queue that was full drops one answer, not four in half a minute.
+pub const FETCH_STRIKES: u32 = 3;
 /// Objects offered to the shell and not yet judged. The shell puts off what is too much of one
 /// neighbour's, or too many bytes, so one that floods leaves most of these places to the others.
 pub const PENDING_MAX: usize = 4_096;
@@ -85,7 +101,7 @@ pub const LANES_MAX: usize = 16;
 /// Statements of a lane the shell sends for one [`Follow`](crate::Message::Follow).
 pub const LANE_PAGE: u64 = 64;
 /// Pages asked of one neighbour in a row: all the ids it can hold, and not one more.
-pub const PAGES_MAX: usize = KNOWN_MAX / PAGE_IDS_MAX;
+pub const PAGES_MAX: usize = LIVE_MAX / PAGE_IDS_MAX;
 /// Pages of one walk that let the next walk along that link wait a second: listing a large store for
 /// one missing id every [`COMPARE`] would cost more than all broadcasts.
 pub const PAGES_PER_SECOND: usize = 2;
@@ -95,8 +111,9 @@ pub const WALKS_IN_VAIN: u32 = 3;
 /// Then the next one is made after this: the reason for which it is refused may pass.
 pub const WALK_AGAIN: Duration = Duration::from_secs(60);
 /// Pages, wants, follows and notices of gaps answered for one neighbour between two [`FORGIVE`]
-/// ticks: what a neighbour with an empty store needs for the whole of this one, twice over.
-pub const SERVED_MAX: u32 = 4 * PAGES_MAX as u32;
+/// ticks; of a store of more than 256 pages four times as many as it has pages: what a neighbour with an
+/// empty store needs for the whole of it, twice over.
+pub const SERVED_MAX: u32 = 1_024;
 /// Other links that offered an object while it was being judged.
 pub const OTHERS_MAX: usize = 8;
 /// Refused ids remembered for one link.
@@ -165,10 +182,14 @@ pub const FIRST_PROBE: Duration = Duration::from_secs(1);
 pub const BURIED: Duration = Duration::from_secs(10);
 /// Pace at which a root dials remembered outsiders.
 pub const PROBE: Duration = Duration::from_secs(20);
-/// A root whose attempt to join another tree failed ignores rivals for this long; it doubles.
+/// A rival that could not be joined, or that nobody found, is not believed in for this long; it doubles.
 pub const RIVAL_PAUSE_MIN: Duration = Duration::from_secs(10);
-/// Longest time for which rivals are ignored.
+/// Longest time for which a rival is not believed in.
 pub const RIVAL_PAUSE_MAX: Duration = Duration::from_secs(600);
+/// A tree that a root joined and lost again within this time counts as one it could not join.
+pub const RIVAL_STAY: Duration = Duration::from_secs(60);
+/// Rivals remembered because nothing came of them; the one that is over soonest makes room.
+pub const RIVALS_MAX: usize = 64;
 /// Longest time between two comparisons of the two ends of a link, tree or cross: what was lost or
 /// withheld is missing no longer. Equal stores compare in one frame of 37 bytes.
 pub const COMPARE: Duration = Duration::from_secs(10);
@@ -190,7 +211,7 @@ pub const GAP_GRACE: Duration = Duration::from_secs(3);
 pub const LEAVE_PAUSE_MIN: Duration = Duration::from_secs(60);
 /// Longest such pause.
 pub const LEAVE_PAUSE_MAX: Duration = Duration::from_secs(3_600);
-/// An id asked for and not received may be asked for again after this.
+/// What a neighbour was asked for is on its account for so long, whoever else was asked since.
 pub const WANT_TIMEOUT: Duration = Duration::from_secs(20);
 /// A link that is neither parent nor child is closed after this.
 pub const LOOSE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -200,5 +221,12 @@ pub const RIVAL_PACE: Duration = Duration::from_secs(2);
 pub const CLIMB_LEVELS: usize = 2;
 /// Least time between two attempts to move up: the news of the last one's outcome is back by then.
 pub const CLIMB_PACE: Duration = Duration::from_secs(5);
+/// Attempts in a row to move up, all in vain, that double [`CLIMB_PACE`], up to [`FORGIVE`]: a crowd
+/// that moves to the few places there are fails two or three times before it finds one.
+pub const CLIMB_FAILURES: u32 = 4;
+/// Claims of a free place remembered because they led to none: one tree has one best place at a time.
+pub const CLIMB_CLAIMS_MAX: usize = 16;
+/// Longest time for which such a claim is not followed; it begins with [`CLIMB_PACE`] and doubles.
+pub const CLIMB_PAUSE_MAX: Duration = Duration::from_secs(600);
 /// How long a peer that misbehaved is refused.
 pub const SHUN: Duration = Duration::from_secs(600);

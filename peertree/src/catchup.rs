@@ -78,7 +78,6 @@ impl Node {
     /// Time to compare inventories, and now and then to forgive a little.
     pub(crate) fn on_anti_entropy_due(&mut self, now: Time) {
         self.set_compare_timer();
-        self.store.sweep(now);
         for child in self.children() {
             // A digest goes in the place of a beat, unless the link is too busy for beats.
             let waits =
@@ -94,6 +93,7 @@ impl Node {
             for link in self.links.values_mut() {
                 link.penalty /= 2;
                 (link.served, link.useless, link.chatter) = (0, 0, 0);
+                link.rival_failed = link.rival_failed.saturating_sub(1);
             }
             self.climb(now);
         }
@@ -133,7 +133,7 @@ impl Node {
     }
 
     /// What a cross peer has and this node lacks is a gap of the tree's.
-    fn on_lacking_here(&mut self, from: NodeId, mut ids: Vec<Digest>) {
+    pub(crate) fn on_lacking_here(&mut self, from: NodeId, mut ids: Vec<Digest>) {
         ids.truncate(bounds::GAPS_OPEN_MAX);
         if self.is_cross(&from) && !ids.is_empty() {
             self.on_gap(from, &ids);
@@ -153,7 +153,8 @@ impl Node {
             now.since(last.at) < rest
         });
         if !busy && !idle {
-            link.paging = Some(Box::new(Paging { asked: now, after: None, pages: 1, of }));
+            link.paging =
+                Some(Box::new(Paging { asked: now, after: None, pages: 1, waits: false, of }));
             self.out.push(Output::Send(from, Message::Page { after: None }));
         }
     }
@@ -169,30 +170,51 @@ impl Node {
     /// A page of a neighbour's ids.
     pub(crate) fn on_ids(&mut self, now: Time, from: NodeId, ids: &[Digest], last: bool) {
         let Some(link) = self.links.get_mut(&from) else { return };
-        let Some(paging) = link.paging.take() else { return self.penalise(now, from, 1) };
+        if link.paging.as_ref().is_none_or(|paging| paging.waits) {
+            return self.penalise(now, from, 1);
+        }
+        let Some(paging) = link.paging.take() else { return };
         let ordered = ids.is_sorted() && ids.first().is_none_or(|id| Some(*id) > paging.after);
         if !ordered {
             return self.penalise(now, from, 1);
         }
-        let next = ids.last().copied();
-        if !last && next.is_some() && paging.pages < bounds::PAGES_MAX {
-            link.paging = Some(Box::new(Paging {
-                asked: now,
-                after: next,
-                pages: paging.pages + 1,
-                ..*paging
-            }));
-            self.out.push(Output::Send(from, Message::Page { after: next }));
-        } else {
-            let same = link.walked.take().filter(|last| last.of == paging.of);
-            let times = same.map_or(1, |last| last.times.saturating_add(1));
-            let walked = Walked { at: now, pages: paging.pages, of: paging.of, times };
-            link.walked = Some(Box::new(walked));
+        let done = self.fetch(from, ids);
+        if done < ids.len() {
+            // The rest of this page, as soon as some of what was asked for is here.
+            let after = if done > 0 { Some(ids[done - 1]) } else { paging.after };
+            return self.keep_paging(from, Paging { asked: now, after, waits: true, ..*paging });
         }
-        let ids = self.store.want(now, from, ids);
-        if !ids.is_empty() && (self.is_neighbour(from) || self.is_cross(&from)) {
-            self.out.push(Output::Send(from, Message::Want { ids: ids.clone() }));
-            self.on_lacking_here(from, ids);
+        let after = ids.last().copied();
+        if !last && after.is_some() && paging.pages < bounds::PAGES_MAX {
+            let pages = paging.pages + 1;
+            let waits = !self.has_room(&from);
+            self.keep_paging(from, Paging { asked: now, after, pages, waits, ..*paging });
+            if !waits {
+                self.out.push(Output::Send(from, Message::Page { after }));
+            }
+            return;
+        }
+        let Some(link) = self.links.get_mut(&from) else { return };
+        let same = link.walked.take().filter(|last| last.of == paging.of);
+        let times = same.map_or(1, |last| last.times.saturating_add(1));
+        let walked = Walked { at: now, pages: paging.pages, of: paging.of, times };
+        link.walked = Some(Box::new(walked));
+    }
+
+    fn keep_paging(&mut self, from: NodeId, paging: Paging) {
+        if let Some(link) = self.links.get_mut(&from) {
+            link.paging = Some(Box::new(paging));
+        }
+    }
+
+    /// Goes on with a walk that waited for room in the neighbour's share.
+    pub(crate) fn resume_paging(&mut self, from: NodeId) {
+        let (now, room) = (self.now, self.has_room(&from));
+        let Some(link) = self.links.get_mut(&from) else { return };
+        if let Some(paging) = link.paging.as_mut().filter(|paging| paging.waits && room) {
+            (paging.waits, paging.asked) = (false, now);
+            let after = paging.after;
+            self.out.push(Output::Send(from, Message::Page { after }));
         }
     }
 
@@ -218,9 +240,10 @@ impl Node {
         if !self.is_neighbour(from) && !self.is_cross(&from) {
             return false;
         }
+        let most = bounds::SERVED_MAX.max(4 * self.store.pages());
         let Some(link) = self.links.get_mut(&from) else { return false };
         link.served += 1;
-        if link.served > bounds::SERVED_MAX {
+        if link.served > most {
             self.penalise(now, from, 1);
             return false;
         }
@@ -238,7 +261,7 @@ impl Node {
         let Some(link) = self.links.get_mut(&from) else { return };
         let behind = link.heads.get(&lane.to_owned()).is_none_or(|head| head.seq > after);
         let coming = link.following.get(&lane.to_owned()).is_some_and(|(asked, at)| {
-            after < asked.saturating_add(bounds::LANE_PAGE) && now.since(*at) < bounds::WANT_TIMEOUT
+            after < asked.saturating_add(bounds::LANE_PAGE) && now.since(*at) < bounds::FETCH_MAX
         });
         if behind && !coming {
             link.following.insert(lane.to_owned(), (after, now));
@@ -309,7 +332,7 @@ mod tests {
         let out = stage.says(2, Message::Ids { ids: ids.clone(), last: false });
         let next = Message::Page { after: ids.last().copied() };
         let want = Message::Want { ids };
-        assert_eq!(out, [Output::Send(key(2), next), Output::Send(key(2), want)]);
+        assert_eq!(out, [Output::Send(key(2), want), Output::Send(key(2), next)]);
     }
 
     #[test]

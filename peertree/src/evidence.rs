@@ -18,10 +18,8 @@
 //! lie, but then so many gaps remain). Whoever is nearest to the liar moves first; everybody behind
 //! it sees its path change, and all that was held against anyone is forgotten. Losses and floods on
 //! their way do not count: an honest neighbour then brings the object when asked. What it brings on
-//! its own pays for a gap of that kind. What a peer says is no proof: one voice alone never makes a
-//! node leave anybody who had an excuse, and it takes three gaps without one where all of them are
-//! hearsay of one neighbour (the answer to it can be lost). Between two departures lies a pause that
-//! doubles.
+//! its own pays for a gap of that kind. What a peer says is no proof; how much of it is enough stands
+//! in [`crate::blame`]. Between two departures lies a pause that doubles.
 //!
 //! A child that withholds upwards is found by the same walk, which then leads down to it.
 
@@ -31,6 +29,7 @@ use std::time::Duration;
 use borgios_types::{Digest, NodeId, Time};
 use serde::{Deserialize, Serialize};
 
+use crate::blame::Blame;
 use crate::bounds;
 use crate::io::Output;
 use crate::message::Message;
@@ -76,6 +75,8 @@ pub(crate) struct Suspicions {
 struct Suspicion {
     neighbour: NodeId,
     from: NodeId,
+    /// The cross peer that has it, as `from` says: the end of the path.
+    end: NodeId,
     /// Seen over a cross link of this node's own.
     firsthand: bool,
     at: Time,
@@ -84,18 +85,6 @@ struct Suspicion {
     excused: bool,
     /// Neighbours that wait for word.
     askers: BTreeSet<NodeId>,
-}
-
-/// What is held against a neighbour in one kind of objects.
-#[derive(Clone, Debug, Default)]
-struct Blame {
-    last: Option<Time>,
-    /// Intervals with a gap, less what was brought since.
-    gaps: u32,
-    /// Those without an excuse.
-    unexcused: u32,
-    firsthand: bool,
-    sources: BTreeSet<NodeId>,
 }
 
 impl Suspicions {
@@ -120,10 +109,14 @@ impl Node {
         mut ids: Vec<Digest>,
         path: Vec<NodeId>,
     ) {
-        let Some(hop) = self.next_hop(&path).filter(|hop| *hop != from) else { return };
+        // The link may have ended just now.
+        let asked = |hop: &NodeId| *hop != from && self.links.contains_key(hop);
+        let Some(hop) = self.next_hop(&path).filter(asked) else { return };
+        let Some(end) = path.last().copied() else { return };
         // Whoever has just found its place is still catching up.
         let settled = self.now.since(self.suspicions.path_since) >= bounds::COMPARE;
         let Suspicions { open, .. } = &mut self.suspicions;
+        let mut told = open.values().filter(|known| known.from == from).count();
         ids.retain(|id| {
             if let Some(known) = open.get_mut(id) {
                 if !firsthand && known.askers.len() < bounds::OTHERS_MAX {
@@ -131,13 +124,15 @@ impl Node {
                 }
                 return false;
             }
-            if open.len() >= bounds::GAPS_OPEN_MAX {
+            if open.len() >= bounds::GAPS_OPEN_MAX || told >= bounds::GAPS_TOLD_MAX {
                 return false;
             }
+            told += 1;
             let askers = if firsthand { BTreeSet::new() } else { BTreeSet::from([from]) };
             let suspicion = Suspicion {
                 neighbour: hop,
                 from,
+                end,
                 firsthand,
                 at: self.now,
                 arrived: None,
@@ -177,6 +172,12 @@ impl Node {
             return;
         }
         let (have, lack): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.store.holds(id));
+        // What lapsed here is known and may not be there any more: that is said as well, or whoever
+        // times an object to lapse could have an honest node look silent.
+        let unsure: Vec<Digest> = have.iter().copied().filter(|id| !self.store.lists(id)).collect();
+        if !unsure.is_empty() {
+            self.out.push(Output::Send(from, Message::Lacking { ids: unsure }));
+        }
         if !have.is_empty() {
             self.out.push(Output::Provide { to: from, ids: have });
         }
@@ -235,9 +236,7 @@ impl Node {
         if let Some(open) = self.suspicions.open.get_mut(id) {
             open.arrived = Some(kind.to_owned());
         } else if let Some(blame) = self.suspicions.blame.get_mut(&(from, kind.to_owned())) {
-            blame.gaps = blame.gaps.saturating_sub(1);
-            blame.unexcused = blame.unexcused.min(blame.gaps);
-            if blame.gaps == 0 {
+            if blame.pay() {
                 self.suspicions.blame.remove(&(from, kind.to_owned()));
             }
         }
@@ -286,23 +285,8 @@ impl Node {
             return;
         }
         let blame = self.suspicions.blame.entry((neighbour, kind)).or_default();
-        let same_interval =
-            blame.last.is_some_and(|last| now.since(last) < bounds::COMPARE_MIN / 2);
-        blame.firsthand |= open.firsthand;
-        if blame.sources.len() < bounds::OTHERS_MAX {
-            blame.sources.insert(open.from);
-        }
-        if !same_interval {
-            blame.last = Some(now);
-            blame.gaps += 1;
-            blame.unexcused += u32::from(!excused);
-        }
-        let several = blame.sources.len() > 1;
-        let seen = blame.firsthand || several;
-        let caught = (blame.unexcused >= bounds::GAPS_MAX && seen)
-            || blame.unexcused >= bounds::GAPS_HEARSAY_MAX
-            || (blame.gaps >= bounds::GAPS_EXCUSED_MAX && several);
-        if caught {
+        blame.count(now, open.from, open.end, open.firsthand, excused);
+        if blame.caught() {
             self.leave(neighbour);
         }
     }
@@ -511,6 +495,36 @@ mod tests {
             wait(&mut stage, bounds::COMPARE);
         }
         assert_eq!(stage.node.parent(), Some(key(2)));
+    }
+
+    /// One member, 31, hands objects to nodes below both children before anybody else has them.
+    #[test]
+    fn one_member_heard_of_through_several_children_outweighs_no_excuse() {
+        let mut stage = settled();
+        for n in 1..20 {
+            let child = 5 + n % 2;
+            let path = [1, 3, 31].map(key).to_vec();
+            stage.says(child, Message::Missing { ids: vec![id(n)], path });
+            stage.says(2, Message::Lacking { ids: vec![id(n)] });
+            stage.says(child, object(n));
+            stage.judged(child, id(n), Verdict::Admitted);
+            wait(&mut stage, bounds::COMPARE);
+        }
+        assert_eq!((stage.node.parent(), stage.node.gaps().1), (Some(key(2)), 0));
+        assert!(stage.node.gaps().0 > 10, "noted all the same");
+    }
+
+    /// The asker's clock is a moment behind, or it was brought the object only now.
+    #[test]
+    fn whoever_lets_an_object_lapse_says_that_it_may_lack_it() {
+        let mut stage = settled();
+        stage.says(2, object(1));
+        stage.judged(2, id(1), Verdict::Admitted);
+        stage.step(Input::Forget(vec![id(1)]));
+        let path = [1, 3, 31].map(key).to_vec();
+        let out = stage.says(5, Message::Missing { ids: vec![id(1)], path });
+        let lacking = Output::Send(key(5), Message::Lacking { ids: vec![id(1)] });
+        assert_eq!(out, [lacking, Output::Provide { to: key(5), ids: vec![id(1)] }]);
     }
 
     #[test]

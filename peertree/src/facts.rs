@@ -64,6 +64,11 @@ impl Told {
         }
     }
 
+    /// Whether something is to be told later.
+    pub(crate) fn waits(&self) -> bool {
+        self.up_waits.is_some() | self.down_waits.is_some()
+    }
+
     /// A new parent knows nothing yet.
     pub(crate) fn forget_parent(&mut self) {
         (self.up, self.up_waits) = (None, None);

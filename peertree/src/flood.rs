@@ -43,14 +43,18 @@ impl Node {
             return;
         }
         self.on_brought(from, &id);
+        let asked = self.on_fetched(from, &id);
         if self.links.get(&from).is_some_and(|link| link.refused.contains(&id)) {
             return self.penalise(now, from, 1);
         }
         if self.store.knows(&id) {
-            return self.count_useless(now, from);
+            if !asked {
+                self.count_useless(now, from);
+            }
+            return;
         }
         let (kept, others) = (body.clone(), BTreeSet::new());
-        let pending = Pending { from, kind: kind.clone(), body: kept, others, asked: false };
+        let pending = Pending { from, kind: kind.clone(), body: kept, others, asked };
         if self.store.begin(id, pending) {
             self.out.push(Output::Offer { from, id, kind, body });
         }
@@ -74,6 +78,7 @@ impl Node {
                 }
             }
             Verdict::Deferred => {
+                self.store.wanted.remove(&id);
                 // A newcomer that catches up gets many before what they build on, or faster than it
                 // can judge them, and has asked for each.
                 if !pending.asked {
@@ -95,12 +100,8 @@ impl Node {
                     link.refused.insert(id);
                 }
                 self.penalise(now, from, 1);
-                let linked = |other: &NodeId| self.is_neighbour(*other) || self.is_cross(other);
-                let other = pending.others.into_iter().find(linked);
-                if let Some(other) = other {
-                    let ids = self.store.want(now, other, &[id]);
-                    self.out.push(Output::Send(other, Message::Want { ids }));
-                }
+                let others: Vec<NodeId> = pending.others.into_iter().collect();
+                self.fetch_elsewhere(&[id], &others);
             }
         }
     }

@@ -90,7 +90,7 @@ impl Node {
         self.next_order += u64::from(order.is_none());
         self.children.insert(from, Child { order: order.unwrap_or(child.order), ..child });
         self.end_cross(from);
-        self.beat.stale = true;
+        self.note_due(&from);
         let down = self.down();
         let key = self.key(&down);
         self.told.accepted(key, self.children.len(), self.now);
@@ -121,6 +121,11 @@ impl Node {
             .filter(|(id, child)| child.address.is_some() && usable(id))
             .filter_map(|(id, child)| Some((child.free.as_ref()?.depth, child.redirected, *id)))
             .collect();
+        // Of a hundred children the first few are named.
+        if below.len() >= bounds::REDIRECT_MAX {
+            below.select_nth_unstable(bounds::REDIRECT_MAX - 2);
+            below.truncate(bounds::REDIRECT_MAX - 1);
+        }
         below.sort_unstable();
         if let Some((_, _, best)) = below.first()
             && let Some(child) = self.children.get_mut(best)

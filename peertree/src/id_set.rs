@@ -60,6 +60,14 @@ impl IdSet {
         }
     }
 
+    /// Removes the last one.
+    pub(crate) fn pop_last(&mut self) -> Option<Digest> {
+        match self {
+            Self::Many(many) => many.pop_last(),
+            Self::Few(few) => few.pop(),
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Few(few) => few.len(),
@@ -100,6 +108,8 @@ mod tests {
                 set.after(Some(all[count / 2]), 5),
                 all[count / 2 + 1..].iter().copied().take(5).collect::<Vec<_>>()
             );
+            let mut shorter = set.clone();
+            assert_eq!((shorter.pop_last(), shorter.len()), (model.last().copied(), count));
             assert!(count % 2 == 0 || (set.remove(&all[0]) && set.insert(all[0])));
         }
     }

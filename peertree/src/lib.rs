@@ -8,6 +8,7 @@
 
 mod ask;
 mod beat;
+mod blame;
 pub mod bounds;
 mod catchup;
 mod climb;
@@ -18,6 +19,7 @@ mod dice;
 pub mod direct;
 pub mod evidence;
 mod facts;
+mod fetch;
 mod flood;
 mod host;
 mod id_set;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use borgios_types::{Digest, NodeId, Time};
 
 use crate::contact::{Address, Spot};
+use crate::fetch::Owes;
 use crate::message::Head;
 use crate::sorted::SortedMap;
 
@@ -38,6 +39,10 @@ pub(crate) struct Link {
     pub(crate) due: bool,
     /// A digest was sent; the peer's summary, if it sends one, is answered with the own.
     pub(crate) comparing: bool,
+    /// What it was asked for and has not brought.
+    pub(crate) owes: Option<Box<Owes>>,
+    /// How often in a row it brought nothing of what it was asked for.
+    pub(crate) strikes: u32,
     /// Pages of the peer's inventory still coming.
     pub(crate) paging: Option<Box<Paging>>,
     /// The last walk through its inventory.
@@ -48,6 +53,8 @@ pub(crate) struct Link {
     pub(crate) following: SortedMap<String, (u64, Time)>,
     /// When the peer last named a rival root.
     pub(crate) rival_at: Option<Time>,
+    /// How often that came to nothing.
+    pub(crate) rival_failed: u32,
 }
 
 /// A walk through a neighbour's inventory.
@@ -59,6 +66,8 @@ pub(crate) struct Paging {
     pub(crate) after: Option<Digest>,
     /// Pages asked for so far.
     pub(crate) pages: usize,
+    /// The next page is asked for when some of what was asked for is here.
+    pub(crate) waits: bool,
     /// What was compared when it began: the own digest and the peer's.
     pub(crate) of: (u64, u64),
 }
@@ -91,11 +100,14 @@ impl Link {
             useless: 0,
             due: false,
             comparing: false,
+            owes: None,
+            strikes: 0,
             paging: None,
             walked: None,
             heads: SortedMap::new(),
             following: SortedMap::new(),
             rival_at: None,
+            rival_failed: 0,
         }
     }
 }

@@ -9,9 +9,15 @@
 //!  root ── FIRST_PROBE, PROBE ──▶ a suspect, a remembered node, a seed ──┐
 //!  anyone ── a cross peer of another tree ──────────────────────────────┤
 //!                                                             compare ◀─▶ compare
-//!                                 ours comes later: rival, up to the root ──▶ seeks there
-//!                                 it could not join: rivals ignored for a while that doubles
+//!                                 ours comes later: rival, up to the root
+//!                                                       │ its own word? else it is asked first,
+//!                                                       ▼ and whoever met it if it cannot be had
+//!                                                     seeks there
+//!              no answer, another answer, no place there: not believed for a while that doubles
 //! ```
+//!
+//! Hearsay moves no root: while the rival is asked, the root stays what it is. One question is open
+//! at a time, and a neighbour whose hearsay came to nothing is listened to less and less.
 
 use std::time::Duration;
 
@@ -23,26 +29,60 @@ use crate::io::{Output, Timer};
 use crate::message::Message;
 use crate::node::{Node, Phase};
 use crate::seek::Seek;
+use crate::sorted::SortedMap;
 
 /// What a node knows of its search for other trees.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rivals {
-    /// The remembered node being dialled to compare roots.
+    /// The node being dialled, or asked, to compare roots.
     pub(crate) probing: Option<NodeId>,
+    /// The hearsay for which it is, if it is for any.
+    check: Option<Box<Check>>,
     /// Who may be a root as well, from the time when this node became one.
     pub(crate) suspects: Vec<Contact>,
     /// The root whose death made this node one, and when.
     buried: Option<(NodeId, Time)>,
-    /// Merges that failed in a row.
-    failures: u32,
-    /// When the last merge was begun.
-    begun: Option<Time>,
+    /// The root that is being joined, or was, and who vouched for it.
+    joining: Option<(NodeId, NodeId)>,
+    /// Since when this node has had a place there.
+    joined: Option<Time>,
+    /// Rivals of whom nothing came, and who vouched for them: until when they are not believed, and
+    /// how often that was.
+    failed: SortedMap<NodeId, (Time, u32)>,
+}
+
+/// Hearsay of a rival that is being found out about.
+#[derive(Clone, Debug)]
+struct Check {
+    root: Contact,
+    /// Who met it.
+    via: Contact,
+    /// The neighbour that told.
+    told: NodeId,
 }
 
 impl Rivals {
-    /// A merge failed: rivals are ignored for a while that doubles.
-    pub(crate) fn failed(&mut self) {
-        self.failures = self.failures.saturating_add(1);
+    /// The merge failed: that rival is not believed for a while that doubles.
+    pub(crate) fn failed(&mut self, now: Time) {
+        if let Some((root, via)) = self.joining.take() {
+            self.doubt(root, now);
+            if via != root {
+                self.doubt(via, now);
+            }
+        }
+    }
+
+    fn doubt(&mut self, root: NodeId, now: Time) {
+        let times = self.failed.get(&root).map_or(0, |(_, times)| *times);
+        if self.failed.len() >= bounds::RIVALS_MAX && !self.failed.contains_key(&root) {
+            // The one that is over soonest.
+            let first = self.failed.iter().min_by_key(|(_, (until, _))| *until);
+            if let Some(first) = first.map(|(id, _)| *id) {
+                self.failed.remove(&first);
+            }
+        }
+        let until = now + pause(bounds::RIVAL_PAUSE_MIN, times);
+        self.failed.insert(root, (until, times.saturating_add(1)));
     }
 
     /// This node took a dead root's place.
@@ -57,17 +97,33 @@ impl Rivals {
         root.id != via.id && self.buried.is_some_and(dead)
     }
 
-    /// A place was found.
-    pub(crate) fn calm(&mut self) {
-        self.failures = 0;
+    /// A place was found; in the tree that was to be joined, if one was.
+    pub(crate) fn calm(&mut self, now: Time) {
+        if self.joining.is_some() {
+            self.joined.get_or_insert(now);
+        }
     }
 
-    fn ignored(&self, now: Time) -> bool {
-        let Some(begun) = self.begun.filter(|_| self.failures > 0) else { return false };
-        let doubled = bounds::RIVAL_PAUSE_MIN * 2_u32.saturating_pow((self.failures - 1).min(16));
-        let pause: Duration = doubled.min(bounds::RIVAL_PAUSE_MAX);
-        now.since(begun) < pause
+    /// This node is a root again: a tree that let it in and out again at once was none worth joining.
+    pub(crate) fn alone(&mut self, now: Time) {
+        self.check = None;
+        let Some(since) = self.joined.take() else { return };
+        if now.since(since) < bounds::RIVAL_STAY {
+            self.failed(now);
+        } else if let Some((root, via)) = self.joining.take() {
+            self.failed.remove(&root);
+            self.failed.remove(&via);
+        }
     }
+
+    fn ignored(&self, root: &NodeId, now: Time) -> bool {
+        self.failed.get(root).is_some_and(|(until, _)| now < *until)
+    }
+}
+
+/// A pause that doubles each time, up to [`bounds::RIVAL_PAUSE_MAX`].
+fn pause(first: Duration, times: u32) -> Duration {
+    (first * 2_u32.saturating_pow(times.min(16))).min(bounds::RIVAL_PAUSE_MAX)
 }
 
 impl Node {
@@ -82,6 +138,10 @@ impl Node {
         if let Some(peer) = self.rivals.probing.take() {
             // The last one never answered.
             self.release(peer);
+            self.on_rival_silent(peer);
+            if self.rivals.probing.is_some() {
+                return;
+            }
         }
         let links = &self.links;
         let suspects = std::mem::take(&mut self.rivals.suspects);
@@ -132,20 +192,31 @@ impl Node {
         address: Option<Address>,
         asks: bool,
     ) {
+        let mut check = None;
         if asks {
             self.compare(from, false);
         } else if self.rivals.probing == Some(from) {
-            self.rivals.probing = None;
+            (self.rivals.probing, check) = (None, self.rivals.check.take());
         } else if !self.is_cross(&from) {
             return self.penalise(now, from, 1);
         }
         let via = self.links.get(&from).and_then(|link| link.address.clone());
         let (mine, my_address) = self.root();
         let yields = (my_address.is_none(), mine) > (address.is_none(), root);
-        let yields = yields && mine != root && self.may_name_rival(now, from);
-        if let (true, Some(address), Some(via)) = (yields, address, via) {
+        let yields = yields && mine != root;
+        let confirmed = check.as_ref().is_some_and(|check| check.root.id == root);
+        if let Some(check) = check.filter(|_| !confirmed || !yields) {
+            self.refute(&check);
+        }
+        let heard = yields && (confirmed || self.may_name_rival(now, from));
+        if let (true, Some(address), Some(via)) = (heard, address, via) {
             let root = Contact::new(root, address);
-            self.on_rival_root(now, root, Contact::new(from, via));
+            let via = Contact::new(from, via);
+            if confirmed || from == root.id {
+                self.on_rival_itself(now, root, via);
+            } else {
+                self.on_rival_root(now, from, root, via);
+            }
         }
         if !asks && !self.asks(&from) {
             self.release(from);
@@ -160,33 +231,96 @@ impl Node {
         let (mine, my_address) = self.root();
         let yields = mine != root.id && (my_address.is_none(), mine) > (false, root.id);
         if yields && self.may_name_rival(now, from) {
-            self.on_rival_root(now, root, via);
+            self.on_rival_root(now, from, root, via);
         }
     }
 
     /// One neighbour makes the tree talk of rivals only so often.
     fn may_name_rival(&mut self, now: Time, from: NodeId) -> bool {
         let Some(link) = self.links.get_mut(&from) else { return false };
-        let rested = link.rival_at.is_none_or(|at| now.since(at) >= bounds::RIVAL_PACE);
+        let pace = pause(bounds::RIVAL_PACE, link.rival_failed);
+        let rested = link.rival_at.is_none_or(|at| now.since(at) >= pace);
         if rested {
             link.rival_at = Some(now);
         }
         rested
     }
 
-    /// A root that comes before ours: the root joins it, anyone else passes the news up.
-    fn on_rival_root(&mut self, now: Time, root: Contact, via: Contact) {
+    /// Hearsay of a root that comes before ours: the root asks it, anyone else passes the news up.
+    fn on_rival_root(&mut self, now: Time, told: NodeId, root: Contact, via: Contact) {
+        match &self.phase {
+            Phase::Attached { parent, .. } => {
+                self.out.push(Output::Send(*parent, Message::Rival { root, via }));
+            }
+            Phase::Root if self.rivals.check.is_some() => {}
+            Phase::Root if self.rivals.is_dead(&root, &via, now) => {}
+            Phase::Root if !self.rivals.ignored(&root.id, now) => {
+                let check = Check { root: root.clone(), via, told };
+                if self.children.contains_key(&root.id) {
+                    // It hangs below this node, and is no root.
+                    return self.refute(&check);
+                }
+                self.rivals.check = Some(Box::new(check));
+                self.probe(root);
+            }
+            Phase::Root | Phase::Seeking(_) | Phase::Idle => {}
+        }
+    }
+
+    /// A root that comes before ours said so itself, or whoever met it did where it cannot be had.
+    fn on_rival_itself(&mut self, now: Time, root: Contact, via: Contact) {
         self.learn(&[root.clone(), via.clone()]);
         match &self.phase {
             Phase::Attached { parent, .. } => {
                 self.out.push(Output::Send(*parent, Message::Rival { root, via }));
             }
             Phase::Root if self.rivals.is_dead(&root, &via, now) => {}
-            Phase::Root if !self.rivals.ignored(now) => {
-                self.rivals.begun = Some(now);
+            Phase::Root if !self.rivals.ignored(&root.id, now) => {
+                (self.rivals.joining, self.rivals.joined) = (Some((root.id, via.id)), None);
+                self.rivals.check = None;
                 self.seek(Seek::merge().first([root, via]));
             }
             Phase::Root | Phase::Seeking(_) | Phase::Idle => {}
+        }
+    }
+
+    /// Asks a node for its root, over the link there is or a new one.
+    fn probe(&mut self, contact: Contact) {
+        if let Some(peer) = self.rivals.probing.take() {
+            self.release(peer);
+        }
+        self.rivals.probing = Some(contact.id);
+        self.set_timer(Timer::Probe, bounds::ATTEMPT * 2);
+        if self.links.contains_key(&contact.id) {
+            self.compare(contact.id, true);
+        } else {
+            self.out.push(Output::Dial(contact));
+        }
+    }
+
+    /// Whoever was asked about a rival cannot be had: whoever met it is asked, or nobody any more.
+    pub(crate) fn on_rival_silent(&mut self, peer: NodeId) {
+        let Some(check) = self.rivals.check.take() else { return };
+        let met = check.via.id != check.root.id
+            && check.via.id != self.me
+            // What hangs below this node is in no other tree.
+            && !self.children.contains_key(&check.via.id)
+            && !self.rivals.ignored(&check.via.id, self.now);
+        if peer == check.root.id && met && matches!(self.phase, Phase::Root) {
+            let via = check.via.clone();
+            self.rivals.check = Some(check);
+            self.probe(via);
+        } else {
+            self.refute(&check);
+        }
+    }
+
+    /// Hearsay came to nothing.
+    fn refute(&mut self, check: &Check) {
+        let now = self.now;
+        self.rivals.doubt(check.root.id, now);
+        if let Some(link) = self.links.get_mut(&check.told) {
+            link.rival_failed = link.rival_failed.saturating_add(1);
         }
     }
 }
@@ -278,5 +412,92 @@ mod tests {
         root.link(n, true);
         root.says(n, compare(n, true));
         assert_eq!(root.node.state(), State::Root);
+    }
+
+    /// A root with child 5.
+    fn with_a_child() -> Stage {
+        let mut root = Stage::root(4);
+        root.joins(5, true);
+        root
+    }
+
+    fn hearsay(root: u8, via: u8) -> Message {
+        Message::Rival { root: contact(root), via: contact(via) }
+    }
+
+    fn all_before() -> Vec<u8> {
+        (30..190).filter(|n| key(*n) < me()).collect()
+    }
+
+    #[test]
+    fn hearsay_of_a_rival_moves_no_root_before_the_rival_itself_answered() {
+        let rival = all_before()[0];
+        let mut root = with_a_child();
+        let out = root.says(5, hearsay(rival, 5));
+        assert_eq!((dialled(&out), root.node.state()), (vec![key(rival)], State::Root));
+        let out = root.link(rival, true);
+        assert!(matches!(&out[..], [Output::Send(_, Message::Compare { asks: true, .. })]));
+        assert_eq!(root.node.state(), State::Root);
+        let answer = Message::Compare {
+            root: key(rival),
+            address: Some(contact(rival).address),
+            asks: false,
+        };
+        root.says(rival, answer);
+        assert!(matches!(root.node.state(), State::Seeking { .. }));
+    }
+
+    #[test]
+    fn a_member_that_is_no_root_is_no_rival() {
+        let mut root = with_a_child();
+        let rival = all_before()[0];
+        root.says(5, hearsay(rival, 5));
+        root.link(rival, true);
+        let (mine, address) = (me(), Some(contact(200).address));
+        root.says(rival, Message::Compare { root: mine, address, asks: false });
+        assert_eq!(root.node.state(), State::Root);
+        // The same again is not even asked after.
+        root.now = root.now + bounds::RIVAL_PACE * 2;
+        assert_eq!(root.says(5, hearsay(rival, 5)), []);
+    }
+
+    #[test]
+    fn invented_rivals_cost_fewer_and_fewer_dials_and_never_the_place() {
+        let mut root = with_a_child();
+        let mut dials = 0;
+        for (turn, rival) in all_before().into_iter().cycle().take(300).enumerate() {
+            root.now = root.now + bounds::RIVAL_PACE;
+            let via = if turn % 2 == 0 { 5 } else { 33 };
+            let mut out = root.says(5, hearsay(rival, via));
+            while let Some(peer) = dialled(&out).first().copied() {
+                dials += 1;
+                out = root.step(crate::Input::DialFailed(peer));
+            }
+            assert_eq!(root.node.state(), State::Root, "turn {turn}");
+        }
+        assert!((2..30).contains(&dials), "{dials} dials for 300 rivals");
+    }
+
+    #[test]
+    fn a_rival_that_cannot_be_dialled_is_vouched_for_by_whoever_met_it_but_not_twice_in_vain() {
+        let rivals = all_before();
+        let mut root = with_a_child();
+        let via = 29;
+        for (turn, rival) in rivals.iter().take(2).enumerate() {
+            root.now = root.now + bounds::RIVAL_PACE * 2;
+            root.says(5, hearsay(*rival, via));
+            let out = root.step(crate::Input::DialFailed(key(*rival)));
+            assert_eq!(dialled(&out).len(), 1 - turn, "whoever vouched in vain is not asked again");
+            if turn > 0 {
+                continue;
+            }
+            root.link(via, true);
+            let address = Some(contact(*rival).address);
+            root.says(via, Message::Compare { root: key(*rival), address, asks: false });
+            assert!(matches!(root.node.state(), State::Seeking { .. }));
+            let out = root.step(crate::Input::TimerFired(Timer::Retry));
+            root.fail_all_dials(out);
+            assert_eq!(root.node.state(), State::Root);
+        }
     }
 }

@@ -44,36 +44,40 @@ use crate::state::State;
 use crate::store::Store;
 
 /// One node of the tree.
+///
+/// What nearly every input needs comes first and lies together, hence the layout of C: a simulated
+/// million of nodes waits for memory more than for anything else.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct Node {
-    pub(crate) me: NodeId,
     /// The time of the input being handled.
     pub(crate) now: Time,
-    pub(crate) config: Config,
-    pub(crate) rng: Dice,
-    pub(crate) phase: Phase,
+    pub(crate) out: Vec<Output>,
     pub(crate) links: SortedMap<NodeId, Link>,
     pub(crate) children: SortedMap<NodeId, Child>,
-    pub(crate) next_order: u64,
-    pub(crate) seeds: Vec<Contact>,
+    pub(crate) beat: Beat,
+    pub(crate) me: NodeId,
+    pub(crate) phase: Phase,
+    pub(crate) config: Config,
+    pub(crate) told: Told,
+    /// The attempt to find a shallower place, while the parent still holds.
+    pub(crate) climb: Climb,
+    pub(crate) cross: Cross,
+    pub(crate) suspicions: Suspicions,
+    /// What the children were last told, shared by all of them.
+    pub(crate) family: Option<Box<Family>>,
+    pub(crate) store: Store,
     pub(crate) memory: Memory,
-    /// Was ever in the tree, in this life or an earlier one: only then may it make itself a root.
-    pub(crate) was_member: bool,
     /// Peers that misbehaved, and until when they are refused.
     pub(crate) shunned: SortedMap<NodeId, Time>,
     pub(crate) rivals: Rivals,
-    /// The attempt to find a shallower place, while the parent still holds.
-    pub(crate) climb: Climb,
-    pub(crate) store: Store,
-    pub(crate) beat: Beat,
-    pub(crate) told: Told,
-    /// What the children were last told, shared by all of them.
-    pub(crate) family: Option<Box<Family>>,
-    pub(crate) cross: Cross,
-    pub(crate) suspicions: Suspicions,
+    pub(crate) seeds: Vec<Contact>,
+    pub(crate) next_order: u64,
     /// When penalties were last halved.
     pub(crate) forgiven: Time,
-    pub(crate) out: Vec<Output>,
+    pub(crate) rng: Dice,
+    /// Was ever in the tree, in this life or an earlier one: only then may it make itself a root.
+    pub(crate) was_member: bool,
 }
 
 /// Where this node stands; carries what exists only there.
@@ -130,6 +134,15 @@ impl Node {
     ///
     /// Never blocks and never fails: a message the present state has no use for is dropped.
     pub fn handle(&mut self, now: Time, input: Input) -> Vec<Output> {
+        let mut out = Vec::new();
+        self.handle_into(now, input, &mut out);
+        out
+    }
+
+    /// The same; what the shell must do is added to `out`, which is empty: a simulator of many nodes
+    /// uses one list for all.
+    pub(crate) fn handle_into(&mut self, now: Time, input: Input, out: &mut Vec<Output>) {
+        std::mem::swap(&mut self.out, out);
         self.now = now;
         match input {
             Input::Start { seeds, remembered, live, heads } => {
@@ -156,7 +169,7 @@ impl Node {
             Input::Stop => self.on_stop(),
         }
         self.end_of_input(now);
-        std::mem::take(&mut self.out)
+        std::mem::swap(&mut self.out, out);
     }
 
     fn on_received(&mut self, now: Time, from: NodeId, message: Message) {
@@ -213,6 +226,7 @@ impl Node {
         let me = self.me;
         self.seeds = seeds.into_iter().filter(|seed| seed.id != me && seed.plausible()).collect();
         self.seeds.truncate(bounds::SEEDS_MAX);
+        self.seeds.shrink_to_fit();
         self.learn(remembered);
         self.was_member = !self.memory.is_empty();
         self.store.load(live, heads);
@@ -232,6 +246,7 @@ impl Node {
             self.out.push(Output::CancelTimer(timer));
         }
         self.links.clear();
+        self.store.wanted.clear();
         self.children.clear();
         self.cross.clear();
         (self.beat, self.told) = (Beat::default(), Told::default());
@@ -262,7 +277,7 @@ impl Node {
             self.memory.learn(&mut self.rng, &Contact::new(peer, address.clone()));
         }
         self.links.insert(peer, Link::new(now, address));
-        self.beat.stale = true;
+        self.note_due(&peer);
         if self.asks(&peer) {
             self.on_candidate_connected(peer);
         } else if self.dials_cross(peer) {
@@ -278,7 +293,7 @@ impl Node {
         if self.links.remove(&peer).is_none() {
             return;
         }
-        self.store.abandon(peer);
+        self.fetch_without(peer);
         let child = self.children.remove(&peer).is_some();
         if child {
             self.on_children_changed();
@@ -302,6 +317,7 @@ impl Node {
             self.on_candidate_failed(peer);
         } else if self.rivals.probing == Some(peer) {
             self.rivals.probing = None;
+            self.on_rival_silent(peer);
         } else if self.climb.asking == Some(peer) {
             self.climb.asking = None;
         }
@@ -360,7 +376,7 @@ impl Node {
     /// the tree.
     pub(crate) fn close(&mut self, peer: NodeId) {
         self.links.remove(&peer);
-        self.store.abandon(peer);
+        self.fetch_without(peer);
         self.out.push(Output::Close(peer));
         self.end_cross(peer);
     }
@@ -514,6 +530,30 @@ impl Node {
             && down.path.split_last().is_some_and(|(last, path)| last.id == *id && path == above)
     }
 
+    /// Reads what nearly every input needs of the node itself. A simulator of many nodes calls this
+    /// for several of them before it gives any its input, so that the memory of all comes at the same
+    /// time; the sum means nothing. The fewer steps it takes, the more nodes a processor is ahead.
+    pub(crate) fn warm(&self) -> u64 {
+        let lengths = self.out.len() ^ self.links.len() ^ self.children.len();
+        let flags = [
+            self.beat.stale,
+            matches!(self.phase, Phase::Root),
+            self.told.waits(),
+            self.climb.asking.is_some(),
+        ];
+        let flags = flags.into_iter().fold(0, |sum, flag| sum ^ u64::from(flag));
+        self.now.0 ^ lengths as u64 ^ flags ^ u64::from(self.config.fanout)
+    }
+
+    /// The same for what its first links hold: where [`Node::warm`] ends.
+    pub(crate) fn warm_links(&self) -> u64 {
+        let links = self.links.iter().take(12);
+        links.fold(0, |sum, (id, link)| {
+            let key = u64::from(id.to_bytes()[0]);
+            sum ^ key ^ link.heard.0 ^ link.said.0 ^ u64::from(link.chatter)
+        })
+    }
+
     /// Checks what always holds (see the top of this file).
     ///
     /// # Errors
@@ -536,6 +576,7 @@ impl Node {
         rule(self.shunned.len() <= bounds::SHUNNED_MAX, "more shunned peers than their bound")?;
         self.check_cross()?;
         self.check_evidence()?;
+        self.check_fetch()?;
         self.store.check()
     }
 }

@@ -153,7 +153,12 @@ impl Node {
 
     /// Whether this node is a candidate being asked.
     pub(crate) fn asks(&self, peer: &NodeId) -> bool {
-        self.asking().contains(peer)
+        match &self.phase {
+            Phase::Seeking(seek) => {
+                seek.asking.iter().any(|attempt| attempt.candidate.contact.id == *peer)
+            }
+            Phase::Idle | Phase::Attached { .. } | Phase::Root => false,
+        }
     }
 
     /// The candidates being asked.
@@ -315,7 +320,7 @@ impl Node {
             return self.ask_next();
         }
         self.was_member = true;
-        self.rivals.calm();
+        self.rivals.calm(self.now);
         self.climb.rest(self.now);
         self.learn_relatives(&down);
         self.out.push(Output::CancelTimer(Timer::Attempt));
@@ -377,7 +382,7 @@ impl Node {
         let dialable = self.config.address.is_some();
         if merge || alone || (dialable && (heir || given_up)) {
             if merge {
-                self.rivals.failed();
+                self.rivals.failed(self.now);
             }
             return self.become_root();
         }
@@ -400,6 +405,7 @@ impl Node {
             let family = down.path.last().into_iter().chain(down.siblings.iter());
             self.rivals.suspects = family.filter(|one| one.id != self.me).cloned().collect();
         }
+        self.rivals.alone(self.now);
         self.place(Phase::Root);
         self.set_timer(Timer::Probe, bounds::FIRST_PROBE);
         self.tell_children();

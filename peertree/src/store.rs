@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use borgios_types::{Digest, NodeId, Time};
+use borgios_types::{Digest, NodeId};
 
 use crate::bounds;
+use crate::fetch::Wanted;
 use crate::id_set::IdSet;
 use crate::message::{Body, Head, Summary};
 use crate::sorted::SortedMap;
@@ -12,21 +13,22 @@ use crate::sorted::SortedMap;
 /// What a node knows of its shell's object store.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Store {
-    /// Objects that are not offered again, at most [`bounds::KNOWN_MAX`].
+    /// Objects that are neither listed nor offered again, at most [`bounds::KNOWN_MAX`].
     known: IdSet,
     /// The same, oldest first.
     order: VecDeque<Digest>,
     /// A part of `known`: what the shell had when a neighbour's copy came, and has not published
     /// here. Its own word may still be on its way, for the two come by different paths.
     quiet: BTreeSet<Digest>,
-    /// Objects listed for neighbours that catch up; a part of `known`, without lanes.
+    /// Objects listed for neighbours that catch up, without lanes; at most [`bounds::LIVE_MAX`], the
+    /// smallest ids there are, so that two full stores list the same.
     live: IdSet,
     /// Exclusive or of `live`.
     xor: [u8; 32],
     heads: BTreeMap<String, Head>,
     pending: SortedMap<Digest, Pending>,
-    /// Objects asked for and not yet received: of whom, and when.
-    wanted: BTreeMap<Digest, (NodeId, Time)>,
+    /// Objects asked for and not here yet; see [`crate::fetch`].
+    pub(crate) wanted: BTreeMap<Digest, Wanted>,
 }
 
 /// An object that the shell is judging.
@@ -52,27 +54,47 @@ impl Store {
     }
 
     pub(crate) fn knows(&self, id: &Digest) -> bool {
-        self.known.contains(id)
+        self.live.contains(id) || self.known.contains(id)
     }
 
     /// Notes that the shell has this object; false if that was known.
     pub(crate) fn insert(&mut self, id: Digest, live: bool) -> bool {
         self.wanted.remove(&id);
-        if !self.known.insert(id) {
+        if self.knows(&id) {
             return false;
         }
-        self.order.push_back(id);
-        if live && self.live.insert(id) {
+        if live {
+            self.list(id);
+        } else {
+            self.note(id);
+        }
+        true
+    }
+
+    /// Lists an object; where too many are listed the one with the largest id is so no longer.
+    fn list(&mut self, id: Digest) {
+        if self.live.insert(id) {
             self.toggle(&id);
+        }
+        if self.live.len() > bounds::LIVE_MAX
+            && let Some(largest) = self.live.pop_last()
+        {
+            self.toggle(&largest);
+            self.note(largest);
+        }
+    }
+
+    /// Notes an object that is not listed, for as long as there is room.
+    fn note(&mut self, id: Digest) {
+        if self.known.insert(id) {
+            self.order.push_back(id);
         }
         if self.known.len() > bounds::KNOWN_MAX
             && let Some(oldest) = self.order.pop_front()
         {
             self.known.remove(&oldest);
             self.quiet.remove(&oldest);
-            self.forget(&[oldest]);
         }
-        true
     }
 
     /// Notes that the shell had this object already when a copy came: nobody needs it offered, but
@@ -89,8 +111,8 @@ impl Store {
             return true;
         }
         let held = self.quiet.remove(&id);
-        if held && live && self.live.insert(id) {
-            self.toggle(&id);
+        if held && live {
+            self.list(id);
         }
         held
     }
@@ -101,6 +123,7 @@ impl Store {
         for id in ids {
             if self.live.remove(id) {
                 self.toggle(id);
+                self.note(*id);
             }
         }
     }
@@ -139,6 +162,11 @@ impl Store {
         (ids, last)
     }
 
+    /// How many pages there are.
+    pub(crate) fn pages(&self) -> u32 {
+        u32::try_from(self.live.len().div_ceil(bounds::PAGE_IDS_MAX)).unwrap_or(u32::MAX / 4)
+    }
+
     pub(crate) fn head(&self, lane: &str) -> u64 {
         self.heads.get(lane).map_or(0, |head| head.seq)
     }
@@ -152,34 +180,19 @@ impl Store {
         true
     }
 
-    /// Of `ids`, those that are lacking and not on their way; they are from now on.
-    pub(crate) fn want(&mut self, now: Time, of: NodeId, ids: &[Digest]) -> Vec<Digest> {
-        let mut lacking = Vec::new();
-        for id in ids {
-            let asked =
-                self.wanted.get(id).is_some_and(|(_, at)| now.since(*at) < bounds::WANT_TIMEOUT);
-            let full = self.wanted.len() >= bounds::WANTED_MAX && !self.wanted.contains_key(id);
-            if !asked && !full && !self.knows(id) && !self.pending.contains_key(id) {
-                self.wanted.insert(*id, (of, now));
-                lacking.push(*id);
-            }
-        }
-        lacking
+    /// Whether this is a live object that the shell has not let go, as far as the core knows.
+    pub(crate) fn lists(&self, id: &Digest) -> bool {
+        self.live.contains(id)
     }
 
-    /// Drops what was asked for and never came.
-    pub(crate) fn sweep(&mut self, now: Time) {
-        self.wanted.retain(|_, (_, at)| now.since(*at) < bounds::WANT_TIMEOUT);
-    }
-
-    /// What this neighbour was asked for will not come from it.
-    pub(crate) fn abandon(&mut self, peer: NodeId) {
-        self.wanted.retain(|_, (of, _)| *of != peer);
+    /// Whether the shell is judging this one.
+    pub(crate) fn judges(&self, id: &Digest) -> bool {
+        self.pending.contains_key(id)
     }
 
     /// Begins judging an object; false if it must not be offered now: it is known, being judged
     /// already, or too many are.
-    pub(crate) fn begin(&mut self, id: Digest, mut pending: Pending) -> bool {
+    pub(crate) fn begin(&mut self, id: Digest, pending: Pending) -> bool {
         if self.knows(&id) {
             return false;
         }
@@ -189,8 +202,8 @@ impl Store {
             }
             return false;
         }
-        pending.asked = self.wanted.remove(&id).is_some();
         if self.pending.len() >= bounds::PENDING_MAX {
+            self.wanted.remove(&id);
             return false;
         }
         self.pending.insert(id, pending);
@@ -205,10 +218,9 @@ impl Store {
     pub(crate) fn check(&self) -> Result<(), String> {
         let bounded = self.known.len() <= bounds::KNOWN_MAX
             && self.known.len() == self.order.len()
-            && self.live.len() <= self.known.len()
+            && self.live.len() <= bounds::LIVE_MAX
             && self.quiet.len() <= self.known.len()
             && self.pending.len() <= bounds::PENDING_MAX
-            && self.wanted.len() <= bounds::WANTED_MAX
             && self.heads.len() <= bounds::LANES_MAX;
         if bounded { Ok(()) } else { Err("a set of the store grew past its bound".to_owned()) }
     }
@@ -258,9 +270,29 @@ mod tests {
     fn the_oldest_id_makes_room() {
         let mut store = Store::default();
         for n in 0..=bounds::KNOWN_MAX as u32 {
-            store.insert(id(n), true);
+            store.insert(id(n), false);
         }
         assert!(!store.knows(&id(0)) && store.knows(&id(1)));
         assert_eq!(store.check(), Ok(()));
+    }
+
+    /// More objects than can be listed, in another order at each of two nodes: neither asks the other
+    /// for anything, ever.
+    #[test]
+    fn two_stores_that_are_too_full_still_agree() {
+        let all = bounds::LIVE_MAX as u32 + 1_000;
+        let id = |n: u32| {
+            let mut bytes = [0; 32];
+            // Scattered, and each once.
+            bytes[..4].copy_from_slice(&n.wrapping_mul(2_654_435_761).to_be_bytes());
+            Digest(bytes)
+        };
+        let (mut one, mut two) = (Store::default(), Store::default());
+        (0..all).for_each(|n| assert!(one.insert(id(n), true)));
+        (0..all).rev().for_each(|n| assert!(two.insert(id(n), true)));
+        assert!(one.same_objects(&two.summary()));
+        assert_eq!(one.summary().count, bounds::LIVE_MAX as u64);
+        assert!((0..all).all(|n| one.knows(&id(n)) && two.knows(&id(n))));
+        assert_eq!((one.check(), two.check()), (Ok(()), Ok(())));
     }
 }

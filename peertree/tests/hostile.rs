@@ -330,7 +330,7 @@ fn id(n: u32) -> Digest {
 /// Whatever one child says fifty thousand times in a second: the others hear next to nothing of it,
 /// its own questions are answered so often and no more, and it is cut off.
 #[test]
-fn a_flood_of_any_message_ends_at_the_first_hop() {
+fn t40_a_flood_of_any_message_ends_at_the_first_hop() {
     type Make = fn(u32) -> Message;
     let kinds: [(&str, Make); 18] = [
         ("join", |n| Message::Join(Join { hops: n % 3, size: n, unreachable: Vec::new() })),

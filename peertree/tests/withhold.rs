@@ -67,7 +67,7 @@ fn until_left(
 
 /// The root relays no notes into the subtree of its first child.
 #[test]
-fn a_root_that_withholds_one_kind_from_one_subtree_is_left() {
+fn t35_a_root_that_withholds_one_kind_from_one_subtree_is_left() {
     for (seed, excuses) in (1..=6).map(|seed| (seed, seed > 3)) {
         let mut fleet = tree(seed, NODES).expect("no violation");
         let root = fleet.root().expect("one root");
@@ -98,7 +98,7 @@ fn a_root_that_withholds_one_kind_from_one_subtree_is_left() {
 
 /// An inner node relays no notes to anyone, neither down nor up.
 #[test]
-fn an_inner_node_that_withholds_one_kind_loses_its_children_and_its_parent() {
+fn t35_an_inner_node_that_withholds_one_kind_loses_its_children_and_its_parent() {
     for seed in 1..=6 {
         let mut fleet = tree(seed, NODES).expect("no violation");
         let inner = fleet

@@ -2,10 +2,13 @@
 //!
 //! ```text
 //! {group, governor, lane, seq, round, statement,
-//!  choice: "approve", pools: {name: pool id}, shares: "<base64>",   | choice: "reject", reason,
-//!  comment, reveal, counter}
+//!  choice: "approve", pools: {name: pool id}, shares: "<base64>" | "approve", nonces: "<base64>"
+//!        | "reject", reason,
+//!  comment, reveal, rebuild: {digest, env}, counter}
 //! shares = for each signing set that contains the voter and whose members are all named in
 //!          `pools`, in order: 32 bytes
+//! nonces = on boards too large for that: hiding (32 bytes) · binding (32 bytes), for the first
+//!          session the voter will be in
 //! ```
 //!
 //! How one is made: [`crate::vote`].
@@ -19,6 +22,7 @@ use crate::board::Board;
 use crate::lane::Lane;
 use crate::name::Name;
 use crate::object::{Object, ObjectError, signed_by, text_fits};
+use crate::session;
 use crate::slot::Slot;
 use crate::statement::Statement;
 use crate::wire::Bytes;
@@ -29,6 +33,9 @@ pub const BALLOTS_MAX: usize = 64;
 
 /// Longest sealed share of a reveal, in bytes: an age file of 32 bytes has about 230.
 pub const REVEAL_BYTES_MAX: usize = 2 * 1024;
+
+/// Longest description of where a voter built a release, in bytes.
+pub const ENV_BYTES_MAX: usize = 256;
 
 /// One vote. Holding one proves nothing: see [`Ballot::verify`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,13 +62,25 @@ pub struct Ballot {
     /// whether it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reveal: Option<Bytes>,
+    /// For a release: what the voter's own build came to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebuild: Option<Rebuild>,
     /// Counts this governor's ballots, so that a restored backup can be told.
     pub counter: u64,
 }
 
+/// What a voter's own build came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rebuild {
+    /// [`Digest::of_parts`] over the components' digests, in the release's order.
+    pub digest: Digest,
+    /// The compiler and system it was built with, for people.
+    pub env: String,
+}
+
 /// What a ballot says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "choice", rename_all = "lowercase")]
+#[serde(try_from = "Written", into = "Written")]
 pub enum Choice {
     /// Signs, in every signing set of the named governors that contains the voter.
     Approve {
@@ -70,11 +89,71 @@ pub enum Choice {
         /// 32 bytes for each signing set, in order.
         shares: Bytes,
     },
+    /// Will sign, in the next session that the voter is in: the first of two touches.
+    Commit {
+        /// The commitment to the nonces that the first session uses.
+        nonces: Bytes,
+    },
     /// Gives up the slot without signing.
     Reject {
         /// Why.
         reason: String,
     },
+}
+
+/// A choice as it is written.
+#[derive(Clone, Serialize, Deserialize)]
+struct Written {
+    choice: Word,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pools: Option<BTreeMap<Name, Digest>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shares: Option<Bytes>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    nonces: Option<Bytes>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Word {
+    Approve,
+    Reject,
+}
+
+impl TryFrom<Written> for Choice {
+    type Error = &'static str;
+
+    fn try_from(written: Written) -> Result<Self, Self::Error> {
+        let Written { choice, pools, shares, nonces, reason } = written;
+        match (choice, pools, shares, nonces, reason) {
+            (Word::Approve, Some(pools), Some(shares), None, None) => {
+                Ok(Self::Approve { pools, shares })
+            }
+            (Word::Approve, None, None, Some(nonces), None) => Ok(Self::Commit { nonces }),
+            (Word::Reject, None, None, None, Some(reason)) => Ok(Self::Reject { reason }),
+            (Word::Approve, ..) => Err("an approval has either pools and shares or nonces"),
+            (Word::Reject, ..) => Err("a rejection has a reason, and nothing to sign with"),
+        }
+    }
+}
+
+impl From<Choice> for Written {
+    fn from(choice: Choice) -> Self {
+        let mut written =
+            Self { choice: Word::Approve, pools: None, shares: None, nonces: None, reason: None };
+        match choice {
+            Choice::Approve { pools, shares } => {
+                (written.pools, written.shares) = (Some(pools), Some(shares));
+            }
+            Choice::Commit { nonces } => written.nonces = Some(nonces),
+            Choice::Reject { reason } => {
+                (written.choice, written.reason) = (Word::Reject, Some(reason));
+            }
+        }
+        written
+    }
 }
 
 impl Object for Ballot {
@@ -89,17 +168,25 @@ impl Object for Ballot {
         "choice",
         "pools",
         "shares",
+        "nonces",
         "reason",
         "comment",
         "reveal",
+        "rebuild",
         "counter",
     ];
 
     fn check(&self) -> Result<(), ObjectError> {
         let reason = match &self.choice {
             Choice::Reject { reason } => Some(reason),
-            Choice::Approve { .. } => None,
+            Choice::Approve { .. } | Choice::Commit { .. } => None,
         };
+        if let Some(Rebuild { env, .. }) = &self.rebuild
+            && env.len() > ENV_BYTES_MAX
+        {
+            let why = format!("an env of {} bytes, at most {ENV_BYTES_MAX}", env.len());
+            return Err(ObjectError::Refused { kind: Self::KIND, why });
+        }
         if let Some(Bytes(reveal)) = &self.reveal
             && reveal.len() > REVEAL_BYTES_MAX
         {
@@ -128,7 +215,15 @@ impl Ballot {
             .by_name(&ballot.governor)
             .ok_or_else(|| refused(format!("{} is not on the board", ballot.governor)))?;
         // The signature first: only its maker may make anyone count signing sets.
-        signed_by(&governor.key, kind, envelope)?;
+        if !governor.signed_ballot(envelope) {
+            signed_by(&governor.key, kind, envelope)?;
+        }
+        if let Choice::Commit { nonces } = &ballot.choice {
+            if board.one_touch().is_ok() {
+                return Err(refused("nonces, on a board that votes with shares".to_owned()));
+            }
+            session::commitment(nonces).map_err(refused)?;
+        }
         if let Choice::Approve { pools, shares } = &ballot.choice {
             if let Some(stranger) = pools.keys().find(|name| board.index(name).is_none()) {
                 return Err(refused(format!("it names a pool of {stranger}, not on the board")));
@@ -151,7 +246,10 @@ impl Ballot {
     /// Whether it is for its statement.
     #[must_use]
     pub fn approves(&self) -> bool {
-        matches!(self.choice, Choice::Approve { .. })
+        match self.choice {
+            Choice::Approve { .. } | Choice::Commit { .. } => true,
+            Choice::Reject { .. } => false,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Invariants of every [`Board`], checked when one is made or read:
 //!  1. 2 ≤ n ≤ 21 governors in strict order of name, n/2 < t ≤ n;
-//!  2. names, keys and recipients are unique;
+//!  2. names, keys, former keys and recipients are unique;
 //!  3. the verifying shares lie on one polynomial of degree t−1, no less, whose value at 0 is the
 //!     group key: no fewer than t can sign, and a bad share is laid at the right door.
 
@@ -33,7 +33,15 @@ pub struct Governor {
     pub recipient: String,
     /// The public side of the governor's share of the group key.
     pub share: Share,
+    /// Earlier identity keys under the same share, oldest first. They count for ballots alone, so
+    /// that who lost a laptop stays bound by what was cast from it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<PublicKey>,
 }
+
+/// Most earlier identity keys of one governor under one group key: who loses more laptops in that
+/// time gets a new key with everyone else.
+pub const FORMER_MAX: usize = 8;
 
 /// A board that keeps the invariants above.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +93,14 @@ pub enum BoardError {
     /// Not an age X25519 recipient.
     #[error("governor {0} has no age1… recipient")]
     Recipient(Name),
+    /// Too many earlier identity keys.
+    #[error("governor {name} has {found} former keys, at most {FORMER_MAX}")]
+    Former {
+        /// Who.
+        name: Name,
+        /// How many.
+        found: usize,
+    },
     /// A share that is no point of the curve, or does not belong to the group key.
     #[error("the verifying share of {0} does not belong to the group key")]
     Share(Name),
@@ -116,6 +132,7 @@ impl Board {
             return Err(BoardError::Order(pair[1].name.clone()));
         }
         check_members(&group, governors.iter().map(|g| (&g.name, &g.key, g.recipient.as_str())))?;
+        check_former(&group, &governors)?;
         check_shares(t, &group, &governors)?;
         Ok(Self { epoch, threshold, group, governors })
     }
@@ -124,6 +141,24 @@ impl Board {
     #[must_use]
     pub fn epoch(&self) -> KeyEpoch {
         self.epoch
+    }
+
+    /// The generation that a new key would have.
+    #[must_use]
+    pub fn next_epoch(&self) -> KeyEpoch {
+        KeyEpoch(self.epoch.0.saturating_add(1))
+    }
+
+    /// Whether this board differs from `before` in nothing but identities that were replaced: the
+    /// same key and shares, and whoever has a new identity key names the old one as former.
+    #[must_use]
+    pub fn keeps_shares_of(&self, before: &Self) -> bool {
+        let same_key = (self.epoch, self.threshold, self.group)
+            == (before.epoch, before.threshold, before.group);
+        let mut pairs = self.governors.iter().zip(&before.governors);
+        same_key
+            && self.governors.len() == before.governors.len()
+            && pairs.all(|(now, then)| now == then || now.replaces(then))
     }
 
     /// How many governors sign together.
@@ -205,6 +240,29 @@ impl Board {
     }
 }
 
+impl Governor {
+    /// Whether this is `before` with a new identity.
+    fn replaces(&self, before: &Self) -> bool {
+        let mut former = before.former.clone();
+        former.push(before.key);
+        (&self.name, self.share) == (&before.name, before.share) && self.former == former
+    }
+
+    /// The governor with a new identity; the present key becomes a former one.
+    #[must_use]
+    pub fn with_identity(&self, key: PublicKey, recipient: String) -> Self {
+        let mut former = self.former.clone();
+        former.push(self.key);
+        Self { name: self.name.clone(), key, recipient, share: self.share, former }
+    }
+
+    /// Whether a ballot in `envelope` is signed by this governor, as who they are or were.
+    #[must_use]
+    pub fn signed_ballot(&self, envelope: &borgios_types::Envelope) -> bool {
+        envelope.signed_by(&self.key) || self.former.iter().any(|key| envelope.signed_by(key))
+    }
+}
+
 /// The FROST identifier of the governor at `index`, from 1.
 pub(crate) fn identifier(index: u16) -> frost::Identifier {
     frost::Identifier::try_from(index).expect("an index from 1 is never the zero scalar")
@@ -226,6 +284,21 @@ pub(crate) fn check_members<'a>(
         }
         if !recipients.insert(recipient) {
             return Err(BoardError::Shared { name: name.clone(), what: "recipient" });
+        }
+    }
+    Ok(())
+}
+
+/// Former keys are nobody else's, and not too many.
+fn check_former(group: &PublicKey, governors: &[Governor]) -> Result<(), BoardError> {
+    let mut keys: BTreeSet<PublicKey> = governors.iter().map(|governor| governor.key).collect();
+    keys.insert(*group);
+    for Governor { name, former, .. } in governors {
+        if former.len() > FORMER_MAX {
+            return Err(BoardError::Former { name: name.clone(), found: former.len() });
+        }
+        if former.iter().any(|key| !keys.insert(*key)) {
+            return Err(BoardError::Shared { name: name.clone(), what: "former key" });
         }
     }
     Ok(())

@@ -8,18 +8,24 @@
 //!
 //! Invariants:
 //!  1. within a lane `seq` counts from 1 without holes, and each `prev` is its predecessor's id;
-//!  2. nothing that was applied is ever replaced: a rival is evidence, no more;
-//!  3. policy/1 has the pinned id, and every later statement was signed under a policy before it.
+//!  2. nothing that was applied is ever replaced by a rival, which is evidence and no more; only a
+//!     policy's ruling takes something back: see [`crate::places`];
+//!  3. policy/1 has the pinned id, and every later statement was signed under a policy before it;
+//!  4. what a recovery key signed counts only once [`Chain::ripen`] named it, which the gate does.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use borgios_types::{Digest, Envelope, PublicKey, Seq, UnixSeconds};
 
 use crate::ballot;
+use crate::class::Class;
+use crate::downgrade;
 use crate::lane::Lane;
 use crate::message;
 use crate::orders;
+use crate::places::{Places, Settled, Tip};
 use crate::policy::{Policy, PolicyError};
+use crate::rebuild;
 use crate::refusal::Refusal;
 use crate::statement::{Statement, VerifiedStatement};
 
@@ -31,11 +37,9 @@ pub const AHEAD_MAX_S: u64 = 86_400;
 #[derive(Clone, Debug, Default)]
 pub struct Chain {
     pin: Option<Digest>,
-    lanes: BTreeMap<Lane, Vec<VerifiedStatement>>,
-    ids: BTreeMap<Digest, (Lane, Seq)>,
-    /// In the order of application, which is the order in which they verify again.
-    order: Vec<(Lane, Seq)>,
-    floor: UnixSeconds,
+    places: Places,
+    /// Policies signed by a recovery key whose silence and lock are over.
+    ripe: BTreeSet<Digest>,
 }
 
 /// What becomes of a statement that was not refused.
@@ -108,7 +112,7 @@ impl Chain {
     pub fn review(&self, now: UnixSeconds, draft: &Envelope) -> Result<Statement, Refusal> {
         self.check(Clock::Is(now), draft, Signed::NotYet)?;
         let statement = Statement::parse(draft)?;
-        let (now, Statement { lane, seq, issued, .. }) = (now.max(self.floor), &statement);
+        let (now, Statement { lane, seq, issued, .. }) = (now.max(self.now_floor()), &statement);
         if *issued > now.plus(AHEAD_MAX_S) {
             let why = format!("issued at {issued}, it is {now}");
             return Err(Refusal::BadBody { lane: *lane, seq: *seq, why });
@@ -123,13 +127,15 @@ impl Chain {
     pub fn apply(&mut self, verified: VerifiedStatement) {
         let statement = verified.statement();
         let (lane, seq) = (statement.lane, statement.seq);
-        let fits = seq == self.head_seq(lane).next()
-            && statement.prev == self.head(lane).map(VerifiedStatement::id);
+        let fits =
+            seq == self.head_seq(lane).next() && statement.prev == self.tip(lane).map(|tip| tip.id);
         assert!(fits, "{lane}/{seq} was verified against an older state of this chain");
-        self.floor = self.floor.max(statement.issued);
-        self.ids.insert(verified.id(), (lane, seq));
-        self.order.push((lane, seq));
-        self.lanes.entry(lane).or_default().push(verified);
+        self.places.put(verified);
+    }
+
+    /// Lets a policy count that only a recovery key signed: its silence and its lock are over.
+    pub fn ripen(&mut self, id: Digest) {
+        self.ripe.insert(id);
     }
 
     /// The policy in force.
@@ -150,46 +156,83 @@ impl Chain {
         self.get(Lane::Policy, Seq(1)).map(VerifiedStatement::id).or(self.pin)
     }
 
-    /// The newest statement of a lane.
+    /// The newest statement of a lane; the lane may have gone on over closed places since: see
+    /// [`Chain::tip`].
     #[must_use]
     pub fn head(&self, lane: Lane) -> Option<&VerifiedStatement> {
-        self.lanes.get(&lane)?.last()
+        self.places.last(lane)
     }
 
-    /// Number of the newest statement of a lane, 0 if it is empty.
+    /// The end of a lane, closed places included: what the next statement must follow.
+    #[must_use]
+    pub fn tip(&self, lane: Lane) -> Option<Tip> {
+        self.places.tip(lane)
+    }
+
+    /// Number of the last place of a lane that is decided, 0 if none is.
     #[must_use]
     pub fn head_seq(&self, lane: Lane) -> Seq {
-        self.head(lane).map_or(Seq(0), |head| head.statement().seq)
+        self.tip(lane).map_or(Seq(0), |tip| tip.seq)
     }
 
     /// The statement at a place.
     #[must_use]
     pub fn get(&self, lane: Lane, seq: Seq) -> Option<&VerifiedStatement> {
-        let at = usize::try_from(seq.0.checked_sub(1)?).ok()?;
-        self.lanes.get(&lane)?.get(at)
+        self.places.get(lane, seq)
     }
 
     /// The statements of a lane that follow `seq`, oldest first.
     pub fn after(&self, lane: Lane, seq: Seq) -> impl Iterator<Item = &VerifiedStatement> {
-        let all = self.lanes.get(&lane).map_or(&[][..], Vec::as_slice);
-        all.iter().filter(move |verified| verified.statement().seq > seq)
+        self.places.after(lane, seq)
     }
 
     /// Where the statement with this id stands.
     #[must_use]
     pub fn known(&self, id: &Digest) -> Option<(Lane, Seq)> {
-        self.ids.get(id).copied()
+        self.places.known(id)
     }
 
     /// Every statement in an order in which an empty chain accepts them.
     pub fn history(&self) -> impl Iterator<Item = &VerifiedStatement> {
-        self.order.iter().filter_map(|(lane, seq)| self.get(*lane, *seq))
+        self.places.history()
+    }
+
+    /// What a policy said of a place, if one did.
+    #[must_use]
+    pub fn settled(&self, lane: Lane, seq: Seq) -> Option<&Settled> {
+        self.places.settled(lane, seq)
+    }
+
+    /// Whether a policy settled any place of this lane.
+    #[must_use]
+    pub fn ruled_in(&self, lane: Lane) -> bool {
+        self.places.ruled_in(lane)
+    }
+
+    /// How many places policies have settled, which only grows.
+    #[must_use]
+    pub fn settled_count(&self) -> usize {
+        self.places.settled_count()
+    }
+
+    /// What was applied here and lost its effect by a ruling, in the order in which it did.
+    pub fn overruled(&self) -> impl Iterator<Item = &VerifiedStatement> {
+        self.places.overruled()
     }
 
     /// The earliest it can be: the newest `issued` of what was applied.
     #[must_use]
     pub fn now_floor(&self) -> UnixSeconds {
-        self.floor
+        self.places.floor()
+    }
+
+    /// What a statement made under policy `named` needs: what that policy asks for and no less than
+    /// the one in force, or the threshold's holders could go on for ever under rules that were
+    /// tightened. What was carried over, or won by a ruling, was judged by the board.
+    #[must_use]
+    pub fn class_for(&self, statement: &Statement, id: Digest) -> Option<Class> {
+        let named = self.policy_at(statement.policy?)?;
+        Some(self.needs(named, statement, id))
     }
 
     /// The numbered steps of `docs/design/0001-spine.md`. Steps 1 and 2 are
@@ -212,8 +255,13 @@ impl Chain {
             |error: PolicyError| Refusal::BadBody { lane, seq, why: shorten(&error.to_string()) };
         // 5. Group signatures: of the board it stands under, then of the board it makes, which is
         //    not read before: proving that its shares fit its key takes milliseconds.
+        let mut recovered = false;
         if let (Some(policy), Signed::With(_)) = (under, signed) {
-            check_signature(&statement, envelope, policy.board.group())?;
+            let by_board = check_signature(&statement, envelope, policy.board.group());
+            recovered = by_board.is_err() && is_recovery(&statement, envelope, policy);
+            if !recovered {
+                by_board?;
+            }
         }
         let made = match lane {
             Lane::Policy => Some(Policy::parse(&statement.body).map_err(bad_body)?),
@@ -231,20 +279,30 @@ impl Chain {
         if let Clock::Is(now) = clock
             && (lane.expires() || matches!(signed, Signed::NotYet))
         {
-            check_expiry(&statement, now.max(self.floor))?;
+            check_expiry(&statement, now.max(self.now_floor()))?;
         }
         // 8. The rules of the body, and the approvals of its class.
         if let (Some(made), Some(before)) = (&made, under) {
             made.follows(before).map_err(bad_body)?;
         }
+        let refuse = |why: String| Refusal::BadBody { lane, seq, why: shorten(&why) };
+        if let Some(policy) = under {
+            policy.knows_class_of(&statement).map_err(refuse)?;
+        }
         match (under, signed) {
-            (Some(policy), Signed::With(ballots)) => {
-                let needed = self.approvals(policy, &statement, id);
+            (Some(policy), Signed::With(ballots)) if !recovered => {
+                let needed = self.needs(policy, &statement, id);
                 check_approvals(&statement, id, policy, needed, ballots)?;
             }
-            (_, Signed::NotYet) => orders::check(self, &statement)
-                .map_err(|why| Refusal::BadBody { lane, seq, why: shorten(&why) })?,
-            (None, Signed::With(_)) => {}
+            (_, Signed::NotYet) => {
+                orders::check(self, &statement).map_err(refuse)?;
+                self.check_draft(&statement, made.as_ref()).map_err(refuse)?;
+            }
+            (_, Signed::With(_)) => {}
+        }
+        // Last, so that whoever is told this knows that nothing else is wrong with it.
+        if recovered && !self.ripe.contains(&id) {
+            return Err(Refusal::Recovery { seq });
         }
         Ok(Verdict::New(Box::new(VerifiedStatement::new(statement, envelope.clone(), made))))
     }
@@ -282,17 +340,21 @@ impl Chain {
         let stands = match lane {
             Lane::Policy => named.next() == seq,
             Lane::Release | Lane::Credential | Lane::Member | Lane::Access => {
-                let carried = self.policy().is_some_and(|policy| policy.carried.contains(&id));
+                let carried = self.is_judged(lane, seq, id);
                 // A vote and a change of the rules may cross on their way: where the board is
                 // still the same, the order in which a node hears of them must not matter.
                 let same_board = match (self.policy_at(named), self.policy()) {
-                    (Some(then), Some(now)) => then.board == now.board,
+                    (Some(then), Some(now)) => then.board.group() == now.board.group(),
                     (_, _) => false,
                 };
                 // Nor can it name rules older than its predecessor's: the chain would not verify
                 // again in the order of its policies.
                 let backwards = seq == self.head_seq(lane).next()
-                    && self.head(lane).is_some_and(|head| head.statement().policy > Some(named));
+                    && self.tip(lane).is_some_and(|tip| {
+                        // What does not follow it at all is a rival, and is named so in step 6.
+                        tip.policy > Some(named) && statement.prev == Some(tip.id)
+                    })
+                    && !self.is_winner(lane, seq, id);
                 (same_board || carried || self.known(&id) == Some((lane, seq))) && !backwards
             }
         };
@@ -302,17 +364,47 @@ impl Chain {
         self.policy_at(named).map(Some).ok_or_else(wrong)
     }
 
-    /// How many approvals a statement made under `policy` needs: what that policy asked for, and
-    /// no less than the one in force, or the threshold's holders could go on for ever under rules
-    /// that were tightened. What was carried over was judged by the board.
-    fn approvals(&self, policy: &Policy, statement: &Statement, id: Digest) -> u16 {
-        let then = policy.class_of(statement).approvals;
+    /// Whether the board itself judged this statement after its vote: the policy in force carries
+    /// it, or a policy named it as the winner of its place.
+    fn is_judged(&self, lane: Lane, seq: Seq, id: Digest) -> bool {
+        self.policy().is_some_and(|policy| policy.carried.contains(&id))
+            || self.is_winner(lane, seq, id)
+    }
+
+    fn is_winner(&self, lane: Lane, seq: Seq, id: Digest) -> bool {
+        self.settled(lane, seq).is_some_and(|settled| settled.winner == Some(id))
+    }
+
+    /// See [`Chain::class_for`].
+    fn needs(&self, named: &Policy, statement: &Statement, id: Digest) -> Class {
+        let Statement { lane, seq, .. } = *statement;
+        let then = named.class_of(statement);
         match self.policy() {
-            Some(now) if statement.lane != Lane::Policy && !now.carried.contains(&id) => {
-                then.max(now.class_of(statement).approvals)
+            Some(now) if lane != Lane::Policy && !self.is_judged(lane, seq, id) => {
+                let (threshold, governors) = (now.board.threshold().0, now.board.size());
+                then.stricter(now.class_of(statement), threshold, governors)
             }
             Some(_) | None => then,
         }
+    }
+
+    /// What holds of a draft alone, for once it is signed a node must be able to go on with it.
+    fn check_draft(&self, statement: &Statement, made: Option<&Policy>) -> Result<(), String> {
+        if statement.lane == Lane::Release
+            && let Some(head) = self.head(Lane::Release)
+        {
+            downgrade::check(head.statement(), statement)?;
+        }
+        let rulings = made.map(|policy| policy.rulings.as_slice()).unwrap_or_default();
+        for ruling in rulings {
+            if let Some(before) = self.settled(ruling.lane, ruling.seq)
+                && before.winner != ruling.winner
+            {
+                let (lane, seq, by) = (ruling.lane, ruling.seq, before.policy);
+                return Err(format!("{lane}/{seq} was settled otherwise by policy/{by}"));
+            }
+        }
+        Ok(())
     }
 
     /// Step 6: the id, if it is the head already.
@@ -329,16 +421,31 @@ impl Chain {
                 Ok(Some(id))
             };
         }
+        match self.settled(lane, seq) {
+            Some(Settled { winner: None, policy, .. }) => {
+                return Err(Refusal::Closed { lane, seq, by: *policy });
+            }
+            Some(Settled { winner: Some(known), .. }) if *known != id => {
+                return Err(Refusal::Rival { lane, seq, known: *known, offered: id });
+            }
+            Some(Settled { winner: Some(_), .. }) | None => {}
+        }
         if seq != head.next() {
             return Err(Refusal::Gap { lane, seq, head });
         }
-        match self.head(lane).map(VerifiedStatement::id) {
+        match self.tip(lane).map(|tip| tip.id) {
             Some(known) if statement.prev != Some(known) => {
                 Err(Refusal::Rival { lane, seq, known, offered: id })
             }
             _ => Ok(None),
         }
     }
+}
+
+/// Whether the recovery key of `policy` signed the policy that would follow it.
+fn is_recovery(statement: &Statement, envelope: &Envelope, policy: &Policy) -> bool {
+    let by_key = |recovery: &crate::rules::Recovery| message::signed_by(envelope, &recovery.group);
+    statement.lane == Lane::Policy && policy.recovery.as_ref().is_some_and(by_key)
 }
 
 /// Step 5, for one key.
@@ -365,21 +472,28 @@ pub(crate) fn check_expiry(statement: &Statement, now: UnixSeconds) -> Result<()
 }
 
 /// The second half of step 8: a class above the threshold counts governors, which the one group
-/// signature cannot show.
+/// signature cannot show, and rebuilds, which only the ballots name.
 fn check_approvals(
     statement: &Statement,
     id: Digest,
     policy: &Policy,
-    needed: u16,
+    class: Class,
     ballots: &[Envelope],
 ) -> Result<(), Refusal> {
-    if needed <= policy.board.threshold().0 {
-        return Ok(());
+    let (lane, seq, board) = (statement.lane, statement.seq, &policy.board);
+    if class.approvals > board.threshold().0 {
+        let counted = ballot::approvers(board, statement, id, ballots).len();
+        let needed = usize::from(class.approvals);
+        if counted < needed {
+            return Err(Refusal::TooFewApprovals { lane, seq, counted, needed });
+        }
     }
-    let counted = ballot::approvers(&policy.board, statement, id, ballots).len();
-    let needed = usize::from(needed);
-    if counted >= needed {
-        return Ok(());
+    let needed = usize::from(class.rebuilds());
+    if needed > 0 {
+        let counted = rebuild::matching(board, statement, id, ballots).len();
+        if counted < needed {
+            return Err(Refusal::TooFewRebuilds { lane, seq, counted, needed });
+        }
     }
-    Err(Refusal::TooFewApprovals { lane: statement.lane, seq: statement.seq, counted, needed })
+    Ok(())
 }

@@ -33,8 +33,10 @@ pub const NOW: UnixSeconds = UnixSeconds(1_795_000_100);
 /// When it expires.
 pub const EXPIRES: UnixSeconds = UnixSeconds(1_800_000_000);
 
-const NAMES: [&str; 13] =
-    ["ann", "ben", "cleo", "dan", "eve", "fay", "gus", "hal", "ida", "jon", "kim", "lea", "max"];
+const NAMES: [&str; 21] = [
+    "ann", "ben", "cleo", "dan", "eve", "fay", "gus", "hal", "ida", "jon", "kim", "lea", "max",
+    "ned", "ora", "pia", "quin", "ria", "sam", "tom", "una",
+];
 
 /// A board with all its secrets in one place.
 #[derive(Debug)]
@@ -57,7 +59,7 @@ impl Council {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let (packages, public) =
             frost::keys::generate_with_dealer(n, t, frost::keys::IdentifierList::Default, &mut rng)
-                .expect("2 to 13 governors");
+                .expect("2 to 21 governors");
         let group = public.verifying_key().serialize().expect("a key");
         let group = PublicKey::from_bytes(group.try_into().expect("32 bytes")).expect("a key");
         let (mut governors, mut keys) = (Vec::new(), BTreeMap::new());
@@ -74,6 +76,7 @@ impl Council {
                 key: key.public(),
                 recipient: identity.to_public().to_string(),
                 share: Share(share.try_into().expect("32 bytes")),
+                former: Vec::new(),
             });
             identities.insert(name.clone(), identity.to_string().expose_secret().to_owned());
             keys.insert(name, key);
@@ -105,10 +108,9 @@ impl Council {
     /// A policy of this board; its policies and releases need `approvals`.
     #[must_use]
     pub fn policy(&self, approvals: u16) -> Policy {
-        let class = Class { approvals };
+        let class = Class::of(approvals);
         let classes = Classes::of(class, class);
-        let (board, carried) = (self.board.clone(), BTreeSet::new());
-        Policy { board, fanout: 4, classes, witnesses: None, carried }
+        Policy::new(self.board.clone(), 4, classes)
     }
 
     /// policy/1, unsigned.

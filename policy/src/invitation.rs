@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::board::Board;
 use crate::name::Name;
 use crate::object::{Object, ObjectError, for_network, in_date, signed_by_a_governor};
+use crate::policy::Policy;
 
 /// Most servers one invitation may admit.
 pub const USES_MAX: u32 = 100_000;
@@ -59,6 +60,41 @@ impl Invitation {
         for_network(Self::KIND, invitation.network, network)?;
         let governor = signed_by_a_governor(board, Self::KIND, envelope)?;
         Ok((invitation, governor.name.clone()))
+    }
+
+    /// As [`Invitation::verify`], under a policy's board and its rules of admission: an invitation
+    /// that breaks them admits nobody.
+    ///
+    /// # Errors
+    /// As [`Invitation::verify`], and `bad_body` with the rule.
+    pub fn verify_under(
+        policy: &Policy,
+        network: Digest,
+        envelope: &Envelope,
+    ) -> Result<(Self, Name), ObjectError> {
+        let (invitation, by) = Self::verify(&policy.board, network, envelope)?;
+        invitation.keeps_the_rules(policy, &by)?;
+        Ok((invitation, by))
+    }
+
+    /// Whether a policy lets `by` make this invitation.
+    ///
+    /// # Errors
+    /// `bad_body` with the rule.
+    pub fn keeps_the_rules(&self, policy: &Policy, by: &Name) -> Result<(), ObjectError> {
+        let Some(rules) = &policy.admission else { return Ok(()) };
+        let refused = |why| Err(ObjectError::Refused { kind: Self::KIND, why });
+        if rules.inviters.as_ref().is_some_and(|may| !may.contains(by)) {
+            return refused(format!("{by} is none of the policy's inviters"));
+        }
+        if let Some(most) = rules.uses_max.filter(|most| self.uses > *most) {
+            return refused(format!("{} uses, the policy allows {most}", self.uses));
+        }
+        let life = self.expires.0.saturating_sub(self.issued.0);
+        if let Some(most) = rules.lifetime_s.filter(|most| life > *most) {
+            return refused(format!("good for {life} s, the policy allows {most}"));
+        }
+        Ok(())
     }
 
     /// Whether a node that was never seen before may join with it now.

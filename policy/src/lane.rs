@@ -73,8 +73,28 @@ impl Lane {
     /// The fields of a statement's body that this version understands.
     pub(crate) fn body_fields(self) -> &'static [&'static str] {
         match self {
-            Self::Policy => &["board", "fanout", "classes", "witnesses", "carried"],
-            Self::Release => &["version", "components", "installer", "urls", "floor", "notes"],
+            Self::Policy => &[
+                "board",
+                "fanout",
+                "classes",
+                "witnesses",
+                "carried",
+                "freshness",
+                "pause_s",
+                "admission",
+                "recovery",
+                "rulings",
+            ],
+            Self::Release => &[
+                "version",
+                "components",
+                "installer",
+                "urls",
+                "floor",
+                "notes",
+                "class",
+                "downgrade",
+            ],
             Self::Credential => &["schedule", "escrow", "min_epoch", "reason"],
             Self::Member => &["evict", "reason"],
             Self::Access => &[

@@ -2,19 +2,26 @@
 //!
 //! ```text
 //! {board: {epoch, threshold, group, governors: [{name, key, recipient, share}]},
-//!  fanout, classes: {policy: {approvals}, release: {approvals}, …}, witnesses, carried: []}
+//!  fanout, classes: {policy: class, release: class, …}, witnesses?, carried: [],
+//!  freshness?, pause_s?, admission?, recovery?, rulings?}
 //! ```
+//!
+//! The classes are in [`crate::class`], the other rules in [`crate::rules`].
 
 use std::collections::BTreeSet;
 
-use borgios_types::{Digest, KeyEpoch};
+use borgios_types::{Digest, KeyEpoch, Seq};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
 use crate::access::{AccessClass, AccessOrder};
 use crate::board::Board;
+use crate::class::ReleaseClass;
+pub use crate::class::{Class, Classes};
 use crate::lane::Lane;
+use crate::name::Name;
+use crate::rules::{self, Admission, Freshness, PAUSE_MAX_S, Recovery, Ruling};
 use crate::statement::Statement;
 
 /// Most statements a policy may carry over from its predecessor.
@@ -43,42 +50,21 @@ pub struct Policy {
     /// Ids of statements that were signed under an earlier policy and still count.
     #[serde(default)]
     pub carried: BTreeSet<Digest>,
-}
-
-/// What the statements of each lane need.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Classes {
-    /// Lane `policy`.
-    pub policy: Class,
-    /// Lane `release`.
-    pub release: Class,
-    /// Lane `credential`; absent means the threshold.
+    /// Governors a holder must have heard of lately before it installs anything; absent means none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub credential: Option<Class>,
-    /// Lane `member`; absent means the threshold.
+    pub freshness: Option<Freshness>,
+    /// Longest a pause holds, in seconds; absent means [`PAUSE_MAX_S`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub member: Option<Class>,
-    /// Lane `access`; absent means the threshold.
+    pub pause_s: Option<u64>,
+    /// Who may invite servers; absent means every governor, without a bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub access: Option<Class>,
-    /// Grants that a node obeys though no other member saw them; absent means all governors.
+    pub admission: Option<Admission>,
+    /// The key that may speak after a long silence; absent means none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub offline: Option<Class>,
-}
-
-impl Classes {
-    /// The two that every policy names; the others as they are without a word.
-    #[must_use]
-    pub fn of(policy: Class, release: Class) -> Self {
-        Self { policy, release, credential: None, member: None, access: None, offline: None }
-    }
-}
-
-/// What one kind of statement needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Class {
-    /// Distinct governors that must approve, at least the threshold.
-    pub approvals: u16,
+    pub recovery: Option<Recovery>,
+    /// Places of other lanes that this policy settles.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rulings: Vec<Ruling>,
 }
 
 /// Why a policy is refused.
@@ -104,6 +90,35 @@ pub enum PolicyError {
         /// n.
         governors: u16,
     },
+    /// A number that is too low or too high.
+    #[error("{rule} is {found}, expected {least} to {most}")]
+    OutOfBounds {
+        /// Which.
+        rule: String,
+        /// What it says.
+        found: u64,
+        /// The least it may say.
+        least: u64,
+        /// The most it may say.
+        most: u64,
+    },
+    /// An inviter who is named twice or does not govern.
+    #[error("the inviter {0} is not on the board, or named twice")]
+    Inviter(Name),
+    /// A recovery board that is the board itself.
+    #[error("the recovery key is the group key; it must be another board's")]
+    RecoveryKey,
+    /// Silence can only be told where beacons are asked for.
+    #[error("`recovery` needs `freshness`: without beacons no holder can tell silence")]
+    RecoveryWithoutFreshness,
+    /// A ruling on a place that no policy can settle, or twice on one.
+    #[error("a ruling on {lane}/{seq}: a policy rules on other lanes alone, once on each place")]
+    Ruling {
+        /// The lane.
+        lane: Lane,
+        /// The place.
+        seq: Seq,
+    },
     /// More witnesses than anyone would collect.
     #[error("a grant with {0} witnesses, at most {WITNESSES_MAX} can be asked for")]
     Witnesses(u16),
@@ -111,7 +126,10 @@ pub enum PolicyError {
     #[error("{0} carried statements, at most {CARRIED_MAX}")]
     Carried(usize),
     /// The same group key with another board around it.
-    #[error("the board changed without a new group key; removing or adding anyone needs one")]
+    #[error(
+        "the board changed without a new group key; removing or adding anyone needs one, a new \
+             identity the old one under `former`"
+    )]
     BoardWithoutKey,
     /// A new group key that does not open the next epoch.
     #[error("a new group key with key epoch {found}, expected {expected}")]
@@ -124,6 +142,23 @@ pub enum PolicyError {
 }
 
 impl Policy {
+    /// A policy of one board, with every other rule as it is without a word.
+    #[must_use]
+    pub fn new(board: Board, fanout: u16, classes: Classes) -> Self {
+        Self {
+            board,
+            fanout,
+            classes,
+            witnesses: None,
+            carried: BTreeSet::new(),
+            freshness: None,
+            pause_s: None,
+            admission: None,
+            recovery: None,
+            rulings: Vec::new(),
+        }
+    }
+
     /// Reads and checks the body of a policy statement.
     ///
     /// # Errors
@@ -145,10 +180,10 @@ impl Policy {
         }
         let (threshold, governors) = (self.board.threshold().0, self.board.size());
         let lanes = Lane::ALL.into_iter().map(|lane| (lane.as_str(), self.class(lane)));
-        for (class, Class { approvals }) in lanes.chain([("offline", self.offline())]) {
-            if !(threshold..=governors).contains(&approvals) {
-                return Err(PolicyError::Approvals { class, approvals, threshold, governors });
-            }
+        let named = [("offline", Some(self.offline())), ("emergency", self.classes.emergency)];
+        let named = named.into_iter().filter_map(|(name, class)| Some((name, class?)));
+        for (name, class) in lanes.chain(named) {
+            class.check(name, threshold, governors)?;
         }
         if self.witnesses() > WITNESSES_MAX {
             return Err(PolicyError::Witnesses(self.witnesses()));
@@ -156,7 +191,22 @@ impl Policy {
         if self.carried.len() > CARRIED_MAX {
             return Err(PolicyError::Carried(self.carried.len()));
         }
-        Ok(())
+        self.validate_rules()
+    }
+
+    fn validate_rules(&self) -> Result<(), PolicyError> {
+        let Self { board, freshness, admission, recovery, rulings, .. } = self;
+        if let Some(found) = self.pause_s.filter(|pause| *pause > PAUSE_MAX_S) {
+            let (rule, least, most) = ("pause_s".to_owned(), 0, PAUSE_MAX_S);
+            return Err(PolicyError::OutOfBounds { rule, found, least, most });
+        }
+        if recovery.is_some() && freshness.is_none() {
+            return Err(PolicyError::RecoveryWithoutFreshness);
+        }
+        freshness.map_or(Ok(()), |rule| rule.check(board))?;
+        admission.as_ref().map_or(Ok(()), |rule| rule.check(board))?;
+        recovery.map_or(Ok(()), |rule| rule.check(board))?;
+        rules::check_rulings(rulings)
     }
 
     /// The rules a policy must keep towards the one it follows.
@@ -165,7 +215,7 @@ impl Policy {
     /// The first rule that is broken.
     pub fn follows(&self, before: &Self) -> Result<(), PolicyError> {
         if self.board.group() == before.board.group() {
-            let same = self.board == before.board;
+            let same = self.board == before.board || self.board.keeps_shares_of(&before.board);
             return if same { Ok(()) } else { Err(PolicyError::BoardWithoutKey) };
         }
         let (found, expected) =
@@ -176,7 +226,7 @@ impl Policy {
     /// What statements of `lane` need.
     #[must_use]
     pub fn class(&self, lane: Lane) -> Class {
-        let threshold = Class { approvals: self.board.threshold().0 };
+        let threshold = Class::of(self.board.threshold().0);
         match lane {
             Lane::Policy => self.classes.policy,
             Lane::Release => self.classes.release,
@@ -189,7 +239,7 @@ impl Policy {
     /// What a grant needs that a node obeys though no other member saw it.
     #[must_use]
     pub fn offline(&self) -> Class {
-        self.classes.offline.unwrap_or(Class { approvals: self.board.size() })
+        self.classes.offline.unwrap_or(Class::of(self.board.size()))
     }
 
     /// How many other members must have seen a grant.
@@ -198,16 +248,43 @@ impl Policy {
         self.witnesses.unwrap_or(WITNESSES_DEFAULT)
     }
 
-    /// What `statement` needs: its lane's class, or one of its own.
+    /// Seconds a pause holds.
+    #[must_use]
+    pub fn pause(&self) -> u64 {
+        self.pause_s.unwrap_or(PAUSE_MAX_S)
+    }
+
+    /// What `statement` needs: its lane's class, or one of its own. A release of a class that this
+    /// policy does not have needs what others of its lane do; whether it may exist at all,
+    /// [`Policy::knows_class_of`] says.
     #[must_use]
     pub fn class_of(&self, statement: &Statement) -> Class {
+        let lane = self.class(statement.lane);
+        if let (Ok(Some(ReleaseClass::Emergency)), Some(emergency)) =
+            (ReleaseClass::of(statement), self.classes.emergency)
+        {
+            return emergency;
+        }
         match AccessOrder::of(statement) {
             Ok(AccessOrder::Grant(grant)) if grant.class == AccessClass::Offline => {
-                let lane = self.class(Lane::Access).approvals;
-                Class { approvals: self.offline().approvals.max(lane) }
+                let offline = self.offline();
+                Class { approvals: offline.approvals.max(lane.approvals), ..offline }
             }
             Ok(AccessOrder::Grant(_) | AccessOrder::Revoke(_) | AccessOrder::Reveal(_))
-            | Err(_) => self.class(statement.lane),
+            | Err(_) => lane,
+        }
+    }
+
+    /// Whether the class that a release names exists under this policy.
+    ///
+    /// # Errors
+    /// The class, and what there is.
+    pub fn knows_class_of(&self, statement: &Statement) -> Result<(), String> {
+        match ReleaseClass::of(statement)? {
+            Some(ReleaseClass::Emergency) if self.classes.emergency.is_none() => {
+                Err("an emergency, and the policy has no `classes.emergency`".to_owned())
+            }
+            Some(ReleaseClass::Emergency | ReleaseClass::Normal) | None => Ok(()),
         }
     }
 

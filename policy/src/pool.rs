@@ -1,10 +1,15 @@
 //! A pool: nonce commitments that a governor publishes ahead of votes.
 //!
 //! ```text
-//! {group, governor, slots: [{lane, seq, round}, …], commitments: "<base64>"}
+//! {group, governor, slots: [{lane, seq, round}, …], commitments: "<base64>", generation, offline}
 //! commitments = for each slot, for each signing set that contains the governor, in order:
 //!               hiding (32 bytes) · binding (32 bytes)
 //! ```
+//!
+//! A governor who lost the seeds publishes a [`burn::Burn`]: only pools of the generation it names are
+//! taken for new votes then. What was cast with older ones stays cast.
+
+use std::collections::BTreeMap;
 
 use borgios_types::limits::POOL_PAYLOAD_MAX;
 use borgios_types::{Digest, Envelope, PublicKey, Round, Seq};
@@ -13,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::board::Board;
+use crate::burn;
 use crate::lane::Lane;
 use crate::name::Name;
 use crate::object::{Object, ObjectError, signed_by};
@@ -37,6 +43,12 @@ pub struct Pool {
     pub slots: Vec<PoolSlot>,
     /// 64 bytes for each slot and each signing set that contains the governor.
     pub commitments: Bytes,
+    /// Counts how often this governor began anew after losing seeds.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub generation: u64,
+    /// Made on a machine without a network, which cannot ask nodes whether a clone of it voted.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub offline: bool,
 }
 
 /// A slot of a pool; the group key stands in the pool.
@@ -63,7 +75,8 @@ pub enum PoolError {
 
 impl Object for Pool {
     const KIND: &'static str = "pool";
-    const FIELDS: &'static [&'static str] = &["group", "governor", "slots", "commitments"];
+    const FIELDS: &'static [&'static str] =
+        &["group", "governor", "slots", "commitments", "generation", "offline"];
 
     fn check(&self) -> Result<(), ObjectError> {
         let refused = |why: String| Err(ObjectError::Refused { kind: Self::KIND, why });
@@ -81,7 +94,7 @@ impl Object for Pool {
 }
 
 impl Pool {
-    /// Makes the pool of these slots; the same seeds give the same pool.
+    /// Makes the pool of these slots, of generation 0; the same seeds give the same pool.
     ///
     /// # Errors
     /// See [`PoolError`]. How many slots fit, [`slots_per_pool`] says.
@@ -102,7 +115,9 @@ impl Pool {
         }
         let slots = seeds.iter().map(|(slot, _)| PoolSlot::from(*slot)).collect();
         let governor = key.name().clone();
-        Ok(Self { group: board.group(), governor, slots, commitments: Bytes(commitments) })
+        let commitments = Bytes(commitments);
+        let group = board.group();
+        Ok(Self { group, governor, slots, commitments, generation: 0, offline: false })
     }
 
     /// Reads a pool and checks all of it: governor, group key, signature, number of commitments,
@@ -204,7 +219,8 @@ pub fn slots_per_pool(board: &Board) -> usize {
 }
 
 /// Which slots lack a pool of `governor`: [`SLOTS_AHEAD`] places after the head of each lane, in
-/// round 0, and every one of `further`, such as the next round of an undecided place.
+/// round 0, and every one of `further`, such as the next round of an undecided place. None on a
+/// board that votes in two touches. `existing` are those that no [`burn::Burn`] made void.
 #[must_use]
 pub fn refill(
     board: &Board,
@@ -213,6 +229,9 @@ pub fn refill(
     further: &[Slot],
     existing: &[Pool],
 ) -> Vec<Slot> {
+    if board.one_touch().is_err() {
+        return Vec::new();
+    }
     let round = Round(0);
     let ahead = Lane::ALL.into_iter().flat_map(|lane| {
         let after = (1..=SLOTS_AHEAD).map(move |step| Seq(heads(lane).0.saturating_add(step)));
@@ -230,8 +249,24 @@ pub fn refill(
     wanted
 }
 
+/// The pools of `board` that cover `slot` and that no burn among `envelopes` made void: what a new
+/// vote may name.
+pub(crate) fn usable(board: &Board, slot: Slot, envelopes: &[Envelope]) -> ById {
+    let generations = burn::generations(board, envelopes);
+    let mut pools = for_slot(board, slot, envelopes);
+    pools.retain(|_, pool| {
+        pool.generation == generations.get(&pool.governor).copied().unwrap_or_default()
+    });
+    pools
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+fn is_first(generation: &u64) -> bool {
+    *generation == 0
+}
+
 /// A pool that was read, by its id.
-pub(crate) type ById = std::collections::BTreeMap<Digest, Pool>;
+pub(crate) type ById = BTreeMap<Digest, Pool>;
 
 /// The pools of `board` that cover `slot`, by id; whatever else is there is left out.
 pub(crate) fn for_slot(board: &Board, slot: Slot, envelopes: &[Envelope]) -> ById {

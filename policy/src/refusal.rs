@@ -103,6 +103,16 @@ pub enum Refusal {
         /// The lane's head, 0 if it is empty.
         head: Seq,
     },
+    /// A policy closed its place: nothing signed for it counts.
+    #[error("{lane}/{seq} was closed by policy/{by}; nothing that is signed for it counts")]
+    Closed {
+        /// The statement's lane.
+        lane: Lane,
+        /// The statement's number.
+        seq: Seq,
+        /// The policy that closed the place.
+        by: Seq,
+    },
     /// Too old to be applied now.
     #[error("{lane}/{seq} expired at {expires}, it is {now}")]
     Expired {
@@ -137,11 +147,43 @@ pub enum Refusal {
         /// Approvals its class asks for.
         needed: usize,
     },
+    /// The class asks for matching rebuilds, and they did not travel with it.
+    #[error("{lane}/{seq} came with {counted} matching rebuilds, its class needs {needed}")]
+    TooFewRebuilds {
+        /// The statement's lane.
+        lane: Lane,
+        /// The statement's number.
+        seq: Seq,
+        /// Distinct governors whose approving ballots name its components' digest.
+        counted: usize,
+        /// Rebuilds its class asks for.
+        needed: usize,
+    },
+    /// Too many statements wait here for their time.
+    #[error("{lane}/{seq} cannot be kept: {waiting} statements wait here; bring it again later")]
+    HeldBack {
+        /// The statement's lane.
+        lane: Lane,
+        /// The statement's number.
+        seq: Seq,
+        /// How many wait.
+        waiting: usize,
+    },
+    /// The recovery key signed it and not the board: it counts after a long silence of the board
+    /// and a long lock, which each holder keeps by itself.
+    #[error(
+        "policy/{seq} is signed by the recovery key; it counts only after long silence of the \
+         board and a long lock"
+    )]
+    Recovery {
+        /// The policy's number.
+        seq: Seq,
+    },
 }
 
 impl Refusal {
     /// Every code, in the order of the steps.
-    pub const CODES: [&'static str; 13] = [
+    pub const CODES: [&'static str; 17] = [
         "too_large",
         "malformed",
         "wrong_kind",
@@ -151,10 +193,14 @@ impl Refusal {
         "bad_signature",
         "replayed",
         "rival",
+        "closed",
         "gap",
         "expired",
         "bad_body",
         "too_few_approvals",
+        "too_few_rebuilds",
+        "recovery",
+        "held_back",
     ];
 
     /// The stable code of this refusal.
@@ -170,10 +216,14 @@ impl Refusal {
             Self::BadSignature { .. } => "bad_signature",
             Self::Replayed { .. } => "replayed",
             Self::Rival { .. } => "rival",
+            Self::Closed { .. } => "closed",
             Self::Gap { .. } => "gap",
             Self::Expired { .. } => "expired",
             Self::BadBody { .. } => "bad_body",
             Self::TooFewApprovals { .. } => "too_few_approvals",
+            Self::TooFewRebuilds { .. } => "too_few_rebuilds",
+            Self::Recovery { .. } => "recovery",
+            Self::HeldBack { .. } => "held_back",
         }
     }
 

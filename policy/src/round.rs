@@ -3,7 +3,8 @@
 //! Round r opens only when every document of every earlier round is *dead*: t governors have
 //! bound themselves otherwise there, by rejecting it or approving another. Completing a dead
 //! document late would need 2t−n of them to break their word. Time opens nothing: a late ballot
-//! could still complete the old round.
+//! could still complete the old round. A document that was signed and then *vetoed* is dead too:
+//! wherever it arrives, so do the vetoes.
 
 use std::collections::BTreeSet;
 
@@ -67,6 +68,20 @@ impl OpenRound {
     /// # Errors
     /// See [`RoundError`].
     pub fn check(board: &Board, slot: Slot, ballots: &[Envelope]) -> Result<Self, RoundError> {
+        Self::check_vetoed(board, slot, ballots, &BTreeSet::new())
+    }
+
+    /// The same where some documents of the place were killed by vetoes: `vetoed` are the ids of
+    /// those against which enough were found valid.
+    ///
+    /// # Errors
+    /// See [`RoundError`].
+    pub fn check_vetoed(
+        board: &Board,
+        slot: Slot,
+        ballots: &[Envelope],
+        vetoed: &BTreeSet<Digest>,
+    ) -> Result<Self, RoundError> {
         if slot.round.0 >= ROUNDS_MAX {
             return Err(RoundError::TooMany(slot.round));
         }
@@ -81,12 +96,20 @@ impl OpenRound {
                 cast.ballots.values().map(|(_, ballot)| ballot.statement).collect();
             for document in documents {
                 let bound = cast.bound_against(&document);
-                if bound < needed {
+                if bound < needed && !vetoed.contains(&document) {
                     return Err(RoundError::Alive { round, document, bound, needed });
                 }
             }
         }
         Ok(Self(slot))
+    }
+
+    /// The slot in which the board that a policy makes votes on it: as open as that of the board
+    /// in force. A change of the board needs both signatures, so it is enough that one board keeps
+    /// rival documents apart; and who is new may have seen nothing of the earlier rounds.
+    #[must_use]
+    pub fn for_successor(self, successor: &Board) -> Self {
+        Self(Slot { epoch: successor.epoch(), ..self.0 })
     }
 
     /// The slot that is open.

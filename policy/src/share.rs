@@ -86,6 +86,36 @@ impl KeyShare {
         SecretBytes::new(self.package.serialize().expect("a key package always serialises"))
     }
 
+    /// The share alone, 32 bytes: all that cannot be had from the board. For a backup on paper.
+    #[must_use]
+    pub fn to_scalar(&self) -> SecretBytes {
+        SecretBytes::new(self.package.signing_share().serialize())
+    }
+
+    /// Takes what [`KeyShare::to_scalar`] gave.
+    ///
+    /// # Errors
+    /// See [`KeyShareError`].
+    pub fn from_scalar(
+        board: &Board,
+        name: &Name,
+        scalar: &SecretBytes,
+    ) -> Result<Self, KeyShareError> {
+        let not_on_board = || KeyShareError::NotOnBoard(name.clone());
+        let index = board.index(name).ok_or_else(not_on_board)?;
+        let share = frost::keys::SigningShare::deserialize(scalar.expose())
+            .map_err(|_| KeyShareError::Malformed)?;
+        let public = board.public_key_package();
+        let package = frost::keys::KeyPackage::new(
+            identifier(index),
+            share,
+            frost::keys::VerifyingShare::from(share),
+            *public.verifying_key(),
+            board.threshold().0,
+        );
+        Self::new(board, name, package)
+    }
+
     /// Whose it is.
     #[must_use]
     pub fn name(&self) -> &Name {
@@ -120,6 +150,30 @@ impl KeyShare {
         let sets = board.subsets()?;
         let mine = sets.iter().filter(|set| set.contains(&self.index));
         Ok(mine.map(|_| frost::round1::commit(self.package.signing_share(), &mut rng).0).collect())
+    }
+
+    /// The nonces of this governor for one session of `slot`: `number` counts those it was in. As
+    /// for [`KeyShare::nonces`], a seed that is used elsewhere by mistake gives nothing away.
+    pub(crate) fn session_nonces(
+        &self,
+        board: &Board,
+        slot: Slot,
+        number: u32,
+        seed: &Seed,
+    ) -> frost::round1::SigningNonces {
+        let place = format!("{slot} {number}");
+        let group = board.group().to_bytes();
+        let mut derived = Digest::of_parts(&[
+            b"borgios session nonces v1",
+            &seed.0,
+            &group,
+            self.name.as_str().as_bytes(),
+            place.as_bytes(),
+        ])
+        .0;
+        let mut rng = ChaCha20Rng::from_seed(derived);
+        derived.zeroize();
+        frost::round1::commit(self.package.signing_share(), &mut rng).0
     }
 }
 

@@ -84,17 +84,10 @@ impl Chain {
         let mut scratch = self.clone();
         let mut run = Run::default();
         let mut places = Vec::new();
-        for (at, Submission { statement, ballots }) in offered.iter().enumerate() {
-            match scratch.verify_stored(statement, ballots) {
-                Ok(Verdict::New(verified)) => {
-                    scratch.apply((*verified).clone());
-                    run.accepted.push(*verified);
-                    places.push(at);
-                }
-                Ok(Verdict::AlreadyKnown(_)) | Err(Refusal::Replayed { .. }) => {}
-                Err(refusal) => run.refused.push((at, refusal)),
-            }
-        }
+        run.refused = follow(&mut scratch, offered, |at, verified| {
+            run.accepted.push(verified.clone());
+            places.push(at);
+        });
         let now = now.max(scratch.now_floor());
         let upheld = upheld(&run.accepted, now);
         let mut place = places.into_iter();
@@ -109,6 +102,12 @@ impl Chain {
         run
     }
 
+    /// Applies what verifies of this holder's own store; returns what does not, by its place.
+    #[must_use]
+    pub fn follow(&mut self, stored: &[Submission]) -> Vec<(usize, Refusal)> {
+        follow(self, stored, |_, _| ())
+    }
+
     /// A chain from this holder's own store, in whatever order the files were read.
     ///
     /// # Errors
@@ -117,13 +116,54 @@ impl Chain {
         pin: Option<Digest>,
         stored: impl IntoIterator<Item = Envelope>,
     ) -> Result<Self, Refusal> {
-        let mut chain = Self::new(pin);
-        for Submission { statement, ballots } in Submission::sort(stored) {
-            if let Verdict::New(verified) = chain.verify_stored(&statement, &ballots)? {
-                chain.apply(*verified);
+        Self::new(pin).restored(&Submission::sort(stored))
+    }
+
+    /// As [`Chain::restore`], onto this chain, which may know of ripe recoveries.
+    ///
+    /// # Errors
+    /// As [`Chain::restore`].
+    pub fn restored(mut self, stored: &[Submission]) -> Result<Self, Refusal> {
+        let refused = follow(&mut self, stored, |_, _| ());
+        // What lost its place by a ruling may still lie there, and what was built on it.
+        let lost = |refusal: &Refusal| match refusal {
+            Refusal::Rival { lane, .. } | Refusal::Gap { lane, .. } => self.ruled_in(*lane),
+            Refusal::Closed { .. } => true,
+            _ => false,
+        };
+        match refused.into_iter().find(|(_, refusal)| !lost(refusal)) {
+            Some((_, refusal)) => Err(refusal),
+            None => Ok(self),
+        }
+    }
+}
+
+/// Verifies and applies one submission after the other, and those that were refused again after
+/// each round that settled places: a ruling makes room for its winner and what builds on it, in
+/// whatever order they came. Returns what was refused to the end.
+pub(crate) fn follow(
+    chain: &mut Chain,
+    offered: &[Submission],
+    mut accepted: impl FnMut(usize, &VerifiedStatement),
+) -> Vec<(usize, Refusal)> {
+    let mut left: Vec<usize> = (0..offered.len()).collect();
+    loop {
+        let (settled, mut refused) = (chain.settled_count(), Vec::new());
+        for at in left {
+            let Submission { statement, ballots } = &offered[at];
+            match chain.verify_stored(statement, ballots) {
+                Ok(Verdict::New(verified)) => {
+                    accepted(at, &verified);
+                    chain.apply(*verified);
+                }
+                Ok(Verdict::AlreadyKnown(_)) | Err(Refusal::Replayed { .. }) => {}
+                Err(refusal) => refused.push((at, refusal)),
             }
         }
-        Ok(chain)
+        if refused.is_empty() || chain.settled_count() == settled {
+            return refused;
+        }
+        left = refused.into_iter().map(|(at, _)| at).collect();
     }
 }
 

@@ -19,6 +19,7 @@ use crate::cast::Cast;
 use crate::message;
 use crate::name::Name;
 use crate::pool::{self, Pool};
+use crate::session::Table;
 use crate::slot::Slot;
 use crate::statement::Statement;
 use crate::vote::signing_package;
@@ -82,19 +83,22 @@ pub enum Proof {
     TwoBallots(Digest, Digest),
     /// Two pools with different commitments for one slot.
     TwoPools(Digest, Digest),
+    /// Two shares made with the same nonces, in different sessions.
+    TwoShares(Digest, Digest),
 }
 
-/// Counts the ballots of `slot`. `documents` are the exact texts of what was proposed for it.
+/// Counts the ballots of `slot`. `documents` are the exact texts of what was proposed for it, `papers`
+/// the pools and, of boards that vote in two touches, the sessions and shares.
 #[must_use]
 pub fn tally(
     board: &Board,
     slot: Slot,
     documents: &[String],
-    pools: &[Envelope],
+    papers: &[Envelope],
     ballots: &[Envelope],
 ) -> Tally {
     let cast = Cast::collect(board, slot, ballots);
-    let pools = pool::for_slot(board, slot, pools);
+    let pools = pool::for_slot(board, slot, papers);
     let mut culprits: BTreeSet<Culprit> = two_pools(board, slot, &pools);
     culprits.extend(cast.contradictions.iter().map(|(name, (one, other))| Culprit {
         name: name.clone(),
@@ -113,7 +117,7 @@ pub fn tally(
         for (name, (_, ballot)) in &cast.ballots {
             match &ballot.choice {
                 _ if ballot.statement != id => {}
-                Choice::Approve { .. } => {
+                Choice::Approve { .. } | Choice::Commit { .. } => {
                     approvals.insert(name.clone());
                 }
                 Choice::Reject { reason } => {
@@ -123,7 +127,10 @@ pub fn tally(
         }
         let attempt = texts.get(&id).map(|text| {
             let count = Count { board, slot, text, cast: &cast, pools: &pools };
-            count.aggregate(&approvals)
+            let (signed, mut bad) = count.aggregate(&approvals);
+            let table = Table::with(board, slot, text, &cast, papers, ballots);
+            bad.extend(table.culprits().map(|Culprit { name, proof }| (name, proof)));
+            (signed.or_else(|| table.signed().cloned()), bad)
         });
         let (signed, bad) = attempt.clone().unwrap_or_default();
         let good = approvals.iter().filter(|name| !bad.contains_key(*name)).count();
@@ -163,12 +170,12 @@ fn is_for(board: &Board, slot: Slot, text: &str) -> bool {
     })
 }
 
-/// Governors with two different pools for the slot.
+/// Governors with two different pools of one generation for the slot.
 fn two_pools(board: &Board, slot: Slot, pools: &pool::ById) -> BTreeSet<Culprit> {
-    let mut first: BTreeMap<&Name, (Digest, &Pool)> = BTreeMap::new();
+    let mut first: BTreeMap<(&Name, u64), (Digest, &Pool)> = BTreeMap::new();
     let mut culprits: BTreeMap<&Name, Proof> = BTreeMap::new();
     for (id, pool) in pools {
-        let (one, before) = *first.entry(&pool.governor).or_insert((*id, pool));
+        let (one, before) = *first.entry((&pool.governor, pool.generation)).or_insert((*id, pool));
         if before.bytes(board, slot) != pool.bytes(board, slot) {
             culprits.entry(&pool.governor).or_insert(Proof::TwoPools(one, *id));
         }

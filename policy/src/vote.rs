@@ -16,7 +16,7 @@ use frost_ed25519 as frost;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::ballot::{Ballot, Choice, signing_sets};
+use crate::ballot::{Ballot, Choice, Rebuild, signing_sets};
 use crate::board::{Board, identifier};
 use crate::message;
 use crate::name::Name;
@@ -24,6 +24,7 @@ use crate::object::ObjectError;
 use crate::pool::{self, Pool};
 use crate::refusal::Refusal;
 use crate::round::OpenRound;
+use crate::session;
 use crate::share::{KeyShare, Seed};
 use crate::slot::{Slot, TooManySubsets};
 use crate::statement::Statement;
@@ -48,6 +49,9 @@ pub struct Intent {
     /// done before the intent is stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reveal: Option<Bytes>,
+    /// For a release: what the voter's own build came to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebuild: Option<Rebuild>,
     /// This governor's count of ballots.
     pub counter: u64,
 }
@@ -60,6 +64,11 @@ pub enum Vote {
     Approve {
         /// The pool taken for each governor taken into account, the voter included.
         pools: BTreeMap<Name, Digest>,
+    },
+    /// For it, in two touches.
+    Commit {
+        /// The commitment to the nonces of the first session.
+        nonces: Bytes,
     },
     /// Against it.
     Reject {
@@ -130,6 +139,12 @@ pub enum VoteError {
     /// The board is too large for one-touch votes.
     #[error(transparent)]
     TooManySubsets(#[from] TooManySubsets),
+    /// A commitment that is not that of the voter's own nonces.
+    #[error("the nonces of {0} do not make the commitment that the intent names")]
+    OwnNonces(Slot),
+    /// Nonces where shares are due.
+    #[error("a vote of this board is one touch")]
+    OneTouch,
     /// The intent was made for another governor or board.
     #[error("the intent is {found}'s for {slot}, not {expected}'s")]
     Foreign {
@@ -149,8 +164,8 @@ pub enum VoteError {
 }
 
 impl Intent {
-    /// Begins an approval. `pools` are all pools at hand, in any order; one is taken for each
-    /// governor but those in `without`.
+    /// Begins an approval. `pools` are all pools and burns at hand, in any order; one pool is taken
+    /// for each governor but those in `without`.
     ///
     /// # Errors
     /// See [`VoteError`]; nothing was decided yet, so the same slot can be begun again.
@@ -169,7 +184,34 @@ impl Intent {
         board.one_touch()?;
         let vote = Vote::Approve { pools: choose_pools(board, me, slot, pools, without)? };
         let (governor, statement) = (me.clone(), statement.to_owned());
-        Ok(Self { slot, governor, statement, vote, comment, reveal: None, counter })
+        let (reveal, rebuild) = (None, None);
+        Ok(Self { slot, governor, statement, vote, comment, reveal, rebuild, counter })
+    }
+
+    /// Begins an approval on a board that votes in two touches: `seed` makes the nonces of the
+    /// first session, and was stored before.
+    ///
+    /// # Errors
+    /// See [`VoteError`].
+    #[expect(clippy::too_many_arguments, reason = "each is a fact the ballot is bound to")]
+    pub fn commit(
+        board: &Board,
+        key: &KeyShare,
+        open: &OpenRound,
+        statement: &str,
+        seed: &Seed,
+        comment: Option<String>,
+        counter: u64,
+    ) -> Result<Self, VoteError> {
+        let slot = begin(board, key.name(), open, statement)?;
+        if board.one_touch().is_ok() {
+            return Err(VoteError::OneTouch);
+        }
+        let vote =
+            Vote::Commit { nonces: session::publish(&key.session_nonces(board, slot, 0, seed)) };
+        let (governor, statement) = (key.name().clone(), statement.to_owned());
+        let (reveal, rebuild) = (None, None);
+        Ok(Self { slot, governor, statement, vote, comment, reveal, rebuild, counter })
     }
 
     /// Begins a rejection. It uses the slot up as an approval does.
@@ -188,7 +230,8 @@ impl Intent {
         let slot = begin(board, me, open, statement)?;
         let (governor, statement) = (me.clone(), statement.to_owned());
         let vote = Vote::Reject { reason };
-        Ok(Self { slot, governor, statement, vote, comment, reveal: None, counter })
+        let (reveal, rebuild) = (None, None);
+        Ok(Self { slot, governor, statement, vote, comment, reveal, rebuild, counter })
     }
 
     /// The same approval with the voter's sealed share, as a reveal needs it.
@@ -197,8 +240,15 @@ impl Intent {
         Self { reveal: Some(sealed), ..self }
     }
 
+    /// The same approval with what the voter's own build came to.
+    #[must_use]
+    pub fn with_rebuild(self, rebuild: Rebuild) -> Self {
+        Self { rebuild: Some(rebuild), ..self }
+    }
+
     /// The ballot of a stored intent: the same bytes whenever it is asked for. `seed` is the
-    /// slot's, which a rejection does not need; `pools` must hold those the intent names.
+    /// slot's, in two touches that of its first nonces; a rejection needs none. `pools` must hold
+    /// those the intent names.
     ///
     /// # Errors
     /// See [`VoteError`].
@@ -228,6 +278,14 @@ impl Intent {
                 let shares = self.shares(board, key, seed, named, pools)?;
                 Choice::Approve { pools: named.clone(), shares: Bytes(shares) }
             }
+            Vote::Commit { nonces } => {
+                // Without the seed this voter could never answer a session.
+                let seed = seed.ok_or(VoteError::NoSeed(self.slot))?;
+                if session::publish(&key.session_nonces(board, self.slot, 0, seed)) != *nonces {
+                    return Err(VoteError::OwnNonces(self.slot));
+                }
+                Choice::Commit { nonces: nonces.clone() }
+            }
         };
         let ballot = Ballot {
             group: board.group(),
@@ -239,6 +297,7 @@ impl Intent {
             choice,
             comment: self.comment.clone(),
             reveal: self.reveal.clone(),
+            rebuild: self.rebuild.clone(),
             counter: self.counter,
         };
         crate::object::Object::check(&ballot)?;
@@ -337,7 +396,7 @@ fn choose_pools(
     envelopes: &[Envelope],
     without: &BTreeSet<Name>,
 ) -> Result<BTreeMap<Name, Digest>, VoteError> {
-    let found = pool::for_slot(board, slot, envelopes);
+    let found = pool::usable(board, slot, envelopes);
     let mut named = BTreeMap::new();
     let mut missing = Vec::new();
     for governor in board.governors() {

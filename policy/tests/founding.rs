@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 
+use age::secrecy::ExposeSecret as _;
 use borgios_policy::fixture::{Council, EXPIRES, ISSUED, NOW, release_body, statement};
 use borgios_policy::founding::{
-    Ceremony, Files, Founded, FoundingError, Me, Plan, PlanError, Status, step,
+    Ceremony, CeremonyError, Files, Founded, Me, Plan, PlanError, Status, step,
 };
 use borgios_policy::{
     Card, Chain, Intent, Lane, Name, Object as _, OpenRound, Slot, Verdict, tally,
@@ -42,6 +43,23 @@ impl Founders {
         }
     }
 
+    /// More founders than a fixture's board has names.
+    fn of(n: u8, seed: u64) -> Self {
+        let (mut cards, mut keys, mut identities) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+        for i in 0..n {
+            let name: Name = format!("g{i:02}").parse().unwrap();
+            let key = SecretKey::from_seed([i + 1; 32]);
+            let identity = age::x25519::Identity::generate();
+            let recipient = identity.to_public().to_string();
+            cards.push(Card { name: name.clone(), key: key.public(), recipient });
+            identities.insert(name.clone(), identity.to_string().expose_secret().to_owned());
+            keys.insert(name, key);
+        }
+        let rng = ChaCha20Rng::seed_from_u64(seed);
+        let (states, folder, roster) = (BTreeMap::new(), Files::new(), None);
+        Self { cards, keys, identities, states, folder, roster, rng }
+    }
+
     /// The first governor writes founding.json.
     fn plan(&mut self, threshold: u16) {
         let plan = Plan::new(self.cards.clone(), Threshold(threshold), 4, ISSUED, EXPIRES).unwrap();
@@ -52,7 +70,7 @@ impl Founders {
 
     /// One run of one governor's tool: state from disk, state to disk, then the files. With
     /// `lost`, the machine dies between the two.
-    fn run(&mut self, at: usize, lost: bool) -> Result<Status, FoundingError> {
+    fn run(&mut self, at: usize, lost: bool) -> Result<Status, CeremonyError> {
         let card = self.cards[at].clone();
         let me =
             Me { card: &card, key: &self.keys[&card.name], identity: &self.identities[&card.name] };
@@ -110,7 +128,7 @@ impl Founders {
         self.folder.insert(file.into(), changed.to_json().into_bytes());
     }
 
-    fn all(&mut self) -> Vec<Result<Status, FoundingError>> {
+    fn all(&mut self) -> Vec<Result<Status, CeremonyError>> {
         (0..self.cards.len()).map(|at| self.run(at, false)).collect()
     }
 }
@@ -118,7 +136,7 @@ impl Founders {
 /// Two of three and three of five, in random order, with machines that die between storing and
 /// writing; then the founded board votes its first release with the pools of the founding.
 #[test]
-fn a_board_is_founded_in_any_order_and_votes() {
+fn t46_a_board_is_founded_in_any_order_over_machines_that_die_and_votes() {
     for (n, t, seed) in [(3, 2, 1), (3, 2, 2), (2, 2, 3), (5, 3, 4)] {
         let mut founders = Founders::with_plan(n, t, seed);
         let founded = founders.finish();
@@ -184,7 +202,7 @@ fn nothing_is_written_before_the_roster_is_confirmed() {
     assert!(founders.all().into_iter().all(|status| matches!(status, Ok(Status::Confirm(_)))));
     assert!(!founders.folder.keys().any(|file| file.contains("dkg1")));
     founders.roster = Some(Digest::of(b"another roster"));
-    assert!(matches!(founders.run(0, false), Err(FoundingError::Roster { .. })));
+    assert!(matches!(founders.run(0, false), Err(CeremonyError::Roster { .. })));
     founders.roster = roster;
     let status = founders.run(0, false).unwrap();
     assert_eq!(status.to_string(), "waiting for ben, cleo: dkg1");
@@ -202,7 +220,7 @@ fn a_plan_with_a_key_of_the_writers_own_is_refused() {
         founders
             .all()
             .into_iter()
-            .all(|r| matches!(r, Err(FoundingError::Card(ref name)) if *name == "ben"))
+            .all(|r| matches!(r, Err(CeremonyError::Card(ref name)) if *name == "ben"))
     );
 }
 
@@ -210,7 +228,7 @@ fn a_plan_with_a_key_of_the_writers_own_is_refused() {
 fn a_plan_that_says_more_than_is_shown_is_refused() {
     let mut founders = Founders::with_plan(3, 2, 14);
     founders.rewrite("founding.json", 0, |plan| plan["extra"] = 1.into());
-    assert!(matches!(founders.run(1, false), Err(FoundingError::File { file, .. })
+    assert!(matches!(founders.run(1, false), Err(CeremonyError::File { file, .. })
         if file == "founding.json"));
 }
 
@@ -222,17 +240,17 @@ fn a_changed_plan_or_paper_is_noticed_by_who_answered_it() {
     founders.run(0, false).unwrap();
     let spare = founders.folder.clone();
     founders.rewrite("ben.dkg1.json", 1, |paper| paper["extra"] = 1.into());
-    assert!(matches!(founders.run(0, false), Err(FoundingError::Changed { file, .. })
+    assert!(matches!(founders.run(0, false), Err(CeremonyError::Changed { file, .. })
         if file == "ben.dkg1.json"));
-    assert!(matches!(founders.run(1, false), Err(FoundingError::OwnFile(_))));
+    assert!(matches!(founders.run(1, false), Err(CeremonyError::OwnFile(_))));
     founders.folder = spare;
     founders.rewrite("founding.json", 0, |plan| plan["fanout"] = 5.into());
-    assert!(matches!(founders.run(0, false), Err(FoundingError::Roster { .. })));
+    assert!(matches!(founders.run(0, false), Err(CeremonyError::Roster { .. })));
 }
 
 /// The library alone accepts a sender who shows two receivers different first rounds.
 #[test]
-fn an_equivocating_sender_is_noticed() {
+fn t45_dkg_equivocation_is_noticed_and_named() {
     let mut founders = Founders::with_plan(3, 2, 9);
     founders.run(0, false).unwrap();
     founders.run(1, false).unwrap();
@@ -249,7 +267,7 @@ fn an_equivocating_sender_is_noticed() {
     founders.run(1, false).unwrap();
     assert_ne!(founders.folder["ben.dkg1.json"], bens);
     founders.folder.insert("ann.dkg2.json".into(), anns);
-    assert!(matches!(founders.run(2, false), Err(FoundingError::Disagrees { name, .. })
+    assert!(matches!(founders.run(2, false), Err(CeremonyError::Disagrees { name, .. })
         if name == "ann"));
 }
 
@@ -261,19 +279,19 @@ fn forged_papers_are_refused_and_cheats_are_named() {
     // Signed by another; damaged; of another author; no JSON at all.
     founders.rewrite("ben.dkg1.json", 2, |_| {});
     assert!(
-        matches!(founders.run(0, false), Err(FoundingError::File { file, .. }) if file == "ben.dkg1.json")
+        matches!(founders.run(0, false), Err(CeremonyError::File { file, .. }) if file == "ben.dkg1.json")
     );
     founders.folder.insert("ben.dkg1.json".into(), good["cleo.dkg1.json"].clone());
-    assert!(matches!(founders.run(0, false), Err(FoundingError::File { .. })));
+    assert!(matches!(founders.run(0, false), Err(CeremonyError::File { .. })));
     founders.folder.insert("ben.dkg1.json".into(), b"{".to_vec());
-    assert!(matches!(founders.run(0, false), Err(FoundingError::File { .. })));
+    assert!(matches!(founders.run(0, false), Err(CeremonyError::File { .. })));
     // A contribution whose proof of knowledge is another's.
     founders.folder = good.clone();
     let cleo = Envelope::parse(&good["cleo.dkg1.json"]).unwrap();
     let cleo: serde_json::Value = serde_json::from_str(&cleo.payload).unwrap();
     founders.rewrite("ben.dkg1.json", 1, |paper| paper["package"] = cleo["package"].clone());
     assert!(
-        matches!(founders.run(0, false), Err(FoundingError::Cheat { name, kind: "dkg1", .. }) if name == "ben")
+        matches!(founders.run(0, false), Err(CeremonyError::Cheat { name, kind: "dkg1", .. }) if name == "ben")
     );
     // A sealed value that does not open, or is not there.
     founders.folder = good;
@@ -281,14 +299,14 @@ fn forged_papers_are_refused_and_cheats_are_named() {
     let second = founders.folder.clone();
     founders.rewrite("ben.dkg2.json", 1, |paper| paper["packages"] = serde_json::json!({}));
     assert!(
-        matches!(founders.run(0, false), Err(FoundingError::Cheat { name, kind: "dkg2", .. }) if name == "ben")
+        matches!(founders.run(0, false), Err(CeremonyError::Cheat { name, kind: "dkg2", .. }) if name == "ben")
     );
     founders.folder = second;
     founders.rewrite("ben.dkg2.json", 1, |paper| {
         paper["packages"]["ann"] = paper["packages"]["cleo"].clone();
     });
     assert!(
-        matches!(founders.run(0, false), Err(FoundingError::Cheat { name, kind: "dkg2", .. }) if name == "ben")
+        matches!(founders.run(0, false), Err(CeremonyError::Cheat { name, kind: "dkg2", .. }) if name == "ben")
     );
 }
 
@@ -310,14 +328,14 @@ fn nobody_votes_before_all_signed_the_same_key() {
     });
     founders.folder.remove("cleo.ballot.json");
     assert!(
-        matches!(founders.run(0, false), Err(FoundingError::Disagrees { name, .. }) if name == "cleo")
+        matches!(founders.run(0, false), Err(CeremonyError::Disagrees { name, .. }) if name == "cleo")
     );
     // A pool other than the one that was signed for.
     founders.folder = complete;
     let ben = founders.folder["ben.pool1.json"].clone();
     founders.folder.insert("cleo.pool1.json".into(), ben);
     assert!(
-        matches!(founders.run(0, false), Err(FoundingError::Changed { file, .. }) if file == "cleo.pool1.json")
+        matches!(founders.run(0, false), Err(CeremonyError::Changed { file, .. }) if file == "cleo.pool1.json")
     );
     assert!(
         !spare.contains_key("ann.ballot.json") && !founders.folder.contains_key("ann.ballot.json")
@@ -335,13 +353,42 @@ fn boards_that_cannot_work_are_refused_before_anyone_begins() {
     assert!(plan(3, 2).unwrap().warning().is_none());
     let twice = [cards[0].clone(), cards[0].clone()].to_vec();
     assert!(Plan::new(twice, Threshold(2), 4, ISSUED, EXPIRES).is_err());
-    let many: Vec<Card> = (0..15_u8)
-        .map(|i| Card {
-            name: format!("g{i}").parse().unwrap(),
-            key: SecretKey::from_seed([i + 1; 32]).public(),
-            recipient: age::x25519::Identity::generate().to_public().to_string(),
-        })
-        .collect();
-    let error = Plan::new(many, Threshold(8), 4, ISSUED, EXPIRES).unwrap_err();
-    assert!(error.to_string().contains("3432 signing sets"), "{error}");
+    let many = Founders::of(15, 8).cards;
+    // Too large for one touch is not too large.
+    assert!(Plan::new(many, Threshold(8), 4, ISSUED, EXPIRES).is_ok());
+}
+
+/// 15 of 21, and a board just beyond one-touch votes: no pools, policy/1 signed in the ceremony.
+#[test]
+fn a_board_too_large_for_one_touch_is_founded() {
+    let mut founders = Founders::of(21, 15);
+    founders.plan(15);
+    let founded = founders.finish();
+    let (board, network) = (&founded[0].board, founded[0].network);
+    assert_eq!((board.size(), board.threshold().0), (21, 15));
+    assert!(founded.iter().all(|one| one.board == *board && one.network == network));
+    assert!(founded.iter().all(|one| one.seeds.is_empty() && one.pools.is_empty()));
+    for one in &founded {
+        let chain = Chain::new(Some(network));
+        assert!(matches!(chain.verify(NOW, &one.policy, &[]), Ok(Verdict::New(_))));
+    }
+    assert!(!founders.folder.contains_key("g20.part.json"), "only the first t sign");
+    // Nobody keeps nonces that were used.
+    assert!(founders.states.values().all(|state| !state.contains("nonces")));
+}
+
+/// A bad part of the signature names its maker.
+#[test]
+fn a_bad_part_of_a_large_boards_first_signature_is_named() {
+    let mut founders = Founders::of(14, 8);
+    founders.plan(8);
+    founders.finish();
+    founders.folder.remove("policy-1.json");
+    founders.rewrite("g03.part.json", 3, |part| {
+        let mut share = vec![0; 32];
+        share[0] = 7;
+        part["share"] = serde_json::to_value(borgios_policy::Bytes(share)).unwrap();
+    });
+    assert!(matches!(founders.run(0, false), Err(CeremonyError::Cheat { name, kind: "part", .. })
+        if name == "g03"));
 }

@@ -141,7 +141,7 @@ fn an_offline_grant_needs_the_approvals_of_its_class() {
     // A policy may say that two are enough.
     let (council, mut chain) = fleet();
     let mut policy = council.policy(2);
-    policy.classes.offline = Some(Class { approvals: 2 });
+    policy.classes.offline = Some(Class::of(2));
     let second = council.sign(&next(&chain, Lane::Policy, policy.to_body()));
     admit(&mut chain, &second, &[]).unwrap();
     let signed = council.sign(&grant(&chain, "offline"));

@@ -361,6 +361,194 @@ fn damaged_and_foreign_pools_are_refused() {
     assert_eq!(code(&signed(&renamed)), "bad_signature");
 }
 
+/// T06: what is not counted, each beside enough good ballots and beside one too few.
+#[test]
+fn t06_only_one_ballot_of_each_governor_of_the_board_on_this_document_in_this_round_counts() {
+    let council = Council::new(5, 3, 1, 1);
+    let document = release("0.1", 0);
+    let (slot, pools, all) =
+        (council.slot(&document), council.pools(council.slot(&document)), names(&council));
+    let good: Vec<Envelope> =
+        all[..3].iter().map(|me| council.approve(me, &document, &pools)).collect();
+    let read = Ballot::parse(&good[0]).unwrap();
+    let sign = |ballot: &Ballot, me: &Name| ballot.to_envelope().sign(&council.keys[me]);
+    // A governor twice: the same words, and with another comment.
+    let again = Ballot { comment: Some("again".into()), ..read.clone() };
+    let twice = vec![good[0].clone(), sign(&again, &all[0])];
+    // One key under two names.
+    let dan = Ballot { governor: all[3].clone(), ..read.clone() };
+    let other_name = vec![sign(&dan, &all[0])];
+    // A governor who is not on this board, with this board's group key in the ballot.
+    let zoe = Ballot { governor: "zoe".parse().unwrap(), ..read.clone() };
+    let stranger = vec![sign(&zoe, &all[3])];
+    let former = Council::new(5, 3, 2, 9);
+    let of_another_board =
+        vec![former.approve(&all[3], &document, &former.pools(former.slot(&document)))];
+    // Another document, another round, another place.
+    let other = release("0.2", 0);
+    let elsewhere = vec![
+        council.approve(&all[3], &other, &pools),
+        sign(&Ballot { round: Round(1), ..read.clone() }, &all[0]),
+        sign(&Ballot { seq: Seq(43), ..read.clone() }, &all[0]),
+    ];
+    for nothing in [twice, other_name, stranger, of_another_board, elsewhere] {
+        let with = |count: usize| {
+            let ballots = [&good[..count], &nothing[..]].concat();
+            count_documents(&council, slot, &document, &pools, &ballots)
+        };
+        let short = with(2);
+        assert_eq!(short.signed(), None, "{nothing:?}");
+        assert_eq!(short.documents[&id(&document)].approvals.len(), 2, "{nothing:?}");
+        assert!(with(3).signed().is_some(), "{nothing:?}");
+        assert!(with(3).culprits.is_empty(), "{nothing:?}");
+    }
+}
+
+fn count_documents(
+    council: &Council,
+    slot: Slot,
+    document: &Statement,
+    pools: &[Envelope],
+    ballots: &[Envelope],
+) -> borgios_policy::Tally {
+    tally(&council.board, slot, &[document.to_payload()], pools, ballots)
+}
+
+/// T37: repetition costs no more than reading it, and changes nothing.
+#[test]
+fn t37_a_thousand_copies_of_everything_are_one() {
+    let council = Council::new(3, 2, 1, 1);
+    let document = release("0.1", 0);
+    let slot = council.slot(&document);
+    let (pools, all) = (council.pools(slot), names(&council));
+    let ballots =
+        [council.approve(&all[0], &document, &pools), council.approve(&all[1], &document, &pools)];
+    let once = count_documents(&council, slot, &document, &pools, &ballots);
+    let many = |envelopes: &[Envelope]| {
+        std::iter::repeat_n(envelopes, 1_000).flatten().cloned().collect::<Vec<_>>()
+    };
+    let texts = vec![document.to_payload(); 1_000];
+    let again = tally(&council.board, slot, &texts, &many(&pools), &many(&ballots));
+    assert_eq!(again, once);
+    assert!(once.signed().is_some());
+}
+
+/// T38: a relay that changes one entry of a pool breaks its signature; one that shows a whole other pool
+/// of the same governor keeps the sets with that governor from signing, and no others.
+#[test]
+fn t38_a_swapped_pool_entry_is_refused_and_a_swapped_pool_costs_its_sets_alone() {
+    let council = Council::new(3, 2, 1, 1);
+    let document = release("0.1", 0);
+    let slot = council.slot(&document);
+    let (pools, all) = (council.pools(slot), names(&council));
+    let mut swapped = pools[2].clone();
+    let mut read = Pool::parse(&swapped).unwrap();
+    let entry = read.commitments.0[..64].to_vec();
+    read.commitments.0[64..128].copy_from_slice(&entry);
+    swapped.payload = read.to_payload();
+    assert_eq!(Pool::verify(&council.board, &swapped).unwrap_err().code(), "bad_signature");
+    // A whole other pool, which cleo did sign once.
+    let seed = Seed::from_bytes([7; 32]);
+    let other = Pool::make(&council.board, &council.shares[&all[2]], &[(slot, seed)]).unwrap();
+    let other = other.to_envelope().sign(&council.keys[&all[2]]);
+    let shown = [pools[0].clone(), pools[1].clone(), other];
+    // Ann was shown the other one, ben and cleo have the true one.
+    let ballots =
+        [council.approve(&all[0], &document, &shown), council.approve(&all[2], &document, &pools)];
+    let everything = [&pools[..], &shown[..]].concat();
+    let two = count_documents(&council, slot, &document, &everything, &ballots);
+    assert_eq!(two.signed(), None, "ann and cleo signed with different nonces of cleo");
+    let with_ben = [&ballots[..], &[council.approve(&all[1], &document, &pools)]].concat();
+    let three = count_documents(&council, slot, &document, &everything, &with_ben);
+    assert!(three.signed().is_some());
+    // Cleo is named for two pools; ann, who was deceived, is not.
+    let named: Vec<&Name> = three.culprits.iter().map(|culprit| &culprit.name).collect();
+    assert_eq!(named, [&all[2]]);
+}
+
+/// T49: shares of a former key, even in a ballot that names the new group key, make nothing.
+#[test]
+fn t49_shares_of_a_former_epoch_cannot_make_a_vote_that_counts() {
+    let (old, new) = (Council::new(3, 2, 1, 1), Council::new(3, 2, 2, 2));
+    let document = release("0.1", 0);
+    let (slot, all) = (new.slot(&document), names(&new));
+    let pools = new.pools(slot);
+    let old_pools = old.pools(old.slot(&document));
+    let old_ballot = Ballot::parse(&old.approve(&all[0], &document, &old_pools)).unwrap();
+    // As it is, and dressed up for the new board with the identity key of the new one.
+    let as_it_is = old_ballot.to_envelope().sign(&new.keys[&all[0]]);
+    let error = Ballot::verify(&new.board, &as_it_is).unwrap_err();
+    assert_eq!(error.code(), "wrong_policy");
+    let honest = Ballot::parse(&new.approve(&all[0], &document, &pools)).unwrap();
+    let Choice::Approve { shares, .. } = old_ballot.choice else { panic!("it approves") };
+    let Choice::Approve { pools: named, .. } = honest.choice.clone() else { panic!("it approves") };
+    let dressed = Ballot { choice: Choice::Approve { pools: named, shares }, ..honest };
+    let dressed = dressed.to_envelope().sign(&new.keys[&all[0]]);
+    let ballots = [dressed.clone(), new.approve(&all[1], &document, &pools)];
+    let tally = count_documents(&new, slot, &document, &pools, &ballots);
+    assert_eq!(tally.signed(), None);
+    let proof = Proof::BadShare(dressed.id());
+    assert_eq!(tally.culprits, [borgios_policy::Culprit { name: all[0].clone(), proof }]);
+    // Nor do old pools count for the new key, or the old share open a slot of it.
+    assert!(old_pools.iter().all(|pool| Pool::verify(&new.board, pool).is_err()));
+    let secret = old.shares[&all[0]].to_secret();
+    assert!(borgios_policy::KeyShare::from_secret(&new.board, &all[0], &secret).is_err());
+}
+
+/// A burn makes a governor's earlier pools void for new votes, and takes back nothing that was cast.
+#[test]
+fn after_a_burn_only_pools_of_its_generation_are_taken() {
+    let council = Council::new(3, 2, 1, 1);
+    let document = release("0.1", 0);
+    let slot = council.slot(&document);
+    let (mut papers, all) = (council.pools(slot), names(&council));
+    let before = council.approve(&all[2], &document, &papers);
+    let burn = borgios_policy::Burn {
+        group: council.board.group(),
+        governor: all[2].clone(),
+        generation: 1,
+        at: borgios_policy::fixture::NOW,
+    };
+    papers.push(burn.to_envelope().sign(&council.keys[&all[2]]));
+    let missing = begin(&council, &document, &papers, &[]).unwrap_err();
+    assert_eq!(missing, VoteError::MissingPools { slot, names: vec![all[2].clone()] });
+    let seed = Seed::from_bytes([9; 32]);
+    let made = Pool::make(&council.board, &council.shares[&all[2]], &[(slot, seed)]).unwrap();
+    let made = Pool { generation: 1, ..made }.to_envelope().sign(&council.keys[&all[2]]);
+    papers.push(made.clone());
+    let intent = begin(&council, &document, &papers, &[]).unwrap();
+    let borgios_policy::Vote::Approve { pools: named } = &intent.vote else {
+        panic!("it approves")
+    };
+    assert_eq!(named[&all[2]], made.id());
+    // Pools of two generations are no contradiction, and cleo's ballot from before still signs.
+    let first = council.pools(slot);
+    let ballots = [before, council.approve(&all[0], &document, &first)];
+    let tally = count_documents(&council, slot, &document, &papers, &ballots);
+    assert!(tally.signed().is_some() && tally.culprits.is_empty(), "{tally:?}");
+    // A burn by another key is none.
+    papers[3] = burn.to_envelope().sign(&council.keys[&all[0]]);
+    let pools = papers[..4].to_vec();
+    begin(&council, &document, &pools, &[]).unwrap();
+}
+
+/// Vetoes that killed a signed document open the next round, as t rejections would.
+#[test]
+fn a_vetoed_document_opens_the_next_round() {
+    let council = Council::new(3, 2, 1, 1);
+    let (document, next) = (release("0.1", 0), release("0.2", 1));
+    let pools = council.pools(council.slot(&document));
+    let all = names(&council);
+    let ballots =
+        [council.approve(&all[0], &document, &pools), council.approve(&all[1], &document, &pools)];
+    let slot = council.slot(&next);
+    let open =
+        |vetoed: &BTreeSet<Digest>| OpenRound::check_vetoed(&council.board, slot, &ballots, vetoed);
+    assert!(matches!(open(&BTreeSet::new()), Err(RoundError::Alive { .. })));
+    assert!(matches!(open(&BTreeSet::from([Digest::of(b"other")])), Err(RoundError::Alive { .. })));
+    assert_eq!(open(&BTreeSet::from([id(&document)])).unwrap().slot(), slot);
+}
+
 #[test]
 fn refill_asks_for_what_is_not_covered_yet() {
     let council = Council::new(3, 2, 1, 1);

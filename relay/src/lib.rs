@@ -1,11 +1,11 @@
 //! The shell of the data plane: it carries streams between tree neighbours as fast as links allow.
 //!
 //! ```text
-//!  pipe ─▶┐ frames                      ┌─▶ outbox ─▶ pipe      one of each per link
-//!         ▼                             │
-//!  publish ─▶ hub (owns core and links) ┴─▶ subscriptions
-//!         ▲                             │
-//!         └──────── log worker ◀────────┘   a group of jobs, one sync
+//!  pipe ─▶ reader ─▶┐  frames          ┌─▶ outbox ─▶ writer ─▶ pipe      one of each per link
+//!                   ▼                  │
+//!  publish ───────▶ hub (owns the core) ─▶ subscriptions
+//!                   ▲                  │
+//!                   └── log worker ◀───┘   a group of jobs, one sync
 //! ```
 //!
 //! | module | holds |
@@ -18,6 +18,7 @@
 //! What is decided about streams is decided in `borgios-stream`; here are the bounds of queues and
 //! the pace. The format on the wire is `docs/protocol/stream.md`.
 
+mod fetches;
 pub mod hub;
 mod links;
 mod log_worker;

@@ -1,20 +1,23 @@
 //! The links of a hub: what is heard on them, what waits on them, and the pace that follows from it.
 //!
-//! A link whose queue is full gets nothing until it has drained. While every link that a batch would
-//! go to is busy, no more of it is taken in, so a node that cannot keep up slows those before it, and
-//! one slow child among fast ones slows nobody.
+//! A link whose queue is full gets nothing until it has drained. While a link that a batch would go to
+//! is busy, no more of it is taken in, so a node that cannot keep up slows those before it, and none of
+//! its children falls behind by more than logs keep. But one that took less than 256 KiB within
+//! [`PATIENCE`] is too slow to be waited for, unless all are: it costs its siblings that once.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use borgios_stream::{LinkId, LogJob, Role};
+use borgios_stream::{LinkId, Role};
 use borgios_types::NodeId;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::log_worker::{LogWorker, Work};
+use crate::fetches::Fetches;
+use crate::log_worker::LogWorker;
 use crate::outbox::{BUSY, Full, GROUP, Outbox, STUCK};
 use crate::reader::{Heard, Reading};
 
@@ -22,6 +25,11 @@ use crate::reader::{Heard, Reading};
 pub(crate) const HEARD_MAX: usize = 64;
 /// Bytes of them, but for one frame.
 const HEARD_BYTES: usize = 256 * 1024;
+/// How long a busy link that takes nothing is waited for while others are not busy: a neighbour behind a
+/// line of 10 Mbit/s takes a group in this time. So no neighbour slows the others below that.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// Time between two looks at who is waited for.
+const LOOK: Duration = Duration::from_millis(20);
 /// Frames of one link before the next one's turn.
 const TURN: usize = 16;
 
@@ -44,25 +52,10 @@ pub(crate) struct Link {
     progress: (usize, Instant),
     /// It was said that nothing is written here any more.
     stuck: bool,
-    /// Fetches of the neighbour that wait until it has read what it was sent.
-    pub(crate) fetches: VecDeque<LogJob>,
-    /// The log reads for one of them: one at a time, so that answers never fill the queue.
-    pub(crate) reading: bool,
-}
-
-impl Link {
-    /// Lets the log read for the next fetch, if the neighbour has read what it was sent; whether it does.
-    pub(crate) fn next_fetch(&mut self, log: &mut LogWorker) -> bool {
-        if !self.reading
-            && self.outbox.bytes() <= BUSY
-            && let Some(job) = self.fetches.pop_front()
-        {
-            self.reading = true;
-            log.push(Work::Job(job));
-            return true;
-        }
-        false
-    }
+    /// How long it has been waited for since it took something.
+    awaited: Duration,
+    /// What the neighbour asked for.
+    pub(crate) fetches: Fetches,
 }
 
 /// All links.
@@ -71,6 +64,8 @@ pub(crate) struct Links {
     all: BTreeMap<LinkId, Link>,
     /// Whose turn was last.
     last: Option<LinkId>,
+    /// When the queues were looked at.
+    looked: Option<Instant>,
 }
 
 /// What a look at the queues found.
@@ -84,8 +79,10 @@ pub(crate) struct Pace {
     pub(crate) stuck: Vec<(LinkId, NodeId)>,
     /// Links that cannot be written any more.
     pub(crate) failed: Vec<LinkId>,
-    /// Whether the log has got something to read.
+    /// The log was given something to read.
     pub(crate) asked: bool,
+    /// When to look again, if nothing happens until then.
+    pub(crate) look_again: Option<Instant>,
 }
 
 impl Links {
@@ -97,18 +94,21 @@ impl Links {
         reader: Box<dyn Reading>,
         outbox: Arc<Outbox>,
     ) {
+        let progress = (0, Instant::now());
+        let (open, queued, full, stuck) = (true, false, false, false);
+        let (awaited, fetches) = (Duration::ZERO, Fetches::default());
         let new = Link {
             peer,
             role,
             outbox,
             reader,
-            open: true,
-            queued: false,
-            full: false,
-            progress: (0, Instant::now()),
-            stuck: false,
-            fetches: VecDeque::new(),
-            reading: false,
+            open,
+            queued,
+            full,
+            progress,
+            stuck,
+            awaited,
+            fetches,
         };
         self.all.insert(link, new);
     }
@@ -179,21 +179,27 @@ impl Links {
         }
     }
 
-    /// Opens and shuts gates by what waits, and lets the `log` read for fetches; `behind` is whether so
-    /// much waits to be verified and stored that nothing more is to be taken in.
+    /// Opens and shuts gates by what waits; `behind` is whether so much waits to be verified and
+    /// stored that nothing more is to be taken in.
     pub(crate) fn pace(&mut self, behind: bool, log: &mut LogWorker) -> Pace {
         let mut pace = Pace::default();
+        let now = Instant::now();
+        // Time in which this machine did something else shows nothing of the neighbours.
+        let passed = self.looked.map_or(Duration::ZERO, |at| now.duration_since(at).min(2 * LOOK));
+        self.looked = Some(now);
         // The two shortest queues of links that get the flood.
         let (mut shortest, mut second) = ((usize::MAX, None), usize::MAX);
+        // Who is waited for, and how many there are.
+        let (mut awaited, mut count) = (None, 0);
         for (id, link) in &mut self.all {
             if link.outbox.has_failed() {
                 pace.failed.push(*id);
                 continue;
             }
-            pace.asked |= link.next_fetch(log);
-            let bytes = link.outbox.bytes();
+            let (bytes, groups_before) = (link.outbox.bytes(), link.progress.0);
+            pace.asked |= link.fetches.next(bytes, log);
             if bytes > BUSY || link.stuck {
-                let (groups, now) = (link.outbox.groups(), Instant::now());
+                let groups = link.outbox.groups();
                 if bytes <= BUSY || groups != link.progress.0 {
                     link.progress = (groups, now);
                     link.stuck = false;
@@ -215,6 +221,16 @@ impl Links {
                 continue;
             }
             if link.role == Role::Tree {
+                // Who reads is waited for; who reads nothing holds up nobody for long.
+                if bytes <= BUSY || link.progress.0 != groups_before {
+                    link.awaited = Duration::ZERO;
+                } else {
+                    link.awaited += passed;
+                }
+                if bytes > BUSY && link.awaited < PATIENCE {
+                    (awaited, count) = (Some(*id), count + 1);
+                    pace.look_again = Some(now + LOOK);
+                }
                 if bytes < shortest.0 {
                     second = shortest.0;
                     shortest = (bytes, Some(*id));
@@ -226,9 +242,10 @@ impl Links {
         let busy = |bytes: usize| bytes != usize::MAX && bytes > BUSY;
         for (id, link) in &mut self.all {
             let others = if shortest.1 == Some(*id) { second } else { shortest.0 };
-            link.open = !busy(others) && !behind;
+            let waits = count > usize::from(awaited == Some(*id));
+            link.open = !busy(others) && !waits && !behind;
         }
-        pace.open = !busy(shortest.0);
+        pace.open = !busy(shortest.0) && count == 0;
         pace
     }
 }

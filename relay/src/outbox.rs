@@ -27,7 +27,7 @@ use crate::pipe::PipeWrite;
 
 /// Bytes above which a link counts as busy: while every link that a batch would go to is busy, no
 /// more is taken in. A round trip's worth on a fast link, a few batches on any.
-pub(crate) const BUSY: usize = 256 * 1024;
+pub(crate) const BUSY: usize = 512 * 1024;
 /// Bytes that may wait on one link. A neighbour that leaves more unread while others keep up gets
 /// nothing until it has caught up, and then fetches. Batches are shared between links, so eight
 /// stalled children cost little more than one.

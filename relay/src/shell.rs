@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use borgios_stream::bounds::{BATCH_MESSAGES_MAX, STREAM_PENDING_MAX, TICK};
 use borgios_stream::jobs::JobId;
-use borgios_stream::log::{Found, LogAnswer, LogJob, Reader};
+use borgios_stream::log::{self, Found, LogAnswer, LogJob};
 use borgios_stream::{
     Admission, Batch, Config, Core, Durability, Frame, Head, Input, Kind, LinkId, LogError,
     Misdeed, Now, Origin, Output, Position, Recovered, Role, Ticket,
@@ -27,7 +27,7 @@ use crate::links::{HEARD_MAX, HeardOn, Links};
 use crate::log_worker::{AnyLog, LogWorker, Work};
 use crate::outbox::{Outbox, Pen, PenOf};
 use crate::pipe::Pipe;
-use crate::reader::{self, Heard, Reading};
+use crate::reader::{Heard, Reader, Reading};
 use crate::ready_keys::ReadyKeys;
 use crate::subscription::Delivery;
 use crate::told::Told;
@@ -92,7 +92,7 @@ pub(crate) enum Command {
 /// Takes a pipe apart.
 pub(crate) fn wire<P: Pipe>(pipe: P) -> Wire {
     let (read, write) = pipe.split();
-    Wire { reader: Box::new(reader::Reader::new(read)), pen: Box::new(PenOf(write)) }
+    Wire { reader: Box::new(Reader::new(read)), pen: Box::new(PenOf(write)) }
 }
 
 /// Takes messages that wait to be published, not before `next_look`. Safe to drop half-way.
@@ -116,6 +116,14 @@ async fn paced(
         _ => PUBLISH_QUEUE,
     };
     publish.recv_many(new, most).await
+}
+
+/// Waits until then; for ever without a time.
+async fn wait_until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The wall clock.
@@ -154,6 +162,8 @@ pub(crate) struct Shell {
     eased: Arc<Notify>,
     /// Whether own messages are taken in.
     open: bool,
+    /// When a link that is waited for may have been waited for long enough.
+    look_again: Option<Instant>,
 }
 
 impl Shell {
@@ -185,6 +195,7 @@ impl Shell {
             verified: mpsc::unbounded_channel(),
             eased: Arc::new(Notify::new()),
             open: true,
+            look_again: None,
         }
     }
 
@@ -231,6 +242,7 @@ impl Shell {
                 },
                 () = eased.notified() => {}
                 () = self.told.pass_on(), if self.told.is_waiting() => {}
+                () = wait_until(self.look_again), if self.look_again.is_some() => {}
                 _ = tick.tick() => self.on_tick(),
             }
             self.work();
@@ -348,9 +360,9 @@ impl Shell {
                 Input::Log(LogAnswer::NotStored { error, .. }) => {
                     self.told.tell(Event::LogFailed(error.clone()));
                 }
-                Input::Log(LogAnswer::Read { reader: Reader::Link(link), .. }) => {
+                Input::Log(LogAnswer::Read { reader: log::Reader::Link(link), .. }) => {
                     if let Some(link) = self.links.get_mut(*link) {
-                        link.reading = false;
+                        link.fetches.answered();
                     }
                 }
                 Input::LogReopened(recovered) => {
@@ -425,12 +437,11 @@ impl Shell {
 
     /// A job for the log; a fetch has to wait for its turn.
     fn on_job(&mut self, job: LogJob) {
-        if let LogJob::Read { reader: Reader::Link(link), .. } = job
+        if let LogJob::Read { reader: log::Reader::Link(link), .. } = job
             && let Some(link) = self.links.get_mut(link)
         {
-            // No more than the core lets one neighbour ask for.
-            link.fetches.push_back(job);
-            link.next_fetch(&mut self.log);
+            link.fetches.push(job);
+            link.fetches.next(link.outbox.bytes(), &mut self.log);
             return;
         }
         self.log.push(Work::Job(job));
@@ -511,6 +522,7 @@ impl Shell {
             self.judging_bytes + self.log.waiting_bytes() > BEHIND || self.told.is_behind();
         let pace = self.links.pace(behind, &mut self.log);
         self.open = pace.open && !self.told.is_behind();
+        self.look_again = pace.look_again;
         for link in pace.failed {
             self.close(link);
             self.inputs.push_back(Input::LinkDown(link));

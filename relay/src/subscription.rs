@@ -109,6 +109,15 @@ pub struct Subscription {
     ready: std::collections::VecDeque<Item>,
 }
 
+/// Whether a batch that begins with `first` goes on behind `after`, without a hole between.
+fn joins(after: Position, first: Position) -> bool {
+    if first.epoch == after.epoch {
+        first.number <= after.number.saturating_add(1)
+    } else {
+        first.number == 1
+    }
+}
+
 impl Subscription {
     pub(crate) fn new(
         hub: HubHandle,
@@ -182,6 +191,11 @@ impl Subscription {
                 // Something between was not queued; the log has it.
                 self.behind.insert(new.origin, new.last());
                 continue;
+            }
+            let (origin, next) = (new.origin, new.batch.first());
+            if !joins(cursor, next) {
+                // Nobody had what is between any more.
+                self.ready.push_back(Item::Missed { origin, after: cursor, next });
             }
             self.ready.push_back(Item::Messages(Delivery { after: cursor, ..new }));
         }

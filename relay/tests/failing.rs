@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use borgios_relay::hub::Refusal;
 use borgios_relay::pipe::StreamPipe;
-use borgios_relay::{Event, HubConfig, HubHandle, PublishError};
+use borgios_relay::{Event, HubConfig, HubHandle, Item, PublishError};
 use borgios_stream::{
-    BatchId, Durability, Frame, Head, Kind, Limits, Origin, Position, Relay, Role,
+    Admission, BatchId, Durability, Frame, Head, Kind, Limits, Origin, Position, Relay, Role,
 };
 use borgios_types::{Digest, SecretKey};
 use bytes::Bytes;
@@ -19,13 +19,21 @@ use tokio::sync::mpsc;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn hub(log: Option<std::path::PathBuf>) -> (HubHandle, mpsc::Receiver<Event>) {
+    hub_of(1, log, Limits::default()).await
+}
+
+async fn hub_of(
+    number: u8,
+    log: Option<std::path::PathBuf>,
+    limits: Limits,
+) -> (HubHandle, mpsc::Receiver<Event>) {
     let config = HubConfig {
         network: Digest([7; 32]),
-        key: SecretKey::from_seed([1; 32]),
+        key: SecretKey::from_seed([number; 32]),
         relay: Relay::Verified,
         verifiers: None,
         log,
-        limits: Limits::default(),
+        limits,
         on_arrival: None,
     };
     HubHandle::start(config).await.unwrap()
@@ -108,4 +116,46 @@ async fn an_agent_that_listens_late_is_asked_about_every_origin() {
         }
     }
     hub.stop().await;
+}
+
+#[tokio::test]
+async fn a_hole_that_nobody_fills_is_told_to_who_reads_along() {
+    let few = Limits { stream_messages: 4, ..Limits::default() };
+    let (speaker, mut ends) = hub_of(1, None, few).await;
+    let (listener, mut events) = hub_of(2, None, few).await;
+    let admitting = listener.clone();
+    tokio::spawn(async move {
+        while let Some(event) = events.recv().await {
+            if let Event::Admit(origin) = event {
+                admitting.admit(origin, Admission::Yes).await;
+            }
+        }
+    });
+    let link = async || {
+        let (upper, lower) = tokio::io::duplex(64 * 1024);
+        let keys = [1, 2].map(|number| SecretKey::from_seed([number; 32]).public());
+        let near = speaker.link_up(keys[1], Role::Tree, StreamPipe(upper)).await;
+        listener.link_up(keys[0], Role::Tree, StreamPipe(lower)).await;
+        near
+    };
+    let mut reader = listener.subscribe(Default::default()).await.unwrap();
+    let near = link().await;
+    assert_eq!(say(&speaker, Durability::Volatile).await, Ok(1));
+    let next = async |reader: &mut borgios_relay::Subscription| {
+        tokio::time::timeout(PATIENCE, reader.next()).await.expect("in time").unwrap()
+    };
+    assert!(matches!(next(&mut reader).await, Item::Messages(new) if new.last().number == 1));
+    speaker.link_down(near).await;
+    while !matches!(ends.recv().await, Some(Event::LinkEnded { .. })) {}
+    for number in 2..=20 {
+        assert_eq!(say(&speaker, Durability::Volatile).await, Ok(number));
+    }
+    link().await;
+    // Four messages are kept: what was between is said before they are given.
+    let Item::Missed { after, next: begins, .. } = next(&mut reader).await else {
+        panic!("passed over in silence")
+    };
+    assert_eq!((after.number, begins.number), (1, 17));
+    let Item::Messages(new) = next(&mut reader).await else { panic!("nothing follows") };
+    assert_eq!(new.messages().next().unwrap().position, begins);
 }

@@ -5,10 +5,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use borgios_relay::hub::{Misdeed, Verifiers};
 use borgios_relay::pipe::{PipeRead as _, StreamPipe};
 use borgios_relay::{Event, HubConfig, HubHandle, Item, Pipe, Subscription};
+use borgios_stream::builder::Draft;
 use borgios_stream::proof::Proof;
-use borgios_stream::{Admission, Durability, Kind, Limits, Origin, Position, Relay, Role};
+use borgios_stream::{Admission, BatchId, Durability, Kind, Limits, Origin, Position, Relay, Role};
 use borgios_types::{Digest, PublicKey, SecretKey};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncWriteExt as _, DuplexStream};
@@ -29,11 +31,15 @@ struct Node {
 
 /// Starts a hub that lets every origin speak.
 async fn node(number: u8, relay: Relay) -> Node {
+    node_with(number, relay, None).await
+}
+
+async fn node_with(number: u8, relay: Relay, verifiers: Option<Verifiers>) -> Node {
     let config = HubConfig {
         network: Digest([7; 32]),
         key: key(number),
         relay,
-        verifiers: None,
+        verifiers,
         log: None,
         limits: Limits::default(),
         on_arrival: None,
@@ -251,4 +257,59 @@ async fn two_neighbours_agree_on_tls_and_nobody_else_gets_in() {
     assert!(matches!(accepted, Err(TlsError::Handshake(_))));
     let (accepted, ..) = dial([0; 32], None, true).await;
     assert!(matches!(accepted, Err(TlsError::Unknown)));
+}
+
+/// Where a node forwards before it verifies, whoever handed it a forgery loses its link, and the node to
+/// which it went on does not: it is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_hands_on_what_does_not_verify_is_cut_off_under_relay_link() {
+    let mut above = linked_node(1).await;
+    let mut below = linked_node(2).await;
+    let mut reader = below.hub.subscribe(BTreeMap::new()).await.unwrap();
+    link(&above, 1, &below, 2).await;
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    above.hub.link_up(peer(9), Role::Tree, StreamPipe(near)).await;
+    let (mut heard, mut says) = tokio::io::split(far);
+    // It reads what it is sent, as an honest one would.
+    let reading = tokio::spawn(async move {
+        let mut bytes = [0; 4096];
+        while tokio::io::AsyncReadExt::read(&mut heard, &mut bytes).await.is_ok_and(|n| n > 0) {}
+    });
+    let draft = |number, previous, text: &'static str| Draft {
+        network: Digest([7; 32]),
+        first: Position::new(1_790_000_000, number),
+        previous,
+        kind: Kind::new("test").unwrap(),
+        durability: Durability::Volatile,
+        issued: borgios_types::UnixSeconds(1_790_000_000),
+        messages: vec![Bytes::from_static(text.as_bytes())],
+    };
+    let first = draft(1, BatchId::NONE, "genuine").sign(&key(8));
+    let second = draft(2, first.id(), "genuine too").sign(&key(8));
+    let mut forged = second.bytes().to_vec();
+    *forged.last_mut().unwrap() ^= 1;
+    says.write_all(first.bytes()).await.unwrap();
+    // Both let the origin speak before the forgery comes: else it would be asked for, not flooded.
+    read(&mut reader, 1).await;
+    says.write_all(&forged).await.unwrap();
+    let told = event(&mut above).await;
+    let Event::Misbehaved { peer: who, why: Misdeed::Forgery(_) } = told else {
+        panic!("{told:?}")
+    };
+    assert_eq!(who, peer(9));
+    assert!(matches!(event(&mut above).await, Event::LinkEnded { .. }));
+    reading.await.unwrap();
+    // The true one comes over another link, and goes on to who was sent the forgery.
+    let (near, mut far) = tokio::io::duplex(64 * 1024);
+    above.hub.link_up(peer(10), Role::Tree, StreamPipe(near)).await;
+    far.write_all(second.bytes()).await.unwrap();
+    let heard = read(&mut reader, 1).await;
+    assert_eq!(heard[&Origin::from(peer(8))][0].1, "genuine too");
+    let cut = below.events.try_recv();
+    assert!(cut.is_err(), "the honest one was blamed: {cut:?}");
+}
+
+/// A hub that forwards on the link's authentication, with threads that verify.
+async fn linked_node(number: u8) -> Node {
+    node_with(number, Relay::Link, Some(Verifiers::start(1))).await
 }

@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_allowed_places_exist() {
+    fn t34_only_the_allowed_places_exist() {
         for (good, place) in [
             ("component.json", Place::Info),
             ("files/bin/borgiosd", Place::File),

@@ -14,6 +14,7 @@
 //! | [`component`] | building a component from a folder, byte for byte the same everywhere |
 //! | [`mod@unpack`] | unpacking one, trusting nothing in it |
 //! | [`bundle`] | everything a fresh server needs, in one tar |
+//! | [`powers`] | what a component's units may do, in words, old against new |
 //! | [`plan`] | the install as a journal of states, without IO |
 
 pub mod bundle;
@@ -22,6 +23,7 @@ pub mod entry;
 pub mod info;
 pub mod manifest;
 pub mod plan;
+pub mod powers;
 pub mod unpack;
 
 pub use bundle::{Bundle, BundleError, Parts};
@@ -30,4 +32,5 @@ pub use entry::{EntryPath, PathError};
 pub use info::{ComponentInfo, Health, InfoError};
 pub use manifest::{Component, Installer, Manifest, ManifestError};
 pub use plan::{Ended, Event, Installed, Journal, Move, Outcome, Step};
+pub use powers::{Difference, Powers};
 pub use unpack::{Expected, UnpackError, unpack};

@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn every_broken_rule_is_named() {
+    fn t34_every_broken_rule_of_a_manifest_is_named() {
         let digest = Digest::of(b"blob");
         let one = |name: &str, size: u64| json!({"name": name, "digest": digest, "size": size});
         let many: Vec<_> = (0..257).map(|n| one(&format!("c{n:04}"), 1)).collect();

@@ -532,7 +532,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_goes_back_below_the_floor() {
+    fn t18_nobody_goes_back_below_the_floor() {
         let mut server = Server { healthy: false, ..Server::running(&old()) };
         let new = Installed { floor: Seq(2), ..new() };
         assert!(server.install(new.clone()).is_ok());

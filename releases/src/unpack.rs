@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_entries_are_refused_by_name() {
+    fn t31_hostile_entries_are_refused_by_name() {
         type Check = fn(&UnpackError) -> bool;
         let good = [INFO_ENTRY, UNIT_ENTRY];
         assert!(try_unpack(&blob(&good)).is_ok());
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn order_names_and_machine_must_be_right() {
+    fn t30_a_component_of_another_name_machine_or_order_is_refused() {
         let file = |path| (path, b'0', 0o644, &b"x"[..]);
         let refused = |entries: &[_]| try_unpack(&blob(entries)).unwrap_err();
         assert!(matches!(refused(&[]), UnpackError::Empty));
@@ -439,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_blob_that_promises_a_huge_file_writes_nothing() {
+    fn t31_a_small_blob_that_promises_a_huge_file_writes_nothing() {
         let mut tar = Vec::new();
         let info = crate::component::header(INFO, 0o644, JSON.len() as u64).unwrap();
         tar.extend_from_slice(info.as_bytes());

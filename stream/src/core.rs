@@ -46,8 +46,8 @@ use crate::stream::{Stage, Stream};
 pub enum Relay {
     /// After it has verified it: a forgery goes no further than one node.
     Verified,
-    /// Before, on the link's authentication: one verification less of latency per hop. For the bench
-    /// only: saturated, it loses messages, for a reason not found yet.
+    /// Before, on the link's authentication: one verification less of latency per hop. A forgery goes
+    /// further, and costs whoever began it the link.
     Link,
 }
 

@@ -15,10 +15,11 @@ arrows() {
         borgios-credentials) echo "types policy" ;;
         borgios-releases) echo "types policy" ;;
         borgios-relay)    echo "types stream" ;;
-        borgios-bench)    echo "types stream relay" ;;
+        borgios-bench)    echo "types stream relay policy" ;;
         borgios-agent)    echo "types peertree stream policy credentials releases relay" ;;
         borgios-cli)      echo "types peertree stream policy credentials releases" ;;
         borgios-fleet)    echo "types peertree stream policy credentials releases agent cli" ;;
+        borgios-fuzz)     echo "types stream policy credentials releases agent" ;;
         peer-*|peers-*) echo "" ;;           # a workspace of its own, which uses nothing of ours
         *) return 1 ;;
     esac

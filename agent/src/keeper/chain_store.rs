@@ -1,14 +1,17 @@
 //! The keeper's own copy of the chain: verified again here, stored before it counts.
 //!
 //! ```text
-//! submission ─▶ Chain::verify ─▶ write, fsync, rename, fsync folder ─▶ Chain::apply ─▶ "accepted"
+//! submission ─▶ Gate::offer ─▶ write, fsync, rename, fsync folder ─▶ Chain::apply ─▶ "accepted"
+//!                   │ held: gate.json is written ─▶ "waiting" ─ tick, when its time has come ─▲
 //!                   │ refused: a line in the journal; a rival is kept in evidence/
 //! ```
 //!
 //! ```text
 //! pin                       the network's id, written once when the server joined
 //! chain/<lane>/<seq>.json   {"statement":…,"ballots":[…]}
+//! gate.json                 what waits for its time, and what was said against it
 //! evidence/<id>.json        rivals: signed for a number that was taken (at most 64)
+//! overruled/<lane>-<seq>-<id>.json   what was applied and lost its effect by a policy's ruling
 //! damaged/<lane>-<seq>.json what the disk gave back changed; borgiosd brings it again
 //! ```
 
@@ -16,15 +19,19 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use borgios_policy::{Chain, Lane, Refusal, Submission, Verdict};
+use borgios_policy::{
+    Beacon, Chain, Dated, Gate, Lane, Object as _, ObjectError, Offered, Refusal, Submission,
+    Verdict, VerifiedStatement,
+};
 use borgios_releases::Manifest;
 use borgios_types::limits::ENVELOPE_MAX;
 use borgios_types::{Digest, Envelope, Seq, UnixSeconds};
 use thiserror::Error;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::protocol::Submitted;
 use crate::disk;
+use crate::gate_store::GateStore;
 
 /// Longest stored submission, in bytes: what a line of the socket can carry.
 const FILE_MAX: usize = 2 * ENVELOPE_MAX;
@@ -36,6 +43,7 @@ const EVIDENCE_MAX: usize = 64;
 pub struct ChainStore {
     folder: PathBuf,
     chain: Chain,
+    gate: GateStore,
 }
 
 /// Why the store cannot be opened.
@@ -61,6 +69,9 @@ pub enum SubmitError {
     /// It did not verify.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// It is no statement, and did not verify.
+    #[error(transparent)]
+    Object(#[from] ObjectError),
     /// It verified and could not be stored, so it does not count; offer it again.
     #[error("cannot store the statement: {0}; offer it again when the disk has room")]
     Disk(#[from] io::Error),
@@ -72,6 +83,7 @@ impl SubmitError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Refused(refusal) => refusal.code(),
+            Self::Object(error) => error.code(),
             Self::Disk(_) => "disk",
         }
     }
@@ -108,22 +120,29 @@ impl ChainStore {
             io::ErrorKind::NotFound => OpenError::NoPin(path.clone()),
             _ => OpenError::Disk { path: path.clone(), source },
         })?;
-        let mut store = Self { folder: folder.to_owned(), chain: Chain::new(Some(pin)) };
+        let gate = GateStore::open(folder)
+            .map_err(|source| OpenError::Disk { path: folder.join("gate.json"), source })?;
+        let mut chain = Chain::new(Some(pin));
+        gate.gate().ripe().for_each(|id| chain.ripen(id));
+        let mut store = Self { folder: folder.to_owned(), chain, gate };
         let stored = store.read_all()?;
-        for submission in Submission::sort(stored) {
-            match store.chain.verify_stored(&submission.statement, &submission.ballots) {
-                Ok(Verdict::New(verified)) => store.chain.apply(*verified),
-                Ok(Verdict::AlreadyKnown(_)) => {}
-                Err(refusal) => error!(
-                    BORGIOS_EVENT = "stored_statement_refused",
-                    BORGIOS_REFUSAL = refusal.code(),
-                    BORGIOS_MESSAGE = %refusal,
-                    "a stored statement no longer verifies: {refusal}"
-                ),
-            }
+        for (_, refusal) in store.chain.follow(&Submission::sort(stored)) {
+            error!(
+                BORGIOS_EVENT = "stored_statement_refused",
+                BORGIOS_REFUSAL = refusal.code(),
+                BORGIOS_MESSAGE = %refusal,
+                "a stored statement no longer verifies: {refusal}"
+            );
         }
+        store.put_away_the_overruled();
         store.set_aside_the_unverified()?;
         Ok(store)
+    }
+
+    /// What waits for its time.
+    #[must_use]
+    pub fn gate(&self) -> &Gate {
+        self.gate.gate()
     }
 
     /// What was verified.
@@ -138,7 +157,8 @@ impl ChainStore {
         self.chain.network().expect("a store is only ever opened with a pin")
     }
 
-    /// Verifies a submission and, if it is new, stores it; when this returns, it survives a crash.
+    /// Verifies a submission and, if it is new, stores it; when this returns, it survives a crash,
+    /// be it in force or waiting for its time.
     ///
     /// # Errors
     /// See [`SubmitError`].
@@ -147,67 +167,153 @@ impl ChainStore {
         now: UnixSeconds,
         submission: &Submission,
     ) -> Result<Submitted, SubmitError> {
-        let Submission { statement, ballots } = submission;
-        let verdict = self.chain.verify(now, statement, ballots);
-        self.take(verdict, submission)
+        self.take(now, submission, Dated::Asked)
     }
 
-    /// As [`ChainStore::submit`] for a statement whose date was judged as part of a whole run,
-    /// where only the newest must still be in date ([`Chain::verify_run`]).
+    /// Verifies a run of submissions together and stores what holds, oldest first: of those without
+    /// a lock only the newest must still be in date ([`Chain::verify_run`]).
     ///
-    /// # Errors
-    /// See [`SubmitError`].
-    pub fn submit_history(&mut self, submission: &Submission) -> Result<Submitted, SubmitError> {
-        let verdict = self.chain.verify_stored(&submission.statement, &submission.ballots);
-        self.take(verdict, submission)
-    }
-
-    /// Verifies a run of submissions together and stores what holds, oldest first.
-    ///
-    /// Known ones are passed over. Returns how many are new, and the first that was not taken,
-    /// by its place in the run; what came before it stays.
+    /// Known ones are passed over. Returns how many are new, in force or waiting, and the first that
+    /// was not taken, by its place in the run; what came before it stays.
     pub fn submit_run(
         &mut self,
         now: UnixSeconds,
         run: &[Submission],
     ) -> (usize, Option<(usize, SubmitError)>) {
-        let mut judged = self.chain.verify_run(now, run);
-        judged.refused.sort_by_key(|(at, _)| *at);
-        let mut accepted = 0;
-        for verified in judged.accepted {
+        // What waits here may be what the run builds upon.
+        let waiting = self.gate().docs().map(|(_, doc)| doc.submission().clone());
+        let envelopes = |one: Submission| one.ballots.into_iter().chain([one.statement]);
+        let all = Submission::sort(waiting.chain(run.iter().cloned()).flat_map(envelopes));
+        let in_date = self.chain.verify_run(now, &all).accepted;
+        let (mut new, mut refused) = (0, None);
+        for (at, submission) in run.iter().enumerate() {
             // By the whole envelope: a twin with a forged signature has the same id.
-            let taken = |one: &Submission| one.statement == *verified.envelope();
-            let Some(at) = run.iter().position(taken) else { continue };
-            match self.submit_history(&run[at]) {
-                Ok(Submitted::Accepted) => accepted += 1,
-                Ok(Submitted::AlreadyKnown) => {}
-                Err(error) => return (accepted, Some((at, error))),
+            let upheld = in_date.iter().any(|one| *one.envelope() == submission.statement);
+            let dated = if upheld { Dated::Judged } else { Dated::Asked };
+            match self.take(now, submission, dated) {
+                Ok(Submitted::Accepted | Submitted::Waiting) => new += 1,
+                Ok(Submitted::AlreadyKnown)
+                | Err(SubmitError::Refused(Refusal::Replayed { .. })) => {}
+                Err(error @ SubmitError::Disk(_)) => {
+                    refused.get_or_insert((at, error));
+                    break;
+                }
+                Err(error) => {
+                    refused.get_or_insert((at, error));
+                }
             }
         }
-        let refused = judged.refused.into_iter().next().map(|(at, refusal)| {
-            if let Refusal::Rival { offered, .. } = refusal {
-                self.keep_evidence(offered, &run[at].statement);
+        (new, refused)
+    }
+
+    /// Stores a statement that root brings on this server's own console with a whole bundle, whose
+    /// dates were judged as one run: a server without any software yet has nothing to lock.
+    ///
+    /// # Errors
+    /// See [`SubmitError`].
+    pub fn submit_history(&mut self, submission: &Submission) -> Result<Submitted, SubmitError> {
+        match self.chain.verify_stored(&submission.statement, &submission.ballots)? {
+            Verdict::New(verified) => {
+                self.store(submission, *verified)?;
+                Ok(Submitted::Accepted)
             }
-            (at, refusal.into())
-        });
-        (accepted, refused)
+            Verdict::AlreadyKnown(_) => Ok(Submitted::AlreadyKnown),
+        }
+    }
+
+    /// Takes a veto, a pause or a beacon; when this returns, it survives a crash.
+    ///
+    /// # Errors
+    /// See [`SubmitError`].
+    pub fn object(&mut self, now: UnixSeconds, envelope: &Envelope) -> Result<bool, SubmitError> {
+        let mut gate = self.gate().clone();
+        let changed = if envelope.kind.as_str() == Beacon::KIND {
+            gate.beacon(now, &self.chain, envelope)?
+        } else {
+            gate.object(now, &self.chain, envelope)?
+        };
+        if changed {
+            self.gate.save(gate)?;
+        } else {
+            self.gate.looked(gate);
+        }
+        Ok(changed)
+    }
+
+    /// Applies what has its time now; returns whether anything was. Each statement is in the chain's
+    /// folder before the gate forgets it, so a crash in between costs nothing.
+    ///
+    /// # Errors
+    /// Whatever the disk says; what was done before stays.
+    pub fn tick(&mut self, now: UnixSeconds) -> io::Result<bool> {
+        let mut applied = false;
+        loop {
+            let mut gate = self.gate().clone();
+            let tick = gate.tick(now, &self.chain);
+            for (submission, refusal) in &tick.dropped {
+                if let Refusal::Rival { offered, .. } = refusal {
+                    self.keep_evidence(*offered, &submission.statement);
+                }
+            }
+            match (tick.apply, tick.submission) {
+                (Some(verified), Some(submission)) => {
+                    self.store(&submission, *verified)?;
+                    self.gate.save(gate)?;
+                    applied = true;
+                }
+                _ if tick.changed => {
+                    self.gate.save(gate)?;
+                    let Self { gate, chain, .. } = self;
+                    gate.gate().ripe().for_each(|id| chain.ripen(id));
+                }
+                _ => {
+                    self.gate.looked(gate);
+                    return Ok(applied);
+                }
+            }
+        }
     }
 
     fn take(
         &mut self,
-        verdict: Result<Verdict, Refusal>,
+        now: UnixSeconds,
         submission: &Submission,
+        dated: Dated,
     ) -> Result<Submitted, SubmitError> {
-        let verified = match verdict {
-            Ok(Verdict::New(verified)) => verified,
-            Ok(Verdict::AlreadyKnown(_)) => return Ok(Submitted::AlreadyKnown),
+        let mut gate = self.gate().clone();
+        match gate.offer(now, &self.chain, submission, dated) {
+            Ok(Offered::Known) => Ok(Submitted::AlreadyKnown),
+            Ok(Offered::Apply(verified)) => {
+                self.store(submission, *verified)?;
+                // What waited for it may follow; what the disk refuses now, the next tick does.
+                if let Err(error) = self.tick(now) {
+                    warn!(BORGIOS_EVENT = "gate_stuck", "cannot store the gate: {error}");
+                }
+                Ok(Submitted::Accepted)
+            }
+            Ok(Offered::Held(standing)) => {
+                self.gate.save(gate)?;
+                info!(
+                    BORGIOS_EVENT = "statement_held",
+                    BORGIOS_OBJECT = %submission.statement.id(),
+                    BORGIOS_STATE = standing.as_str(),
+                    "a statement of lane {} is kept back: {}",
+                    submission.statement.kind,
+                    standing.as_str()
+                );
+                Ok(Submitted::Waiting)
+            }
             Err(refusal) => {
                 if let Refusal::Rival { offered, .. } = refusal {
                     self.keep_evidence(offered, &submission.statement);
                 }
-                return Err(refusal.into());
+                Err(refusal.into())
             }
-        };
+        }
+    }
+
+    /// Writes a statement to its place, and only then obeys it.
+    fn store(&mut self, submission: &Submission, verified: VerifiedStatement) -> io::Result<()> {
         let (lane, seq) = (verified.statement().lane, verified.statement().seq);
         // A release whose body this version cannot use takes its place all the same: it is never
         // installed, but the next one builds upon it, and no signed mistake may end the lane.
@@ -228,8 +334,32 @@ impl ChainStore {
         disk::sync_folder(&self.folder.join("chain"))?;
         let bytes = serde_json::to_vec(submission).expect("a submission has string keys only");
         disk::write_durable(&folder.join(format!("{seq}.json")), &bytes, 0o600)?;
-        self.chain.apply(*verified);
-        Ok(Submitted::Accepted)
+        let settled = self.chain.settled_count();
+        self.chain.apply(verified);
+        if self.chain.settled_count() > settled {
+            self.put_away_the_overruled();
+        }
+        Ok(())
+    }
+
+    /// Moves what lost its effect by a ruling out of the lanes' folders. Best effort: what stays
+    /// there loses its place again at the next start, and then moves.
+    fn put_away_the_overruled(&self) {
+        for verified in self.chain.overruled() {
+            let (lane, seq) = (verified.statement().lane, verified.statement().seq);
+            let path = self.lane_folder(lane).join(format!("{seq}.json"));
+            let there = read_submission(&path).ok().map(|one| one.statement.id());
+            if there != Some(verified.id()) {
+                continue;
+            }
+            let folder = self.folder.join("overruled");
+            let name = format!("{lane}-{seq}-{}.json", verified.id().hex());
+            let moved =
+                fs::create_dir_all(&folder).and_then(|()| fs::rename(&path, folder.join(name)));
+            if let Err(error) = moved {
+                warn!(BORGIOS_EVENT = "gate_stuck", "cannot put away {lane}/{seq}: {error}");
+            }
+        }
     }
 
     fn lane_folder(&self, lane: Lane) -> PathBuf {
@@ -330,175 +460,4 @@ fn read_submission(path: &Path) -> io::Result<Submission> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use borgios_policy::fixture::{Council, NOW, statement};
-
-    struct Fleet {
-        council: Council,
-        network: Digest,
-        all: Vec<Submission>,
-    }
-
-    /// policy/1 and three releases, signed.
-    fn fleet(seed: u64) -> Fleet {
-        let council = Council::new(3, 2, 1, seed);
-        let first = council.sign(&council.first_policy(2));
-        let network = first.id();
-        let mut all = vec![Submission { statement: first, ballots: Vec::new() }];
-        let mut prev = None;
-        for seq in 1..=3 {
-            let digest = Digest::of(b"x");
-            let body = serde_json::json!({
-                "version": format!("0.{seq}.0"),
-                "components": [{"name": "borgios-keeper", "digest": digest, "size": 9}],
-                "installer": {"digest": digest, "size": 9}, "urls": [], "floor": 1, "notes": "",
-            });
-            let release =
-                council.sign(&statement(Lane::Release, seq, Some(network), prev, Some(1), body));
-            prev = Some(release.id());
-            all.push(Submission { statement: release, ballots: Vec::new() });
-        }
-        Fleet { council, network, all }
-    }
-
-    fn opened(fleet: &Fleet) -> (tempfile::TempDir, ChainStore) {
-        let folder = tempfile::tempdir().unwrap();
-        ChainStore::pin(folder.path(), fleet.network).unwrap();
-        let store = ChainStore::open(folder.path()).unwrap();
-        (folder, store)
-    }
-
-    fn refused(store: &mut ChainStore, submission: &Submission) -> &'static str {
-        store.submit(NOW, submission).unwrap_err().code()
-    }
-
-    #[test]
-    fn what_was_accepted_is_there_after_a_restart() {
-        let fleet = fleet(1);
-        let (folder, mut store) = opened(&fleet);
-        for submission in &fleet.all {
-            assert_eq!(store.submit(NOW, submission).unwrap(), Submitted::Accepted);
-            assert_eq!(store.submit(NOW, submission).unwrap(), Submitted::AlreadyKnown);
-        }
-        drop(store);
-        let store = ChainStore::open(folder.path()).unwrap();
-        assert_eq!(store.chain().head_seq(Lane::Release), Seq(3));
-    }
-
-    #[test]
-    fn a_server_that_was_long_away_follows_a_run_whose_newest_is_in_date() {
-        let fleet = fleet(1);
-        let (_folder, mut store) = opened(&fleet);
-        store.submit(NOW, &fleet.all[0]).unwrap();
-        let late = UnixSeconds(borgios_policy::fixture::EXPIRES.0 + 1);
-        assert_eq!(store.submit(late, &fleet.all[1]).unwrap_err().code(), "expired");
-        let (accepted, refused) = store.submit_run(late, &fleet.all);
-        assert_eq!((accepted, refused.unwrap().1.code()), (0, "expired"));
-        let mut run = fleet.all.clone();
-        let mut twin = run[1].clone();
-        twin.statement.sigs[0].sig.0[7] ^= 1;
-        run.insert(1, twin);
-        let mut newest = borgios_policy::Statement::parse(&run.pop().unwrap().statement).unwrap();
-        newest.expires = late.plus(1);
-        let statement = fleet.council.sign(&newest);
-        run.push(Submission { statement, ballots: Vec::new() });
-        let (accepted, refused) = store.submit_run(late, &run);
-        assert_eq!(accepted, 3);
-        assert_eq!(refused.map(|(at, error)| (at, error.code())), Some((1, "bad_signature")));
-    }
-
-    #[test]
-    fn forged_foreign_and_reordered_statements_change_nothing() {
-        let fleet = fleet(1);
-        let (_folder, mut store) = opened(&fleet);
-        let other = super::tests::fleet(2);
-        assert_eq!(refused(&mut store, &other.all[0]), "wrong_network");
-        assert_eq!(refused(&mut store, &fleet.all[2]), "gap");
-        store.submit(NOW, &fleet.all[0]).unwrap();
-        assert_eq!(refused(&mut store, &fleet.all[2]), "gap");
-        let mut forged = fleet.all[1].clone();
-        forged.statement.payload = forged.statement.payload.replace("0.1.0", "6.6.6");
-        assert_eq!(refused(&mut store, &forged), "bad_signature");
-        store.submit(NOW, &fleet.all[1]).unwrap();
-        store.submit(NOW, &fleet.all[2]).unwrap();
-        assert_eq!(refused(&mut store, &fleet.all[1]), "replayed");
-        assert_eq!(store.chain().head_seq(Lane::Release), Seq(2));
-    }
-
-    #[test]
-    fn a_signed_release_with_an_unusable_body_does_not_end_the_lane() {
-        let fleet = fleet(1);
-        let (_folder, mut store) = opened(&fleet);
-        store.submit(NOW, &fleet.all[0]).unwrap();
-        let body = serde_json::json!({"version": "1", "components": "all"});
-        let network = Some(fleet.network);
-        let odd = fleet.council.sign(&statement(Lane::Release, 1, network, None, Some(1), body));
-        let prev = Some(odd.id());
-        let body = borgios_policy::fixture::release_body("2");
-        let next = fleet.council.sign(&statement(Lane::Release, 2, network, prev, Some(1), body));
-        for statement in [odd, next] {
-            let submission = Submission { statement, ballots: Vec::new() };
-            assert_eq!(store.submit(NOW, &submission).unwrap(), Submitted::Accepted);
-        }
-    }
-
-    #[test]
-    fn a_rival_is_refused_and_kept_as_evidence() {
-        let fleet = fleet(1);
-        let (folder, mut store) = opened(&fleet);
-        store.submit(NOW, &fleet.all[0]).unwrap();
-        store.submit(NOW, &fleet.all[1]).unwrap();
-        let body = borgios_policy::fixture::release_body("rival");
-        let network = Some(fleet.network);
-        let rival = fleet.council.sign(&statement(Lane::Release, 1, network, None, Some(1), body));
-        let rival = Submission { statement: rival, ballots: Vec::new() };
-        assert_eq!(refused(&mut store, &rival), "rival");
-        let kept = folder.path().join(format!("evidence/{}.json", rival.statement.id().hex()));
-        assert_eq!(std::fs::read_to_string(kept).unwrap(), rival.statement.to_json());
-    }
-
-    #[test]
-    fn a_damaged_file_and_what_built_on_it_come_again() {
-        let fleet = fleet(1);
-        let (folder, mut store) = opened(&fleet);
-        for submission in &fleet.all {
-            store.submit(NOW, submission).unwrap();
-        }
-        let path = folder.path().join("chain/release/2.json");
-        let mut bytes = std::fs::read(&path).unwrap();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        std::fs::write(&path, bytes).unwrap();
-        let mut store = ChainStore::open(folder.path()).unwrap();
-        assert_eq!(store.chain().head_seq(Lane::Release), Seq(1));
-        for submission in &fleet.all[2..] {
-            assert_eq!(store.submit(NOW, submission).unwrap(), Submitted::Accepted);
-        }
-        let store = ChainStore::open(folder.path()).unwrap();
-        assert_eq!(store.chain().head_seq(Lane::Release), Seq(3));
-    }
-
-    #[test]
-    fn what_cannot_be_stored_is_not_acknowledged() {
-        let fleet = fleet(1);
-        let (folder, mut store) = opened(&fleet);
-        // A file where the folder should be fails every write, for root too.
-        std::fs::write(folder.path().join("chain"), "").unwrap();
-        assert_eq!(refused(&mut store, &fleet.all[0]), "disk");
-        assert_eq!(store.chain().head_seq(Lane::Policy), Seq(0));
-        std::fs::remove_file(folder.path().join("chain")).unwrap();
-        assert_eq!(store.submit(NOW, &fleet.all[0]).unwrap(), Submitted::Accepted);
-    }
-
-    #[test]
-    fn a_server_stays_with_its_network() {
-        let fleet = fleet(1);
-        let (folder, _store) = opened(&fleet);
-        ChainStore::pin(folder.path(), fleet.network).unwrap();
-        let error = ChainStore::pin(folder.path(), Digest::of(b"other")).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
-        let empty = tempfile::tempdir().unwrap();
-        assert!(matches!(ChainStore::open(empty.path()), Err(OpenError::NoPin(_))));
-    }
-}
+mod tests;

@@ -20,7 +20,7 @@ use tracing::{debug, error};
 
 use super::installer::{InstallError, Installer, Run};
 use super::protocol::Problem;
-use super::service::Shared;
+use super::service::{Shared, is_due};
 use super::staging::StageError;
 use super::{ledger, refused};
 
@@ -134,8 +134,10 @@ fn install(
 /// The newest release, if it neither runs nor failed here.
 fn pending(shared: &Shared) -> Option<VerifiedStatement> {
     let head = shared.head()?;
-    let installed = ledger::read(&shared.paths).ok()?.installed().map(|installed| installed.id);
-    let open = installed != Some(head.id()) && !ledger::is_marked(&shared.paths, &head.id());
+    let journal = ledger::read(&shared.paths).ok()?;
+    let (seq, id) = (head.statement().seq, head.id());
+    let due = journal.installed().is_none_or(|installed| is_due(installed, seq, &id));
+    let open = due && !ledger::is_marked(&shared.paths, &id);
     open.then_some(head)
 }
 

@@ -4,6 +4,7 @@
 //! {"verb":"status"}                                       what is installed, known, under way
 //! {"verb":"submit","statement":{…},"ballots":[…]}         a statement to verify and keep
 //! {"verb":"submit-run","submissions":[…]}                 the same for a run of them, oldest first
+//! {"verb":"objects","objects":[{…}]}                     vetoes, pauses and beacons
 //! {"verb":"install","seq":7}                              the blobs of release/7 lie in the depot
 //! {"verb":"sign-report","node":"ssh-ed25519 …"}           the last outcome, signed by the keeper
 //! {"verb":"witness","statement":"sha256:…","witnesses":[{"witness":{…},"join":{…},"invitation":{…}}]}
@@ -19,7 +20,7 @@
 use std::collections::BTreeMap;
 
 use borgios_policy::policy::WITNESSES_MAX;
-use borgios_policy::{Outcome, Submission, WitnessProof};
+use borgios_policy::{Held, Outcome, Submission, WitnessProof};
 use borgios_types::{Digest, Envelope, Epoch, NodeId, PublicKey, Seq, UnixSeconds};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -38,6 +39,12 @@ pub enum Request {
     SubmitRun {
         /// Oldest first.
         submissions: Vec<Submission>,
+    },
+    /// Vetoes, pauses and beacons; the answer is an [`ObjectsTaken`].
+    Objects {
+        /// At most [`OBJECTS_MAX`].
+        #[serde(deserialize_with = "few_objects")]
+        objects: Vec<Envelope>,
     },
     /// The blobs of this release lie in the depot; it must be the newest one the keeper verified.
     Install {
@@ -71,6 +78,19 @@ pub enum Request {
         /// The owner's `departure`.
         departure: Envelope,
     },
+}
+
+/// Most vetoes, pauses and beacons in one line.
+pub const OBJECTS_MAX: usize = 64;
+
+/// Refuses more objects than are sent, before one of them is looked at.
+fn few_objects<'de, D: Deserializer<'de>>(reader: D) -> Result<Vec<Envelope>, D::Error> {
+    let objects = Vec::deserialize(reader)?;
+    if objects.len() > OBJECTS_MAX {
+        let found = objects.len();
+        return Err(D::Error::custom(format!("{found} objects, at most {OBJECTS_MAX}")));
+    }
+    Ok(objects)
 }
 
 /// Refuses more proofs than any policy asks for, before one of them is looked at.
@@ -119,6 +139,8 @@ impl Answer {
 pub enum Submitted {
     /// Verified, stored and in force from now on.
     Accepted,
+    /// Verified and stored; in force when its time has come.
+    Waiting,
     /// It was here before.
     AlreadyKnown,
 }
@@ -126,7 +148,7 @@ pub enum Submitted {
 /// The answer to [`Request::SubmitRun`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunTaken {
-    /// How many are in force now that were not before.
+    /// How many are here now that were not before, in force or waiting for their time.
     pub accepted: usize,
     /// The first that was not taken, and why; those after it were not taken either.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -142,6 +164,25 @@ pub struct RunRefused {
     pub code: String,
     /// The reason, for people.
     pub message: String,
+}
+
+/// The answer to [`Request::Objects`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectsTaken {
+    /// How many are kept now that were not before.
+    pub new: usize,
+    /// Those that were not taken, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<RunRefused>,
+}
+
+/// How many governors were heard of lately.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heard {
+    /// Distinct governors with a fresh beacon.
+    pub fresh: usize,
+    /// Governors the policy asks for; with fewer this server is *stale* and installs nothing new.
+    pub needed: usize,
 }
 
 /// The newest statement of a lane.
@@ -221,6 +262,12 @@ pub struct Status {
     /// Grants for this node that are not long over, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub access: Vec<AccessStatus>,
+    /// Statements that are signed and not in force yet, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<Held>,
+    /// Governors heard of, where the policy asks for beacons.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard: Option<Heard>,
 }
 
 /// The shared root credential on this server.

@@ -5,6 +5,7 @@
 //!                    │
 //!                    ├ a new statement wakes the rotation thread (root's credential)
 //!                    └ install ─▶ Errands ─▶ installer thread ─▶ Installer (long)
+//! gate thread: once a second applies what has its time
 //! watchdog thread: takes the same locks, then tells systemd that this process is alive
 //! ```
 //!
@@ -17,11 +18,12 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, lchown};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use borgios_policy::{
     Handover, Lane, Object as _, Report, Submission, VerifiedStatement, WitnessProof,
 };
-use borgios_releases::Journal;
+use borgios_releases::{Installed, Journal};
 use borgios_types::{Digest, Envelope, NodeId, PublicKey, SecretKey, Seq};
 use thiserror::Error;
 use tracing::{info, warn};
@@ -39,7 +41,9 @@ use super::ledger::{self, Lock};
 use super::notify::{self, Notifier};
 use super::outside::Outside;
 use super::paths::Paths;
-use super::protocol::{Activity, Answer, Head, LastInstall, Request, RunRefused, RunTaken, Status};
+use super::protocol::{
+    Activity, Answer, Head, Heard, LastInstall, ObjectsTaken, Request, RunRefused, RunTaken, Status,
+};
 use super::rotation::{self, Watch};
 use super::{refused, socket};
 use crate::clock::unix_now;
@@ -70,6 +74,9 @@ pub enum ServiceError {
     #[error("the keeper cannot begin")]
     Begin(#[source] io::Error),
 }
+
+/// How often the gate looks at the clock.
+const GATE_PACE: Duration = Duration::from_secs(1);
 
 /// What all threads share.
 pub(super) struct Shared {
@@ -134,6 +141,13 @@ pub fn run(paths: Paths, host: Box<dyn Host>) -> Result<(), ServiceError> {
         let shared = Arc::clone(&shared);
         move || rotation::run(&shared)
     })?;
+    spawn("gate", &ended, {
+        let shared = Arc::clone(&shared);
+        move || loop {
+            shared.tick();
+            std::thread::sleep(GATE_PACE);
+        }
+    })?;
     spawn("watchdog", &ended, {
         let shared = Arc::clone(&shared);
         move || show_life(&shared)
@@ -192,6 +206,7 @@ impl Shared {
             Request::Status => self.status(),
             Request::Submit(submission) => self.submit(&submission),
             Request::SubmitRun { submissions } => self.submit_run(&submissions),
+            Request::Objects { objects } => self.objects(&objects),
             Request::Install { seq } => self.ask_for(seq),
             Request::SignReport { node } => self.report(node),
             Request::Witness { statement, witnesses } => self.witness(&statement, &witnesses),
@@ -232,6 +247,34 @@ impl Shared {
             RunRefused { at, code, message }
         });
         Answer::ok(RunTaken { accepted, refused })
+    }
+
+    fn objects(&self, objects: &[Envelope]) -> Answer {
+        let mut taken = ObjectsTaken::default();
+        for (at, envelope) in objects.iter().enumerate() {
+            match self.store().object(unix_now(), envelope) {
+                Ok(new) => taken.new += usize::from(new),
+                Err(error) => {
+                    let (code, message) = (error.code().to_owned(), error.to_string());
+                    refused::line(error.code(), &message);
+                    taken.refused.push(RunRefused { at, code, message });
+                }
+            }
+        }
+        if taken.new > 0 {
+            self.tick();
+        }
+        Answer::ok(taken)
+    }
+
+    /// Applies what has its time now.
+    fn tick(&self) {
+        let ticked = self.store().tick(unix_now());
+        match ticked {
+            Ok(true) => self.rotation.wake(),
+            Ok(false) => {}
+            Err(error) => warn!(BORGIOS_EVENT = "gate_stuck", "cannot apply what waited: {error}"),
+        }
     }
 
     /// The public half of the keeper's key.
@@ -279,11 +322,18 @@ impl Shared {
             let (network, heads) = {
                 let store = self.store();
                 let heads = Lane::ALL.iter().filter_map(|lane| {
-                    let head = store.chain().head(*lane)?;
-                    let head = Head { seq: head.statement().seq, id: head.id() };
-                    Some((lane.as_str().to_owned(), head))
+                    let tip = store.chain().tip(*lane)?;
+                    Some((lane.as_str().to_owned(), Head { seq: tip.seq, id: tip.id }))
                 });
                 (store.network(), heads.collect::<BTreeMap<_, _>>())
+            };
+            let (held, heard, newest) = {
+                let (store, now) = (self.store(), unix_now());
+                let heard = store.gate().freshness(now, store.chain());
+                let heard = heard.map(|(fresh, needed)| Heard { fresh, needed });
+                let newest = store.chain().head(Lane::Release);
+                let newest = newest.map(|at| Head { seq: at.statement().seq, id: at.id() });
+                (store.gate().report(now, store.chain()), heard, newest)
             };
             let attempted = ledger::marked(&self.paths)?;
             let (under_way, problem) = self.errands.seen();
@@ -298,7 +348,7 @@ impl Shared {
                 network,
                 keeper: self.key.public(),
                 installed: journal.installed().map_or(Seq(0), |installed| installed.seq),
-                activity: activity(&journal, under_way, heads.get("release"), &attempted),
+                activity: activity(&journal, under_way, newest.as_ref(), &attempted),
                 heads,
                 running: running.into_iter().map(|(name, d)| (name.to_string(), d)).collect(),
                 last: last(&journal),
@@ -307,6 +357,8 @@ impl Shared {
                 handed_over: handover.is_some(),
                 credential: self.rotation.status(),
                 access,
+                held,
+                heard,
             })
         };
         seen().map_or_else(|error| Answer::error("disk", error), Answer::ok)
@@ -391,13 +443,21 @@ fn activity(
     }
     match head {
         Some(head)
-            if journal.installed().is_none_or(|installed| installed.id != head.id)
+            if journal
+                .installed()
+                .is_none_or(|installed| is_due(installed, head.seq, &head.id))
                 && !attempted.contains(&head.id) =>
         {
             Activity::Waiting { seq: head.seq }
         }
         Some(_) | None => Activity::Idle,
     }
+}
+
+/// Whether a release is to be installed over what runs. Where a ruling took back the newest one, what
+/// runs stays until the board signs another: nobody voted on going back.
+pub(super) fn is_due(installed: &Installed, seq: Seq, id: &Digest) -> bool {
+    installed.id != *id && installed.seq <= seq
 }
 
 fn last(journal: &Journal) -> Option<LastInstall> {

@@ -1,10 +1,8 @@
 //! A board of three with a dealer: the votes are tested elsewhere, here the signature is enough.
 
-use std::collections::BTreeSet;
-
 use borgios_policy::{
-    Board, Class, Classes, Governor, Invitation, InvitationFile, Lane, Member, Name, Note,
-    Object as _, Policy, PolicyPin, Share, Statement, message,
+    Beacon, Board, Class, Classes, Governor, Invitation, InvitationFile, Lane, Member, Name, Note,
+    Object as _, Objection, Pause, Policy, PolicyPin, Share, Statement, Veto, message,
 };
 use borgios_types::{
     Digest, Envelope, KeyEpoch, PublicKey, Round, SecretKey, Seq, Signature, SignedBy, Threshold,
@@ -46,6 +44,7 @@ impl TestBoard {
                 key: key.public(),
                 recipient: identity.to_public().to_string(),
                 share: Share(share.serialize().unwrap().try_into().unwrap()),
+                former: Vec::new(),
             }
         });
         let key: [u8; 32] = public.verifying_key().serialize().unwrap().try_into().unwrap();
@@ -56,9 +55,9 @@ impl TestBoard {
             members.collect(),
         )
         .unwrap();
-        let class = Class { approvals: 2 };
+        let class = Class::of(2);
         let classes = Classes::of(class, class);
-        let policy = Policy { board, fanout, classes, witnesses: None, carried: BTreeSet::new() };
+        let policy = Policy::new(board, fanout, classes);
         let mut made = Self {
             group,
             governors,
@@ -76,6 +75,10 @@ impl TestBoard {
         self.network
     }
 
+    pub(crate) fn group(&self) -> PublicKey {
+        self.policy.board.group()
+    }
+
     pub(crate) fn governor(&self, index: usize) -> &SecretKey {
         &self.governors[index]
     }
@@ -84,6 +87,57 @@ impl TestBoard {
     pub(crate) fn policy(&mut self, fanout: u16) -> Envelope {
         self.policy.fanout = fanout;
         self.statement(Lane::Policy, self.policy.to_body())
+    }
+
+    /// The next policy: the same board, other rules.
+    pub(crate) fn rules(&mut self, change: impl FnOnce(&mut Policy)) -> Envelope {
+        change(&mut self.policy);
+        self.statement(Lane::Policy, self.policy.to_body())
+    }
+
+    /// The last statement of a lane was taken back: the next one has its place.
+    pub(crate) fn again(&mut self, lane: Lane, prev: Option<Digest>) {
+        let (seq, _) = self.heads[lane as usize];
+        self.heads[lane as usize] = (Seq(seq.0 - 1), prev);
+        self.chain.pop();
+    }
+
+    /// What a governor says against a statement.
+    pub(crate) fn objection(&self, by: usize, against: &Envelope) -> Objection {
+        let statement = Statement::parse(against).unwrap();
+        Objection {
+            network: self.network,
+            group: self.policy.board.group(),
+            governor: self.policy.board.governors()[by].name.clone(),
+            statement: against.id(),
+            lane: statement.lane,
+            seq: statement.seq,
+            reason: "it does harm".to_owned(),
+            at: now(),
+        }
+    }
+
+    /// A veto by a governor.
+    pub(crate) fn veto(&self, by: usize, against: &Envelope) -> Envelope {
+        Veto(self.objection(by, against)).to_envelope().sign(&self.governors[by])
+    }
+
+    /// A pause asked for by a governor.
+    pub(crate) fn pause(&self, by: usize, against: &Envelope) -> Envelope {
+        Pause(self.objection(by, against)).to_envelope().sign(&self.governors[by])
+    }
+
+    /// A sign of life of a governor.
+    pub(crate) fn beacon(&self, by: usize) -> Envelope {
+        let beacon = Beacon {
+            network: self.network,
+            group: self.policy.board.group(),
+            governor: self.policy.board.governors()[by].name.clone(),
+            time: now(),
+            heads: Default::default(),
+            counter: 1,
+        };
+        beacon.to_envelope().sign(&self.governors[by])
     }
 
     /// Signs the next statement of a lane.

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use borgios_agent::keeper::protocol::{
-    AccessState, AccessStatus, Activity, Answer, CredentialStatus, Head, LastInstall, Request,
-    RunRefused, RunTaken, Status, Submitted,
+    AccessState, AccessStatus, Activity, Answer, CredentialStatus, Head, LastInstall, ObjectsTaken,
+    Request, RunRefused, RunTaken, Status, Submitted,
 };
 use borgios_policy::{
     AccessOrder, Board, Handover, Lane, Object as _, Outcome, Policy, Report, RotationReport,
@@ -41,6 +41,8 @@ pub(crate) struct Seen {
     pub(crate) rotations_signed: usize,
     /// A lane that this keeper is too old to know.
     pub(crate) unknown_lane: Option<Lane>,
+    /// Vetoes, pauses and beacons it was brought.
+    pub(crate) objects: BTreeSet<Digest>,
 }
 
 impl FakeKeeper {
@@ -62,6 +64,8 @@ impl FakeKeeper {
             handed_over: false,
             credential: None,
             access: Vec::new(),
+            held: Vec::new(),
+            heard: None,
         };
         let seen = Seen {
             key,
@@ -75,6 +79,7 @@ impl FakeKeeper {
             departure: None,
             rotations_signed: 0,
             unknown_lane: None,
+            objects: BTreeSet::new(),
         };
         let seen = Arc::new(Mutex::new(seen));
         let shared = seen.clone();
@@ -142,6 +147,11 @@ impl Seen {
     fn answer(&mut self, request: Request) -> Answer {
         match request {
             Request::Status => Answer::ok(&self.status),
+            Request::Objects { objects } => {
+                let new = objects.len();
+                self.objects.extend(objects.iter().map(Envelope::id));
+                Answer::ok(ObjectsTaken { new, refused: Vec::new() })
+            }
             Request::Submit(submission) => match self.take(&submission) {
                 Ok(()) => Answer::ok(Submitted::Accepted),
                 Err(code) => Answer::error(code, "a lane of a later day"),
@@ -193,6 +203,10 @@ impl Seen {
         }
         let (lane, id) = (statement.lane.as_str(), submission.statement.id());
         let before = self.status.heads.get(lane).map_or(0, |head| head.seq.0);
+        // A second one for the same place, while neither is applied: the real keeper holds both back.
+        if self.status.heads.get(lane).is_some_and(|h| h.seq == statement.seq && h.id != id) {
+            return Ok(());
+        }
         assert_eq!(statement.seq.0, before + 1, "statements come in order");
         self.status.heads.insert(lane.into(), Head { seq: statement.seq, id });
         match statement.lane {

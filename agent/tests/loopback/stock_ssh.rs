@@ -66,7 +66,12 @@ impl Ssh {
 }
 
 /// Runs `ssh -s host SUBSYSTEM` with `input`, and returns its exit status and output.
-async fn ssh(server: &Server, key: &SecretKey, arguments: &[&str], input: &str) -> (i32, String) {
+pub(crate) async fn ssh(
+    server: &Server,
+    key: &SecretKey,
+    arguments: &[&str],
+    input: &str,
+) -> (i32, String) {
     let mut ssh = start(server, key, arguments);
     let mut stdin = ssh.input();
     // The server may have had enough before all of it is sent.

@@ -1,13 +1,14 @@
-//! `borgios export`: writes a statement so that stock `ssh-keygen` checks it, without BorgIOS.
+//! `borgios export`: writes a statement so that stock `ssh-keygen` checks it, without BorgIOS; or,
+//! with `--proof`, one file that proves it from policy/1 on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use borgios_policy::{Grant, Lane, VerifiedStatement};
+use borgios_policy::{Grant, Lane, ProofFile, VerifiedStatement};
 use borgios_types::{PublicKey, Seq, sshsig};
 use clap::Args;
 use serde_json::json;
 
-use crate::archive::Archive;
+use crate::archive::{Archive, slot_of};
 use crate::context::Context;
 use crate::durable;
 use crate::failure::{Failure, OrFail as _};
@@ -20,8 +21,14 @@ pub(crate) struct Export {
     #[arg(value_name = "ID")]
     subject: Subject,
     /// Where to: the payload, its .sig and an allowed_signers file
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "proof")]
+    out: Option<PathBuf>,
+    /// One file that proves it offline, from policy/1 on: for `borgios verify`
+    #[arg(long, conflicts_with = "out", requires = "file")]
+    proof: bool,
+    /// The proof's file
+    #[arg(value_name = "FILE", requires = "proof")]
+    file: Option<PathBuf>,
 }
 
 /// Who an exported statement is by, as `ssh-keygen -I` wants it.
@@ -31,6 +38,10 @@ impl Export {
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
         let archive = context.archive()?;
         let verified = find(&archive, &self.subject)?;
+        if let Some(path) = &self.file {
+            return proof(context, &archive, verified, path);
+        }
+        let Some(out) = &self.out else { return Err(Failure::usage("give `--out DIR`")) };
         let statement = verified.statement();
         let under = statement.policy.unwrap_or(Seq(1));
         let board = archive.chain().policy_at(under).map(|policy| &policy.board);
@@ -39,16 +50,15 @@ impl Export {
         let sig = envelope.sigs.iter().find(|sig| sig.by == key);
         let sig = sig.ok_or_else(|| Failure::new("the statement has no signature of its board"))?;
         if let Some(text) = Grant::openssh(statement, envelope) {
-            return self.grant(context, verified, &key, &text);
+            return grant(context, verified, &key, &text, out);
         }
         let namespace = statement.lane.namespace();
 
-        std::fs::create_dir_all(&self.out)
-            .or_fail(|| format!("could not create {}", self.out.display()))?;
+        std::fs::create_dir_all(out).or_fail(|| format!("could not create {}", out.display()))?;
         let name = format!("{}-{}.json", statement.lane, statement.seq);
-        let payload = self.out.join(&name);
-        let armour = self.out.join(format!("{name}.sig"));
-        let signers = self.out.join("allowed_signers");
+        let payload = out.join(&name);
+        let armour = out.join(format!("{name}.sig"));
+        let signers = out.join("allowed_signers");
         durable::write_public(&payload, envelope.payload.as_bytes())?;
         durable::write_public(&armour, sshsig::armour(&key, &namespace, &sig.sig).as_bytes())?;
         let lanes = Lane::ALL.map(|lane| lane.namespace().as_str().to_owned());
@@ -76,38 +86,67 @@ impl Export {
     }
 }
 
-impl Export {
-    /// A grant is signed as the certificate that follows from it, which stock OpenSSH checks as it
-    /// reads it.
-    fn grant(
-        &self,
-        context: &Context,
-        verified: &VerifiedStatement,
-        key: &PublicKey,
-        text: &str,
-    ) -> Result<(), Failure> {
-        let statement = verified.statement();
-        std::fs::create_dir_all(&self.out)
-            .or_fail(|| format!("could not create {}", self.out.display()))?;
-        let name = format!("{}-{}", statement.lane, statement.seq);
-        let payload = self.out.join(format!("{name}.json"));
-        let certificate = self.out.join(format!("{name}-cert.pub"));
-        durable::write_public(&payload, verified.envelope().payload.as_bytes())?;
-        durable::write_public(&certificate, format!("{text}\n").as_bytes())?;
-        let verify = format!("ssh-keygen -L -f {}", quoted(&certificate));
-        let answer = json!({
-            "id": verified.id(), "payload": payload, "certificate": certificate, "verify": verify,
-        });
-        context.printer.answer(&answer, &verify)?;
-        context.printer.say(&format!(
-            "\nA grant is signed as a certificate: that line checks its signature with stock \
-             OpenSSH and shows it.\nSigning CA must be {}, as the governors publish it; the end \
-             of Key ID is the\nSHA-256 of {}.",
-            key.fingerprint(),
-            payload.display()
-        ));
-        Ok(())
-    }
+/// Writes the one file that proves a statement offline.
+fn proof(
+    context: &Context,
+    archive: &Archive,
+    verified: &VerifiedStatement,
+    path: &Path,
+) -> Result<(), Failure> {
+    let statement = verified.statement();
+    let board = archive.chain().policy_at(statement.policy.unwrap_or(Seq(1)));
+    let board = board.map(|policy| &policy.board);
+    let papers = board.map(|board| archive.papers_for(board, slot_of(board, statement)));
+    let (ballots, papers) = (archive.ballot_envelopes(), papers.unwrap_or_default());
+    let proof = ProofFile::of(archive.chain(), &verified.id(), &ballots, &papers);
+    let proof = proof.ok_or_else(|| Failure::new("the chain does not hold it"))?;
+    // What others would refuse is not written.
+    let proven = proof.verify(proof.network).or_fail(|| "this program made a proof it refuses")?;
+    let text = proof.to_json();
+    durable::write_public(path, text.as_bytes())?;
+    let verify = format!("borgios verify {} --network {}", quoted(path), proof.network);
+    let answer = json!({
+        "id": verified.id(), "proof": path, "bytes": text.len(), "network": proof.network,
+        "envelopes": proof.envelopes.len(), "ballots": proven.voices.len(),
+        "shares_make_signature": proven.shares, "verify": verify,
+    });
+    context.printer.answer(&answer, &verify)?;
+    context.printer.say(
+        "\nThat line checks the file anywhere, offline. It is worth as much as the network's id: \
+         whoever checks it\ntakes the id from the governors, not from the file.",
+    );
+    Ok(())
+}
+
+/// A grant is signed as the certificate that follows from it, which stock OpenSSH checks as it
+/// reads it.
+fn grant(
+    context: &Context,
+    verified: &VerifiedStatement,
+    key: &PublicKey,
+    text: &str,
+    out: &Path,
+) -> Result<(), Failure> {
+    let statement = verified.statement();
+    std::fs::create_dir_all(out).or_fail(|| format!("could not create {}", out.display()))?;
+    let name = format!("{}-{}", statement.lane, statement.seq);
+    let payload = out.join(format!("{name}.json"));
+    let certificate = out.join(format!("{name}-cert.pub"));
+    durable::write_public(&payload, verified.envelope().payload.as_bytes())?;
+    durable::write_public(&certificate, format!("{text}\n").as_bytes())?;
+    let verify = format!("ssh-keygen -L -f {}", quoted(&certificate));
+    let answer = json!({
+        "id": verified.id(), "payload": payload, "certificate": certificate, "verify": verify,
+    });
+    context.printer.answer(&answer, &verify)?;
+    context.printer.say(&format!(
+        "\nA grant is signed as a certificate: that line checks its signature with stock OpenSSH \
+         and shows it.\nSigning CA must be {}, as the governors publish it; the end of Key ID is \
+         the\nSHA-256 of {}.",
+        key.fingerprint(),
+        payload.display()
+    ));
+    Ok(())
 }
 
 /// The signed statement that was named.

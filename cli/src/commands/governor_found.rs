@@ -6,40 +6,24 @@
 //! that votes need, then `board.json`, whose presence means done, then the state is erased.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, IsTerminal as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use age::secrecy::ExposeSecret as _;
 use borgios_policy::founding::{Files, Me, PLAN_FILE, Status, Step, step};
-use borgios_policy::{Ballot, Card, Ceremony, Founded, Name, Object as _, Plan};
-use borgios_types::limits::ENVELOPE_MAX;
+use borgios_policy::{Ballot, Card, Founded, Name, Object as _, Plan};
 use borgios_types::{Digest, Envelope, Threshold};
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::ceremony::{self, LOOK_EVERY, Question};
 use crate::context::{Context, Membership};
 use crate::durable;
 use crate::failure::{Failure, OrFail as _};
 use crate::identity::{Identity, read_card};
-use crate::printer::table;
 use crate::slots::Slots;
-
-/// Most files read from the exchange folder: 21 governors write 5 each, and pools.
-const FILES_MAX: usize = 1_000;
-
-/// Largest stored state, in bytes: it keeps every paper this governor wrote.
-const STATE_MAX: usize = 8 * 1024 * 1024;
 
 /// Half a year: who has not joined on policy/1 by then needs a newer policy.
 const EXPIRES_S: u64 = 180 * 86_400;
-
-/// Fewest digits of a roster that are worth comparing. Whoever can write two plans chooses both:
-/// with 8 digits in common he finds them at once, with 16 within hours, with 32 never.
-const ROSTER_DIGITS: usize = 32;
-
-/// How often `--watch` looks again.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Do the next steps of founding a network; run it until it says done
 #[derive(Debug, Args)]
@@ -66,14 +50,7 @@ pub(crate) struct Found {
 
 impl Found {
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
-        let folder = context.exchange.clone().ok_or_else(|| {
-            Failure::usage("no exchange folder was named")
-                .hint("give a folder shared by all governors with `--exchange DIR`")
-        })?;
-        if !folder.is_dir() {
-            return Err(Failure::new(format!("the exchange {} is no folder", folder.display()))
-                .hint("create it, or give the folder that the other governors use"));
-        }
+        let folder = ceremony::folder(context)?;
         let _lock = context.home.lock()?;
         if let Ok(membership) = context.membership() {
             // The last run may have been cut off before it removed what is no longer needed.
@@ -117,7 +94,7 @@ impl Found {
         card: &Card,
         confirmed: Option<Digest>,
     ) -> Result<Status, Failure> {
-        let mut files = read_files(folder)?;
+        let mut files = ceremony::read_files(folder)?;
         if let (Some(threshold), false) = (self.threshold, files.contains_key(PLAN_FILE))
             && let Some(plan) = self.plan(context, identity, card, &files, Threshold(threshold))?
         {
@@ -125,21 +102,16 @@ impl Found {
             durable::write_public(&folder.join(PLAN_FILE), &text)?;
             files.insert(PLAN_FILE.to_owned(), text);
         }
-        let state = load_state(context, identity)?;
+        let state = ceremony::load_state(&state_path(context), identity)?;
         let secret = identity.age().to_string();
         let me = Me { card, key: identity.ssh(), identity: secret.expose_secret() };
         let Step { state, write, status } =
             step(&me, state, &files, confirmed, &mut rand::rngs::OsRng)
                 .or_fail(|| "the founding cannot go on")?;
         if let Some(state) = state {
-            let plain = zeroize::Zeroizing::new(
-                serde_json::to_vec(&state).or_fail(|| "could not encode the founding's state")?,
-            );
-            durable::write(&state_path(context), &identity.seal(&plain)?)?;
+            ceremony::save_state(&state_path(context), &state, identity)?;
         }
-        for (name, bytes) in write {
-            durable::write_public(&folder.join(name), &bytes)?;
-        }
+        ceremony::write_files(folder, write)?;
         Ok(status)
     }
 
@@ -176,61 +148,16 @@ impl Found {
         Ok(Some(plan.to_envelope().sign(identity.ssh())))
     }
 
-    /// Shows who will govern, and takes the governor's word that it was compared by voice.
+    /// Takes the governor's word that the roster was compared by voice.
     fn confirm(&self, context: &Context, plan: &Plan) -> Result<Option<Digest>, Failure> {
-        let roster = plan.roster();
-        let rows: Vec<[String; 2]> = plan
-            .governors
-            .iter()
-            .map(|card| [card.name.to_string(), card.key.fingerprint()])
-            .collect();
-        let text = format!(
-            "{} of these {} governors will sign together:\n\n{}\nroster {roster}\n       {}\n",
-            plan.threshold,
-            rows.len(),
-            table(["governor", "fingerprint"], &rows),
-            in_fours(&roster.hex()[..ROSTER_DIGITS])
-        );
-        if let Some(warning) = plan.warning() {
-            context.printer.warn(&warning);
-        }
-        if let Some(accepted) = &self.accept_roster {
-            if is_roster(accepted, &roster) {
-                return Ok(Some(roster));
-            }
-            return Err(Failure::new(format!(
-                "the roster accepted, {accepted}, is not the plan's"
-            ))
-            .because(format!("founding.json has {roster}"))
-            .hint("compare names and fingerprints with every governor before accepting"));
-        }
-        if !std::io::stdin().is_terminal() {
-            let answer = json!({
-                "status": "confirm", "roster": roster, "threshold": plan.threshold,
-                "governors": plan.governors,
-            });
-            context.printer.answer(&answer, &text)?;
-            context.printer.say(
-                "Compare this with every other governor by voice, then run again with \
-                 `--accept-roster DIGEST`.",
-            );
-            return Ok(None);
-        }
-        context.printer.say(&text);
-        context.printer.say(
-            "Whoever wrote the plan could have put a key of their own behind another's name, and \
-             this cannot\nbe undone. Compare the roster with every other governor by voice.",
-        );
-        context.printer.ask(&format!(
-            "Type the first {ROSTER_DIGITS} digits after `sha256:`, with or without blanks, to go \
-             on: "
-        ));
-        let mut typed = String::new();
-        std::io::stdin().lock().read_line(&mut typed).or_fail(|| "could not read the answer")?;
-        if is_roster(typed.trim(), &roster) {
-            return Ok(Some(roster));
-        }
-        Err(Failure::new("the roster was not confirmed; nothing was written"))
+        let question = Question {
+            file: PLAN_FILE,
+            roster: plan.roster(),
+            threshold: plan.threshold,
+            governors: &plan.governors,
+            warning: plan.warning(),
+        };
+        ceremony::confirm(context, &question, self.accept_roster.as_ref())
     }
 
     /// Lays everything where votes expect it. Repeated after a crash, it writes the same again:
@@ -261,7 +188,7 @@ impl Found {
         }
         let share = identity.seal(founded.key.to_secret().expose())?;
         durable::write(&home.governor("share.age"), &share)?;
-        let name = self.name.clone().map_or_else(|| short_name(founded.network), Ok)?;
+        let name = self.name.clone().map_or_else(|| ceremony::short_name(founded.network), Ok)?;
         let membership = Membership { network: founded.network, name };
         let text = serde_json::to_vec_pretty(&membership).or_fail(|| "could not encode")?;
         durable::write(&home.governor("board.json"), &text)?;
@@ -270,48 +197,8 @@ impl Found {
     }
 }
 
-/// A name for a network nobody named here.
-fn short_name(network: Digest) -> Result<Name, Failure> {
-    let text = format!("net-{}", &network.hex()[..8]);
-    text.parse().or_fail(|| format!("{text} is no name"))
-}
-
-/// Whether what was typed is this roster's digest, or enough of its first digits.
-fn is_roster(typed: &str, roster: &Digest) -> bool {
-    let digits: String = typed.chars().filter(|c| !c.is_ascii_whitespace()).collect();
-    let digits = digits.strip_prefix("sha256:").unwrap_or(&digits);
-    digits.len() >= ROSTER_DIGITS && roster.hex().starts_with(digits)
-}
-
-/// Digits as people read them to each other.
-fn in_fours(digits: &str) -> String {
-    digits.as_bytes().chunks(4).map(String::from_utf8_lossy).collect::<Vec<_>>().join(" ")
-}
-
 fn state_path(context: &Context) -> PathBuf {
     context.home.governor("founding.age")
-}
-
-fn load_state(context: &Context, identity: &Identity) -> Result<Option<Ceremony>, Failure> {
-    let path = state_path(context);
-    let Some(cipher) = durable::read(&path, STATE_MAX)? else { return Ok(None) };
-    let plain = identity.unseal(&cipher, &path.display().to_string())?;
-    serde_json::from_slice(&plain).map(Some).or_fail(|| format!("{} is damaged", path.display()))
-}
-
-fn read_files(folder: &Path) -> Result<Files, Failure> {
-    let mut files = Files::new();
-    for path in durable::list(folder)? {
-        let name = path.file_name().and_then(|name| name.to_str());
-        let Some(name) = name.filter(|name| name.ends_with(".json")) else { continue };
-        if files.len() == FILES_MAX {
-            return Err(Failure::new(format!("{} holds over {FILES_MAX} files", folder.display())));
-        }
-        if let Some(bytes) = durable::read(&path, ENVELOPE_MAX)? {
-            files.insert(name.to_owned(), bytes);
-        }
-    }
-    Ok(files)
 }
 
 fn answer_waiting(context: &Context, status: &Status) -> Result<(), Failure> {
@@ -358,23 +245,4 @@ fn answer_done(context: &Context, membership: &Membership) -> Result<(), Failure
         names.join(", ")
     );
     context.printer.answer(&answer, &text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Two plans with the same first 8 digits are found in a second, with 64 bits in an hour.
-    #[test]
-    fn a_roster_is_not_accepted_by_its_first_few_digits() {
-        let roster = Digest::of(b"plan");
-        let hex = roster.hex();
-        for good in [&hex, &roster.to_string(), &hex[..32], &in_fours(&hex[..32])] {
-            assert!(is_roster(good, &roster), "{good}");
-        }
-        let other = format!("{}0", &hex[..32]);
-        for bad in ["", "sha256:", &hex[..8], &hex[..31], &other, &format!("{hex}0")] {
-            assert!(!is_roster(bad, &roster), "{bad}");
-        }
-    }
 }

@@ -127,6 +127,9 @@ fn describe(vote: &OpenVote, servers: &Servers, reviewed: &Reviewed) -> String {
             Proof::TwoBallots(one, other) => {
                 format!("ballots {} and {} contradict each other", one.short(), other.short())
             }
+            Proof::TwoShares(one, other) => {
+                format!("shares {} and {} use the same nonces", one.short(), other.short())
+            }
             Proof::TwoPools(one, other) => {
                 format!("pools {} and {} differ for one slot", one.short(), other.short())
             }

@@ -62,6 +62,12 @@ impl Invite {
             expires: issued.plus(self.valid),
         };
         invitation.check().or_fail(|| "this invitation cannot be made")?;
+        if let (Some(policy), (_, me)) =
+            (session.desk.archive().chain().policy(), session.on_board()?)
+        {
+            let what = || "the policy in force does not let you make this invitation";
+            invitation.keeps_the_rules(policy, me).or_fail(what)?;
+        }
         let envelope = invitation.to_envelope().sign(session.identity().ssh());
         let chain = session.desk.archive().chain();
         let policy = chain.head(Lane::Policy).ok_or_else(|| Failure::new("no policy is known"))?;

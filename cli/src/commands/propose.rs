@@ -116,14 +116,13 @@ pub(crate) fn put_to_vote(
 ) -> Result<Proposed, Failure> {
     let (now, issued) = (session.desk.context().now(), date(session));
     let chain = session.desk.archive().chain();
-    let head = chain.head(lane);
     let seq = chain.head_seq(lane).next();
     let statement = Statement {
         network: Some(session.network()),
         lane,
         seq,
         round: session.desk.open_round(lane, seq)?,
-        prev: head.map(|head| head.id()),
+        prev: chain.tip(lane).map(|tip| tip.id),
         policy: Some(chain.head_seq(Lane::Policy)),
         issued,
         expires: issued.plus(terms.expires_days * 86_400),

@@ -4,6 +4,7 @@
 use borgios_policy::{Class, Lane, Policy as Rules};
 use clap::Args;
 
+use crate::commands::policy_rules;
 use crate::commands::propose::{Terms, propose};
 use crate::context::Context;
 use crate::failure::{Failure, OrFail as _};
@@ -40,6 +41,8 @@ pub(crate) struct Policy {
     #[arg(long, value_name = "N")]
     witnesses: Option<u16>,
     #[command(flatten)]
+    rules: policy_rules::Rules,
+    #[command(flatten)]
     terms: Terms,
 }
 
@@ -48,15 +51,17 @@ impl Policy {
         let mut session = Session::open(context)?;
         let in_force = session.desk.archive().chain().policy().cloned();
         let mut rules: Rules = in_force.ok_or_else(|| Failure::new("no policy is known here"))?;
+        // What the policy in force settled is settled, and not a rule.
+        rules.rulings.clear();
         let before = rules.clone();
         if let Some(fanout) = self.fanout {
             rules.fanout = fanout;
         }
         if let Some(approvals) = self.policy_approvals.or(self.approvals) {
-            rules.classes.policy = Class { approvals };
+            rules.classes.policy.approvals = approvals;
         }
         if let Some(approvals) = self.release_approvals.or(self.approvals) {
-            rules.classes.release = Class { approvals };
+            rules.classes.release.approvals = approvals;
         }
         let classes = &mut rules.classes;
         for (class, approvals) in [
@@ -66,15 +71,16 @@ impl Policy {
             (&mut classes.offline, self.offline_approvals),
         ] {
             if let Some(approvals) = approvals {
-                *class = Some(Class { approvals });
+                *class = Some(Class { approvals, ..class.unwrap_or(Class::of(approvals)) });
             }
         }
         if self.witnesses.is_some() {
             rules.witnesses = self.witnesses;
         }
+        self.rules.apply(&mut rules)?;
         if rules == before {
             return Err(Failure::usage("this policy would change nothing")
-                .hint("give a new value with `--fanout K` or `--approvals N`"));
+                .hint("give a new value, such as `--fanout K` or `--lock release=48h`"));
         }
         rules.validate().or_fail(|| "these rules cannot be proposed")?;
         propose(context, &mut session, Lane::Policy, rules.to_body(), self.terms)

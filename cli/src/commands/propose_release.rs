@@ -45,6 +45,12 @@ pub(crate) struct Release {
     /// Release notes
     #[arg(long, value_name = "TEXT", default_value = "")]
     notes: String,
+    /// Judge it by the policy's class for emergencies
+    #[arg(long)]
+    emergency: bool,
+    /// Its version is lower than that of the release in force, and that is meant
+    #[arg(long)]
+    downgrade: bool,
     #[command(flatten)]
     terms: Terms,
 }
@@ -62,7 +68,17 @@ impl Release {
         };
         let what = || format!("release/{seq} cannot be proposed: its manifest breaks a rule");
         manifest.validate(seq).or_fail(what)?;
-        propose(context, &mut session, Lane::Release, manifest.to_body(), self.terms)
+        for path in &self.components {
+            session.desk.leave_in_folders(&blobs::read(path)?)?;
+        }
+        let mut body = manifest.to_body();
+        if self.emergency {
+            body["class"] = "emergency".into();
+        }
+        if self.downgrade {
+            body["downgrade"] = true.into();
+        }
+        propose(context, &mut session, Lane::Release, body, self.terms)
     }
 
     /// The manifest that the options describe.

@@ -1,22 +1,24 @@
 //! `borgios review`: what a proposal would change, who said what, and what an approval would do.
 
-use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use borgios_policy::tally::State;
-use borgios_policy::{AccessOrder, Lane, Policy, Statement};
-use borgios_releases::Manifest;
+use borgios_policy::{AccessOrder, Lane, Statement};
 use borgios_types::{Digest, Round};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::blobs::size_text;
+use crate::blobs;
+use crate::changes;
+use crate::changes::release::Given;
 use crate::commands::inbox::state_text;
 use crate::context::Context;
 use crate::desk::{Desk, OpenVote};
 use crate::escrowed;
-use crate::failure::{Failure, OrFail as _};
+use crate::failure::Failure;
 use crate::printer::one_line;
 use crate::reviewed::Reviewed;
+use crate::span;
 use crate::subject::Subject;
 use crate::wording;
 
@@ -29,6 +31,9 @@ pub(crate) struct Review {
     /// The round [default: the newest that is open]
     #[arg(long, value_name = "N")]
     round: Option<u32>,
+    /// A component's file, to look into it where no folder or node has it; again for each
+    #[arg(long = "component", value_name = "FILE")]
+    components: Vec<PathBuf>,
 }
 
 impl Review {
@@ -41,8 +46,12 @@ impl Review {
         let statement = &document.statement;
         let place = format!("{}/{}", statement.lane, statement.seq);
         let changes = match statement.lane {
-            Lane::Release => release_changes(&desk, statement)?,
-            Lane::Policy => policy_changes(&desk, statement)?,
+            Lane::Release => changes::release::changes(&mut desk, statement, &self.given()?)?,
+            Lane::Policy => {
+                let head = desk.archive().chain().head(Lane::Policy);
+                let before = head.map(|verified| &verified.statement().body);
+                changes::policy::changes(before, &statement.body)
+            }
             Lane::Credential => escrowed::review(&mut desk, statement)?,
             Lane::Member => wording::eviction(&desk.servers()?, statement),
             Lane::Access => access_changes(&mut desk, statement)?,
@@ -66,7 +75,11 @@ impl Review {
             Ok(_) => consequence(&desk, &vote, statement, &id)?,
             Err(refusal) => format!("no node would obey it: {refusal}"),
         };
+        let terms = terms(&desk, statement);
         text.push_str(&format!("\nif you approve\n  {consequence}\n"));
+        for line in &terms {
+            text.push_str(&format!("  {line}\n"));
+        }
 
         let _lock = context.home.lock()?;
         Reviewed::load(&context.home)?.note(&context.home, id, context.now())?;
@@ -75,7 +88,8 @@ impl Review {
             "place": place, "round": statement.round, "statement": id, "changes": changes,
             "approvals": standing.map(|standing| &standing.approvals),
             "rejections": standing.map(|standing| &standing.rejections),
-            "consequence": consequence, "body": statement.body,
+            "consequence": consequence, "terms": terms, "body": statement.body,
+            "expires": statement.expires,
             "obeyed": obeyed.as_ref().err().map_or(Value::Bool(true), |refusal| {
                 json!({"code": refusal.code(), "message": refusal.to_string()})
             }),
@@ -84,107 +98,22 @@ impl Review {
     }
 }
 
+impl Review {
+    /// The files given, by what is in them.
+    fn given(&self) -> Result<Given, Failure> {
+        let each = self.components.iter().map(|path| {
+            let bytes = blobs::read(path)?;
+            Ok((Digest::of(&bytes), bytes))
+        });
+        each.collect()
+    }
+}
+
 /// The order in words; for a reveal also where servers would go, which the schedule says.
 fn access_changes(desk: &mut Desk<'_>, statement: &Statement) -> Result<Vec<String>, Failure> {
     let mut lines = wording::access(&desk.servers()?, statement);
     if let Ok(AccessOrder::Reveal(order)) = AccessOrder::of(statement) {
         lines.extend(escrowed::review_reveal(desk, &order));
-    }
-    Ok(lines)
-}
-
-/// Component by component, against the release in force. What is new has its whole digest: of two
-/// files with the same first digits, the proposer could show one and release the other.
-fn release_changes(desk: &Desk<'_>, statement: &Statement) -> Result<Vec<String>, Failure> {
-    let new = Manifest::parse(statement).or_fail(|| "the proposal has no good manifest")?;
-    let old = desk.archive().chain().head(Lane::Release).map(Manifest::of).transpose();
-    let old = old.or_fail(|| "the release in force has no manifest")?;
-    let by_name = |manifest: &Manifest| {
-        let components = manifest.components.iter();
-        components.map(|c| (c.name.clone(), (c.digest, c.size))).collect::<BTreeMap<_, _>>()
-    };
-    let before = old.as_ref().map(by_name).unwrap_or_default();
-    let after = by_name(&new);
-    let mut lines = Vec::new();
-    match &old {
-        None => lines.push(format!("version   {} (the first release)", new.version)),
-        Some(old) => lines.push(format!("version   {} → {}", old.version, new.version)),
-    }
-    for (name, (digest, size)) in &after {
-        lines.push(match before.get(name) {
-            None => format!("added     {name}  {}\n            {digest}", size_text(*size)),
-            Some((was, _)) if was == digest => format!("same      {name}"),
-            Some((was, bytes)) => format!(
-                "changed   {name}  {} → {}, was {}\n            {digest}",
-                size_text(*bytes),
-                size_text(*size),
-                was.short()
-            ),
-        });
-    }
-    for (name, _) in before.iter().filter(|(name, _)| !after.contains_key(*name)) {
-        lines.push(format!("removed   {name}: it is stopped and unlinked everywhere"));
-    }
-    let was = old.as_ref().map(|old| old.installer);
-    if was != Some(new.installer) {
-        let Manifest { installer, .. } = &new;
-        lines.push(format!(
-            "installer {}: the executable that fresh servers run first\n            {}",
-            size_text(installer.size),
-            installer.digest
-        ));
-    }
-    if old.as_ref().map(|old| old.floor) != Some(new.floor) {
-        lines.push(format!("floor     no node may ever go back below release/{}", new.floor));
-    }
-    let urls = |manifest: &Manifest| manifest.urls.clone();
-    if old.as_ref().map(urls).unwrap_or_default() != new.urls {
-        let list =
-            if new.urls.is_empty() { "none".to_owned() } else { one_line(&new.urls.join(", ")) };
-        lines.push(format!("urls      {list}"));
-    }
-    if !new.notes.is_empty() {
-        lines.push(format!("notes     {}", one_line(&new.notes)));
-    }
-    Ok(lines)
-}
-
-/// Rule by rule, against the policy in force.
-fn policy_changes(desk: &Desk<'_>, statement: &Statement) -> Result<Vec<String>, Failure> {
-    let new = Policy::parse(&statement.body).or_fail(|| "the proposal has no good policy")?;
-    let old = desk.archive().chain().policy().cloned();
-    let mut lines = Vec::new();
-    let Some(old) = old else { return Ok(vec!["the first policy".to_owned()]) };
-    let mut rule = |name: &str, was: String, is: String| {
-        lines.push(if was == is {
-            format!("same      {name} {is}")
-        } else {
-            format!("changed   {name} {was} → {is}")
-        });
-    };
-    rule("fanout", old.fanout.to_string(), new.fanout.to_string());
-    for lane in Lane::ALL {
-        rule(
-            &format!("approvals of a {lane}"),
-            old.class(lane).approvals.to_string(),
-            new.class(lane).approvals.to_string(),
-        );
-    }
-    rule(
-        "approvals of a grant that nobody else saw",
-        old.offline().approvals.to_string(),
-        new.offline().approvals.to_string(),
-    );
-    rule("witnesses of a grant", old.witnesses().to_string(), new.witnesses().to_string());
-    rule("threshold", old.board.threshold().to_string(), new.board.threshold().to_string());
-    let names = |policy: &Policy| {
-        let names = policy.board.governors().iter().map(|governor| governor.name.to_string());
-        names.collect::<Vec<_>>().join(", ")
-    };
-    rule("governors", names(&old), names(&new));
-    rule("group key", old.board.group().fingerprint(), new.board.group().fingerprint());
-    for id in new.carried.difference(&old.carried) {
-        lines.push(format!("carried   {id} still counts"));
     }
     Ok(lines)
 }
@@ -256,6 +185,41 @@ fn consequence(
         text.push_str(&format!("\n  {}", unsigned_reveal(board.threshold().0)));
     }
     Ok(text)
+}
+
+/// What the class of a statement adds: lock, vetoes, rebuilds, and until when to vote.
+fn terms(desk: &Desk<'_>, statement: &Statement) -> Vec<String> {
+    let policy = desk.archive().chain().head(Lane::Policy).map(|policy| policy.statement());
+    let class = match statement.body.get("class").and_then(Value::as_str) {
+        Some("emergency") if statement.lane == Lane::Release => "emergency",
+        _ => statement.lane.as_str(),
+    };
+    let class = policy.and_then(|policy| policy.body.get("classes")?.get(class));
+    let number = |field: &str| class.and_then(|class| class.get(field)?.as_u64());
+    let mut lines = Vec::new();
+    match number("lock_s") {
+        Some(lock) if lock > 0 => lines.push(format!(
+            "Once it is signed each server holds it back for {}, and while it does {} can kill it.",
+            span::words(lock),
+            number("veto").map_or("enough vetoes".to_owned(), |veto| format!("{veto} vetoes")),
+        )),
+        _ => {
+            lines.push("Once it is signed nothing holds it back: its class has no lock.".to_owned())
+        }
+    }
+    if let Some(rebuilds) = number("rebuilds").filter(|rebuilds| *rebuilds > 0) {
+        lines.push(format!(
+            "{rebuilds} of the approvals must name the digest of a build of their own."
+        ));
+    }
+    if let Some(deadline) = number("deadline_s") {
+        let due = statement.issued.plus(deadline);
+        lines.push(format!("The board wanted this decided by {due}; time decides nothing."));
+    }
+    if statement.lane.expires() {
+        lines.push(format!("Signed later than {} it would be worthless.", statement.expires));
+    }
+    lines
 }
 
 /// The shares travel with the ballots, so they are out before the reveal is signed, if it ever is.

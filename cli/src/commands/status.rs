@@ -82,10 +82,40 @@ fn keeper_lines(keeper: &Value, line: &mut impl FnMut(&str, Option<String>)) {
         }
         _ => {}
     }
+    for held in keeper["held"].as_array().into_iter().flatten() {
+        line("held", Some(held_back(held)));
+    }
+    if let Some(needed) = keeper["heard"]["needed"].as_u64() {
+        let fresh = keeper["heard"]["fresh"].as_u64().unwrap_or_default();
+        let stale = if fresh < needed { ": stale, no release is installed" } else { "" };
+        line("governors", Some(format!("{fresh} heard of lately, {needed} needed{stale}")));
+    }
     if let Some(problem) = keeper.get("problem").filter(|problem| !problem.is_null()) {
         let text = problem["message"].as_str().map_or_else(|| problem.to_string(), str::to_owned);
         line("problem", Some(text));
     }
+}
+
+/// Why a signed statement is not in force yet: `release/3 waits until …`.
+fn held_back(held: &Value) -> String {
+    let place = format!("{}/{}", plain(&held["lane"]), plain(&held["seq"]));
+    let until = || held["until"].as_u64().map_or("?".to_owned(), |at| UnixSeconds(at).to_string());
+    let names = || {
+        let names = held["by"].as_array().into_iter().flatten().map(plain);
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let how = match held["state"].as_str().unwrap_or("?") {
+        "waiting" => format!("is locked until {}", until()),
+        "paused" => format!("is paused by {} until {}", names(), until()),
+        "vetoed" => format!("was vetoed by {}: dead here", names()),
+        "frozen" => "is frozen: two are signed for its place; a policy must settle it".to_owned(),
+        "stale" => "waits for signs of life of the board".to_owned(),
+        "behind" => "waits for what comes before it".to_owned(),
+        "expired" => "expired while it waited".to_owned(),
+        "refused" => format!("does not hold under the rules in force: {}", plain(&held["why"])),
+        other => format!("is {other}"),
+    };
+    format!("{place} {how}")
 }
 
 /// What the keeper says of root: whose it is, which epoch it carries, who may enter.

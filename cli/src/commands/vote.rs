@@ -5,24 +5,28 @@
 //! is that order in code.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
+use borgios_policy::outcome::Thought;
 use borgios_policy::round::OpenRound;
 use borgios_policy::tally::State;
 use borgios_policy::vote::{Intent, Vote as Choice, VoteError};
-use borgios_policy::{AccessOrder, Ballot, Bytes, Lane, Name, Object as _, Slot, Statement};
-use borgios_releases::Manifest;
+use borgios_policy::{Ballot, Name, Object as _, Slot};
 use borgios_types::{Digest, Envelope, Round};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
+use crate::carrier;
+use crate::clones;
+use crate::commands::vote_checks;
 use crate::context::Context;
 use crate::desk::OpenVote;
-use crate::escrowed;
 use crate::failure::{Failure, OrFail as _};
 use crate::reviewed::Reviewed;
 use crate::session::Session;
 use crate::slots::SlotState;
 use crate::subject::Subject;
+use crate::succession::{self, Words};
 
 /// Approve or reject, once and for good
 #[derive(Debug, Args)]
@@ -44,6 +48,21 @@ pub(crate) struct Vote {
     /// The round to vote in [default: the newest that is open]
     #[arg(long, value_name = "N")]
     round: Option<u32>,
+    /// A component of the release that you built yourself; again for each
+    #[arg(long, value_name = "FILE")]
+    rebuilt: Vec<PathBuf>,
+    /// What you built it with, for the others
+    #[arg(long, value_name = "TEXT", requires = "rebuilt")]
+    env: Option<String>,
+    /// Vote even if the place can then neither pass nor open a further round
+    #[arg(long)]
+    even_if_stuck: bool,
+    /// Take the objects of a file that a carrier brought, before you vote
+    #[arg(long = "in", value_name = "FILE")]
+    brought: Option<PathBuf>,
+    /// Write the ballot into a file for a carrier
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
 }
 
 /// What can be said.
@@ -68,9 +87,18 @@ impl Vote {
             return Err(Failure::usage("an approval takes no --reason")
                 .hint("`--comment TEXT` says a word to the other governors"));
         }
+        if self.choice == ForOrAgainst::Reject && !self.rebuilt.is_empty() {
+            return Err(Failure::usage("a rejection takes no --rebuilt"));
+        }
         let mut session = Session::open(context)?;
-        refuse_copies(&session)?;
+        if let Some(path) = &self.brought {
+            session.desk.take_in(path)?;
+        }
+        clones::refuse(&mut session)?;
         let (slot, statement) = self.target(&session)?;
+        if succession::is_newcomer(&session, &statement) {
+            return self.as_newcomer(context, session, statement);
+        }
         let place = format!("{}/{}", slot.lane, slot.seq);
         let what = || format!("no ballot was made for {place}");
         let (ballot, made) = match session.slots().state(slot)? {
@@ -90,8 +118,58 @@ impl Vote {
                 .within(format!("the ballot for {place} is stored, but was not sent"))
                 .hint("run the same command again: it sends the stored ballot")
         })?;
+        let second = succession::second_ballot(&mut session, statement, &self.words())?;
         let settled = session.settle()?;
+        if let Some(path) = &self.out {
+            carrier::write(path, &self.carried(&session, &ballot)?)?;
+        }
+        if let Some(second) = second {
+            context.printer.say(&second.to_string());
+        }
         self.answer(context, &session, (slot, statement), &ballot, made, &settled)
+    }
+
+    /// What a carrier takes from here: the ballot, and what this governor gave since in sessions.
+    fn carried(&self, session: &Session<'_>, ballot: &Envelope) -> Result<Vec<Envelope>, Failure> {
+        let mut all = vec![ballot.clone()];
+        let read = Ballot::parse(ballot).or_fail(|| "the stored ballot is damaged")?;
+        let boards = session.desk.archive().boards();
+        let Some(board) = boards.into_iter().find(|board| board.group() == read.group) else {
+            return Ok(all);
+        };
+        for number in 0.. {
+            let Some(share) = session.slots().share(read.slot(board), number)? else { break };
+            all.push(share);
+        }
+        Ok(all)
+    }
+
+    /// The one ballot of who is on the board that a policy makes, and not on the one in force.
+    fn as_newcomer(
+        self,
+        context: &Context,
+        mut session: Session<'_>,
+        statement: Digest,
+    ) -> Result<(), Failure> {
+        let second = succession::second_ballot(&mut session, statement, &self.words())?;
+        let second = second.ok_or_else(|| Failure::new("there is no board to vote for"))?;
+        let settled = session.settle()?;
+        let signed = session.desk.archive().chain().known(&statement).is_some();
+        let mut answer = second.to_json();
+        answer["statement"] = json!(statement);
+        answer["signed"] = json!(signed);
+        let mut text = second.to_string();
+        for line in settled.lines() {
+            text.push('\n');
+            text.push_str(&line);
+        }
+        context.printer.answer(&answer, &text)
+    }
+
+    fn words(&self) -> Words {
+        let rejects = self.choice == ForOrAgainst::Reject;
+        let reject = rejects.then(|| self.reason.clone().unwrap_or_default());
+        Words { reject, comment: self.comment.clone() }
     }
 
     /// Which slot and document is meant. A place that is decided by now is still this governor's
@@ -133,7 +211,7 @@ impl Vote {
         begun: Intent,
     ) -> Result<Intent, Failure> {
         let before = Digest::of(begun.statement.as_bytes());
-        let approving = matches!(begun.vote, Choice::Approve { .. });
+        let approving = !matches!(begun.vote, Choice::Reject { .. });
         match (approving, self.choice) {
             (true, ForOrAgainst::Approve) | (false, ForOrAgainst::Reject)
                 if before == statement =>
@@ -151,6 +229,7 @@ impl Vote {
                     comment: self.comment.clone(),
                     // Whoever rejects gives no share.
                     reveal: None,
+                    rebuild: None,
                     ..begun
                 };
                 // The old intent is replaced in one step; from here on this slot only rejects.
@@ -188,7 +267,14 @@ impl Vote {
         let ballots = session.desk.archive().ballots_at(slot.lane, slot.seq);
         let counter = next_counter(session)?;
         let (board, me) = session.on_board()?;
-        let open = OpenRound::check(board, slot, &ballots).or_fail(what)?;
+        let dead = session.desk.archive().dead();
+        let open = OpenRound::check_vetoed(board, slot, &ballots, dead)
+            .or_fail(what)
+            .map_err(|failure| failure.code(Failure::ROUND_CLOSED))?;
+        let approve = self.choice == ForOrAgainst::Approve;
+        let thought = Thought { governor: me, statement, approve };
+        let without: BTreeSet<Name> = self.without.iter().cloned().collect();
+        vote_checks::refuse_stuck(session, slot, &ballots, thought, &without, self.even_if_stuck)?;
         let comment = self.comment.clone();
         if self.choice == ForOrAgainst::Reject {
             let reason = self.reason.clone().unwrap_or_default();
@@ -207,19 +293,29 @@ impl Vote {
         // Nobody signs what no node would obey.
         let draft = Envelope::unsigned(slot.lane.kind(), text.clone());
         let drafted = session.desk.archive().chain().review(context.now(), &draft).or_fail(what)?;
-        let sealed = sealed_share(session, &drafted).map_err(|failure| failure.within(what()))?;
+        let sealed = vote_checks::sealed_share(session, &drafted)
+            .map_err(|failure| failure.within(what()))?;
         let reviewed = Reviewed::load(&context.home)?;
         if !reviewed.contains(&statement) {
             self.refuse_another(session, &reviewed, slot, statement)?;
-            context.printer.warn(&format!(
-                "you approve {place} without having run `borgios review {place}` here"
-            ));
+            let short = statement.short();
+            return Err(Failure::new(what())
+                .code(Failure::UNREVIEWED)
+                .because(format!("{short} was never shown here"))
+                .hint(format!(
+                    "`borgios review {short}` shows what it would change; then vote again"
+                )));
         }
-        let without: BTreeSet<Name> = self.without.iter().cloned().collect();
         let approve = |session: &Session<'_>| {
             let (board, me) = session.on_board()?;
-            let pools = session.desk.archive().pools_for(board, slot);
+            let pools = session.desk.archive().papers_for(board, slot);
             let comment = comment.clone();
+            if board.one_touch().is_err() {
+                // The nonces are on the disk before the intent names them.
+                let seed = session.slots().nonce_or_draw(slot, 0, session.identity())?;
+                let key = session.share()?;
+                return Ok(Intent::commit(board, &key, &open, &text, &seed, comment, counter));
+            }
             Ok(Intent::approve(board, me, &open, &text, &pools, &without, comment, counter))
         };
         let made = match approve(session)? {
@@ -231,6 +327,12 @@ impl Vote {
             made => made,
         };
         let intent = made.map_err(|error| no_intent(&place, error))?;
+        let intent = match vote_checks::rebuild(&self.rebuilt, self.env.as_deref(), &drafted)
+            .map_err(|failure| failure.within(what()))?
+        {
+            Some(rebuild) => intent.with_rebuild(rebuild),
+            None => intent,
+        };
         Ok(match sealed {
             Some(sealed) => intent.with_reveal(sealed),
             None => intent,
@@ -255,6 +357,7 @@ impl Vote {
         let Some(other) = there else { return Ok(()) };
         let (now, other) = (statement.short(), other.value.statement_id().short());
         Err(Failure::new(format!("no ballot was made for {lane}/{seq}"))
+            .code(Failure::UNREVIEWED)
             .because(format!(
                 "{now}, of round {}, is not the one you reviewed: {other}",
                 slot.round
@@ -280,7 +383,7 @@ impl Vote {
             "place": place, "round": slot.round, "statement": statement, "ballot": ballot.id(),
             "choice": if self.choice == ForOrAgainst::Approve { "approve" } else { "reject" },
             "again": made == Made::Before, "approvals": approvals, "threshold": threshold,
-            "signed": signed, "sent_to": session.desk.places(),
+            "signed": signed, "shares": settled.shares, "sent_to": session.desk.places(),
         });
         let done = match self.choice {
             ForOrAgainst::Approve => "approved",
@@ -296,30 +399,15 @@ impl Vote {
             text.push('\n');
             text.push_str(&line);
         }
-        if session.desk.is_offline() {
+        if !signed && session.desk.archive().board()?.one_touch().is_err() {
+            text.push_str("\n`borgios sync` gives your share once enough approve");
+        }
+        if let Some(path) = &self.out {
+            text.push_str(&format!("\n{} is for the carrier", path.display()));
+        } else if session.desk.is_offline() {
             text.push_str("\nnot sent anywhere yet: `borgios sync` with a node or folder sends it");
         }
         context.printer.answer(&answer, &text)
-    }
-}
-
-/// What only a lane's own rules and blobs show; for a reveal, the own share on its way.
-fn sealed_share(session: &mut Session<'_>, drafted: &Statement) -> Result<Option<Bytes>, Failure> {
-    match drafted.lane {
-        Lane::Policy | Lane::Member => Ok(None),
-        Lane::Release => {
-            Manifest::parse(drafted).or_fail(|| "its manifest breaks a rule")?;
-            Ok(None)
-        }
-        Lane::Credential => escrowed::check(session, drafted).map(|()| None),
-        Lane::Access => match AccessOrder::of(drafted).or_fail(|| "it orders nothing")? {
-            AccessOrder::Grant(_) | AccessOrder::Revoke(_) => Ok(None),
-            AccessOrder::Reveal(reveal) if session.desk.context().now() >= reveal.until => {
-                Err(Failure::new(format!("it ended at {}", reveal.until))
-                    .hint("reject it; whoever asked can ask again"))
-            }
-            AccessOrder::Reveal(reveal) => escrowed::share(session, &reveal).map(Some),
-        },
     }
 }
 
@@ -328,8 +416,12 @@ fn cast(session: &Session<'_>, intent: &Intent) -> Result<Envelope, Failure> {
     let slots = session.slots();
     let (board, _) = session.on_board()?;
     // 1. Compute: it follows from intent and seed alone.
-    let seed = slots.seed(intent.slot, session.identity())?;
-    let pools = session.desk.archive().pools_for(board, intent.slot);
+    let seed = match intent.vote {
+        Choice::Approve { .. } => slots.seed(intent.slot, session.identity())?,
+        Choice::Commit { .. } => slots.nonce(intent.slot, 0, session.identity())?,
+        Choice::Reject { .. } => None,
+    };
+    let pools = session.desk.archive().papers_for(board, intent.slot);
     let ballot = intent
         .ballot(board, &session.share()?, seed.as_ref(), &pools)
         .or_fail(|| format!("the ballot for {} could not be made", intent.slot))?;
@@ -338,30 +430,16 @@ fn cast(session: &Session<'_>, intent: &Intent) -> Result<Envelope, Failure> {
     Ballot::verify(board, &envelope).or_fail(|| "this program made a ballot it would refuse")?;
     // 2. Store, sync, read back.
     let stored = slots.cast(intent.slot, &envelope)?;
-    // 3. Only now the seed goes.
+    // 3. Only now the seed goes; in two touches it is needed for the first session.
     slots.erase(intent.slot)?;
+    if matches!(intent.vote, Choice::Reject { .. }) {
+        slots.erase_nonce(intent.slot, 0)?;
+    }
     Ok(stored)
 }
 
-/// Refuses to vote from a restored backup or a copied folder: others hold a ballot of this
-/// governor that this folder did not make, so its slots may be used up elsewhere.
-fn refuse_copies(session: &Session<'_>) -> Result<(), Failure> {
-    let mine: BTreeSet<Digest> = session.slots().ballots()?.iter().map(Envelope::id).collect();
-    let name = session.identity().name();
-    let ballots = session.desk.archive().ballots();
-    let foreign = ballots.iter().find(|(id, held)| held.by == *name && !mine.contains(id));
-    let Some((id, held)) = foreign else { return Ok(()) };
-    let Ballot { lane, seq, .. } = held.value;
-    Err(Failure::new("this folder is not the newest copy of this governor")
-        .code("E_OTHER_COPY")
-        .because(format!("ballot {} of {name} for {lane}/{seq} was not made here", id.short()))
-        .hint(
-            "vote with the folder that made it. Two copies that vote can give the key share away",
-        ))
-}
-
 /// The count of this governor's next ballot.
-fn next_counter(session: &Session<'_>) -> Result<u64, Failure> {
+pub(crate) fn next_counter(session: &Session<'_>) -> Result<u64, Failure> {
     let mut last = 0;
     for envelope in session.slots().ballots()? {
         let ballot = Ballot::parse(&envelope).or_fail(|| "a stored ballot is damaged")?;
@@ -377,7 +455,7 @@ fn used(slot: Slot, approving: bool, statement: Digest, how: &str) -> Failure {
     Failure::new(format!("no ballot was made for {place}"))
         .code(Failure::SLOT_USED)
         .because(format!(
-            "E_SLOT_USED: slot {slot} {how} your {what} of {}; a slot takes one ballot for ever",
+            "slot {slot} {how} your {what} of {}; a slot takes one ballot for ever",
             statement.short()
         ))
         .hint(format!(
@@ -397,6 +475,7 @@ fn no_intent(place: &str, error: VoteError) -> Failure {
                 list.iter().map(|name| format!("--without {name}")).collect();
             let (has, them) = if list.len() == 1 { ("has", list[0]) } else { ("have", "them") };
             Failure::new(what)
+                .code(Failure::POOL_MISSING)
                 .because(format!(
                     "{} {has} published no nonces for this slot, so no signature with {them} is \
                      possible",
@@ -409,9 +488,9 @@ fn no_intent(place: &str, error: VoteError) -> Failure {
         }
         VoteError::TwoPools { ref name, .. } => {
             let hint = format!("`borgios vote {place} approve --without {name}` votes without");
-            Failure::new(what).cause(error).hint(hint)
+            Failure::new(what).code(Failure::POOL_MISSING).cause(error).hint(hint)
         }
-        VoteError::NoOwnPool(_) => Failure::new(what).cause(error).hint(
+        VoteError::NoOwnPool(_) => Failure::new(what).code(Failure::POOL_MISSING).cause(error).hint(
             "run `borgios sync` with a node or exchange folder: it publishes nonces for this slot",
         ),
         error => Failure::new(what).cause(error),

@@ -16,14 +16,31 @@ pub(crate) mod node;
 pub(crate) mod socket;
 pub(crate) mod upload;
 
-use borgios_policy::Blob;
-use borgios_types::{Digest, Envelope};
+use borgios_policy::{Blob, Name};
+use borgios_types::{Digest, Envelope, NodeId};
 
 use crate::failure::Failure;
 
 /// The kinds that governors' tools fetch, keep and pass on.
-pub(crate) const KINDS: [&str; 9] =
-    ["policy", "release", "credential", "member", "access", "proposal", "pool", "ballot", "note"];
+pub(crate) const KINDS: [&str; 17] = [
+    "policy",
+    "release",
+    "credential",
+    "member",
+    "access",
+    "proposal",
+    "pool",
+    "burn",
+    "ballot",
+    "session",
+    "share",
+    "note",
+    "drill",
+    "drill-answer",
+    "veto",
+    "pause",
+    "beacon",
+];
 
 /// What servers say of themselves, with the invitations that prove it: fetched where it is asked
 /// for, since there is one of each for every server.
@@ -99,6 +116,14 @@ pub(crate) trait Transport {
 
     /// The bytes of a blob, if it has one of that digest and size; whoever takes them checks both.
     fn blob(&mut self, blob: &Blob) -> Result<Option<Vec<u8>>, Failure>;
+
+    /// What a node signs that it knows of a governor's ballots, and which node; none from a place that
+    /// signs nothing.
+    fn handback(
+        &mut self,
+        governor: &Name,
+        challenge: Digest,
+    ) -> Result<Option<(NodeId, Envelope)>, Failure>;
 
     /// Leaves a blob there, unless it is there already.
     fn put_blob(&mut self, digest: Digest, bytes: &[u8]) -> Result<(), Failure>;

@@ -6,9 +6,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use borgios_policy::Blob;
+use borgios_policy::{Blob, Name};
 use borgios_types::limits::ENVELOPE_MAX;
-use borgios_types::{Digest, Envelope, PublicKey};
+use borgios_types::{Digest, Envelope, NodeId, PublicKey};
 use russh::client;
 use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
 use serde::Deserialize;
@@ -263,6 +263,20 @@ impl Transport for Node {
 
     fn wants_servers(&self) -> bool {
         false
+    }
+
+    fn handback(
+        &mut self,
+        governor: &Name,
+        challenge: Digest,
+    ) -> Result<Option<(NodeId, Envelope)>, Failure> {
+        let question = json!({"get": "handback", "governor": governor, "challenge": challenge});
+        let answer = self.ask(&question)?.to_string();
+        let what = || format!("{} sent no handback", self.address);
+        if answer.len() > ENVELOPE_MAX {
+            return Err(Failure::new(what()).because(format!("{} bytes", answer.len())));
+        }
+        Ok(Some((self.key, Envelope::parse(answer.as_bytes()).or_fail(what)?)))
     }
 
     fn blob(&mut self, blob: &Blob) -> Result<Option<Vec<u8>>, Failure> {

@@ -105,8 +105,44 @@ impl Board {
         self.command(name, args).output().unwrap()
     }
 
-    /// Runs it, expects success, and returns what it printed.
+    /// Runs it with these lines on its standard input, the passphrase being the first one asked for.
+    pub(crate) fn run_with(&self, name: &str, args: &[&str], lines: &str) -> Output {
+        let path = self.path("stdin");
+        std::fs::write(&path, lines).unwrap();
+        let mut command = self.command(name, args);
+        command.stdin(Stdio::from(std::fs::File::open(path).unwrap())).output().unwrap()
+    }
+
+    /// Looks at a place and approves what is there.
+    pub(crate) fn approve(&self, name: &str, place: &str) -> Value {
+        self.ok(name, &["review", place]);
+        self.json(name, &["vote", place, "approve"])
+    }
+
+    /// Runs `governor change` of all these in turn until each says that the policy is proposed.
+    pub(crate) fn change(&self, names: &[&str], roster: Option<&str>) -> Value {
+        let mut args = vec!["governor", "change"];
+        args.extend(roster.iter().flat_map(|roster| ["--accept-roster", roster]));
+        for _ in 0..8 {
+            let answers: Vec<Value> = names.iter().map(|name| self.json(name, &args)).collect();
+            if answers.iter().all(|answer| answer["status"] == "proposed") {
+                return answers[0].clone();
+            }
+        }
+        panic!("no key after eight rounds");
+    }
+
+    /// Looks at what is about to be approved, as the program demands. A look at nothing that can
+    /// be voted on is the vote's to refuse.
+    fn look_first(&self, name: &str, args: &[&str]) {
+        if let ["vote", subject, "approve", ..] = args {
+            self.run(name, &["review", subject]);
+        }
+    }
+
+    /// Runs it (before an approval the review, too), expects success, and returns what it printed.
     pub(crate) fn ok(&self, name: &str, args: &[&str]) -> String {
+        self.look_first(name, args);
         let output = self.run(name, args);
         assert!(output.status.success(), "{name} {args:?}: {}", stderr(&output));
         String::from_utf8(output.stdout).unwrap()
@@ -217,6 +253,56 @@ pub(crate) enum Fault {
     Kill,
     /// The call fails with this error.
     Error(&'static str),
+}
+
+/// The calls and what happens to them.
+const FAULTS: [(&str, Fault); 8] = [
+    ("write", Fault::Kill),
+    ("fsync", Fault::Kill),
+    ("rename", Fault::Kill),
+    ("unlink", Fault::Kill),
+    ("write", Fault::Error("ENOSPC")),
+    ("fsync", Fault::Error("ENOSPC")),
+    ("rename", Fault::Error("ENOSPC")),
+    ("unlink", Fault::Error("EIO")),
+];
+
+/// Runs one step of a governor's, interrupted at its first call, then at its second, …, and at last
+/// unhurt; for each kind of fault from the same start. How often it was interrupted, and what it
+/// answered in the end.
+pub(crate) fn step(board: &Board, name: &str, args: &[&str]) -> (usize, Value) {
+    let log = board.path("strace");
+    let args: Vec<&str> = args.iter().copied().chain(["--json"]).collect();
+    let folders = [board.home(name), board.exchange()];
+    let mut hits = 0;
+    for (call, fault) in FAULTS {
+        let kept = board.path("kept");
+        copy(&folders, &kept);
+        for n in 1.. {
+            let prepare = |command: &mut Command| board.prepare(command, name, &args);
+            let (struck, output) = interrupted(&log, call, fault, n, prepare);
+            if !struck {
+                assert!(output.status.success(), "{call} {n} {fault:?}: {}", stderr(&output));
+                break;
+            }
+            hits += 1;
+        }
+        if (call, fault) != FAULTS[7] {
+            // Back to the start. Nobody else has looked at the folder meanwhile.
+            for folder in &folders {
+                std::fs::remove_dir_all(folder).unwrap();
+                copy(&[kept.join(folder.file_name().unwrap())], folder.parent().unwrap());
+            }
+        }
+        std::fs::remove_dir_all(&kept).unwrap();
+    }
+    (hits, serde_json::from_str(&board.ok(name, &args)).unwrap())
+}
+
+/// Copies whole folders into another.
+pub(crate) fn copy(from: &[PathBuf], to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    assert!(Command::new("cp").arg("-a").args(from).arg(to).status().unwrap().success());
 }
 
 /// Runs the program under strace with a fault at the `n`-th `call`; whether it struck, and how the

@@ -12,6 +12,7 @@ use super::bounds::{
 use super::pace::Pace;
 use super::places::Place;
 use super::roll::Roll;
+use super::share::Shares;
 use super::tally::{Exception, Measure, Tally, label};
 
 /// What can happen.
@@ -115,6 +116,16 @@ struct Inquiry {
     /// Neighbours whose answers are still to come.
     waiting: BTreeSet<NodeId>,
     findings: Findings,
+    /// What was taken out of the answers, to be put into `findings` in the end.
+    shares: Shares,
+}
+
+impl Inquiry {
+    /// Adds what one neighbour, or this node, says.
+    fn add(&mut self, mut said: Findings) {
+        self.shares.take(&mut said.tally);
+        self.findings.merge(said);
+    }
 }
 
 /// One node's open questions.
@@ -293,7 +304,8 @@ impl Desk {
         }
         self.out.push(Output::Observe { inquiry: number, question: question.clone() });
         let ends = now + within;
-        let inquiry = Inquiry { asker, question, ends, own: true, waiting, findings };
+        let shares = Shares::default();
+        let inquiry = Inquiry { asker, question, ends, own: true, waiting, findings, shares };
         self.open.insert(number, inquiry);
     }
 
@@ -309,7 +321,13 @@ impl Desk {
         if !inquiry.waiting.remove(&from) {
             return;
         }
-        let findings = answer.findings(&inquiry.question);
+        let mut findings = answer.findings(&inquiry.question);
+        // A neighbour speaks for itself, over a link that proves who it is; nobody else does for it.
+        let (up, down) = (self.up, &self.down);
+        let near = |node: &NodeId| up.as_ref() == Some(node) || down.contains(node);
+        if matches!(inquiry.question, Question::Find { .. }) {
+            findings.places.nodes.retain(|place| place.node == from || !near(&place.node));
+        }
         let sum = inquiry.findings.tally.answered.saturating_add(findings.tally.answered);
         let taken = findings.tally.bounded()
             && findings.tally.plausible()
@@ -325,7 +343,7 @@ impl Desk {
         {
             self.out.push(Output::Learned { node: *node, via: from });
         }
-        inquiry.findings.merge(findings);
+        inquiry.add(findings);
         self.close_if_complete(number);
     }
 
@@ -335,7 +353,7 @@ impl Desk {
             return;
         }
         match own {
-            Some(own) => inquiry.findings.merge(said_by(self.me, own)),
+            Some(own) => inquiry.add(said_by(self.me, own)),
             None => inquiry.findings.tally.merge(Tally::of_silent(self.me)),
         }
         self.close_if_complete(number);
@@ -358,7 +376,8 @@ impl Desk {
     /// Ends a question with what is known.
     fn close(&mut self, number: u64) {
         let Some(inquiry) = self.open.remove(&number) else { return };
-        let Inquiry { asker, question, own, waiting, mut findings, .. } = inquiry;
+        let Inquiry { asker, question, own, waiting, mut findings, shares, .. } = inquiry;
+        shares.put(&mut findings.tally);
         let found = matches!(question, Question::Find { .. }) && !findings.places.nodes.is_empty();
         // Where a node was found nobody waits for the others, who may well be about to answer.
         let silent = waiting.into_iter().chain(own.then_some(self.me)).filter(|_| !found);
@@ -411,4 +430,52 @@ fn said_by(me: NodeId, own: Own) -> Findings {
     let mut findings = Findings { tally, ..Findings::default() };
     findings.places.nodes.extend(place);
     findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stage::key;
+
+    fn claim(node: NodeId) -> Place {
+        let name = "web-1".to_owned();
+        Place { node, name, address: None, parent: None, depth: 1, hops: None, detail: None }
+    }
+
+    /// A desk with parent 1 and children 2 and 3 that looks for `node`; its own part is said.
+    fn looks_for(node: NodeId) -> (Desk, u64) {
+        let mut desk = Desk::new(key(9));
+        let now = Time(1_000);
+        desk.handle(now, Input::Place { up: Some(key(1)), down: vec![key(2), key(3)] });
+        let question = Question::Find { node };
+        let within = Duration::from_secs(5);
+        desk.handle(now, Input::Open { key: 7, nonce: 5, question, within });
+        let inquiry = 1;
+        desk.handle(now, Input::Observed { inquiry, own: Some(Own::default()) });
+        (desk, inquiry)
+    }
+
+    fn answers(desk: &mut Desk, from: u8, id: u64, node: NodeId) -> Vec<Output> {
+        let tally = Tally { answered: 1, roll: Roll::one(&key(from)), ..Tally::default() };
+        let places =
+            super::super::places::Places { nodes: vec![claim(node)], ..Default::default() };
+        let answer = Answer { id, tally: Some(tally), tree: Some(places) };
+        desk.handle(Time(1_001), Input::Answered(key(from), answer))
+    }
+
+    #[test]
+    fn nobody_claims_to_be_a_neighbour_but_that_one() {
+        let (mut desk, id) = looks_for(key(3));
+        assert_eq!(answers(&mut desk, 2, id, key(3)), [], "a claim that this node knows better");
+        let out = answers(&mut desk, 3, id, key(3));
+        assert!(out.contains(&Output::Learned { node: key(3), via: key(3) }), "{out:?}");
+        assert!(matches!(&out[..], [.., Output::Done { key: 7, findings: Some(_) }]));
+    }
+
+    #[test]
+    fn of_a_node_farther_away_a_claim_is_all_there_is() {
+        let (mut desk, id) = looks_for(key(40));
+        let out = answers(&mut desk, 2, id, key(40));
+        assert!(matches!(&out[..], [.., Output::Done { key: 7, findings: Some(_) }]), "{out:?}");
+    }
 }

@@ -19,7 +19,7 @@
 //!
 //! What always holds:
 //!  1. a merged answer is as bounded as its parts, and merging is associative and commutative
-//!     ([`tally`]);
+//!     ([`tally`]); where lists do not fit, each neighbour has its share of the room (`share.rs`);
 //!  2. a question is answered at most once, and no later than its deadline;
 //!  3. a node takes part once in a question, whatever way it comes (by the question's nonce);
 //!  4. every list and table keeps its bound, whatever a neighbour says.
@@ -33,6 +33,7 @@ pub mod desk;
 pub mod pace;
 pub mod places;
 pub mod roll;
+mod share;
 pub mod tally;
 
 pub use ask::{Answer, Ask, Findings, Item, Question, Scope};

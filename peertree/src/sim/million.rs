@@ -16,12 +16,11 @@ use std::time::Duration;
 use borgios_types::Time;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
-use serde::Serialize;
 
 use crate::config::Config;
-use crate::node::Node;
+use crate::node::{Node, Phase};
 use crate::sim::giant::{Giant, Seat};
-use crate::state::State;
+pub use crate::sim::plan::{Figures, Heap, Plan, minimum_depth};
 
 /// Contacts a node of this fleet remembers; 512 would be 24 KB.
 pub const REMEMBERED: usize = 6;
@@ -35,110 +34,10 @@ const FLAT_MAX: Duration = Duration::from_secs(300);
 const BROADCAST_MAX: Duration = Duration::from_secs(1);
 /// Longest wait for nobody to move any more before a broadcast is counted.
 const CALM_MAX: Duration = Duration::from_secs(60);
+/// Virtual time between two words about how far this is.
+const PROGRESS: Duration = Duration::from_secs(5);
 /// Pace of looking whether the fleet is whole while it heals.
 const LOOK: Duration = Duration::from_millis(100);
-
-/// What is asked for.
-#[derive(Clone, Copy, Debug)]
-pub struct Plan {
-    /// Machines.
-    pub nodes: u32,
-    /// Most children of a node.
-    pub fanout: u16,
-    /// Time a message takes from node to node.
-    pub hop: Duration,
-    /// Share of the machines that leave, and as many come, while it churns.
-    pub churn: f64,
-    /// Share of the machines that die at once.
-    pub deaths: f64,
-    /// Decides everything.
-    pub seed: u64,
-}
-
-impl Plan {
-    /// Members that invitations name: the upper levels, a hundred nodes at least. The root alone
-    /// takes part in 128 conversations with strangers at a time, some thousand joins a second.
-    #[must_use]
-    pub fn named(&self) -> u32 {
-        let (mut width, mut named) = (1_u32, 1_u32);
-        while named < 100 && named < self.nodes / 10 {
-            width *= u32::from(self.fanout);
-            named += width;
-        }
-        named
-    }
-
-    /// Joins a second at most: the last doublings of the fleet take ten seconds.
-    #[must_use]
-    pub fn joins_per_s(&self) -> u32 {
-        (self.nodes / 10).max(50)
-    }
-}
-
-/// Bytes of live heap, now and at most so far; whoever runs this counts them.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Heap {
-    /// Now.
-    pub live: u64,
-    /// At most since the start.
-    pub peak: u64,
-}
-
-/// What was seen.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Figures {
-    /// Most children of a node.
-    pub fanout: u16,
-    /// Machines, after the churn.
-    pub nodes: u64,
-    /// Steps from the root to the deepest node, after churn.
-    pub depth: u32,
-    /// The least that many nodes can have at this fan-out.
-    pub minimum_depth: u32,
-    /// The same before churn.
-    pub depth_joined: u32,
-    /// Messages that carried one broadcast, after churn.
-    pub transmissions: u64,
-    /// When the last node had it, in milliseconds.
-    pub last_ms: u64,
-    /// Time from the deaths until the survivors were one tree, in virtual seconds.
-    pub heal_virtual_s: f64,
-    /// Survivors of the deaths.
-    pub survivors: u64,
-    /// Steps from the root to the deepest survivor when they had healed.
-    pub depth_healed: u32,
-    /// Messages that carried one broadcast to the survivors.
-    pub transmissions_healed: u64,
-    /// Peak of the live heap without what the simulator keeps for itself (keys, addresses, ends of
-    /// links, the queue's buckets; messages under way count), divided by the machines.
-    pub bytes_per_node: u64,
-    /// Peak of the live heap of the whole process, divided by the machines.
-    pub process_bytes_per_node: u64,
-    /// What one node's state alone holds at rest: the heap that goes when nodes go.
-    pub state_bytes_per_node: u64,
-    /// Virtual seconds after churn until the depth was the least or one more.
-    pub flat_after_s: f64,
-    /// Virtual time in all, in seconds.
-    pub virtual_s: f64,
-    /// Events in all.
-    pub events: u64,
-    /// Dials a joiner needed on average.
-    pub dials_per_join: f64,
-    /// Times that every node was checked.
-    pub checks: u32,
-}
-
-/// Steps from the root to the deepest of `nodes` nodes in the flattest tree of this fan-out.
-#[must_use]
-pub fn minimum_depth(nodes: u64, fanout: u16) -> u32 {
-    let (mut depth, mut width, mut room) = (0, 1_u64, 1_u64);
-    while room < nodes {
-        width *= u64::from(fanout);
-        room += width;
-        depth += 1;
-    }
-    depth
-}
 
 /// Runs it. `heap` says what is allocated, `say` gets a line whenever something is done.
 ///
@@ -159,21 +58,21 @@ pub fn run(
         published: 0,
         plan,
         config,
+        say,
+        told: Time::default(),
+        suspect: 0,
     };
-    story.join(say)?;
+    story.join()?;
     story.settle(PATIENCE)?;
     story.figures.depth_joined = story.depth();
-    say(format!("joined: depth {}", story.figures.depth_joined));
-    let (sent, ms) = story.broadcast()?;
-    say(format!("broadcast: {sent} transmissions, {ms} ms"));
-    story.churn(say)?;
-    let (sent, ms) = story.broadcast()?;
-    (story.figures.transmissions, story.figures.last_ms) = (sent, ms);
-    say(format!("broadcast: {sent} transmissions, {ms} ms"));
-    story.die(say)?;
-    let (sent, ms) = story.broadcast()?;
-    story.figures.transmissions_healed = sent;
-    say(format!("broadcast: {sent} transmissions, {ms} ms"));
+    story.say(format_args!("joined"));
+    story.broadcast()?;
+    story.churn()?;
+    let heard = story.broadcast()?;
+    (story.figures.transmissions, story.figures.last_ms) = (heard.sent, heard.last_ms);
+    story.figures.depth = heard.depth;
+    story.die()?;
+    story.figures.transmissions_healed = story.broadcast()?.sent;
     let Story { mut giant, mut figures, .. } = story;
     figures.virtual_s = seconds(giant.now.since(Time::default()));
     figures.events = giant.counts.events;
@@ -193,22 +92,49 @@ fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1_000.0).round() / 1_000.0
 }
 
-struct Story {
+/// What one broadcast was.
+struct Heard {
+    /// Messages that carried it.
+    sent: u64,
+    /// When the last node had it, in milliseconds after it was sent.
+    last_ms: u64,
+    /// Steps from the root to the deepest node at that time: nodes move up while a fleet settles.
+    depth: u32,
+}
+
+struct Story<'a> {
     giant: Giant,
     rng: ChaCha8Rng,
     figures: Figures,
     published: u32,
     plan: Plan,
     config: Config,
+    say: &'a mut dyn FnMut(String),
+    /// When it was last said how far this is.
+    told: Time,
+    /// The machine at which the fleet was last found not to be whole: looked at first, since a fleet
+    /// that heals is asked often.
+    suspect: usize,
 }
 
-impl Story {
+impl Story<'_> {
     fn pass(&mut self, duration: Duration) {
         self.giant.run(self.giant.now + duration, &self.config, self.plan.seed);
+        if self.giant.now.since(self.told) >= PROGRESS {
+            let (events, joins) = (self.giant.counts.events, self.giant.counts.joins);
+            let events = events as f64 / 1e6;
+            self.say(format_args!("{events:.1} million events, {joins} questions for a place"));
+        }
+    }
+
+    /// One line: when in virtual time, and what.
+    fn say(&mut self, what: std::fmt::Arguments<'_>) {
+        self.told = self.giant.now;
+        (self.say)(format!("{:.1} s virtual: {what}", self.giant.now.0 as f64 / 1e3));
     }
 
     /// All machines join, ever faster.
-    fn join(&mut self, say: &mut dyn FnMut(String)) -> Result<(), String> {
+    fn join(&mut self) -> Result<(), String> {
         let step = Duration::from_millis(10);
         self.giant.add(self.plan.seed, Time(1));
         self.pass(Duration::from_secs(2));
@@ -227,7 +153,7 @@ impl Story {
             if size >= told.saturating_mul(10) {
                 told = size;
                 self.each_holds()?;
-                say(format!("{size} started, {:.1} s virtual", self.giant.now.0 as f64 / 1e3));
+                self.say(format_args!("{size} started"));
             }
         }
         self.figures.dials_per_join =
@@ -239,14 +165,7 @@ impl Story {
     fn settle(&mut self, limit: Duration) -> Result<Duration, String> {
         let begun = self.giant.now;
         loop {
-            let waits = self
-                .giant
-                .nodes
-                .iter()
-                .flatten()
-                .any(|node| node.parent().is_none() && node.state() != State::Root);
-            let state = if waits { Err("not all are attached".to_owned()) } else { self.whole() };
-            match state {
+            match self.whole() {
                 Ok(()) => return Ok(self.giant.now.since(begun)),
                 Err(what) if self.giant.now.since(begun) >= limit => {
                     let waiting = self.giant.waiting();
@@ -260,7 +179,7 @@ impl Story {
     }
 
     /// Some leave in good order while others come.
-    fn churn(&mut self, say: &mut dyn FnMut(String)) -> Result<(), String> {
+    fn churn(&mut self) -> Result<(), String> {
         let count = (f64::from(self.plan.nodes) * self.plan.churn) as u32;
         let steps = u32::try_from(CHURN.as_millis() / 10).unwrap_or(1);
         for step in 0..steps {
@@ -277,7 +196,8 @@ impl Story {
         let nodes = self.giant.nodes.iter().flatten().count() as u64;
         let minimum = minimum_depth(nodes, self.plan.fanout);
         let begun = self.giant.now;
-        say(format!("churned: {nodes} nodes, depth {}", self.depth()));
+        let depth = self.depth();
+        self.say(format_args!("churned: {nodes} nodes, depth {depth}"));
         while self.depth() > minimum + 1 && self.giant.now.since(begun) < FLAT_MAX {
             self.pass(Duration::from_secs(1));
         }
@@ -285,13 +205,13 @@ impl Story {
         self.figures.flat_after_s = seconds(self.giant.now.since(begun));
         self.figures.nodes = nodes;
         self.figures.minimum_depth = minimum;
-        self.figures.depth = self.depth();
-        say(format!("depth {} after {} s", self.figures.depth, self.figures.flat_after_s));
+        let (depth, after) = (self.depth(), self.figures.flat_after_s);
+        self.say(format_args!("depth {depth} after {after} s"));
         Ok(())
     }
 
     /// Many machines lose their power at once.
-    fn die(&mut self, say: &mut dyn FnMut(String)) -> Result<(), String> {
+    fn die(&mut self) -> Result<(), String> {
         for _ in 0..(f64::from(self.plan.nodes) * self.plan.deaths) as u32 {
             let at = self.any(0);
             self.giant.kill(at);
@@ -300,20 +220,20 @@ impl Story {
         self.figures.heal_virtual_s = seconds(took);
         self.figures.survivors = self.giant.nodes.iter().flatten().count() as u64;
         self.figures.depth_healed = self.depth();
-        say(format!("healed after {} s, depth {}", seconds(took), self.figures.depth_healed));
+        let depth = self.figures.depth_healed;
+        self.say(format_args!("healed after {} s, depth {depth}", seconds(took)));
         Ok(())
     }
 
-    /// One object from the root: how many messages carried it, and when the last node had it.
-    fn broadcast(&mut self) -> Result<(u64, u64), String> {
-        let root = self
-            .giant
-            .nodes
-            .iter()
-            .position(|node| node.as_ref().is_some_and(|node| node.state() == State::Root));
+    /// One object from the root, when nobody moves.
+    fn broadcast(&mut self) -> Result<Heard, String> {
+        let root =
+            self.giant.nodes.iter().position(|node| {
+                node.as_ref().is_some_and(|node| matches!(node.phase, Phase::Root))
+            });
         let root = root.ok_or("no root")? as Seat;
         self.calm();
-        let begun = self.giant.now;
+        let (begun, depth) = (self.giant.now, self.depth());
         self.published += 1;
         let text = self.published.to_string();
         self.giant.publish(root, &text).map_err(|error| error.to_string())?;
@@ -323,18 +243,19 @@ impl Story {
         if received != others {
             return Err(format!("{received} of {others} nodes received the broadcast"));
         }
-        let last = self.giant.counts.last.since(begun).as_millis() as u64;
-        Ok((self.giant.counts.carried, last))
+        let last_ms = self.giant.counts.last.since(begun).as_millis() as u64;
+        let sent = self.giant.counts.carried;
+        self.say(format_args!("broadcast: depth {depth}, {sent} transmissions, {last_ms} ms"));
+        Ok(Heard { sent, last_ms, depth })
     }
 
     /// Waits until nobody looks for a better place: who moves hears a broadcast on both sides.
     fn calm(&mut self) {
-        let asked = |giant: &Giant| giant.counts.sent.get("join").copied().unwrap_or(0);
         let begun = self.giant.now;
         while self.giant.now.since(begun) < CALM_MAX {
-            let before = asked(&self.giant);
+            let before = self.giant.counts.joins;
             self.pass(Duration::from_secs(1));
-            if asked(&self.giant) == before {
+            if self.giant.counts.joins == before {
                 return;
             }
         }
@@ -368,25 +289,35 @@ impl Story {
     /// One root; every other node is a child of its parent, under the path it believes; so there is
     /// no cycle.
     fn whole(&mut self) -> Result<(), String> {
-        self.each_holds()?;
+        let count = self.giant.nodes.len();
         let mut roots = 0;
-        for (at, node) in self.giant.nodes.iter().enumerate() {
-            let Some(node) = node else { continue };
-            let Some(parent) = node.parent() else {
-                roots += 1;
-                continue;
-            };
-            let Some(parent) = self.giant.node(&parent) else {
-                return Err(format!("n{at} has a dead parent"));
-            };
-            if !parent.has_child(&node.id()) {
-                return Err(format!("n{at} is unknown to its parent"));
-            }
-            if !node.is_under(parent) {
-                return Err(format!("n{at} has an old path"));
+        for at in (self.suspect..count).chain(0..self.suspect) {
+            let Some(node) = &self.giant.nodes[at] else { continue };
+            match self.linked(node) {
+                Ok(root) => roots += u32::from(root),
+                Err(what) => {
+                    self.suspect = at;
+                    return Err(format!("n{at} {what}"));
+                }
             }
         }
-        if roots == 1 { Ok(()) } else { Err(format!("{roots} roots")) }
+        if roots != 1 {
+            return Err(format!("{roots} roots"));
+        }
+        self.each_holds()
+    }
+
+    /// Whether a node is a root, or a child of its parent.
+    fn linked(&self, node: &Node) -> Result<bool, &'static str> {
+        let Some(parent) = node.parent() else {
+            let root = matches!(node.phase, Phase::Root);
+            return if root { Ok(true) } else { Err("is not attached") };
+        };
+        let Some(parent) = self.giant.node(&parent) else { return Err("has a dead parent") };
+        if !parent.has_child(&node.id()) {
+            return Err("is unknown to its parent");
+        }
+        if node.is_under(parent) { Ok(false) } else { Err("has an old path") }
     }
 }
 
@@ -395,14 +326,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_least_depth_is_that_of_a_full_tree() {
-        for (nodes, fanout, depth) in
-            [(1, 3, 0), (4, 3, 1), (5, 3, 2), (1_000_000, 3, 13), (1_000_000, 10, 6)]
-        {
-            assert_eq!(minimum_depth(nodes, fanout), depth, "{nodes} nodes at {fanout}");
-        }
-        assert_eq!(minimum_depth(1_000_000, 25), 5);
-        assert_eq!(minimum_depth(1_000_000, 100), 3);
+    fn the_seed_decides_all() {
+        let hop = Duration::from_millis(10);
+        let play = |seed| {
+            let plan = Plan { nodes: 300, fanout: 3, hop, churn: 0.01, deaths: 0.1, seed };
+            let mut lines = Vec::new();
+            let figures = run(plan, &Heap::default, &mut |line| lines.push(line)).unwrap();
+            (serde_json::to_string(&figures).unwrap(), lines)
+        };
+        assert_eq!(play(7), play(7));
+        assert_ne!(play(7).0, play(8).0);
     }
 
     #[test]

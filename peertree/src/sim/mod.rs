@@ -12,7 +12,7 @@
 //! | [`machine`] | one server: the core, its timers, and a disk that survives `kill -9` |
 //! | `across` | cross links chosen for all, and a machine that withholds |
 //! | [`check`] | the invariants |
-//! | [`million`], `giant`, `wheel` | a million nodes: the story, the compact fleet, its queue of events |
+//! | [`million`], `plan`, `giant`, `desk`, `wheel` | a million nodes: the story, what is asked and measured, the compact fleet, one machine's links, the queue of events |
 //! | [`trace`] | a digest of all that happened, so that a replay can be told from a likeness |
 //!
 //! Everything derives from one seed: the same scenario with the same seed is the same run, event
@@ -20,12 +20,14 @@
 
 mod across;
 pub mod check;
+mod desk;
 pub mod draw;
 pub mod fleet;
 mod giant;
 pub mod latency;
 pub mod machine;
 pub mod million;
+mod plan;
 pub mod play;
 pub mod script;
 mod shell;

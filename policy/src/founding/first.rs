@@ -1,57 +1,29 @@
-//! What a founding makes first: policy/1, which every governor works out alike, and the pools for
-//! the votes that follow.
+//! policy/1, which every governor works out alike, and how it gets its signature.
 
-use borgios_types::{Envelope, KeyEpoch, PublicKey, Round, Seq};
-use frost_ed25519 as frost;
+use borgios_types::{Digest, Envelope, KeyEpoch, Round, Seq};
 
-use super::papers::{self, All, Done, file_name};
 use super::plan::Plan;
-use super::{Files, FoundingError, cheat};
-use crate::board::{Board, Governor, Share, identifier};
+use super::{CeremonyError, Files, Founded, Me, POLICY_FILE, Status, large};
+use crate::ballot::Ballot;
+use crate::board::Board;
 use crate::card::Card;
+use crate::chain::Chain;
+use crate::keygen::{Agreed, Ceremony, Made, Phase, Roster, envelope};
 use crate::lane::Lane;
-use crate::name::Name;
-use crate::object::Object as _;
+use crate::object::{Object as _, ObjectError};
 use crate::policy::{Class, Classes, Policy};
-use crate::pool::{Pool, SLOTS_AHEAD, slots_per_pool};
+use crate::round::OpenRound;
+use crate::share::KeyShare;
 use crate::slot::Slot;
 use crate::statement::Statement;
+use crate::tally::tally;
+use crate::vote::Intent;
 
-/// The policy that follows from plan and key; every governor works out the same.
-pub(super) fn first_policy(
-    plan: &Plan,
-    public: &frost::keys::PublicKeyPackage,
-) -> Result<Policy, FoundingError> {
-    let group = public
-        .verifying_key()
-        .serialize()
-        .map_err(|error| FoundingError::State(error.to_string()))?;
-    let group: [u8; 32] = group.try_into().map_err(|_| FoundingError::State("no key".into()))?;
-    let group =
-        PublicKey::from_bytes(group).map_err(|error| FoundingError::State(error.to_string()))?;
-    let mut governors = Vec::new();
-    for (index, Card { name, key, recipient }) in (1..).zip(&plan.governors) {
-        let share = public.verifying_shares().get(&identifier(index));
-        let share = share.and_then(|share| share.serialize().ok()?.try_into().ok());
-        let share =
-            Share(share.ok_or_else(|| FoundingError::State(format!("no share for {name}")))?);
-        governors.push(Governor {
-            name: name.clone(),
-            key: *key,
-            recipient: recipient.clone(),
-            share,
-        });
-    }
-    let board = Board::new(KeyEpoch(1), plan.threshold, group, governors)
-        .map_err(|error| FoundingError::State(error.to_string()))?;
-    let class = Class { approvals: plan.threshold.0 };
-    let classes = Classes::of(class, class);
-    Ok(Policy { board, fanout: plan.fanout, classes, witnesses: None, carried: [].into() })
-}
-
-/// policy/1 itself.
-pub(super) fn first_statement(plan: &Plan, policy: &Policy) -> Statement {
-    Statement {
+/// The exact text of policy/1.
+pub(super) fn payload(plan: &Plan, board: &Board) -> String {
+    let class = Class::of(plan.threshold.0);
+    let policy = Policy::new(board.clone(), plan.fanout, Classes::of(class, class));
+    let statement = Statement {
         network: None,
         lane: Lane::Policy,
         seq: Seq(1),
@@ -62,66 +34,112 @@ pub(super) fn first_statement(plan: &Plan, policy: &Policy) -> Statement {
         expires: plan.expires,
         critical: Vec::new(),
         body: policy.to_body(),
-    }
+    };
+    statement.to_payload()
 }
 
-/// The slots of the first pools: places 1 to 8 of each lane, in round 0.
-pub(super) fn first_slots(board: &Board) -> Vec<Slot> {
-    let (epoch, round) = (board.epoch(), Round(0));
-    let places = move |lane| (1..=SLOTS_AHEAD).map(move |seq| (lane, Seq(seq)));
-    let all = Lane::ALL.into_iter().flat_map(places);
-    all.map(|(lane, seq)| Slot { epoch, lane, seq, round }).collect()
+/// The id of policy/1, which is the network's.
+pub(super) fn network(plan: &Plan, board: &Board) -> Digest {
+    Digest::of(payload(plan, board).as_bytes())
 }
 
 /// The slot of policy/1.
-pub(super) fn policy_slot(board: &Board) -> Slot {
-    Slot { epoch: board.epoch(), lane: Lane::Policy, seq: Seq(1), round: Round(0) }
+fn policy_slot() -> Slot {
+    Slot { epoch: KeyEpoch(1), lane: Lane::Policy, seq: Seq(1), round: Round(0) }
 }
 
-/// Everyone's first pools: exactly those that were signed for with `done`.
-pub(super) fn first_pools(
-    board: &Board,
+/// This governor's part of the signature of policy/1, once: its nonces are erased with it.
+pub(super) fn sign(
+    ceremony: &mut Ceremony,
+    me: &Me<'_>,
     plan: &Plan,
+    roster: &Roster,
+    agreed: &Agreed,
+) -> Result<(), CeremonyError> {
+    let Phase::Keyed { made } = &ceremony.phase else { return Ok(()) };
+    let mut made = made.clone();
+    ceremony.answer(me, roster, &agreed.done);
+    if made.nonces.is_some() {
+        large::sign(ceremony, me, plan, roster, &made, agreed)?;
+        made.nonces = None;
+    } else {
+        let ballot = ballot(me, plan, &made, &agreed.pools)?;
+        ceremony.wrote.insert(roster.file(&me.card.name, Ballot::KIND), ballot.to_json());
+        made.seeds.retain(|(of, _)| *of != policy_slot());
+    }
+    ceremony.phase = Phase::Voted { made };
+    Ok(())
+}
+
+/// An approval of policy/1.
+fn ballot(
+    me: &Me<'_>,
+    plan: &Plan,
+    made: &Made,
+    pools: &[Envelope],
+) -> Result<Envelope, CeremonyError> {
+    let (board, slot) = (&made.board, policy_slot());
+    let failed = |error: &dyn core::fmt::Display| {
+        CeremonyError::State(format!("voting on policy/1 failed: {error}"))
+    };
+    let name = &me.card.name;
+    let key = KeyShare::from_secret(board, name, &made.key).map_err(|error| failed(&error))?;
+    let open = OpenRound::check(board, slot, &[]).map_err(|error| failed(&error))?;
+    let (text, nobody) = (payload(plan, board), [].into());
+    let intent = Intent::approve(board, name, &open, &text, pools, &nobody, None, 1)
+        .map_err(|error| failed(&error))?;
+    let seed = made.seeds.iter().find(|(of, _)| *of == slot).map(|(_, seed)| seed);
+    let ballot = intent.ballot(board, &key, seed, pools).map_err(|error| failed(&error))?;
+    Ok(ballot.to_envelope().sign(me.key))
+}
+
+/// Takes policy/1 from the folder, or makes it as soon as there are enough parts of its signature.
+pub(super) fn conclude(
+    ceremony: &Ceremony,
+    me: &Me<'_>,
+    plan: &Plan,
+    roster: &Roster,
     files: &Files,
-    done: &All<Done>,
-) -> Result<Result<Vec<Envelope>, Vec<Name>>, FoundingError> {
-    let slots = first_slots(board);
-    let (mut pools, mut missing) = (Vec::new(), Vec::new());
-    for (name, (_, paper)) in done {
-        let expected = slots.len().div_ceil(slots_per_pool(board).max(1));
-        if paper.pools.len() != expected {
-            let why = format!("{} pools, expected {expected}", paper.pools.len());
-            return Err(cheat(name, Done::KIND, &why));
-        }
-        let mut covered = Vec::new();
-        for (number, id) in (1..).zip(&paper.pools) {
-            let file = pool_file(name, number);
-            let Some(envelope) = papers::envelope(files, &file)? else {
-                missing.push(name.clone());
-                continue;
-            };
-            if envelope.id() != *id {
-                let found = envelope.id();
-                return Err(FoundingError::Changed { file, answered: *id, found });
-            }
-            let pool = Pool::verify(board, &envelope)
-                .map_err(|source| FoundingError::File { file: file.clone(), source })?;
-            if pool.governor != *name {
-                return Err(cheat(name, Pool::KIND, &format!("it is {}'s", pool.governor)));
-            }
-            covered.extend(pool.slots.iter().map(|slot| slot.of(board)));
-            pools.push(envelope);
-        }
-        if !missing.contains(name) && covered != slots {
-            return Err(cheat(name, Pool::KIND, &"not the slots of a founding"));
+    agreed: &Agreed,
+) -> Result<Status, CeremonyError> {
+    let Phase::Voted { made } = &ceremony.phase else {
+        return Err(CeremonyError::State("the founding went back a step".to_owned()));
+    };
+    let board = &made.board;
+    let mut ballots = Vec::new();
+    let mut missing = Vec::new();
+    for Card { name, .. } in &roster.governors {
+        // A ballot that is no good is one that is not there.
+        let ballot = envelope(files, &roster.file(name, Ballot::KIND))?;
+        match ballot.filter(|ballot| Ballot::verify(board, ballot).is_ok()) {
+            Some(ballot) => ballots.push(ballot),
+            None => missing.push(name.clone()),
         }
     }
-    debug_assert_eq!(done.len(), plan.governors.len());
-    missing.dedup();
-    Ok(if missing.is_empty() { Ok(pools) } else { Err(missing) })
-}
-
-/// `ann.pool1.json`: a large board's first pools do not fit one file.
-pub(super) fn pool_file(name: &Name, number: usize) -> String {
-    file_name(name, &format!("{}{number}", Pool::KIND))
+    let text = payload(plan, board);
+    let network = Digest::of(text.as_bytes());
+    let policy = match envelope(files, POLICY_FILE)? {
+        Some(envelope) => {
+            Chain::new(Some(network)).verify_stored(&envelope, &[]).map_err(|refusal| {
+                let source = ObjectError::Refused { kind: "policy", why: refusal.to_string() };
+                CeremonyError::File { file: POLICY_FILE.to_owned(), source }
+            })?;
+            envelope
+        }
+        None if board.one_touch().is_ok() => {
+            match tally(board, policy_slot(), &[text], &agreed.pools, &ballots).signed() {
+                Some(envelope) => envelope.clone(),
+                None => return Ok(Status::Waiting { kind: Ballot::KIND, missing }),
+            }
+        }
+        None => match large::signed(plan, roster, board, files, agreed)? {
+            Ok(envelope) => envelope,
+            Err(missing) => return Ok(Status::Waiting { kind: large::Part::KIND, missing }),
+        },
+    };
+    let key = KeyShare::from_secret(board, &me.card.name, &made.key)
+        .map_err(|error| CeremonyError::State(error.to_string()))?;
+    let (board, seeds, pools) = (board.clone(), made.seeds.clone(), agreed.pools.clone());
+    let founded = Founded { network, policy, board, key, seeds, pools, ballots };
+    Ok(Status::Founded(Box::new(founded)))
 }

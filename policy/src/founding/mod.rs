@@ -1,89 +1,37 @@
 //! Founding: governors make a key together and sign policy/1, by files in a folder they share.
 //!
 //! ```text
-//!            roster confirmed       all dkg1         all dkg2            all done         t ballots
-//! (nothing) ───────────────▶ Committed ──▶ Shared ──────────▶ Keyed ──────────────▶ Voted ─────▶ Founded
-//!  NAME.card    writes NAME.dkg1     NAME.dkg2    NAME.done, NAME.pool1…   NAME.ballot   policy-1
+//!            roster confirmed          agreed (crate::keygen)         t ballots
+//! (nothing) ───────────────▶ … keygen … ──────────────▶ Voted ─────────────────▶ Founded
+//!  NAME.card                                   NAME.ballot (large: NAME.part)     policy-1
 //! ```
 //!
 //! [`step`] reads what is in the folder and goes as far as it can. The caller must store the
 //! returned [`Ceremony`] (encrypted to the governor, synced) *before* it writes the returned
 //! files, and may call again at any time: what was written once is written the same again.
-//!
-//! No dealer ever holds the key. The DKG alone accepts a sender who shows two receivers different
-//! first-round papers, so every later paper signs what was seen of the earlier ones, and there is
-//! no board before all n governors signed the same transcript, group key and first pools.
 
 mod first;
-mod papers;
+mod large;
 mod plan;
-mod rounds;
 
-use std::collections::BTreeMap;
-
-use borgios_types::{Digest, Envelope, SecretKey};
+use borgios_types::{Digest, Envelope};
 use rand::{CryptoRng, RngCore};
-use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 use crate::board::Board;
 use crate::card::Card;
+use crate::keygen::{Reached, envelope};
 use crate::name::Name;
 use crate::object::{Object, ObjectError};
-use crate::policy::Policy;
 use crate::share::{KeyShare, Seed};
 use crate::slot::Slot;
-use crate::wire::SecretBytes;
 
-pub use papers::{Files, PLAN_FILE, POLICY_FILE, file_name};
+pub use crate::keygen::{Ceremony, CeremonyError, Files, Me, file_name};
 pub use plan::{Plan, PlanError};
 
-/// Who takes part: the governor at this machine.
-#[derive(Debug)]
-pub struct Me<'a> {
-    /// The card that the others know.
-    pub card: &'a Card,
-    /// The card's key.
-    pub key: &'a SecretKey,
-    /// The card's recipient's secret half, `AGE-SECRET-KEY-1…`.
-    pub identity: &'a str,
-}
-
-/// One governor's secret state between two steps. Serialises for storage; never printed.
-#[derive(Clone, Serialize, Deserialize)]
-pub struct Ceremony {
-    roster: Digest,
-    phase: Phase,
-    /// Every file this governor wrote: it is never made twice.
-    wrote: BTreeMap<String, String>,
-    /// Ids of the others' papers that were answered: they must not change any more.
-    answered: BTreeMap<String, Digest>,
-}
-
-/// How far this governor is.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Phase {
-    /// The first round's paper is written.
-    Committed { secret: SecretBytes },
-    /// The second round's paper is written.
-    Shared { secret: SecretBytes },
-    /// There is a key; pools and signature are written.
-    Keyed { made: Made },
-    /// The ballot for policy/1 is written, its seed erased.
-    Voted { made: Made },
-}
-
-/// What came of the key generation.
-#[derive(Clone, Serialize, Deserialize)]
-struct Made {
-    policy: Policy,
-    /// The exact text of policy/1.
-    payload: String,
-    transcript: Digest,
-    key: SecretBytes,
-    seeds: Vec<(Slot, Seed)>,
-}
+/// `founding.json`.
+pub const PLAN_FILE: &str = "founding.json";
+/// `policy-1.json`.
+pub const POLICY_FILE: &str = "policy-1.json";
 
 /// What one step comes to.
 #[derive(Debug)]
@@ -129,67 +77,9 @@ pub struct Founded {
     pub seeds: Vec<(Slot, Seed)>,
     /// Everyone's first pools.
     pub pools: Vec<Envelope>,
-    /// The ballots for policy/1 that are there, this governor's among them.
+    /// The ballots for policy/1 that are there, this governor's among them; none on a board too
+    /// large for one-touch votes.
     pub ballots: Vec<Envelope>,
-}
-
-/// Why a founding cannot go on.
-#[derive(Debug, Error)]
-pub enum FoundingError {
-    /// A file that is forged, damaged or of another ceremony.
-    #[error("{file} is refused")]
-    File {
-        /// Which.
-        file: String,
-        /// Why.
-        #[source]
-        source: ObjectError,
-    },
-    /// The plan has no such governor, or another card under that name.
-    #[error("founding.json does not hold the card of {0} that is in this folder")]
-    Card(Name),
-    /// Another roster was confirmed than the folder's, or the plan changed afterwards.
-    #[error("the confirmed roster is {confirmed}, founding.json has {found}")]
-    Roster {
-        /// What the governor confirmed, or answered.
-        confirmed: Digest,
-        /// The folder's.
-        found: Digest,
-    },
-    /// A file changed after it was answered; whoever signed both versions cheats.
-    #[error("{file} changed after it was answered: it was {answered}, now it is {found}")]
-    Changed {
-        /// Which.
-        file: String,
-        /// The id answered.
-        answered: Digest,
-        /// The id found.
-        found: Digest,
-    },
-    /// This governor's own file is not the one that was written.
-    #[error("{0} is not what this machine wrote; restore it, or find who changed it")]
-    OwnFile(String),
-    /// A governor answered other papers than those in this folder: somebody showed two versions.
-    #[error("{name} answered other {what} files than are in this folder; compare them")]
-    Disagrees {
-        /// Who.
-        name: Name,
-        /// Which files.
-        what: &'static str,
-    },
-    /// A governor's contribution is provably wrong.
-    #[error("the {kind} of {name} is wrong: {why}")]
-    Cheat {
-        /// Who.
-        name: Name,
-        /// Which paper.
-        kind: &'static str,
-        /// What is wrong.
-        why: String,
-    },
-    /// The stored state, or an identity, is not this governor's.
-    #[error("{0}")]
-    State(String),
 }
 
 /// Goes as far as the folder allows.
@@ -198,7 +88,7 @@ pub enum FoundingError {
 /// once, before anything but the card is written. `rng` is drawn from for polynomial and seeds.
 ///
 /// # Errors
-/// See [`FoundingError`]. An error changes nothing: once its cause is gone, step again with the
+/// See [`CeremonyError`]. An error changes nothing: once its cause is gone, step again with the
 /// state stored last.
 pub fn step(
     me: &Me<'_>,
@@ -206,55 +96,52 @@ pub fn step(
     files: &Files,
     confirmed: Option<Digest>,
     rng: &mut (impl RngCore + CryptoRng),
-) -> Result<Step, FoundingError> {
+) -> Result<Step, CeremonyError> {
     let card = me.card.to_envelope().sign(me.key).to_json();
     let own_card = file_name(&me.card.name, Card::KIND);
     let mut write = Files::new();
     if !files.contains_key(&own_card) {
         write.insert(own_card.clone(), card.clone().into_bytes());
     }
-    let Some(envelope) = papers::envelope(files, PLAN_FILE)? else {
+    let Some(envelope) = envelope(files, PLAN_FILE)? else {
         return Ok(Step { state, write, status: Status::NoPlan(cards(files)?) });
     };
-    let refused = |source| FoundingError::File { file: PLAN_FILE.to_owned(), source };
+    let refused = |source| CeremonyError::File { file: PLAN_FILE.to_owned(), source };
     let plan = Plan::verify(&envelope).map_err(refused)?;
-    let roster = envelope.id();
+    let found = envelope.id();
     let missing = check_cards(me, files, &plan)?;
     if !missing.is_empty() {
         let status = Status::Waiting { kind: Card::KIND, missing };
         return Ok(Step { state, write, status });
     }
     // What people compare is worked out from what the plan says, so it must say nothing else.
-    if state.is_none() && plan.roster() != roster {
+    if state.is_none() && plan.roster() != found {
         let why = "it holds more than a plan; write it again with this version".to_owned();
         return Err(refused(ObjectError::Refused { kind: Plan::KIND, why }));
     }
-    let agreed = state.as_ref().map(|state| state.roster).or(confirmed);
+    let agreed = state.as_ref().map(Ceremony::roster).or(confirmed);
     match agreed {
         None => return Ok(Step { state, write, status: Status::Confirm(Box::new(plan)) }),
-        Some(confirmed) if confirmed != roster => {
-            return Err(FoundingError::Roster { confirmed, found: roster });
+        Some(confirmed) if confirmed != found => {
+            return Err(CeremonyError::Roster { confirmed, found });
         }
         Some(_) => {}
     }
+    let roster = plan.to_roster(found);
     let mut ceremony = match state {
         Some(ceremony) => ceremony,
-        None => Ceremony::begin(me, &plan, roster, rng)?,
+        None => Ceremony::begin(me, &roster, rng)?,
     };
-    ceremony.check_unchanged(files)?;
-    let status = loop {
-        // What this very call wrote counts as being in the folder.
-        let mut seen = files.clone();
-        for (file, text) in &ceremony.wrote {
-            seen.insert(file.clone(), text.clone().into_bytes());
-        }
-        match ceremony.advance(me, &plan, &seen, rng)? {
-            rounds::Advance::Further(next) => ceremony = *next,
-            rounds::Advance::Stays(status) => break status,
+    let outcome = |board: &Board| Some(first::network(&plan, board));
+    let status = match ceremony.advance(me, &roster, files, &outcome, rng)? {
+        Reached::Waiting { kind, missing } => Status::Waiting { kind, missing },
+        Reached::Agreed(agreed) => {
+            first::sign(&mut ceremony, me, &plan, &roster, &agreed)?;
+            let seen = ceremony.seen(files);
+            first::conclude(&ceremony, me, &plan, &roster, &seen, &agreed)?
         }
     };
-    let unwritten = ceremony.wrote.iter().filter(|(file, _)| !files.contains_key(*file));
-    write.extend(unwritten.map(|(file, text)| (file.clone(), text.clone().into_bytes())));
+    write.extend(ceremony.unwritten(files));
     if let Status::Founded(founded) = &status
         && !files.contains_key(POLICY_FILE)
     {
@@ -263,19 +150,14 @@ pub fn step(
     Ok(Step { state: Some(ceremony), write, status })
 }
 
-/// A governor's contribution that is provably wrong.
-fn cheat(name: &Name, kind: &'static str, why: &dyn core::fmt::Display) -> FoundingError {
-    FoundingError::Cheat { name: name.clone(), kind, why: why.to_string() }
-}
-
 /// The cards in the folder, each signed by its own key and named after its governor.
-fn cards(files: &Files) -> Result<Vec<Card>, FoundingError> {
+fn cards(files: &Files) -> Result<Vec<Card>, CeremonyError> {
     let suffix = format!(".{}.json", Card::KIND);
     let mut found = Vec::new();
     for file in files.keys() {
         let Some(name) = file.strip_suffix(&suffix) else { continue };
-        let Some(envelope) = papers::envelope(files, file)? else { continue };
-        let refused = |source| FoundingError::File { file: file.clone(), source };
+        let Some(envelope) = envelope(files, file)? else { continue };
+        let refused = |source| CeremonyError::File { file: file.clone(), source };
         let card = Card::verify(&envelope).map_err(refused)?;
         if card.name != name {
             let why = format!("it is the card of {}", card.name);
@@ -287,63 +169,21 @@ fn cards(files: &Files) -> Result<Vec<Card>, FoundingError> {
 }
 
 /// Every governor of the plan has the card that lies in the folder; returns whose is missing.
-fn check_cards(me: &Me<'_>, files: &Files, plan: &Plan) -> Result<Vec<Name>, FoundingError> {
+fn check_cards(me: &Me<'_>, files: &Files, plan: &Plan) -> Result<Vec<Name>, CeremonyError> {
     if !plan.governors.contains(me.card) {
-        return Err(FoundingError::Card(me.card.name.clone()));
+        return Err(CeremonyError::Card(me.card.name.clone()));
     }
     let found = cards(files)?;
     let mut missing = Vec::new();
     for planned in &plan.governors {
         match found.iter().find(|card| card.name == planned.name) {
             Some(card) if card == planned => {}
-            Some(card) => return Err(FoundingError::Card(card.name.clone())),
+            Some(card) => return Err(CeremonyError::Card(card.name.clone())),
             None if planned == me.card => {}
             None => missing.push(planned.name.clone()),
         }
     }
     Ok(missing)
-}
-
-impl Ceremony {
-    /// The roster digest that was confirmed.
-    #[must_use]
-    pub fn roster(&self) -> Digest {
-        self.roster
-    }
-
-    /// Neither this governor's files nor the answered ones have changed.
-    fn check_unchanged(&self, files: &Files) -> Result<(), FoundingError> {
-        for (file, text) in &self.wrote {
-            if let Some(found) = papers::envelope(files, file)? {
-                let own = Envelope::parse(text.as_bytes())
-                    .map_err(|error| FoundingError::State(error.to_string()))?;
-                if found.id() != own.id() {
-                    return Err(FoundingError::OwnFile(file.clone()));
-                }
-            }
-        }
-        for (file, answered) in &self.answered {
-            if let Some(found) = papers::envelope(files, file)?.map(|found| found.id())
-                && found != *answered
-            {
-                let (file, answered) = (file.clone(), *answered);
-                return Err(FoundingError::Changed { file, answered, found });
-            }
-        }
-        Ok(())
-    }
-}
-
-impl core::fmt::Debug for Ceremony {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let phase = match &self.phase {
-            Phase::Committed { .. } => "committed",
-            Phase::Shared { .. } => "shared",
-            Phase::Keyed { .. } => "keyed",
-            Phase::Voted { .. } => "voted",
-        };
-        write!(f, "Ceremony({phase}, roster {})", self.roster.short())
-    }
 }
 
 /// `waiting for ben, cleo: dkg1`.

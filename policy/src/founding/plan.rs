@@ -3,15 +3,17 @@
 //! Its id is the *roster digest*. Every governor compares it with the others by voice before
 //! taking part: whoever wrote the plan could have put a key of his own behind another's name.
 
-use borgios_types::{Digest, Envelope, PublicKey, Threshold, UnixSeconds};
+use std::collections::BTreeMap;
+
+use borgios_types::{Digest, Envelope, KeyEpoch, Threshold, UnixSeconds};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::board::{BoardError, check_members};
+use crate::board::BoardError;
 use crate::card::Card;
+use crate::keygen::{self, Roster};
 use crate::object::{Object, ObjectError, in_date};
 use crate::policy::PolicyError;
-use crate::slot::{TooManySubsets, subsets};
 
 /// What all governors agree on before they make a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,9 +36,6 @@ pub enum PlanError {
     /// No board can be made of it.
     #[error(transparent)]
     Board(#[from] BoardError),
-    /// A board too large for one-touch votes.
-    #[error(transparent)]
-    TooManySubsets(#[from] TooManySubsets),
     /// No policy can be made of it.
     #[error(transparent)]
     Policy(#[from] PolicyError),
@@ -82,42 +81,27 @@ impl Plan {
     /// What is risky about this board, in words, if anything is.
     #[must_use]
     pub fn warning(&self) -> Option<String> {
-        let (t, n) = (usize::from(self.threshold.0), self.governors.len());
-        (t == n).then(|| {
-            format!(
-                "all {n} governors must sign everything: one lost share ends the fleet's \
-                     governance for good"
-            )
-        })
+        keygen::warning(self.governors.len(), self.threshold)
+    }
+
+    /// What the rounds need of it; `id` is that of the plan as it lies in the folder.
+    pub(super) fn to_roster(&self, id: Digest) -> Roster {
+        Roster {
+            id,
+            epoch: KeyEpoch(1),
+            threshold: self.threshold,
+            governors: self.governors.clone(),
+            prefix: String::new(),
+            heads: BTreeMap::new(),
+        }
     }
 
     /// The rules of a board that can be checked before it has a key.
     fn check_rules(&self) -> Result<(), PlanError> {
-        let (n, t) = (self.governors.len(), usize::from(self.threshold.0));
-        if !(2..=borgios_types::limits::GOVERNORS_MAX).contains(&n) {
-            return Err(BoardError::Size(n).into());
-        }
-        if 2 * t <= n || t > n {
-            let threshold = self.threshold.0;
-            return Err(BoardError::Threshold { threshold, governors: n }.into());
-        }
-        if let Some(pair) = self.governors.windows(2).find(|pair| pair[0].name >= pair[1].name) {
-            return Err(BoardError::Order(pair[1].name.clone()).into());
-        }
-        // There is no group key yet; the first governor's stands in and is skipped.
-        let keys: Vec<&PublicKey> = self.governors.iter().map(|card| &card.key).collect();
-        let rest = self.governors.iter().skip(1);
-        check_members(keys[0], rest.map(|card| (&card.name, &card.key, card.recipient.as_str())))?;
-        let first = &self.governors[0];
-        if self.governors.iter().skip(1).any(|card| card.recipient == first.recipient) {
-            let name = first.name.clone();
-            return Err(BoardError::Shared { name, what: "recipient" }.into());
-        }
+        keygen::check(&self.governors, self.threshold)?;
         if !(2..=256).contains(&self.fanout) {
             return Err(PolicyError::Fanout(self.fanout).into());
         }
-        let n = u16::try_from(n).unwrap_or(u16::MAX);
-        subsets(n, self.threshold.0)?;
         Ok(())
     }
 }

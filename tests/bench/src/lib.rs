@@ -3,6 +3,7 @@
 pub mod board;
 pub mod carrier;
 pub mod fleet;
+pub mod governance;
 pub mod machine;
 pub mod overload;
 pub mod part;

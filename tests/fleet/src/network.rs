@@ -140,6 +140,7 @@ impl<'a> Network<'a> {
         ])?;
         for name in ["ann", "cleo"] {
             let governor = self.governor(name);
+            governor.borgios(&["review", "release/1", "--exchange", &exchange])?;
             governor.borgios(&["vote", "release/1", "approve", "--exchange", &exchange])?;
         }
         for governor in &self.governors {

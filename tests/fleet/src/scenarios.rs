@@ -14,6 +14,7 @@ mod loot;
 mod obstacles;
 mod refusals;
 mod rotation;
+mod rules;
 mod secrets;
 mod spine;
 mod streams;
@@ -36,6 +37,7 @@ pub const ALL: &[Scenario] = &[
     tree::SCENARIO,
     secrets::SCENARIO,
     rotation::SCENARIO,
+    rules::SCENARIO,
     access::SCENARIO,
     leave::SCENARIO,
     loot::SCENARIO,

@@ -1,0 +1,156 @@
+//! What is signed and not applied yet, on a whole fleet: locks, vetoes, pauses, beacons.
+
+use borgios_policy::{Freshness, Lane};
+use borgios_types::{Digest, Envelope, Seq};
+use serde_json::json;
+
+use crate::fleet::{Fleet, Server, until};
+
+fn body(version: &str) -> serde_json::Value {
+    let digest = Digest::of(b"keeper");
+    json!({
+        "version": version,
+        "components": [{"name": "app", "digest": digest, "size": 6}],
+        "installer": {"digest": digest, "size": 6},
+        "floor": 1,
+    })
+}
+
+async fn release(server: &Server) -> (Seq, Option<Digest>) {
+    let head = |l: &mut borgios_agent::ledger::Ledger| {
+        let head = l.chain().head(Lane::Release).map(|head| head.id());
+        (l.chain().head_seq(Lane::Release), head)
+    };
+    server.agent().ledger.run(head).await
+}
+
+async fn state(server: &Server, envelope: &Envelope) -> Option<&'static str> {
+    let id = envelope.id();
+    let standing = server
+        .agent()
+        .ledger
+        .run(move |l| l.gate().standing(crate::board::now(), l.chain(), &id))
+        .await;
+    standing.map(|standing| standing.as_str())
+}
+
+/// A release is vetoed on one server and dead on all; the next round of its place is applied when
+/// its own lock is over, and by then the first would long have been.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t52_a_release_that_is_vetoed_in_its_lock_is_applied_nowhere() {
+    let mut fleet = Fleet::of(3, 2).await;
+    let rules = fleet.board.rules(|policy| policy.classes.release.lock_s = Some(20));
+    fleet.servers[0].put(&rules).await;
+    fleet.all_have(&rules).await;
+    let bad = fleet.board.statement(Lane::Release, body("1"));
+    // One veto is there before the release is.
+    let vetoes = [fleet.board.veto(0, &bad), fleet.board.veto(2, &bad)];
+    assert_eq!(fleet.servers[2].put(&vetoes[0]).await["ok"]["new"], true);
+    assert_eq!(fleet.servers[0].put(&bad).await["ok"]["new"], true);
+    fleet.all_have(&bad).await;
+    for server in &fleet.servers {
+        assert_eq!(release(server).await, (Seq(0), None));
+        until("it is locked", async || state(server, &bad).await == Some("waiting")).await;
+    }
+    fleet.servers[1].put(&vetoes[1]).await;
+    for server in &fleet.servers {
+        until("it is vetoed", async || state(server, &bad).await == Some("vetoed")).await;
+        let keeper = || server.keeper.seen.lock().unwrap().objects.clone();
+        until("its keeper knows why", async || {
+            vetoes.iter().all(|veto| keeper().contains(&veto.id()))
+        })
+        .await;
+    }
+    // It survives a restart, and a lock cannot be over before that of what came later is.
+    fleet.servers[1].kill().await;
+    fleet.servers[1].start().await;
+    fleet.board.again(Lane::Release, None);
+    let good = fleet.board.statement(Lane::Release, body("2"));
+    fleet.servers[0].put(&good).await;
+    for server in &fleet.servers {
+        until("the next round is applied", async || release(server).await.0 == Seq(1)).await;
+        assert_eq!(release(server).await.1, Some(good.id()));
+        assert_eq!(state(server, &bad).await, None, "and the dead one is forgotten");
+    }
+    fleet.servers[0].kill().await;
+    fleet.servers[0].start().await;
+    assert_eq!(release(&fleet.servers[0]).await.1, Some(good.id()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t53_a_pause_holds_a_release_back_and_ends_by_itself_everywhere() {
+    let mut fleet = Fleet::of(2, 2).await;
+    let rules = fleet.board.rules(|policy| {
+        policy.classes.release.lock_s = Some(4);
+        policy.pause_s = Some(8);
+    });
+    fleet.servers[0].put(&rules).await;
+    fleet.all_have(&rules).await;
+    let one = fleet.board.statement(Lane::Release, body("1"));
+    let pause = fleet.board.pause(1, &one);
+    fleet.servers[1].put(&pause).await;
+    fleet.all_have(&pause).await;
+    fleet.servers[0].put(&one).await;
+    for server in &fleet.servers {
+        until("it is paused", async || state(server, &one).await == Some("paused")).await;
+    }
+    let again = fleet.board.pause(1, &one);
+    fleet.servers[1].put(&again).await;
+    for server in &fleet.servers {
+        until("it is applied by itself", async || release(server).await.0 == Seq(1)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t21_a_fleet_that_hears_too_few_governors_applies_no_release_until_it_does() {
+    let mut fleet = Fleet::of(2, 2).await;
+    let rules = fleet.board.rules(|policy| {
+        policy.freshness = Some(Freshness { beacons: 2, max_age_s: 86_400 });
+    });
+    fleet.servers[0].put(&rules).await;
+    fleet.all_have(&rules).await;
+    let one = fleet.board.statement(Lane::Release, body("1"));
+    fleet.servers[0].put(&one).await;
+    for server in &fleet.servers {
+        until("it is stale", async || state(server, &one).await == Some("stale")).await;
+    }
+    fleet.servers[1].put(&fleet.board.beacon(0)).await;
+    // Policies go on meanwhile.
+    let wider = fleet.board.policy(4);
+    fleet.servers[1].put(&wider).await;
+    fleet.all_have(&wider).await;
+    assert_eq!(release(&fleet.servers[1]).await.0, Seq(0));
+    fleet.servers[0].put(&fleet.board.beacon(2)).await;
+    for server in &fleet.servers {
+        until("it is applied", async || release(server).await.0 == Seq(1)).await;
+    }
+}
+
+/// Two documents for one place meet before either is applied: none is, on any server, until a policy
+/// names one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t12_a_fleet_that_hears_of_two_for_one_place_waits_for_the_ruling() {
+    let mut fleet = Fleet::of(3, 2).await;
+    let rules = fleet.board.rules(|policy| policy.classes.release.lock_s = Some(15));
+    fleet.servers[0].put(&rules).await;
+    fleet.all_have(&rules).await;
+    let one = fleet.board.statement(Lane::Release, body("1"));
+    fleet.board.again(Lane::Release, None);
+    let two = fleet.board.statement(Lane::Release, body("2"));
+    fleet.servers[0].put(&one).await;
+    fleet.servers[2].put(&two).await;
+    for server in &fleet.servers {
+        for rival in [&one, &two] {
+            until("it is frozen", async || state(server, rival).await == Some("frozen")).await;
+        }
+    }
+    let (lane, seq, winner) = (Lane::Release, Seq(1), Some(one.id()));
+    let ruling = fleet.board.rules(|policy| {
+        policy.rulings = vec![borgios_policy::Ruling { lane, seq, winner }];
+    });
+    fleet.servers[1].put(&ruling).await;
+    for server in &fleet.servers {
+        until("the winner is applied", async || release(server).await.1 == Some(one.id())).await;
+        assert_eq!(release(server).await.0, Seq(1));
+    }
+}

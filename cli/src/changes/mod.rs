@@ -1,0 +1,14 @@
+//! What a statement changes against what runs now, line by line and in words.
+//!
+//! ```text
+//! policy.rs    rule by rule, board by governor
+//! release.rs   version, components by digest, floor, urls
+//! contents.rs  what is in two components' bytes: files, units, health, powers
+//! ```
+//!
+//! Each line begins with a word of its kind (`changed`, `added`, `removed`, `powers`, …). Whatever
+//! is not known is said to be so; no line is left out because a file is missing.
+
+pub(crate) mod contents;
+pub(crate) mod policy;
+pub(crate) mod release;

@@ -1,0 +1,265 @@
+//! A policy in words: what each rule says, and which rules a new one changes.
+//!
+//! It works on the body's own fields, so that a rule of a later version is shown by its name and
+//! value, not hidden.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use borgios_policy::Policy;
+use serde_json::Value;
+
+use crate::printer::one_line;
+use crate::span;
+
+/// What a rule is called in the body, and in words. `{}` is the lane or class.
+const RULES: [(&str, &str); 22] = [
+    ("fanout", "fanout"),
+    ("witnesses", "witnesses of a grant"),
+    ("classes.offline.approvals", "approvals of a grant that nobody else saw"),
+    ("classes.emergency.approvals", "approvals of an emergency release"),
+    ("classes.*.approvals", "approvals of a {}"),
+    ("classes.*.lock_s", "lock before a {} is applied"),
+    ("classes.*.veto", "vetoes that kill a {}"),
+    ("classes.*.rebuilds", "matching rebuilds of a {}"),
+    ("classes.*.deadline_s", "reminder of a vote on a {} after"),
+    ("freshness.beacons", "governors who must have been heard of"),
+    ("freshness.max_age_s", "heard of within"),
+    ("pause_s", "longest pause by one governor"),
+    ("admission.inviters", "who may invite servers"),
+    ("admission.uses_max", "most uses of an invitation"),
+    ("admission.lifetime_s", "longest life of an invitation"),
+    ("recovery.group", "recovery key"),
+    ("recovery.silence_s", "silence before the recovery key counts"),
+    ("recovery.lock_s", "public lock of the recovery key"),
+    ("rulings", "rulings"),
+    ("board.threshold", "threshold"),
+    ("board.group", "group key"),
+    ("board.epoch", "key epoch"),
+];
+
+/// Rule by rule: what changed first, then what stays.
+pub(crate) fn changes(old: Option<&Value>, new: &Value) -> Vec<String> {
+    let Some(old) = old else {
+        return std::iter::once("the first policy".to_owned()).chain(rules(new)).collect();
+    };
+    let (was, is) = (flat(old), flat(new));
+    let keys: BTreeSet<&String> = was.keys().chain(is.keys()).collect();
+    let (mut changed, mut same) = (Vec::new(), Vec::new());
+    for key in keys {
+        let name = named(key);
+        match (was.get(key), is.get(key)) {
+            (Some(was), Some(is)) if was == is => same.push(format!("same      {name} {is}")),
+            (Some(was), Some(is)) => changed.push(format!("changed   {name} {was} → {is}")),
+            (None, Some(is)) => changed.push(format!("added     {name} {is}")),
+            (Some(was), None) => changed.push(format!("removed   {name}, was {was}")),
+            (None, None) => {}
+        }
+    }
+    let mut lines = board(old, new);
+    lines.extend(changed);
+    lines.extend(carried(old, new));
+    lines.extend(same);
+    lines
+}
+
+/// What a policy changed, in one line for the log; none if nothing of the board or rules did.
+pub(crate) fn summary(old: Option<&Value>, new: &Value) -> String {
+    match old {
+        None => {
+            let count = governors(new).len();
+            let threshold = new.pointer("/board/threshold").map(Value::to_string);
+            format!(
+                "the first policy: {count} governors, threshold {}",
+                threshold.unwrap_or_default()
+            )
+        }
+        Some(old) => {
+            let lines = changes(Some(old), new);
+            let told = lines
+                .iter()
+                .filter(|line| !line.starts_with("same"))
+                .map(|line| line.split_ascii_whitespace().collect::<Vec<_>>().join(" "));
+            let told: Vec<String> = told.collect();
+            if told.is_empty() { "nothing changes".to_owned() } else { told.join("; ") }
+        }
+    }
+}
+
+/// Every rule of one policy.
+fn rules(body: &Value) -> Vec<String> {
+    flat(body).iter().map(|(key, value)| format!("rule      {} {value}", named(key))).collect()
+}
+
+/// The board's members, in words.
+fn board(old: &Value, new: &Value) -> Vec<String> {
+    let (was, is) = (governors(old), governors(new));
+    let mut lines = Vec::new();
+    for (name, (key, share)) in &is {
+        match was.get(name) {
+            None => lines.push(format!("added     governor {name}, with the key {key}")),
+            Some((before, _)) if before != key => {
+                lines.push(format!("changed   governor {name} has another identity key: {key}"));
+            }
+            Some((_, before)) if before != share => {
+                lines.push(format!("changed   governor {name} gets a share of the new group key"));
+            }
+            Some(_) => {}
+        }
+    }
+    for name in was.keys().filter(|name| !is.contains_key(*name)) {
+        lines.push(format!("removed   governor {name}: ballots cast afterwards count no more"));
+    }
+    lines
+}
+
+/// Name, key and share of each governor.
+fn governors(body: &Value) -> BTreeMap<String, (String, String)> {
+    let list = body.pointer("/board/governors").and_then(Value::as_array);
+    let text = |governor: &Value, field: &str| {
+        one_line(governor.get(field).and_then(Value::as_str).unwrap_or_default())
+    };
+    let each = list.into_iter().flatten();
+    each.map(|g| (text(g, "name"), (text(g, "key"), text(g, "share")))).collect()
+}
+
+fn carried(old: &Value, new: &Value) -> Vec<String> {
+    let list = |body: &Value| -> BTreeSet<String> {
+        let ids = body.get("carried").and_then(Value::as_array);
+        ids.into_iter().flatten().filter_map(Value::as_str).map(one_line).collect()
+    };
+    let (was, is) = (list(old), list(new));
+    is.difference(&was).map(|id| format!("carried   {id} still counts")).collect()
+}
+
+/// Every rule but the members and what is carried, by its path.
+fn flat(body: &Value) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    // What a policy without the field says.
+    if let Ok(policy) = Policy::parse(body) {
+        all.insert("witnesses".to_owned(), policy.witnesses().to_string());
+        for lane in borgios_policy::Lane::ALL {
+            let key = format!("classes.{lane}.approvals");
+            all.insert(key, policy.class(lane).approvals.to_string());
+        }
+        let offline = policy.offline().approvals;
+        all.insert("classes.offline.approvals".to_owned(), offline.to_string());
+    }
+    if let Value::Object(fields) = body {
+        for (key, value) in fields.iter().filter(|(key, _)| *key != "carried") {
+            walk(key, value, &mut all);
+        }
+    }
+    all
+}
+
+fn walk(path: &str, value: &Value, all: &mut BTreeMap<String, String>) {
+    match value {
+        _ if path == "board.governors" => {}
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                walk(&format!("{path}.{key}"), value, all);
+            }
+        }
+        Value::Array(_) if path == "rulings" => {
+            all.insert(path.to_owned(), rulings(value));
+        }
+        Value::Array(list) => {
+            let words: Vec<String> = list.iter().map(plain).collect();
+            all.insert(path.to_owned(), words.join(", "));
+        }
+        Value::Number(number) if path.ends_with("_s") => {
+            let words = number.as_u64().map_or_else(|| number.to_string(), length);
+            all.insert(path.to_owned(), words);
+        }
+        other => {
+            all.insert(path.to_owned(), plain(other));
+        }
+    }
+}
+
+fn length(seconds: u64) -> String {
+    if seconds == 0 { "none".to_owned() } else { span::words(seconds) }
+}
+
+fn rulings(list: &Value) -> String {
+    let each = list.as_array().into_iter().flatten().map(|ruling| {
+        let place = format!(
+            "{}/{}",
+            plain(ruling.get("lane").unwrap_or(&Value::Null)),
+            plain(ruling.get("seq").unwrap_or(&Value::Null))
+        );
+        match ruling.get("winner").and_then(Value::as_str) {
+            Some(winner) => format!("{place} is {}", one_line(winner)),
+            None => format!("{place} is closed, nothing signed for it counts"),
+        }
+    });
+    let words = each.collect::<Vec<_>>().join("; ");
+    if words.is_empty() { "none".to_owned() } else { words }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => one_line(text),
+        other => one_line(&other.to_string()),
+    }
+}
+
+/// The words for a rule; a rule this version has none for keeps its name.
+fn named(path: &str) -> String {
+    for (rule, words) in RULES {
+        if rule == path {
+            return words.replace("{}", "statement");
+        }
+        let Some((before, after)) = rule.split_once('*') else { continue };
+        let middle = path.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+        if let Some(class) = middle.filter(|class| !class.contains('.')) {
+            return words.replace("{}", class);
+        }
+    }
+    one_line(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn rules_are_told_in_words_and_unknown_ones_by_name() {
+        let old = json!({"fanout": 8, "classes": {"release": {"approvals": 2}}, "carried": []});
+        let new = json!({
+            "fanout": 4,
+            "classes": {"release": {"approvals": 2, "lock_s": 172_800, "veto": 2}},
+            "carried": ["sha256:ab"], "later": {"rule": true},
+            "rulings": [{"lane": "release", "seq": 4}],
+        });
+        let lines = changes(Some(&old), &new);
+        for line in [
+            "changed   fanout 8 → 4",
+            "added     lock before a release is applied 2 d",
+            "added     vetoes that kill a release 2",
+            "added     later.rule true",
+            "added     rulings release/4 is closed, nothing signed for it counts",
+            "carried   sha256:ab still counts",
+            "same      approvals of a release 2",
+        ] {
+            assert!(lines.iter().any(|told| told == line), "{line}: {lines:#?}");
+        }
+    }
+
+    #[test]
+    fn a_change_of_board_is_told_by_name() {
+        let governor = |name: &str, key: &str| json!({"name": name, "key": key, "share": key});
+        let board = |list: Vec<Value>| json!({"board": {"threshold": 2, "governors": list}});
+        let old = board(vec![governor("ann", "a"), governor("ben", "b"), governor("cleo", "c")]);
+        let new = board(vec![governor("ann", "a"), governor("ben", "B"), governor("dan", "d")]);
+        let said = summary(Some(&old), &new);
+        for part in ["added governor dan", "removed governor cleo", "ben has another identity key"]
+        {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        assert!(!said.contains("ann"), "{said}");
+        assert_eq!(summary(None, &old), "the first policy: 3 governors, threshold 2");
+    }
+}

@@ -1,0 +1,135 @@
+//! A release against the one in force: component by component, and what is in them where their
+//! bytes are at hand.
+
+use std::collections::BTreeMap;
+
+use borgios_policy::{Lane, Name, Statement};
+use borgios_releases::{Component, Manifest};
+use borgios_types::Digest;
+
+use super::contents::{self, Contents};
+use crate::blobs::size_text;
+use crate::desk::Desk;
+use crate::failure::{Failure, OrFail as _};
+use crate::printer::one_line;
+
+/// The bytes of components that were given as files, by digest.
+pub(crate) type Given = BTreeMap<Digest, Vec<u8>>;
+
+/// What is new has its whole digest: of two files with the same first digits, the proposer could
+/// show one and release the other.
+pub(crate) fn changes(
+    desk: &mut Desk<'_>,
+    statement: &Statement,
+    given: &Given,
+) -> Result<Vec<String>, Failure> {
+    let new = Manifest::parse(statement).or_fail(|| "the proposal has no good manifest")?;
+    let old = desk.archive().chain().head(Lane::Release).map(Manifest::of).transpose();
+    let old = old.or_fail(|| "the release in force has no manifest")?;
+    let by_name = |manifest: &Manifest| -> BTreeMap<Name, Component> {
+        manifest.components.iter().map(|c| (c.name.clone(), c.clone())).collect()
+    };
+    let before = old.as_ref().map(by_name).unwrap_or_default();
+    let after = by_name(&new);
+    let mut lines = Vec::new();
+    match &old {
+        None => lines.push(format!("version   {} (the first release)", new.version)),
+        Some(old) => lines.push(format!("version   {} → {}", old.version, new.version)),
+    }
+    for (name, is) in &after {
+        match before.get(name) {
+            Some(was) if was.digest == is.digest => {
+                lines.push(format!("same      {name}"));
+                continue;
+            }
+            None => {
+                let size = size_text(is.size);
+                lines.push(format!("added     {name}  {size}\n            {}", is.digest));
+            }
+            Some(was) => lines.push(format!(
+                "changed   {name}  {} → {}, was {}\n            {}",
+                size_text(was.size),
+                size_text(is.size),
+                was.digest.short(),
+                is.digest
+            )),
+        }
+        let inside = inside(desk, before.get(name), is, given);
+        lines.extend(inside.into_iter().map(|line| format!("  {line}")));
+    }
+    for (name, _) in before.iter().filter(|(name, _)| !after.contains_key(*name)) {
+        lines.push(format!("removed   {name}: it is stopped and unlinked everywhere"));
+    }
+    lines.extend(rest(old.as_ref(), &new));
+    if let Some(class) = statement.body.get("class").and_then(|class| class.as_str()) {
+        lines.push(format!("class     {}", one_line(class)));
+    }
+    Ok(lines)
+}
+
+/// Installer, floor, urls and notes.
+fn rest(old: Option<&Manifest>, new: &Manifest) -> Vec<String> {
+    let mut lines = Vec::new();
+    if old.map(|old| old.installer) != Some(new.installer) {
+        let Manifest { installer, .. } = new;
+        lines.push(format!(
+            "installer {}: the executable that fresh servers run first\n            {}",
+            size_text(installer.size),
+            installer.digest
+        ));
+    }
+    if old.map(|old| old.floor) != Some(new.floor) {
+        lines.push(format!("floor     no node may ever go back below release/{}", new.floor));
+    }
+    let urls = |manifest: &Manifest| manifest.urls.clone();
+    if old.map(urls).unwrap_or_default() != new.urls {
+        let list =
+            if new.urls.is_empty() { "none".to_owned() } else { one_line(&new.urls.join(", ")) };
+        lines.push(format!("urls      {list}"));
+    }
+    if !new.notes.is_empty() {
+        lines.push(format!("notes     {}", one_line(&new.notes)));
+    }
+    lines
+}
+
+/// What is in a component, against the one before; what is not at hand is said to be so.
+fn inside(
+    desk: &mut Desk<'_>,
+    was: Option<&Component>,
+    is: &Component,
+    given: &Given,
+) -> Vec<String> {
+    let new = match look(desk, is, given) {
+        Ok(new) => new,
+        Err(why) => {
+            return vec![
+                format!("powers    not known: {why}"),
+                "            give the file with `--component FILE`, or name a node or folder that \
+                 has it"
+                    .to_owned(),
+            ];
+        }
+    };
+    let Some(was) = was else { return contents::brought(&new) };
+    match look(desk, was, given) {
+        Ok(old) => contents::between(Some(&old), &new),
+        Err(why) => {
+            let mut lines = vec![format!("before    not known: {why}; all of the new one:")];
+            lines.extend(contents::brought(&new));
+            lines
+        }
+    }
+}
+
+/// A component's contents, or in words why they cannot be seen.
+fn look(desk: &mut Desk<'_>, component: &Component, given: &Given) -> Result<Contents, String> {
+    let bytes = match given.get(&component.digest) {
+        Some(bytes) => bytes.clone(),
+        None => desk
+            .component(component)
+            .map_err(|failure| failure.summary())?
+            .ok_or_else(|| format!("{} is not at hand", component.digest.short()))?,
+    };
+    Contents::of(&bytes).map_err(|failure| format!("it is damaged: {}", failure.summary()))
+}

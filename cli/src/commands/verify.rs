@@ -1,0 +1,190 @@
+//! `borgios verify`: checks a proof offline, with nothing but the network's id.
+
+use std::path::{Path, PathBuf};
+
+use borgios_policy::proof_file::{PROOF_MAX, ProofFile, Proven};
+use borgios_policy::{AccessOrder, Choice, Lane, message};
+use borgios_types::{Digest, Envelope, sshsig};
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::commands::export::quoted;
+use crate::context::Context;
+use crate::durable;
+use crate::failure::{Failure, OrFail as _};
+use crate::printer::one_line;
+
+/// Check a proof offline, with nothing but the network's id
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// The file that `borgios export --proof` wrote
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// The network's id, sha256:…, from a source you trust
+    #[arg(long, value_name = "ID")]
+    network: Digest,
+    /// Lay every step out in this folder, so that stock ssh-keygen can check it without BorgIOS
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+impl Verify {
+    pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
+        let what = || format!("{} proves nothing", self.file.display());
+        let bytes = durable::read(&self.file, PROOF_MAX)?
+            .ok_or_else(|| Failure::new(format!("{} does not exist", self.file.display())))?;
+        let text = String::from_utf8(bytes)
+            .or_fail(what)
+            .map_err(|failure| failure.code(Failure::PROOF))?;
+        let file = ProofFile::parse(&text).or_fail(what);
+        let file = file.map_err(|failure| failure.code(Failure::PROOF))?;
+        let proven = file.verify(self.network).or_fail(what);
+        let proven = proven.map_err(|failure| failure.code(Failure::PROOF))?;
+        let steps = match &self.out {
+            Some(folder) => lay_out(folder, &file, &proven)?,
+            None => Vec::new(),
+        };
+        let mut text = describe(&proven);
+        if let Some(folder) = &self.out {
+            let script = folder.join("check.sh");
+            text.push_str(&format!(
+                "\n{} steps for stock OpenSSH: sh {}\n",
+                steps.len(),
+                quoted(&script)
+            ));
+        }
+        context.printer.answer(&answer(&proven, &steps), &text)
+    }
+}
+
+fn answer(proven: &Proven, steps: &[String]) -> Value {
+    let statement = proven.statement.statement();
+    let voices: Vec<Value> = proven
+        .voices
+        .iter()
+        .map(|voice| {
+            let reason = match &voice.ballot.choice {
+                Choice::Reject { reason } => Some(reason),
+                Choice::Approve { .. } | Choice::Commit { .. } => None,
+            };
+            json!({
+                "governor": voice.name, "key": voice.key,
+                "choice": if voice.ballot.approves() { "approve" } else { "reject" },
+                "reason": reason, "comment": voice.ballot.comment,
+            })
+        })
+        .collect();
+    json!({
+        "verified": true, "place": format!("{}/{}", statement.lane, statement.seq),
+        "round": statement.round, "id": proven.statement.id(), "issued": statement.issued,
+        "expires": statement.expires, "policy": statement.policy, "body": statement.body,
+        "group": proven.board.group(), "epoch": proven.board.epoch(),
+        "threshold": proven.board.threshold(), "governors": proven.board.size(),
+        "approvals_needed": proven.needed, "ballots": voices, "shares_make_signature": proven.shares,
+        "policies": proven.policies.iter().map(|policy| policy.id()).collect::<Vec<_>>(),
+        "steps": steps,
+    })
+}
+
+fn describe(proven: &Proven) -> String {
+    let statement = proven.statement.statement();
+    let board = &proven.board;
+    let mut text = format!(
+        "verified  {}/{}  {}\n  issued {}, expires {}, under policy/{}\n  signed by the group key \
+         of epoch {} ({} of {} governors)\n            {}\n",
+        statement.lane,
+        statement.seq,
+        proven.statement.id(),
+        statement.issued,
+        statement.expires,
+        statement.policy.map_or(1, |policy| policy.0),
+        board.epoch(),
+        board.threshold(),
+        board.size(),
+        board.group(),
+    );
+    let steps = proven.policies.len();
+    let word = if steps == 1 { "policy" } else { "policies" };
+    text.push_str(&format!("  {steps} {word} from the network's first one on\n"));
+    for voice in &proven.voices {
+        let verb = if voice.ballot.approves() { "approved" } else { "rejected" };
+        let reason = match &voice.ballot.choice {
+            Choice::Reject { reason } => Some(reason.clone()),
+            Choice::Approve { .. } | Choice::Commit { .. } => None,
+        };
+        let words = reason.into_iter().chain(voice.ballot.comment.clone());
+        let words: String = words.map(|words| format!(": {}", one_line(&words))).collect();
+        text.push_str(&format!("  {verb} by {}{words}\n", voice.name));
+    }
+    text.push_str(match (proven.shares, proven.voices.is_empty()) {
+        (true, _) => "  the shares in these ballots make the signature once more\n",
+        (false, true) => "  no ballots are in the file: it shows that the board signed, not who\n",
+        (false, false) => {
+            "  the shares in these ballots were not tried out: pools are missing, or too few approve\n"
+        }
+    });
+    text.push_str("  not shown: whether anything later (veto, ruling, recall) ended its effect\n");
+    text
+}
+
+/// Writes every envelope of the proof with its signatures, and a script of `ssh-keygen` lines.
+fn lay_out(folder: &Path, file: &ProofFile, proven: &Proven) -> Result<Vec<String>, Failure> {
+    std::fs::create_dir_all(folder).or_fail(|| format!("could not create {}", folder.display()))?;
+    let (mut steps, mut signers) = (Vec::new(), String::new());
+    for (at, envelope) in file.envelopes.iter().enumerate() {
+        let name = format!("{at:04}-{}", envelope.kind);
+        let payload = format!("{name}.json");
+        durable::write_public(&folder.join(&payload), envelope.payload.as_bytes())?;
+        let id = envelope.id().hex();
+        steps.push(format!("echo {id}  {payload} | sha256sum -c --quiet -"));
+        if let Some(certificate) = certificate(envelope, proven) {
+            let path = format!("{name}-cert.pub");
+            durable::write_public(&folder.join(&path), format!("{certificate}\n").as_bytes())?;
+            // `ssh-keygen -L` checks a certificate's signature as it reads it.
+            steps.push(format!("ssh-keygen -L -f {path} >/dev/null"));
+            continue;
+        }
+        let namespace = envelope.kind.namespace();
+        for (number, sig) in envelope.sigs.iter().enumerate() {
+            let armour = format!("{name}.{number}.sig");
+            let text = sshsig::armour(&sig.by, &namespace, &sig.sig);
+            durable::write_public(&folder.join(&armour), text.as_bytes())?;
+            // One principal for each signature: whose key it must be, the policies say.
+            let principal = format!("{name}.{number}");
+            signers.push_str(sig.by.allowed_signer(&principal, &[namespace.as_str()]).trim_end());
+            signers.push('\n');
+            steps.push(format!(
+                "ssh-keygen -Y verify -q -f allowed_signers -I {principal} -n {namespace} \
+                 -s {armour} <{payload}"
+            ));
+        }
+    }
+    durable::write_public(&folder.join("allowed_signers"), signers.as_bytes())?;
+    let network = file.network.hex();
+    let first = file.envelopes.iter().position(|envelope| envelope.id() == file.network);
+    let first = first.unwrap_or_default();
+    let mut script = format!(
+        "#!/bin/sh\n# Checks every signature of a BorgIOS proof with stock OpenSSH. Which keys had \
+         to sign, each policy's\n# board says: docs/protocol/governance.md, Proofs.\nset -eu\n\
+         cd \"$(dirname \"$0\")\"\n\
+        echo {network}  {first:04}-policy.json | sha256sum -c --quiet -   # the network's id\n"
+    );
+    for step in &steps {
+        script.push_str(step);
+        script.push('\n');
+    }
+    script.push_str("echo every step holds\n");
+    durable::write_public(&folder.join("check.sh"), script.as_bytes())?;
+    Ok(steps)
+}
+
+/// A grant of access in the form in which it is signed: an OpenSSH certificate.
+fn certificate(envelope: &Envelope, proven: &Proven) -> Option<String> {
+    if envelope.kind != Lane::Access.kind() {
+        return None;
+    }
+    let statement = borgios_policy::Statement::parse(envelope).ok()?;
+    let grant = matches!(AccessOrder::of(&statement), Ok(AccessOrder::Grant(_)));
+    let signed = message::signed_by(envelope, &proven.board.group());
+    (grant && signed).then(|| borgios_policy::Grant::openssh(&statement, envelope)).flatten()
+}

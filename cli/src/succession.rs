@@ -1,0 +1,301 @@
+//! The vote on a change of the board: two boards sign one document, each in a slot of its own.
+//!
+//! ```text
+//! borgios vote policy/p+1 ─▶ ballot in the slot of the board in force   (vote.rs)
+//!                         └▶ ballot in the slot of the board it makes   (here)
+//! both signed ─▶ merged ─▶ verified ─▶ published
+//! ```
+//!
+//! Who sits on both boards casts both ballots with one command, who is new casts one, who goes
+//! casts one. The order that keeps nonces safe is that of [`crate::commands::vote`].
+
+use borgios_policy::round::OpenRound;
+use borgios_policy::tally::tally;
+use borgios_policy::vote::{Intent, Vote as Choice};
+use borgios_policy::{
+    Ballot, Board, KeyShare, Lane, Name, Object as _, Policy, Pool, Slot, Statement,
+    merge_signatures,
+};
+use borgios_types::{Digest, Envelope};
+
+use crate::desk::Desk;
+use crate::failure::{Failure, OrFail as _};
+use crate::next_key;
+use crate::reviewed::Reviewed;
+use crate::session::Session;
+use crate::slots::SlotState;
+
+/// What is said with the ballot.
+#[derive(Clone, Debug)]
+pub(crate) struct Words {
+    /// Why not; absent approves.
+    pub(crate) reject: Option<String>,
+    /// A word to the others.
+    pub(crate) comment: Option<String>,
+}
+
+/// How the new board stands on the document, for people.
+#[derive(Clone, Debug)]
+pub(crate) struct Second {
+    /// The slot.
+    pub(crate) slot: Slot,
+    /// This governor's ballot in it.
+    pub(crate) ballot: Envelope,
+    /// Approvals so far.
+    pub(crate) approvals: usize,
+    /// t of the new board.
+    pub(crate) threshold: u16,
+}
+
+/// The board that a document makes, if it is another one than the board in force.
+pub(crate) fn successor(in_force: &Board, text: &str) -> Option<Board> {
+    let draft = Envelope::unsigned(Lane::Policy.kind(), text.to_owned());
+    let statement = Statement::parse(&draft).ok().filter(|s| s.lane == Lane::Policy)?;
+    let board = Policy::parse(&statement.body).ok()?.board;
+    (board.group() != in_force.group()).then_some(board)
+}
+
+/// Adds the new board's signature to a document that the board in force has signed, if it needs one
+/// and its ballots are there; else gives it back as it is.
+pub(crate) fn completed(
+    desk: &Desk<'_>,
+    slot: Slot,
+    signed: Envelope,
+) -> Result<Envelope, Failure> {
+    if slot.lane != Lane::Policy {
+        return Ok(signed);
+    }
+    let archive = desk.archive();
+    let Some(board) = successor(archive.board()?, &signed.payload) else { return Ok(signed) };
+    let slot = Slot { epoch: board.epoch(), ..slot };
+    let texts = [signed.payload.clone()];
+    let (pools, ballots) =
+        (archive.papers_for(&board, slot), archive.ballots_at(slot.lane, slot.seq));
+    let theirs = tally(&board, slot, &texts, &pools, &ballots);
+    let merged = theirs.signed().and_then(|theirs| merge_signatures(&signed, theirs));
+    Ok(merged.unwrap_or(signed))
+}
+
+/// Whether this governor's only ballot on a document is that of the board it makes.
+pub(crate) fn is_newcomer(session: &Session<'_>, statement: &Digest) -> bool {
+    session.on_board().is_err()
+        && document(session, statement).is_some_and(|(text, _)| {
+            let in_force = session.desk.archive().board();
+            let board = in_force.ok().and_then(|board| successor(board, &text));
+            board.is_some_and(|board| is_on(session, &board))
+        })
+}
+
+/// Casts, or sends again, the ballot in the slot of the board that the document makes; none if it
+/// makes none, or this governor is not on it.
+pub(crate) fn second_ballot(
+    session: &mut Session<'_>,
+    statement: Digest,
+    words: &Words,
+) -> Result<Option<Second>, Failure> {
+    let Some((text, slot)) = document(session, &statement) else { return Ok(None) };
+    let Some(board) = successor(session.desk.archive().board()?, &text) else { return Ok(None) };
+    if !is_on(session, &board) {
+        return Ok(None);
+    }
+    let open_slot = slot;
+    let slot = Slot { epoch: board.epoch(), ..slot };
+    let what = || format!("no ballot was made for {} as a member of the new board", place(slot));
+    let ballot = match session.slots().state(slot)? {
+        SlotState::Cast(stored) => again(slot, statement, words, stored)?,
+        SlotState::Begun(intent) => {
+            let begun = Digest::of(intent.statement.as_bytes());
+            let approving = !matches!(intent.vote, Choice::Reject { .. });
+            if begun != statement || approving != words.reject.is_none() {
+                return Err(used(slot, begun));
+            }
+            let key = share(session, &board)?;
+            cast(session, &board, &key, &intent).map_err(|failure| failure.within(what()))?
+        }
+        SlotState::Fresh | SlotState::Absent => {
+            let key = share(session, &board).map_err(|failure| failure.within(what()))?;
+            let intent = intent(session, &board, &key, (open_slot, slot), &text, words)?;
+            session.slots().begin(slot, &intent)?;
+            cast(session, &board, &key, &intent).map_err(|failure| failure.within(what()))?
+        }
+    };
+    session.desk.publish(&ballot).map_err(|failure| {
+        failure
+            .within(format!("the ballot for {} is stored, but was not sent", place(slot)))
+            .hint("run the same command again: it sends the stored ballot")
+    })?;
+    let archive = session.desk.archive();
+    let (pools, ballots) =
+        (archive.papers_for(&board, slot), archive.ballots_at(slot.lane, slot.seq));
+    let counted = tally(&board, slot, &[text], &pools, &ballots);
+    let standing = counted.documents.get(&statement);
+    let approvals = standing.map_or(0, |standing| standing.approvals.len());
+    Ok(Some(Second { slot, ballot, approvals, threshold: board.threshold().0 }))
+}
+
+/// The exact text of a proposal, and the slot of the board in force.
+fn document(session: &Session<'_>, statement: &Digest) -> Option<(String, Slot)> {
+    let archive = session.desk.archive();
+    let mut proposals = archive.proposals().values();
+    let held = proposals.find(|held| held.value.statement_id() == *statement)?;
+    let parsed = held.value.parse_statement().ok()?;
+    let slot = crate::archive::slot_of(archive.board().ok()?, &parsed);
+    Some((held.value.statement.clone(), slot))
+}
+
+fn is_on(session: &Session<'_>, board: &Board) -> bool {
+    let identity = session.identity();
+    board.by_name(identity.name()).is_some_and(|me| me.key == identity.ssh().public())
+}
+
+fn share(session: &Session<'_>, board: &Board) -> Result<KeyShare, Failure> {
+    let (home, identity) = (&session.desk.context().home, session.identity());
+    next_key::share(home, board, identity.name(), identity).map_err(|failure| {
+        failure.hint("take part in the change first: `borgios governor change --exchange DIR`")
+    })
+}
+
+/// The stored ballot, if it says what is asked for now.
+fn again(
+    slot: Slot,
+    statement: Digest,
+    words: &Words,
+    stored: Envelope,
+) -> Result<Envelope, Failure> {
+    let ballot = Ballot::parse(&stored).or_fail(|| "the stored ballot is damaged")?;
+    if ballot.statement == statement && ballot.approves() == words.reject.is_none() {
+        return Ok(stored);
+    }
+    Err(used(slot, ballot.statement))
+}
+
+fn used(slot: Slot, statement: Digest) -> Failure {
+    Failure::new(format!("no second ballot was made for {}", place(slot)))
+        .code(Failure::SLOT_USED)
+        .because(format!(
+            "E_SLOT_USED: slot {slot} of the new board holds another choice of yours, on {}",
+            statement.short()
+        ))
+        .hint("a slot takes one ballot for ever; the first ballot was cast")
+}
+
+/// What the new board's slot will be used for. Nothing is stored yet.
+fn intent(
+    session: &mut Session<'_>,
+    board: &Board,
+    key: &KeyShare,
+    (old, slot): (Slot, Slot),
+    text: &str,
+    words: &Words,
+) -> Result<Intent, Failure> {
+    let what = || format!("no ballot was made for {} as a member of the new board", place(slot));
+    let me: Name = session.identity().name().clone();
+    let counter = crate::commands::vote::next_counter(session)?;
+    let ballots = session.desk.archive().ballots_at(slot.lane, slot.seq);
+    let in_force = session.desk.archive().board()?;
+    let dead = session.desk.archive().dead();
+    let open = OpenRound::check_vetoed(in_force, old, &ballots, dead).or_fail(what)?;
+    let open = open.for_successor(board);
+    let comment = words.comment.clone();
+    if let Some(reason) = words.reject.clone() {
+        return Intent::reject(board, &me, &open, text, reason, comment, counter).or_fail(what);
+    }
+    let id = Digest::of(text.as_bytes());
+    if !Reviewed::load(&session.desk.context().home)?.contains(&id) {
+        let short = id.short();
+        return Err(Failure::new(what())
+            .code(Failure::UNREVIEWED)
+            .because(format!("{short} was never shown here"))
+            .hint(format!(
+                "`borgios review {short}` shows what it would change; then vote again"
+            )));
+    }
+    own_pool(session, board, key, slot)?;
+    let draft = Envelope::unsigned(slot.lane.kind(), text.to_owned());
+    let (archive, now) = (session.desk.archive(), session.desk.context().now());
+    archive.chain().review(now, &draft).or_fail(what)?;
+    if board.one_touch().is_err() {
+        let seed = session.slots().nonce_or_draw(slot, 0, session.identity())?;
+        return Intent::commit(board, key, &open, text, &seed, comment, counter).or_fail(what);
+    }
+    let pools = archive.papers_for(board, slot);
+    let nobody = [].into();
+    Intent::approve(board, &me, &open, text, &pools, &nobody, comment, counter).map_err(|error| {
+        Failure::new(what()).cause(error).hint(
+            "the new board's first nonces lie in the exchange folder of its ceremony: run `borgios \
+             governor change --exchange DIR`, then vote again",
+        )
+    })
+}
+
+/// Makes the own pool where the ceremony made none: in a further round.
+fn own_pool(
+    session: &mut Session<'_>,
+    board: &Board,
+    key: &KeyShare,
+    slot: Slot,
+) -> Result<(), Failure> {
+    let pools = session.desk.archive().papers_for(board, slot);
+    let own =
+        |pool: &Envelope| Pool::verify(board, pool).is_ok_and(|pool| pool.governor == *key.name());
+    if board.one_touch().is_err() || pools.iter().any(own) {
+        return Ok(());
+    }
+    let seed = match session.slots().seed(slot, session.identity())? {
+        Some(seed) => seed,
+        None => session.slots().draw(slot, session.identity())?,
+    };
+    let pool = Pool::make(board, key, &[(slot, seed)]).or_fail(|| "could not make a pool")?;
+    let envelope = pool.to_envelope().sign(session.identity().ssh());
+    session.desk.publish(&envelope)
+}
+
+/// The order that keeps nonces safe. The intent is on the disk already.
+fn cast(
+    session: &Session<'_>,
+    board: &Board,
+    key: &KeyShare,
+    intent: &Intent,
+) -> Result<Envelope, Failure> {
+    let slots = session.slots();
+    // 1. Compute: it follows from intent and seed alone.
+    let seed = match intent.vote {
+        Choice::Approve { .. } => slots.seed(intent.slot, session.identity())?,
+        Choice::Commit { .. } => slots.nonce(intent.slot, 0, session.identity())?,
+        Choice::Reject { .. } => None,
+    };
+    let pools = session.desk.archive().papers_for(board, intent.slot);
+    let ballot = intent
+        .ballot(board, key, seed.as_ref(), &pools)
+        .or_fail(|| format!("the ballot for {} could not be made", intent.slot))?;
+    drop(seed);
+    let envelope = ballot.to_envelope().sign(session.identity().ssh());
+    Ballot::verify(board, &envelope).or_fail(|| "this program made a ballot it would refuse")?;
+    // 2. Store, sync, read back. 3. Only now the seed goes.
+    let stored = slots.cast(intent.slot, &envelope)?;
+    slots.erase(intent.slot)?;
+    Ok(stored)
+}
+
+fn place(slot: Slot) -> String {
+    format!("{}/{}", slot.lane, slot.seq)
+}
+
+impl Second {
+    /// For `--json`.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "place": place(self.slot), "epoch": self.slot.epoch, "ballot": self.ballot.id(),
+            "approvals": self.approvals, "threshold": self.threshold,
+        })
+    }
+}
+
+impl core::fmt::Display for Second {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let (place, epoch) = (place(self.slot), self.slot.epoch);
+        let Self { approvals, threshold, .. } = self;
+        write!(f, "voted on {place} for the board of key epoch {epoch} too: {approvals} of ")?;
+        write!(f, "{threshold} approvals there")
+    }
+}

@@ -1,0 +1,199 @@
+//! The second touch of boards too large for one: this tool opens the sessions that have become
+//! possible and answers those that wait for its governor, who decided with the ballot.
+//!
+//! ```text
+//! nonce N, nonce N+1 (stored) ─▶ bound-N (stored) ─▶ share-N (stored, read back) ─▶ nonce N erased ─▶ sent
+//! ```
+//!
+//! Killed at any point, the next run goes on from what is stored: see [`crate::slots`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use borgios_policy::session::{Bound, SESSIONS_MAX, Session, Table};
+use borgios_policy::{Ballot, Board, Choice, KeyShare, Lane, Name, Object as _, Slot};
+use borgios_types::{Digest, Envelope};
+
+use crate::desk::{Document, OpenVote};
+use crate::failure::{Failure, OrFail as _};
+use crate::next_key;
+use crate::session::Session as Work;
+use crate::succession::successor;
+
+/// Most sessions opened or answered for one statement in one run: a tool opens one and answers two or
+/// three; whoever floods it is not followed.
+const STEPS_MAX: usize = 16;
+
+/// One document that a board votes on: the one in force, or the one that the document makes.
+struct Matter {
+    board: Board,
+    slot: Slot,
+    text: String,
+}
+
+/// Opens and answers what can be, and returns how many shares were given.
+pub(crate) fn run(work: &mut Work<'_>) -> Result<usize, Failure> {
+    let in_force = work.desk.archive().board()?.clone();
+    let mut matters = Vec::new();
+    for OpenVote { slot, documents, .. } in work.desk.votes()? {
+        for Document { text, .. } in documents.into_values() {
+            if slot.lane == Lane::Policy
+                && let Some(board) = successor(&in_force, &text)
+            {
+                let slot = Slot { epoch: board.epoch(), ..slot };
+                matters.push(Matter { board, slot, text: text.clone() });
+            }
+            matters.push(Matter { board: in_force.clone(), slot, text });
+        }
+    }
+    erase_settled(work)?;
+    let name = work.identity().name().clone();
+    let key = work.identity().ssh().public();
+    let mut given = 0;
+    for matter in matters {
+        let on = matter.board.by_name(&name).is_some_and(|me| me.key == key);
+        if on && matter.board.one_touch().is_err() {
+            given += follow(work, &matter)?;
+        }
+    }
+    Ok(given)
+}
+
+/// Follows the sessions of one document as far as they go now.
+fn follow(work: &mut Work<'_>, matter: &Matter) -> Result<usize, Failure> {
+    let Matter { board, slot, text } = matter;
+    let (slot, id, me) = (*slot, Digest::of(text.as_bytes()), work.identity().name().clone());
+    let mine = approved(work, slot)?.is_some_and(|approved| approved == id);
+    let mut given = 0;
+    if mine {
+        given += resume(work, matter)?;
+    }
+    for _ in 0..STEPS_MAX {
+        let archive = work.desk.archive();
+        let (papers, ballots) =
+            (archive.papers_for(board, slot), archive.ballots_at(slot.lane, slot.seq));
+        let table = Table::of(board, slot, text, &ballots, &papers);
+        if mine && let Some((session, _)) = table.due(&me, &exhausted(work, matter)?) {
+            let session = session.clone();
+            match answer(work, matter, &session) {
+                Ok(()) => given += 1,
+                // What this folder cannot answer stops nothing else that it has to do.
+                Err(failure) if failure.is(Failure::CLONE) => {
+                    work.desk.context().printer.warn(&failure.summary());
+                    break;
+                }
+                Err(failure) => return Err(failure),
+            }
+        } else if let Some(session) = table.next() {
+            let envelope = session.to_envelope().sign(work.identity().ssh());
+            work.desk.publish(&envelope)?;
+        } else {
+            break;
+        }
+    }
+    Ok(given)
+}
+
+/// What this governor's stored ballot approves in two touches.
+fn approved(work: &Work<'_>, slot: Slot) -> Result<Option<Digest>, Failure> {
+    let Some(stored) = work.slots().ballot(slot)? else { return Ok(None) };
+    let ballot = Ballot::parse(&stored).or_fail(|| "a stored ballot is damaged")?;
+    Ok(matches!(ballot.choice, Choice::Commit { .. }).then_some(ballot.statement))
+}
+
+/// Finishes a share that was cut off, and sends what was stored and not sent; how many were finished.
+fn resume(work: &mut Work<'_>, matter: &Matter) -> Result<usize, Failure> {
+    let (slot, mut finished) = (matter.slot, 0);
+    for number in 0.. {
+        if let Some(share) = work.slots().share(slot, number)? {
+            work.slots().erase_nonce(slot, number)?;
+            if work.desk.archive().find(&share.id()).is_none() {
+                work.desk.publish(&share)?;
+            }
+        } else if let Some(bound) = work.slots().bound(slot, number)? {
+            finish(work, matter, &bound)?;
+            finished += 1;
+        } else {
+            break;
+        }
+    }
+    Ok(finished)
+}
+
+/// How many shares of a slot are stored, which is the number of the nonces that wait.
+fn waiting(work: &Work<'_>, slot: Slot) -> Result<u32, Failure> {
+    let mut number = 0;
+    while work.slots().share(slot, number)?.is_some() {
+        number += 1;
+    }
+    Ok(number)
+}
+
+/// Answers one session with the nonces that wait.
+fn answer(work: &mut Work<'_>, matter: &Matter, session: &Envelope) -> Result<(), Failure> {
+    let Matter { board, slot, text } = matter;
+    let (slot, me) = (*slot, work.identity().name().clone());
+    let number = waiting(work, slot)?;
+    let what = || format!("no share was given for {}/{}", slot.lane, slot.seq);
+    let slots = work.slots();
+    let Some(seed) = slots.nonce(slot, number, work.identity())? else {
+        return Err(Failure::new(what())
+            .code(Failure::CLONE)
+            .because(format!("the nonces {number} of {slot} are not in this folder"))
+            .hint(format!("the folder that cast the ballot of {me} answers")));
+    };
+    // What the next session needs is on the disk before it is promised.
+    let next = slots.nonce_or_draw(slot, number + 1, work.identity())?;
+    let bound =
+        Bound::to(board, &work.share()?, session, text, number, &seed, &next).map_err(|error| {
+            Failure::new(what())
+                .code(Failure::CLONE)
+                .cause(error)
+                .hint(format!("another copy of this folder may have answered for {me}"))
+        })?;
+    slots.bind(&bound)?;
+    finish(work, matter, &bound)
+}
+
+/// This governor's share of a board's key.
+fn key_share(work: &Work<'_>, board: &Board) -> Result<KeyShare, Failure> {
+    let (home, identity) = (&work.desk.context().home, work.identity());
+    next_key::share(home, board, identity.name(), identity)
+}
+
+/// Makes the share of a binding that is on the disk, stores it, and sends it.
+fn finish(work: &mut Work<'_>, matter: &Matter, bound: &Bound) -> Result<(), Failure> {
+    let Bound { slot, number, .. } = *bound;
+    let what = || format!("no share was given for {}/{}", slot.lane, slot.seq);
+    let board = &matter.board;
+    let seed = work.slots().nonce(slot, number, work.identity())?.ok_or_else(|| {
+        Failure::new(what()).because(format!("the nonces {number} of {slot} are gone"))
+    })?;
+    let share = bound.share(board, &key_share(work, board)?, &seed).or_fail(what)?;
+    drop(seed);
+    let envelope = share.to_envelope().sign(work.identity().ssh());
+    work.slots().keep_share(slot, number, &envelope)?;
+    work.desk.publish(&envelope)
+}
+
+/// Whose sessions are no longer answered in this slot: each answer costs the others a round.
+fn exhausted(work: &Work<'_>, matter: &Matter) -> Result<BTreeSet<Name>, Failure> {
+    let (board, slot) = (&matter.board, matter.slot);
+    let mut opened: BTreeMap<Name, usize> = BTreeMap::new();
+    for number in 0.. {
+        let Some(bound) = work.slots().bound(slot, number)? else { break };
+        let (_, by) = Session::verify(board, &bound.session)
+            .or_fail(|| format!("the binding {number} of {slot} is damaged"))?;
+        *opened.entry(by).or_default() += 1;
+    }
+    Ok(opened.into_iter().filter(|(_, count)| *count >= SESSIONS_MAX).map(|(by, _)| by).collect())
+}
+
+/// Erases the nonces of places that are decided.
+fn erase_settled(work: &Work<'_>) -> Result<(), Failure> {
+    for (slot, number) in work.slots().nonces()? {
+        if slot.seq <= work.desk.archive().chain().head_seq(slot.lane) {
+            work.slots().erase_nonce(slot, number)?;
+        }
+    }
+    Ok(())
+}

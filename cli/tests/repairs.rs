@@ -1,0 +1,125 @@
+//! Lost laptops and lost shares, with the real program: backup and restore, words on paper, repair
+//! by the others, and a new identity under the old share.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
+mod board;
+
+use board::{Board, stderr};
+use serde_json::Value;
+
+const PASSPHRASE: &str = "correct horse battery staple\n";
+
+fn answer(output: &std::process::Output) -> Value {
+    assert!(output.status.success(), "{}", stderr(output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn release(board: &Board, place: &str, version: &str, by: [&str; 2]) {
+    board.propose(by[0], version);
+    board.approve(by[0], place);
+    assert_eq!(board.approve(by[1], place)["signed"], true, "{place} by {by:?}");
+}
+
+/// A laptop burns; its backup file brings the governor back, with new nonces, and nothing that was
+/// open before is voted in twice.
+#[test]
+fn a_restored_laptop_votes_again_with_new_nonces() {
+    let board = Board::founded(&["ann", "ben", "cleo"], 2);
+    let file = board.path("ann.backup");
+    let file = file.to_str().unwrap();
+    let two = format!("{PASSPHRASE}another one for the backup\n");
+    let kept = answer(&board.run_with("ann", &["governor", "backup", file, "--json"], &two));
+    assert_eq!((&kept["governor"], &kept["epoch"]), (&"ann".into(), &1.into()));
+    let again = board.run_with("ann", &["governor", "backup", file], &two);
+    assert_eq!(again.status.code(), Some(1), "a backup is not overwritten");
+    // A ballot is cast after the backup was made, then everything is lost.
+    board.propose("ann", "1.0");
+    board.approve("ann", "release/1");
+    std::fs::remove_dir_all(board.home("ann")).unwrap();
+    let wrong = board.run_with("ann", &["governor", "restore", file], &two);
+    assert!(stderr(&wrong).contains("wrong passphrase"), "{}", stderr(&wrong));
+    let lines = format!("another one for the backup\n{PASSPHRASE}");
+    let back = answer(&board.run_with("ann", &["governor", "restore", file, "--json"], &lines));
+    assert_eq!((&back["governor"], &back["generation"]), (&"ann".into(), &1.into()));
+    assert_eq!(back["usable"], true);
+    assert!(back["slots"].as_u64().unwrap() > 30, "{back}");
+    // In the slot of the lost ballot nothing else is cast.
+    let said = board.refused("ann", &["vote", "release/1", "reject", "--reason", "no"]);
+    assert!(said.contains("error: ") && said.contains("ballot"), "{said}");
+    // Its nonces are void with all the others of that time: who votes now votes without ann there.
+    let said = board.refused("ben", &["vote", "release/1", "approve"]);
+    assert!(said.contains("was never shown here"), "{said}");
+    board.ok("ben", &["review", "release/1"]);
+    let said = board.refused("ben", &["vote", "release/1", "approve"]);
+    assert!(said.contains("--without ann"), "{said}");
+    board.ok("ben", &["vote", "release/1", "approve", "--without", "ann"]);
+    let last = board.json("cleo", &["vote", "release/1", "approve", "--without", "ann"]);
+    assert_eq!(last["signed"], true);
+    board.ok("ann", &["sync"]);
+    release(&board, "release/2", "2.0", ["cleo", "ann"]);
+    let log = board.ok("ben", &["log"]);
+    assert!(log.contains("release/2"), "{log}");
+}
+
+/// Twenty-four words on paper hold the share; the identity is the governor's own.
+#[test]
+fn a_share_comes_back_from_words() {
+    let board = Board::founded(&["ann", "ben"], 2);
+    let kept = board.json("ann", &["governor", "backup", "--words"]);
+    let words = kept["words"].as_str().unwrap();
+    assert_eq!(words.split(' ').count(), 24);
+    std::fs::remove_file(board.home("ann").join("governor/share.age")).unwrap();
+    board.propose("ben", "1.0");
+    board.ok("ann", &["review", "release/1"]);
+    let said = board.refused("ann", &["vote", "release/1", "approve"]);
+    assert!(said.contains("governor restore"), "{said}");
+    let args = ["governor", "restore", "--words", "--json"];
+    let slip = format!("{PASSPHRASE}{}\n", words.replacen(' ', " abandon ", 1));
+    assert_eq!(board.run_with("ann", &args, &slip).status.code(), Some(1));
+    let back = board.run_with("ann", &args, &format!("{PASSPHRASE}{words}\n"));
+    assert_eq!(answer(&back)["usable"], true);
+}
+
+/// The others bring a share back; each runs one command, twice.
+#[test]
+fn a_lost_share_is_repaired_by_the_others() {
+    let board = Board::founded(&["ann", "ben", "cleo"], 2);
+    let whole = board.json("ben", &["governor", "repair"]);
+    assert_eq!(whole["status"], "whole");
+    std::fs::remove_file(board.home("ben").join("governor/share.age")).unwrap();
+    let asked = board.json("ben", &["governor", "repair"]);
+    assert_eq!((&asked["status"], &asked["helpers"][1]), (&"asked".into(), &"cleo".into()));
+    let help = ["governor", "repair", "--for", "ben"];
+    assert_eq!(board.json("ann", &help)["status"], "waiting");
+    assert_eq!(board.json("cleo", &help)["status"], "helped");
+    assert_eq!(board.json("ben", &["governor", "repair"])["status"], "waiting");
+    assert_eq!(board.json("ann", &help)["status"], "helped");
+    let done = board.json("ben", &["governor", "repair"]);
+    assert_eq!(done["status"], "repaired", "{done}");
+    release(&board, "release/1", "1.0", ["cleo", "ben"]);
+}
+
+/// A lost laptop: a new identity by a vote, then the share from the others.
+#[test]
+fn a_governor_with_a_lost_laptop_goes_on_under_a_new_identity() {
+    let board = Board::founded(&["ann", "ben", "cleo"], 2);
+    let network = board.json("ann", &["governor", "found"])["network"].clone();
+    std::fs::remove_dir_all(board.home("ben")).unwrap();
+    board.ok("ben", &["governor", "init", "--name", "ben"]);
+    let card = board.home("ben").join("governor/card.json");
+    let args = ["governor", "repair", "--network", network.as_str().unwrap()];
+    let early = board.refused("ben", &args);
+    assert!(early.contains("--card"), "{early}");
+    board.ok("ann", &["governor", "repair", "--card", card.to_str().unwrap()]);
+    board.approve("ann", "policy/2");
+    assert_eq!(board.approve("cleo", "policy/2")["signed"], true);
+    assert_eq!(board.json("ben", &args)["status"], "asked");
+    let help = ["governor", "repair", "--for", "ben"];
+    for name in ["ann", "cleo", "ann"] {
+        board.json(name, &help);
+    }
+    let done = board.json("ben", &["governor", "repair"]);
+    assert_eq!((&done["status"], &done["generation"]), (&"repaired".into(), &1.into()));
+    release(&board, "release/1", "1.0", ["ben", "ann"]);
+}

@@ -1,0 +1,203 @@
+//! What a person sees before approving, what an outsider can check afterwards, and who could vote.
+
+mod board;
+
+use std::process::{Command, Stdio};
+
+use board::{Board, stderr};
+
+/// A component with one service.
+fn component(board: &Board, name: &str, unit: &str) -> std::path::PathBuf {
+    let folder = board.path(&format!("{name}-{}", unit.len()));
+    std::fs::create_dir_all(folder.join("files")).unwrap();
+    std::fs::create_dir_all(folder.join("units")).unwrap();
+    std::fs::write(folder.join("files/text"), "hello").unwrap();
+    std::fs::write(folder.join(format!("units/{name}.service")), unit).unwrap();
+    let info =
+        format!(r#"{{"name":"{name}","version":"1","arch":"any","restart":["{name}.service"]}}"#);
+    std::fs::write(folder.join("component.json"), info).unwrap();
+    let out = board.path(&format!("{name}-{}.tar.zst", unit.len()));
+    let (from, to) = (folder.to_str().unwrap(), out.to_str().unwrap());
+    board.ok("nobody", &["release", "build", from, "--out", to]);
+    out
+}
+
+fn propose(board: &Board, version: &str, component: &std::path::Path) {
+    let installer = board.path("installer");
+    std::fs::write(&installer, "keeper").unwrap();
+    let args = [
+        "propose",
+        "release",
+        "--version",
+        version,
+        "--component",
+        component.to_str().unwrap(),
+        "--installer",
+        installer.to_str().unwrap(),
+    ];
+    board.ok("ann", &args);
+}
+
+const MEEK: &str = "[Service]\nUser=hello\nPrivateNetwork=yes\nProtectSystem=strict\n\
+                    NoNewPrivileges=yes\nCapabilityBoundingSet=\nExecStart=/bin/true\n";
+const BOLD: &str = "[Service]\nNoNewPrivileges=yes\nProtectSystem=strict\n\
+                    ReadWritePaths=/etc\nExecStart=/bin/true\nExecStartPost=+/bin/sh -c true\n";
+
+#[test]
+fn a_review_shows_what_a_release_may_do_and_what_changes() {
+    let board = Board::founded(&["ann", "ben"], 2);
+    propose(&board, "1.0", &component(&board, "hello", MEEK));
+    let first = board.ok("ben", &["review", "release/1"]);
+    for part in [
+        "file      + files/text",
+        "units/hello.service runs as: hello",
+        "units/hello.service network: none",
+        "units/hello.service capabilities: none",
+        "setuid programs: none",
+        "nothing holds it back: its class has no lock",
+        "with yours 1 of 2",
+    ] {
+        assert!(first.contains(part), "{part}: {first}");
+    }
+    for name in ["ann", "ben"] {
+        board.ok(name, &["vote", "release/1", "approve"]);
+    }
+    // The same component with more power, told as a difference.
+    propose(&board, "2.0", &component(&board, "hello", BOLD));
+    let second = board.ok("ben", &["review", "release/2"]);
+    for part in [
+        "units/hello.service runs as: hello → ROOT",
+        "units/hello.service network: none → any",
+        "units/hello.service writes: nothing else; sees homes → /etc; nothing else; sees homes",
+        "RUNS AS ROOT IN SPITE OF ALL THAT: ExecStartPost=+/bin/sh -c true",
+        "file      ~ units/hello.service",
+    ] {
+        assert!(second.contains(part), "{part}: {second}");
+    }
+    assert!(!second.contains("files/text"), "unchanged files are not told: {second}");
+    // Without the bytes that is said, and a given file helps.
+    std::fs::remove_dir_all(board.exchange().join("blobs")).unwrap();
+    let blind = board.ok("ben", &["review", "release/2"]);
+    assert!(blind.contains("powers    not known") && blind.contains("--component FILE"), "{blind}");
+    let file = component(&board, "hello", BOLD);
+    let given = ["review", "release/2", "--component", file.to_str().unwrap()];
+    let given = board.ok("ben", &given);
+    assert!(given.contains("before    not known") && given.contains("runs as: ROOT"), "{given}");
+    // A blob that is not the component is not looked into.
+    let blobs = board.exchange().join("blobs");
+    std::fs::create_dir_all(&blobs).unwrap();
+    let proposed = board.json("ben", &["review", "release/2"]);
+    let component = &proposed["body"]["components"][0];
+    let digest = component["digest"].as_str().unwrap().trim_start_matches("sha256:");
+    let size = usize::try_from(component["size"].as_u64().unwrap()).unwrap();
+    std::fs::write(blobs.join(digest), vec![0; size]).unwrap();
+    let other = board.ok("ben", &["review", "release/2"]);
+    assert!(other.contains("powers    not known"), "{other}");
+}
+
+#[test]
+fn a_proof_is_checked_offline_and_by_stock_openssh() {
+    let board = Board::founded(&["ann", "ben", "cleo"], 2);
+    board.propose("ann", "1.0");
+    board.ok("cleo", &["vote", "release/1", "reject", "--reason", "no time"]);
+    board.ok("ann", &["vote", "release/1", "approve", "--comment", "built it"]);
+    board.ok("ben", &["vote", "release/1", "approve"]);
+    board.ok("ann", &["propose", "policy", "--fanout", "4"]);
+    board.ok("ann", &["vote", "policy/2", "approve"]);
+    board.ok("ben", &["vote", "policy/2", "approve"]);
+    board.propose("ann", "2.0");
+    board.ok("ann", &["vote", "release/2", "approve"]);
+    board.ok("ben", &["vote", "release/2", "approve"]);
+    for (place, policies) in [("release/1", 1), ("policy/2", 2), ("release/2", 2)] {
+        let file = board.path("proof.json");
+        let file = file.to_str().unwrap();
+        let export = board.json("cleo", &["export", "--proof", place, file]);
+        let network = export["network"].as_str().unwrap();
+        // A stranger without any folder of BorgIOS.
+        let out = board.path(&format!("steps-{}", place.replace('/', "-")));
+        let args = ["verify", file, "--network", network, "--out", out.to_str().unwrap()];
+        let proven = board.json("stranger", &args);
+        assert_eq!((&proven["verified"], &proven["place"]), (&true.into(), &place.into()));
+        assert_eq!(proven["shares_make_signature"], true, "{proven}");
+        assert_eq!(proven["policies"].as_array().unwrap().len(), policies);
+        assert!(!board.home("stranger").exists(), "verify left a folder behind");
+        let check = |folder: &std::path::Path| {
+            let script = folder.join("check.sh");
+            Command::new("sh").arg(script).stdin(Stdio::null()).output().unwrap()
+        };
+        let checked = check(&out);
+        let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+        assert!(checked.status.success(), "{said} {}", stderr(&checked));
+        assert!(said.contains("every step holds"), "{said}");
+        // One changed byte, and stock OpenSSH says no.
+        let payload = out.join("0000-policy.json");
+        let text = std::fs::read_to_string(&payload).unwrap();
+        std::fs::write(&payload, text.replacen('8', "9", 1)).unwrap();
+        assert!(!check(&out).status.success());
+        // Another network, a changed file: E_PROOF, and what to do.
+        let other = format!("sha256:{}", "0".repeat(64));
+        let said = board.refused("stranger", &["verify", file, "--network", &other]);
+        assert!(said.contains("[E_PROOF]") && said.contains("hint: "), "{said}");
+        let bytes = std::fs::read_to_string(file).unwrap();
+        std::fs::write(file, bytes.replacen("approve", "reject", 1)).unwrap();
+        let said = board.refused("stranger", &["verify", file, "--network", network]);
+        assert!(said.contains("[E_PROOF]"), "{said}");
+    }
+    let log = board.ok("cleo", &["log"]);
+    for part in [
+        "the first policy: 3 governors, threshold 2",
+        "changed fanout 8 → 4",
+        "approved by ann: built it",
+        "rejected by cleo: no time",
+        "proposed by ann: as agreed",
+    ] {
+        assert!(log.contains(part), "{part}: {log}");
+    }
+}
+
+#[test]
+fn the_log_tells_of_what_was_not_signed() {
+    let board = Board::founded(&["ann", "ben"], 2);
+    let first = board.propose("ann", "1.0");
+    let id = first["statement"].as_str().unwrap();
+    board.ok("ann", &["vote", id, "reject", "--reason", "wrong file"]);
+    board.ok("ben", &["vote", id, "reject", "--reason", "ann says so"]);
+    board.propose("ann", "1.1");
+    board.ok("ann", &["vote", "release/1", "approve"]);
+    let log = board.ok("ben", &["log", "release"]);
+    assert!(log.contains("rejected by ann: wrong file"), "{log}");
+    assert!(log.contains("release/1 round 0"), "{log}");
+}
+
+#[test]
+fn a_drill_shows_who_can_still_vote_and_uses_up_nothing() {
+    let board = Board::founded(&["ann", "ben", "cleo"], 2);
+    let seeds = |name: &str| {
+        let slots = std::fs::read_dir(board.home(name).join("governor/slots")).unwrap();
+        slots.filter(|e| e.as_ref().unwrap().path().to_string_lossy().ends_with("seed.age")).count()
+    };
+    let before = seeds("ann");
+    let called = board.json("ann", &["drill", "--note", "monthly"]);
+    assert_eq!((&called["called"], &called["able"]), (&true.into(), &1.into()));
+    assert_eq!(called["enough"], false);
+    let second = board.json("ben", &["drill"]);
+    assert_eq!((&second["called"], &second["able"]), (&false.into(), &2.into()));
+    assert_eq!((&second["enough"], &second["drill"]), (&true.into(), &called["drill"]));
+    let text = board.ok("ann", &["drill", "--look"]);
+    assert!(text.contains("ben can vote") && text.contains("2 of 3 can vote"), "{text}");
+    assert!(text.contains("cleo has not answered"), "{text}");
+    // Answered once, whoever asks again.
+    board.ok("ben", &["drill"]);
+    assert_eq!(board.published("drill-answer").len(), 2);
+    assert_eq!((board.published("drill").len(), seeds("ann")), (1, before));
+    // A lost seed shows as a pool too few.
+    let lost = board.home("cleo").join("governor/slots/1-release-3-0.seed.age");
+    std::fs::remove_file(lost).unwrap();
+    let third = board.json("cleo", &["drill"]);
+    let cleo = &third["governors"][2];
+    assert_eq!((&cleo["can_vote"], &cleo["pools"]["release"]), (&true.into(), &7.into()));
+    // Nothing was decided, and voting goes on as before.
+    board.propose("ann", "1.0");
+    board.ok("ann", &["vote", "release/1", "approve"]);
+    assert_eq!(board.json("ben", &["vote", "release/1", "approve"])["signed"], true);
+}

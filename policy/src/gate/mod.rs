@@ -1,0 +1,332 @@
+//! The gate: when a statement that is signed is applied, and when it is not.
+//!
+//! ```text
+//!            verified                     lock over, not paused, not stale
+//! (unknown) ─────────▶ Waiting(until) ──────────────────────────────────▶ Applied
+//!                        │   │ a second signed document for the place
+//!            veto voices │   └──────────────▶ Frozen ── a ruling names the winner ──▶ Waiting
+//!                        ▼                       │ a ruling without a winner
+//!                      Vetoed (dead here for good)└──▶ Closed
+//! ```
+//!
+//! A core without IO beside one [`Chain`], which holds what was applied. The holder brings it
+//! statements, vetoes, pauses, beacons and the time, and does what it says:
+//!
+//! 1. what [`Gate::offer`], [`Gate::object`] and [`Gate::beacon`] changed is stored ([`Gate`] as a
+//!    whole, in one write) before it is acknowledged;
+//! 2. a statement to apply is stored in the chain's own place, applied to the chain, and only then
+//!    is the gate without it stored: after a crash in between it is dropped as known;
+//! 3. what a policy's application changes, the next [`Gate::tick`] finds.
+//!
+//! What is kept follows from the *set* of what was brought, so its order does not matter before a
+//! lock is over. Everything is bounded: see [`DOCS_MAX`], [`RIVALS_MAX`], [`OPEN_MAX`].
+
+mod doc;
+mod offer;
+mod pulse;
+mod standing;
+mod voices;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use borgios_types::{Digest, Envelope, Seq, UnixSeconds};
+use serde::{Deserialize, Serialize};
+
+pub use doc::Doc;
+pub use offer::{Dated, Offered};
+pub use pulse::Pulse;
+pub use standing::{Held, Standing};
+pub use voices::{OPEN_MAX, Voice, Voices};
+
+use crate::beacon::Beacon;
+use crate::board::Board;
+use crate::chain::Chain;
+use crate::lane::Lane;
+use crate::object::{Object as _, ObjectError};
+use crate::policy::Policy;
+use crate::refusal::Refusal;
+use crate::statement::VerifiedStatement;
+use crate::submission::Submission;
+use crate::veto::{Objection, Pause, Veto};
+use standing::Judged;
+
+/// Most statements that wait at once: a lane that decides every day for half a year of locks.
+pub const DOCS_MAX: usize = 256;
+/// Most documents kept for one place. Two are an alarm; more change nothing until a ruling, after
+/// which its winner is taken whenever it is brought again.
+pub const RIVALS_MAX: usize = 4;
+/// Seconds between two looks at the clock after which the holder was away, or its clock was set.
+const JUMP_S: u64 = 3_600;
+/// Seconds for which a holder that was away still waits, at most its lock: a veto that was published
+/// meanwhile must have time to reach it.
+pub const SETTLE_S: u64 = 600;
+
+/// What waits, and what was said against it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gate {
+    #[serde(default)]
+    docs: BTreeMap<Digest, Doc>,
+    #[serde(default)]
+    vetoes: Voices,
+    #[serde(default)]
+    pauses: Voices,
+    #[serde(default)]
+    pulse: Pulse,
+    /// Policies of a recovery key whose silence and lock are over.
+    #[serde(default)]
+    ripe: BTreeSet<Digest>,
+    /// Since when this process has looked at the clock without a break, and when it last did.
+    #[serde(skip)]
+    awake: Option<(UnixSeconds, UnixSeconds)>,
+}
+
+/// What a tick came to.
+#[derive(Debug, Default)]
+pub struct Tick {
+    /// To be stored and applied now; after that, tick again.
+    pub apply: Option<Box<VerifiedStatement>>,
+    /// The submission of what is to be applied, with its ballots.
+    pub submission: Option<Submission>,
+    /// What can never be applied here any more, and why. Rivals among it are evidence.
+    pub dropped: Vec<(Submission, Refusal)>,
+    /// Whether the gate must be stored although nothing is applied; tick again after that.
+    pub changed: bool,
+}
+
+impl Gate {
+    /// Looks at the clock: what is to be applied now, and what can be forgotten.
+    ///
+    /// A clock that was set back starts the locks anew from where it is, so that no date in the
+    /// future shuts a statement out for years.
+    pub fn tick(&mut self, now: UnixSeconds, chain: &Chain) -> Tick {
+        let now = self.look(now, chain);
+        let mut tick = Tick { changed: self.anchor(now), ..Tick::default() };
+        tick.changed |= self.pulse.tick(now, chain.policy());
+        self.prune(chain, &mut tick);
+        let mut order: Vec<(Seq, Lane, Seq, Digest)> =
+            self.docs.iter().map(|(id, doc)| doc.order(*id)).collect();
+        order.sort_unstable();
+        for (.., id) in order {
+            let Some(doc) = self.docs.get(&id) else { continue };
+            match self.judge(now, chain, id, doc) {
+                // The mark is stored before it is acted on.
+                Judged::Ready(_) if doc.recovery && !self.ripe.contains(&id) => {
+                    self.ripe.insert(id);
+                    tick.changed = true;
+                    return tick;
+                }
+                Judged::Ready(verified) => {
+                    tick.submission = self.docs.remove(&id).map(|doc| doc.submission);
+                    tick.apply = Some(verified);
+                    tick.changed = true;
+                    return tick;
+                }
+                Judged::Over(_) | Judged::Held(_) => {}
+            }
+        }
+        tick
+    }
+
+    /// Takes a veto or a pause. Returns whether the gate changed and must be stored.
+    ///
+    /// # Errors
+    /// What is wrong with it; `wrong_policy` where its board is not known here yet.
+    pub fn object(
+        &mut self,
+        now: UnixSeconds,
+        chain: &Chain,
+        envelope: &Envelope,
+    ) -> Result<bool, ObjectError> {
+        let now = self.look(now, chain);
+        let objection = self.verify_objection(chain, envelope)?;
+        let veto = envelope.kind.as_str() == Veto::KIND;
+        let mut changed = false;
+        if veto && chain.policy().is_some_and(|policy| policy.board.group() == objection.group) {
+            changed = self.end_recoveries();
+        }
+        if objection.seq <= chain.head_seq(objection.lane) {
+            // Too late: it is shown from the holder's objects and changes nothing.
+            return Ok(changed);
+        }
+        let Self { docs, vetoes, pauses, .. } = self;
+        let voices = if veto { vetoes } else { pauses };
+        let voice = Voice { objection, seen: now, envelope: envelope.clone() };
+        Ok(voices.add(voice, |id| docs.contains_key(id))? | changed)
+    }
+
+    /// Checks a veto or a pause by the board in force, or that of a policy that waits.
+    ///
+    /// # Errors
+    /// As [`Gate::object`].
+    pub fn verify_objection(
+        &self,
+        chain: &Chain,
+        envelope: &Envelope,
+    ) -> Result<Objection, ObjectError> {
+        let pause = envelope.kind.as_str() == Pause::KIND;
+        self.by_any_board(chain, |board, network| {
+            if pause {
+                Pause::verify(board, network, envelope).map(|pause| pause.0)
+            } else {
+                Veto::verify(board, network, envelope).map(|veto| veto.0)
+            }
+        })
+    }
+
+    /// Takes a beacon. Returns whether the gate changed and must be stored.
+    ///
+    /// # Errors
+    /// What is wrong with it; `wrong_policy` where its board is not known here yet, `bad_body` where
+    /// it is dated further ahead than clocks differ.
+    pub fn beacon(
+        &mut self,
+        now: UnixSeconds,
+        chain: &Chain,
+        envelope: &Envelope,
+    ) -> Result<bool, ObjectError> {
+        let now = self.look(now, chain);
+        let beacon =
+            self.by_any_board(chain, |board, network| Beacon::verify(board, network, envelope))?;
+        let policy = chain.policy();
+        let in_force = policy.is_some_and(|policy| policy.board.group() == beacon.group);
+        let age = policy.and_then(|policy| policy.freshness).map(|rule| rule.max_age_s);
+        let lives = in_force && age.is_some_and(|age| beacon.is_fresh(now, age));
+        let mut changed = self.pulse.hear(now, beacon, policy)?;
+        if changed && lives {
+            changed |= self.end_recoveries();
+        }
+        Ok(changed)
+    }
+
+    /// What waits, in the order of the lanes, and how each stands.
+    #[must_use]
+    pub fn report(&self, now: UnixSeconds, chain: &Chain) -> Vec<Held> {
+        let now = now.max(chain.now_floor());
+        let mut held: Vec<Held> = self
+            .docs
+            .iter()
+            .filter_map(|(id, doc)| match self.judge(now, chain, *id, doc) {
+                Judged::Held(standing) => Some(Held::of(*id, doc, standing)),
+                // Its turn comes with the next tick.
+                Judged::Ready(_) => Some(Held::of(*id, doc, Standing::Due)),
+                Judged::Over(_) => None,
+            })
+            .collect();
+        held.sort_by_key(|held| (held.lane, held.seq, held.id));
+        held
+    }
+
+    /// How a statement stands here, if it waits.
+    #[must_use]
+    pub fn standing(&self, now: UnixSeconds, chain: &Chain, id: &Digest) -> Option<Standing> {
+        self.report(now, chain).into_iter().find(|held| held.id == *id).map(|held| held.standing)
+    }
+
+    /// Distinct governors heard of lately, and how many the policy asks for; none if it asks for
+    /// none.
+    #[must_use]
+    pub fn freshness(&self, now: UnixSeconds, chain: &Chain) -> Option<(usize, usize)> {
+        self.pulse.fresh(now.max(chain.now_floor()), chain.policy()?)
+    }
+
+    /// Lanes in which a governor knows of more than this holder applied: a reason to fetch.
+    #[must_use]
+    pub fn behind(&self, chain: &Chain) -> BTreeMap<Lane, Seq> {
+        self.pulse.behind(chain)
+    }
+
+    /// The statement that waits under this id.
+    #[must_use]
+    pub fn waiting(&self, id: &Digest) -> Option<&Submission> {
+        self.docs.get(id).map(|doc| &doc.submission)
+    }
+
+    /// Every statement that waits, by its id.
+    pub fn docs(&self) -> impl Iterator<Item = (&Digest, &Doc)> {
+        self.docs.iter()
+    }
+
+    /// Policies of a recovery key that count: the chain must know of them before it is restored.
+    pub fn ripe(&self) -> impl Iterator<Item = Digest> {
+        self.ripe.iter().copied()
+    }
+
+    /// The vetoes that were said of a statement here.
+    pub fn vetoes_on(&self, id: &Digest) -> impl Iterator<Item = &Voice> {
+        self.vetoes.on(id)
+    }
+
+    /// The pauses that were asked for a statement here.
+    pub fn pauses_on(&self, id: &Digest) -> impl Iterator<Item = &Voice> {
+        self.pauses.on(id)
+    }
+
+    /// The clock, never earlier than the newest statement applied; notes a break, which is more than
+    /// the small steps by which clocks are kept right.
+    fn look(&mut self, now: UnixSeconds, chain: &Chain) -> UnixSeconds {
+        let now = now.max(chain.now_floor());
+        self.awake = Some(match self.awake {
+            Some((since, last)) if last <= now.plus(JUMP_S) && now <= last.plus(JUMP_S) => {
+                (since.min(now), now)
+            }
+            Some(_) | None => (now, now),
+        });
+        now
+    }
+
+    fn anchor(&mut self, now: UnixSeconds) -> bool {
+        let mut changed = self.vetoes.anchor(now) | self.pauses.anchor(now);
+        for doc in self.docs.values_mut().filter(|doc| doc.seen > now) {
+            doc.seen = now;
+            changed = true;
+        }
+        changed
+    }
+
+    /// Forgets what can have no effect any more.
+    fn prune(&mut self, chain: &Chain, tick: &mut Tick) {
+        let over: Vec<(Digest, Option<Refusal>)> = self
+            .docs
+            .iter()
+            .filter_map(|(id, doc)| Some((*id, standing::over(chain, *id, doc)?)))
+            .collect();
+        for (id, why) in over {
+            tick.changed = true;
+            if let (Some(doc), Some(why)) = (self.docs.remove(&id), why) {
+                tick.dropped.push((doc.submission, why));
+            }
+        }
+        let open = |objection: &Objection| objection.seq > chain.head_seq(objection.lane);
+        tick.changed |= self.vetoes.retain(open) | self.pauses.retain(open);
+    }
+
+    /// The board is alive: what a recovery key signed does not count.
+    fn end_recoveries(&mut self) -> bool {
+        let before = self.docs.len();
+        self.docs.retain(|id, doc| !doc.recovery || self.ripe.contains(id));
+        self.docs.len() != before
+    }
+
+    fn by_any_board<T>(
+        &self,
+        chain: &Chain,
+        verify: impl Fn(&Board, Digest) -> Result<T, ObjectError>,
+    ) -> Result<T, ObjectError> {
+        let (Some(policy), Some(network)) = (chain.policy(), chain.network()) else {
+            let why = "this holder has no policy yet".to_owned();
+            return Err(ObjectError::Refused { kind: "objection", why });
+        };
+        let error = match verify(&policy.board, network) {
+            Err(error @ ObjectError::WrongGroup { .. }) => error,
+            other => return other,
+        };
+        let waiting = self.docs.values().filter(|doc| doc.statement.lane == Lane::Policy);
+        for policy in waiting.filter_map(|doc| Policy::parse(&doc.statement.body).ok()) {
+            match verify(&policy.board, network) {
+                Err(ObjectError::WrongGroup { .. }) => {}
+                other => return other,
+            }
+        }
+        Err(error)
+    }
+}

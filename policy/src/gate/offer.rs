@@ -1,0 +1,173 @@
+//! A statement is brought: verified against what is applied and what waits before it.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use borgios_types::{Digest, Seq, UnixSeconds};
+
+use super::doc::Doc;
+use super::standing::{Judged, Standing};
+use super::{DOCS_MAX, Gate, RIVALS_MAX};
+use crate::ballot::BALLOTS_MAX;
+use crate::chain::{Chain, Verdict};
+use crate::lane::Lane;
+use crate::refusal::Refusal;
+use crate::statement::{Statement, VerifiedStatement};
+use crate::submission::{Submission, follow};
+
+/// Whether a statement must be in date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dated {
+    /// It came by itself.
+    Asked,
+    /// It was judged as part of a run in which something in date builds upon it, or comes from the
+    /// holder's own disk.
+    Judged,
+}
+
+/// What became of an offered statement.
+#[derive(Debug)]
+pub enum Offered {
+    /// It is applied, or waits, already.
+    Known,
+    /// Nothing is in its way: to be stored in the chain's place and applied. The gate is as before.
+    Apply(Box<VerifiedStatement>),
+    /// It is kept back: the gate must be stored before that is acknowledged.
+    Held(Standing),
+}
+
+impl Gate {
+    /// Takes a statement that anyone brought.
+    ///
+    /// # Errors
+    /// As [`Chain::verify`]; `rival` beyond what is kept for one place, `held_back` while too many
+    /// wait, `recovery` where the board has not been silent for long enough. Nothing changes then.
+    pub fn offer(
+        &mut self,
+        now: UnixSeconds,
+        chain: &Chain,
+        submission: &Submission,
+        dated: Dated,
+    ) -> Result<Offered, Refusal> {
+        let now = self.look(now, chain);
+        let Submission { statement: envelope, ballots } = submission;
+        let id = envelope.id();
+        if let Some(doc) = self.docs.get_mut(&id) {
+            // Rules that came meanwhile may need more ballots than came first.
+            let room = BALLOTS_MAX.saturating_sub(doc.submission.ballots.len());
+            let held = &mut doc.submission.ballots;
+            let before = held.len();
+            let more: Vec<_> = ballots.iter().filter(|b| !held.contains(b)).take(room).collect();
+            held.extend(more.into_iter().cloned());
+            let more = held.len() > before;
+            return Ok(if more {
+                Offered::Held(self.stand(now, chain, id))
+            } else {
+                Offered::Known
+            });
+        }
+        let statement = Statement::parse(envelope)?;
+        let base = self.ancestry(chain, &statement);
+        let verdict = match dated {
+            Dated::Asked => base.verify(now, envelope, ballots),
+            Dated::Judged => base.verify_stored(envelope, ballots),
+        };
+        let recovery = match verdict {
+            Ok(Verdict::New(_)) => false,
+            Ok(Verdict::AlreadyKnown(_)) => return Ok(Offered::Known),
+            Err(Refusal::Recovery { seq }) => {
+                let rule = chain.policy().and_then(|policy| policy.recovery);
+                let silent = rule.is_some_and(|rule| self.pulse.silent() >= rule.silence_s);
+                if !silent {
+                    return Err(Refusal::Recovery { seq });
+                }
+                true
+            }
+            Err(refusal) => return Err(refusal),
+        };
+        let (lane, seq) = (statement.lane, statement.seq);
+        let at_place = |doc: &&Doc| (doc.statement.lane, doc.statement.seq) == (lane, seq);
+        let rivals = self.docs.values().filter(at_place);
+        if rivals.clone().count() >= RIVALS_MAX
+            && !chain.settled(lane, seq).is_some_and(|settled| settled.winner == Some(id))
+            && let Some(rival) = rivals.map(|doc| doc.submission.statement.id()).next()
+        {
+            return Err(Refusal::Rival { lane, seq, known: rival, offered: id });
+        }
+        let doc = Doc { submission: submission.clone(), statement, seen: now, recovery };
+        self.docs.insert(id, doc);
+        match self.docs.get(&id).map(|doc| self.judge(now, chain, id, doc)) {
+            Some(Judged::Ready(verified)) if !recovery => {
+                self.docs.remove(&id);
+                Ok(Offered::Apply(verified))
+            }
+            Some(Judged::Over(why)) => {
+                self.docs.remove(&id);
+                why.map_or(Ok(Offered::Known), Err)
+            }
+            Some(Judged::Held(_) | Judged::Ready(_)) | None if self.docs.len() > DOCS_MAX => {
+                self.docs.remove(&id);
+                Err(Refusal::HeldBack { lane, seq, waiting: DOCS_MAX })
+            }
+            Some(Judged::Held(standing)) => Ok(Offered::Held(standing)),
+            Some(Judged::Ready(_)) | None => Ok(Offered::Held(Standing::Due)),
+        }
+    }
+
+    fn stand(&self, now: UnixSeconds, chain: &Chain, id: Digest) -> Standing {
+        self.standing(now, chain, &id).unwrap_or(Standing::Due)
+    }
+
+    /// The chain as it will be when a statement's turn comes: with the documents it builds upon, by
+    /// their ids, and with the policies that wait up to the one it names. A document that is frozen
+    /// or vetoed is among them; whether it is ever applied is another question.
+    pub(super) fn ancestry<'a>(&self, chain: &'a Chain, statement: &Statement) -> Cow<'a, Chain> {
+        let mut found = BTreeSet::new();
+        self.gather(chain, statement, &mut found);
+        if found.is_empty() {
+            return Cow::Borrowed(chain);
+        }
+        let mut ahead = chain.clone();
+        let mut order: Vec<_> =
+            found.iter().filter_map(|id| Some((self.docs.get(id)?.order(*id), id))).collect();
+        order.sort_unstable();
+        let docs = order.into_iter().filter_map(|(_, id)| self.docs.get(id));
+        let submissions: Vec<Submission> = docs
+            .map(|doc| {
+                if doc.recovery {
+                    ahead.ripen(doc.submission.statement.id());
+                }
+                doc.submission.clone()
+            })
+            .collect();
+        // What does not verify there leaves a gap, which is then the statement's own refusal.
+        follow(&mut ahead, &submissions, |_, _| ());
+        Cow::Owned(ahead)
+    }
+
+    fn gather(&self, chain: &Chain, statement: &Statement, found: &mut BTreeSet<Digest>) {
+        let mut left = vec![(statement.prev, statement.policy)];
+        while let Some((prev, policy)) = left.pop() {
+            let mut add = |id: Digest| {
+                if let Some(doc) = self.docs.get(&id)
+                    && found.insert(id)
+                {
+                    left.push((doc.statement.prev, doc.statement.policy));
+                }
+            };
+            prev.into_iter().for_each(&mut add);
+            let named = policy.unwrap_or_default();
+            if named > chain.head_seq(Lane::Policy) {
+                self.policies_at(named).into_iter().for_each(add);
+            }
+        }
+    }
+
+    /// The one document that waits as this policy; none if there are rivals.
+    fn policies_at(&self, seq: Seq) -> Option<Digest> {
+        let here = |doc: &Doc| (doc.statement.lane, doc.statement.seq) == (Lane::Policy, seq);
+        let mut all = self.docs.iter().filter(|(_, doc)| here(doc)).map(|(id, _)| *id);
+        let first = all.next();
+        first.filter(|_| all.next().is_none())
+    }
+}

@@ -1,0 +1,153 @@
+//! What stands at each place of each lane, and what a policy's rulings made of it.
+//!
+//! ```text
+//!            apply                      a ruling for another winner, or for none
+//!  (empty) ─────────▶ a statement ──────────────────────────────────────────────▶ overruled, with
+//!     │                                                                           all that follows
+//!     └── a ruling without a winner ──▶ closed: the lane goes on behind it, with the id of the
+//!                                       ruling policy as `prev`
+//! ```
+//!
+//! Invariants:
+//!  1. within a lane the places count from 1 without holes; each is a statement or closed;
+//!  2. the first ruling on a place stands, so what is settled stays settled;
+//!  3. the same policies and statements make the same places, in whatever order they came.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
+
+use borgios_types::{Digest, Seq, UnixSeconds};
+
+use crate::lane::Lane;
+use crate::rules::Ruling;
+use crate::statement::VerifiedStatement;
+
+/// The end of a lane: what the next statement must follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tip {
+    /// The last place that is decided.
+    pub seq: Seq,
+    /// What the next statement names as `prev`: the statement there, or the policy that closed it.
+    pub id: Digest,
+    /// The policy it was made under, or that closed it; the next one names none that is older.
+    pub policy: Option<Seq>,
+}
+
+/// What a policy said of a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// The statement that alone counts there; none closes the place.
+    pub winner: Option<Digest>,
+    /// Number of the policy.
+    pub policy: Seq,
+    /// Id of the policy.
+    pub by: Digest,
+}
+
+/// Every place of one network, as far as a holder has followed it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Places {
+    lanes: BTreeMap<Lane, BTreeMap<Seq, Arc<VerifiedStatement>>>,
+    ids: BTreeMap<Digest, (Lane, Seq)>,
+    /// In the order of application, which is the order in which they verify again.
+    order: Vec<(Lane, Seq)>,
+    settled: BTreeMap<(Lane, Seq), Settled>,
+    overruled: Vec<Arc<VerifiedStatement>>,
+    floor: UnixSeconds,
+}
+
+impl Places {
+    /// Puts a statement at the end of its lane, and does what it rules on other places.
+    pub(crate) fn put(&mut self, verified: VerifiedStatement) {
+        let statement = verified.statement();
+        let (lane, seq, id) = (statement.lane, statement.seq, verified.id());
+        let rulings = verified.policy().map(|policy| policy.rulings.clone()).unwrap_or_default();
+        self.floor = self.floor.max(statement.issued);
+        self.ids.insert(id, (lane, seq));
+        self.order.push((lane, seq));
+        self.lanes.entry(lane).or_default().insert(seq, Arc::new(verified));
+        for Ruling { lane, seq: place, winner } in rulings {
+            // The first ruling on a place stands.
+            let Entry::Vacant(free) = self.settled.entry((lane, place)) else { continue };
+            free.insert(Settled { winner, policy: seq, by: id });
+            if winner.is_none() || winner != self.get(lane, place).map(VerifiedStatement::id) {
+                self.overrule(lane, place);
+            }
+        }
+    }
+
+    /// Takes everything from a place on out of its lane.
+    fn overrule(&mut self, lane: Lane, from: Seq) {
+        let Some(all) = self.lanes.get_mut(&lane) else { return };
+        let gone = all.split_off(&from);
+        if gone.is_empty() {
+            return;
+        }
+        self.order.retain(|(other, seq)| *other != lane || *seq < from);
+        for verified in gone.into_values() {
+            self.ids.remove(&verified.id());
+            self.overruled.push(verified);
+        }
+        let all = self.lanes.values().flat_map(BTreeMap::values);
+        self.floor = all.map(|at| at.statement().issued).max().unwrap_or_default();
+    }
+
+    pub(crate) fn get(&self, lane: Lane, seq: Seq) -> Option<&VerifiedStatement> {
+        self.lanes.get(&lane)?.get(&seq).map(Arc::as_ref)
+    }
+
+    pub(crate) fn last(&self, lane: Lane) -> Option<&VerifiedStatement> {
+        self.lanes.get(&lane)?.last_key_value().map(|(_, at)| at.as_ref())
+    }
+
+    pub(crate) fn tip(&self, lane: Lane) -> Option<Tip> {
+        let mut tip = self.last(lane).map(|last| {
+            let statement = last.statement();
+            Tip { seq: statement.seq, id: last.id(), policy: statement.policy }
+        });
+        loop {
+            let next = tip.map_or(Seq(1), |tip| tip.seq.next());
+            match self.settled.get(&(lane, next)) {
+                Some(Settled { winner: None, policy, by }) => {
+                    tip = Some(Tip { seq: next, id: *by, policy: Some(*policy) });
+                }
+                Some(Settled { winner: Some(_), .. }) | None => return tip,
+            }
+        }
+    }
+
+    pub(crate) fn after(&self, lane: Lane, seq: Seq) -> impl Iterator<Item = &VerifiedStatement> {
+        let all = self.lanes.get(&lane).into_iter().flatten();
+        all.filter(move |(at, _)| **at > seq).map(|(_, verified)| verified.as_ref())
+    }
+
+    pub(crate) fn known(&self, id: &Digest) -> Option<(Lane, Seq)> {
+        self.ids.get(id).copied()
+    }
+
+    pub(crate) fn history(&self) -> impl Iterator<Item = &VerifiedStatement> {
+        self.order.iter().filter_map(|(lane, seq)| self.get(*lane, *seq))
+    }
+
+    pub(crate) fn settled(&self, lane: Lane, seq: Seq) -> Option<&Settled> {
+        self.settled.get(&(lane, seq))
+    }
+
+    pub(crate) fn ruled_in(&self, lane: Lane) -> bool {
+        self.settled.keys().any(|(other, _)| *other == lane)
+    }
+
+    /// How many places are settled, which only grows.
+    pub(crate) fn settled_count(&self) -> usize {
+        self.settled.len()
+    }
+
+    pub(crate) fn overruled(&self) -> impl Iterator<Item = &VerifiedStatement> {
+        self.overruled.iter().map(Arc::as_ref)
+    }
+
+    pub(crate) fn floor(&self) -> UnixSeconds {
+        self.floor
+    }
+}

@@ -1,0 +1,290 @@
+//! Repair: t helpers give a governor a lost share back, by files in a folder they share.
+//!
+//! ```text
+//! repair.BEN.K.json ──▶ repair.BEN.K.HELPER.delta.json ──▶ repair.BEN.K.HELPER.sigma.json ──▶ share
+//!  by BEN: helpers        a value sealed to each helper       their sum, sealed to BEN
+//! ```
+//!
+//! The scheme is that of Laing and Stinson (<https://eprint.iacr.org/2017/1155>), as the FROST
+//! library has it. The share comes out the same, so the group key, the board's verifying shares and
+//! everybody else's share stay. No helper learns anything: each value is one part of a random sum.
+//!
+//! What is added up is taken only if it fits the governor's verifying share on the board. A helper
+//! who lies is not named, since nothing in the scheme proves who it was; the repair is asked for
+//! again, as a further attempt with other helpers. Helpers keep no state: their own paper lies in
+//! the folder, and one that was lost and drawn anew only spoils that attempt.
+
+mod papers;
+
+use std::collections::BTreeMap;
+
+use borgios_types::{Digest, Envelope};
+use frost_ed25519 as frost;
+use frost_ed25519::keys::repairable;
+use rand::{CryptoRng, RngCore};
+use thiserror::Error;
+
+use crate::board::{Board, identifier};
+use crate::keygen::{CeremonyError, Files, Me};
+use crate::name::Name;
+use crate::object::{Object as _, ObjectError};
+use crate::share::KeyShare;
+use crate::wire::{Bytes, SecretBytes};
+
+pub use papers::{ATTEMPTS_MAX, Ask};
+use papers::{Delta, Sigma, read, request_file};
+
+/// How a repair stands.
+#[derive(Debug)]
+pub enum Status {
+    /// This governor asked for nothing yet, or nobody asked this one.
+    NotAsked,
+    /// Nothing to do before these helpers have written theirs.
+    Waiting {
+        /// Which of their files.
+        kind: &'static str,
+        /// Whose.
+        missing: Vec<Name>,
+    },
+    /// A helper is done.
+    Helped(Name),
+    /// The share is back.
+    Repaired(Box<KeyShare>),
+}
+
+/// Why a repair cannot go on.
+#[derive(Debug, Error)]
+pub enum RepairError {
+    /// A file that is forged, damaged, or of another repair.
+    #[error(transparent)]
+    File(#[from] CeremonyError),
+    /// Too few helpers, strangers, or the same twice.
+    #[error("{0}")]
+    Helpers(String),
+    /// A sealed value does not open, or is none.
+    #[error("the {kind} of {name} is wrong: {why}")]
+    Bad {
+        /// Who.
+        name: Name,
+        /// Which paper.
+        kind: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+    /// The helpers answered different papers.
+    #[error("{0} answered other delta files than are in this folder; compare them")]
+    Disagrees(Name),
+    /// What came out is not the share on the board.
+    #[error(
+        "the sum is not {name}'s share: one of {} gave a wrong value, and nobody can tell who; \
+         ask again with other helpers", list(.helpers)
+    )]
+    Wrong {
+        /// Whose share.
+        name: Name,
+        /// Who helped.
+        helpers: Vec<Name>,
+    },
+    /// An identity that cannot be used, or a failure of the library.
+    #[error("{0}")]
+    State(String),
+}
+
+/// Asks `helpers` for one's own share.
+///
+/// # Errors
+/// [`RepairError::Helpers`] unless they are t other governors of the board, each once.
+pub fn ask(
+    board: &Board,
+    me: &Me<'_>,
+    attempt: u32,
+    helpers: &[Name],
+) -> Result<(String, Envelope), RepairError> {
+    let mut helpers = helpers.to_vec();
+    helpers.sort();
+    let ask = Ask { group: board.group(), governor: me.card.name.clone(), attempt, helpers };
+    ask.fits(board).map_err(RepairError::Helpers)?;
+    Ok((request_file(&ask.governor, attempt), ask.to_envelope().sign(me.key)))
+}
+
+/// The newest request of a governor that verifies, with its id.
+///
+/// # Errors
+/// Why none does, if there are any.
+pub fn newest(
+    board: &Board,
+    name: &Name,
+    files: &Files,
+) -> Result<Option<(Ask, Digest)>, RepairError> {
+    let mut refused = None;
+    for attempt in (0..=ATTEMPTS_MAX).rev() {
+        let file = request_file(name, attempt);
+        match papers::request(board, name, attempt, files, &file) {
+            Ok(Some(found)) => return Ok(Some(found)),
+            Ok(None) => {}
+            Err(error) => refused = refused.or(Some(error)),
+        }
+    }
+    refused.map_or(Ok(None), |error| Err(error.into()))
+}
+
+/// Helps `name`, if it asked this governor: writes what can be written now.
+///
+/// # Errors
+/// See [`RepairError`].
+pub fn help(
+    board: &Board,
+    me: &Me<'_>,
+    key: &KeyShare,
+    name: &Name,
+    files: &Files,
+    rng: &mut (impl RngCore + CryptoRng),
+) -> Result<(Files, Status), RepairError> {
+    let mut write = Files::new();
+    let Some((ask, request)) = newest(board, name, files)? else {
+        return Ok((write, Status::NotAsked));
+    };
+    if !ask.helpers.contains(&me.card.name) {
+        return Ok((write, Status::NotAsked));
+    }
+    let mut seen = files.clone();
+    let own = ask.file(&me.card.name, Delta::KIND);
+    if !seen.contains_key(&own) {
+        let delta = delta(board, me, key, &ask, request, rng)?;
+        let text = delta.to_envelope().sign(me.key).to_json().into_bytes();
+        seen.insert(own.clone(), text.clone());
+        write.insert(own, text);
+    }
+    let deltas = match read::<Delta>(board, &ask, request, &seen)? {
+        Ok(deltas) => deltas,
+        Err(missing) => return Ok((write, Status::Waiting { kind: Delta::KIND, missing })),
+    };
+    let own = ask.file(&me.card.name, Sigma::KIND);
+    if !seen.contains_key(&own) {
+        let sigma = sigma(board, me, &ask, request, &deltas)?;
+        write.insert(own, sigma.to_envelope().sign(me.key).to_json().into_bytes());
+    }
+    Ok((write, Status::Helped(name.clone())))
+}
+
+/// Takes one's own share, once all helpers have written their second paper.
+///
+/// # Errors
+/// [`RepairError::Wrong`] if what comes out is not the share on the board, and the others.
+pub fn finish(board: &Board, me: &Me<'_>, files: &Files) -> Result<Status, RepairError> {
+    let name = &me.card.name;
+    let Some((ask, request)) = newest(board, name, files)? else { return Ok(Status::NotAsked) };
+    let deltas = match read::<Delta>(board, &ask, request, files)? {
+        Ok(deltas) => deltas,
+        Err(missing) => return Ok(Status::Waiting { kind: Delta::KIND, missing }),
+    };
+    let sigmas = match read::<Sigma>(board, &ask, request, files)? {
+        Ok(sigmas) => sigmas,
+        Err(missing) => return Ok(Status::Waiting { kind: Sigma::KIND, missing }),
+    };
+    let expected = papers::digest(&deltas);
+    let mut values = Vec::new();
+    for (helper, (_, paper)) in &sigmas {
+        if paper.seen != expected {
+            return Err(RepairError::Disagrees(helper.clone()));
+        }
+        let bad = |why: String| bad(helper, Sigma::KIND, why);
+        let value = open(me, &paper.value).map_err(bad)?;
+        let sigma: Result<repairable::Sigma, frost::Error> =
+            repairable::Sigma::deserialize(value.expose());
+        values.push(sigma.map_err(|error| bad(error.to_string()))?);
+    }
+    let index = board.index(name).ok_or_else(|| RepairError::State(format!("no {name}")))?;
+    let public = board.public_key_package();
+    let package = repairable::repair_share_part3(&values, identifier(index), &public)
+        .map_err(|error| RepairError::State(error.to_string()))?;
+    match KeyShare::new(board, name, package) {
+        Ok(share) => Ok(Status::Repaired(Box::new(share))),
+        Err(_) => Err(RepairError::Wrong { name: name.clone(), helpers: ask.helpers }),
+    }
+}
+
+/// First paper of a helper: a part of one random sum for each helper, oneself included.
+fn delta(
+    board: &Board,
+    me: &Me<'_>,
+    key: &KeyShare,
+    ask: &Ask,
+    request: Digest,
+    rng: &mut (impl RngCore + CryptoRng),
+) -> Result<Delta, RepairError> {
+    let state = |why: String| RepairError::State(why);
+    let index = |name: &Name| {
+        board
+            .index(name)
+            .map(identifier)
+            .ok_or_else(|| state(format!("{name} is not on the board")))
+    };
+    let helpers = ask.helpers.iter().map(index).collect::<Result<Vec<_>, _>>()?;
+    let lost = index(&ask.governor)?;
+    let parts = repairable::repair_share_part1::<frost::Ed25519Sha512, _>(
+        &helpers,
+        key.package(),
+        rng,
+        lost,
+    )
+    .map_err(|error| state(error.to_string()))?;
+    let mut values = BTreeMap::new();
+    for name in &ask.helpers {
+        let part = parts.get(&index(name)?).ok_or_else(|| state(format!("no value for {name}")))?;
+        let plain = SecretBytes::new(part.serialize());
+        values.insert(name.clone(), seal(board, name, &plain)?);
+    }
+    Ok(Delta { group: board.group(), request, helper: me.card.name.clone(), values })
+}
+
+/// Second paper of a helper: the sum of what all helpers sealed to this one.
+fn sigma(
+    board: &Board,
+    me: &Me<'_>,
+    ask: &Ask,
+    request: Digest,
+    deltas: &papers::All<Delta>,
+) -> Result<Sigma, RepairError> {
+    let mut values: Vec<repairable::Delta> = Vec::new();
+    for (helper, (_, paper)) in deltas {
+        let bad = |why: String| bad(helper, Delta::KIND, why);
+        let sealed = paper.values.get(&me.card.name);
+        let sealed = sealed.ok_or_else(|| bad(format!("nothing for {}", me.card.name)))?;
+        let value = open(me, sealed).map_err(bad)?;
+        let delta = repairable::Delta::deserialize(value.expose());
+        values.push(delta.map_err(|error: frost::Error| bad(error.to_string()))?);
+    }
+    let sum = SecretBytes::new(repairable::repair_share_part2(&values).serialize());
+    let value = seal(board, &ask.governor, &sum)?;
+    let (helper, seen) = (me.card.name.clone(), papers::digest(deltas));
+    Ok(Sigma { group: board.group(), request, helper, seen, value })
+}
+
+fn bad(name: &Name, kind: &'static str, why: String) -> RepairError {
+    RepairError::Bad { name: name.clone(), kind, why }
+}
+
+fn seal(board: &Board, name: &Name, plain: &SecretBytes) -> Result<Bytes, RepairError> {
+    let state = |why: String| RepairError::State(why);
+    let governor = board.by_name(name).ok_or_else(|| state(format!("{name} is not there")))?;
+    let recipient: age::x25519::Recipient =
+        governor.recipient.parse().map_err(|why: &str| state(why.to_owned()))?;
+    age::encrypt(&recipient, plain.expose()).map(Bytes).map_err(|error| state(error.to_string()))
+}
+
+fn open(me: &Me<'_>, sealed: &Bytes) -> Result<SecretBytes, String> {
+    let identity: age::x25519::Identity =
+        me.identity.parse().map_err(|why: &str| why.to_owned())?;
+    age::decrypt(&identity, &sealed.0).map(SecretBytes::new).map_err(|error| error.to_string())
+}
+
+fn list(names: &[Name]) -> String {
+    names.iter().map(Name::as_str).collect::<Vec<_>>().join(", ")
+}
+
+impl From<ObjectError> for RepairError {
+    fn from(error: ObjectError) -> Self {
+        Self::State(error.to_string())
+    }
+}

@@ -1,0 +1,111 @@
+//! The papers of a founding: a whole ceremony is recorded, one paper is changed and signed anew, and
+//! the governor who waits for it takes the next step.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use borgios_policy::fixture::{Council, EXPIRES, ISSUED};
+use borgios_policy::founding::{Ceremony, Files, Me, PLAN_FILE, Plan, step};
+use borgios_policy::{Card, Name, Object as _};
+use borgios_types::{Digest, Envelope, Threshold};
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha20Rng;
+
+/// Ann's state and the folder at one moment, and which of the others' papers is the newest there.
+struct Moment {
+    state: Option<String>,
+    files: Files,
+}
+
+struct Recorded {
+    council: Council,
+    cards: BTreeMap<Name, Card>,
+    roster: Digest,
+    /// With a paper of ben's that ann has not answered: the moment, and the file.
+    moments: Vec<(Moment, String)>,
+}
+
+fn recorded() -> &'static Recorded {
+    static RECORDED: OnceLock<Recorded> = OnceLock::new();
+    RECORDED.get_or_init(record)
+}
+
+fn record() -> Recorded {
+    let council = Council::new(2, 2, 1, 7);
+    let mut rng = ChaCha20Rng::seed_from_u64(7);
+    let cards: BTreeMap<Name, Card> =
+        council.keys.keys().map(|name| (name.clone(), council.card(name))).collect();
+    let list = cards.values().cloned().collect();
+    let plan = Plan::new(list, Threshold(2), 4, ISSUED, EXPIRES).expect("two governors");
+    let roster = plan.roster();
+    let mut files = Files::new();
+    let signed = plan.to_envelope().sign(&council.keys[&council.name(0)]);
+    files.insert(PLAN_FILE.to_owned(), signed.to_json().into_bytes());
+    let mut states: BTreeMap<Name, String> = BTreeMap::new();
+    let mut moments = Vec::new();
+    for _ in 0..6 {
+        for at in 0..2 {
+            let name = council.name(at);
+            let before = files.clone();
+            let card = &cards[&name];
+            let me = Me { card, key: &council.keys[&name], identity: &council.identities[&name] };
+            let state: Option<Ceremony> =
+                states.get(&name).and_then(|text| serde_json::from_str(text).ok());
+            let done = step(&me, state, &files, Some(roster), &mut rng).expect("an honest step");
+            files.extend(done.write);
+            if let Some(state) = &done.state {
+                states.insert(name, serde_json::to_string(state).unwrap_or_default());
+            }
+            if at == 1 {
+                let state = states.get(&council.name(0)).cloned();
+                let new: Vec<String> =
+                    files.keys().filter(|file| !before.contains_key(*file)).cloned().collect();
+                for file in new {
+                    let moment = Moment { state: state.clone(), files: files.clone() };
+                    moments.push((moment, file));
+                }
+            }
+        }
+    }
+    Recorded { council, cards, roster, moments }
+}
+
+/// The payload of each paper, with its moment in front.
+#[must_use]
+pub fn seeds() -> Vec<Vec<u8>> {
+    let moments = recorded().moments.iter().enumerate();
+    let each = moments.filter_map(|(at, (moment, file))| {
+        let envelope = Envelope::parse(moment.files.get(file)?).ok()?;
+        let mut seed = vec![u8::try_from(at).ok()?];
+        seed.extend(envelope.payload.into_bytes());
+        Some(seed)
+    });
+    each.collect()
+}
+
+/// The first byte says which paper; the rest is its payload.
+pub fn paper(bytes: &[u8]) -> String {
+    let Recorded { council, cards, roster, moments } = recorded();
+    let Some((at, payload)) = bytes.split_first() else { return "empty".to_owned() };
+    let (moment, file) = &moments[usize::from(*at) % moments.len()];
+    let Ok(payload) = String::from_utf8(payload.to_vec()) else { return "not text".to_owned() };
+    let Some(Ok(old)) = moment.files.get(file).map(|bytes| Envelope::parse(bytes)) else {
+        return "no paper".to_owned();
+    };
+    let signed = Envelope::unsigned(old.kind, payload).sign(&council.keys[&council.name(1)]);
+    let mut files = moment.files.clone();
+    files.insert(file.clone(), signed.to_json().into_bytes());
+    let ann = council.name(0);
+    let (key, identity) = (&council.keys[&ann], council.identities[&ann].as_str());
+    let me = Me { card: &cards[&ann], key, identity };
+    let state: Option<Ceremony> =
+        moment.state.as_ref().and_then(|text| serde_json::from_str(text).ok());
+    let mut rng = ChaCha20Rng::seed_from_u64(1);
+    match step(&me, state, &files, Some(*roster), &mut rng) {
+        Ok(_) => "ok".to_owned(),
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            format!("{error} {}", cause.unwrap_or_default())
+        }
+    }
+}
