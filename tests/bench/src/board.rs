@@ -64,14 +64,26 @@ impl Board {
 
     /// Waits until every receiver has `target`; whether it came to that `within` the time.
     pub async fn reach(&self, target: u64, within: Duration) -> bool {
+        let all: Vec<usize> = (1..self.nodes.len()).collect();
+        self.reach_of(&all, target, within).await
+    }
+
+    /// The same of these receivers.
+    pub async fn reach_of(&self, nodes: &[usize], target: u64, within: Duration) -> bool {
         let begun = tokio::time::Instant::now();
-        while self.least() < target {
+        while self.least_of(nodes) < target {
             if begun.elapsed() > within {
                 return false;
             }
             tokio::time::sleep(Duration::from_micros(500)).await;
         }
         true
+    }
+
+    /// When this receiver received its last message.
+    #[must_use]
+    pub fn last_of(&self, node: usize) -> u64 {
+        self.nodes[node].last_ns.load(Ordering::Relaxed)
     }
 
     /// When the last receiver received its last message.

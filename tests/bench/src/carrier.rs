@@ -7,7 +7,6 @@ use anyhow::{Context as _, Result};
 use borgios_relay::pipe::{Pipe, StreamPipe};
 use borgios_relay::tls::{EphemeralKey, client_config, server_config};
 use rustls::crypto::CryptoProvider;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
@@ -56,24 +55,38 @@ impl Carrier for Tls {
 
     async fn pair(&self) -> Result<(Self::Pipe, Self::Pipe)> {
         let (parent, child) = tcp_pair().await?;
-        tls_pair(&self.0, parent, child).await
+        let (parent, child) = tokio::join!(tls_parent(&self.0, parent), tls_child(&self.0, child));
+        Ok((parent?, child?))
     }
 }
 
-type Ends<S> = (StreamPipe<TlsStream<S>>, StreamPipe<TlsStream<S>>);
-
-async fn tls_pair<S>(provider: &Arc<CryptoProvider>, parent: S, child: S) -> Result<Ends<S>>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+/// The parent's end of a TLS link whose other end another process makes with [`tls_child`].
+///
+/// # Errors
+/// The handshake failed.
+pub async fn tls_parent(
+    provider: &Arc<CryptoProvider>,
+    stream: TcpStream,
+) -> Result<StreamPipe<TlsStream<TcpStream>>> {
     let (ours, theirs) = (EphemeralKey::from_seed([1; 32]), EphemeralKey::from_seed([2; 32]));
     let server = server_config(provider.clone(), &ours, theirs.public())?;
-    let client = client_config(provider.clone(), &theirs, ours.public())?;
+    let accepted = TlsAcceptor::from(Arc::new(server)).accept(stream).await?;
+    Ok(StreamPipe(accepted.into()))
+}
+
+/// The child's end.
+///
+/// # Errors
+/// The handshake failed.
+pub async fn tls_child(
+    provider: &Arc<CryptoProvider>,
+    stream: TcpStream,
+) -> Result<StreamPipe<TlsStream<TcpStream>>> {
+    let (theirs, ours) = (EphemeralKey::from_seed([1; 32]), EphemeralKey::from_seed([2; 32]));
+    let client = client_config(provider.clone(), &ours, theirs.public())?;
     let name = "node".try_into().context("a server name")?;
-    let accepting = TlsAcceptor::from(Arc::new(server)).accept(parent);
-    let dialling = TlsConnector::from(Arc::new(client)).connect(name, child);
-    let (parent, child) = tokio::join!(accepting, dialling);
-    Ok((StreamPipe(TlsStream::from(parent?)), StreamPipe(TlsStream::from(child?))))
+    let dialled = TlsConnector::from(Arc::new(client)).connect(name, stream).await?;
+    Ok(StreamPipe(dialled.into()))
 }
 
 pub use ssh::{Ssh, SshTuning};

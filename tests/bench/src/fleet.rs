@@ -23,7 +23,7 @@ use crate::singles;
 /// Longest wait for what was published to arrive.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Messages that are being published at a time when saturated: four full batches.
-const PUBLISHERS: usize = 256;
+pub(crate) const PUBLISHERS: usize = 256;
 /// Publishers where each message is to have a batch of its own: messages of different kinds never share
 /// one.
 const KINDS: usize = 16;
@@ -68,33 +68,9 @@ impl Fleet {
             Relay::Link => Some(Verifiers::start(2)),
         };
         let mut hubs = Vec::new();
+        let crew = Crew { setting, verifiers, board: &board, heard: &heard, missed: &missed };
         for node in 0..load.nodes {
-            let heard = heard.clone();
-            let config = HubConfig {
-                network: Digest([9; 32]),
-                key: key(node),
-                relay: setting.relay,
-                verifiers: verifiers.clone(),
-                log: setting.logs.as_ref().map(|folder| folder.join(node.to_string())),
-                limits: Limits::default(),
-                on_arrival: Some(Arc::new(move |batch| {
-                    heard.delivered(node, batch.count() as u64);
-                })),
-            };
-            let (hub, mut events) = HubHandle::start(config).await?;
-            let answering = hub.clone();
-            tokio::spawn(async move {
-                while let Some(event) = events.recv().await {
-                    if let Event::Admit(origin) = event {
-                        answering.admit(origin, Admission::Yes).await;
-                    }
-                }
-            });
-            if node > 0 {
-                let reader = hub.subscribe(BTreeMap::new()).await.context("a hub has ended")?;
-                tokio::spawn(read(node, reader, board.clone(), missed.clone()));
-            }
-            hubs.push(hub);
+            hubs.push(crew.start(node).await?);
         }
         let mut links = vec![Vec::new(); load.nodes];
         for child in 1..load.nodes {
@@ -112,9 +88,7 @@ impl Fleet {
     /// # Errors
     /// It was refused.
     pub async fn publish(&self, body: Bytes) -> Result<()> {
-        let kind = Kind::new("bench").expect("a kind");
-        self.hubs[0].publish(kind, self.durability, body).await?;
-        Ok(())
+        publish(&self.hubs[0], self.durability, body).await
     }
 
     /// Publishes as fast as the tree takes it until `until_ns`; how many messages.
@@ -128,32 +102,7 @@ impl Fleet {
         size: usize,
         until_ns: u64,
     ) -> Result<u64> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let mut tasks = Vec::new();
-        for publisher in 0..publishers {
-            let (hub, stop, durability) = (self.hubs[0].clone(), stop.clone(), self.durability);
-            let kind = match pace {
-                Pace::Saturated => "bench".to_owned(),
-                Pace::OneByOne => format!("bench-{publisher}"),
-            };
-            let kind = Kind::new(&kind)?;
-            tasks.push(tokio::spawn(async move {
-                let body = message(size, publisher as u64);
-                let mut sent = 0;
-                while !stop.load(Ordering::Relaxed) {
-                    hub.publish(kind.clone(), durability, body.clone()).await?;
-                    sent += 1;
-                }
-                anyhow::Ok(sent)
-            }));
-        }
-        tokio::time::sleep(Duration::from_nanos(until_ns.saturating_sub(now_ns()))).await;
-        stop.store(true, Ordering::Relaxed);
-        let mut sent = 0;
-        for task in tasks {
-            sent += task.await??;
-        }
-        Ok(sent)
+        saturate(&self.hubs[0], self.durability, publishers, pace, size, until_ns).await
     }
 
     /// Ends all hubs.
@@ -164,7 +113,93 @@ impl Fleet {
     }
 }
 
-fn key(node: usize) -> SecretKey {
+/// What all hubs of one process share.
+pub(crate) struct Crew<'a> {
+    pub(crate) setting: &'a Setting,
+    pub(crate) verifiers: Option<Verifiers>,
+    pub(crate) board: &'a Arc<Board>,
+    pub(crate) heard: &'a Arc<Board>,
+    pub(crate) missed: &'a Arc<AtomicU64>,
+}
+
+impl Crew<'_> {
+    /// Starts a node that lets every origin speak, and its reader, unless it is the origin.
+    pub(crate) async fn start(&self, node: usize) -> Result<HubHandle> {
+        let heard = self.heard.clone();
+        let config = HubConfig {
+            network: Digest([9; 32]),
+            key: key(node),
+            relay: self.setting.relay,
+            verifiers: self.verifiers.clone(),
+            log: self.setting.logs.as_ref().map(|folder| folder.join(node.to_string())),
+            limits: Limits::default(),
+            on_arrival: Some(Arc::new(move |batch| {
+                heard.delivered(node, batch.count() as u64);
+            })),
+        };
+        let (hub, mut events) = HubHandle::start(config).await?;
+        let answering = hub.clone();
+        tokio::spawn(async move {
+            while let Some(event) = events.recv().await {
+                if let Event::Admit(origin) = event {
+                    answering.admit(origin, Admission::Yes).await;
+                }
+            }
+        });
+        if node > 0 {
+            let reader = hub.subscribe(BTreeMap::new()).await.context("a hub has ended")?;
+            tokio::spawn(read(node, reader, self.board.clone(), self.missed.clone()));
+        }
+        Ok(hub)
+    }
+}
+
+/// Publishes one message and waits until the origin has stored it.
+pub(crate) async fn publish(hub: &HubHandle, durability: Durability, body: Bytes) -> Result<()> {
+    let kind = Kind::new("bench").expect("a kind");
+    hub.publish(kind, durability, body).await?;
+    Ok(())
+}
+
+/// Publishes as fast as the tree takes it until `until_ns`; how many messages.
+pub(crate) async fn saturate(
+    hub: &HubHandle,
+    durability: Durability,
+    publishers: usize,
+    pace: Pace,
+    size: usize,
+    until_ns: u64,
+) -> Result<u64> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut tasks = Vec::new();
+    for publisher in 0..publishers {
+        let (hub, stop) = (hub.clone(), stop.clone());
+        let kind = match pace {
+            Pace::Saturated => "bench".to_owned(),
+            Pace::OneByOne => format!("bench-{publisher}"),
+        };
+        let kind = Kind::new(&kind)?;
+        tasks.push(tokio::spawn(async move {
+            let body = message(size, publisher as u64);
+            let mut sent = 0;
+            while !stop.load(Ordering::Relaxed) {
+                hub.publish(kind.clone(), durability, body.clone()).await?;
+                sent += 1;
+            }
+            anyhow::Ok(sent)
+        }));
+    }
+    tokio::time::sleep(Duration::from_nanos(until_ns.saturating_sub(now_ns()))).await;
+    stop.store(true, Ordering::Relaxed);
+    let mut sent = 0;
+    for task in tasks {
+        sent += task.await??;
+    }
+    Ok(sent)
+}
+
+/// The key of a node.
+pub(crate) fn key(node: usize) -> SecretKey {
     let mut seed = [3; 32];
     seed[..8].copy_from_slice(&(node as u64).to_be_bytes());
     SecretKey::from_seed(seed)
@@ -220,10 +255,13 @@ pub async fn measure<C: Carrier>(
         Relay::Verified => fleet.board.clone(),
         Relay::Link => fleet.heard.clone(),
     };
+    let cpu_before = machine::cpu();
     let late_ms = singles::late_ms(&seen, load.singles, async |number| {
         fleet.publish(message(load.size, number)).await
     })
     .await?;
+
+    let cpu_of_singles = singles::cpu_us(machine::cpu() - cpu_before, load);
 
     let (least, before) = (fleet.board.least(), fleet.board.total());
     let (wire, cpu, begun) = (machine::loopback_bytes(), machine::cpu(), now_ns());
@@ -261,6 +299,7 @@ pub async fn measure<C: Carrier>(
         memory_mb: Some(memory as f64 / 1e6 / load.nodes as f64),
         idle_bytes_per_s: idle_bytes,
         cpu_us_per_delivery: Some(cpu.as_secs_f64() * 1e6 / deliveries),
+        cpu_us_per_single: Some(cpu_of_singles),
         lost: Some(lost),
         ..Row::default()
     };

@@ -23,8 +23,15 @@ pub fn cpu() -> Duration {
 /// Bytes received over loopback in this network namespace so far: every packet counts once.
 #[must_use]
 pub fn loopback_bytes() -> u64 {
+    received_bytes("lo")
+}
+
+/// Bytes received over one interface of this network namespace so far.
+#[must_use]
+pub fn received_bytes(interface: &str) -> u64 {
     let table = fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
-    let line = table.lines().find_map(|line| line.trim().strip_prefix("lo:"));
+    let line =
+        table.lines().find_map(|line| line.trim().strip_prefix(interface)?.strip_prefix(':'));
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 

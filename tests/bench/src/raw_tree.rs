@@ -68,6 +68,7 @@ pub async fn measure<C: Carrier>(name: &str, carrier: C, load: &Load, verify: bo
     }
 
     let key = SigningKey::from_bytes(&[7; 32]);
+    let cpu_before = machine::cpu();
     let late_ms = singles::late_ms(&board, load.singles, async |number| {
         let frame = frame(&key, load.size, number);
         for kid in &mut root {
@@ -76,6 +77,8 @@ pub async fn measure<C: Carrier>(name: &str, carrier: C, load: &Load, verify: bo
         Ok(())
     })
     .await?;
+
+    let cpu_of_singles = singles::cpu_us(machine::cpu() - cpu_before, load);
 
     let frames: Vec<Bytes> =
         (0..COALESCE).map(|number| frame(&key, load.size, number as u64)).collect();
@@ -108,6 +111,7 @@ pub async fn measure<C: Carrier>(name: &str, carrier: C, load: &Load, verify: bo
         ),
         memory_mb: Some(machine::memory() as f64 / 1e6 / load.nodes as f64),
         cpu_us_per_delivery: Some((machine::cpu() - cpu).as_secs_f64() * 1e6 / deliveries),
+        cpu_us_per_single: Some(cpu_of_singles),
         lost: Some(0),
         ..Row::default()
     };

@@ -30,6 +30,8 @@ pub struct Row {
     pub idle_bytes_per_s: Option<f64>,
     /// CPU time of a delivery, saturated, all nodes together.
     pub cpu_us_per_delivery: Option<f64>,
+    /// CPU time of a delivery of single messages, all nodes together.
+    pub cpu_us_per_single: Option<f64>,
     /// Deliveries that never came.
     pub lost: Option<u64>,
     /// What a reader must know.

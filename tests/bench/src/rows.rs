@@ -12,6 +12,7 @@ use rustls::crypto::CryptoProvider;
 use crate::carrier::{Ssh, SshTuning, Tcp, Tls};
 use crate::fleet::{self, Pace, Setting};
 use crate::overload;
+use crate::parted;
 use crate::raw_tree::{self, Load};
 
 /// Every row of the table, in its order.
@@ -25,11 +26,29 @@ pub const ROWS: &[&str] = &[
     "ours-ssh",
     "ours-tls-single",
     "ours-tls-link",
+    "ours-tls-parted",
+    "ours-tls-1000",
     "overload",
 ];
 
+/// Rows that take long and that no other row is compared with: measured in the first round only.
+pub const ONCE: &[&str] =
+    &["ours-tls-parted", "ours-tls-1000", "overload", "iroh-gossip", "gossipsub", "nats", "serf"];
+
 /// Programs of peers, which print a row each.
 pub const PEERS: &[&str] = &["iroh-gossip", "gossipsub", "nats", "serf"];
+
+/// The program of others that a peer's program starts.
+#[must_use]
+pub fn needs(peer: &str) -> Option<&'static str> {
+    (peer == "nats").then_some("nats-server")
+}
+
+/// Why a peer has no program here at all.
+#[must_use]
+pub fn unwritten(peer: &str) -> Option<&'static str> {
+    (peer == "serf").then_some("nothing here measures it yet: tests/bench/peers/README.md says why")
+}
 
 /// Ring, which the project uses for TLS and SSH.
 #[must_use]
@@ -46,10 +65,10 @@ pub fn fastest() -> Arc<CryptoProvider> {
     ring()
 }
 
-/// The settings of the agent's SSH connections.
+/// The settings of the agent's SSH connections for streams (`agent/src/channel.rs`).
 #[must_use]
 pub fn ssh() -> Ssh {
-    Ssh(SshTuning { cipher: CIPHERS[0], window: 4 * 1024 * 1024, packet: 65_535, buffer: 16 })
+    Ssh(SshTuning { cipher: CIPHERS[0], window: 4 * 1024 * 1024, packet: 32 * 1024, buffer: 16 })
 }
 
 /// Measures one row and returns its JSON.
@@ -78,10 +97,11 @@ pub async fn measure(name: &str, load: &Load, logs: &Path, idle: Duration) -> Re
         }
         "ours-ssh" => fleet::measure(name, ssh(), load, &verified, Pace::Saturated, idle).await?,
         "ours-tls-1000" => {
-            let load = Load { nodes: 1000, ..load.clone() };
+            let load = Load { nodes: 1000, singles: load.singles.min(50), ..load.clone() };
             let none = Duration::ZERO;
             fleet::measure(name, Tls(ring()), &load, &verified, Pace::Saturated, none).await?
         }
+        "ours-tls-parted" => parted::measure(name, load, folder.path()).await?,
         "ours-tls-durable" => {
             let setting = Setting { durability: Durability::Durable, ..verified };
             let none = Duration::ZERO;

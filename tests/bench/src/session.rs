@@ -14,14 +14,19 @@ use serde::Serialize;
 use crate::machine;
 use crate::overload::Overload;
 use crate::row::Row;
+use crate::targets::{self, Judged, Round, median};
 
 /// What one run found.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
     /// Medians of each row over the rounds.
     pub rows: Vec<Row>,
-    /// Medians of the ratios of each round.
-    pub ratios: BTreeMap<String, f64>,
+    /// Medians of the ratios of each round; null where a row is not there.
+    pub ratios: BTreeMap<String, Option<f64>>,
+    /// The same beside their targets, and why some are null.
+    pub targets: Vec<Judged>,
+    /// Why rows are not there.
+    pub absent: BTreeMap<String, String>,
     /// Rounds.
     pub rounds: usize,
     /// The machine's load before each round: above 0.5, something else was running.
@@ -37,6 +42,10 @@ pub struct Measured {
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<String>,
+    /// What follows them in the first round.
+    pub first: Vec<String>,
+    /// What follows them later; none where it is measured in the first round only.
+    pub later: Option<Vec<String>>,
 }
 
 /// Runs one program in a network of its own, so that the counters of loopback are its alone, and
@@ -44,7 +53,7 @@ pub struct Measured {
 ///
 /// # Errors
 /// It does not run, or fails.
-pub fn run(measured: &Measured) -> Result<String> {
+pub fn run(measured: &Measured, more: &[String]) -> Result<String> {
     let mut command = if has_own_network() {
         let mut command = Command::new("unshare");
         command.args(["-n", "sh", "-c", "ip link set lo up && exec \"$0\" \"$@\""]);
@@ -55,6 +64,7 @@ pub fn run(measured: &Measured) -> Result<String> {
     };
     let output = command
         .args(&measured.arguments)
+        .args(more)
         .stderr(Stdio::inherit())
         .output()
         .with_context(|| format!("cannot run {}", measured.program.display()))?;
@@ -74,32 +84,38 @@ fn has_own_network() -> bool {
     probe.is_ok_and(|status| status.success())
 }
 
-/// Runs all rows `rounds` times and puts the medians together. A row that fails is told and left out.
+/// Runs all rows `rounds` times and puts the medians together. A row that fails is told and left out;
+/// `absent` says why others are.
 ///
 /// # Errors
 /// No row at all could be measured.
-pub fn rounds(all: &[Measured], rounds: usize, mut tell: impl FnMut(&str)) -> Result<Report> {
-    let mut report = Report { rounds, ..Report::default() };
-    let mut found: Vec<BTreeMap<String, Row>> = Vec::new();
+pub fn rounds(
+    all: &[Measured],
+    rounds: usize,
+    absent: BTreeMap<String, String>,
+    mut tell: impl FnMut(&str),
+) -> Result<Report> {
+    let mut report = Report { rounds, absent, ..Report::default() };
+    let mut found: Vec<Round> = Vec::new();
     let mut overloads: Vec<Overload> = Vec::new();
     for round in 0..rounds {
         report.load_before.push(machine::load());
-        let mut rows = BTreeMap::new();
+        let mut rows = Round::new();
         for measured in all {
+            let more = if round == 0 { Some(&measured.first) } else { measured.later.as_ref() };
+            let Some(more) = more else { continue };
             tell(&format!("round {} of {rounds}: {}", round + 1, measured.name));
-            let line = match run(measured) {
-                Ok(line) => line,
-                Err(error) => {
-                    tell(&format!("{error:#}"));
-                    continue;
+            let read = |line: String| -> Result<()> {
+                if measured.name == "overload" {
+                    overloads.push(serde_json::from_str(&line)?);
+                } else {
+                    rows.insert(measured.name.clone(), serde_json::from_str(&line)?);
                 }
+                Ok(())
             };
-            if measured.name == "overload" {
-                overloads.push(serde_json::from_str(&line)?);
-            } else {
-                let row: Row = serde_json::from_str(&line)
-                    .with_context(|| format!("row {} prints no row", measured.name))?;
-                rows.insert(measured.name.clone(), row);
+            if let Err(error) = run(measured, more).and_then(read) {
+                tell(&format!("{}: {error:#}", measured.name));
+                report.absent.insert(measured.name.clone(), format!("{error:#}"));
             }
         }
         found.push(rows);
@@ -113,53 +129,10 @@ pub fn rounds(all: &[Measured], rounds: usize, mut tell: impl FnMut(&str)) -> Re
     if report.rows.is_empty() && overloads.is_empty() {
         bail!("nothing could be measured");
     }
-    for (name, ratio) in RATIOS {
-        let values = found.iter().filter_map(ratio).collect();
-        if let Some(value) = median(values) {
-            report.ratios.insert((*name).to_owned(), value);
-        }
-    }
-    let kept = overloads.iter().map(|found| found.stalled_per_s / found.before_per_s).collect();
-    if let Some(kept) = median(kept) {
-        report.ratios.insert("siblings_with_one_stalled_child".to_owned(), kept);
-        let lost: u64 = overloads.iter().map(|found| found.lost).sum();
-        report.ratios.insert("lost_under_overload".to_owned(), lost as f64);
-    }
+    report.targets = targets::judge(&found, &overloads, &report.absent);
+    report.ratios =
+        report.targets.iter().map(|judged| (judged.name.clone(), judged.value)).collect();
     Ok(report)
-}
-
-type Round = BTreeMap<String, Row>;
-type Ratio = fn(&Round) -> Option<f64>;
-
-/// What the targets of the tree are about; each from the rows of one round.
-const RATIOS: &[(&str, Ratio)] = &[
-    ("throughput_vs_tls_tree", |round| rate(round, "ours-tls", "tls-tree")),
-    ("throughput_over_ssh_vs_tls_tree", |round| rate(round, "ours-ssh", "tls-tree")),
-    ("throughput_vs_ssh_tree", |round| rate(round, "ours-ssh", "ssh-tree")),
-    ("throughput_vs_ssh_tree_chacha", |round| rate(round, "ours-ssh", "ssh-tree-chacha")),
-    ("throughput_vs_iroh_gossip", |round| rate(round, "ours-tls", "iroh-gossip")),
-    ("throughput_vs_gossipsub", |round| rate(round, "ours-tls", "gossipsub")),
-    ("throughput_vs_nats", |round| rate(round, "ours-tls", "nats")),
-    ("single_signature_vs_tls_verify", |round| rate(round, "ours-tls-single", "tls-verify-tree")),
-    ("p50_verified_vs_tls_verify", |round| p50(round, "ours-tls", "tls-verify-tree")),
-    ("p50_offpath_vs_tls_tree", |round| p50(round, "ours-tls-link", "tls-tree")),
-    ("p50_offpath_vs_iroh_gossip", |round| p50(round, "ours-tls-link", "iroh-gossip")),
-    ("bytes_vs_minimum", |round| round.get("ours-tls")?.bytes_vs_minimum),
-    ("bytes_over_ssh_vs_minimum", |round| round.get("ours-ssh")?.bytes_vs_minimum),
-];
-
-fn rate(round: &Round, ours: &str, other: &str) -> Option<f64> {
-    Some(round.get(ours)?.deliveries_per_s? / round.get(other)?.deliveries_per_s?)
-}
-
-fn p50(round: &Round, ours: &str, other: &str) -> Option<f64> {
-    Some(round.get(ours)?.p50_ms? / round.get(other)?.p50_ms?)
-}
-
-/// The middle of the values; the lower one of two.
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len().checked_sub(1)? / 2).copied()
 }
 
 /// The medians of each column; losses are added up.
@@ -175,26 +148,8 @@ fn middle(rows: &[&Row]) -> Option<Row> {
         memory_mb: column(|row| row.memory_mb),
         idle_bytes_per_s: column(|row| row.idle_bytes_per_s),
         cpu_us_per_delivery: column(|row| row.cpu_us_per_delivery),
+        cpu_us_per_single: column(|row| row.cpu_us_per_single),
         lost: rows.iter().map(|row| row.lost).sum(),
         ..(*first).clone()
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_ratio_is_taken_within_a_round() {
-        let row = |name: &str, rate: f64| {
-            let row = Row { deliveries_per_s: Some(rate), ..Row::default() };
-            (name.to_owned(), row)
-        };
-        let round: Round = [row("ours-tls", 50.0), row("tls-tree", 200.0)].into();
-        let of = |name: &str| RATIOS.iter().find(|(known, _)| *known == name).unwrap().1;
-        assert_eq!(of("throughput_vs_tls_tree")(&round), Some(0.25));
-        assert_eq!(of("throughput_vs_iroh_gossip")(&round), None);
-        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median(vec![]), None);
-    }
 }

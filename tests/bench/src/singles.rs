@@ -6,13 +6,14 @@ use anyhow::Result;
 
 use crate::board::Board;
 use crate::machine::now_ns;
+use crate::raw_tree::Load;
 
 /// Pause after a message, in which whatever it caused can end.
-const REST: Duration = Duration::from_millis(3);
+pub(crate) const REST: Duration = Duration::from_millis(3);
 /// Longest wait for one message.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Messages before the first that counts: code and caches get warm.
-const WARM_UP: usize = 20;
+pub(crate) const WARM_UP: usize = 20;
 
 /// Sends `messages` and returns the sorted milliseconds until the last receiver had each.
 ///
@@ -35,6 +36,14 @@ where
     }
     late.sort_by(f64::total_cmp);
     Ok(late)
+}
+
+/// Microseconds of processor for each delivery, where `cpu` was spent on all messages of
+/// [`late_ms`]: what a busy machine disturbs less than the time until the last node has one.
+#[must_use]
+pub fn cpu_us(cpu: Duration, load: &Load) -> f64 {
+    let deliveries = (load.singles + WARM_UP) * (load.nodes - 1);
+    cpu.as_secs_f64() * 1e6 / deliveries as f64
 }
 
 /// The value below which `percent` of the sorted `values` lie.

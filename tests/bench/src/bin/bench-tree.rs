@@ -1,14 +1,18 @@
 //! `tests/run.sh bench tree`: what a broadcast costs, ours beside limits and peers.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints a table")]
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use borgios_bench::part::{self, Part};
 use borgios_bench::raw_tree::Load;
 use borgios_bench::session::{self, Measured};
-use borgios_bench::{print, rows};
+use borgios_bench::{parted, print, rows};
 use clap::Parser;
+use rustix::process::Resource;
+use tokio::runtime::Runtime;
 
 /// Measures broadcasts to a tree of nodes on this machine; without `--row`, all rows.
 #[derive(Parser)]
@@ -16,6 +20,9 @@ struct Options {
     /// Measure one row in this process and print its JSON.
     #[arg(long)]
     row: Option<String>,
+    /// Be one of the processes of row `ours-tls-parted`.
+    #[arg(long, hide = true)]
+    part: Option<usize>,
     /// Rows of the table, by name; all by default.
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
@@ -53,28 +60,41 @@ struct Options {
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    match &options.row {
-        Some(row) => one(row, &options),
-        None => all(&options),
+    match (&options.row, options.part) {
+        (Some(row), _) => one(row, &options),
+        (None, Some(number)) => {
+            let part = Part { number, parts: parted::PARTS };
+            runtime()?.block_on(part::serve(part, &load(&options), &options.logs))
+        }
+        (None, None) => all(&options),
     }
 }
 
-fn one(row: &str, options: &Options) -> Result<()> {
-    let load = Load {
+fn load(options: &Options) -> Load {
+    Load {
         nodes: options.nodes,
         fanout: options.fanout,
         size: options.size,
         singles: options.singles,
         saturated: Duration::from_millis(options.saturated_ms),
-    };
-    // Two, whatever the machine has: figures of different machines are then of one kind.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .max_blocking_threads(8)
-        .enable_all()
-        .build()?;
+    }
+}
+
+/// Two threads, whatever the machine has: figures of different machines are then of one kind.
+fn runtime() -> Result<Runtime> {
+    // A thousand nodes have some thousand files and sockets; where they may not, that row says so.
+    let mut files = rustix::process::getrlimit(Resource::Nofile);
+    files.current = files.maximum;
+    let _ = rustix::process::setrlimit(Resource::Nofile, files);
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    Ok(builder.worker_threads(2).max_blocking_threads(8).enable_all().build()?)
+}
+
+fn one(row: &str, options: &Options) -> Result<()> {
     let idle = Duration::from_secs(options.idle_s);
-    println!("{}", runtime.block_on(rows::measure(row, &load, &options.logs, idle))?);
+    let load = load(options);
+    let measuring = rows::measure(row, &load, &options.logs, idle);
+    println!("{}", runtime()?.block_on(measuring)?);
     Ok(())
 }
 
@@ -95,14 +115,18 @@ fn all(options: &Options) -> Result<()> {
         arguments.extend(number("size", options.size as u64));
         arguments.extend(number("singles", options.singles as u64));
         arguments.extend(number("saturated-ms", options.saturated_ms));
+        arguments.extend(["--logs".to_owned(), options.logs.display().to_string()]);
         // Idling takes long: once, in the row that stands for ours.
         let idle = if name == "ours-tls" { options.idle_s } else { 0 };
-        arguments.extend(number("idle-s", idle));
-        arguments.extend(["--logs".to_owned(), options.logs.display().to_string()]);
-        measured.push(Measured { name, program: program.clone(), arguments });
+        let first = number("idle-s", idle).to_vec();
+        let once = rows::ONCE.contains(&name.as_str());
+        let later = (!once).then(|| number("idle-s", 0).to_vec());
+        measured.push(Measured { name, program: program.clone(), arguments, first, later });
     }
-    measured.extend(peers(options));
-    let report = session::rounds(&measured, options.rounds, |text| eprintln!("{text}"))?;
+    let (peers, absent) = peers(options);
+    measured.extend(peers);
+    let tell = |text: &str| eprintln!("{text}");
+    let report = session::rounds(&measured, options.rounds, absent, tell)?;
     if options.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
@@ -111,14 +135,33 @@ fn all(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Peers whose programs are there.
-fn peers(options: &Options) -> Vec<Measured> {
-    let all = rows::PEERS.iter().map(|name| {
-        let program = options.peers_dir.join(format!("peer-{name}"));
-        let mut arguments = vec![options.nodes.to_string(), options.size.to_string()];
-        arguments.extend(["--singles".to_owned(), options.singles.to_string()]);
-        Measured { name: (*name).to_owned(), program, arguments }
-    });
-    let wanted = |name: &String| options.rows.is_empty() || options.rows.contains(name);
-    all.filter(|peer| wanted(&peer.name) && Path::exists(&peer.program)).collect()
+/// Peers whose programs are there, and why others are not.
+fn peers(options: &Options) -> (Vec<Measured>, BTreeMap<String, String>) {
+    let (mut there, mut absent) = (Vec::new(), BTreeMap::new());
+    for peer in rows::PEERS {
+        let name = (*peer).to_owned();
+        let program = options.peers_dir.join(peer);
+        let why = if !options.rows.is_empty() && !options.rows.contains(&name) {
+            "not asked for".to_owned()
+        } else if let Some(why) = rows::unwritten(peer) {
+            why.to_owned()
+        } else if !program.exists() {
+            format!("not built: `tests/run.sh bench tree --peers` makes {}", program.display())
+        } else if let Some(needed) = rows::needs(peer).filter(|needed| !is_installed(needed)) {
+            format!("{needed} is not installed")
+        } else {
+            let mut arguments = vec![options.nodes.to_string(), options.size.to_string()];
+            arguments.extend(["--singles".to_owned(), options.singles.to_string()]);
+            there.push(Measured { name, program, arguments, first: Vec::new(), later: None });
+            continue;
+        };
+        absent.insert(name, why);
+    }
+    (there, absent)
+}
+
+/// Whether a program is on the path.
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).exists())
 }
