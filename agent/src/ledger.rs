@@ -86,6 +86,8 @@ pub struct Ledger {
     pub(crate) chain: Chain,
     pub(crate) store: Store,
     pub(crate) gate: GateStore,
+    /// Statements that the invitation of this very server brings.
+    pub(crate) vouched: BTreeSet<Digest>,
     /// Nodes that are out for good, by the chain.
     evicted: BTreeSet<NodeId>,
     lapsed_kept: u64,
@@ -115,6 +117,7 @@ impl Ledger {
             chain,
             store,
             gate,
+            vouched: BTreeSet::new(),
             evicted: BTreeSet::new(),
             lapsed_kept,
             parked: Parking::default(),

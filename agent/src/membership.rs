@@ -7,6 +7,7 @@
 //!                                         every day a renewal, signed by the node key alone
 //! ```
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -91,6 +92,10 @@ pub async fn accept(
         .map_err(|source| InviteError::Shape { path: path.to_owned(), source })?;
     let network = file.network;
     ledger.run(move |ledger| ledger.pin(network)).await.map_err(InviteError::Pin)?;
+    // Who invites vouches for what the file brings: a newcomer has nothing yet that a lock could
+    // protect, and could not join under rules that it holds back.
+    let vouched: BTreeSet<Digest> = file.chain.iter().map(Envelope::id).collect();
+    ledger.run(move |ledger| ledger.vouch(vouched)).await;
     for envelope in file.chain.iter().chain([&file.invitation]).cloned() {
         let what = format!("{} {}", envelope.kind, envelope.id().short());
         match ledger.run(move |ledger| ledger.admit(envelope, "the invitation")).await {
@@ -103,6 +108,7 @@ pub async fn accept(
             Admission::Disk(why) => return Err(InviteError::Pin(io::Error::other(why))),
         }
     }
+    ledger.run(|ledger| ledger.vouch(BTreeSet::new())).await;
     let pinned = file.policy;
     let holds = ledger
         .run(move |ledger| {

@@ -235,10 +235,10 @@ impl Node {
     pub(crate) fn on_arrived(&mut self, from: NodeId, id: &Digest, kind: &str) {
         if let Some(open) = self.suspicions.open.get_mut(id) {
             open.arrived = Some(kind.to_owned());
-        } else if let Some(blame) = self.suspicions.blame.get_mut(&(from, kind.to_owned())) {
-            if blame.pay() {
-                self.suspicions.blame.remove(&(from, kind.to_owned()));
-            }
+        } else if let Some(blame) = self.suspicions.blame.get_mut(&(from, kind.to_owned()))
+            && blame.pay()
+        {
+            self.suspicions.blame.remove(&(from, kind.to_owned()));
         }
     }
 

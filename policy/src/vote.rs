@@ -193,7 +193,6 @@ impl Intent {
     ///
     /// # Errors
     /// See [`VoteError`].
-    #[expect(clippy::too_many_arguments, reason = "each is a fact the ballot is bound to")]
     pub fn commit(
         board: &Board,
         key: &KeyShare,

@@ -93,12 +93,21 @@ fn a_kept_ceremony_is_still_read_and_makes_the_same_policy() {
         assert_eq!(done["pools"], json!([pool.id()]));
         Ballot::verify(board, &files[&format!("{name}.ballot.json")]).unwrap();
     }
-    // The signature follows from the ballots and pools, byte for byte.
+    // The signature follows, byte for byte, from the pools and the ballots of those two who were
+    // there first.
     let of = |kind: &str| -> Vec<Envelope> {
         files.values().filter(|envelope| envelope.kind.as_str() == kind).cloned().collect()
     };
     let slot = Slot { epoch: KeyEpoch(1), lane: Lane::Policy, seq: Seq(1), round: Round(0) };
-    let tally = tally(board, slot, &[policy.payload.clone()], &of("pool"), &of("ballot"));
-    assert_eq!(tally.signed(), Some(policy));
+    let (ballots, pools, text) = (of("ballot"), of("pool"), [policy.payload.clone()]);
+    let made = |left_out: usize| {
+        let mut two = ballots.clone();
+        two.remove(left_out);
+        let tally = tally(board, slot, &text, &pools, &two);
+        tally.signed().cloned().unwrap()
+    };
+    let signed: Vec<Envelope> = (0..ballots.len()).map(made).collect();
+    assert!(signed.contains(policy));
+    assert!(signed.iter().all(|one| one.id() == policy.id()));
     assert_eq!(Digest::of(policy.payload.as_bytes()), policy.id());
 }

@@ -154,3 +154,27 @@ async fn t12_a_fleet_that_hears_of_two_for_one_place_waits_for_the_ruling() {
         assert_eq!(release(server).await.0, Seq(1));
     }
 }
+
+/// A newcomer could not join under rules that it holds back itself: its invitation vouches for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newcomer_applies_at_once_what_its_invitation_brings_and_locks_what_comes_after() {
+    let mut fleet = Fleet::of(1, 2).await;
+    let rules = fleet.board.rules(|policy| policy.classes.policy.lock_s = Some(86_400));
+    fleet.servers[0].put(&rules).await;
+    fleet.all_have(&rules).await;
+    let locked = fleet.board.policy(4);
+    fleet.servers[0].put(&locked).await;
+    let policy = |server: &Server| {
+        let ledger = server.agent().ledger.clone();
+        async move { ledger.run(|l| l.chain().head_seq(Lane::Policy)).await }
+    };
+    assert_eq!(policy(&fleet.servers[0]).await, Seq(2));
+    fleet.join().await;
+    fleet.whole().await;
+    assert_eq!(policy(&fleet.servers[1]).await, Seq(3));
+    assert_eq!(policy(&fleet.servers[0]).await, Seq(2));
+    let next = fleet.board.policy(5);
+    fleet.servers[1].put(&next).await;
+    until("it is locked", async || state(&fleet.servers[1], &next).await == Some("waiting")).await;
+    assert_eq!(policy(&fleet.servers[1]).await, Seq(3));
+}

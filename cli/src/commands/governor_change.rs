@@ -241,6 +241,8 @@ impl Run {
             let attempt = found.as_ref().map_or(0, |(plan, _, _)| plan.attempt + 1);
             self.plan(session, standing, attempt, folder, &mut files)?;
             found = newest(standing, &files).or_fail(|| "this program wrote a bad plan")?;
+            // Who is new finds the whole chain where they look.
+            session.desk.push()?;
             // One plan is enough.
             (self.plans, self.change.common.anew) = (false, false);
         }

@@ -21,6 +21,8 @@ use crate::durable;
 use crate::failure::{Failure, OrFail as _};
 use crate::identity::{Identity, read_card};
 use crate::slots::Slots;
+use crate::transport::Transport as _;
+use crate::transport::folder::Folder;
 
 /// Half a year: who has not joined on policy/1 by then needs a newer policy.
 const EXPIRES_S: u64 = 180 * 86_400;
@@ -175,6 +177,11 @@ impl Found {
             durable::folder(&home.kind(&envelope.kind))?;
             let path = home.object(&envelope.kind, &envelope.id());
             durable::write(&path, envelope.to_json().as_bytes())?;
+        }
+        // Who comes later, or comes back, finds the beginning where all objects lie.
+        let mut shared = Folder::at(&ceremony::folder(context)?)?;
+        for envelope in core::iter::once(&founded.policy).chain(&founded.pools) {
+            shared.put(envelope)?;
         }
         let slots = Slots::new(home);
         for (slot, seed) in &founded.seeds {

@@ -236,6 +236,8 @@ fn replace(context: &Context, path: &Path) -> Result<(), Failure> {
         card.key.fingerprint(),
         card.name
     ));
+    // The new laptop knows nothing yet: it shall find the whole chain where it looks.
+    session.desk.push()?;
     let note = format!("a new identity for {}: {}", card.name, card.key.fingerprint());
     propose(context, &mut session, Lane::Policy, next.to_body(), Terms::usual(Some(note)))
 }

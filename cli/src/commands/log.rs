@@ -45,8 +45,9 @@ impl Log {
             for fallen in fallen(&archive, lane) {
                 let voices = voices(&archive, fallen.statement);
                 answer.push(json!({
-                    "place": fallen.place, "round": fallen.round, "id": fallen.statement,
-                    "signed": false, "proposed_by": fallen.by, "ballots": ballots(&voices),
+                    // Not `place`: programs look there for what is signed.
+                    "not_signed": fallen.place, "round": fallen.round, "id": fallen.statement,
+                    "proposed_by": fallen.by, "ballots": ballots(&voices),
                     "summary": fallen.why,
                 }));
                 text.push_str(&format!(
@@ -99,6 +100,11 @@ struct Voice {
 }
 
 fn voices(archive: &Archive, statement: Digest) -> Vec<Voice> {
+    // A change of the board is voted on by two boards: the one in force and the one it makes.
+    let chain = archive.chain();
+    let place = chain.known(&statement).and_then(|(lane, seq)| chain.get(lane, seq));
+    let under = place.and_then(|verified| chain.policy_at(verified.statement().policy?));
+    let group = under.map(|policy| policy.board.group());
     let on_it = archive.ballots().values().filter(|held| held.value.statement == statement);
     let mut voices: Vec<Voice> = on_it
         .map(|held| {
@@ -106,10 +112,13 @@ fn voices(archive: &Archive, statement: Digest) -> Vec<Voice> {
                 Choice::Reject { reason } => Some(reason.clone()),
                 Choice::Approve { .. } | Choice::Commit { .. } => None,
             };
+            let for_new = group.is_some_and(|group| group != held.value.group);
+            let for_new = for_new.then(|| "for the new board".to_owned());
+            let words = for_new.into_iter().chain(reason).chain(held.value.comment.clone());
             Voice {
                 name: held.by.to_string(),
                 approves: held.value.approves(),
-                words: reason.into_iter().chain(held.value.comment.clone()).collect(),
+                words: words.collect(),
             }
         })
         .collect();

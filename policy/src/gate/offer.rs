@@ -89,7 +89,7 @@ impl Gate {
         let at_place = |doc: &&Doc| (doc.statement.lane, doc.statement.seq) == (lane, seq);
         let rivals = self.docs.values().filter(at_place);
         if rivals.clone().count() >= RIVALS_MAX
-            && !chain.settled(lane, seq).is_some_and(|settled| settled.winner == Some(id))
+            && chain.settled(lane, seq).is_none_or(|settled| settled.winner != Some(id))
             && let Some(rival) = rivals.map(|doc| doc.submission.statement.id()).next()
         {
             return Err(Refusal::Rival { lane, seq, known: rival, offered: id });

@@ -77,7 +77,8 @@ impl Tool {
         } else {
             (Intent::commit(board, key, &open, &text, &first, None, counter), Some(&first))
         };
-        let ballot = intent.ok()?.ballot(board, key, seed, &papers).unwrap();
+        // A liar whose own pool is of another seed makes none.
+        let ballot = intent.ok()?.ballot(board, key, seed, &papers).ok()?;
         let envelope = ballot.to_envelope().sign(&council.keys[&self.me]);
         self.counter = counter;
         self.cast.insert(slot, envelope.clone());

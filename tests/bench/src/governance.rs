@@ -254,7 +254,7 @@ fn ours(row: &mut Row, t: u16, n: u16, rounds: usize, rng: &mut ChaCha20Rng) -> 
     let ballots: Vec<Envelope> = (0..members.len()).map(vote).collect::<Result<_>>()?;
     // Counting: t honest ones, then everyone with n−t liars in front.
     let count = |ballots: &[Envelope]| -> Result<()> {
-        let counted = tally(&board, slot, &[text.clone()], &pools, ballots);
+        let counted = tally(&board, slot, std::slice::from_ref(&text), &pools, ballots);
         ensure!(counted.signed().is_some(), "no signature came of it: {:?}", counted.culprits);
         Ok(())
     };

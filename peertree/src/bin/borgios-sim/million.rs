@@ -20,6 +20,8 @@ const DEATHS: f64 = 0.1;
 /// Asks the allocator for huge pages, where it knows how to (glibc 2.35, `mallopt`'s successor): a
 /// fleet is read in no order, and the translation of addresses was a fifth of the time.
 const HUGE_PAGES: &str = "glibc.malloc.hugetlb=1";
+/// Where glibc reads that; who set it keeps what they set.
+const TUNABLES: &str = "GLIBC_TUNABLES";
 /// Runs at a time, each a process of its own so that its heap is counted alone.
 const AT_A_TIME: usize = 2;
 
@@ -108,10 +110,13 @@ fn all(asked: &Asked) -> Result<bool, String> {
     while !(waiting.is_empty() && running.is_empty()) {
         while running.len() < AT_A_TIME && !waiting.is_empty() {
             let fanout = waiting.remove(0);
-            let child = Command::new(&program)
+            let mut command = Command::new(&program);
+            if std::env::var_os(TUNABLES).is_none() {
+                command.env(TUNABLES, HUGE_PAGES);
+            }
+            let child = command
                 .args(["million", "--json", "--fanout", &fanout.to_string()])
                 .args(["--nodes", &asked.nodes.to_string(), "--seed", &asked.seed.to_string()])
-                .env("GLIBC_TUNABLES", HUGE_PAGES)
                 .stdout(Stdio::piped())
                 .spawn()
                 .map_err(|error| format!("a run of its own: {error}"))?;
