@@ -45,7 +45,7 @@ pub(crate) struct Restore {
 impl Restore {
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
         let identity = match &self.file {
-            Some(file) => self.from_file(context, file)?,
+            Some(file) => self.read_file(context, file)?,
             None => from_words(context)?,
         };
         let mut session = Session::with(context, identity)?;
@@ -80,7 +80,7 @@ impl Restore {
     }
 
     /// Lays identity, share and membership, in the order of a founding: `board.json` last.
-    fn from_file(&self, context: &Context, file: &Path) -> Result<Identity, Failure> {
+    fn read_file(&self, context: &Context, file: &Path) -> Result<Identity, Failure> {
         let _lock = context.home.lock()?;
         let path = context.home.governor("identity.age");
         let cipher = durable::read(file, BACKUP_MAX)?

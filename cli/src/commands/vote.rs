@@ -97,7 +97,7 @@ impl Vote {
         clones::refuse(&mut session)?;
         let (slot, statement) = self.target(&session)?;
         if succession::is_newcomer(&session, &statement) {
-            return self.as_newcomer(context, session, statement);
+            return self.vote_as_newcomer(context, session, statement);
         }
         let place = format!("{}/{}", slot.lane, slot.seq);
         let what = || format!("no ballot was made for {place}");
@@ -145,7 +145,7 @@ impl Vote {
     }
 
     /// The one ballot of who is on the board that a policy makes, and not on the one in force.
-    fn as_newcomer(
+    fn vote_as_newcomer(
         self,
         context: &Context,
         mut session: Session<'_>,

@@ -202,8 +202,11 @@ fn veto(fleet: &Fleet, at: usize) -> Envelope {
 
 const LOCK_S: u64 = 1_000;
 
+/// One thing that a keeper does.
+type Deed<'a> = Box<dyn Fn(&mut ChainStore) + 'a>;
+
 /// A keeper at work: what is done one after the other, each of which writes.
-fn steps(fleet: &Fleet) -> Vec<Box<dyn Fn(&mut ChainStore) + '_>> {
+fn steps(fleet: &Fleet) -> Vec<Deed<'_>> {
     vec![
         Box::new(|store: &mut ChainStore| drop(store.submit(NOW, &fleet.all[0]))),
         Box::new(|store: &mut ChainStore| drop(store.submit(NOW, &fleet.all[1]))),
