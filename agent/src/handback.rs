@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use borgios_policy::handback::BALLOTS_MAX;
-use borgios_policy::{Ballot, Handback, Name, Object as _};
-use borgios_types::{Digest, Envelope, PublicKey, SecretKey};
+use borgios_policy::{Ballot, Handback, Name, Object as _, SessionShare};
+use borgios_types::{Digest, Envelope, PublicKey, SecretKey, Seq};
 use serde_json::{Value, json};
 
 use crate::api::{Caller, error, ok};
@@ -22,6 +22,9 @@ use crate::ledger_handle::LedgerHandle;
 const PER_MINUTE: u32 = 60;
 /// Most askers whose allowance is noted: only governors ask, and boards follow each other slowly.
 const ASKERS_MAX: usize = 64;
+/// Most shares of second touches named in one answer, those of the highest places first; the rest is for
+/// ballots.
+const SHARES_MAX: usize = BALLOTS_MAX / 2;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Makes the answers. Clones share the allowance.
@@ -107,8 +110,14 @@ fn sign(ledger: &Ledger, key: &SecretKey, governor: Name, challenge: Digest) -> 
         .collect();
     ballots.sort_unstable_by(|one, other| other.cmp(one));
     let counter = ballots.first().map_or(0, |(counter, _)| *counter);
-    let mut ballots: Vec<Digest> =
-        ballots.into_iter().take(BALLOTS_MAX).map(|(_, id)| id).collect();
+    let shares = ledger.store().owned(SessionShare::KIND, governor.as_str());
+    let mut shares: Vec<(Seq, Digest)> = shares
+        .filter_map(|stored| Some((SessionShare::parse(&stored.envelope).ok()?.seq, stored.id)))
+        .collect();
+    shares.sort_unstable_by(|one, other| other.cmp(one));
+    shares.truncate(SHARES_MAX);
+    let ballots = ballots.into_iter().take(BALLOTS_MAX - shares.len()).map(|(_, id)| id);
+    let mut ballots: Vec<Digest> = ballots.chain(shares.iter().map(|(_, id)| *id)).collect();
     ballots.sort_unstable();
     let (node, at) = (key.public(), unix_now());
     let handback = Handback { network, node, governor, challenge, counter, ballots, at };

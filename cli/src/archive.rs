@@ -350,6 +350,11 @@ impl Archive {
         &self.ballots
     }
 
+    /// Every share given in a session.
+    pub(crate) fn shares(&self) -> &BTreeMap<Digest, Held<SessionShare>> {
+        &self.shares
+    }
+
     /// Every note.
     pub(crate) fn notes(&self) -> &BTreeMap<Digest, Held<Note>> {
         &self.notes

@@ -12,7 +12,7 @@ use crate::durable;
 use crate::failure::{Failure, OrFail as _};
 
 /// Largest file, in bytes: the open votes of a large board.
-const FILE_MAX: usize = 64 * 1024 * 1024;
+const FILE_MAX: usize = durable::READ_MAX;
 
 /// The well-formed envelopes of a carrier's file, and how many were left out.
 pub(crate) fn read(path: &Path) -> Result<(Vec<Envelope>, usize), Failure> {
@@ -30,12 +30,20 @@ pub(crate) fn read(path: &Path) -> Result<(Vec<Envelope>, usize), Failure> {
 }
 
 /// Writes a carrier's file for others to read; how many bytes it has.
+///
+/// # Errors
+/// Also where [`read`] would refuse it: a carrier who went the way for nothing learns it too late.
 pub(crate) fn write<'a>(
     path: &Path,
     envelopes: impl IntoIterator<Item = &'a Envelope>,
 ) -> Result<usize, Failure> {
     let all: Vec<String> = envelopes.into_iter().map(Envelope::to_json).collect();
     let text = format!("[{}]\n", all.join(",\n"));
+    if text.len() > FILE_MAX {
+        return Err(Failure::new(format!("{} was not written", path.display()))
+            .because(format!("it would have {} bytes, at most {FILE_MAX} are read", text.len()))
+            .hint("carry what is open more often, or take fewer votes at once"));
+    }
     durable::write_public(path, text.as_bytes())?;
     Ok(text.len())
 }

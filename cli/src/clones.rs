@@ -1,19 +1,22 @@
 //! Two copies of one governor's folder must not both vote: each would use the same nonces, and two
 //! ballots made with them give the key share away.
 //!
-//! What this folder did not make itself, a copy of it did. Ballots are looked for among all objects at
-//! hand, and in what up to three nodes sign on a fresh challenge: a place may withhold objects, but a
+//! What this folder did not make itself, a copy of it did: ballots, and the shares of second touches.
+//! Who had the same name before, and another identity, was somebody else. Both are looked for among all
+//! objects at hand, and in what up to three nodes sign on a fresh challenge: a place may withhold objects, but a
 //! node that signs a false answer can be shown to have lied. Who asks nobody learns nothing: for a
 //! machine without a network the promise that it is the only one is its governor's.
 
 use std::collections::BTreeSet;
 
-use borgios_policy::{Ballot, Handback, Object as _};
+use borgios_policy::{Ballot, Handback, Name, Object as _};
+use borgios_types::{Envelope, PublicKey};
 
 use crate::failure::{Failure, OrFail as _};
 use crate::session::Session;
 
-/// Refuses to vote where another copy of this folder voted, or its nonces were made void.
+/// Refuses to vote, or to answer a session, where another copy of this folder did, or where its nonces
+/// were made void.
 ///
 /// # Errors
 /// `E_CLONE`.
@@ -24,14 +27,30 @@ pub(crate) fn refuse(session: &mut Session<'_>) -> Result<(), Failure> {
         counter = counter.max(ballot.counter);
         mine.insert(envelope.id());
     }
+    mine.extend(session.slots().shares()?.iter().map(Envelope::id));
     let name = session.identity().name().clone();
-    let ballots = session.desk.archive().ballots();
-    let foreign = ballots.iter().find(|(id, held)| held.by == name && !mine.contains(id));
-    if let Some((id, held)) = foreign {
-        let Ballot { lane, seq, .. } = held.value;
-        let place = format!("{lane}/{seq}");
-        let why = format!("ballot {} of {name} for {place} was not made here", id.short());
-        return Err(clone(why));
+    let keys = keys(session, &name);
+    let made_by_me = |envelope: &Envelope| keys.iter().any(|key| envelope.signed_by(key));
+    let archive = session.desk.archive();
+    for (id, held) in archive.ballots().iter().filter(|(_, held)| held.by == name) {
+        if !made_by_me(&held.envelope) {
+            counter = counter.max(held.value.counter);
+            mine.insert(*id);
+        } else if !mine.contains(id) {
+            let Ballot { lane, seq, .. } = held.value;
+            let place = format!("{lane}/{seq}");
+            let why = format!("ballot {} of {name} for {place} was not made here", id.short());
+            return Err(clone(why));
+        }
+    }
+    for (id, held) in archive.shares().iter().filter(|(_, held)| held.by == name) {
+        if !made_by_me(&held.envelope) {
+            mine.insert(*id);
+        } else if !mine.contains(id) {
+            let place = format!("{}/{}", held.value.lane, held.value.seq);
+            let why = format!("share {} of {name} for {place} was not made here", id.short());
+            return Err(clone(why));
+        }
     }
     if let Ok((board, _)) = session.on_board() {
         session.generation(board)?;
@@ -44,15 +63,29 @@ pub(crate) fn refuse(session: &mut Session<'_>) -> Result<(), Failure> {
         }
         if let Some(id) = ballots.iter().find(|id| !mine.contains(id)) {
             let id = id.short();
-            return Err(clone(format!("{by} has seen ballot {id} of {name}, not made here")));
+            let what = format!("{by} has seen the ballot or share {id} of {name}, not made here");
+            return Err(clone(what));
         }
     }
     Ok(())
+}
+
+/// The identity keys of this governor, former ones too, by all boards that know the present one.
+fn keys(session: &Session<'_>, name: &Name) -> BTreeSet<PublicKey> {
+    let present = session.identity().ssh().public();
+    let archive = session.desk.archive();
+    let boards = archive.boards().chain(archive.candidates());
+    let entries = boards.filter_map(|board| board.by_name(name));
+    let former = entries.filter(|me| me.key == present).flat_map(|me| me.former.iter().copied());
+    former.chain([present]).collect()
 }
 
 fn clone(why: String) -> Failure {
     Failure::new("this folder is not the newest copy of this governor")
         .code(Failure::CLONE)
         .because(why)
-        .hint("vote with the folder that made it. Two copies that vote can give the key share away")
+        .hint(
+            "vote with the folder that made it: two copies that vote can give the key share away. If \
+             that one is lost, `borgios governor repair --anew` makes this one the newest",
+        )
 }

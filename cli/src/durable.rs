@@ -111,8 +111,8 @@ fn sweep_if(folder: &Path, may_go: impl Fn(&str) -> bool) -> Result<(), Failure>
     Ok(())
 }
 
-/// The largest file this program reads whole; bundles and components are streamed.
-const READ_MAX: usize = 16 * 1024 * 1024;
+/// The largest file this program reads whole, in bytes; bundles and components are streamed.
+pub(crate) const READ_MAX: usize = 64 * 1024 * 1024;
 
 /// Opens what is a file, and nothing that could hold the reader up or never end: in a shared
 /// folder anyone may lay a pipe, or a link to a device.

@@ -1,11 +1,12 @@
 //! A governor at work: the desk, the opened identity, the home's lock, and the slots kept filled.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use borgios_policy::burn;
 use borgios_policy::pool::{self, slots_per_pool};
 use borgios_policy::{Board, KeyShare, Lane, Name, Object as _, Policy, Pool, Seed, Slot};
-use borgios_types::{Digest, Seq};
+use borgios_types::{Digest, Envelope, Seq};
 
 use crate::context::Context;
 use crate::desk::Desk;
@@ -263,6 +264,13 @@ impl<'a> Session<'a> {
         for held in self.desk.archive().ballots().values() {
             if held.by == *self.identity.name() && held.value.group == board.group() {
                 slots.adopt(held.value.slot(board), &held.envelope)?;
+            }
+        }
+        let mine: BTreeSet<Digest> = slots.shares()?.iter().map(Envelope::id).collect();
+        for (id, held) in self.desk.archive().shares() {
+            let of_this_key = held.value.group == board.group();
+            if held.by == *self.identity.name() && of_this_key && !mine.contains(id) {
+                slots.adopt_share(held.value.slot(board), &held.envelope)?;
             }
         }
         slots.burn(board.epoch())?;

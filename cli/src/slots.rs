@@ -168,6 +168,23 @@ impl<'a> Slots<'a> {
         Ok(ballots)
     }
 
+    /// Every stored share.
+    pub(crate) fn shares(&self) -> Result<Vec<Envelope>, Failure> {
+        let mut shares = Vec::new();
+        for path in durable::list(&self.home.slots())? {
+            let Some((_, what)) = split(&path) else { continue };
+            let numbered = what.starts_with("share-") && what.ends_with(".json");
+            if !numbered && !what.ends_with(".share.json") {
+                continue;
+            }
+            if let Some(bytes) = durable::read(&path, ENVELOPE_MAX)? {
+                let what = || format!("{} is damaged", path.display());
+                shares.push(Envelope::parse(&bytes).or_fail(what)?);
+            }
+        }
+        Ok(shares)
+    }
+
     /// The slots whose ballot is stored and whose seed is still there.
     pub(crate) fn unerased(&self) -> Result<Vec<Slot>, Failure> {
         let mut slots = Vec::new();
@@ -270,19 +287,24 @@ impl<'a> Slots<'a> {
     }
 
     /// Makes an epoch's slots as if they had never been: for a key that was given up before it was
-    /// in force. Its ballots stay on record, under other names: they were this machine's.
+    /// in force. Its ballots and shares stay on record, under other names: they were this machine's.
     pub(crate) fn forget(&self, epoch: KeyEpoch) -> Result<(), Failure> {
         for path in durable::list(&self.home.slots())? {
             let Some((slot, what)) = split(&path).filter(|(slot, _)| slot.epoch == epoch) else {
                 continue;
             };
-            if what == "ballot.json"
+            let part = |prefix: &str| what.starts_with(prefix);
+            let kind = match what.as_str() {
+                "ballot.json" => Some("ballot"),
+                _ if part("share-") => Some("share"),
+                _ => None,
+            };
+            if let Some(kind) = kind
                 && let Some(bytes) = durable::read(&path, ENVELOPE_MAX)?
             {
                 let id = Digest::of(&bytes).hex();
-                durable::write(&self.path(slot, &format!("{}.ballot.json", &id[..16])), &bytes)?;
+                durable::write(&self.path(slot, &format!("{}.{kind}.json", &id[..16])), &bytes)?;
             }
-            let part = |prefix: &str| what.starts_with(prefix);
             if ["seed.age", "intent.json", "ballot.json"].contains(&what.as_str())
                 || part("nonce-")
                 || part("bound-")
@@ -307,7 +329,14 @@ impl<'a> Slots<'a> {
         durable::write(&self.path(slot, &what), ballot.to_json().as_bytes())
     }
 
-    /// Destroys the seeds of all slots of this epoch, and nonces that are bound to nothing.
+    /// Takes a share that another copy of this folder gave: it is on record here from now on.
+    pub(crate) fn adopt_share(&self, slot: Slot, share: &Envelope) -> Result<(), Failure> {
+        let what = format!("{}.share.json", &share.id().hex()[..16]);
+        durable::write(&self.path(slot, &what), share.to_json().as_bytes())
+    }
+
+    /// Destroys the seeds of all slots of this epoch, and its nonces. Those that are bound too: another
+    /// copy may have bound the same ones to another session.
     pub(crate) fn burn(&self, epoch: KeyEpoch) -> Result<(), Failure> {
         for path in durable::list(&self.home.slots())? {
             if split(&path).is_some_and(|(slot, what)| slot.epoch == epoch && what == "seed.age") {
@@ -315,9 +344,7 @@ impl<'a> Slots<'a> {
             }
         }
         for (slot, number) in self.nonces()?.into_iter().filter(|(slot, _)| slot.epoch == epoch) {
-            if self.bound(slot, number)?.is_none() {
-                self.erase_nonce(slot, number)?;
-            }
+            self.erase_nonce(slot, number)?;
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use borgios_policy::session::{Bound, SESSIONS_MAX, Session, Table};
 use borgios_policy::{Ballot, Board, Choice, KeyShare, Lane, Name, Object as _, Slot};
 use borgios_types::{Digest, Envelope};
 
+use crate::clones;
 use crate::desk::{Document, OpenVote};
 use crate::failure::{Failure, OrFail as _};
 use crate::next_key;
@@ -28,6 +29,31 @@ struct Matter {
     board: Board,
     slot: Slot,
     text: String,
+}
+
+/// Whether another copy of this folder was looked for in this run, and whether this one is alone.
+#[derive(Debug, Default)]
+struct Alone(Option<bool>);
+
+impl Alone {
+    /// Asked before anything is made of nonces, or sent that was: two shares made of the same give the
+    /// key share away.
+    fn holds(&mut self, work: &mut Work<'_>) -> Result<bool, Failure> {
+        if let Some(known) = self.0 {
+            return Ok(known);
+        }
+        let alone = match clones::refuse(work) {
+            Ok(()) => true,
+            // What this folder must not answer stops nothing else that it has to do.
+            Err(failure) if failure.is(Failure::CLONE) => {
+                work.desk.context().printer.warn(&failure.summary());
+                false
+            }
+            Err(failure) => return Err(failure),
+        };
+        self.0 = Some(alone);
+        Ok(alone)
+    }
 }
 
 /// Opens and answers what can be, and returns how many shares were given.
@@ -48,24 +74,24 @@ pub(crate) fn run(work: &mut Work<'_>) -> Result<usize, Failure> {
     erase_settled(work)?;
     let name = work.identity().name().clone();
     let key = work.identity().ssh().public();
-    let mut given = 0;
+    let (mut given, mut alone) = (0, Alone::default());
     for matter in matters {
         let on = matter.board.by_name(&name).is_some_and(|me| me.key == key);
         if on && matter.board.one_touch().is_err() {
-            given += follow(work, &matter)?;
+            given += follow(work, &matter, &mut alone)?;
         }
     }
     Ok(given)
 }
 
 /// Follows the sessions of one document as far as they go now.
-fn follow(work: &mut Work<'_>, matter: &Matter) -> Result<usize, Failure> {
+fn follow(work: &mut Work<'_>, matter: &Matter, alone: &mut Alone) -> Result<usize, Failure> {
     let Matter { board, slot, text } = matter;
     let (slot, id, me) = (*slot, Digest::of(text.as_bytes()), work.identity().name().clone());
     let mine = approved(work, slot)?.is_some_and(|approved| approved == id);
     let mut given = 0;
     if mine {
-        given += resume(work, matter)?;
+        given += resume(work, matter, alone)?;
     }
     for _ in 0..STEPS_MAX {
         let archive = work.desk.archive();
@@ -74,6 +100,9 @@ fn follow(work: &mut Work<'_>, matter: &Matter) -> Result<usize, Failure> {
         let table = Table::of(board, slot, text, &ballots, &papers);
         if mine && let Some((session, _)) = table.due(&me, &exhausted(work, matter)?) {
             let session = session.clone();
+            if !alone.holds(work)? {
+                break;
+            }
             match answer(work, matter, &session) {
                 Ok(()) => given += 1,
                 // What this folder cannot answer stops nothing else that it has to do.
@@ -101,15 +130,23 @@ fn approved(work: &Work<'_>, slot: Slot) -> Result<Option<Digest>, Failure> {
 }
 
 /// Finishes a share that was cut off, and sends what was stored and not sent; how many were finished.
-fn resume(work: &mut Work<'_>, matter: &Matter) -> Result<usize, Failure> {
+fn resume(work: &mut Work<'_>, matter: &Matter, alone: &mut Alone) -> Result<usize, Failure> {
     let (slot, mut finished) = (matter.slot, 0);
     for number in 0.. {
         if let Some(share) = work.slots().share(slot, number)? {
             work.slots().erase_nonce(slot, number)?;
             if work.desk.archive().find(&share.id()).is_none() {
+                if !alone.holds(work)? {
+                    break;
+                }
                 work.desk.publish(&share)?;
             }
         } else if let Some(bound) = work.slots().bound(slot, number)? {
+            // Nonces that a burn destroyed are of no use any more.
+            let nonces = work.slots().nonce(slot, number, work.identity())?;
+            if nonces.is_none() || !alone.holds(work)? {
+                break;
+            }
             finish(work, matter, &bound)?;
             finished += 1;
         } else {

@@ -6,7 +6,7 @@
 //!
 //! Two copies of one governor's folder would each vote in good faith, and two votes with one nonce
 //! give the key share away. So before a vote the tool asks nodes what they saw of its own name: a
-//! ballot that it did not make, or a counter beyond its own, is a clone's. The challenge keeps an old
+//! ballot or share that it did not make, or a counter beyond its own, is a clone's. The challenge keeps an old
 //! answer from being given again; the node's signature says who withheld a ballot.
 
 use borgios_types::{Digest, Envelope, NodeId, UnixSeconds};
@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use crate::name::Name;
 use crate::object::{Object, ObjectError, for_network, signed_by};
 
-/// Most ballots named in one answer, the highest counters first: those of all open places fit.
+/// Most ballots and shares named in one answer, the highest counters and places first: those of all open
+/// places fit.
 pub const BALLOTS_MAX: usize = 128;
 
 /// What a node knows of one governor's ballots.
@@ -31,7 +32,7 @@ pub struct Handback {
     pub challenge: Digest,
     /// The highest counter of a ballot of that governor; 0 if there is none.
     pub counter: u64,
-    /// Ids of the ballots with the highest counters, sorted.
+    /// Ids of the ballots with the highest counters, and of shares given in sessions, sorted.
     pub ballots: Vec<Digest>,
     /// By the node's clock.
     pub at: UnixSeconds,

@@ -4,7 +4,7 @@
 
 use borgios_policy::fixture::{Council, NOW, release_body, statement};
 use borgios_policy::keygen::{Files, Me};
-use borgios_policy::repair::{RepairError, Status, ask, finish, help};
+use borgios_policy::repair::{ATTEMPTS_MAX, RepairError, Status, ask, finish, free, help};
 use borgios_policy::{
     Ballot, Board, BoardError, Burn, Card, Chain, KeyShare, Lane, Name, Object as _, Pool, Refusal,
     Verdict, tally,
@@ -135,6 +135,36 @@ fn t47_a_corrupt_helper_s_value_is_refused_by_the_public_share() {
     assert!(matches!(ward.help("cleo", "ben"), Ok(Status::NotAsked)));
 }
 
+/// A folder is used again under the next key, and others may write into it.
+#[test]
+fn what_lies_in_a_folder_from_before_stops_no_later_repair() {
+    let mut before = Ward::new(3, 2);
+    before.ask("ben", 0, &["ann", "cleo"]);
+    for helper in ["ann", "cleo", "ann"] {
+        before.help(helper, "ben").unwrap();
+    }
+    let mut ward = Ward { council: Council::new(3, 2, 2, 22), ..Ward::new(3, 2) };
+    ward.cards = ward.council.keys.keys().map(|name| ward.council.card(name)).collect();
+    ward.folder = before.folder;
+    ward.folder.insert("repair.ben.15.json".into(), b"no envelope".to_vec());
+    // Of the second attempt only a helper's paper is left.
+    ward.folder.insert("repair.ben.1.ann.delta.json".into(), b"{}".to_vec());
+    assert!(matches!(ward.finish("ben"), Ok(Status::NotAsked)));
+    assert!(matches!(ward.help("ann", "ben"), Ok(Status::NotAsked)));
+    assert_eq!(free(&ward.council.board, &name("ben"), &ward.folder), Some(2));
+    ward.ask("ben", 2, &["ann", "cleo"]);
+    for helper in ["ann", "cleo", "ann"] {
+        ward.help(helper, "ben").unwrap();
+    }
+    assert!(matches!(ward.finish("ben"), Ok(Status::Repaired(_))));
+    // The next attempt goes above; and a full folder says so.
+    assert_eq!(free(&ward.council.board, &name("ben"), &ward.folder), Some(3));
+    for attempt in 3..=ATTEMPTS_MAX {
+        ward.ask("ben", attempt, &["ann", "cleo"]);
+    }
+    assert_eq!(free(&ward.council.board, &name("ben"), &ward.folder), None);
+}
+
 #[test]
 fn papers_of_a_repair_that_are_forged_or_do_not_open_are_refused() {
     let mut ward = Ward::new(3, 2);
@@ -142,7 +172,7 @@ fn papers_of_a_repair_that_are_forged_or_do_not_open_are_refused() {
     // Not ben's request; a stranger's helpers.
     let good = ward.folder.clone();
     ward.rewrite("repair.ben.0.json", "cleo", |_| {});
-    assert!(matches!(ward.help("ann", "ben"), Err(RepairError::File(_))));
+    assert!(matches!(ward.help("ann", "ben"), Ok(Status::NotAsked)));
     ward.folder = good;
     for helper in ["ann", "cleo", "ann"] {
         ward.help(helper, "ben").unwrap();
@@ -154,6 +184,8 @@ fn papers_of_a_repair_that_are_forged_or_do_not_open_are_refused() {
     ward.rewrite("repair.ben.0.ann.delta.json", "ann", |paper| {
         paper["values"]["cleo"] = paper["values"]["ann"].clone();
     });
+    // What cleo added up from the true one would be kept.
+    ward.folder.remove("repair.ben.0.cleo.sigma.json");
     assert!(
         matches!(ward.help("cleo", "ben"), Err(RepairError::Bad { name, .. }) if name == "ann")
     );

@@ -133,15 +133,17 @@ impl Repair {
                 format!("{name} has the share of key epoch {}; nothing to do", board.epoch());
             return Ok((true, json!({"status": "whole", "governor": name}), text));
         }
-        let asked = repair::newest(&board, &name, &files)
-            .or_fail(|| "the request in the folder is refused")?;
-        let attempt = asked.as_ref().map(|(ask, _)| ask.attempt);
-        if attempt.is_none() || self.anew {
+        if repair::newest(&board, &name, &files).is_none() || self.anew {
             let others = board.governors().iter().map(|g| g.name.clone()).filter(|n| *n != name);
             let t = usize::from(board.threshold().0);
             let helpers: Vec<Name> =
                 if self.helper.is_empty() { others.take(t).collect() } else { self.helper.clone() };
-            let attempt = attempt.map_or(0, |attempt| attempt + 1);
+            let attempt = repair::free(&board, &name, &files).ok_or_else(|| {
+                let papers = folder.join(format!("repair.{name}.*"));
+                Failure::new("no further request has a place in this folder")
+                    .because(format!("{} are papers of earlier attempts", papers.display()))
+                    .hint("move them away, then run this again")
+            })?;
             let (file, envelope) = repair::ask(&board, &me, attempt, &helpers)
                 .or_fail(|| "no request can be made")
                 .map_err(|failure| {

@@ -109,23 +109,25 @@ pub fn ask(
 
 /// The newest request of a governor that verifies, with its id.
 ///
-/// # Errors
-/// Why none does, if there are any.
-pub fn newest(
-    board: &Board,
-    name: &Name,
-    files: &Files,
-) -> Result<Option<(Ask, Digest)>, RepairError> {
-    let mut refused = None;
-    for attempt in (0..=ATTEMPTS_MAX).rev() {
+/// What does not verify asks for nothing: a request under an earlier key stays in a folder for ever,
+/// and whoever shares the folder may lay anything there.
+#[must_use]
+pub fn newest(board: &Board, name: &Name, files: &Files) -> Option<(Ask, Digest)> {
+    (0..=ATTEMPTS_MAX).rev().find_map(|attempt| {
         let file = request_file(name, attempt);
-        match papers::request(board, name, attempt, files, &file) {
-            Ok(Some(found)) => return Ok(Some(found)),
-            Ok(None) => {}
-            Err(error) => refused = refused.or(Some(error)),
-        }
-    }
-    refused.map_or(Ok(None), |error| Err(error.into()))
+        papers::request(board, name, attempt, files, &file).ok().flatten()
+    })
+}
+
+/// The number of the next attempt: above every request that verifies, and with no paper of another
+/// repair in its way. `None` if there is none left in this folder.
+#[must_use]
+pub fn free(board: &Board, name: &Name, files: &Files) -> Option<u32> {
+    let from = newest(board, name, files).map_or(0, |(ask, _)| ask.attempt + 1);
+    (from..=ATTEMPTS_MAX).find(|attempt| {
+        let papers = format!("repair.{name}.{attempt}.");
+        !files.keys().any(|file| file.starts_with(&papers))
+    })
 }
 
 /// Helps `name`, if it asked this governor: writes what can be written now.
@@ -141,7 +143,7 @@ pub fn help(
     rng: &mut (impl RngCore + CryptoRng),
 ) -> Result<(Files, Status), RepairError> {
     let mut write = Files::new();
-    let Some((ask, request)) = newest(board, name, files)? else {
+    let Some((ask, request)) = newest(board, name, files) else {
         return Ok((write, Status::NotAsked));
     };
     if !ask.helpers.contains(&me.card.name) {
@@ -173,7 +175,7 @@ pub fn help(
 /// [`RepairError::Wrong`] if what comes out is not the share on the board, and the others.
 pub fn finish(board: &Board, me: &Me<'_>, files: &Files) -> Result<Status, RepairError> {
     let name = &me.card.name;
-    let Some((ask, request)) = newest(board, name, files)? else { return Ok(Status::NotAsked) };
+    let Some((ask, request)) = newest(board, name, files) else { return Ok(Status::NotAsked) };
     let deltas = match read::<Delta>(board, &ask, request, files)? {
         Ok(deltas) => deltas,
         Err(missing) => return Ok(Status::Waiting { kind: Delta::KIND, missing }),
