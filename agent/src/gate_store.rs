@@ -63,9 +63,18 @@ impl GateStore {
     /// Puts `gate` in the place of the one before; when this returns, it survives a crash.
     ///
     /// # Errors
-    /// Whatever the disk says; the gate before stays, here and there.
+    /// Whatever the disk says, and `StorageFull` above what [`GateStore::open`] reads; the gate before
+    /// stays, here and there.
     pub fn save(&mut self, gate: Gate) -> io::Result<()> {
+        self.save_within(gate, FILE_MAX)
+    }
+
+    fn save_within(&mut self, gate: Gate, most: usize) -> io::Result<()> {
         let text = serde_json::to_vec(&gate).expect("a gate has string keys only");
+        if text.len() > most {
+            let why = format!("what waits comes to {} bytes, at most {most} are kept", text.len());
+            return Err(io::Error::new(io::ErrorKind::StorageFull, why));
+        }
         disk::write_durable(&self.path, &text, 0o600)?;
         self.gate = gate;
         Ok(())
@@ -88,6 +97,12 @@ mod tests {
         assert_eq!(store.gate(), &Gate::default());
         store.save(Gate::default()).unwrap();
         GateStore::open(folder.path()).unwrap();
+        // What could not be read again is not written.
+        let before = std::fs::read(folder.path().join("gate.json")).unwrap();
+        let full = store.save_within(Gate::default(), before.len() - 1).unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(std::fs::read(folder.path().join("gate.json")).unwrap(), before);
+        store.save_within(Gate::default(), before.len()).unwrap();
         std::fs::write(folder.path().join("gate.json"), "{\"docs\":7}").unwrap();
         GateStore::open(folder.path()).unwrap();
         assert!(folder.path().join("gate.damaged").exists());

@@ -7,8 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use borgios_policy::class::veto_least;
-use borgios_policy::{Chain, Name, Refusal, Statement, Submission, Veto};
+use borgios_policy::{Board, Chain, Lane, Name, Refusal, Statement, Submission, Veto};
 use borgios_types::{Digest, Envelope};
 
 /// The chain of a network without what governors took back, and what that is.
@@ -25,47 +24,109 @@ pub(crate) fn restore(
 ) -> Result<(Chain, BTreeSet<Digest>), Refusal> {
     let submissions = Submission::sort(stored);
     let (mut left, mut dead) = (submissions.clone(), BTreeSet::new());
-    while !vetoes.is_empty() {
-        let mut chain = Chain::new(Some(network));
-        // What does not verify is named below.
-        drop(chain.follow(&left));
-        // Who was to judge may be another board, now that a policy is dead.
-        let more = taken_back(&chain, &submissions, vetoes);
-        if more.is_subset(&dead) {
-            if dead.is_empty() {
+    let mut chain = Chain::new(Some(network));
+    // Policies first: a board that is taken back takes nothing back itself. Then again, since who was
+    // to judge may be another board, now that a policy is dead.
+    for policies in [true, false] {
+        while !vetoes.is_empty() {
+            chain = Chain::new(Some(network));
+            // What does not verify is named below.
+            drop(chain.follow(&left));
+            let more = taken_back(&chain, &submissions, vetoes, policies);
+            if more.is_subset(&dead) {
                 break;
             }
-            return Ok((chain, dead));
+            dead.extend(more);
+            left.retain(|one| !dead.contains(&one.statement.id()));
         }
-        dead.extend(more);
-        left.retain(|one| !dead.contains(&one.statement.id()));
     }
-    Ok((Chain::new(Some(network)).restored(&left)?, dead))
+    if dead.is_empty() {
+        chain = Chain::new(Some(network)).restored(&submissions)?;
+    }
+    // What was signed upon what died has no place now; it stays on the disk.
+    Ok((chain, dead))
 }
 
-/// Which of `submissions` are dead.
-fn taken_back(chain: &Chain, submissions: &[Submission], vetoes: &[Envelope]) -> BTreeSet<Digest> {
+/// Which of `submissions`, among the `policies` or among the others, are dead.
+fn taken_back(
+    chain: &Chain,
+    submissions: &[Submission],
+    vetoes: &[Envelope],
+    policies: bool,
+) -> BTreeSet<Digest> {
     let statements: BTreeMap<Digest, Statement> = submissions
         .iter()
         .filter_map(|one| Some((one.statement.id(), Statement::parse(&one.statement).ok()?)))
         .collect();
     let built_upon: BTreeSet<Digest> = statements.values().filter_map(|one| one.prev).collect();
-    let open = statements.iter().filter(|(id, _)| !built_upon.contains(*id));
+    let open = statements.iter().filter(|(id, statement)| {
+        (statement.lane == Lane::Policy) == policies && !built_upon.contains(*id)
+    });
     let dead = open.filter(|(id, statement)| {
-        let policy = statement.policy.and_then(|seq| chain.policy_at(seq));
-        let (Some(policy), Some(network)) = (policy, chain.network()) else { return false };
-        let class = policy.class_of(statement);
-        let board = &policy.board;
-        let needed = class.veto.unwrap_or(veto_least(board.threshold().0, board.size()));
-        let mut by: BTreeSet<Name> = BTreeSet::new();
-        for envelope in vetoes {
-            if let Ok(Veto(veto)) = Veto::verify(board, network, envelope)
-                && (veto.statement, veto.lane, veto.seq) == (**id, statement.lane, statement.seq)
-            {
-                by.insert(veto.governor);
+        // As at a server: what the policy named asks for, and no less than the one in force.
+        let class = chain.class_for(statement, **id);
+        let (Some(class), Some(network)) = (class, chain.network()) else { return false };
+        let killed = |(board, needed): (&Board, u16)| {
+            let mut by: BTreeSet<Name> = BTreeSet::new();
+            for envelope in vetoes {
+                if let Ok(Veto(veto)) = Veto::verify(board, network, envelope)
+                    && (veto.statement, veto.lane, veto.seq)
+                        == (**id, statement.lane, statement.seq)
+                {
+                    by.insert(veto.governor);
+                }
             }
-        }
-        class.lock() > 0 && by.len() >= usize::from(needed)
+            by.len() >= usize::from(needed)
+        };
+        class.lock() > 0 && chain.veto_boards(statement, **id).into_iter().any(killed)
     });
     dead.map(|(id, _)| *id).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
+
+    use borgios_policy::fixture::{Council, NOW, release_body, statement};
+    use borgios_policy::{Object as _, Objection};
+    use borgios_types::Seq;
+
+    use super::*;
+
+    #[test]
+    fn a_lock_that_came_after_the_vote_counts_here_as_at_a_server() {
+        for locked in [false, true] {
+            let council = Council::new(3, 2, 1, 1);
+            let first = council.sign(&council.first_policy(2));
+            let network = first.id();
+            let mut rules = council.policy(2);
+            rules.fanout = 9;
+            rules.classes.release.lock_s = locked.then_some(3_600);
+            let (this, prev) = (Some(network), Some(network));
+            let second = statement(Lane::Policy, 2, this, prev, Some(1), rules.to_body());
+            let second = council.sign(&second);
+            let release =
+                council.sign(&statement(Lane::Release, 1, this, None, Some(1), release_body("1")));
+            let veto = |at: usize| {
+                let veto = Veto(Objection {
+                    network,
+                    group: council.board.group(),
+                    governor: council.name(at),
+                    statement: release.id(),
+                    lane: Lane::Release,
+                    seq: Seq(1),
+                    reason: "it deletes /etc".to_owned(),
+                    at: NOW,
+                });
+                veto.to_envelope().sign(&council.keys[&council.name(at)])
+            };
+            let stored = || vec![first.clone(), second.clone(), release.clone()];
+            let (chain, dead) = restore(network, stored(), &[veto(0)]).unwrap();
+            assert!(dead.is_empty() && chain.head(Lane::Release).is_some());
+            let (chain, dead) = restore(network, stored(), &[veto(0), veto(1)]).unwrap();
+            assert_eq!(dead.contains(&release.id()), locked);
+            assert_eq!(chain.head(Lane::Release).is_none(), locked);
+            assert_eq!(chain.head_seq(Lane::Policy), Seq(2));
+        }
+    }
 }

@@ -18,7 +18,8 @@ use std::collections::BTreeSet;
 use borgios_types::{Digest, Envelope, PublicKey, Seq, UnixSeconds};
 
 use crate::ballot;
-use crate::class::Class;
+use crate::board::Board;
+use crate::class::{Class, veto_least};
 use crate::downgrade;
 use crate::lane::Lane;
 use crate::message;
@@ -203,6 +204,12 @@ impl Chain {
         self.places.settled(lane, seq)
     }
 
+    /// The last place of a lane that a policy settled.
+    #[must_use]
+    pub fn last_ruled(&self, lane: Lane) -> Option<Seq> {
+        self.places.last_ruled(lane)
+    }
+
     /// Whether a policy settled any place of this lane.
     #[must_use]
     pub fn ruled_in(&self, lane: Lane) -> bool {
@@ -233,6 +240,27 @@ impl Chain {
     pub fn class_for(&self, statement: &Statement, id: Digest) -> Option<Class> {
         let named = self.policy_at(statement.policy?)?;
         Some(self.needs(named, statement, id))
+    }
+
+    /// The boards whose vetoes kill a statement, each with how many of its governors that takes: the
+    /// board in force, and, unless the board judged it after its vote, the one that signed it. What
+    /// nobody carried over a change of the group key is no less dead after it.
+    #[must_use]
+    pub fn veto_boards(&self, statement: &Statement, id: Digest) -> Vec<(&Board, u16)> {
+        let needed = |class: Option<Class>, board: &Board| {
+            let least = veto_least(board.threshold().0, board.size());
+            class.and_then(|class| class.veto).unwrap_or(least)
+        };
+        let Some(now) = self.policy() else { return Vec::new() };
+        let class = self.class_for(statement, id);
+        let mut boards = vec![(&now.board, needed(class, &now.board))];
+        if let Some(then) = statement.policy.and_then(|seq| self.policy_at(seq))
+            && then.board.group() != now.board.group()
+            && !self.is_judged(statement.lane, statement.seq, id)
+        {
+            boards.push((&then.board, needed(Some(then.class_of(statement)), &then.board)));
+        }
+        boards
     }
 
     /// The numbered steps of `docs/design/0001-spine.md`. Steps 1 and 2 are

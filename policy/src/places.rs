@@ -134,6 +134,10 @@ impl Places {
         self.settled.get(&(lane, seq))
     }
 
+    pub(crate) fn last_ruled(&self, lane: Lane) -> Option<Seq> {
+        self.settled.keys().filter(|(other, _)| *other == lane).map(|(_, seq)| *seq).max()
+    }
+
     pub(crate) fn ruled_in(&self, lane: Lane) -> bool {
         self.settled.keys().any(|(other, _)| *other == lane)
     }

@@ -7,7 +7,7 @@ mod holder;
 
 use std::collections::BTreeMap;
 
-use borgios_policy::fixture::{EXPIRES, NOW, release_body};
+use borgios_policy::fixture::{Council, EXPIRES, NOW, release_body};
 use borgios_policy::gate::{DOCS_MAX, OPEN_MAX, RIVALS_MAX, SETTLE_S, Standing};
 use borgios_policy::{
     Freshness, Lane, Object as _, ObjectError, Objection, Offered, Pause, Refusal, Ruling,
@@ -137,7 +137,7 @@ fn vetoes_count_for_the_right_place_statement_and_board_alone() {
     assert_eq!(code(sign(base.clone(), 1)), "bad_signature");
     let foreign = Objection { network: Digest::of(b"x"), ..base.clone() };
     assert_eq!(code(sign(foreign, 0)), "wrong_network");
-    let stranger = borgios_policy::fixture::Council::new(3, 2, 1, 9);
+    let stranger = Council::new(3, 2, 1, 9);
     let group = Objection { group: stranger.board.group(), ..base.clone() };
     assert_eq!(code(sign(group, 0)), "wrong_policy");
     let nobody = Objection { governor: "zoe".parse().unwrap(), ..base.clone() };
@@ -372,4 +372,126 @@ fn t36_any_order_and_repetition_within_the_lock_ends_in_the_same_state() {
     assert_eq!(states.len(), 1, "seeds by end state: {:?}", states.values());
     let (_, end) = states.keys().next().unwrap();
     assert!(end.contains("seq: Seq(2)"), "it ends with both releases: {end}");
+}
+
+/// A policy that would follow the one in force with another board, signed by both.
+fn change_of_board(holder: &Holder, council: &Council, next_board: &Council) -> Envelope {
+    let mut rules = holder.chain.policy().unwrap().clone();
+    rules.board = next_board.board.clone();
+    let draft = next(&holder.chain, Lane::Policy, rules.to_body());
+    let mut policy = council.sign(&draft);
+    policy.sigs.extend(next_board.sign(&draft).sigs);
+    policy
+}
+
+#[test]
+fn a_board_that_waits_silences_no_governor_of_the_board_in_force() {
+    let (council, first) = board(|policy| policy.classes.policy.lock_s = Some(LOCK_S));
+    let stolen = Council::new(3, 2, 2, 9);
+    let mut holder = Holder::new(&first);
+    let policy = change_of_board(&holder, &council, &stolen);
+    holder.offer(NOW, &policy).unwrap();
+    for at in [0, 1] {
+        holder.gate.object(NOW, &holder.chain, &veto(&holder, &council, at, &policy)).unwrap();
+    }
+    // The same names, with the keys of the board that waits: on the policy, and on much else.
+    for at in 0..3 {
+        let base = objection(&holder, &stolen, at, &policy);
+        for n in 0..3 * OPEN_MAX as u64 {
+            let statement = if n == 0 { policy.id() } else { Digest::of(&n.to_be_bytes()) };
+            let said = Veto(Objection { statement, ..base.clone() });
+            let said = said.to_envelope().sign(&stolen.keys[&stolen.name(at)]);
+            holder.gate.object(NOW, &holder.chain, &said).unwrap();
+        }
+    }
+    let last = veto(&holder, &council, 2, &policy);
+    assert!(holder.gate.object(NOW, &holder.chain, &last).unwrap());
+    holder.restart();
+    let by = (0..3).map(|at| council.name(at)).collect();
+    assert_eq!(holder.standing(NOW, &policy), Some(Standing::Vetoed { by }));
+    holder.tick(NOW.plus(DAY_S));
+    assert_eq!(holder.head(Lane::Policy), 1);
+    let text = serde_json::to_value(&holder.gate).unwrap();
+    assert_eq!(text["vetoes"]["ann"].as_object().unwrap().len(), OPEN_MAX + 1);
+}
+
+#[test]
+fn what_its_own_board_vetoed_stays_dead_under_the_next_one() {
+    let (council, first) = board(|_| ());
+    let new = Council::new(3, 2, 2, 9);
+    for vetoes in [1, 2] {
+        let mut holder = Holder::new(&first);
+        let bad = release(&holder, &council, "bad");
+        holder.offer(NOW, &bad).unwrap();
+        holder.gate.object(NOW, &holder.chain, &veto(&holder, &council, 0, &bad)).unwrap();
+        let policy = change_of_board(&holder, &council, &new);
+        holder.offer(NOW, &policy).unwrap();
+        holder.tick(NOW);
+        assert_eq!(holder.head(Lane::Policy), 2);
+        if vetoes == 2 {
+            // It may come after the board is gone, and does not end with a restart.
+            let late = veto(&holder, &council, 1, &bad);
+            assert!(holder.gate.object(NOW, &holder.chain, &late).unwrap());
+        }
+        holder.restart();
+        let good = new.sign(&next(&holder.chain, Lane::Release, release_body("good")));
+        holder.offer(NOW, &good).unwrap();
+        let stands = holder.standing(NOW, &good).unwrap();
+        assert_eq!(stands.as_str(), if vetoes == 2 { "waiting" } else { "frozen" });
+        holder.tick(NOW.plus(LOCK_S));
+        assert_eq!(holder.head(Lane::Release), u64::from(vetoes == 2));
+    }
+}
+
+#[test]
+fn with_what_waits_only_ballots_that_count_are_kept() {
+    let (council, first) = board(|_| ());
+    let mut holder = Holder::new(&first);
+    let draft = next(&holder.chain, Lane::Release, release_body("1"));
+    let other = next(&holder.chain, Lane::Release, release_body("2"));
+    let pools = council.pools(council.slot(&draft));
+    let good = |at: usize| council.approve(&council.name(at), &draft, &pools);
+    let forged = Envelope { sigs: Vec::new(), ..good(1) };
+    let elsewhere = council.approve(&council.name(1), &other, &pools);
+    let signed = council.sign(&draft);
+    let rest = || vec![forged.clone(), elsewhere.clone(), council.reject(&council.name(2), &draft)];
+    let mut first_time = rest();
+    first_time.extend([good(0), good(0)]);
+    holder.offer_with(NOW, &signed, first_time).unwrap();
+    let kept = |holder: &Holder| holder.gate.waiting(&signed.id()).unwrap().ballots.clone();
+    assert_eq!(kept(&holder), vec![good(0)]);
+    assert!(matches!(holder.offer_with(NOW, &signed, rest()), Ok(Offered::Known)));
+    assert_eq!(kept(&holder), vec![good(0)]);
+    let mut again = rest();
+    again.push(good(1));
+    assert!(matches!(holder.offer_with(NOW, &signed, again), Ok(Offered::Held(_))));
+    assert_eq!(kept(&holder), vec![good(0), good(1)]);
+}
+
+#[test]
+fn a_clock_that_was_behind_for_a_while_eats_no_lock_and_no_pause() {
+    let (council, first) = board(|policy| policy.pause_s = Some(2 * LOCK_S));
+    for paused in [false, true] {
+        let mut holder = Holder::new(&first);
+        let one = release(&holder, &council, "1");
+        let at = NOW.plus(10 * DAY_S);
+        holder.offer(at, &one).unwrap();
+        if paused {
+            let pause = pause(&holder, &council, 0, &one);
+            holder.gate.object(at, &holder.chain, &pause).unwrap();
+        }
+        // A boot without a battery: behind, until the clock is right again.
+        holder.tick(NOW);
+        holder.restart();
+        holder.tick(at.plus(1));
+        let end = at.plus(if paused { 2 * LOCK_S } else { LOCK_S });
+        let mut now = at.plus(1);
+        while now < end {
+            holder.tick(now);
+            assert_eq!(holder.head(Lane::Release), 0, "{now}");
+            now = now.plus(SETTLE_S / 2);
+        }
+        holder.tick(end);
+        assert_eq!(holder.head(Lane::Release), 1);
+    }
 }

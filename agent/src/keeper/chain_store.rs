@@ -352,14 +352,23 @@ impl ChainStore {
             if there != Some(verified.id()) {
                 continue;
             }
-            let folder = self.folder.join("overruled");
-            let name = format!("{lane}-{seq}-{}.json", verified.id().hex());
-            let moved =
-                fs::create_dir_all(&folder).and_then(|()| fs::rename(&path, folder.join(name)));
+            let to = self.overruled_path(lane, seq, &verified.id());
+            let moved = fs::create_dir_all(self.folder.join("overruled"))
+                .and_then(|()| fs::rename(&path, to));
             if let Err(error) = moved {
                 warn!(BORGIOS_EVENT = "gate_stuck", "cannot put away {lane}/{seq}: {error}");
             }
         }
+    }
+
+    /// Whether a ruling took back this statement after it was applied here.
+    pub(super) fn is_overruled(&self, lane: Lane, seq: Seq, id: &Digest) -> bool {
+        self.chain.overruled().any(|verified| verified.id() == *id)
+            || self.overruled_path(lane, seq, id).exists()
+    }
+
+    fn overruled_path(&self, lane: Lane, seq: Seq, id: &Digest) -> PathBuf {
+        self.folder.join("overruled").join(format!("{lane}-{seq}-{}.json", id.hex()))
     }
 
     fn lane_folder(&self, lane: Lane) -> PathBuf {

@@ -18,9 +18,10 @@ use borgios_releases::Manifest;
 use borgios_types::Seq;
 use tracing::{debug, error};
 
+use super::due::is_due;
 use super::installer::{InstallError, Installer, Run};
 use super::protocol::Problem;
-use super::service::{Shared, is_due};
+use super::service::Shared;
 use super::staging::StageError;
 use super::{ledger, refused};
 
@@ -136,7 +137,7 @@ fn pending(shared: &Shared) -> Option<VerifiedStatement> {
     let head = shared.head()?;
     let journal = ledger::read(&shared.paths).ok()?;
     let (seq, id) = (head.statement().seq, head.id());
-    let due = journal.installed().is_none_or(|installed| is_due(installed, seq, &id));
+    let due = is_due(&shared.store(), journal.installed(), seq, &id);
     let open = due && !ledger::is_marked(&shared.paths, &id);
     open.then_some(head)
 }

@@ -38,6 +38,7 @@ pub mod chain_store;
 pub mod command;
 mod doorkeeper;
 pub mod doors;
+mod due;
 mod errands;
 pub mod first_install;
 pub mod grants;

@@ -23,7 +23,7 @@ use std::time::Duration;
 use borgios_policy::{
     Handover, Lane, Object as _, Report, Submission, VerifiedStatement, WitnessProof,
 };
-use borgios_releases::{Installed, Journal};
+use borgios_releases::Journal;
 use borgios_types::{Digest, Envelope, NodeId, PublicKey, SecretKey, Seq};
 use thiserror::Error;
 use tracing::{info, warn};
@@ -31,6 +31,7 @@ use tracing::{info, warn};
 use super::account;
 use super::chain_store::{ChainStore, OpenError};
 use super::doorkeeper;
+use super::due::is_due;
 use super::errands::{self, Errands};
 use super::grants::{self, Witnesses};
 use super::handed_over;
@@ -327,13 +328,16 @@ impl Shared {
                 });
                 (store.network(), heads.collect::<BTreeMap<_, _>>())
             };
-            let (held, heard, newest) = {
+            let (held, heard, newest, due) = {
                 let (store, now) = (self.store(), unix_now());
                 let heard = store.gate().freshness(now, store.chain());
                 let heard = heard.map(|(fresh, needed)| Heard { fresh, needed });
                 let newest = store.chain().head(Lane::Release);
                 let newest = newest.map(|at| Head { seq: at.statement().seq, id: at.id() });
-                (store.gate().report(now, store.chain()), heard, newest)
+                let due = newest
+                    .as_ref()
+                    .is_some_and(|head| is_due(&store, journal.installed(), head.seq, &head.id));
+                (store.gate().report(now, store.chain()), heard, newest, due)
             };
             let attempted = ledger::marked(&self.paths)?;
             let (under_way, problem) = self.errands.seen();
@@ -348,7 +352,7 @@ impl Shared {
                 network,
                 keeper: self.key.public(),
                 installed: journal.installed().map_or(Seq(0), |installed| installed.seq),
-                activity: activity(&journal, under_way, newest.as_ref(), &attempted),
+                activity: activity(&journal, under_way, newest.filter(|_| due), &attempted),
                 heads,
                 running: running.into_iter().map(|(name, d)| (name.to_string(), d)).collect(),
                 last: last(&journal),
@@ -432,7 +436,7 @@ fn not_handed_over() -> Answer {
 fn activity(
     journal: &Journal,
     staging: Option<Seq>,
-    head: Option<&Head>,
+    due: Option<Head>,
     attempted: &[Digest],
 ) -> Activity {
     if let Some(release) = journal.under_way() {
@@ -441,23 +445,10 @@ fn activity(
     if let Some(seq) = staging {
         return Activity::Installing { seq, step: "staging".to_owned() };
     }
-    match head {
-        Some(head)
-            if journal
-                .installed()
-                .is_none_or(|installed| is_due(installed, head.seq, &head.id))
-                && !attempted.contains(&head.id) =>
-        {
-            Activity::Waiting { seq: head.seq }
-        }
+    match due {
+        Some(head) if !attempted.contains(&head.id) => Activity::Waiting { seq: head.seq },
         Some(_) | None => Activity::Idle,
     }
-}
-
-/// Whether a release is to be installed over what runs. Where a ruling took back the newest one, what
-/// runs stays until the board signs another: nobody voted on going back.
-pub(super) fn is_due(installed: &Installed, seq: Seq, id: &Digest) -> bool {
-    installed.id != *id && installed.seq <= seq
 }
 
 fn last(journal: &Journal) -> Option<LastInstall> {

@@ -15,6 +15,8 @@ pub struct Doc {
     pub(super) submission: Submission,
     pub(super) statement: Statement,
     pub(super) seen: UnixSeconds,
+    /// See [`since`].
+    pub(super) was: Option<UnixSeconds>,
     pub(super) recovery: bool,
 }
 
@@ -23,6 +25,8 @@ pub struct Doc {
 struct Stored {
     submission: Submission,
     seen: UnixSeconds,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    was: Option<UnixSeconds>,
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     recovery: bool,
 }
@@ -31,16 +35,16 @@ impl TryFrom<Stored> for Doc {
     type Error = Refusal;
 
     fn try_from(stored: Stored) -> Result<Self, Refusal> {
-        let Stored { submission, seen, recovery } = stored;
+        let Stored { submission, seen, was, recovery } = stored;
         let statement = Statement::parse(&submission.statement)?;
-        Ok(Self { submission, statement, seen, recovery })
+        Ok(Self { submission, statement, seen, was, recovery })
     }
 }
 
 impl From<Doc> for Stored {
     fn from(doc: Doc) -> Self {
-        let Doc { submission, seen, recovery, .. } = doc;
-        Self { submission, seen, recovery }
+        let Doc { submission, seen, was, recovery, .. } = doc;
+        Self { submission, seen, was, recovery }
     }
 }
 
@@ -69,4 +73,26 @@ impl Doc {
         let under = if lane == Lane::Policy { seq } else { policy.unwrap_or_default() };
         (under, lane, seq, id)
     }
+}
+
+/// Since when a lock or a pause runs. `seen` is what the clock said then, brought back to the clock
+/// where that was found behind; `was` is the latest it had been. A clock that was behind only for a
+/// while, as before its first synchronization, gives the earlier start no effect: it must not eat
+/// the lock.
+pub(super) fn since(now: UnixSeconds, seen: UnixSeconds, was: Option<UnixSeconds>) -> UnixSeconds {
+    was.filter(|was| *was <= now).map_or(seen, |was| was.max(seen))
+}
+
+/// Brings what was seen in the future to now; returns whether it was.
+pub(super) fn anchor(
+    now: UnixSeconds,
+    seen: &mut UnixSeconds,
+    was: &mut Option<UnixSeconds>,
+) -> bool {
+    if *seen <= now {
+        return false;
+    }
+    *was = (*was).max(Some(*seen));
+    *seen = now;
+    true
 }

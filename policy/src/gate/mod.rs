@@ -21,6 +21,7 @@
 //! What is kept follows from the *set* of what was brought, so its order does not matter before a
 //! lock is over. Everything is bounded: see [`DOCS_MAX`], [`RIVALS_MAX`], [`OPEN_MAX`].
 
+mod ballots;
 mod doc;
 mod offer;
 mod pulse;
@@ -29,7 +30,7 @@ mod voices;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use borgios_types::{Digest, Envelope, Seq, UnixSeconds};
+use borgios_types::{Digest, Envelope, PublicKey, Seq, UnixSeconds};
 use serde::{Deserialize, Serialize};
 
 pub use doc::Doc;
@@ -150,11 +151,13 @@ impl Gate {
         }
         let Self { docs, vetoes, pauses, .. } = self;
         let voices = if veto { vetoes } else { pauses };
-        let voice = Voice { objection, seen: now, envelope: envelope.clone() };
-        Ok(voices.add(voice, |id| docs.contains_key(id))? | changed)
+        let voice = Voice { objection, seen: now, was: None, envelope: envelope.clone() };
+        let boards = groups(chain);
+        Ok(voices.add(voice, &boards, |id| docs.contains_key(id))? | changed)
     }
 
-    /// Checks a veto or a pause by the board in force, or that of a policy that waits.
+    /// Checks a veto or a pause by the board in force, by that which signed a statement that waits,
+    /// or by that of a policy that waits.
     ///
     /// # Errors
     /// As [`Gate::object`].
@@ -252,12 +255,12 @@ impl Gate {
     }
 
     /// The vetoes that were said of a statement here.
-    pub fn vetoes_on(&self, id: &Digest) -> impl Iterator<Item = &Voice> {
+    pub fn vetoes_on<'a>(&'a self, id: &'a Digest) -> impl Iterator<Item = &'a Voice> {
         self.vetoes.on(id)
     }
 
     /// The pauses that were asked for a statement here.
-    pub fn pauses_on(&self, id: &Digest) -> impl Iterator<Item = &Voice> {
+    pub fn pauses_on<'a>(&'a self, id: &'a Digest) -> impl Iterator<Item = &'a Voice> {
         self.pauses.on(id)
     }
 
@@ -276,9 +279,8 @@ impl Gate {
 
     fn anchor(&mut self, now: UnixSeconds) -> bool {
         let mut changed = self.vetoes.anchor(now) | self.pauses.anchor(now);
-        for doc in self.docs.values_mut().filter(|doc| doc.seen > now) {
-            doc.seen = now;
-            changed = true;
+        for doc in self.docs.values_mut() {
+            changed |= doc::anchor(now, &mut doc.seen, &mut doc.was);
         }
         changed
     }
@@ -296,7 +298,16 @@ impl Gate {
                 tick.dropped.push((doc.submission, why));
             }
         }
-        let open = |objection: &Objection| objection.seq > chain.head_seq(objection.lane);
+        // A board that is gone has a word on what it signed and waits, and on nothing else.
+        let mut gone = groups(chain);
+        for board in
+            chain.policy().map(|policy| &policy.board).into_iter().chain(self.signed(chain))
+        {
+            gone.remove(&board.group());
+        }
+        let open = |objection: &Objection| {
+            objection.seq > chain.head_seq(objection.lane) && !gone.contains(&objection.group)
+        };
         tick.changed |= self.vetoes.retain(open) | self.pauses.retain(open);
     }
 
@@ -305,6 +316,13 @@ impl Gate {
         let before = self.docs.len();
         self.docs.retain(|id, doc| !doc.recovery || self.ripe.contains(id));
         self.docs.len() != before
+    }
+
+    /// The boards of the policies applied that what waits was signed under.
+    fn signed<'a>(&self, chain: &'a Chain) -> impl Iterator<Item = &'a Board> {
+        let named: BTreeSet<Seq> =
+            self.docs.values().filter_map(|doc| doc.statement.policy).collect();
+        named.into_iter().filter_map(|seq| Some(&chain.policy_at(seq)?.board))
     }
 
     fn by_any_board<T>(
@@ -320,6 +338,12 @@ impl Gate {
             Err(error @ ObjectError::WrongGroup { .. }) => error,
             other => return other,
         };
+        for board in self.signed(chain) {
+            match verify(board, network) {
+                Err(ObjectError::WrongGroup { .. }) => {}
+                other => return other,
+            }
+        }
         let waiting = self.docs.values().filter(|doc| doc.statement.lane == Lane::Policy);
         for policy in waiting.filter_map(|doc| Policy::parse(&doc.statement.body).ok()) {
             match verify(&policy.board, network) {
@@ -329,4 +353,10 @@ impl Gate {
         }
         Err(error)
     }
+}
+
+/// The group keys of every board that is or was in force.
+fn groups(chain: &Chain) -> BTreeSet<PublicKey> {
+    let policies = chain.after(Lane::Policy, Seq(0)).filter_map(VerifiedStatement::policy);
+    policies.map(|policy| policy.board.group()).collect()
 }

@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use borgios_types::{Digest, Seq, UnixSeconds};
+use borgios_types::{Digest, Envelope, Seq, UnixSeconds};
 
+use super::ballots;
 use super::doc::Doc;
 use super::standing::{Judged, Standing};
 use super::{DOCS_MAX, Gate, RIVALS_MAX};
-use crate::ballot::BALLOTS_MAX;
 use crate::chain::{Chain, Verdict};
 use crate::lane::Lane;
 use crate::refusal::Refusal;
@@ -52,14 +52,9 @@ impl Gate {
         let now = self.look(now, chain);
         let Submission { statement: envelope, ballots } = submission;
         let id = envelope.id();
-        if let Some(doc) = self.docs.get_mut(&id) {
+        if self.docs.contains_key(&id) {
             // Rules that came meanwhile may need more ballots than came first.
-            let room = BALLOTS_MAX.saturating_sub(doc.submission.ballots.len());
-            let held = &mut doc.submission.ballots;
-            let before = held.len();
-            let more: Vec<_> = ballots.iter().filter(|b| !held.contains(b)).take(room).collect();
-            held.extend(more.into_iter().cloned());
-            let more = held.len() > before;
+            let more = self.add_ballots(chain, id, ballots);
             return Ok(if more {
                 Offered::Held(self.stand(now, chain, id))
             } else {
@@ -94,7 +89,12 @@ impl Gate {
         {
             return Err(Refusal::Rival { lane, seq, known: rival, offered: id });
         }
-        let doc = Doc { submission: submission.clone(), statement, seen: now, recovery };
+        let under = statement.policy.and_then(|seq| base.policy_at(seq));
+        let ballots = under.map_or_else(Vec::new, |policy| {
+            ballots::counting(&policy.board, &statement, id, ballots.iter())
+        });
+        let submission = Submission { statement: envelope.clone(), ballots };
+        let doc = Doc { submission, statement, seen: now, was: None, recovery };
         self.docs.insert(id, doc);
         match self.docs.get(&id).map(|doc| self.judge(now, chain, id, doc)) {
             Some(Judged::Ready(verified)) if !recovery => {
@@ -112,6 +112,24 @@ impl Gate {
             Some(Judged::Held(standing)) => Ok(Offered::Held(standing)),
             Some(Judged::Ready(_)) | None => Ok(Offered::Held(Standing::Due)),
         }
+    }
+
+    /// Adds to what waits the ballots that count; returns whether there are any.
+    fn add_ballots(&mut self, chain: &Chain, id: Digest, offered: &[Envelope]) -> bool {
+        let Some(doc) = self.docs.get(&id) else { return false };
+        let held = &doc.submission.ballots;
+        if offered.iter().all(|ballot| held.contains(ballot)) {
+            return false;
+        }
+        let base = self.ancestry(chain, &doc.statement);
+        let policy = doc.statement.policy.and_then(|seq| base.policy_at(seq));
+        let Some(policy) = policy else { return false };
+        let all = held.iter().chain(offered);
+        let ballots = ballots::counting(&policy.board, &doc.statement, id, all);
+        let Some(doc) = self.docs.get_mut(&id) else { return false };
+        let more = ballots != doc.submission.ballots;
+        doc.submission.ballots = ballots;
+        more
     }
 
     fn stand(&self, now: UnixSeconds, chain: &Chain, id: Digest) -> Standing {

@@ -3,10 +3,9 @@
 use borgios_types::{Digest, Seq, UnixSeconds};
 use serde::{Deserialize, Serialize};
 
-use super::doc::Doc;
+use super::doc::{Doc, since};
 use super::{Gate, SETTLE_S};
 use crate::chain::{Chain, Verdict, check_expiry};
-use crate::class::veto_least;
 use crate::lane::Lane;
 use crate::name::Name;
 use crate::places::Settled;
@@ -173,7 +172,7 @@ impl Gate {
             (None, _) if first => 0,
             (None, _) => return Judged::Held(Standing::Behind),
         };
-        let until = self.until(now, doc.seen, lock);
+        let until = self.until(now, since(now, doc.seen, doc.was), lock);
         if now < until {
             return Judged::Held(Standing::Waiting { until });
         }
@@ -227,19 +226,14 @@ impl Gate {
         seen.plus(lock).max(since.plus(lock.min(SETTLE_S)))
     }
 
-    /// Who killed it, if enough did.
+    /// Who killed it, if enough of one board did: see [`Chain::veto_boards`].
     pub(super) fn vetoed(&self, chain: &Chain, id: Digest, doc: &Doc) -> Option<Vec<Name>> {
-        let board = &chain.policy()?.board;
-        let least = veto_least(board.threshold().0, board.size());
-        let class = chain.class_for(&doc.statement, id);
-        let needed = class.and_then(|class| class.veto).unwrap_or(least);
         let place = (doc.statement.lane, doc.statement.seq);
-        let by: Vec<Name> = self
-            .vetoes
-            .of_board(&id, board.group(), place)
-            .map(|voice| voice.objection.governor.clone())
-            .collect();
-        (by.len() >= usize::from(needed)).then_some(by)
+        chain.veto_boards(&doc.statement, id).into_iter().find_map(|(board, needed)| {
+            let voices = self.vetoes.of_board(&id, board.group(), place);
+            let by: Vec<Name> = voices.map(|voice| voice.objection.governor.clone()).collect();
+            (by.len() >= usize::from(needed)).then_some(by)
+        })
     }
 
     /// The documents that follow the same predecessor and are not dead.
@@ -261,7 +255,7 @@ impl Gate {
         let mut until = UnixSeconds::default();
         let mut by = Vec::new();
         for voice in self.pauses.of_board(&id, policy.board.group(), place) {
-            let end = voice.seen.plus(policy.pause());
+            let end = since(now, voice.seen, voice.was).plus(policy.pause());
             if now < end {
                 until = until.max(end);
                 by.push(voice.objection.governor.clone());

@@ -336,3 +336,77 @@ fn what_a_ruling_took_back_is_put_away_and_does_not_come_back() {
     assert_eq!(refused(&mut store, &fleet.all[2]), "closed");
     assert_eq!(refused(&mut store, &fleet.all[3]), "rival");
 }
+
+#[test]
+fn what_is_signed_after_a_ruling_is_due_over_what_it_took_back_and_nothing_before_it_is() {
+    use crate::keeper::due::is_due;
+    let fleet = fleet(1);
+    let (folder, mut store) = opened(&fleet);
+    for submission in &fleet.all {
+        store.submit(NOW, submission).unwrap();
+    }
+    let installed = |submission: &Submission, seq| borgios_releases::Installed {
+        seq: Seq(seq),
+        id: submission.statement.id(),
+        version: String::new(),
+        floor: Seq(1),
+        components: std::collections::BTreeMap::new(),
+    };
+    let (one, three) = (installed(&fleet.all[1], 1), installed(&fleet.all[3], 3));
+    let due = |store: &ChainStore, runs: &borgios_releases::Installed| {
+        let head = store.chain().head(Lane::Release).unwrap();
+        is_due(store, Some(runs), head.statement().seq, &head.id())
+    };
+    assert!(due(&store, &one) && !due(&store, &three));
+    let mut rules = store.chain().policy().unwrap().clone();
+    rules.rulings = vec![borgios_policy::Ruling { lane: Lane::Release, seq: Seq(1), winner: None }];
+    let (network, prev) = (Some(fleet.network), Some(fleet.network));
+    let draft = statement(Lane::Policy, 2, network, prev, Some(1), rules.to_body());
+    let ruling = Submission { statement: fleet.council.sign(&draft), ballots: Vec::new() };
+    store.submit(NOW, &ruling).unwrap();
+    assert!(store.chain().head(Lane::Release).is_none());
+    let (by, body) = (Some(ruling.statement.id()), fleet_body(&fleet));
+    let next = fleet.council.sign(&statement(Lane::Release, 2, network, by, Some(2), body));
+    store.submit(NOW, &Submission { statement: next, ballots: Vec::new() }).unwrap();
+    for _ in 0..2 {
+        assert_eq!(store.chain().head(Lane::Release).unwrap().statement().seq, Seq(2));
+        assert!(due(&store, &three), "2 is newer than the ruling that took 3 back");
+        // One that no ruling took back is never gone back from.
+        let unknown = borgios_releases::Installed { id: Digest::of(b"x"), ..three.clone() };
+        assert!(!due(&store, &unknown));
+        store = ChainStore::open(folder.path()).unwrap();
+    }
+}
+
+#[test]
+fn nobody_goes_back_to_what_stood_before_a_ruling() {
+    use crate::keeper::due::is_due;
+    let fleet = fleet(1);
+    let (_folder, mut store) = opened(&fleet);
+    for submission in &fleet.all {
+        store.submit(NOW, submission).unwrap();
+    }
+    let mut rules = store.chain().policy().unwrap().clone();
+    rules.rulings = vec![borgios_policy::Ruling { lane: Lane::Release, seq: Seq(2), winner: None }];
+    let (network, prev) = (Some(fleet.network), Some(fleet.network));
+    let draft = statement(Lane::Policy, 2, network, prev, Some(1), rules.to_body());
+    let ruling = Submission { statement: fleet.council.sign(&draft), ballots: Vec::new() };
+    store.submit(NOW, &ruling).unwrap();
+    let runs = borgios_releases::Installed {
+        seq: Seq(3),
+        id: fleet.all[3].statement.id(),
+        version: String::new(),
+        floor: Seq(1),
+        components: std::collections::BTreeMap::new(),
+    };
+    let head = store.chain().head(Lane::Release).unwrap();
+    assert_eq!(head.statement().seq, Seq(1));
+    assert!(!is_due(&store, Some(&runs), Seq(1), &head.id()));
+}
+
+/// The body of a release that differs from all of the fleet's.
+fn fleet_body(fleet: &Fleet) -> serde_json::Value {
+    let mut body = borgios_policy::Statement::parse(&fleet.all[3].statement).unwrap().body;
+    body["version"] = "0.9.0".into();
+    body
+}
