@@ -11,9 +11,9 @@ use crate::session::Session;
 const PACE_S: u64 = 3_600;
 
 impl Session<'_> {
-    /// Sends a beacon.
+    /// Sends a beacon, on the board whose beacons the nodes count.
     pub(crate) fn beacon(&mut self) -> Result<Envelope, Failure> {
-        let (board, me) = self.on_board()?;
+        let (board, me) = self.on_the_nodes_board()?;
         let chain = self.desk.archive().chain();
         let heads = Lane::ALL.into_iter().filter_map(|lane| {
             let tip = chain.tip(lane)?;
@@ -41,7 +41,7 @@ impl Session<'_> {
             return;
         }
         let now = self.desk.context().now();
-        let last = match self.on_board() {
+        let last = match self.on_the_nodes_board() {
             Ok((_, me)) => self.desk.archive().beacon_of(me).map(|held| held.value.time),
             Err(_) => return,
         };

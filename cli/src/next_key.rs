@@ -9,8 +9,10 @@
 //! from `share.age`, from `next.age` while the new one is being laid, or from `past.age` while
 //! nodes still hold the change back; and `next.json`, which goes last, says what is to be finished.
 
+use std::path::Path;
+
 use borgios_policy::{Board, KeyShare, Name, SecretBytes};
-use borgios_types::{Digest, UnixSeconds};
+use borgios_types::{Digest, KeyEpoch, UnixSeconds};
 use serde::{Deserialize, Serialize};
 
 use crate::durable;
@@ -68,6 +70,7 @@ impl NextKey {
 
     /// Gives the key up: the seeds of its slots, the share, and last the note of it.
     pub(crate) fn give_up(&self, home: &Home) -> Result<(), Failure> {
+        durable::erase(&home.governor("change.age"))?;
         Slots::new(home).forget(self.board.epoch())?;
         durable::erase(&home.governor("next.age"))?;
         durable::erase(&home.governor("next.json"))
@@ -102,6 +105,11 @@ pub(crate) fn share(
     ))
 }
 
+/// Whether nodes may still hold back the change that made the key in force.
+pub(crate) fn is_held_back(home: &Home) -> bool {
+    home.governor("past.json").exists()
+}
+
 /// Takes the next key into use once its board is in force: the new share is laid and read back,
 /// only then the old one goes. Each step can be done again. Whether anything was done.
 ///
@@ -115,10 +123,15 @@ pub(crate) fn adopt(
     lock_s: u64,
 ) -> Result<bool, Failure> {
     let past = home.governor("past.age");
+    if restore_past(home, in_force, identity)? {
+        return Ok(false);
+    }
     if let Some(bytes) = durable::read(&home.governor("past.json"), NEXT_MAX)?
         && serde_json::from_slice(&bytes).is_ok_and(|Past { until }| until <= now)
     {
         durable::erase(&past)?;
+        Slots::new(home).retire(in_force.epoch())?;
+        // Last, so that what is cut off before it is done again.
         durable::erase(&home.governor("past.json"))?;
     }
     let Some(next) = NextKey::load(home)? else { return Ok(false) };
@@ -130,14 +143,8 @@ pub(crate) fn adopt(
         return Ok(false);
     }
     let (from, to) = (home.governor("next.age"), home.governor("share.age"));
-    let name = identity.name();
-    let read = |path: &std::path::Path| -> Result<Option<Vec<u8>>, Failure> {
-        durable::read(path, SHARE_MAX)
-    };
-    let fits = |cipher: &[u8], path: &std::path::Path| -> Result<bool, Failure> {
-        let plain = identity.unseal(cipher, &path.display().to_string())?;
-        Ok(KeyShare::from_secret(in_force, name, &SecretBytes::new(plain.to_vec())).is_ok())
-    };
+    let read = |path: &Path| durable::read(path, SHARE_MAX);
+    let fits = |cipher: &[u8], path: &Path| fits(cipher, path, in_force, identity);
     let laid = match read(&to)? {
         Some(cipher) => fits(&cipher, &to)?,
         None => false,
@@ -164,11 +171,52 @@ pub(crate) fn adopt(
         // 3. The new one takes its place, and is read back by `write`.
         durable::write(&to, &cipher)?;
     }
-    // 4. The seeds of the old board's slots can give its shares away and sign nothing more.
+    // 4. The seeds of the old board's slots can give its shares away and sign nothing more. Where
+    //    nodes hold the change back, they go with the old share.
     if lock_s == 0 {
         Slots::new(home).retire(in_force.epoch())?;
     }
+    // 5. The ceremony's state holds the share and the seeds too, if its end was cut off.
+    durable::erase(&home.governor("change.age"))?;
     durable::erase(&from)?;
     durable::erase(&home.governor("next.json"))?;
+    Ok(true)
+}
+
+/// Whether a sealed share is this governor's of `board`.
+fn fits(cipher: &[u8], path: &Path, board: &Board, identity: &Identity) -> Result<bool, Failure> {
+    let plain = identity.unseal(cipher, &path.display().to_string())?;
+    let secret = SecretBytes::new(plain.to_vec());
+    Ok(KeyShare::from_secret(board, identity.name(), &secret).is_ok())
+}
+
+/// Takes the old key into use again, where vetoes killed the change that had replaced it: its share
+/// goes back, and the slots of the dead key are as if they had never been, for another attempt makes
+/// another key of the same epoch. Each step can be done again. Whether anything was done.
+fn restore_past(home: &Home, in_force: &Board, identity: &Identity) -> Result<bool, Failure> {
+    let (past, to) = (home.governor("past.age"), home.governor("share.age"));
+    let Some(old) = durable::read(&past, SHARE_MAX)? else { return Ok(false) };
+    if !fits(&old, &past, in_force, identity)? {
+        return Ok(false);
+    }
+    let laid = durable::read(&to, SHARE_MAX)?;
+    let is_back = match &laid {
+        Some(cipher) => fits(cipher, &to, in_force, identity)?,
+        None => false,
+    };
+    if !is_back {
+        // A policy that somebody built upon before the vetoes came lives: `share` finds its key here.
+        if let Some(replaced) = laid {
+            durable::write(&home.governor("next.age"), &replaced)?;
+        }
+        durable::write(&to, &old)?;
+    }
+    match NextKey::load(home)? {
+        // It died while its share was being laid.
+        Some(next) => next.give_up(home)?,
+        None => Slots::new(home).forget(KeyEpoch(in_force.epoch().0 + 1))?,
+    }
+    durable::erase(&past)?;
+    durable::erase(&home.governor("past.json"))?;
     Ok(true)
 }

@@ -13,24 +13,34 @@ use borgios_types::{Digest, Envelope};
 
 /// The chain of a network without what governors took back, and what that is.
 ///
+/// What was signed upon something that died, as a grant under the rules of a vetoed policy, has no
+/// place in the chain either. It stays on the disk, for it may get one.
+///
 /// # Errors
-/// A stored statement that does not verify.
+/// A stored statement that does not verify, where nothing was taken back.
 pub(crate) fn restore(
     network: Digest,
     stored: Vec<Envelope>,
     vetoes: &[Envelope],
 ) -> Result<(Chain, BTreeSet<Digest>), Refusal> {
-    let mut submissions = Submission::sort(stored);
-    let dead = if vetoes.is_empty() {
-        BTreeSet::new()
-    } else {
-        let mut all = Chain::new(Some(network));
+    let submissions = Submission::sort(stored);
+    let (mut left, mut dead) = (submissions.clone(), BTreeSet::new());
+    while !vetoes.is_empty() {
+        let mut chain = Chain::new(Some(network));
         // What does not verify is named below.
-        drop(all.follow(&submissions));
-        taken_back(&all, &submissions, vetoes)
-    };
-    submissions.retain(|one| !dead.contains(&one.statement.id()));
-    Ok((Chain::new(Some(network)).restored(&submissions)?, dead))
+        drop(chain.follow(&left));
+        // Who was to judge may be another board, now that a policy is dead.
+        let more = taken_back(&chain, &submissions, vetoes);
+        if more.is_subset(&dead) {
+            if dead.is_empty() {
+                break;
+            }
+            return Ok((chain, dead));
+        }
+        dead.extend(more);
+        left.retain(|one| !dead.contains(&one.statement.id()));
+    }
+    Ok((Chain::new(Some(network)).restored(&left)?, dead))
 }
 
 /// Which of `submissions` are dead.

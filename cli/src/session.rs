@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use borgios_policy::burn;
 use borgios_policy::pool::{self, slots_per_pool};
-use borgios_policy::{Board, KeyShare, Lane, Name, Object as _, Pool, Seed, Slot};
+use borgios_policy::{Board, KeyShare, Lane, Name, Object as _, Policy, Pool, Seed, Slot};
 use borgios_types::{Digest, Seq};
 
 use crate::context::Context;
@@ -129,14 +129,34 @@ impl<'a> Session<'a> {
         Ok(Settled { signed, slots, shares })
     }
 
+    /// The newest policy of another key than the one in force: by its rules the board was changed,
+    /// and the rules may have been changed since.
+    fn policy_of_another_key(&self) -> Option<&Policy> {
+        let chain = self.desk.archive().chain();
+        let group = chain.policy()?.board.group();
+        let mut earlier = (1..chain.head_seq(Lane::Policy).0).rev().map(Seq);
+        earlier.find_map(|seq| chain.policy_at(seq).filter(|was| was.board.group() != group))
+    }
+
+    /// The board that nodes obey, as far as this governor can tell, and the governor's place on it:
+    /// while a change of the board is locked there, the one before.
+    pub(crate) fn on_the_nodes_board(&self) -> Result<(&Board, &Name), Failure> {
+        let before = self.policy_of_another_key().map(|before| &before.board);
+        let me = (self.identity.name(), self.identity.ssh().public());
+        let sits = |board: &&Board| board.by_name(me.0).is_some_and(|at| at.key == me.1);
+        match before.filter(sits) {
+            Some(board) if next_key::is_held_back(&self.desk.context().home) => Ok((board, me.0)),
+            _ => self.on_board(),
+        }
+    }
+
     /// Takes a new key into use once its policy is in force here.
     fn take_office(&self) -> Result<(), Failure> {
         let context = self.desk.context();
         let chain = self.desk.archive().chain();
-        let head = chain.head_seq(Lane::Policy);
-        let before = chain.policy_at(Seq(head.0.saturating_sub(1)));
-        let lock_s = before.map_or(0, |before| before.class(Lane::Policy).lock());
         let Some(policy) = chain.policy() else { return Ok(()) };
+        let before = self.policy_of_another_key();
+        let lock_s = before.map_or(0, |before| before.class(Lane::Policy).lock());
         let adopted =
             next_key::adopt(&context.home, &policy.board, &self.identity, context.now(), lock_s)?;
         if adopted {

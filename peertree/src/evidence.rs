@@ -19,7 +19,7 @@
 //! it sees its path change, and all that was held against anyone is forgotten. Losses and floods on
 //! their way do not count: an honest neighbour then brings the object when asked. What it brings on
 //! its own pays for a gap of that kind. What a peer says is no proof; how much of it is enough stands
-//! in [`crate::blame`]. Between two departures lies a pause that doubles.
+//! in `blame.rs`. Between two departures lies a pause that doubles.
 //!
 //! A child that withholds upwards is found by the same walk, which then leads down to it.
 

@@ -29,6 +29,7 @@ mod memory;
 mod merge;
 pub mod message;
 pub mod node;
+mod place;
 pub mod question;
 mod seek;
 pub mod sim;

@@ -205,7 +205,9 @@ impl Policy {
         }
         freshness.map_or(Ok(()), |rule| rule.check(board))?;
         admission.as_ref().map_or(Ok(()), |rule| rule.check(board))?;
-        recovery.map_or(Ok(()), |rule| rule.check(board))?;
+        let fresh_s = freshness.map_or(0, |rule| rule.max_age_s);
+        let unheard_s = self.classes.policy.lock() + fresh_s;
+        recovery.map_or(Ok(()), |rule| rule.check(board, unheard_s))?;
         rules::check_rulings(rulings)
     }
 

@@ -108,11 +108,15 @@ impl Admission {
 }
 
 impl Recovery {
-    pub(crate) fn check(&self, board: &Board) -> Result<(), PolicyError> {
+    /// `unheard_s`: the lock of a policy and the age up to which a beacon counts. While nodes hold a
+    /// change of the board back, they do not hear who is new on it, and count no beacon of whoever
+    /// left: that alone must not look like a board that is silent.
+    pub(crate) fn check(&self, board: &Board, unheard_s: u64) -> Result<(), PolicyError> {
         if self.group == board.group() {
             return Err(PolicyError::RecoveryKey);
         }
-        within("recovery.silence_s", self.silence_s, SILENCE_S)?;
+        let least = (*SILENCE_S.start()).max(unheard_s.saturating_add(1));
+        within("recovery.silence_s", self.silence_s, least..=*SILENCE_S.end())?;
         within("recovery.lock_s", self.lock_s, RECOVERY_LOCK_S)
     }
 }

@@ -44,7 +44,6 @@ fn name(text: &str) -> Name {
 impl Town {
     /// `t` of `n` govern; these newcomers have cards.
     fn new(n: u16, t: u16, newcomers: &[&str], seed: u64) -> Self {
-        println!("seed {seed}");
         let council = Council::new(n, t, 1, seed);
         let first = council.sign(&council.first_policy(t));
         let network = first.id();

@@ -189,6 +189,15 @@ fn t07_a_policy_beyond_the_bounds_of_its_rules_is_refused() {
         }
     };
     bad("silence_s", &recovery(rescue, 30 * day - 1, 14 * day));
+    // Nodes that hold a change of the board back may hear too few all the while.
+    bad("silence_s", &|policy| {
+        recovery(rescue, 31 * day, 14 * day)(policy);
+        policy.classes.policy.lock_s = Some(30 * day);
+    });
+    good(&|policy| {
+        recovery(rescue, 31 * day + 1, 14 * day)(policy);
+        policy.classes.policy.lock_s = Some(30 * day);
+    });
     bad("lock_s", &recovery(rescue, 30 * day, 14 * day - 1));
     bad("recovery key", &recovery(council.board.group(), 30 * day, 14 * day));
     bad("needs `freshness`", &|policy| {

@@ -249,8 +249,13 @@ impl Run {
         let Some((plan, _, roster)) = found else { return Ok(in_force(session)) };
         self.same_wish(&plan)?;
         let next = NextKey::load(&session.desk.context().home)?;
+        let path = session.desk.context().home.governor("change.age");
         match next {
-            Some(next) if next.roster == roster => return self.proposed(session, &next),
+            Some(next) if next.roster == roster => {
+                // It holds the share and the seeds; the end may have been cut off before it went.
+                durable::erase(&path)?;
+                return self.proposed(session, &next);
+            }
             Some(next) if may_drop(session, Some(&next))? => {
                 next.give_up(&session.desk.context().home)?;
             }
@@ -260,7 +265,6 @@ impl Run {
             }
             None => {}
         }
-        let path = session.desk.context().home.governor("change.age");
         let state = ceremony::load_state(&path, session.identity())?;
         let secret = session.identity().age().to_string();
         let me = Me { card, key: session.identity().ssh(), identity: secret.expose_secret() };

@@ -1,7 +1,10 @@
 //! `borgios veto` and `borgios pause`: what a governor may say against a statement that is signed.
 
 use borgios_policy::class::veto_least;
-use borgios_policy::{Object as _, Objection, Pause as PauseObject, Veto as VetoObject};
+use borgios_policy::{
+    Chain, Lane, Object as _, Objection, Pause as PauseObject, Policy, Statement,
+    Veto as VetoObject,
+};
 use clap::Args;
 use serde_json::json;
 
@@ -38,18 +41,27 @@ pub(crate) struct Pause {
     against: Against,
 }
 
+/// The policy by which nodes hear objections to `statement`: while a change of the board is locked
+/// its nodes obey the board before it, though laptops have no lock and are past it.
+fn heard_by<'a>(chain: &'a Chain, statement: &Statement) -> Option<&'a Policy> {
+    match statement.policy {
+        Some(named) if statement.lane == Lane::Policy => chain.policy_at(named),
+        _ => chain.policy(),
+    }
+}
+
 impl Against {
-    /// The objection of this session's governor.
+    /// The objection of this session's governor, and the policy by which it counts.
     fn objection(
         self,
         kind: &str,
         session: &Session<'_>,
         context: &Context,
-    ) -> Result<Objection, Failure> {
+    ) -> Result<(Objection, Policy), Failure> {
         session.desk.need_a_place()?;
-        let (board, me) = session.on_board()?;
-        let history = session.desk.archive().chain().history();
-        let named = history.filter(|at| {
+        let me = session.identity().name();
+        let chain = session.desk.archive().chain();
+        let named = chain.history().filter(|at| {
             let (lane, seq) = (at.statement().lane, at.statement().seq);
             self.subject.names(lane, seq, &at.id())
         });
@@ -61,8 +73,21 @@ impl Against {
             ));
         };
         let (statement, id) = (signed.statement(), signed.id());
+        let policy = heard_by(chain, statement)
+            .ok_or_else(|| Failure::new(format!("no policy is known by which {id} was signed")))?;
+        let group = policy.board.group();
+        if policy.board.by_name(me).is_none_or(|me| me.key != session.identity().ssh().public()) {
+            let (lane, seq) = (statement.lane, statement.seq);
+            let what = format!("{me} is not on the board that may object to {lane}/{seq}");
+            return Err(Failure::new(what).because(format!(
+                "nodes hear the board of key epoch {} about it",
+                policy.board.epoch()
+            )));
+        }
         let said = session.desk.archive().objections().values().find(|held| {
-            held.by == *me && held.value.statement == id && held.envelope.kind.as_str() == kind
+            held.by == *me
+                && (held.value.statement, held.value.group) == (id, group)
+                && held.envelope.kind.as_str() == kind
         });
         if let Some(said) = said {
             let (lane, seq) = (statement.lane, statement.seq);
@@ -71,28 +96,25 @@ impl Against {
                 .because(format!("at {}: {}", said.value.at, one_line(&said.value.reason)))
                 .hint("one is all that counts; the other governors can add theirs"));
         }
-        Ok(Objection {
+        let objection = Objection {
             network: session.network(),
-            group: board.group(),
+            group,
             governor: me.clone(),
             statement: id,
             lane: statement.lane,
             seq: statement.seq,
             reason: self.reason,
             at: context.now(),
-        })
+        };
+        Ok((objection, policy.clone()))
     }
 }
 
 impl Veto {
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
         let mut session = Session::open(context)?;
-        let objection = self.against.objection(VetoObject::KIND, &session, context)?;
-        let policy = session.desk.archive().chain().policy();
-        let needed = policy.map_or(0, |policy| {
-            let board = &policy.board;
-            veto_least(board.threshold().0, board.size())
-        });
+        let (objection, policy) = self.against.objection(VetoObject::KIND, &session, context)?;
+        let needed = veto_least(policy.board.threshold().0, policy.board.size());
         let (place, id) = (format!("{}/{}", objection.lane, objection.seq), objection.statement);
         let envelope = VetoObject(objection).to_envelope().sign(session.identity().ssh());
         session.desk.publish(&envelope)?;
@@ -113,9 +135,8 @@ impl Veto {
 impl Pause {
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
         let mut session = Session::open(context)?;
-        let objection = self.against.objection(PauseObject::KIND, &session, context)?;
-        let policy = session.desk.archive().chain().policy();
-        let holds = policy.map_or(0, borgios_policy::Policy::pause);
+        let (objection, policy) = self.against.objection(PauseObject::KIND, &session, context)?;
+        let holds = policy.pause();
         let (place, id) = (format!("{}/{}", objection.lane, objection.seq), objection.statement);
         let envelope = PauseObject(objection).to_envelope().sign(session.identity().ssh());
         session.desk.publish(&envelope)?;
