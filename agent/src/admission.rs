@@ -5,7 +5,7 @@
 //! | statements | the board, by the gate: see [`crate::gating`] | the chain, and what waits |
 //! | `proposal`, `pool`, `burn`, `ballot`, `session`, `share` | a governor | a number for each governor |
 //! | `drill`, `drill-answer` | a governor, the answer by its share too | the same |
-//! | `veto`, `pause`, `beacon` | a governor | the same; of beacons the newest |
+//! | `veto`, `pause`, `beacon` | a governor | the same for each board; of beacons the newest |
 //! | `invitation`, `note` | a governor of the board at its date | the same |
 //! | what nodes, keepers and owners sign | see [`crate::member_objects`] | a number for each node |
 //!
@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 
 use borgios_policy::{
     Ballot, Beacon, Board, Burn, Chain, Departure, Drill, DrillAnswer, Handover, Invitation, Join,
-    Lane, Note, Object, ObjectError, Pause, Policy, Pool, Proposal, Refusal, Report,
+    Lane, Name, Note, Object, ObjectError, Pause, Policy, Pool, Proposal, Refusal, Report,
     RotationReport, Session, SessionShare, Veto, Witness,
 };
 use borgios_types::{Digest, Envelope, NodeId, PublicKey, Seq, UnixSeconds};
@@ -30,6 +30,7 @@ use crate::store::Store;
 const AHEAD_MAX: u64 = 600;
 /// Objects kept of one governor, by kind: far beyond what voting needs, and it bounds the disk.
 /// Of beacons only the newest says anything.
+/// Vetoes, pauses and beacons count by board and governor.
 const QUOTAS: [(&str, usize); 13] = [
     ("proposal", 256),
     ("pool", 256),
@@ -184,17 +185,23 @@ impl Judge<'_> {
             Veto::KIND => {
                 let veto = any_board(chain, |board| Veto::verify(board, network, envelope))?.0;
                 judge.not_ahead(kind, veto.at)?;
-                governors(chain, store, kind, veto.governor.as_str(), veto.at.0)
+                governors(chain, store, kind, &on_board(&veto.governor, veto.group), veto.at.0)
             }
             Pause::KIND => {
                 let pause = any_board(chain, |board| Pause::verify(board, network, envelope))?.0;
                 judge.not_ahead(kind, pause.at)?;
-                governors(chain, store, kind, pause.governor.as_str(), pause.at.0)
+                governors(chain, store, kind, &on_board(&pause.governor, pause.group), pause.at.0)
             }
             Beacon::KIND => {
                 let beacon = any_board(chain, |board| Beacon::verify(board, network, envelope))?;
                 judge.not_ahead(kind, beacon.time)?;
-                governors(chain, store, kind, beacon.governor.as_str(), beacon.time.0)
+                governors(
+                    chain,
+                    store,
+                    kind,
+                    &on_board(&beacon.governor, beacon.group),
+                    beacon.time.0,
+                )
             }
             Drill::KIND => {
                 let date = Drill::parse(envelope)?.at;
@@ -287,6 +294,12 @@ impl From<Refusal> for Denied {
             _ => Self::wrong(refusal.code(), refusal.to_string()),
         }
     }
+}
+
+/// A governor as a member of one board. A former board's key, which may be stolen by now, must not
+/// take the place of what the same name says on the board in force.
+fn on_board(name: &Name, group: PublicKey) -> String {
+    format!("{name}@{}", group.fingerprint())
 }
 
 fn governors(
@@ -389,8 +402,8 @@ fn policy_at<T>(
 
 #[cfg(test)]
 mod tests {
-    use borgios_policy::Verdict;
     use borgios_policy::fixture::{Council, NOW, release_body, statement as draft};
+    use borgios_policy::{Verdict, merge_signatures};
 
     use super::*;
 
@@ -476,5 +489,54 @@ mod tests {
             panic!("no room was made")
         };
         assert_eq!(replaces.len(), 1);
+    }
+
+    /// Whoever stole a former board's key cannot keep its governor from speaking on the new one.
+    #[test]
+    fn a_former_boards_key_takes_no_place_of_the_same_name_on_the_board_in_force() {
+        let (former, council) = (Council::new(3, 2, 1, 1), Council::new(3, 2, 2, 2));
+        let first = former.sign(&former.first_policy(2));
+        let network = first.id();
+        let mut chain = Chain::new(Some(network));
+        let body = council.policy(2).to_body();
+        let second = draft(Lane::Policy, 2, Some(network), Some(network), Some(1), body);
+        let second = merge_signatures(&former.sign(&second), &council.sign(&second)).unwrap();
+        for envelope in [&first, &second] {
+            let Ok(Verdict::New(verified)) = chain.verify(NOW, envelope, &[]) else {
+                panic!("refused")
+            };
+            chain.apply(*verified);
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let (mut store, _) = Store::open(folder.path()).unwrap();
+        let beacon = |council: &Council, time: UnixSeconds| {
+            let (governor, group) = (council.name(0), council.board.group());
+            let key = &council.keys[&governor];
+            let heads = std::collections::BTreeMap::new();
+            Beacon { network, group, governor, time, heads, counter: 1 }.to_envelope().sign(key)
+        };
+        let (evicted, now, lapsed_kept) = (BTreeSet::new(), NOW, 0);
+        let ahead = NOW.plus(AHEAD_MAX);
+        for (envelope, replaced) in [
+            (beacon(&former, ahead), 0),
+            (beacon(&council, NOW), 0),
+            (beacon(&council, NOW.plus(1)), 1),
+        ] {
+            let judge = Judge {
+                chain: &chain,
+                store: &store,
+                evicted: &evicted,
+                now,
+                lapsed_kept,
+                fresh: true,
+            };
+            let Ok(Passed { owner, date, replaces }) = judge.judge(&envelope) else {
+                panic!("a beacon was refused")
+            };
+            assert_eq!(replaces.len(), replaced);
+            store.remove(&replaces);
+            assert_eq!(store.put(envelope, owner, date).unwrap().by(), "ann");
+        }
+        assert_eq!(store.list(Beacon::KIND, None).count(), 2);
     }
 }

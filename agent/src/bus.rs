@@ -60,7 +60,7 @@ impl Entry {
             id: self.object.id,
             lane: self.place.as_ref().map(|(lane, _)| lane.as_str()),
             seq: self.place.map(|(_, seq)| seq),
-            by: &self.object.owner,
+            by: self.object.by(),
             from: self.from.as_deref(),
             at_ms: self.at_ms,
             envelope: &self.object.body,

@@ -2,9 +2,12 @@
 //!
 //! ```text
 //! statement ─▶ Gate::offer ─┬▶ apply at once
-//!                           └▶ objects/<lane>/<id>.json and gate.json, relayed, not in the chain
+//!                           └▶ gate.json alone, relayed, not in the chain
 //! veto, pause, beacon ─▶ objects/, gate.json        tick, once a second ─▶ apply what has its time
 //! ```
+//!
+//! `objects/<lane>/` holds what was applied and nothing else: no lost or late write of `gate.json`
+//! can make a statement of what waits, or of what was vetoed.
 //!
 //! The keeper obeys its own gate. This one keeps the agent's board, members and blobs in step with
 //! it, and has what the keeper must be brought.
@@ -13,6 +16,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 use borgios_peertree::Head;
+use borgios_policy::gate::Standing;
 use borgios_policy::{
     Beacon, Dated, Gate, Lane, Object as _, Offered, Pause, Refusal, Statement, Submission,
     Verdict, Veto,
@@ -69,12 +73,9 @@ impl Ledger {
             Offered::Held(standing) => {
                 let statement = body(&submission.statement)?;
                 let (lane, seq, date) = (statement.lane, statement.seq.0, statement.issued.0);
-                // The gate first: what lies in the store and not in the gate counts as applied.
                 self.gate.save(gate).map_err(Stop::Disk)?;
-                let object = self
-                    .store
-                    .put(submission.statement, "board".to_owned(), date)
-                    .map_err(Stop::Disk)?;
+                // No file: what lies in the store counts as applied at the next start.
+                let object = self.store.index(submission.statement, "board".to_owned(), date);
                 info!(
                     BORGIOS_EVENT = "statement_held",
                     BORGIOS_LANE = lane.as_str(),
@@ -155,6 +156,9 @@ impl Ledger {
             if let Some(verified) = tick.apply {
                 let mut admitted = self.store_statement(*verified)?;
                 self.gate.save(gate)?;
+                if admitted.object.kind() == Lane::Policy.as_str() {
+                    self.searched.clear();
+                }
                 self.store.remove(&gone);
                 admitted.forgotten.extend(gone);
                 all.push(admitted);
@@ -163,11 +167,34 @@ impl Ledger {
                 self.store.remove(&gone);
                 let Self { gate, chain, .. } = self;
                 gate.gate().ripe().for_each(|id| chain.ripen(id));
+            } else if self.add_ballots(&mut gate) {
+                if let Err(error) = self.gate.save(gate) {
+                    self.searched.clear();
+                    return Err(error);
+                }
             } else {
                 self.gate.looked(gate);
                 return Ok(());
             }
         }
+    }
+
+    /// Gives what waits and lacks ballots, under rules that came meanwhile, those that the store has;
+    /// returns whether there were any. Each is searched once, until there is a new one.
+    fn add_ballots(&mut self, gate: &mut Gate) -> bool {
+        let now = unix_now();
+        let mut added = false;
+        for held in gate.report(now, &self.chain) {
+            if !lacks_ballots(&held.standing) || !self.searched.insert(held.id) {
+                continue;
+            }
+            let Some(waiting) = gate.waiting(&held.id) else { continue };
+            let statement = waiting.statement.clone();
+            let submission = Submission { statement, ballots: ballots_on(&self.store, held.id) };
+            let offered = gate.offer(now, &self.chain, &submission, Dated::Judged);
+            added |= matches!(offered, Ok(Offered::Held(_)));
+        }
+        added
     }
 
     /// The newest statement of a lane as neighbours compare it: a closed place counts.
@@ -181,7 +208,7 @@ impl Ledger {
         all.map(|stored| stored.envelope.clone()).collect()
     }
 
-    /// The statements that wait here and that the keeper neither holds nor applied, in the order in
+    /// The statements that wait here and that are not `held` by the keeper nor applied there, in the order in
     /// which they build upon each other.
     pub(crate) fn waiting(&self, held: &[Digest]) -> Vec<Submission> {
         let waiting = self.gate().docs().filter(|(id, _)| !held.contains(id));
@@ -192,6 +219,12 @@ impl Ledger {
         });
         Submission::sort(envelopes.collect::<Vec<_>>())
     }
+}
+
+/// Whether more ballots can make a statement count.
+pub(crate) fn lacks_ballots(standing: &Standing) -> bool {
+    let Standing::Refused { code, .. } = standing else { return false };
+    ["too_few_approvals", "too_few_rebuilds"].contains(&code.as_str())
 }
 
 /// Reads a statement that the gate took, and checks the rules of a release's body.
@@ -205,4 +238,174 @@ fn body(envelope: &Envelope) -> Result<Statement, Stop> {
         return Err(denied(Refusal::BadBody { lane, seq, why: error.to_string() }));
     }
     Ok(statement)
+}
+
+#[cfg(test)]
+mod tests {
+    use borgios_policy::fixture::{Council, statement as draft};
+    use borgios_policy::{Board, Freshness, Objection, Policy};
+    use borgios_types::Seq;
+    use serde_json::json;
+
+    use super::*;
+    use crate::ledger::Admission;
+
+    const LOCK_S: u64 = 86_400;
+
+    fn policy(council: &Council, rules: &Policy, before: Option<Digest>) -> Envelope {
+        let seq = 1 + u64::from(before.is_some());
+        let (under, body) = (before.map(|_| 1), rules.to_body());
+        council.sign(&dated(draft(Lane::Policy, seq, before, before, under, body)))
+    }
+
+    /// release/1 under policy/1.
+    fn release(network: Digest) -> Statement {
+        let digest = Digest::of(b"keeper");
+        let component = json!({"name": "app", "digest": digest, "size": 6});
+        let body = json!({
+            "version": "1", "components": [component], "floor": 1,
+            "installer": {"digest": digest, "size": 6},
+        });
+        dated(draft(Lane::Release, 1, Some(network), None, Some(1), body))
+    }
+
+    fn dated(statement: Statement) -> Statement {
+        Statement { issued: unix_now(), expires: unix_now().plus(LOCK_S), ..statement }
+    }
+
+    fn rules(council: &Council, change: impl FnOnce(&mut Policy)) -> Policy {
+        let mut policy = council.policy(2);
+        change(&mut policy);
+        policy
+    }
+
+    fn veto(
+        board: &Board,
+        council: &Council,
+        by: usize,
+        network: Digest,
+        on: &Envelope,
+    ) -> Envelope {
+        let (governor, statement) = (council.name(by), on.id());
+        let key = &council.keys[&governor];
+        let veto = Objection {
+            network,
+            group: board.group(),
+            governor,
+            statement,
+            lane: Lane::Release,
+            seq: Seq(1),
+            reason: "no".to_owned(),
+            at: unix_now(),
+        };
+        Veto(veto).to_envelope().sign(key)
+    }
+
+    /// A ledger under `policy`, and the network.
+    fn ledger(folder: &std::path::Path, council: &Council, policy: &Policy) -> (Ledger, Digest) {
+        let first = self::policy(council, policy, None);
+        let mut ledger = Ledger::open(folder, 0).unwrap();
+        ledger.pin(first.id()).unwrap();
+        admitted(&mut ledger, &first);
+        (ledger, first.id())
+    }
+
+    fn admitted(ledger: &mut Ledger, envelope: &Envelope) {
+        let admission = ledger.admit(envelope.clone(), "a test");
+        assert!(matches!(admission, Admission::Admitted(_)), "{admission:?}");
+    }
+
+    fn head(ledger: &Ledger, lane: Lane) -> u64 {
+        ledger.chain().head_seq(lane).0
+    }
+
+    /// A file in the store is an applied statement at the next start, whatever became of the gate's.
+    #[test]
+    fn what_waits_has_no_file_so_that_a_lost_gate_applies_nothing() {
+        let council = Council::new(3, 2, 1, 1);
+        let folder = tempfile::tempdir().unwrap();
+        let policy = rules(&council, |policy| policy.classes.release.lock_s = Some(LOCK_S));
+        let (mut ledger, network) = ledger(folder.path(), &council, &policy);
+        let one = council.sign(&release(network));
+        admitted(&mut ledger, &one);
+        assert!(ledger.store.get(&one.id()).is_some(), "it is relayed");
+        let file = ledger.store.path(&one);
+        assert!(!file.exists());
+        drop(ledger);
+        // A build before this one left a file.
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, one.to_json()).unwrap();
+        let ledger = Ledger::open(folder.path(), 0).unwrap();
+        assert!(
+            ledger.store.get(&one.id()).is_some() && ledger.gate().waiting(&one.id()).is_some()
+        );
+        assert!(!file.exists());
+        drop(ledger);
+        std::fs::write(folder.path().join("gate.json"), "{").unwrap();
+        let mut ledger = Ledger::open(folder.path(), 0).unwrap();
+        assert_eq!((head(&ledger, Lane::Policy), head(&ledger, Lane::Release)), (1, 0));
+        // It comes again, and its lock begins anew.
+        admitted(&mut ledger, &one);
+        assert_eq!(head(&ledger, Lane::Release), 0);
+    }
+
+    #[test]
+    fn a_veto_that_the_gate_could_not_store_is_taken_when_it_comes_again() {
+        let council = Council::new(3, 2, 1, 1);
+        let folder = tempfile::tempdir().unwrap();
+        let policy = rules(&council, |policy| policy.classes.release.lock_s = Some(LOCK_S));
+        let (mut ledger, network) = ledger(folder.path(), &council, &policy);
+        let one = council.sign(&release(network));
+        admitted(&mut ledger, &one);
+        // A folder where the gate's file should be: stands in for any failing disk.
+        let gate = folder.path().join("gate.json");
+        std::fs::remove_file(&gate).unwrap();
+        std::fs::create_dir(&gate).unwrap();
+        let veto = veto(&council.board, &council, 0, network, &one);
+        let admission = ledger.admit(veto.clone(), "a test");
+        assert!(matches!(admission, Admission::Disk(_)), "{admission:?}");
+        assert!(ledger.store.get(&veto.id()).is_none() && !ledger.store.path(&veto).exists());
+        std::fs::remove_dir(&gate).unwrap();
+        admitted(&mut ledger, &veto);
+        assert_eq!(ledger.gate().vetoes_on(&one.id()).count(), 1);
+    }
+
+    /// Stricter rules come while a release waits: it counts with the ballots that are here, be they
+    /// here before its turn or after it.
+    #[test]
+    fn stricter_rules_make_what_waits_look_for_its_ballots() {
+        for early in [2, 3] {
+            let council = Council::new(3, 2, 1, 1);
+            let folder = tempfile::tempdir().unwrap();
+            let stale = rules(&council, |policy| {
+                policy.freshness = Some(Freshness { beacons: 2, max_age_s: 86_400 });
+            });
+            let (mut ledger, network) = ledger(folder.path(), &council, &stale);
+            let one = release(network);
+            let pools = council.pools(council.slot(&one));
+            let ballots: Vec<Envelope> =
+                (0..3).map(|at| council.approve(&council.name(at), &one, &pools)).collect();
+            let one = council.sign(&one);
+            for ballot in &ballots[..early] {
+                admitted(&mut ledger, ballot);
+            }
+            admitted(&mut ledger, &one);
+            let standing = ledger.gate().standing(unix_now(), ledger.chain(), &one.id());
+            assert!(matches!(standing, Some(Standing::Stale { .. })), "{standing:?}");
+            let stricter = rules(&council, |policy| policy.classes.release.approvals = 3);
+            let stricter = policy(&council, &stricter, Some(network));
+            admitted(&mut ledger, &stricter);
+            assert_eq!(head(&ledger, Lane::Policy), 2);
+            assert_eq!(head(&ledger, Lane::Release), u64::from(early == 3));
+            if early == 2 {
+                let standing = ledger.gate().standing(unix_now(), ledger.chain(), &one.id());
+                assert!(lacks_ballots(&standing.unwrap()));
+                admitted(&mut ledger, &ballots[2]);
+            }
+            assert_eq!(head(&ledger, Lane::Release), 1);
+            drop(ledger);
+            let ledger = Ledger::open(folder.path(), 0).unwrap();
+            assert_eq!(head(&ledger, Lane::Release), 1, "with the ballots it stands on");
+        }
+    }
 }

@@ -15,13 +15,14 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use borgios_policy::{Lane, Statement, Submission};
-use borgios_types::{Digest, Envelope, NodeId, Seq};
+use borgios_types::{Digest, Envelope, NodeId, Seq, UnixSeconds};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::admission::ballots_on;
 use crate::frame::FRAME_MAX;
+use crate::gating::lacks_ballots;
 use crate::keeper::protocol::{Activity, OBJECTS_MAX, Status};
 use crate::keeper_client::{Keeper, KeeperError};
 use crate::ledger::Ledger;
@@ -34,6 +35,9 @@ use crate::witnessing::Brought;
 const RUN_BYTES: usize = FRAME_MAX / 2;
 /// Refused statements that are remembered, so that each is logged once.
 const REFUSED_MAX: usize = 64;
+/// Refusals of a veto, a pause or a beacon after which it is brought again: the keeper has not heard
+/// of its board yet, or could not store it.
+const LATER: [&str; 2] = ["wrong_policy", "disk"];
 
 /// What the rest of the agent sees of the keeper; `None` while it cannot be reached.
 pub type KeeperView = watch::Receiver<Option<Status>>;
@@ -52,6 +56,8 @@ pub struct KeeperWatch {
     pub(crate) brought: BTreeMap<Digest, Brought>,
     /// Vetoes, pauses and beacons the keeper was brought since it was last away.
     signs: BTreeSet<Digest>,
+    /// When the keeper that was brought them began.
+    started: Option<UnixSeconds>,
     /// Whether the keeper was asked for its receipt in this life.
     pub(crate) handover_asked: bool,
 }
@@ -68,9 +74,20 @@ impl KeeperWatch {
     ) -> (Self, KeeperView) {
         let (view, seen) = watch::channel(None);
         let (refused, brought, handover_asked) = (BTreeSet::new(), BTreeMap::new(), false);
-        let signs = BTreeSet::new();
-        let watch =
-            Self { me, keeper, ledger, tree, pace, view, refused, brought, signs, handover_asked };
+        let (signs, started) = (BTreeSet::new(), None);
+        let watch = Self {
+            me,
+            keeper,
+            ledger,
+            tree,
+            pace,
+            view,
+            refused,
+            brought,
+            signs,
+            started,
+            handover_asked,
+        };
         (watch, seen)
     }
 
@@ -103,6 +120,10 @@ impl KeeperWatch {
 
     async fn round(&mut self) -> Result<Activity, KeeperError> {
         let mut status = self.look().await?;
+        if self.started.replace(status.started) != Some(status.started) {
+            // Another process than the one that took them, perhaps with an older disk.
+            self.signs.clear();
+        }
         // First what may hold a statement back, then statements.
         self.bring_signs().await?;
         if !self.submit_missing(&status).await? {
@@ -123,8 +144,8 @@ impl KeeperWatch {
         Ok(status)
     }
 
-    /// Brings the vetoes, pauses and beacons that it was not brought yet. A keeper that is too old to
-    /// know of them has no gate either.
+    /// Brings the vetoes, pauses and beacons that it did not take yet. A keeper that is too old to
+    /// know of them has no gate either; it is asked again, for it is replaced one day.
     async fn bring_signs(&mut self) -> Result<(), KeeperError> {
         let all = self.ledger.run(|ledger| ledger.signs()).await;
         let there: BTreeSet<Digest> = all.iter().map(Envelope::id).collect();
@@ -146,13 +167,13 @@ impl KeeperWatch {
                 Ok(refused) => refused,
                 Err(KeeperError::Refused { code, message }) => {
                     debug!(code, "the keeper takes no vetoes, pauses and beacons: {message}");
-                    Vec::new()
+                    continue;
                 }
                 Err(error) => return Err(error),
             };
-            // One whose board the keeper has not heard of yet comes again.
-            let later =
-                |at: usize| refused.iter().any(|one| one.at == at && one.code == "wrong_policy");
+            let later = |at: usize| {
+                refused.iter().any(|one| one.at == at && LATER.contains(&one.code.as_str()))
+            };
             let done = ids.into_iter().enumerate().filter(|(at, _)| !later(*at));
             self.signs.extend(done.map(|(_, id)| id));
         }
@@ -166,7 +187,9 @@ impl KeeperWatch {
     async fn submit_missing(&mut self, status: &Status) -> Result<bool, KeeperError> {
         let known = |lane: Lane| status.heads.get(lane.as_str()).map_or(Seq(0), |head| head.seq);
         let heads: Vec<_> = Lane::ALL.into_iter().map(|lane| (lane, known(lane))).collect();
-        let held: Vec<Digest> = status.held.iter().map(|held| held.id).collect();
+        // What lacks ballots there is brought once more, with those that are here.
+        let held = status.held.iter().filter(|held| !lacks_ballots(&held.standing));
+        let held: Vec<Digest> = held.map(|held| held.id).collect();
         let mut left = self.ledger.run(move |ledger| missing(ledger, &heads, &held)).await;
         let none = left.is_empty();
         while !left.is_empty() {

@@ -88,6 +88,8 @@ pub struct Ledger {
     pub(crate) gate: GateStore,
     /// Statements that the invitation of this very server brings.
     pub(crate) vouched: BTreeSet<Digest>,
+    /// Statements that wait for ballots the store was found not to have.
+    pub(crate) searched: BTreeSet<Digest>,
     /// Nodes that are out for good, by the chain.
     evicted: BTreeSet<NodeId>,
     lapsed_kept: u64,
@@ -118,6 +120,7 @@ impl Ledger {
             store,
             gate,
             vouched: BTreeSet::new(),
+            searched: BTreeSet::new(),
             evicted: BTreeSet::new(),
             lapsed_kept,
             parked: Parking::default(),
@@ -126,7 +129,7 @@ impl Ledger {
             bus: Bus::default(),
             folder: folder.to_owned(),
         };
-        ledger.restore(found);
+        ledger.restore(found)?;
         // The power may have gone, or the disk failed, between an objection's file and the gate's.
         for sign in ledger.signs() {
             ledger.hear(&sign)?;
@@ -134,15 +137,21 @@ impl Ledger {
         Ok(ledger)
     }
 
-    fn restore(&mut self, found: Vec<Envelope>) {
+    fn restore(&mut self, found: Vec<Envelope>) -> io::Result<()> {
         let (lanes, others): (Vec<_>, Vec<_>) =
             found.into_iter().partition(|envelope| envelope.kind.as_str().parse::<Lane>().is_ok());
         let ballots = |e: &&Envelope| e.kind.as_str() == Ballot::KIND;
         let with_ballots = lanes.into_iter().chain(others.iter().filter(ballots).cloned());
-        // What waits is in the gate, and relayed as before.
+        // What waits is in the gate. A file of it, of an older build or of an application that was
+        // cut off, would be an applied statement once the gate forgets it.
         let (waiting, with_ballots): (Vec<_>, Vec<_>) =
             with_ballots.partition(|envelope| self.gate().waiting(&envelope.id()).is_some());
         for envelope in waiting {
+            self.store.remove_file(&envelope)?;
+        }
+        // It is relayed as before.
+        let docs = self.gate.gate().docs().map(|(_, doc)| doc.submission().statement.clone());
+        for envelope in docs.collect::<Vec<_>>() {
             let date = Statement::parse(&envelope).map_or(0, |read| read.issued.0);
             self.store.index(envelope, "board".to_owned(), date);
         }
@@ -187,6 +196,7 @@ impl Ledger {
             }
         }
         self.tell_heads();
+        Ok(())
     }
 
     /// Says which network this node belongs to; only an empty ledger can be told.
@@ -287,7 +297,16 @@ impl Ledger {
         }
         let Passed { owner, date, replaces } = self.judge(&envelope, true).map_err(Stop::Denied)?;
         let object = self.store.put(envelope, owner, date).map_err(Stop::Disk)?;
+        let sign = SIGNS.contains(&object.kind());
+        if sign && let Err(error) = self.hear(&object.envelope) {
+            // Whole or not at all: it is to be offered again.
+            self.store.remove(&[object.id]);
+            return Err(Stop::Disk(error));
+        }
         self.store.remove(&replaces);
+        if let Ok(ballot) = Ballot::parse(&object.envelope) {
+            self.searched.remove(&ballot.statement);
+        }
         self.bus.tell(&object, None);
         let contact = Join::parse(&object.envelope)
             .ok()
@@ -296,10 +315,6 @@ impl Ledger {
         let out = Departure::parse(&object.envelope)
             .ok()
             .map(|departure| (BTreeSet::from([departure.node]), Out::Departed));
-        let sign = SIGNS.contains(&object.kind());
-        if sign {
-            self.hear(&object.envelope).map_err(Stop::Disk)?;
-        }
         if sign || [Witness::KIND, Departure::KIND].contains(&object.kind()) {
             self.news.send_modify(|count| *count += 1);
         }

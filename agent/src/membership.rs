@@ -102,8 +102,9 @@ pub async fn accept(
             Admission::Admitted(_)
             | Admission::Known
             | Admission::Deferred { .. }
-            // After a restart the chain may be further than the file.
-            | Admission::Refused { code: "replayed", .. } => {}
+            // After a restart the chain may be further than the file, and a ruling may have given
+            // its places to others. Where it leads is asked below.
+            | Admission::Refused { code: "replayed" | "closed" | "rival", .. } => {}
             Admission::Refused { code, why } => return Err(InviteError::Refused { what, code, why }),
             Admission::Disk(why) => return Err(InviteError::Pin(io::Error::other(why))),
         }
@@ -301,5 +302,67 @@ pub async fn shred_when_placed(path: PathBuf, tree: TreeHandle, stop: Cancellati
             path = %path.display(),
             "cannot shred the invitation, remove it by hand: {error}"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use borgios_policy::fixture::{Council, statement as draft};
+    use borgios_policy::{Invitation, Lane, Ruling, Statement};
+    use borgios_types::Seq;
+    use serde_json::json;
+
+    use super::*;
+    use crate::ledger::Ledger;
+
+    /// The file of a newcomer that starts again holds what a ruling since has taken its place from.
+    #[tokio::test]
+    async fn an_invitation_is_followed_again_after_a_ruling() {
+        let council = Council::new(3, 2, 1, 1);
+        let dated = |statement: Statement| {
+            let dated =
+                Statement { issued: unix_now(), expires: unix_now().plus(86_400), ..statement };
+            council.sign(&dated)
+        };
+        let body = council.policy(2).to_body();
+        let first = dated(draft(Lane::Policy, 1, None, None, None, body));
+        let network = Some(first.id());
+        let component = json!({"name": "app", "digest": Digest::of(b"app"), "size": 3});
+        let installer = json!({"digest": Digest::of(b"app"), "size": 3});
+        let release = json!({
+            "version": "1", "components": [component], "installer": installer, "floor": 1,
+        });
+        let overruled = dated(draft(Lane::Release, 1, network, None, Some(1), release));
+        let mut rules = council.policy(2);
+        rules.rulings = vec![Ruling { lane: Lane::Release, seq: Seq(1), winner: None }];
+        let ruling = dated(draft(Lane::Policy, 2, network, network, Some(1), rules.to_body()));
+        let token = SecretKey::from_seed([9; 32]);
+        let invitation = Invitation {
+            network: first.id(),
+            token: token.public(),
+            uses: 1,
+            issued: unix_now(),
+            expires: unix_now().plus(3_600),
+        };
+        let file = json!({
+            "invitation": invitation.to_envelope().sign(&council.keys[&council.name(0)]),
+            "token": token.to_openssh("token").as_str(),
+            "network": first.id(),
+            "name": "test",
+            "members": [],
+            "allowed_signers": "",
+            "chain": [first, overruled],
+            "policy": {"seq": 1, "id": first.id()},
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("invite.json");
+        std::fs::write(&path, file.to_string()).unwrap();
+        let ledger = Ledger::open(&folder.path().join("state"), 0).unwrap();
+        let ledger = LedgerHandle::spawn(ledger).unwrap();
+        assert!(accept(&path, &ledger).await.unwrap().is_some());
+        let applied = ledger.run(move |ledger| ledger.admit(ruling, "a neighbour")).await;
+        assert!(matches!(applied, Admission::Admitted(_)), "{applied:?}");
+        assert!(accept(&path, &ledger).await.unwrap().is_some());
+        assert_eq!(ledger.run(|l| l.chain().head_seq(Lane::Policy)).await, Seq(2));
     }
 }

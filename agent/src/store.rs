@@ -29,7 +29,8 @@ pub struct Stored {
     pub envelope: Envelope,
     /// The envelope's JSON, shared by all links it is sent on.
     pub body: Body,
-    /// Who made it: a governor's name, or a node's key.
+    /// Whose quota it counts against: a governor's name, with `@` and the group key for what is said
+    /// on one board; or a node's key.
     pub owner: String,
     /// Its date, 0 where its kind has none.
     pub date: u64,
@@ -40,6 +41,12 @@ impl Stored {
     #[must_use]
     pub fn kind(&self) -> &str {
         self.envelope.kind.as_str()
+    }
+
+    /// Who made it: a governor's name, or a node's key.
+    #[must_use]
+    pub fn by(&self) -> &str {
+        self.owner.split_once('@').map_or(&self.owner, |(name, _)| name)
     }
 }
 
@@ -103,7 +110,7 @@ impl Store {
         Ok(self.index(envelope, owner, date))
     }
 
-    /// Indexes an object whose file is there.
+    /// Indexes an object whose file is there, or which another file holds.
     pub fn index(&mut self, envelope: Envelope, owner: String, date: u64) -> Arc<Stored> {
         let id = envelope.id();
         let body = Body::from_text(envelope.to_json()).expect("an envelope serialises to JSON");
@@ -130,6 +137,18 @@ impl Store {
                 }
             }
             let _ = std::fs::remove_file(self.path(&stored.envelope));
+        }
+    }
+
+    /// Removes the file of an object that is not, or not only, in the index; when this returns, it
+    /// does not come back after a crash.
+    ///
+    /// # Errors
+    /// Whatever the disk says; there was no such file is none.
+    pub fn remove_file(&self, envelope: &Envelope) -> io::Result<()> {
+        match std::fs::remove_file(self.path(envelope)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => disk::sync_folder(&self.folder.join(envelope.kind.as_str())),
         }
     }
 

@@ -22,7 +22,7 @@ use borgios_types::{Digest, Envelope, Kind, Seq, UnixSeconds};
 use crate::durable;
 use crate::failure::{Failure, OrFail as _};
 use crate::home::Home;
-use crate::objections;
+use crate::{objections, revived};
 
 /// A verified object, who made it, and the envelope it came in.
 #[derive(Clone, Debug)]
@@ -140,9 +140,19 @@ impl Archive {
         let with = with.chain(others.iter().filter(|e| e.kind.as_str() == Ballot::KIND).cloned());
         let submissions = Submission::sort(with);
         let run = self.chain.verify_run(now, &submissions);
+        let mut accepted = run.accepted;
+        let (mut chain, ballots) = (self.chain.clone(), self.ballot_envelopes());
+        accepted.iter().for_each(|verified| chain.apply(verified.clone()));
+        let dead = &self.dead;
+        let revived = revived::built_upon(&self.home, chain, now, dead, &ballots, &submissions)?;
+        let reload = !revived.is_empty();
+        accepted.extend(revived);
+        let taken: BTreeSet<Digest> = accepted.iter().map(VerifiedStatement::id).collect();
         for (at, refusal) in run.refused {
             let Some(submission) = submissions.get(at) else { continue };
-            if matches!(refusal, Refusal::Replayed { .. }) {
+            if matches!(refusal, Refusal::Replayed { .. })
+                || taken.contains(&submission.statement.id())
+            {
                 continue;
             }
             let kind = &submission.statement.kind;
@@ -150,7 +160,7 @@ impl Archive {
                 .refused
                 .push(format!("{kind} {}: {refusal}", submission.statement.id().short()));
         }
-        for verified in run.accepted {
+        for verified in accepted {
             // The ballots it stood on are stored before it, or it would not verify again.
             let id = verified.id();
             for submission in submissions.iter().filter(|s| s.statement.id() == id) {
@@ -159,8 +169,14 @@ impl Archive {
                 }
             }
             self.store(verified.envelope())?;
-            self.chain.apply(verified);
+            if !reload {
+                self.chain.apply(verified);
+            }
             admitted.new.push(id);
+        }
+        if reload && let Some(network) = self.chain.network() {
+            // What is built upon is dead no more.
+            *self = Self::load(&self.home, network)?;
         }
         self.look_ahead();
         // 2. The rest; proposals first, which may bring the boards of pools and ballots.
@@ -177,9 +193,15 @@ impl Archive {
         for envelope in others {
             self.keep(&envelope, &mut admitted)?;
         }
-        // 3. What governors took back loses its place.
+        // 3. What governors took back loses its place, whichever of the two came first.
+        let vetoed: BTreeSet<Digest> = self
+            .objections
+            .values()
+            .filter(|held| is_veto(held))
+            .map(|held| held.value.statement)
+            .collect();
         let veto = |id: &Digest| self.objections.get(id).is_some_and(is_veto);
-        if admitted.new.iter().any(veto)
+        if admitted.new.iter().any(|id| veto(id) || vetoed.contains(id))
             && let Some(network) = self.chain.network()
         {
             *self = Self::load(&self.home, network)?;

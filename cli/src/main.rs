@@ -37,6 +37,7 @@ mod passphrase;
 mod printer;
 mod receipts;
 mod reviewed;
+mod revived;
 mod schedules;
 mod servers;
 mod session;

@@ -233,6 +233,9 @@ pub struct LastInstall {
 pub struct Status {
     /// Version of the keeper's program.
     pub version: String,
+    /// When this process began: what another one was told it may not know.
+    #[serde(default)]
+    pub started: UnixSeconds,
     /// The fleet it is pinned to.
     pub network: Digest,
     /// The key it signs reports with.

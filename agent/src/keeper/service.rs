@@ -24,7 +24,7 @@ use borgios_policy::{
     Handover, Lane, Object as _, Report, Submission, VerifiedStatement, WitnessProof,
 };
 use borgios_releases::Journal;
-use borgios_types::{Digest, Envelope, NodeId, PublicKey, SecretKey, Seq};
+use borgios_types::{Digest, Envelope, NodeId, PublicKey, SecretKey, Seq, UnixSeconds};
 use thiserror::Error;
 use tracing::{info, warn};
 
@@ -81,6 +81,8 @@ const GATE_PACE: Duration = Duration::from_secs(1);
 
 /// What all threads share.
 pub(super) struct Shared {
+    /// When this process began.
+    started: UnixSeconds,
     pub(super) paths: Paths,
     key: SecretKey,
     store: Mutex<ChainStore>,
@@ -112,6 +114,7 @@ pub fn run(paths: Paths, host: Box<dyn Host>) -> Result<(), ServiceError> {
         store.network()
     );
     let shared = Arc::new(Shared {
+        started: unix_now(),
         paths: paths.clone(),
         key,
         store: Mutex::new(store),
@@ -349,6 +352,7 @@ impl Shared {
             });
             Ok(Status {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
+                started: self.started,
                 network,
                 keeper: self.key.public(),
                 installed: journal.installed().map_or(Seq(0), |installed| installed.seq),

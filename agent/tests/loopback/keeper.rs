@@ -43,6 +43,10 @@ pub(crate) struct Seen {
     pub(crate) unknown_lane: Option<Lane>,
     /// Vetoes, pauses and beacons it was brought.
     pub(crate) objects: BTreeSet<Digest>,
+    /// Why this keeper takes none of them now, each by itself or the whole line.
+    pub(crate) refuses: Option<(&'static str, bool)>,
+    /// How often it refused them.
+    pub(crate) refusals: usize,
 }
 
 impl FakeKeeper {
@@ -52,6 +56,7 @@ impl FakeKeeper {
         let listener = UnixListener::bind(socket).unwrap();
         let status = Status {
             version: "test".into(),
+            started: now(),
             network,
             keeper: key.public(),
             heads: Default::default(),
@@ -80,6 +85,8 @@ impl FakeKeeper {
             rotations_signed: 0,
             unknown_lane: None,
             objects: BTreeSet::new(),
+            refuses: None,
+            refusals: 0,
         };
         let seen = Arc::new(Mutex::new(seen));
         let shared = seen.clone();
@@ -147,6 +154,7 @@ impl Seen {
     fn answer(&mut self, request: Request) -> Answer {
         match request {
             Request::Status => Answer::ok(&self.status),
+            Request::Objects { objects } if self.refuses.is_some() => self.refuse(objects.len()),
             Request::Objects { objects } => {
                 let new = objects.len();
                 self.objects.extend(objects.iter().map(Envelope::id));
@@ -176,6 +184,17 @@ impl Seen {
                 Answer::ok("departed")
             }
         }
+    }
+
+    fn refuse(&mut self, many: usize) -> Answer {
+        self.refusals += 1;
+        let (code, line) = self.refuses.unwrap();
+        let (code, message) = (code.to_owned(), "not now".to_owned());
+        if line {
+            return Answer::Error { code, message };
+        }
+        let one = |at| RunRefused { at, code: code.clone(), message: message.clone() };
+        Answer::ok(ObjectsTaken { new: 0, refused: (0..many).map(one).collect() })
     }
 
     fn take_run(&mut self, run: &[Submission]) -> Answer {

@@ -155,6 +155,33 @@ async fn t12_a_fleet_that_hears_of_two_for_one_place_waits_for_the_ruling() {
     }
 }
 
+/// A veto is brought until it is taken: to a keeper whose disk is full, to one that is too old to
+/// know of vetoes, and to one that began again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn locks_a_veto_is_brought_until_the_keeper_takes_it() {
+    let mut fleet = Fleet::of(1, 2).await;
+    let rules = fleet.board.rules(|policy| policy.classes.release.lock_s = Some(86_400));
+    fleet.servers[0].put(&rules).await;
+    let one = fleet.board.statement(Lane::Release, body("1"));
+    fleet.servers[0].put(&one).await;
+    let seen = fleet.servers[0].keeper.seen.clone();
+    for (by, refuses) in [(0, ("disk", false)), (1, ("bad_request", true))] {
+        seen.lock().unwrap().refuses = Some(refuses);
+        let veto = fleet.board.veto(by, &one);
+        let before = seen.lock().unwrap().refusals;
+        fleet.servers[0].put(&veto).await;
+        until("it was refused", async || seen.lock().unwrap().refusals > before).await;
+        seen.lock().unwrap().refuses = None;
+        until("it was taken", async || seen.lock().unwrap().objects.contains(&veto.id())).await;
+    }
+    {
+        let mut seen = seen.lock().unwrap();
+        seen.objects.clear();
+        seen.status.started = seen.status.started.plus(1);
+    }
+    until("both were brought anew", async || seen.lock().unwrap().objects.len() == 2).await;
+}
+
 /// A newcomer could not join under rules that it holds back itself: its invitation vouches for them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_newcomer_applies_at_once_what_its_invitation_brings_and_locks_what_comes_after() {
