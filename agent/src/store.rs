@@ -147,7 +147,7 @@ impl Store {
     /// Whatever the disk says; there was no such file is none.
     pub fn remove_file(&self, envelope: &Envelope) -> io::Result<()> {
         match std::fs::remove_file(self.path(envelope)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => disk::sync_folder(&self.folder.join(envelope.kind.as_str())),
         }
     }
