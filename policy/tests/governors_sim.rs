@@ -20,11 +20,10 @@ use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha20Rng;
 
 /// Seeds without a word.
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 24;
 
 /// (n, t): bare majorities and more, odd and even.
-const BOARDS: [(u16, u16); 9] =
-    [(2, 2), (3, 2), (3, 3), (4, 3), (5, 3), (5, 4), (6, 4), (7, 4), (7, 5)];
+const BOARDS: [(u16, u16); 8] = [(2, 2), (3, 2), (3, 3), (4, 3), (5, 3), (5, 4), (6, 4), (7, 4)];
 
 /// One in so many seeds has a board that votes in two touches.
 const LARGE_EVERY: u64 = 20;
@@ -73,7 +72,8 @@ fn t36_honest_nodes_end_in_one_state_whatever_the_network_and_the_liars_do() {
     }
     println!("{decided} statements decided, {named} liars named, last rounds {rounds:?}");
     if number("BORGIOS_SIM_SEED").is_none() {
-        assert!(decided > 0 && named > 0, "the simulation tried nothing");
+        assert!(decided >= seeds().count() as u64 / 2, "the simulation decided next to nothing");
+        assert!(named > 0 && rounds.len() > 1, "no liar was named, or no further round was signed");
     }
 }
 

@@ -233,6 +233,9 @@ impl<'a> World<'a> {
     /// Lets some messages arrive, in any order, and one governor act.
     pub(crate) fn step(&mut self) {
         let councils = self.councils();
+        if self.rng.gen_bool(0.4) {
+            self.compare(&councils);
+        }
         for _ in 0..self.rng.gen_range(0..4 * self.views.len()) {
             if self.wire.is_empty() {
                 break;
@@ -250,6 +253,21 @@ impl<'a> World<'a> {
         }
     }
 
+    /// Two who meet, as neighbours in the tree do: each takes what the other has.
+    fn compare(&mut self, councils: &[&Council]) {
+        let all: Vec<usize> = (0..self.views.len()).collect();
+        let pair: Vec<usize> = all.choose_multiple(&mut self.rng, 2).copied().collect();
+        for (from, to) in [(pair[0], pair[1]), (pair[1], pair[0])] {
+            let statements = self.views[from].chain.history().map(|one| one.envelope().clone());
+            let held: Vec<Envelope> =
+                statements.chain(self.views[from].seen.values().cloned()).collect();
+            for envelope in held {
+                self.views[to].take(councils, &envelope);
+            }
+            self.views[to].check_nothing_replaced(&self.context);
+        }
+    }
+
     /// An honest governor looks, publishes what is signed, and does one thing.
     fn act(&mut self, at: usize) {
         let council = self.council;
@@ -264,15 +282,21 @@ impl<'a> World<'a> {
         let chain = &self.views[at].chain;
         let mut documents = self.views[at].documents(council, slot);
         documents.retain(|document| chain.review(NOW, &document.to_envelope()).is_ok());
-        if documents.is_empty() || (documents.len() < 3 && self.rng.gen_bool(0.1)) {
+        if documents.is_empty() || (documents.len() < 3 && self.rng.gen_bool(0.05)) {
             self.propose(at, slot);
             return;
         }
-        let Some(document) = documents.choose(&mut self.rng).cloned() else { return };
+        // Who talks to the others votes on the same document, mostly.
+        let document = if self.rng.gen_bool(0.7) {
+            documents.first().cloned()
+        } else {
+            documents.choose(&mut self.rng).cloned()
+        };
+        let Some(document) = document else { return };
         if self.rng.gen_bool(0.6) {
-            let approve = self.rng.gen_bool(0.8);
+            let approve = self.rng.gen_bool(0.75);
             let mut without: BTreeSet<Name> = BTreeSet::new();
-            if self.rng.gen_bool(0.3) {
+            if self.rng.gen_bool(0.1) {
                 without.extend(council.keys.keys().choose_multiple_of(&mut self.rng));
             }
             let seen = self.views[at].seen.clone();
