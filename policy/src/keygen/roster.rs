@@ -14,6 +14,9 @@ use crate::name::Name;
 use crate::pool::SLOTS_AHEAD;
 use crate::slot::Slot;
 
+/// Rounds of the policy that brings a changed board into office for which its first pools hold nonces.
+const OFFICE_ROUNDS: u32 = 4;
+
 /// What the rounds need of a plan.
 #[derive(Clone, Debug)]
 pub(crate) struct Roster {
@@ -54,15 +57,20 @@ impl Roster {
         self.file(name, &format!("pool{number}"))
     }
 
-    /// The slots of the first pools: the next 8 places of each lane, in round 0.
+    /// The slots of the first pools: the next 8 places of each lane, in round 0; and of the place
+    /// whose statement brings a changed board into office the next rounds too, for until then its
+    /// governors' tools lay no nonces of their own accord, and the first document may have died.
     pub(crate) fn slots(&self) -> Vec<Slot> {
-        let (epoch, round) = (self.epoch, Round(0));
-        let places = |lane| {
-            let head = self.heads.get(&lane).copied().unwrap_or_default();
-            (1..=SLOTS_AHEAD).map(move |step| (lane, Seq(head.0.saturating_add(step))))
+        let epoch = self.epoch;
+        let next = |lane| self.heads.get(&lane).copied().unwrap_or_default().next();
+        let places =
+            |lane| (0..SLOTS_AHEAD).map(move |step| (lane, Seq(next(lane).0.saturating_add(step))));
+        let rounds = |(lane, seq): (Lane, Seq)| {
+            let office = lane == Lane::Policy && seq == next(lane) && seq > Seq(1);
+            let rounds = if office { OFFICE_ROUNDS } else { 1 };
+            (0..rounds).map(move |round| Slot { epoch, lane, seq, round: Round(round) })
         };
-        let all = Lane::ALL.into_iter().flat_map(places);
-        all.map(|(lane, seq)| Slot { epoch, lane, seq, round }).collect()
+        Lane::ALL.into_iter().flat_map(places).flat_map(rounds).collect()
     }
 
     /// The board that follows from the key.
