@@ -49,7 +49,7 @@ fn a_change_of_the_board_is_taken_back_by_the_board_before_it() {
     }
 
     board.ok("cleo", &["sync"]);
-    board.ok("cleo", &["pause", "policy/3", "--reason", "let us talk first"]);
+    board.ok("cleo", &["pause", "policy/3", "--reason", "nobody asked me"]);
     board.ok("cleo", &["veto", "policy/3", "--reason", "nobody asked me"]);
     board.ok("ann", &["veto", "policy/3", "--reason", "she is right"]);
     let said = board.published("veto").into_iter().chain(board.published("pause"));

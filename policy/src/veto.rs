@@ -1,8 +1,11 @@
 //! A veto and a pause: what a governor may say against a statement that is signed.
 //!
 //! ```text
-//! veto, pause  {network, group, governor, statement, lane, seq, reason, at}
+//! veto, pause  {says, network, group, governor, statement, lane, seq, reason, at}
 //! ```
+//!
+//! `says` is the type once more: an object's id is that of its payload, and the two would be one where
+//! a governor says both in one second with the same words.
 //!
 //! Enough vetoes kill a statement that is not applied yet; one pause holds it back for a while. What
 //! they do, [`crate::gate`] says. Neither has effect on what a holder has applied.
@@ -37,7 +40,29 @@ pub struct Objection {
 }
 
 const FIELDS: &[&str] =
-    &["network", "group", "governor", "statement", "lane", "seq", "reason", "at"];
+    &["says", "network", "group", "governor", "statement", "lane", "seq", "reason", "at"];
+
+/// The payload of both.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Said {
+    says: String,
+    #[serde(flatten)]
+    objection: Objection,
+}
+
+impl Said {
+    fn new(kind: &'static str, objection: Objection) -> Self {
+        Self { says: kind.to_owned(), objection }
+    }
+
+    fn of(self, kind: &'static str) -> Result<Objection, String> {
+        if self.says == kind {
+            return Ok(self.objection);
+        }
+        let says: String = self.says.chars().take(40).collect();
+        Err(format!("it says {says:?}"))
+    }
+}
 
 impl Objection {
     fn checked(&self, kind: &'static str) -> Result<(), ObjectError> {
@@ -66,13 +91,41 @@ impl Objection {
 
 /// One voice for killing a signed statement.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "Said", into = "Said")]
 pub struct Veto(pub Objection);
+
+impl TryFrom<Said> for Veto {
+    type Error = String;
+
+    fn try_from(said: Said) -> Result<Self, String> {
+        said.of(Self::KIND).map(Self)
+    }
+}
+
+impl From<Veto> for Said {
+    fn from(Veto(objection): Veto) -> Self {
+        Self::new(Veto::KIND, objection)
+    }
+}
 
 /// One governor's request to wait.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "Said", into = "Said")]
 pub struct Pause(pub Objection);
+
+impl TryFrom<Said> for Pause {
+    type Error = String;
+
+    fn try_from(said: Said) -> Result<Self, String> {
+        said.of(Self::KIND).map(Self)
+    }
+}
+
+impl From<Pause> for Said {
+    fn from(Pause(objection): Pause) -> Self {
+        Self::new(Pause::KIND, objection)
+    }
+}
 
 impl Object for Veto {
     const KIND: &'static str = "veto";

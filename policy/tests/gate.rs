@@ -114,6 +114,23 @@ fn t52_vetoes_by_enough_governors_kill_it_before_the_lock_is_over_and_later_chan
     assert_eq!(holder_2.head(Lane::Release), 1);
 }
 
+/// Stores know an object by its payload: one governor's veto and pause in one second, with the same
+/// words, are two objects, and neither can be turned into the other.
+#[test]
+fn a_veto_and_a_pause_with_the_same_words_are_two_objects() {
+    let (council, first) = board(|_| ());
+    let holder = Holder::new(&first);
+    let one = release(&holder, &council, "1");
+    let said = objection(&holder, &council, 0, &one);
+    let key = &council.keys[&council.name(0)];
+    let (veto, pause) = (Veto(said.clone()).to_envelope(), Pause(said).to_envelope());
+    assert_ne!(veto.id(), pause.id());
+    let twin = Envelope::unsigned(pause.kind, veto.payload).sign(key);
+    let network = holder.chain.network().unwrap();
+    let refused = Pause::verify(&council.board, network, &twin).unwrap_err();
+    assert_eq!(refused.code(), "malformed", "{refused}");
+}
+
 #[test]
 fn vetoes_count_for_the_right_place_statement_and_board_alone() {
     let (council, first) = board(|_| ());

@@ -19,6 +19,9 @@ pub(super) const SCENARIO: Scenario =
 
 /// How long releases are locked: long enough for two vetoes typed by people in a hurry.
 const LOCK: &str = "30s";
+/// How long a pause holds. Longer than the lock, or the release would stand as paused only for the
+/// moment that passed between its signature and the pause.
+const PAUSE: &str = "60s";
 /// Longer than the lock.
 const BEYOND_THE_LOCK: Duration = Duration::from_secs(40);
 
@@ -29,14 +32,14 @@ fn run(say: &Say) -> Result<()> {
     network.wait_tree()?;
     let (one, two) = (Place::Node(lab.server(1)), Place::Node(lab.server(2)));
     let lock = format!("release={LOCK}");
-    network.at("ann", one, &["propose", "policy", "--lock", &lock, "--pause", "30s"])?;
+    network.at("ann", one, &["propose", "policy", "--lock", &lock, "--pause", PAUSE])?;
     network.approve("policy/2", ("ann", one), ("cleo", two))?;
     for server in lab.servers() {
         server.wait_status("policy/2 is in force", SOON, |status| {
             status["keeper"]["heads"]["policy"]["seq"] == 2
         })?;
     }
-    say("policy/2 locks every release, and lets a pause hold as long");
+    say("policy/2 locks every release, and lets a pause hold twice as long");
 
     network.release(2, &Service::new("hello", "2"))?;
     network.at("ben", two, &["pause", "release/2", "--reason", "let me look first"])?;
