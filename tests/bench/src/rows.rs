@@ -41,13 +41,11 @@ pub const PEERS: &[&str] = &["iroh-gossip", "gossipsub", "nats", "serf"];
 /// The program of others that a peer's program starts.
 #[must_use]
 pub fn needs(peer: &str) -> Option<&'static str> {
-    (peer == "nats").then_some("nats-server")
-}
-
-/// Why a peer has no program here at all.
-#[must_use]
-pub fn unwritten(peer: &str) -> Option<&'static str> {
-    (peer == "serf").then_some("nothing here measures it yet: tests/bench/peers/README.md says why")
+    match peer {
+        "nats" => Some("nats-server"),
+        "serf" => Some("serf"),
+        _ => None,
+    }
 }
 
 /// Ring, which the project uses for TLS and SSH.

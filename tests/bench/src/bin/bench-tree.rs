@@ -143,8 +143,6 @@ fn peers(options: &Options) -> (Vec<Measured>, BTreeMap<String, String>) {
         let program = options.peers_dir.join(peer);
         let why = if !options.rows.is_empty() && !options.rows.contains(&name) {
             "not asked for".to_owned()
-        } else if let Some(why) = rows::unwritten(peer) {
-            why.to_owned()
         } else if !program.exists() {
             format!("not built: `tests/run.sh bench tree --peers` makes {}", program.display())
         } else if let Some(needed) = rows::needs(peer).filter(|needed| !is_installed(needed)) {
