@@ -51,6 +51,7 @@ pub mod session;
 pub mod share;
 pub mod slot;
 pub mod statement;
+mod subgroup;
 pub mod submission;
 pub mod tally;
 pub mod veto;

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use borgios_types::limits::POOL_PAYLOAD_MAX;
 use borgios_types::{Digest, Envelope, PublicKey, Round, Seq};
-use frost_ed25519::round1::{NonceCommitment, SigningCommitments};
+use frost_ed25519::round1::{NonceCommitment, SigningCommitments, SigningNonces};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -24,6 +24,7 @@ use crate::name::Name;
 use crate::object::{Object, ObjectError, signed_by};
 use crate::share::{KeyShare, Seed};
 use crate::slot::{Slot, TooManySubsets, binomial};
+use crate::subgroup;
 use crate::wire::Bytes;
 
 /// Most slots of one pool: the first pools of all lanes, with room.
@@ -105,13 +106,7 @@ impl Pool {
         }
         let mut commitments = Vec::with_capacity(seeds.len() * bytes_per_slot(board));
         for (slot, seed) in seeds {
-            for nonces in key.nonces(board, *slot, seed)? {
-                let pair = SigningCommitments::from(&nonces);
-                for half in [pair.hiding(), pair.binding()] {
-                    let bytes = half.serialize().expect("a nonce commitment is never the identity");
-                    commitments.extend(bytes);
-                }
-            }
+            commitments.extend(commitments_of(&key.nonces(board, *slot, seed)?));
         }
         let slots = seeds.iter().map(|(slot, _)| PoolSlot::from(*slot)).collect();
         let governor = key.name().clone();
@@ -127,14 +122,14 @@ impl Pool {
     /// As [`Object::parse`], `wrong_policy`, `bad_signature`, and broken commitments.
     pub fn verify(board: &Board, envelope: &Envelope) -> Result<Self, ObjectError> {
         let pool = Self::read(board, envelope)?;
-        for slot in &pool.slots {
-            pool.commitments(board, slot.of(board))?;
+        if !subgroup::all_of_prime_order(&pool.commitments.0) {
+            let why = "a commitment that is no point of prime order".to_owned();
+            return Err(ObjectError::Refused { kind: Self::KIND, why });
         }
         Ok(pool)
     }
 
-    /// As [`Pool::verify`], but leaves the points to [`Pool::commitments`], which checks those of
-    /// the one slot it is asked for.
+    /// As [`Pool::verify`], but leaves the points to whoever uses some of them.
     pub(crate) fn read(board: &Board, envelope: &Envelope) -> Result<Self, ObjectError> {
         let pool = Self::parse(envelope)?;
         let (kind, expected) = (Self::KIND, board.group());
@@ -170,24 +165,43 @@ impl Pool {
         self.commitments.0.chunks_exact(bytes_per_slot(board)).nth(at)
     }
 
-    /// The commitments for `slot`, one for each signing set that contains the governor.
-    pub(crate) fn commitments(
+    /// Whether it covers `slot`, and all commitments for it are points of prime order.
+    pub(crate) fn is_sound(&self, board: &Board, slot: Slot) -> bool {
+        self.bytes(board, slot).is_some_and(subgroup::all_of_prime_order)
+    }
+
+    /// The commitments for `slot` and one signing set: the one at `place` among those that contain the
+    /// governor, in order.
+    pub(crate) fn commitments_at(
         &self,
         board: &Board,
         slot: Slot,
-    ) -> Result<Vec<SigningCommitments>, ObjectError> {
+        place: usize,
+    ) -> Result<SigningCommitments, ObjectError> {
         let refused = |why: String| ObjectError::Refused { kind: Self::KIND, why };
         let bytes =
             self.bytes(board, slot).ok_or_else(|| refused(format!("it does not cover {slot}")))?;
+        let pair = bytes.chunks_exact(64).nth(place);
+        let pair = pair.ok_or_else(|| refused(format!("it has no commitments number {place}")))?;
         let point = |bytes: &[u8]| {
             NonceCommitment::deserialize(bytes)
                 .map_err(|_| refused(format!("a commitment for {slot} that is no point")))
         };
-        let pairs = bytes.chunks_exact(64);
-        pairs
-            .map(|pair| Ok(SigningCommitments::new(point(&pair[..32])?, point(&pair[32..])?)))
-            .collect()
+        Ok(SigningCommitments::new(point(&pair[..32])?, point(&pair[32..])?))
     }
+}
+
+/// What is published of these nonces: 64 bytes for each pair.
+pub(crate) fn commitments_of(nonces: &[SigningNonces]) -> Vec<u8> {
+    let mut commitments = Vec::with_capacity(64 * nonces.len());
+    for pair in nonces {
+        let pair = SigningCommitments::from(pair);
+        for half in [pair.hiding(), pair.binding()] {
+            let bytes = half.serialize().expect("a nonce commitment is never the identity");
+            commitments.extend(bytes);
+        }
+    }
+    commitments
 }
 
 impl PoolSlot {

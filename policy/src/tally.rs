@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use borgios_types::{Digest, Envelope, Signature, SignedBy};
 use frost_ed25519 as frost;
-use frost_ed25519::round1::SigningCommitments;
 use frost_ed25519::round2::SignatureShare;
 
 use crate::ballot::{Ballot, Choice, signing_sets};
@@ -213,7 +212,6 @@ impl<'a> Count<'a> {
             approvals.iter().filter_map(|name| self.open(name)).collect();
         let public = self.board.public_key_package();
         let message = message::signed_bytes(self.slot.lane, self.text, &self.board.group());
-        let mut parsed: BTreeMap<Digest, Option<Vec<SigningCommitments>>> = BTreeMap::new();
         let mut place: BTreeMap<u16, usize> = BTreeMap::new();
         for set in &sets {
             let at: BTreeMap<u16, usize> = set
@@ -231,18 +229,6 @@ impl<'a> Count<'a> {
                 continue;
             }
             let Some(pools) = self.agreed(set, &opened) else { continue };
-            let mut commitments = BTreeMap::new();
-            for (member, (id, pool)) in pools {
-                let points = parsed
-                    .entry(id)
-                    .or_insert_with(|| pool.commitments(self.board, self.slot).ok());
-                if let Some(points) = points {
-                    commitments.insert(member, points.clone());
-                }
-            }
-            if commitments.len() < set.len() {
-                continue;
-            }
             let mut shares = BTreeMap::new();
             for member in set {
                 let approval = &opened[member];
@@ -263,7 +249,11 @@ impl<'a> Count<'a> {
             if shares.len() < set.len() {
                 continue;
             }
-            let package = signing_package(&commitments, &at, &message);
+            let commitments = pools.iter().map(|(member, (_, pool))| {
+                Some((*member, pool.commitments_at(self.board, self.slot, at[member]).ok()?))
+            });
+            let Some(commitments) = commitments.collect() else { continue };
+            let package = signing_package(&commitments, &message);
             let detection = frost::CheaterDetection::AllCheaters;
             match frost::aggregate_custom(&package, &shares, &public, detection) {
                 Ok(signature) => {

@@ -314,19 +314,17 @@ impl Intent {
     ) -> Result<Vec<u8>, VoteError> {
         let (slot, me) = (self.slot, key.index());
         let found = pool::for_slot(board, slot, envelopes);
-        let mut commitments = BTreeMap::new();
+        let mut pools = BTreeMap::new();
         for (name, id) in named {
             let gone = || VoteError::PoolGone { name: name.clone(), id: *id };
             let pool = found.get(id).filter(|pool| pool.governor == *name).ok_or_else(gone)?;
-            let index = board.index(name).ok_or_else(gone)?;
-            commitments.insert(index, pool.commitments(board, slot).map_err(|_| gone())?);
+            pools.insert(board.index(name).ok_or_else(gone)?, (name, id, pool));
         }
         // The nonces must be those that were published, or the shares would be worthless; and a
         // seed of another slot must not sign here.
         let nonces = key.nonces(board, slot, seed)?;
-        let published = commitments.get(&me).ok_or(VoteError::NoOwnPool(slot))?;
-        let own = nonces.iter().map(frost::round1::SigningCommitments::from);
-        if !own.eq(published.iter().copied()) {
+        let (_, _, own) = pools.get(&me).ok_or(VoteError::NoOwnPool(slot))?;
+        if own.bytes(board, slot) != Some(&pool::commitments_of(&nonces)[..]) {
             return Err(VoteError::OwnPool(slot));
         }
         let message = message::signed_bytes(slot.lane, &self.statement, &board.group());
@@ -348,7 +346,14 @@ impl Intent {
             if !allowed.contains(set) {
                 continue;
             }
-            let package = signing_package(&commitments, &at, &message);
+            let mut commitments = BTreeMap::new();
+            for member in set {
+                let (name, id, pool) = pools[member];
+                let chosen = pool.commitments_at(board, slot, at[member]);
+                let gone = |_| VoteError::PoolGone { name: name.clone(), id: *id };
+                commitments.insert(*member, chosen.map_err(gone)?);
+            }
+            let package = signing_package(&commitments, &message);
             let share = frost::round2::sign(&package, &nonces[at[&me]], key.package())
                 .map_err(|error| VoteError::Frost(error.to_string()))?;
             shares.extend(share.serialize());
@@ -357,15 +362,13 @@ impl Intent {
     }
 }
 
-/// What the members of one signing set sign: `at` says which of its commitments each member
-/// uses.
+/// What the members of one signing set sign, with these commitments of theirs.
 pub(crate) fn signing_package(
-    commitments: &BTreeMap<u16, Vec<frost::round1::SigningCommitments>>,
-    at: &BTreeMap<u16, usize>,
+    commitments: &BTreeMap<u16, frost::round1::SigningCommitments>,
     message: &[u8],
 ) -> frost::SigningPackage {
-    let chosen = at.iter().map(|(member, at)| (identifier(*member), commitments[member][*at]));
-    frost::SigningPackage::new(chosen.collect(), message)
+    let of = |(member, chosen): (&u16, &_)| (identifier(*member), *chosen);
+    frost::SigningPackage::new(commitments.iter().map(of).collect(), message)
 }
 
 /// What an intent of either kind needs: a voter on the board, and a text for the open slot.
@@ -415,7 +418,7 @@ fn choose_pools(
         if theirs.any(|(_, other)| bytes(other) != bytes(first)) {
             return Err(VoteError::TwoPools { slot, name: name.clone() });
         }
-        if first.commitments(board, slot).is_err() {
+        if !first.is_sound(board, slot) {
             return Err(VoteError::PoolGone { name: name.clone(), id: *id });
         }
         named.insert(name.clone(), *id);

@@ -12,7 +12,7 @@ use tokio::io::{
     AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf,
 };
 
-/// Bytes that one read asks for: four TLS records, or one SSH packet.
+/// Room for one read while it is not known what comes: four TLS records, or one SSH packet.
 pub const READ_SIZE: usize = 64 * 1024;
 
 /// Both halves of a pipe.
@@ -28,7 +28,8 @@ pub trait Pipe: Send + 'static {
 
 /// The reading half.
 pub trait PipeRead: Send + 'static {
-    /// Waits for bytes and appends them, at most about [`READ_SIZE`]; 0 means the end.
+    /// Waits for bytes and appends them, as many as there is room for in `into`, which has room for some,
+    /// or one packet; 0 means the end.
     ///
     /// # Errors
     /// The connection is gone.
@@ -95,7 +96,6 @@ pub struct StreamRead<S>(ReadHalf<S>);
 
 impl<S: AsyncRead + Send + 'static> PipeRead for StreamRead<S> {
     async fn read(&mut self, into: &mut BytesMut) -> io::Result<usize> {
-        into.reserve(READ_SIZE);
         self.0.read_buf(into).await
     }
 }

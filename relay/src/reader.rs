@@ -143,15 +143,19 @@ struct Frames {
 }
 
 impl Frames {
-    /// Takes the next whole frame; `None` when more bytes are needed.
+    /// Takes the next whole frame; `None` when more bytes are needed, with room for them.
     fn next(&mut self) -> Result<Option<Bytes>, FrameError> {
-        let Some(head) = self.buffer.first_chunk::<8>() else { return Ok(None) };
+        let Some(head) = self.buffer.first_chunk::<8>() else {
+            self.buffer.reserve(READ_SIZE);
+            return Ok(None);
+        };
         let length = frame_len(head)?;
         if length > FRAME_MAX || length < head.len() {
             return Err(FrameError::Length(length));
         }
         if self.buffer.len() < length {
-            // At most FRAME_MAX, and one allocation for all of it.
+            // At most FRAME_MAX, and one allocation for all of it: no more than the frame is read then, so
+            // that what is kept of it is no larger than it.
             self.buffer.reserve(length - self.buffer.len());
             return Ok(None);
         }

@@ -201,7 +201,7 @@ async fn a_neighbour_that_does_not_read_is_told_of_and_slows_nobody() {
     // It begins to read, and is given what it asks for from then on.
     let (mut read, _write) = Pipe::split(StreamPipe::<DuplexStream>(far));
     let drained = async {
-        let mut bytes = BytesMut::new();
+        let mut bytes = BytesMut::with_capacity(1024);
         while read.read(&mut bytes).await.is_ok_and(|count| count > 0) {
             bytes.clear();
         }

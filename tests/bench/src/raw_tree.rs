@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use borgios_relay::pipe::{Pipe, PipeRead, PipeWrite};
+use borgios_relay::pipe::{Pipe, PipeRead, PipeWrite, READ_SIZE};
 use bytes::{Bytes, BytesMut};
 use ed25519_dalek::{Signature, Signer as _, SigningKey};
 
@@ -138,7 +138,11 @@ async fn relay<P: Pipe>(
 ) {
     let key = SigningKey::from_bytes(&[7; 32]).verifying_key();
     let mut buffer = BytesMut::new();
-    while read.read(&mut buffer).await.is_ok_and(|read| read > 0) {
+    loop {
+        buffer.reserve(READ_SIZE);
+        if !read.read(&mut buffer).await.is_ok_and(|read| read > 0) {
+            return;
+        }
         let (mut end, mut whole) = (0, 0);
         while let Some(head) = buffer.get(end..end + 4) {
             let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
