@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use borgios_policy::Name;
-use borgios_types::{Digest, UnixSeconds};
+use borgios_types::{Digest, Envelope, UnixSeconds};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::archive::Archive;
 use crate::durable;
@@ -51,6 +52,9 @@ pub(crate) struct Membership {
     pub(crate) network: Digest,
     /// The network's name, for people.
     pub(crate) name: Name,
+    /// In the folder of a member of a recovery board, the id of that board's paper.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) recovery: Option<Digest>,
 }
 
 impl Context {
@@ -99,7 +103,9 @@ impl Context {
         if let Some(folder) = &self.exchange {
             open.push(Box::new(Folder::at(folder)?));
         }
-        let Some(identity) = identity else { return Ok(open) };
+        // Nodes talk to governors of the board in force; a recovery board has folders.
+        let recoverer = self.membership().is_ok_and(|membership| membership.recovery.is_some());
+        let Some(identity) = identity.filter(|_| !recoverer) else { return Ok(open) };
         let mut failed = None;
         for address in self.addresses()? {
             match self.connect(&address, identity) {
@@ -137,6 +143,24 @@ impl Context {
             known.remember(&self.home, KnownNode { address: address.to_owned(), key })?;
         }
         Ok(node)
+    }
+
+    /// Brings a policy of a recovery key to the nodes of this run, which take it from anyone; what each
+    /// said.
+    pub(crate) fn bring_recovery(
+        &self,
+        identity: &Identity,
+        envelope: &Envelope,
+    ) -> Result<Vec<(String, Result<Value, Failure>)>, Failure> {
+        let mut said = Vec::new();
+        for address in self.nodes.iter().map(|node| known::address(node)) {
+            let address = address?;
+            let answer = self
+                .connect(&address, identity)
+                .and_then(|mut node| node.ask(&json!({"put": "envelope", "envelope": envelope})));
+            said.push((address, answer));
+        }
+        Ok(said)
     }
 
     /// A door to ask for what an agent knows: a node named with `--node`, else the socket of this

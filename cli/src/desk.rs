@@ -8,7 +8,8 @@ use std::path::Path;
 use borgios_policy::round::OpenRound;
 use borgios_policy::tally::{Tally, tally};
 use borgios_policy::{
-    Blob, Board, Credential, Handback, Lane, Name, Pool, Proposal, Slot, Statement,
+    Blob, Board, Credential, Handback, Lane, Name, Pool, Proposal, RecoveryBoard, Refusal, Slot,
+    Statement,
 };
 use borgios_releases::Component;
 use borgios_types::{Digest, Envelope, Round, Seq};
@@ -41,6 +42,8 @@ pub(crate) struct Desk<'a> {
 pub(crate) struct OpenVote {
     /// The slot.
     pub(crate) slot: Slot,
+    /// Whether the recovery board votes, and not the board in force. Both have slots of their own.
+    pub(crate) recovery: bool,
     /// What was proposed for it, by the statement's id.
     pub(crate) documents: BTreeMap<Digest, Document>,
     /// How it stands.
@@ -216,9 +219,12 @@ impl<'a> Desk<'a> {
         for vote in self.votes()? {
             let proposals = vote.documents.values().flat_map(|document| &document.proposals);
             all.extend(proposals.map(|held| held.envelope.clone()));
-            all.extend(self.archive.papers_for(board, vote.slot));
+            let recoverers = self.archive.recovery_board().filter(|_| vote.recovery);
+            let voters = recoverers.map_or(board, RecoveryBoard::board);
+            all.extend(self.archive.papers_for(voters, vote.slot));
             all.extend(self.archive.ballots_at(vote.slot.lane, vote.slot.seq));
         }
+        all.extend(self.archive.recoveries().envelopes().cloned());
         let made_apart = |held: &&Held<Pool>| held.value.offline && Some(&held.by) == apart;
         all.extend(self.archive.pools().values().filter(made_apart).map(|h| h.envelope.clone()));
         let mut seen = BTreeSet::new();
@@ -263,31 +269,61 @@ impl<'a> Desk<'a> {
                 }
             }
         }
+        votes.extend(self.recovery_votes()?);
         Ok(votes)
+    }
+
+    /// The votes of the recovery board on the next policy, each round of it so far.
+    fn recovery_votes(&self) -> Result<Vec<OpenVote>, Failure> {
+        let Some(paper) = self.archive.recovery_board() else { return Ok(Vec::new()) };
+        let seq = self.archive.chain().head_seq(Lane::Policy).next();
+        let newest = self.open_round_of(paper.board(), Lane::Policy, seq);
+        let rounds = (0..=newest.0).map(Round);
+        let votes = rounds.map(|round| self.vote_of(paper.board(), true, Lane::Policy, seq, round));
+        Ok(votes.filter(|vote| !vote.tally.documents.is_empty()).collect())
+    }
+
+    /// The newest round of the next policy that the recovery board may vote in.
+    pub(crate) fn recovery_round(&self, seq: Seq) -> Round {
+        let paper = self.archive.recovery_board();
+        paper.map_or(Round(0), |paper| self.open_round_of(paper.board(), Lane::Policy, seq))
     }
 
     /// How one round of one place stands.
     pub(crate) fn vote(&self, lane: Lane, seq: Seq, round: Round) -> Result<OpenVote, Failure> {
-        let board = self.archive.board()?;
+        Ok(self.vote_of(self.archive.board()?, false, lane, seq, round))
+    }
+
+    fn vote_of(
+        &self,
+        board: &Board,
+        recovery: bool,
+        lane: Lane,
+        seq: Seq,
+        round: Round,
+    ) -> OpenVote {
         let slot = Slot { epoch: board.epoch(), lane, seq, round };
-        let documents = self.documents(board, slot);
+        let documents = self.documents(board, recovery, slot);
         let texts: Vec<String> = documents.values().map(|document| document.text.clone()).collect();
         let archive = &self.archive;
         let (papers, ballots) = (archive.papers_for(board, slot), archive.ballots_at(lane, seq));
         let tally = tally(board, slot, &texts, &papers, &ballots);
-        Ok(OpenVote { slot, documents, tally })
+        OpenVote { slot, recovery, documents, tally }
     }
 
     /// What was proposed for a slot and would be obeyed if it were signed.
-    fn documents(&self, board: &Board, slot: Slot) -> BTreeMap<Digest, Document> {
+    ///
+    /// What a member of the recovery board proposed, that board votes on, and no other.
+    fn documents(&self, board: &Board, recovery: bool, slot: Slot) -> BTreeMap<Digest, Document> {
+        let in_force = self.archive.chain().policy().map(|policy| policy.board.group());
         let mut documents: BTreeMap<Digest, Document> = BTreeMap::new();
         for held in self.archive.proposals().values() {
             let Ok(statement) = held.value.parse_statement() else { continue };
             let of = crate::archive::slot_of(board, &statement);
             // What an earlier board was to sign is no document for this one.
             let under = statement.policy.and_then(|seq| self.archive.chain().policy_at(seq));
-            let same_key = under.is_some_and(|policy| policy.board.group() == board.group());
-            if of != slot || !same_key {
+            let same_key = under.map(|policy| policy.board.group()) == in_force;
+            if of != slot || !same_key || self.is_recoverers(held) != recovery {
                 continue;
             }
             let document = documents.entry(held.value.statement_id()).or_insert_with(|| Document {
@@ -300,16 +336,28 @@ impl<'a> Desk<'a> {
         documents
     }
 
+    /// Whether a member of the recovery board proposed it, and nobody of the board in force.
+    pub(crate) fn is_recoverers(&self, held: &Held<Proposal>) -> bool {
+        let by = |board: &Board| {
+            board.by_name(&held.by).is_some_and(|member| held.envelope.signed_by(&member.key))
+        };
+        let recovers = self.archive.recovery_board().is_some_and(|paper| by(paper.board()));
+        recovers && !self.archive.board().is_ok_and(by)
+    }
+
     /// The newest round of a place that may be voted in.
     pub(crate) fn open_round(&self, lane: Lane, seq: Seq) -> Result<Round, Failure> {
-        let board = self.archive.board()?;
+        Ok(self.open_round_of(self.archive.board()?, lane, seq))
+    }
+
+    fn open_round_of(&self, board: &Board, lane: Lane, seq: Seq) -> Round {
         let ballots = self.archive.ballots_at(lane, seq);
         let mut round = Round(0);
         loop {
             let next = Round(round.0 + 1);
             let slot = Slot { epoch: board.epoch(), lane, seq, round: next };
             if OpenRound::check_vetoed(board, slot, &ballots, self.archive.dead()).is_err() {
-                return Ok(round);
+                return round;
             }
             round = next;
         }
@@ -324,7 +372,10 @@ impl<'a> Desk<'a> {
     ) -> Result<(OpenVote, Digest), Failure> {
         let mut found = Vec::new();
         for vote in self.votes()? {
-            let newest = self.open_round(vote.slot.lane, vote.slot.seq)?;
+            let newest = match vote.recovery {
+                true => self.recovery_round(vote.slot.seq),
+                false => self.open_round(vote.slot.lane, vote.slot.seq)?,
+            };
             let wanted = match subject {
                 Subject::Place(..) => round.unwrap_or(newest),
                 Subject::Id(_) => round.unwrap_or(vote.slot.round),
@@ -341,6 +392,14 @@ impl<'a> Desk<'a> {
             found.push((vote, ids));
         }
         found.retain(|(_, ids)| !ids.is_empty());
+        // A place may be voted on by the board in force and by the recovery board: who is of one of them
+        // means that one's.
+        let own = self.membership.recovery.is_some();
+        if found.iter().any(|(vote, _)| vote.recovery == own)
+            && matches!(subject, Subject::Place(..))
+        {
+            found.retain(|(vote, _)| vote.recovery == own);
+        }
         let count: usize = found.iter().map(|(_, ids)| ids.len()).sum();
         if count > 1 {
             let ids = found.iter().flat_map(|(_, ids)| ids).map(Digest::short);
@@ -377,7 +436,7 @@ impl<'a> Desk<'a> {
         let mut signed = Vec::new();
         loop {
             let mut envelopes = Vec::new();
-            for vote in self.votes()? {
+            for vote in self.votes()?.into_iter().filter(|vote| !vote.recovery) {
                 if let Some(signed) = vote.tally.signed() {
                     envelopes.push(succession::completed(self, vote.slot, signed.clone())?);
                 }
@@ -404,5 +463,43 @@ impl<'a> Desk<'a> {
                 return Ok(signed);
             }
         }
+    }
+
+    /// What the recovery board and the board that it makes have both signed is kept and passed on; no
+    /// laptop takes it into its chain. Its places, if they are new.
+    pub(crate) fn publish_recoveries(&mut self) -> Result<Vec<String>, Failure> {
+        let mut whole = Vec::new();
+        for vote in self.recovery_votes()? {
+            if let Some(signed) = vote.tally.signed() {
+                whole.push(succession::completed(self, vote.slot, signed.clone())?);
+            }
+        }
+        let mut places = Vec::new();
+        for envelope in whole {
+            let known = self.archive.find(&envelope.id()).is_some();
+            let lacks_the_other = self.archive.chain().verify(self.context.now(), &envelope, &[]);
+            if known || !matches!(lacks_the_other, Err(Refusal::Recovery { .. })) {
+                continue;
+            }
+            self.archive.admit(self.context.now(), vec![envelope.clone()])?;
+            if !self.is_offline() {
+                self.exchange.send_to_folders(&envelope)?;
+            }
+            let statement = Statement::parse(&envelope).or_fail(|| "a signed non-statement")?;
+            places.push(format!("{}/{}", statement.lane, statement.seq));
+        }
+        Ok(places)
+    }
+
+    /// Takes the paper of a recovery board, and leaves it in every folder.
+    pub(crate) fn publish_paper(&mut self, paper: RecoveryBoard) -> Result<(), Failure> {
+        let envelope = paper.envelope().clone();
+        self.archive.keep_paper(paper)?;
+        self.exchange.send_to_folders(&envelope)
+    }
+
+    /// Takes a policy of a recovery key into the chain: see [`Archive::accept_recovery`].
+    pub(crate) fn accept_recovery(&mut self, id: Digest) -> Result<(), Failure> {
+        self.archive.accept_recovery(id)
     }
 }

@@ -36,6 +36,7 @@ mod objections;
 mod passphrase;
 mod printer;
 mod receipts;
+mod recovery;
 mod reviewed;
 mod revived;
 mod schedules;

@@ -39,6 +39,9 @@ pub(crate) struct NextKey {
     pub(crate) roster: Digest,
     /// Who is to propose the policy.
     pub(crate) proposer: Name,
+    /// Whether the recovery board planned it: then one of its members proposes.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub(crate) recovery: bool,
 }
 
 /// `governor/past.json`: since when `past.age` is of no use to this archive.

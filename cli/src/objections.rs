@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use borgios_policy::{Board, Chain, Lane, Name, Refusal, Statement, Submission, Veto};
 use borgios_types::{Digest, Envelope};
 
-/// The chain of a network without what governors took back, and what that is.
+/// The chain of a network without what governors took back, and what that is. `recovered` are the
+/// policies of recovery keys that came into force.
 ///
 /// What was signed upon something that died, as a grant under the rules of a vetoed policy, has no
 /// place in the chain either. It stays on the disk, for it may get one.
@@ -21,15 +22,21 @@ pub(crate) fn restore(
     network: Digest,
     stored: Vec<Envelope>,
     vetoes: &[Envelope],
+    recovered: &BTreeSet<Digest>,
 ) -> Result<(Chain, BTreeSet<Digest>), Refusal> {
+    let begin = || {
+        let mut chain = Chain::new(Some(network));
+        recovered.iter().for_each(|id| chain.ripen(*id));
+        chain
+    };
     let submissions = Submission::sort(stored);
     let (mut left, mut dead) = (submissions.clone(), BTreeSet::new());
-    let mut chain = Chain::new(Some(network));
+    let mut chain = begin();
     // Policies first: a board that is taken back takes nothing back itself. Then again, since who was
     // to judge may be another board, now that a policy is dead.
     for policies in [true, false] {
         while !vetoes.is_empty() {
-            chain = Chain::new(Some(network));
+            chain = begin();
             // What does not verify is named below.
             drop(chain.follow(&left));
             let more = taken_back(&chain, &submissions, vetoes, policies);
@@ -41,7 +48,7 @@ pub(crate) fn restore(
         }
     }
     if dead.is_empty() {
-        chain = Chain::new(Some(network)).restored(&submissions)?;
+        chain = begin().restored(&submissions)?;
     }
     // What was signed upon what died has no place now; it stays on the disk.
     Ok((chain, dead))
@@ -120,10 +127,11 @@ mod tests {
                 });
                 veto.to_envelope().sign(&council.keys[&council.name(at)])
             };
+            let none = BTreeSet::new();
             let stored = || vec![first.clone(), second.clone(), release.clone()];
-            let (chain, dead) = restore(network, stored(), &[veto(0)]).unwrap();
+            let (chain, dead) = restore(network, stored(), &[veto(0)], &none).unwrap();
             assert!(dead.is_empty() && chain.head(Lane::Release).is_some());
-            let (chain, dead) = restore(network, stored(), &[veto(0), veto(1)]).unwrap();
+            let (chain, dead) = restore(network, stored(), &[veto(0), veto(1)], &none).unwrap();
             assert_eq!(dead.contains(&release.id()), locked);
             assert_eq!(chain.head(Lane::Release).is_none(), locked);
             assert_eq!(chain.head_seq(Lane::Policy), Seq(2));

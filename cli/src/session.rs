@@ -33,6 +33,8 @@ pub(crate) struct Session<'a> {
 pub(crate) struct Settled {
     /// Statements that turned out to be signed: `release/2`.
     pub(crate) signed: Vec<String>,
+    /// Policies that the recovery board and the board that it makes have signed: `policy/2`.
+    pub(crate) recoveries: Vec<String>,
     /// Slots for which a new pool was published.
     pub(crate) slots: usize,
     /// Shares given in sessions of a board that votes in two touches.
@@ -44,6 +46,12 @@ impl Settled {
     pub(crate) fn lines(&self) -> Vec<String> {
         let mut lines: Vec<String> =
             self.signed.iter().map(|place| format!("{place} is signed and published")).collect();
+        for place in &self.recoveries {
+            lines.push(format!(
+                "{place} is signed by the recovery board and by the board that it makes; bring it to a \
+                 server with `borgios sync --exchange DIR --node HOST:PORT`"
+            ));
+        }
         if self.shares > 0 {
             lines.push(format!("{} shares given for what you approved", self.shares));
         }
@@ -108,6 +116,20 @@ impl<'a> Session<'a> {
         Err(Failure::new(format!("{name} is not on the board in force")))
     }
 
+    /// The governor's place on the recovery board, in a folder that is its member's.
+    pub(crate) fn recovering(&self) -> Result<(&Board, &Name), Failure> {
+        let (desk, name) = (&self.desk, self.identity.name());
+        let none = || Failure::new(format!("{name} is not on a recovery board"));
+        let id = desk.membership().recovery.ok_or_else(none)?;
+        let paper = desk.archive().recoveries().papers().find(|paper| paper.id() == id);
+        let board = paper.ok_or_else(none)?.board();
+        let key = self.identity.ssh().public();
+        match board.by_name(name).filter(|me| me.key == key) {
+            Some(_) => Ok((board, name)),
+            None => Err(none()),
+        }
+    }
+
     /// The share of the group key.
     pub(crate) fn share(&self) -> Result<KeyShare, Failure> {
         let (board, name) = self.on_board()?;
@@ -118,6 +140,7 @@ impl<'a> Session<'a> {
     pub(crate) fn settle(&mut self) -> Result<Settled, Failure> {
         let shares = touch_two::run(self)?;
         let signed = self.desk.publish_signed()?;
+        let recoveries = self.desk.publish_recoveries()?;
         self.take_office()?;
         // Whoever voted has checked the blobs: the fleet shall not wait for whoever dealt them.
         if signed.iter().any(|place| place.starts_with("credential/")) {
@@ -127,7 +150,7 @@ impl<'a> Session<'a> {
         // A machine without a network made all its pools itself.
         let slots =
             if self.desk.is_offline() && !self.is_air_gapped() { 0 } else { self.refill()? };
-        Ok(Settled { signed, slots, shares })
+        Ok(Settled { signed, recoveries, slots, shares })
     }
 
     /// The newest policy of another key than the one in force: by its rules the board was changed,
@@ -180,20 +203,30 @@ impl<'a> Session<'a> {
 
     /// Keeps pools for eight places ahead in every lane, and for a further round that is open.
     fn refill(&mut self) -> Result<usize, Failure> {
-        let Ok((board, me)) = self.on_board() else { return Ok(0) };
-        let board = board.clone();
+        let ((board, me), recovery) = match (self.on_board(), self.recovering()) {
+            (Ok(seat), _) => (seat, false),
+            (Err(_), Ok(seat)) => (seat, true),
+            (Err(_), Err(_)) => return Ok(0),
+        };
+        let (board, me) = (board.clone(), me.clone());
         let chain = self.desk.archive().chain();
         let mut further = Vec::new();
-        for lane in Lane::ALL {
+        // A recovery board votes on policies alone.
+        let lanes = Lane::ALL.into_iter().filter(|lane| !recovery || *lane == Lane::Policy);
+        for lane in lanes {
             let seq = chain.head_seq(lane).next();
-            let round = self.desk.open_round(lane, seq)?;
+            let round = match recovery {
+                true => self.desk.recovery_round(seq),
+                false => self.desk.open_round(lane, seq)?,
+            };
             further.push(Slot { epoch: board.epoch(), lane, seq, round });
         }
         let generation = self.generation(&board)?;
         let pools = self.desk.archive().pools().values().map(|held| held.value.clone());
         let existing: Vec<Pool> = pools.filter(|pool| pool.generation == generation).collect();
         let heads = |lane| chain.head_seq(lane);
-        let wanted = pool::refill(&board, me, &heads, &further, &existing);
+        let mut wanted = pool::refill(&board, &me, &heads, &further, &existing);
+        wanted.retain(|slot| !recovery || slot.lane == Lane::Policy);
         let mut seeds: Vec<(Slot, Seed)> = Vec::new();
         for slot in wanted {
             match self.slots().state(slot)? {
@@ -211,7 +244,8 @@ impl<'a> Session<'a> {
         if seeds.is_empty() {
             return Ok(0);
         }
-        let share = self.share()?;
+        let home = &self.desk.context().home;
+        let share = next_key::share(home, &board, &me, &self.identity)?;
         for part in seeds.chunks(slots_per_pool(&board).max(1)) {
             let pool = Pool::make(&board, &share, part).or_fail(|| "could not make a pool")?;
             let pool = Pool { generation, offline: self.is_air_gapped(), ..pool };

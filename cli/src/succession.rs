@@ -7,7 +7,10 @@
 //! ```
 //!
 //! Who sits on both boards casts both ballots with one command, who is new casts one, who goes
-//! casts one. The order that keeps nonces safe is that of [`crate::commands::vote`].
+//! casts one. Where a recovery board speaks in the place of the board in force, its members vote in
+//! slots of their own: [`recovery_ballot`]. The order that keeps nonces safe is that of [`crate::commands::vote`].
+
+use std::collections::BTreeSet;
 
 use borgios_policy::round::OpenRound;
 use borgios_policy::tally::tally;
@@ -32,9 +35,20 @@ pub(crate) struct Words {
     pub(crate) reject: Option<String>,
     /// A word to the others.
     pub(crate) comment: Option<String>,
+    /// Members of a recovery board who have no nonces there.
+    pub(crate) without: BTreeSet<Name>,
 }
 
-/// How the new board stands on the document, for people.
+/// A board that votes beside the one in force, and the slot it votes in.
+struct Seat {
+    board: Board,
+    slot: Slot,
+    open: OpenRound,
+    /// `the new board`, for people.
+    of: &'static str,
+}
+
+/// How that board stands on the document, for people.
 #[derive(Clone, Debug)]
 pub(crate) struct Second {
     /// The slot.
@@ -43,8 +57,9 @@ pub(crate) struct Second {
     pub(crate) ballot: Envelope,
     /// Approvals so far.
     pub(crate) approvals: usize,
-    /// t of the new board.
+    /// t of that board.
     pub(crate) threshold: u16,
+    of: &'static str,
 }
 
 /// The board that a document makes, if it is another one than the board in force.
@@ -78,12 +93,28 @@ pub(crate) fn completed(
 
 /// Whether this governor's only ballot on a document is that of the board it makes.
 pub(crate) fn is_newcomer(session: &Session<'_>, statement: &Digest) -> bool {
-    session.on_board().is_err()
-        && document(session, statement).is_some_and(|(text, _)| {
-            let in_force = session.desk.archive().board();
-            let board = in_force.ok().and_then(|board| successor(board, &text));
-            board.is_some_and(|board| is_on(session, &board))
-        })
+    document(session, statement).is_some_and(|Matter { text, recovery, .. }| {
+        if !recovery && session.on_board().is_ok() {
+            return false;
+        }
+        let in_force = session.desk.archive().board();
+        let board = in_force.ok().and_then(|board| successor(board, &text));
+        board.is_some_and(|board| is_on(session, &board))
+    })
+}
+
+/// Refuses a vote of the board in force on what the recovery board votes on.
+pub(crate) fn refuse_recoverers(session: &Session<'_>, id: &Digest) -> Result<(), Failure> {
+    match document(session, id) {
+        Some(Matter { recovery: true, slot, .. }) => {
+            let what = format!("the recovery board votes on {} of {}", id.short(), place(slot));
+            Err(Failure::new(what).hint(
+                "any sign of life of the board in force ends it at a server: `borgios beacon --node \
+                 HOST:PORT`",
+            ))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Casts, or sends again, the ballot in the slot of the board that the document makes; none if it
@@ -93,30 +124,62 @@ pub(crate) fn second_ballot(
     statement: Digest,
     words: &Words,
 ) -> Result<Option<Second>, Failure> {
-    let Some((text, slot)) = document(session, &statement) else { return Ok(None) };
-    let Some(board) = successor(session.desk.archive().board()?, &text) else { return Ok(None) };
+    let Some(matter) = document(session, &statement) else { return Ok(None) };
+    let in_force = session.desk.archive().board()?;
+    let Some(board) = successor(in_force, &matter.text) else { return Ok(None) };
     if !is_on(session, &board) {
         return Ok(None);
     }
-    let open_slot = slot;
-    let slot = Slot { epoch: board.epoch(), ..slot };
-    let what = || format!("no ballot was made for {} as a member of the new board", place(slot));
+    let open = open(session, &matter)?.for_successor(&board);
+    let seat = Seat { slot: open.slot(), board, open, of: "the new board" };
+    ballot_in(session, &seat, &matter.text, statement, words).map(Some)
+}
+
+/// Casts, or sends again, the ballot of a member of the recovery board on what it votes on.
+pub(crate) fn recovery_ballot(
+    session: &mut Session<'_>,
+    statement: Digest,
+    words: &Words,
+) -> Result<Second, Failure> {
+    let matter = document(session, &statement).filter(|matter| matter.recovery);
+    let matter = matter.ok_or_else(|| {
+        Failure::new(format!("the recovery board has no vote on {}", statement.short()))
+            .hint("it votes on what its own members propose, once the policy in force names it")
+    })?;
+    let (board, _) = session.recovering()?;
+    let board = board.clone();
+    let open = open(session, &matter)?;
+    let seat = Seat { slot: open.slot(), board, open, of: "the recovery board" };
+    ballot_in(session, &seat, &matter.text, statement, words)
+}
+
+/// The one ballot of this governor in the slot of a board.
+fn ballot_in(
+    session: &mut Session<'_>,
+    seat: &Seat,
+    text: &str,
+    statement: Digest,
+    words: &Words,
+) -> Result<Second, Failure> {
+    let Seat { board, slot, of, .. } = seat;
+    let slot = *slot;
+    let what = || format!("no ballot was made for {} as a member of {of}", place(slot));
     let ballot = match session.slots().state(slot)? {
-        SlotState::Cast(stored) => again(slot, statement, words, stored)?,
+        SlotState::Cast(stored) => again(seat, statement, words, stored)?,
         SlotState::Begun(intent) => {
             let begun = Digest::of(intent.statement.as_bytes());
             let approving = !matches!(intent.vote, Choice::Reject { .. });
             if begun != statement || approving != words.reject.is_none() {
-                return Err(used(slot, begun));
+                return Err(used(seat, begun));
             }
-            let key = share(session, &board)?;
-            cast(session, &board, &key, &intent).map_err(|failure| failure.within(what()))?
+            let key = share(session, board)?;
+            cast(session, board, &key, &intent).map_err(|failure| failure.within(what()))?
         }
         SlotState::Fresh | SlotState::Absent => {
-            let key = share(session, &board).map_err(|failure| failure.within(what()))?;
-            let intent = intent(session, &board, &key, (open_slot, slot), &text, words)?;
+            let key = share(session, board).map_err(|failure| failure.within(what()))?;
+            let intent = intent(session, seat, &key, text, words)?;
             session.slots().begin(slot, &intent)?;
-            cast(session, &board, &key, &intent).map_err(|failure| failure.within(what()))?
+            cast(session, board, &key, &intent).map_err(|failure| failure.within(what()))?
         }
     };
     session.desk.publish(&ballot).map_err(|failure| {
@@ -126,21 +189,49 @@ pub(crate) fn second_ballot(
     })?;
     let archive = session.desk.archive();
     let (pools, ballots) =
-        (archive.papers_for(&board, slot), archive.ballots_at(slot.lane, slot.seq));
-    let counted = tally(&board, slot, &[text], &pools, &ballots);
+        (archive.papers_for(board, slot), archive.ballots_at(slot.lane, slot.seq));
+    let counted = tally(board, slot, &[text.to_owned()], &pools, &ballots);
     let standing = counted.documents.get(&statement);
     let approvals = standing.map_or(0, |standing| standing.approvals.len());
-    Ok(Some(Second { slot, ballot, approvals, threshold: board.threshold().0 }))
+    Ok(Second { slot, ballot, approvals, threshold: board.threshold().0, of })
 }
 
-/// The exact text of a proposal, and the slot of the board in force.
-fn document(session: &Session<'_>, statement: &Digest) -> Option<(String, Slot)> {
-    let archive = session.desk.archive();
+/// What is voted on.
+struct Matter {
+    /// The exact text of the proposal.
+    text: String,
+    /// The slot of the board that speaks: the one in force, or the recovery board.
+    slot: Slot,
+    /// Whether it is the recovery board.
+    recovery: bool,
+}
+
+fn document(session: &Session<'_>, statement: &Digest) -> Option<Matter> {
+    let (desk, archive) = (&session.desk, session.desk.archive());
     let mut proposals = archive.proposals().values();
     let held = proposals.find(|held| held.value.statement_id() == *statement)?;
     let parsed = held.value.parse_statement().ok()?;
-    let slot = crate::archive::slot_of(archive.board().ok()?, &parsed);
-    Some((held.value.statement.clone(), slot))
+    let recovery = desk.is_recoverers(held);
+    let board = match recovery {
+        true => archive.recovery_board()?.board(),
+        false => archive.board().ok()?,
+    };
+    let slot = crate::archive::slot_of(board, &parsed);
+    Some(Matter { text: held.value.statement.clone(), slot, recovery })
+}
+
+/// Whether the round of the board that speaks is open.
+fn open(session: &Session<'_>, matter: &Matter) -> Result<OpenRound, Failure> {
+    let (archive, slot) = (session.desk.archive(), matter.slot);
+    let recoverers = archive.recovery_board().filter(|_| matter.recovery);
+    let board = match recoverers {
+        Some(paper) => paper.board(),
+        None => archive.board()?,
+    };
+    let ballots = archive.ballots_at(slot.lane, slot.seq);
+    OpenRound::check_vetoed(board, slot, &ballots, archive.dead())
+        .or_fail(|| format!("no ballot was made for {}", place(slot)))
+        .map_err(|failure| failure.code(Failure::ROUND_CLOSED))
 }
 
 fn is_on(session: &Session<'_>, board: &Board) -> bool {
@@ -157,7 +248,7 @@ fn share(session: &Session<'_>, board: &Board) -> Result<KeyShare, Failure> {
 
 /// The stored ballot, if it says what is asked for now.
 fn again(
-    slot: Slot,
+    seat: &Seat,
     statement: Digest,
     words: &Words,
     stored: Envelope,
@@ -166,39 +257,36 @@ fn again(
     if ballot.statement == statement && ballot.approves() == words.reject.is_none() {
         return Ok(stored);
     }
-    Err(used(slot, ballot.statement))
+    Err(used(seat, ballot.statement))
 }
 
-fn used(slot: Slot, statement: Digest) -> Failure {
-    Failure::new(format!("no second ballot was made for {}", place(slot)))
+fn used(seat: &Seat, statement: Digest) -> Failure {
+    let Seat { slot, of, .. } = seat;
+    Failure::new(format!("no ballot was made for {} as a member of {of}", place(*slot)))
         .code(Failure::SLOT_USED)
         .because(format!(
-            "E_SLOT_USED: slot {slot} of the new board holds another choice of yours, on {}",
+            "E_SLOT_USED: slot {slot} of {of} holds another choice of yours, on {}",
             statement.short()
         ))
-        .hint("a slot takes one ballot for ever; the first ballot was cast")
+        .hint("a slot takes one ballot for ever")
 }
 
-/// What the new board's slot will be used for. Nothing is stored yet.
+/// What the slot will be used for. Nothing is stored yet.
 fn intent(
     session: &mut Session<'_>,
-    board: &Board,
+    seat: &Seat,
     key: &KeyShare,
-    (old, slot): (Slot, Slot),
     text: &str,
     words: &Words,
 ) -> Result<Intent, Failure> {
-    let what = || format!("no ballot was made for {} as a member of the new board", place(slot));
+    let Seat { board, slot, open, of } = seat;
+    let slot = *slot;
+    let what = || format!("no ballot was made for {} as a member of {of}", place(slot));
     let me: Name = session.identity().name().clone();
     let counter = crate::commands::vote::next_counter(session)?;
-    let ballots = session.desk.archive().ballots_at(slot.lane, slot.seq);
-    let in_force = session.desk.archive().board()?;
-    let dead = session.desk.archive().dead();
-    let open = OpenRound::check_vetoed(in_force, old, &ballots, dead).or_fail(what)?;
-    let open = open.for_successor(board);
     let comment = words.comment.clone();
     if let Some(reason) = words.reject.clone() {
-        return Intent::reject(board, &me, &open, text, reason, comment, counter).or_fail(what);
+        return Intent::reject(board, &me, open, text, reason, comment, counter).or_fail(what);
     }
     let id = Digest::of(text.as_bytes());
     if !Reviewed::load(&session.desk.context().home)?.contains(&id) {
@@ -216,16 +304,18 @@ fn intent(
     archive.chain().review(now, &draft).or_fail(what)?;
     if board.one_touch().is_err() {
         let seed = session.slots().nonce_or_draw(slot, 0, session.identity())?;
-        return Intent::commit(board, key, &open, text, &seed, comment, counter).or_fail(what);
+        return Intent::commit(board, key, open, text, &seed, comment, counter).or_fail(what);
     }
     let pools = archive.papers_for(board, slot);
-    let nobody = [].into();
-    Intent::approve(board, &me, &open, text, &pools, &nobody, comment, counter).map_err(|error| {
-        Failure::new(what()).cause(error).hint(
-            "the new board's first nonces lie in the exchange folder of its ceremony: run `borgios \
-             governor change --exchange DIR`, then vote again",
-        )
-    })
+    Intent::approve(board, &me, open, text, &pools, &words.without, comment, counter).map_err(
+        |error| {
+            Failure::new(what()).code(Failure::POOL_MISSING).cause(error).hint(format!(
+                "nonces of {of} are missing here: each of its members runs `borgios sync` with this \
+                 folder, or `borgios governor change` where its key is new; then vote again. A \
+                 recovery board may vote `--without NAME`"
+            ))
+        },
+    )
 }
 
 /// Makes the own pool where the ceremony made none: in a further round.
@@ -294,8 +384,8 @@ impl Second {
 impl core::fmt::Display for Second {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let (place, epoch) = (place(self.slot), self.slot.epoch);
-        let Self { approvals, threshold, .. } = self;
-        write!(f, "voted on {place} for the board of key epoch {epoch} too: {approvals} of ")?;
+        let Self { approvals, threshold, of, .. } = self;
+        write!(f, "voted on {place} for {of}, of key epoch {epoch}: {approvals} of ")?;
         write!(f, "{threshold} approvals there")
     }
 }

@@ -60,7 +60,7 @@ impl Alone {
 pub(crate) fn run(work: &mut Work<'_>) -> Result<usize, Failure> {
     let in_force = work.desk.archive().board()?.clone();
     let mut matters = Vec::new();
-    for OpenVote { slot, documents, .. } in work.desk.votes()? {
+    for OpenVote { slot, recovery, documents, .. } in work.desk.votes()? {
         for Document { text, .. } in documents.into_values() {
             if slot.lane == Lane::Policy
                 && let Some(board) = successor(&in_force, &text)
@@ -68,7 +68,10 @@ pub(crate) fn run(work: &mut Work<'_>) -> Result<usize, Failure> {
                 let slot = Slot { epoch: board.epoch(), ..slot };
                 matters.push(Matter { board, slot, text: text.clone() });
             }
-            matters.push(Matter { board: in_force.clone(), slot, text });
+            // A recovery board votes in one touch, and the board in force not on what it proposed.
+            if !recovery {
+                matters.push(Matter { board: in_force.clone(), slot, text });
+            }
         }
     }
     erase_settled(work)?;

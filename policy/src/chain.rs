@@ -298,6 +298,9 @@ impl Chain {
         if let (Some(policy), Signed::With(_)) = (&made, signed) {
             check_signature(&statement, envelope, policy.board.group())?;
         }
+        if let Some(made) = &made {
+            check_recovery(made, under.filter(|_| recovered)).map_err(bad_body)?;
+        }
         // 6. Its place: right after the head.
         if let Some(known) = self.check_place(&statement, id)? {
             return Ok(Verdict::AlreadyKnown(known));
@@ -330,9 +333,10 @@ impl Chain {
         }
         // Last, so that whoever is told this knows that nothing else is wrong with it.
         if recovered && !self.ripe.contains(&id) {
-            return Err(Refusal::Recovery { seq });
+            return Err(Refusal::Recovery { seq, still_s: None });
         }
-        Ok(Verdict::New(Box::new(VerifiedStatement::new(statement, envelope.clone(), made))))
+        let verified = VerifiedStatement::new(statement, envelope.clone(), made, recovered);
+        Ok(Verdict::New(Box::new(verified)))
     }
 
     /// Step 3.
@@ -474,6 +478,20 @@ impl Chain {
 fn is_recovery(statement: &Statement, envelope: &Envelope, policy: &Policy) -> bool {
     let by_key = |recovery: &crate::rules::Recovery| message::signed_by(envelope, &recovery.group);
     statement.lane == Lane::Policy && policy.recovery.as_ref().is_some_and(by_key)
+}
+
+/// A recovery board's paper makes no policy. And what a recovery key signed (`by_recovery`: under the
+/// policy that names it) makes another board's key the group key: one signature must not stand for
+/// two, nor a key that lay in a drawer for years govern.
+fn check_recovery(made: &Policy, by_recovery: Option<&Policy>) -> Result<(), PolicyError> {
+    if made.recovers.is_some() {
+        return Err(PolicyError::Recovers);
+    }
+    let key = by_recovery.and_then(|policy| policy.recovery).map(|recovery| recovery.group);
+    if key == Some(made.board.group()) {
+        return Err(PolicyError::RecoversItself);
+    }
+    Ok(())
 }
 
 /// Step 5, for one key.

@@ -10,6 +10,7 @@ use crate::invitation::Invitation;
 use crate::lane::Lane;
 use crate::name::Name;
 use crate::object::ObjectError;
+use crate::recovery::policies_to;
 use crate::refusal::Refusal;
 use crate::submission::Submission;
 use crate::wire::SecretText;
@@ -116,6 +117,9 @@ impl InvitationFile {
     /// See [`InviteError`].
     pub fn verify(&self, now: UnixSeconds) -> Result<(Chain, Invitation), InviteError> {
         let mut chain = Chain::new(Some(self.network));
+        // So does it name the policy in force: whether a recovery key's policy on the way counted, a
+        // newcomer cannot know of itself.
+        policies_to(&self.chain, self.policy.id).into_iter().for_each(|id| chain.ripen(id));
         let run = chain.verify_run(now, &Submission::sort(self.chain.iter().cloned()));
         run.accepted.into_iter().for_each(|verified| chain.apply(verified));
         let Some(policy) = chain.policy() else {

@@ -84,6 +84,7 @@ impl Lane {
                 "admission",
                 "recovery",
                 "rulings",
+                "recovers",
             ],
             Self::Release => &[
                 "version",

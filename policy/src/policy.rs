@@ -3,7 +3,7 @@
 //! ```text
 //! {board: {epoch, threshold, group, governors: [{name, key, recipient, share}]},
 //!  fanout, classes: {policy: class, release: class, …}, witnesses?, carried: [],
-//!  freshness?, pause_s?, admission?, recovery?, rulings?}
+//!  freshness?, pause_s?, admission?, recovery?, rulings?, recovers?}
 //! ```
 //!
 //! The classes are in [`crate::class`], the other rules in [`crate::rules`].
@@ -65,6 +65,10 @@ pub struct Policy {
     /// Places of other lanes that this policy settles.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rulings: Vec<Ruling>,
+    /// In the paper of a recovery board alone, the network it is for: see [`crate::recovery`]. A policy
+    /// that says so is taken into no chain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovers: Option<Digest>,
 }
 
 /// Why a policy is refused.
@@ -108,6 +112,12 @@ pub enum PolicyError {
     /// A recovery board that is the board itself.
     #[error("the recovery key is the group key; it must be another board's")]
     RecoveryKey,
+    /// A recovery board's paper in the place of a policy.
+    #[error("the paper of a recovery board is no policy")]
+    Recovers,
+    /// A recovery key that would make itself the group key.
+    #[error("the recovery key names itself; it may only name another board's key")]
+    RecoversItself,
     /// Silence can only be told where beacons are asked for.
     #[error("`recovery` needs `freshness`: without beacons no holder can tell silence")]
     RecoveryWithoutFreshness,
@@ -156,6 +166,7 @@ impl Policy {
             admission: None,
             recovery: None,
             rulings: Vec::new(),
+            recovers: None,
         }
     }
 

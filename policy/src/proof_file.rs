@@ -8,7 +8,9 @@
 //!
 //! What it proves: that the statement has its place in the chain that begins with the network's
 //! policy/1, and which ballots were cast on it. What no file can prove: that nothing was decided
-//! later (a veto during a lock, a ruling, a recall), and that no other ballot exists.
+//! later (a veto during a lock, a ruling, a recall), and that no other ballot exists. Nor that a policy
+//! of a recovery key came into force, for that hangs on the silence that each server heard: whoever
+//! verifies such a chain names the policy that they know to be in force, and is shown the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,6 +30,7 @@ use crate::refusal::Refusal;
 use crate::session::{Session, SessionShare};
 use crate::slot::Slot;
 use crate::statement::VerifiedStatement;
+use crate::submission::Submission;
 use crate::tally::{State, tally};
 
 /// Longest proof, in bytes: a lane of a thousand releases with the pools of a large board.
@@ -56,7 +59,7 @@ pub struct ProofFile {
 pub struct Proven {
     /// The statement.
     pub statement: VerifiedStatement,
-    /// The board that signed it.
+    /// The board that signed it; of a recovery key's policy the one that it makes, which signed too.
     pub board: Board,
     /// How many approvals its class asked for, by the policy it names.
     pub needed: u16,
@@ -65,7 +68,8 @@ pub struct Proven {
     /// Whether the signature shares in the ballots, together with the pools in the file, make the
     /// group key's signature over it once more: then the approvals are those that signed.
     pub shares: bool,
-    /// Every policy on the way, the oldest first.
+    /// Every policy on the way, the oldest first; some may be a recovery key's:
+    /// [`VerifiedStatement::is_recovered`].
     pub policies: Vec<VerifiedStatement>,
 }
 
@@ -147,11 +151,14 @@ impl ProofFile {
         }
         // 2. The ballots that any of them needs, and 3. the pools that those of the last one name.
         let about: BTreeSet<Digest> = statements.iter().map(Envelope::id).collect();
+        // Of boards on the way alone: a recovery board's own ballots are judged by its paper.
+        let policies = chain.after(Lane::Policy, Seq(0)).filter_map(VerifiedStatement::policy);
+        let groups: BTreeSet<PublicKey> = policies.map(|policy| policy.board.group()).collect();
         let mut named = BTreeSet::new();
         let mut envelopes = statements;
         for envelope in ballots {
             let Ok(ballot) = Ballot::parse(envelope) else { continue };
-            if !about.contains(&ballot.statement) {
+            if !about.contains(&ballot.statement) || !groups.contains(&ballot.group) {
                 continue;
             }
             if let (true, Choice::Approve { pools, .. }) =
@@ -206,7 +213,21 @@ impl ProofFile {
     ///
     /// # Errors
     /// The first envelope that is not what it should be: a proof with one bad part is no proof.
+    /// [`Refusal::Recovery`] for a policy of a recovery key.
     pub fn verify(&self, network: Digest) -> Result<Proven, ProofFileError> {
+        self.verify_through(network, &[])
+    }
+
+    /// The same, through policies of a recovery key: `in_force` are the ids of those of which whoever
+    /// verifies knows that they came into force. The file cannot show it.
+    ///
+    /// # Errors
+    /// As [`ProofFile::verify`]; [`Refusal::Recovery`] for one that is not named.
+    pub fn verify_through(
+        &self,
+        network: Digest,
+        in_force: &[Digest],
+    ) -> Result<Proven, ProofFileError> {
         if self.network != network {
             let (found, expected) = (self.network, network);
             return Err(ProofFileError::Network { found, expected });
@@ -214,7 +235,10 @@ impl ProofFile {
         // 1. Statements, with the ballots that their classes may need.
         let statements =
             self.envelopes.iter().filter(|e| is_statement(e) || e.kind.as_str() == Ballot::KIND);
-        let chain = Chain::restore(Some(network), statements.cloned())
+        let mut chain = Chain::new(Some(network));
+        in_force.iter().for_each(|id| chain.ripen(*id));
+        let chain = chain
+            .restored(&Submission::sort(statements.cloned()))
             .map_err(ProofFileError::Statement)?;
         let absent = || ProofFileError::Absent(self.statement);
         let (lane, seq) = chain.known(&self.statement).ok_or_else(absent)?;
@@ -231,8 +255,10 @@ impl ProofFile {
         // 3. Who voted on it, and whether their shares are its signature.
         let under = statement.statement().policy.unwrap_or(Seq(1));
         let policy = chain.policy_at(under).ok_or_else(absent)?;
-        let (board, needed) =
-            (policy.board.clone(), policy.class_of(statement.statement()).approvals);
+        let (board, needed) = match statement.policy().filter(|_| statement.is_recovered()) {
+            Some(made) => (made.board.clone(), made.board.threshold().0),
+            None => (policy.board.clone(), policy.class_of(statement.statement()).approvals),
+        };
         let voices = voices(&board, self.statement, &self.envelopes);
         let shares = signs_again(&board, &statement, &self.envelopes);
         Ok(Proven { statement, board, needed, voices, shares, policies })

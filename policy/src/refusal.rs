@@ -171,13 +171,12 @@ pub enum Refusal {
     },
     /// The recovery key signed it and not the board: it counts after a long silence of the board
     /// and a long lock, which each holder keeps by itself.
-    #[error(
-        "policy/{seq} is signed by the recovery key; it counts only after long silence of the \
-         board and a long lock"
-    )]
+    #[error("policy/{seq} is signed by the recovery key and not by the board: {}", silence(*still_s))]
     Recovery {
         /// The policy's number.
         seq: Seq,
+        /// Seconds of silence that this holder still misses; absent where it counts none.
+        still_s: Option<u64>,
     },
 }
 
@@ -236,6 +235,25 @@ impl Refusal {
     #[must_use]
     pub fn is_evidence(&self) -> bool {
         matches!(self, Self::Rival { .. })
+    }
+}
+
+/// How long the board must still be silent, in words.
+fn silence(still_s: Option<u64>) -> String {
+    match still_s {
+        None => {
+            "it counts only after long silence of the board and a long lock, which each server \
+                 keeps by itself"
+                .to_owned()
+        }
+        Some(still_s) => {
+            let hours = still_s.div_ceil(3_600);
+            format!(
+                "here the board must still be silent for {} d {} h before its lock even begins",
+                hours / 24,
+                hours % 24
+            )
+        }
     }
 }
 

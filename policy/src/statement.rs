@@ -132,6 +132,7 @@ pub struct VerifiedStatement {
     envelope: Envelope,
     id: Digest,
     policy: Option<crate::policy::Policy>,
+    recovered: bool,
 }
 
 impl VerifiedStatement {
@@ -140,9 +141,10 @@ impl VerifiedStatement {
         statement: Statement,
         envelope: Envelope,
         policy: Option<crate::policy::Policy>,
+        recovered: bool,
     ) -> Self {
         let id = envelope.id();
-        Self { statement, envelope, id, policy }
+        Self { statement, envelope, id, policy, recovered }
     }
 
     /// What it says.
@@ -161,6 +163,12 @@ impl VerifiedStatement {
     #[must_use]
     pub fn id(&self) -> Digest {
         self.id
+    }
+
+    /// Whether a recovery key signed it in the place of the board.
+    #[must_use]
+    pub fn is_recovered(&self) -> bool {
+        self.recovered
     }
 
     /// The policy it makes, if it is of that lane.

@@ -74,12 +74,12 @@ impl Town {
         let remove: Vec<Name> = remove.iter().map(|text| name(text)).collect();
         let add: Vec<Card> = add.iter().map(|new| self.people[*new].card.clone()).collect();
         let board = self.board();
-        let standing = Standing { network: self.network, board: &board };
+        let standing = Standing { network: self.network, board: &board, recovery: None };
         let heads = Lane::ALL.map(|lane| (lane, self.chain.head_seq(lane))).into();
         let plan =
             Change::new(standing, attempt, (&remove, &add), Threshold(threshold), heads).unwrap();
         let signed = plan.to_envelope().sign(&self.people["ann"].key);
-        self.folder.insert(plan.file(), signed.to_json().into_bytes());
+        self.folder.insert(plan.file(false), signed.to_json().into_bytes());
         self.confirmed = Some(plan.roster());
         plan
     }
@@ -91,7 +91,7 @@ impl Town {
     /// One run of one governor's tool; with `lost`, the machine dies before it writes the files.
     fn run(&mut self, who: &str, lost: bool, may_drop: bool) -> Result<Status, CeremonyError> {
         let board = self.board();
-        let standing = Standing { network: self.network, board: &board };
+        let standing = Standing { network: self.network, board: &board, recovery: None };
         let Person { card, key, identity, state } = &self.people[who];
         let me = Me { card, key, identity };
         let state: Option<Ceremony> =
@@ -395,7 +395,7 @@ fn only_new_cards_need_a_comparison_and_strangers_plan_nothing() {
     // Anyone can lay a file; a plan of zoe's own stops nobody.
     let mut own = town.plan(1, &["ben"], &["zoe"], 2);
     let forged = own.to_envelope().sign(&town.people["zoe"].key);
-    town.folder.insert(own.file(), forged.to_json().into_bytes());
+    town.folder.insert(own.file(false), forged.to_json().into_bytes());
     town.folder.insert("change-2.2.json".into(), b"{".to_vec());
     town.confirmed = Some(roster);
     assert!(matches!(town.run("zoe", false, false), Ok(Status::Waiting { kind: "dkg1", .. })));

@@ -198,6 +198,33 @@ def check_vote(vectors, payloads):
     print(f"shares make the signature of release/1, set {members}")
 
 
+def check_recovery(vectors, payloads):
+    """The recovery board's paper, and the policy that it signed with the board it makes."""
+    network = vectors["policy/1"]["id"]
+    plan, paper = payloads["founding of a recovery board"], payloads["recovery board"]
+    board = paper["body"]["board"]
+    assert plan["recovers"] == paper["body"]["recovers"] == network and paper["critical"] == ["recovers"]
+    assert (paper["lane"], paper["seq"]) == ("policy", 1) and "network" not in paper
+    assert [sig["by"] for sig in vectors["recovery board"]["envelope"]["sigs"]] == [board["group"]]
+    assert [card["key"] for card in plan["governors"]] == [governor["key"] for governor in board["governors"]]
+    policy = payloads["policy/2 of a recovery key"]
+    made = policy["body"]["board"]
+    signers = [sig["by"] for sig in vectors["policy/2 of a recovery key"]["envelope"]["sigs"]]
+    assert signers == [board["group"], made["group"]] and board["group"] != made["group"]
+    assert (policy["network"], policy["prev"], policy["policy"]) == (network, network, 1)
+    print("the paper of a recovery board speaks for its own key and one network")
+
+
+def check_repair(vectors, payloads):
+    """The second paper of a helper names the first ones as they were seen."""
+    first = hashlib.sha256(vectors["delta"]["envelope"]["payload"].encode()).digest()
+    assert payloads["sigma"]["seen"] == "sha256:" + parts(first).hex()
+    assert payloads["delta"]["request"] == payloads["sigma"]["request"]
+    two = payloads["ballot of two touches"]
+    assert len(base64.b64decode(two["nonces"])) == 64 and "shares" not in two and two["choice"] == "approve"
+    assert len(base64.b64decode(payloads["part"]["share"])) == 32
+
+
 def parts(*each):
     """SHA-256 over byte strings, each preceded by its length."""
     return hashlib.sha256(b"".join(struct.pack(">Q", len(part)) + part for part in each)).digest()
@@ -280,6 +307,8 @@ def main():
                     stocked += 1
     check_vote(vectors, payloads)
     check_founding()
+    check_recovery(vectors, payloads)
+    check_repair(vectors, payloads)
     print(f"{len(vectors)} objects, {checked} signatures, {stocked} of them by ssh-keygen too")
 
 

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use borgios_policy::{Grant, Lane, ProofFile, VerifiedStatement};
-use borgios_types::{PublicKey, Seq, sshsig};
+use borgios_types::{Digest, PublicKey, Seq, sshsig};
 use clap::Args;
 use serde_json::json;
 
@@ -94,17 +94,25 @@ fn proof(
     path: &Path,
 ) -> Result<(), Failure> {
     let statement = verified.statement();
-    let board = archive.chain().policy_at(statement.policy.unwrap_or(Seq(1)));
+    // Of a recovery key's policy those of the board that it makes: that of the other is not on the way.
+    let made = verified.policy().filter(|_| verified.is_recovered());
+    let board = made.or(archive.chain().policy_at(statement.policy.unwrap_or(Seq(1))));
     let board = board.map(|policy| &policy.board);
     let papers = board.map(|board| archive.papers_for(board, slot_of(board, statement)));
     let (ballots, papers) = (archive.ballot_envelopes(), papers.unwrap_or_default());
     let proof = ProofFile::of(archive.chain(), &verified.id(), &ballots, &papers);
     let proof = proof.ok_or_else(|| Failure::new("the chain does not hold it"))?;
     // What others would refuse is not written.
-    let proven = proof.verify(proof.network).or_fail(|| "this program made a proof it refuses")?;
+    let recovered = archive.chain().after(Lane::Policy, Seq(0)).filter(|one| one.is_recovered());
+    let recovered: Vec<Digest> = recovered.map(VerifiedStatement::id).collect();
+    let proven = proof.verify_through(proof.network, &recovered);
+    let proven = proven.or_fail(|| "this program made a proof it refuses")?;
     let text = proof.to_json();
     durable::write_public(path, text.as_bytes())?;
-    let verify = format!("borgios verify {} --network {}", quoted(path), proof.network);
+    let mut verify = format!("borgios verify {} --network {}", quoted(path), proof.network);
+    for policy in proven.policies.iter().filter(|one| one.is_recovered()) {
+        verify.push_str(&format!(" --recovery {}", policy.id()));
+    }
     let answer = json!({
         "id": verified.id(), "proof": path, "bytes": text.len(), "network": proof.network,
         "envelopes": proof.envelopes.len(), "ballots": proven.voices.len(),

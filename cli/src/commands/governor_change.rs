@@ -8,6 +8,8 @@
 //! synced, only then are files published. Order at the end: pools, seeds, the next share, the note
 //! of it; then the state is erased. The old share is not touched here: see [`crate::next_key`].
 
+mod recovering;
+
 use std::path::{Path, PathBuf};
 
 use age::secrecy::ExposeSecret as _;
@@ -17,11 +19,12 @@ use borgios_policy::change::{
 };
 use borgios_policy::founding::Me;
 use borgios_policy::keygen::Files;
-use borgios_policy::{Board, Card, Chain, Lane, Name, Object as _, Submission};
-use borgios_types::{Digest, Envelope, Threshold};
+use borgios_policy::{Board, Card, Chain, Lane, Name, Object as _, RecoveryBoard, Submission};
+use borgios_types::{Digest, Envelope, Seq, Threshold, UnixSeconds};
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::archive::recoveries;
 use crate::ceremony::{self, LOOK_EVERY, Question, list};
 use crate::commands::propose::{Terms, put_to_vote};
 use crate::context::{Context, Membership};
@@ -61,6 +64,9 @@ pub(crate) struct Refresh {
 /// What both take.
 #[derive(Clone, Debug, Args)]
 struct Common {
+    /// The change that the recovery board plans and proposes, the board in force being silent
+    #[arg(long)]
+    recovery: bool,
     /// Plan it once more, where an attempt was given up
     #[arg(long)]
     anew: bool,
@@ -132,7 +138,11 @@ impl Run {
         loop {
             let look = if context.membership().is_ok() {
                 let mut session = Session::with(context, identity)?;
-                let look = self.look(&mut session, &folder, &card, confirmed)?;
+                let look = if session.desk.membership().recovery.is_some() {
+                    self.look_as_recoverer(&mut session, &folder)?
+                } else {
+                    self.look(&mut session, &folder, &card, confirmed)?
+                };
                 identity = session.into_identity();
                 look
             } else {
@@ -141,7 +151,7 @@ impl Run {
             let (answer, text) = match look {
                 Look::Done { answer, text } => return context.printer.answer(&answer, &text),
                 Look::Confirm(plan) => {
-                    let file = plan.file();
+                    let file = plan.file(self.change.common.recovery);
                     let question = Question {
                         file: &file,
                         roster: plan.roster(),
@@ -188,19 +198,27 @@ impl Run {
             durable::write_public(&folder.join(&file), &text)?;
         }
         let fetched = Folder::at(folder)?.fetch(&KINDS)?.envelopes;
-        let mut mine = plans(&files);
+        let recovery = self.change.common.recovery;
+        let mut mine = plans(&files, recovery);
         mine.retain(|plan| plan.governors.contains(card));
         mine.sort_by_key(|plan| (plan.network, plan.epoch, plan.attempt));
         mine.dedup_by_key(|plan| plan.network);
-        for Plan { network, .. } in mine {
-            let mut chain = Chain::new(Some(network));
-            let submissions = Submission::sort(fetched.iter().cloned());
-            let now = context.now();
-            for verified in chain.verify_run(now, &submissions).accepted {
-                chain.apply(verified);
-            }
+        // The chain may have gone through a recovery key's policy. The plan names the key that it
+        // replaces, and all compare the plan: so that is the chain that counts.
+        let tries = mine.iter().flat_map(|plan| [(plan.network, false), (plan.network, true)]);
+        for (network, recovered) in tries {
+            let chain = chain_of(network, recovered, &fetched, context.now());
             let Some(policy) = chain.policy() else { continue };
-            let standing = Standing { network, board: &policy.board };
+            let paper = policy.recovery.filter(|_| recovery).and_then(|rule| {
+                let mut papers =
+                    fetched.iter().filter_map(|one| RecoveryBoard::verify(network, one).ok());
+                papers.find(|paper| paper.board().group() == rule.group)
+            });
+            if recovery && paper.is_none() {
+                continue;
+            }
+            let recovery = paper.as_ref().map(RecoveryBoard::board);
+            let standing = Standing { network, board: &policy.board, recovery };
             let Ok(Some((plan, _, _))) = newest(standing, &files) else { continue };
             if !plan.governors.contains(card) {
                 continue;
@@ -208,10 +226,12 @@ impl Run {
             if confirmed != Some(plan.roster()) {
                 return Ok(Look::Confirm(Box::new(plan)));
             }
+            let through = chain.after(Lane::Policy, Seq(0)).filter(|one| one.is_recovered());
+            recoveries::accept(&context.home, &through.map(|one| one.id()).collect::<Vec<_>>())?;
             // The roster names the network: from here on this folder belongs to it.
             let given = self.change.common.name.clone();
             let name = given.map_or_else(|| ceremony::short_name(network), Ok)?;
-            let text = serde_json::to_vec_pretty(&Membership { network, name })
+            let text = serde_json::to_vec_pretty(&Membership { network, name, recovery: None })
                 .or_fail(|| "could not encode")?;
             durable::write(&context.home.governor("board.json"), &text)?;
             return Ok(Look::Again);
@@ -234,7 +254,9 @@ impl Run {
         let mut files = ceremony::read_files(folder)?;
         let network = session.network();
         let board = session.desk.archive().board()?.clone();
-        let standing = Standing { network, board: &board };
+        let paper = self.recovery_board(session)?;
+        let recovery = paper.as_ref().map(RecoveryBoard::board);
+        let standing = Standing { network, board: &board, recovery };
         let mut found = newest(standing, &files).or_fail(|| "the plan in the folder is refused")?;
         let wanted = found.is_none() || self.change.common.anew;
         if self.plans && wanted && (self.refresh || !self.is_so(&board)?) {
@@ -285,7 +307,8 @@ impl Run {
         match status {
             Status::Confirm(plan) => Ok(Look::Confirm(plan)),
             Status::Made(made) => {
-                let next = conclude(session, &made, roster, &path)?;
+                let by_recovery = self.change.common.recovery;
+                let next = conclude(session, &made, (roster, by_recovery), &path)?;
                 self.proposed(session, &next)
             }
             status => Ok(waiting(session, &status)),
@@ -325,7 +348,10 @@ impl Run {
         folder: &Path,
         files: &mut Files,
     ) -> Result<(), Failure> {
-        session.on_board()?;
+        match standing.recovery {
+            None => session.on_board()?,
+            Some(_) => session.recovering()?,
+        };
         let add = self.cards()?;
         let threshold = self.change.threshold.map_or(standing.board.threshold(), Threshold);
         let chain = session.desk.archive().chain();
@@ -338,8 +364,9 @@ impl Run {
             .or_fail(|| "this change cannot be planned")
             .map_err(|failure| failure.hint("`--threshold T` names another number of signers"))?;
         let text = plan.to_envelope().sign(session.identity().ssh()).to_json().into_bytes();
-        durable::write_public(&folder.join(plan.file()), &text)?;
-        files.insert(plan.file(), text);
+        let file = plan.file(standing.recovery.is_some());
+        durable::write_public(&folder.join(&file), &text)?;
+        files.insert(file, text);
         Ok(())
     }
 
@@ -354,7 +381,8 @@ impl Run {
         if stays.is_none() && !other {
             return Ok(());
         }
-        Err(Failure::new(format!("{} plans another change", plan.file())).hint(
+        let file = plan.file(self.change.common.recovery);
+        Err(Failure::new(format!("{file} plans another change")).hint(
             "run the command without `--add`, `--remove` and `--threshold` to go on with it, or \
              with `--anew` to plan another attempt",
         ))
@@ -364,6 +392,13 @@ impl Run {
     fn proposed(&self, session: &mut Session<'_>, next: &NextKey) -> Result<Look, Failure> {
         if proposal(session, next)?.is_none() {
             let me = session.identity().name();
+            if next.recovery {
+                let text =
+                    "the new key is made; waiting for a member of the recovery board to propose \
+                            the policy with `borgios governor change --recovery`"
+                        .to_owned();
+                return Ok(Look::Waiting { answer: json!({"status": "made"}), text });
+            }
             if *me != next.proposer && !self.change.common.propose {
                 let text = format!(
                     "the new key is made; waiting for {} to propose the policy, or run this with \
@@ -386,8 +421,10 @@ impl Run {
         session.desk.push()?;
         let (place, id) = proposal(session, next)?
             .ok_or_else(|| Failure::new("the proposal that was made is not to be found"))?;
+        let who =
+            if next.recovery { "member of the recovery board" } else { "governor of the old" };
         let text = format!(
-            "the new key is made and {place} is proposed ({})\nNext: every governor of the old and \
+            "the new key is made and {place} is proposed ({})\nNext: every {who} and \
              of the new board runs `borgios review {place}` and `borgios vote {place} approve`; the \
              old key works until it is in force",
             id.short()
@@ -429,7 +466,7 @@ fn may_drop(session: &Session<'_>, next: Option<&NextKey>) -> Result<bool, Failu
 fn conclude(
     session: &Session<'_>,
     made: &Changed,
-    roster: Digest,
+    (roster, recovery): (Digest, bool),
     state: &Path,
 ) -> Result<NextKey, Failure> {
     let (home, identity) = (&session.desk.context().home, session.identity());
@@ -449,10 +486,22 @@ fn conclude(
     let names = in_force.governors().iter().map(|governor| &governor.name);
     let proposer = core::iter::once(&made.author).chain(names).find(stays);
     let proposer = proposer.unwrap_or(&made.author).clone();
-    let next = NextKey { board: made.board.clone(), roster, proposer };
+    let next = NextKey { board: made.board.clone(), roster, proposer, recovery };
     next.store(home, &made.key, identity)?;
     durable::erase(state)?;
     Ok(next)
+}
+
+/// The chain of a network as it was fetched, through the policies of recovery keys or not.
+fn chain_of(network: Digest, recovered: bool, fetched: &[Envelope], now: UnixSeconds) -> Chain {
+    let mut chain = Chain::new(Some(network));
+    let policies = fetched.iter().filter(|one| recovered && one.kind == Lane::Policy.kind());
+    policies.for_each(|one| chain.ripen(one.id()));
+    let submissions = Submission::sort(fetched.iter().cloned());
+    for verified in chain.verify_run(now, &submissions).accepted {
+        chain.apply(verified);
+    }
+    chain
 }
 
 fn in_force(session: &Session<'_>) -> Look {
@@ -477,12 +526,12 @@ fn in_force(session: &Session<'_>) -> Look {
 fn waiting(session: &Session<'_>, status: &Status) -> Look {
     match status {
         Status::NotIncluded(plan) => {
-            let file = plan.file();
+            let epoch = plan.epoch;
             let text = format!(
-                "{file} goes on without you; what is left to you is to vote on the policy it comes \
-                 to"
+                "the change to key epoch {epoch} goes on without you; what is left to you is to vote \
+                 on the policy it comes to"
             );
-            Look::Done { answer: json!({"status": "not_included", "plan": file}), text }
+            Look::Done { answer: json!({"status": "not_included", "epoch": epoch}), text }
         }
         Status::Waiting { kind, missing } => Look::Waiting {
             answer: json!({"status": "waiting", "for": missing, "what": kind}),

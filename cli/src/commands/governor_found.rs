@@ -9,12 +9,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use age::secrecy::ExposeSecret as _;
-use borgios_policy::founding::{Files, Me, PLAN_FILE, Status, Step, step};
+use borgios_policy::founding::{Files, Me, PLAN_FILE, POLICY_FILE, Status, Step, step};
 use borgios_policy::{Ballot, Card, Founded, Name, Object as _, Plan};
 use borgios_types::{Digest, Envelope, Threshold};
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::archive::{Archive, recoveries};
 use crate::ceremony::{self, LOOK_EVERY, Question};
 use crate::context::{Context, Membership};
 use crate::durable;
@@ -39,6 +40,9 @@ pub(crate) struct Found {
     /// With --threshold: most children of a node in the tree
     #[arg(long, value_name = "K", default_value_t = 8)]
     fanout: u16,
+    /// With --threshold: the key shall be that of a recovery board of this network, sha256:…
+    #[arg(long, value_name = "ID", requires = "threshold")]
+    recovers: Option<Digest>,
     /// What this governor calls the network
     #[arg(long, value_name = "NET")]
     name: Option<Name>,
@@ -140,6 +144,10 @@ impl Found {
         let cards: Vec<Card> = cards.into_values().collect();
         let count = cards.len();
         let plan = Plan::new(cards, threshold, self.fanout, now, now.plus(EXPIRES_S))
+            .and_then(|plan| match self.recovers {
+                Some(network) => plan.recovering(network),
+                None => Ok(plan),
+            })
             .or_fail(|| format!("no plan can be made of the {count} cards in the folder"))
             .map_err(|failure| {
                 failure.hint(
@@ -152,6 +160,12 @@ impl Found {
 
     /// Takes the governor's word that the roster was compared by voice.
     fn confirm(&self, context: &Context, plan: &Plan) -> Result<Option<Digest>, Failure> {
+        if let Some(network) = plan.recovers {
+            context.printer.say(&format!(
+                "This founds no network. It makes the key of a recovery board, which may name the next \
+                 board of\n{network} once its own has long been silent."
+            ));
+        }
         let question = Question {
             file: PLAN_FILE,
             roster: plan.roster(),
@@ -171,8 +185,11 @@ impl Found {
         founded: &Founded,
     ) -> Result<Membership, Failure> {
         let home = &context.home;
-        let mut objects: Vec<&Envelope> = vec![&founded.policy];
-        objects.extend(founded.pools.iter().chain(&founded.ballots));
+        let mut objects: Vec<&Envelope> = founded.pools.iter().collect();
+        match founded.recovers {
+            Some(_) => recoveries::store(home, &founded.policy)?,
+            None => objects.extend(founded.ballots.iter().chain([&founded.policy])),
+        }
         for envelope in objects {
             durable::folder(&home.kind(&envelope.kind))?;
             let path = home.object(&envelope.kind, &envelope.id());
@@ -195,8 +212,10 @@ impl Found {
         }
         let share = identity.seal(founded.key.to_secret().expose())?;
         durable::write(&home.governor("share.age"), &share)?;
-        let name = self.name.clone().map_or_else(|| ceremony::short_name(founded.network), Ok)?;
-        let membership = Membership { network: founded.network, name };
+        let network = founded.recovers.unwrap_or(founded.network);
+        let recovery = founded.recovers.map(|_| founded.network);
+        let name = self.name.clone().map_or_else(|| ceremony::short_name(network), Ok)?;
+        let membership = Membership { network, name, recovery };
         let text = serde_json::to_vec_pretty(&membership).or_fail(|| "could not encode")?;
         durable::write(&home.governor("board.json"), &text)?;
         durable::erase(&state_path(context))?;
@@ -236,6 +255,9 @@ fn answer_waiting(context: &Context, status: &Status) -> Result<(), Failure> {
 
 fn answer_done(context: &Context, membership: &Membership) -> Result<(), Failure> {
     let archive = context.archive()?;
+    if let Some(id) = membership.recovery {
+        return answer_recovery(context, membership, &archive, id);
+    }
     let board = archive.board()?;
     let names: Vec<&str> = board.governors().iter().map(|g| g.name.as_str()).collect();
     let answer = json!({
@@ -246,6 +268,35 @@ fn answer_done(context: &Context, membership: &Membership) -> Result<(), Failure
     let text = format!(
         "founded: {}\n  network     {}\n  group key   {}\n  board       {} of {}",
         membership.name,
+        membership.network,
+        board.group().fingerprint(),
+        board.threshold(),
+        names.join(", ")
+    );
+    context.printer.answer(&answer, &text)
+}
+
+/// What came of the founding of a recovery board.
+fn answer_recovery(
+    context: &Context,
+    membership: &Membership,
+    archive: &Archive,
+    id: Digest,
+) -> Result<(), Failure> {
+    let paper = archive.recoveries().papers().find(|paper| paper.id() == id);
+    let paper = paper.ok_or_else(|| Failure::new("the recovery board's paper is damaged"))?;
+    let board = paper.board();
+    let names: Vec<&str> = board.governors().iter().map(|g| g.name.as_str()).collect();
+    let answer = json!({
+        "status": "founded", "recovers": membership.network, "name": membership.name, "paper": id,
+        "group": board.group(), "fingerprint": board.group().fingerprint(),
+        "threshold": board.threshold(), "governors": names,
+    });
+    let text = format!(
+        "made: the key of a recovery board\n  network     {}\n  recovery key {}\n  board       {} of {}\n\
+         Next: a governor of the network names it with {POLICY_FILE} of this folder: `borgios propose \
+         policy --recovery-board {POLICY_FILE} --recovery-silence 60d --recovery-lock 30d`. Keep this \
+         home folder for nothing else.",
         membership.network,
         board.group().fingerprint(),
         board.threshold(),

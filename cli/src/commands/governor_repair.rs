@@ -86,7 +86,7 @@ impl Repair {
         })?;
         let _lock = context.home.lock()?;
         let name = ceremony::short_name(network)?;
-        let text = serde_json::to_vec_pretty(&Membership { network, name })
+        let text = serde_json::to_vec_pretty(&Membership { network, name, recovery: None })
             .or_fail(|| "could not encode")?;
         durable::write(&context.home.governor("board.json"), &text)
     }

@@ -21,6 +21,11 @@ impl Inbox {
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
         let mut desk = Desk::look(context)?;
         let signed = desk.publish_signed()?;
+        for place in desk.publish_recoveries()? {
+            context
+                .printer
+                .say(&format!("{place} is signed by the recovery board and the new one"));
+        }
         for place in &signed {
             context.printer.say(&format!("{place} is signed"));
         }
@@ -81,6 +86,7 @@ fn rows(vote: &OpenVote, servers: &Servers, reviewed: &Reviewed) -> Vec<Value> {
             "summary": document.and_then(|d| wording::summary(servers, &d.statement)),
             "place": format!("{}/{}", vote.slot.lane, vote.slot.seq),
             "round": vote.slot.round, "statement": id, "proposed": proposers,
+            "recovery": vote.recovery,
             "approvals": standing.approvals, "rejections": standing.rejections,
             "state": state_code(&standing.state), "missing": missing,
             "reviewed": reviewed.contains(id),
@@ -98,7 +104,8 @@ fn describe(vote: &OpenVote, servers: &Servers, reviewed: &Reviewed) -> String {
             format!(", round {}", vote.slot.round)
         };
         let place = format!("{}/{}", vote.slot.lane, vote.slot.seq);
-        text.push_str(&format!("{place}{round}  {}\n", id.short()));
+        let whose = if vote.recovery { "  by the RECOVERY board" } else { "" };
+        text.push_str(&format!("{place}{round}  {}{whose}\n", id.short()));
         let document = vote.documents.get(id);
         if let Some(words) = document.and_then(|d| wording::summary(servers, &d.statement)) {
             text.push_str(&format!("  {words}\n"));

@@ -40,6 +40,21 @@ impl Log {
             answer.push(row(&archive, &servers, verified));
             text.push_str(&describe(&archive, &servers, verified));
         }
+        let policies = self.lane.is_none_or(|lane| lane == Lane::Policy);
+        for waiting in archive.recoveries().waiting().filter(|_| policies) {
+            let seq = waiting.statement().seq;
+            answer.push(json!({
+                "recovery_waits": format!("policy/{seq}"), "id": waiting.id(),
+                "summary": policy_words(&archive, waiting),
+                "ballots": ballots(&voices(&archive, waiting.id())),
+            }));
+            text.push_str(&format!(
+                "policy/{seq} waits  {}  signed by the recovery key and by the board that it makes; servers \
+                 take it after silence and a lock, and any sign of life of the board in force ends it\n{}",
+                waiting.id(),
+                spoken(&voices(&archive, waiting.id()))
+            ));
+        }
         for lane in Lane::ALL.into_iter().filter(|lane| self.lane.is_none_or(|only| only == *lane))
         {
             for fallen in fallen(&archive, lane) {
@@ -103,6 +118,8 @@ fn voices(archive: &Archive, statement: Digest) -> Vec<Voice> {
     // A change of the board is voted on by two boards: the one in force and the one it makes.
     let chain = archive.chain();
     let place = chain.known(&statement).and_then(|(lane, seq)| chain.get(lane, seq));
+    let mut waiting = archive.recoveries().waiting();
+    let place = place.or_else(|| waiting.find(|one| one.id() == statement));
     let under = place.and_then(|verified| chain.policy_at(verified.statement().policy?));
     let group = under.map(|policy| policy.board.group());
     let on_it = archive.ballots().values().filter(|held| held.value.statement == statement);
@@ -112,8 +129,14 @@ fn voices(archive: &Archive, statement: Digest) -> Vec<Voice> {
                 Choice::Reject { reason } => Some(reason.clone()),
                 Choice::Approve { .. } | Choice::Commit { .. } => None,
             };
+            let mut papers = archive.recoveries().papers();
+            let recovers = papers.any(|paper| paper.board().group() == held.value.group);
             let for_new = group.is_some_and(|group| group != held.value.group);
-            let for_new = for_new.then(|| "for the new board".to_owned());
+            let for_new = match (recovers, for_new) {
+                (true, _) => Some("for the recovery board".to_owned()),
+                (false, true) => Some("for the new board".to_owned()),
+                (false, false) => None,
+            };
             let words = for_new.into_iter().chain(reason).chain(held.value.comment.clone());
             Voice {
                 name: held.by.to_string(),
@@ -186,6 +209,7 @@ fn row(archive: &Archive, servers: &Servers, verified: &VerifiedStatement) -> Va
         "place": format!("{}/{}", statement.lane, statement.seq), "round": statement.round,
         "id": verified.id(), "issued": statement.issued, "expires": statement.expires,
         "policy": statement.policy, "body": statement.body, "ballots": ballots, "signed": true,
+        "recovery": verified.is_recovered(),
         "summary": wording::summary(servers, statement).or_else(|| policy_words(archive, verified)),
         "proposed_by": proposers(archive, verified.id()),
     })
@@ -209,6 +233,12 @@ fn describe(archive: &Archive, servers: &Servers, verified: &VerifiedStatement) 
     let words = wording::summary(servers, statement).or_else(|| policy_words(archive, verified));
     if let Some(words) = words {
         text.push_str(&format!("  {words}\n"));
+    }
+    if verified.is_recovered() {
+        text.push_str(
+            "  signed by the RECOVERY key in the place of the board, which had long been silent, and by \
+             the board that it makes\n",
+        );
     }
     text.push_str(&spoken(&voices(archive, verified.id())));
     text

@@ -61,7 +61,8 @@ impl Against {
         session.desk.need_a_place()?;
         let me = session.identity().name();
         let chain = session.desk.archive().chain();
-        let named = chain.history().filter(|at| {
+        let waiting = session.desk.archive().recoveries().waiting();
+        let named = chain.history().chain(waiting).filter(|at| {
             let (lane, seq) = (at.statement().lane, at.statement().seq);
             self.subject.names(lane, seq, &at.id())
         });
@@ -116,6 +117,8 @@ impl Veto {
         let (objection, policy) = self.against.objection(VetoObject::KIND, &session, context)?;
         let needed = veto_least(policy.board.threshold().0, policy.board.size());
         let (place, id) = (format!("{}/{}", objection.lane, objection.seq), objection.statement);
+        let recovery =
+            session.desk.archive().recoveries().waiting().any(|waiting| waiting.id() == id);
         let envelope = VetoObject(objection).to_envelope().sign(session.identity().ssh());
         session.desk.publish(&envelope)?;
         let answer = json!({
@@ -124,6 +127,13 @@ impl Veto {
         });
         let text = format!("vetoed {place}: {}", id.short());
         context.printer.answer(&answer, &text)?;
+        if recovery {
+            context.printer.say(
+                "The recovery key signed it, and not the board: this one veto ends it wherever its lock is \
+                 not over.",
+            );
+            return Ok(());
+        }
         context.printer.say(&format!(
             "Unless its class says otherwise, {needed} governors' vetoes kill it wherever its lock \
              is not over."

@@ -1,14 +1,19 @@
 //! The rules of `borgios propose policy` beside fan-out and approvals: locks, vetoes, freshness,
 //! admission, recovery, and what is settled.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use borgios_policy::class::LOCK_MAX_S;
-use borgios_policy::{Admission, Class, Freshness, Lane, Name, Policy, Recovery, Ruling};
-use borgios_types::{Digest, PublicKey, Seq};
+use borgios_policy::{
+    Admission, Class, Freshness, Lane, Name, Policy, Recovery, RecoveryBoard, Ruling,
+};
+use borgios_types::limits::ENVELOPE_MAX;
+use borgios_types::{Digest, Envelope, PublicKey, Seq};
 use clap::Args;
 
-use crate::failure::Failure;
+use crate::durable;
+use crate::failure::{Failure, OrFail as _};
 use crate::span;
 
 /// Rules that hold a signed statement back, and rulings.
@@ -47,12 +52,19 @@ pub(crate) struct Rules {
     /// The group key of a second board, which may name the next one after a long silence
     #[arg(long, value_name = "KEY", requires_all = ["recovery_silence", "recovery_lock"])]
     recovery_key: Option<PublicKey>,
+    /// The same by the paper of a recovery board, as its founding wrote it: policy-1.json
+    #[arg(long, value_name = "FILE", conflicts_with = "recovery_key",
+          requires_all = ["recovery_silence", "recovery_lock"])]
+    recovery_board: Option<PathBuf>,
     /// How long too few governors must have been silent: 60d
-    #[arg(long, value_name = "TIME", value_parser = span::seconds, requires = "recovery_key")]
+    #[arg(long, value_name = "TIME", value_parser = span::seconds, requires = "recovery_lock")]
     recovery_silence: Option<u64>,
     /// How long its policy is then held back: 30d
-    #[arg(long, value_name = "TIME", value_parser = span::seconds, requires = "recovery_key")]
+    #[arg(long, value_name = "TIME", value_parser = span::seconds, requires = "recovery_silence")]
     recovery_lock: Option<u64>,
+    /// No recovery board from now on
+    #[arg(long, conflicts_with_all = ["recovery_key", "recovery_board", "recovery_lock"])]
+    no_recovery: bool,
     /// Close a place of another lane: nothing signed for it counts
     #[arg(long = "close", value_name = "LANE/SEQ", value_parser = place)]
     closed: Vec<(Lane, Seq)>,
@@ -137,7 +149,13 @@ fn settled(text: &str) -> Result<(Lane, Seq, Digest), String> {
 impl Rules {
     /// Puts what was given into `policy`. Rulings are acts and not rules: those of the policy in
     /// force are not said again.
-    pub(crate) fn apply(&self, policy: &mut Policy) -> Result<(), Failure> {
+    ///
+    /// `recovery_board` is what [`Rules::paper`] read.
+    pub(crate) fn apply(
+        &self,
+        recovery_board: Option<&RecoveryBoard>,
+        policy: &mut Policy,
+    ) -> Result<(), Failure> {
         if let Some(approvals) = self.emergency_approvals {
             let class = policy.classes.emergency.unwrap_or(Class::of(approvals));
             policy.classes.emergency = Some(Class { approvals, ..class });
@@ -164,15 +182,38 @@ impl Rules {
             policy.pause_s = Some(pause_s.unwrap_or(0));
         }
         self.admit(policy);
-        if let (Some(group), Some(silence_s), Some(lock_s)) =
-            (self.recovery_key, self.recovery_silence, self.recovery_lock)
-        {
-            policy.recovery = Some(Recovery { group, silence_s, lock_s });
-        }
+        self.recover(recovery_board, policy)?;
         let closed = self.closed.iter().map(|(lane, seq)| (*lane, *seq, None));
         let settled = self.settled.iter().map(|(lane, seq, id)| (*lane, *seq, Some(*id)));
         policy.rulings =
             closed.chain(settled).map(|(lane, seq, winner)| Ruling { lane, seq, winner }).collect();
+        Ok(())
+    }
+
+    /// The paper of the recovery board that is to be named, for this network.
+    pub(crate) fn paper(&self, network: Digest) -> Result<Option<RecoveryBoard>, Failure> {
+        let Some(path) = &self.recovery_board else { return Ok(None) };
+        let what = || format!("{} is no paper of a recovery board", path.display());
+        let bytes = durable::read(path, ENVELOPE_MAX)?;
+        let bytes = bytes.ok_or_else(|| Failure::new(what()).because("there is no such file"))?;
+        let envelope = Envelope::parse(&bytes).or_fail(what)?;
+        RecoveryBoard::verify(network, &envelope).or_fail(what).map(Some)
+    }
+
+    fn recover(&self, paper: Option<&RecoveryBoard>, policy: &mut Policy) -> Result<(), Failure> {
+        if self.no_recovery {
+            policy.recovery = None;
+        }
+        let before = policy.recovery.map(|rule| rule.group);
+        let named = paper.map(|paper| paper.board().group()).or(self.recovery_key);
+        let (Some(silence_s), Some(lock_s)) = (self.recovery_silence, self.recovery_lock) else {
+            return Ok(());
+        };
+        let group = named.or(before).ok_or_else(|| {
+            Failure::usage("which recovery key? the policy in force names none")
+                .hint("`--recovery-board FILE` names one by its board's paper")
+        })?;
+        policy.recovery = Some(Recovery { group, silence_s, lock_s });
         Ok(())
     }
 

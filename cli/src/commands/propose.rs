@@ -1,12 +1,13 @@
 //! `borgios propose …`: puts the exact text of a statement to the vote.
 
-use borgios_policy::{Lane, Object as _, Proposal, Statement};
-use borgios_types::{Digest, Seq, UnixSeconds};
+use borgios_policy::{Lane, Object as _, Policy, Proposal, Statement};
+use borgios_types::{Digest, PublicKey, Seq, UnixSeconds};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::commands::{propose_policy, propose_release};
 use crate::context::Context;
+use crate::desk::OpenVote;
 use crate::failure::{Failure, OrFail as _};
 use crate::session::Session;
 
@@ -117,11 +118,24 @@ pub(crate) fn put_to_vote(
     let (now, issued) = (session.desk.context().now(), date(session));
     let chain = session.desk.archive().chain();
     let seq = chain.head_seq(lane).next();
+    let recovers = session.desk.membership().recovery.is_some();
+    let makes_a_board = |group: PublicKey| {
+        let made = Policy::parse(&body).ok().filter(|_| lane == Lane::Policy);
+        made.is_some_and(|policy| policy.board.group() != group)
+    };
+    if recovers && !makes_a_board(session.desk.archive().board()?.group()) {
+        return Err(Failure::new("a recovery board proposes nothing but the next board")
+            .hint("`borgios governor change --recovery` does, once its key is made"));
+    }
+    let round = match recovers {
+        true => session.desk.recovery_round(seq),
+        false => session.desk.open_round(lane, seq)?,
+    };
     let statement = Statement {
         network: Some(session.network()),
         lane,
         seq,
-        round: session.desk.open_round(lane, seq)?,
+        round,
         prev: chain.tip(lane).map(|tip| tip.id),
         policy: Some(chain.head_seq(Lane::Policy)),
         issued,
@@ -132,8 +146,10 @@ pub(crate) fn put_to_vote(
     let draft = statement.to_envelope();
     let what = || format!("{lane}/{seq} cannot be proposed: no node would obey it");
     session.desk.archive().chain().review(now, &draft).or_fail(what)?;
-    let round = statement.round;
-    let rivals = session.desk.vote(lane, seq, round)?.documents;
+    let votes = session.desk.votes()?.into_iter();
+    let at = |vote: &OpenVote| (vote.slot.lane, vote.slot.seq, vote.slot.round, vote.recovery);
+    let here = votes.filter(|vote| at(vote) == (lane, seq, round, recovers));
+    let rivals: Vec<Digest> = here.flat_map(|vote| vote.documents.into_keys()).collect();
 
     let proposal = Proposal { statement: draft.payload.clone(), lane, note: terms.note };
     let envelope = proposal.to_envelope().sign(session.identity().ssh());
@@ -145,6 +161,6 @@ pub(crate) fn put_to_vote(
         "proposal": envelope.id(), "published_to": session.desk.places(),
     });
     let answer = answer.as_object().cloned().unwrap_or_default();
-    let rivals = rivals.into_keys().filter(|rival| *rival != id).collect();
+    let rivals = rivals.into_iter().filter(|rival| *rival != id).collect();
     Ok(Proposed { lane, seq, statement: id, answer, rivals })
 }

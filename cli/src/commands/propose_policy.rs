@@ -77,12 +77,17 @@ impl Policy {
         if self.witnesses.is_some() {
             rules.witnesses = self.witnesses;
         }
-        self.rules.apply(&mut rules)?;
+        let paper = self.rules.paper(session.network())?;
+        self.rules.apply(paper.as_ref(), &mut rules)?;
         if rules == before {
             return Err(Failure::usage("this policy would change nothing")
                 .hint("give a new value, such as `--fanout K` or `--lock release=48h`"));
         }
         rules.validate().or_fail(|| "these rules cannot be proposed")?;
+        if let Some(paper) = paper {
+            // Who reviews it finds who holds the key.
+            session.desk.publish_paper(paper)?;
+        }
         propose(context, &mut session, Lane::Policy, rules.to_body(), self.terms)
     }
 }

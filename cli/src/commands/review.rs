@@ -17,6 +17,7 @@ use crate::desk::{Desk, OpenVote};
 use crate::escrowed;
 use crate::failure::Failure;
 use crate::printer::one_line;
+use crate::recovery;
 use crate::reviewed::Reviewed;
 use crate::span;
 use crate::subject::Subject;
@@ -50,7 +51,9 @@ impl Review {
             Lane::Policy => {
                 let head = desk.archive().chain().head(Lane::Policy);
                 let before = head.map(|verified| &verified.statement().body);
-                changes::policy::changes(before, &statement.body)
+                let mut lines = changes::policy::changes(before, &statement.body);
+                lines.extend(recovery::words(&desk, &vote, statement));
+                lines
             }
             Lane::Credential => escrowed::review(&mut desk, statement)?,
             Lane::Member => wording::eviction(&desk.servers()?, statement),
@@ -72,10 +75,14 @@ impl Review {
         text.push_str("\nwhat was said\n");
         text.push_str(&said(&desk, &vote, &id));
         let consequence = match &obeyed {
+            Ok(_) if vote.recovery => recovery::consequence(&desk, &vote, &id)?,
             Ok(_) => consequence(&desk, &vote, statement, &id)?,
             Err(refusal) => format!("no node would obey it: {refusal}"),
         };
-        let terms = terms(&desk, statement);
+        let terms = match vote.recovery {
+            true => recovery::terms(&desk, statement),
+            false => terms(&desk, statement),
+        };
         text.push_str(&format!("\nif you approve\n  {consequence}\n"));
         for line in &terms {
             text.push_str(&format!("  {line}\n"));

@@ -90,6 +90,7 @@ fn keeper_lines(keeper: &Value, line: &mut impl FnMut(&str, Option<String>)) {
         let stale = if fresh < needed { ": stale, no release is installed" } else { "" };
         line("governors", Some(format!("{fresh} heard of lately, {needed} needed{stale}")));
     }
+    line("recovery", silence(&keeper["silence"]));
     if let Some(problem) = keeper.get("problem").filter(|problem| !problem.is_null()) {
         let text = problem["message"].as_str().map_or_else(|| problem.to_string(), str::to_owned);
         line("problem", Some(text));
@@ -97,7 +98,7 @@ fn keeper_lines(keeper: &Value, line: &mut impl FnMut(&str, Option<String>)) {
 }
 
 /// Why a signed statement is not in force yet: `release/3 waits until …`.
-fn held_back(held: &Value) -> String {
+pub(crate) fn held_back(held: &Value) -> String {
     let place = format!("{}/{}", plain(&held["lane"]), plain(&held["seq"]));
     let until = || held["until"].as_u64().map_or("?".to_owned(), |at| UnixSeconds(at).to_string());
     let names = || {
@@ -115,7 +116,26 @@ fn held_back(held: &Value) -> String {
         "refused" => format!("does not hold under the rules in force: {}", plain(&held["why"])),
         other => format!("is {other}"),
     };
+    if held["recovery"] == true {
+        let since = held["seen"].as_u64().map_or("?".to_owned(), |at| UnixSeconds(at).to_string());
+        return format!(
+            "{place} {how}; the RECOVERY key signed it, and not the board. Here since {since}. Any sign \
+             of life of a governor of the board in force ends it: `borgios beacon`, or `borgios veto \
+             {place}`"
+        );
+    }
     format!("{place} {how}")
+}
+
+/// How long the board has been silent, where a recovery key may speak in its place.
+fn silence(silence: &Value) -> Option<String> {
+    let (silent, needed) = (silence["silent_s"].as_u64()?, silence["needed_s"].as_u64()?);
+    let text = format!(
+        "the board silent for {} of the {} after which its recovery key may speak",
+        span::words(silent),
+        span::words(needed)
+    );
+    Some(if silent == 0 { "a recovery key; the board is not silent".to_owned() } else { text })
 }
 
 /// What the keeper says of root: whose it is, which epoch it carries, who may enter.
@@ -265,6 +285,25 @@ mod tests {
         ] {
             assert!(text.contains(wanted), "{wanted}: {text}");
         }
+    }
+
+    #[test]
+    fn a_policy_of_the_recovery_key_is_told_with_what_ends_it() {
+        let held = json!({"lane": "policy", "seq": 3, "seen": 1_795_000_000, "recovery": true,
+            "state": "waiting", "until": 1_796_000_000});
+        let keeper =
+            json!({"held": [held], "silence": {"silent_s": 86_400, "needed_s": 5_184_000}});
+        let text = describe(&json!({"keeper": keeper}));
+        for wanted in [
+            "held       policy/3 is locked until 2026-11-30T00:53:20Z; the RECOVERY key signed it",
+            "Here since 2026-11-18T11:06:40Z",
+            "`borgios veto policy/3`",
+            "recovery   the board silent for 1 d of the 60 d after which",
+        ] {
+            assert!(text.contains(wanted), "{wanted}: {text}");
+        }
+        let quiet = json!({"keeper": {"silence": {"silent_s": 0, "needed_s": 5_184_000}}});
+        assert!(describe(&quiet).contains("recovery   a recovery key; the board is not silent"));
     }
 
     #[test]

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use borgios_types::Digest;
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::carrier;
+use crate::commands::status::held_back;
 use crate::context::Context;
 use crate::durable;
 use crate::failure::Failure;
@@ -23,6 +25,9 @@ pub(crate) struct Sync {
     /// This machine has no network, from now on: its nonces say so
     #[arg(long, requires = "out")]
     air_gap: bool,
+    /// A policy of the recovery key, by its whole id, that came into force, as servers' `status` shows
+    #[arg(long, value_name = "ID")]
+    accept_recovery: Option<Digest>,
 }
 
 impl Sync {
@@ -39,7 +44,11 @@ impl Sync {
         if let Some(path) = &self.brought {
             received += session.desk.take_in(path)?;
         }
+        if let Some(id) = self.accept_recovery {
+            session.desk.accept_recovery(id)?;
+        }
         let settled = session.settle()?;
+        let waiting = recovery_lines(context, &session)?;
         let sent = session.desk.push()?;
         let servers = session.desk.servers()?.all().count();
         let blobs = session.desk.bring_blobs()?;
@@ -56,6 +65,8 @@ impl Sync {
             "places": places, "received": received, "refused": refused, "sent": sent,
             "signed": settled.signed, "slots": settled.slots, "shares": settled.shares,
             "servers": servers, "blobs": blobs, "written_bytes": written,
+            "recoveries": settled.recoveries,
+            "recoveries_waiting": waiting.iter().map(|(row, _)| row).collect::<Vec<_>>(),
         });
         let from = if places.is_empty() { "the carrier" } else { &places };
         let mut text = format!("{received} objects received from {from}, {sent} sent");
@@ -68,10 +79,42 @@ impl Sync {
         if servers > 0 {
             text.push_str(&format!("\n{servers} servers are known here"));
         }
-        for line in settled.lines() {
+        for line in settled.lines().into_iter().chain(waiting.into_iter().map(|(_, line)| line)) {
             text.push('\n');
             text.push_str(&line);
         }
         context.printer.answer(&answer, &text)
     }
+}
+
+/// What waits of a recovery key, in JSON and in words; brought to the nodes that were named, by whoever is
+/// not of the board that it is to replace.
+fn recovery_lines(
+    context: &Context,
+    session: &Session<'_>,
+) -> Result<Vec<(Value, String)>, Failure> {
+    let mut lines = Vec::new();
+    for verified in session.desk.archive().recoveries().waiting() {
+        let (id, seq) = (verified.id(), verified.statement().seq);
+        let mut told = Vec::new();
+        let mut text = format!(
+            "policy/{seq} of the recovery key waits: {id}\n  once `borgios status` of servers shows it in \
+             force, `borgios sync --accept-recovery {id}` takes it here"
+        );
+        if session.on_board().is_err() {
+            for (node, answer) in context.bring_recovery(session.identity(), verified.envelope())? {
+                let said = match answer {
+                    Ok(answer) => match answer.get("held").filter(|held| !held.is_null()) {
+                        Some(held) => format!("{node}: {}", held_back(held)),
+                        None => format!("{node} has it in force"),
+                    },
+                    Err(failure) => format!("{node}: {}", failure.summary()),
+                };
+                text.push_str(&format!("\n  {said}"));
+                told.push(said);
+            }
+        }
+        lines.push((json!({"policy": seq, "statement": id, "nodes": told}), text));
+    }
+    Ok(lines)
 }

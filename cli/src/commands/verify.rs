@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use borgios_policy::proof_file::{PROOF_MAX, ProofFile, Proven};
-use borgios_policy::{AccessOrder, Choice, Lane, message};
+use borgios_policy::proof_file::{PROOF_MAX, ProofFile, ProofFileError, Proven};
+use borgios_policy::{AccessOrder, Choice, Lane, Refusal, VerifiedStatement, message};
 use borgios_types::{Digest, Envelope, sshsig};
 use clap::Args;
 use serde_json::{Value, json};
@@ -23,6 +23,9 @@ pub(crate) struct Verify {
     /// The network's id, sha256:…, from a source you trust
     #[arg(long, value_name = "ID")]
     network: Digest,
+    /// A policy of a recovery key of which you know that it came into force; again for each
+    #[arg(long = "recovery", value_name = "ID")]
+    recoveries: Vec<Digest>,
     /// Lay every step out in this folder, so that stock ssh-keygen can check it without BorgIOS
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -38,8 +41,18 @@ impl Verify {
             .map_err(|failure| failure.code(Failure::PROOF))?;
         let file = ProofFile::parse(&text).or_fail(what);
         let file = file.map_err(|failure| failure.code(Failure::PROOF))?;
-        let proven = file.verify(self.network).or_fail(what);
-        let proven = proven.map_err(|failure| failure.code(Failure::PROOF))?;
+        let proven = file.verify_through(self.network, &self.recoveries);
+        let recovery = matches!(proven, Err(ProofFileError::Statement(Refusal::Recovery { .. })));
+        let proven = proven.or_fail(what).map_err(|failure| {
+            let failure = failure.code(Failure::PROOF);
+            if !recovery {
+                return failure;
+            }
+            failure.hint(
+                "whether a recovery key's policy came into force, no file can show: if you know it from \
+                 people or servers that you trust, name it with `--recovery sha256:…`",
+            )
+        })?;
         let steps = match &self.out {
             Some(folder) => lay_out(folder, &file, &proven)?,
             None => Vec::new(),
@@ -82,8 +95,14 @@ fn answer(proven: &Proven, steps: &[String]) -> Value {
         "threshold": proven.board.threshold(), "governors": proven.board.size(),
         "approvals_needed": proven.needed, "ballots": voices, "shares_make_signature": proven.shares,
         "policies": proven.policies.iter().map(|policy| policy.id()).collect::<Vec<_>>(),
+        "recoveries": recovered(proven).map(|policy| policy.id()).collect::<Vec<_>>(),
         "steps": steps,
     })
+}
+
+/// The policies on the way that a recovery key signed.
+fn recovered(proven: &Proven) -> impl Iterator<Item = &VerifiedStatement> {
+    proven.policies.iter().filter(|policy| policy.is_recovered())
 }
 
 fn describe(proven: &Proven) -> String {
@@ -106,6 +125,13 @@ fn describe(proven: &Proven) -> String {
     let steps = proven.policies.len();
     let word = if steps == 1 { "policy" } else { "policies" };
     text.push_str(&format!("  {steps} {word} from the network's first one on\n"));
+    for policy in recovered(proven) {
+        text.push_str(&format!(
+            "  policy/{} was signed by the recovery key of the policy before it, and by the board that it \
+             makes; that it came into force is your word\n",
+            policy.statement().seq
+        ));
+    }
     for voice in &proven.voices {
         let verb = if voice.ballot.approves() { "approved" } else { "rejected" };
         let reason = match &voice.ballot.choice {

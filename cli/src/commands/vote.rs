@@ -26,7 +26,7 @@ use crate::reviewed::Reviewed;
 use crate::session::Session;
 use crate::slots::SlotState;
 use crate::subject::Subject;
-use crate::succession::{self, Words};
+use crate::succession::{self, Second, Words};
 
 /// Approve or reject, once and for good
 #[derive(Debug, Args)]
@@ -96,9 +96,13 @@ impl Vote {
         }
         clones::refuse(&mut session)?;
         let (slot, statement) = self.target(&session)?;
+        if session.desk.membership().recovery.is_some() {
+            return self.vote_to_recover(context, session, statement);
+        }
         if succession::is_newcomer(&session, &statement) {
             return self.vote_as_newcomer(context, session, statement);
         }
+        succession::refuse_recoverers(&session, &statement)?;
         let place = format!("{}/{}", slot.lane, slot.seq);
         let what = || format!("no ballot was made for {place}");
         let (ballot, made) = match session.slots().state(slot)? {
@@ -154,11 +158,24 @@ impl Vote {
         let second = succession::second_ballot(&mut session, statement, &self.words())?;
         let second = second.ok_or_else(|| Failure::new("there is no board to vote for"))?;
         let settled = session.settle()?;
-        let signed = session.desk.archive().chain().known(&statement).is_some();
-        let mut answer = second.to_json();
+        self.answer_for_other(context, &session, statement, &second, &settled)
+    }
+
+    /// The answer to a vote for another board than the one in force.
+    fn answer_for_other(
+        &self,
+        context: &Context,
+        session: &Session<'_>,
+        statement: Digest,
+        cast: &Second,
+        settled: &crate::session::Settled,
+    ) -> Result<(), Failure> {
+        let archive = session.desk.archive();
+        let mut answer = cast.to_json();
         answer["statement"] = json!(statement);
-        answer["signed"] = json!(signed);
-        let mut text = second.to_string();
+        answer["signed"] = json!(archive.chain().known(&statement).is_some());
+        answer["waits"] = json!(archive.recoveries().waiting().any(|one| one.id() == statement));
+        let mut text = cast.to_string();
         for line in settled.lines() {
             text.push('\n');
             text.push_str(&line);
@@ -166,10 +183,27 @@ impl Vote {
         context.printer.answer(&answer, &text)
     }
 
+    /// The one ballot of a member of the recovery board.
+    fn vote_to_recover(
+        self,
+        context: &Context,
+        mut session: Session<'_>,
+        statement: Digest,
+    ) -> Result<(), Failure> {
+        let without = self.without.iter().cloned().collect();
+        let words = Words { without, ..self.words() };
+        let cast = succession::recovery_ballot(&mut session, statement, &words)?;
+        let settled = session.settle()?;
+        if let Some(path) = &self.out {
+            carrier::write(path, core::slice::from_ref(&cast.ballot))?;
+        }
+        self.answer_for_other(context, &session, statement, &cast, &settled)
+    }
+
     fn words(&self) -> Words {
         let rejects = self.choice == ForOrAgainst::Reject;
         let reject = rejects.then(|| self.reason.clone().unwrap_or_default());
-        Words { reject, comment: self.comment.clone() }
+        Words { reject, comment: self.comment.clone(), without: BTreeSet::new() }
     }
 
     /// Which slot and document is meant. A place that is decided by now is still this governor's

@@ -16,6 +16,7 @@
 
 mod plan;
 mod rules;
+mod watched;
 
 use borgios_types::{Digest, Envelope};
 use rand::{CryptoRng, RngCore};
@@ -29,6 +30,7 @@ use crate::slot::Slot;
 
 pub use plan::{ATTEMPTS_MAX, Change, ChangeError, plan_file, plans};
 pub use rules::{carried, next_policy};
+pub use watched::{Watched, watch};
 
 /// What one step comes to.
 #[derive(Debug)]
@@ -85,9 +87,13 @@ pub struct Standing<'a> {
     pub network: Digest,
     /// The board that is to be replaced.
     pub board: &'a Board,
+    /// The recovery board, if it is its plans that are meant: they lie in files of their own, so that
+    /// neither board stands in the other's way.
+    pub recovery: Option<&'a Board>,
 }
 
-/// The newest attempt whose plan a governor of the board signed, with its author and id.
+/// The newest attempt whose plan a governor of the board signed, or of the recovery board if its plans
+/// are meant, with its author and id.
 ///
 /// # Errors
 /// Why none of the plans counts, if there are any.
@@ -98,7 +104,7 @@ pub fn newest(
     let epoch = standing.board.next_epoch();
     let mut refused = None;
     for attempt in (0..=ATTEMPTS_MAX).rev() {
-        let file = plan_file(epoch, attempt);
+        let file = plan_file(epoch, attempt, standing.recovery.is_some());
         // What anybody can lay there stops nobody: an earlier plan may still be good.
         let read = envelope(files, &file).and_then(|found| match found {
             None => Ok(None),
@@ -159,11 +165,11 @@ pub fn step(
     // What people compare is worked out from what the plan says, so it must say nothing else.
     if state.is_none() && plan.to_envelope().id() != found {
         let why = "it holds more than a plan; write it again with this version".to_owned();
-        let file = plan.file();
+        let file = plan.file(standing.recovery.is_some());
         let source = ObjectError::Refused { kind: Change::KIND, why };
         return Err(CeremonyError::File { file, source });
     }
-    let roster = plan.to_roster(found);
+    let roster = plan.to_roster(found, standing.recovery.is_some());
     let mut ceremony = match state {
         Some(ceremony) => ceremony,
         None => Ceremony::begin(me, &roster, rng)?,
@@ -192,7 +198,9 @@ impl core::fmt::Display for Status {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::NoPlan => write!(f, "nobody planned a change"),
-            Self::NotIncluded(plan) => write!(f, "{} goes on without you", plan.file()),
+            Self::NotIncluded(plan) => {
+                write!(f, "the change to key epoch {} goes on without you", plan.epoch)
+            }
             Self::Confirm(plan) => write!(f, "compare the roster {} by voice", plan.roster()),
             Self::Waiting { kind, missing } => {
                 let names: Vec<&str> = missing.iter().map(Name::as_str).collect();

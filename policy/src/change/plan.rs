@@ -89,14 +89,16 @@ impl Change {
         }
         governors.sort_by(|one, other| one.name.cmp(&other.name));
         keygen::check(&governors, threshold)?;
-        if !governors.iter().any(|planned| stays(board, planned)) {
+        // A recovery board proposes by itself, and may have nobody left to keep.
+        if standing.recovery.is_none() && !governors.iter().any(|planned| stays(board, planned)) {
             return Err(ChangeError::NobodyStays);
         }
         let (network, group, epoch) = (standing.network, board.group(), board.next_epoch());
         Ok(Self { network, group, epoch, attempt, threshold, governors, heads })
     }
 
-    /// Reads the plan of one attempt, which a governor of the board in force signed.
+    /// Reads the plan of one attempt, which a governor of the board in force signed, or of the recovery
+    /// board where its plans are meant.
     ///
     /// # Errors
     /// As [`Object::parse`], `wrong_network`, `wrong_policy`, `bad_signature`, and another epoch or
@@ -116,12 +118,16 @@ impl Change {
             let why = format!("attempt {} at key epoch {}", plan.attempt, plan.epoch);
             return Err(ObjectError::Refused { kind, why });
         }
-        if !plan.governors.iter().any(|planned| stays(board, planned)) {
+        let stays = |planned: &Card| stays(board, planned);
+        if standing.recovery.is_none() && !plan.governors.iter().any(stays) {
             return Err(ObjectError::Refused { kind, why: ChangeError::NobodyStays.to_string() });
         }
-        let author = board.governors().iter().find(|g| envelope.signed_by(&g.key));
+        let planners = standing.recovery.unwrap_or(board);
+        let author = planners.governors().iter().find(|g| envelope.signed_by(&g.key));
         let author = author.ok_or_else(|| {
-            let signer = "a governor of the board in force".to_owned();
+            let which =
+                if standing.recovery.is_some() { "recovery board" } else { "board in force" };
+            let signer = format!("a governor of the {which}");
             ObjectError::BadSignature { kind, signer }
         })?;
         signed_by(&author.key, kind, envelope)?;
@@ -136,8 +142,8 @@ impl Change {
 
     /// The file it lies in.
     #[must_use]
-    pub fn file(&self) -> String {
-        plan_file(self.epoch, self.attempt)
+    pub fn file(&self, recovery: bool) -> String {
+        plan_file(self.epoch, self.attempt, recovery)
     }
 
     /// Whether `me` must compare the roster: where a card is not the board's, or `me` is new and
@@ -155,9 +161,13 @@ impl Change {
     }
 
     /// What the rounds need of it; `id` is that of the plan as it lies in the folder.
-    pub(super) fn to_roster(&self, id: Digest) -> Roster {
+    pub(super) fn to_roster(&self, id: Digest, recovery: bool) -> Roster {
         let Self { epoch, attempt, threshold, .. } = *self;
-        let prefix = if attempt == 0 { format!("{epoch}.") } else { format!("{epoch}.{attempt}.") };
+        let begin = if recovery { RECOVERY } else { "" };
+        let prefix = match attempt {
+            0 => format!("{begin}{epoch}."),
+            attempt => format!("{begin}{epoch}.{attempt}."),
+        };
         let (governors, heads) = (self.governors.clone(), self.heads.clone());
         Roster { id, epoch, threshold, governors, prefix, heads }
     }
@@ -189,20 +199,26 @@ fn stays(board: &Board, planned: &Card) -> bool {
     board.by_name(&planned.name).is_some_and(|governor| card(governor) == *planned)
 }
 
-/// `change-2.json`, and `change-2.1.json` for a further attempt.
+/// What the files of a recovery board's ceremony begin with.
+const RECOVERY: &str = "recovery-";
+
+/// `change-2.json`, and `change-2.1.json` for a further attempt; `recovery-change-2.json` for a plan of
+/// the recovery board.
 #[must_use]
-pub fn plan_file(epoch: KeyEpoch, attempt: u32) -> String {
+pub fn plan_file(epoch: KeyEpoch, attempt: u32, recovery: bool) -> String {
+    let begin = if recovery { RECOVERY } else { "" };
     if attempt == 0 {
-        format!("change-{epoch}.json")
+        format!("{begin}change-{epoch}.json")
     } else {
-        format!("change-{epoch}.{attempt}.json")
+        format!("{begin}change-{epoch}.{attempt}.json")
     }
 }
 
 /// Every plan in the folder, none of them verified: how a newcomer learns of which network to ask.
 #[must_use]
-pub fn plans(files: &Files) -> Vec<Change> {
-    let named = files.keys().filter(|file| file.starts_with("change-"));
+pub fn plans(files: &Files, recovery: bool) -> Vec<Change> {
+    let begin = if recovery { "recovery-change-" } else { "change-" };
+    let named = files.keys().filter(|file| file.starts_with(begin));
     let read = named.filter_map(|file| Change::parse(&envelope(files, file).ok()??).ok());
     read.collect()
 }

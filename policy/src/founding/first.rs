@@ -12,6 +12,7 @@ use crate::keygen::{Agreed, Ceremony, Made, Phase, Roster, envelope};
 use crate::lane::Lane;
 use crate::object::{Object as _, ObjectError};
 use crate::policy::{Class, Classes, Policy};
+use crate::recovery::RecoveryBoard;
 use crate::round::OpenRound;
 use crate::share::KeyShare;
 use crate::slot::Slot;
@@ -22,7 +23,10 @@ use crate::vote::Intent;
 /// The exact text of policy/1.
 pub(super) fn payload(plan: &Plan, board: &Board) -> String {
     let class = Class::of(plan.threshold.0);
-    let policy = Policy::new(board.clone(), plan.fanout, Classes::of(class, class));
+    let mut policy = Policy::new(board.clone(), plan.fanout, Classes::of(class, class));
+    policy.recovers = plan.recovers;
+    // A version that does not know the field must not take it for a network's first policy.
+    let critical = plan.recovers.map(|_| "recovers".to_owned()).into_iter().collect();
     let statement = Statement {
         network: None,
         lane: Lane::Policy,
@@ -32,7 +36,7 @@ pub(super) fn payload(plan: &Plan, board: &Board) -> String {
         policy: None,
         issued: plan.issued,
         expires: plan.expires,
-        critical: Vec::new(),
+        critical,
         body: policy.to_body(),
     };
     statement.to_payload()
@@ -120,10 +124,8 @@ pub(super) fn conclude(
     let network = Digest::of(text.as_bytes());
     let policy = match envelope(files, POLICY_FILE)? {
         Some(envelope) => {
-            Chain::new(Some(network)).verify_stored(&envelope, &[]).map_err(|refusal| {
-                let source = ObjectError::Refused { kind: "policy", why: refusal.to_string() };
-                CeremonyError::File { file: POLICY_FILE.to_owned(), source }
-            })?;
+            check_made(plan, network, &envelope)
+                .map_err(|source| CeremonyError::File { file: POLICY_FILE.to_owned(), source })?;
             envelope
         }
         None if board.one_touch().is_ok() => {
@@ -140,6 +142,20 @@ pub(super) fn conclude(
     let key = KeyShare::from_secret(board, &me.card.name, &made.key)
         .map_err(|error| CeremonyError::State(error.to_string()))?;
     let (board, seeds, pools) = (board.clone(), made.seeds.clone(), agreed.pools.clone());
-    let founded = Founded { network, policy, board, key, seeds, pools, ballots };
+    let recovers = plan.recovers;
+    let founded = Founded { network, recovers, policy, board, key, seeds, pools, ballots };
     Ok(Status::Founded(Box::new(founded)))
+}
+
+/// Whether what lies in the folder is what everybody signed for.
+fn check_made(plan: &Plan, network: Digest, envelope: &Envelope) -> Result<(), ObjectError> {
+    let refused = |why: String| ObjectError::Refused { kind: "policy", why };
+    match plan.recovers {
+        None => Chain::new(Some(network))
+            .verify_stored(envelope, &[])
+            .map(drop)
+            .map_err(|refusal| refused(refusal.to_string())),
+        Some(_) if envelope.id() != network => Err(refused("it is another one".to_owned())),
+        Some(recovers) => RecoveryBoard::verify(recovers, envelope).map(drop),
+    }
 }

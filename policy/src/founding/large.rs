@@ -27,12 +27,16 @@ use crate::share::KeyShare;
 use crate::wire::Bytes;
 
 /// A signature share for policy/1.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Part {
-    roster: Digest,
-    governor: Name,
-    statement: Digest,
-    share: Bytes,
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Id of the plan.
+    pub roster: Digest,
+    /// Whose it is.
+    pub governor: Name,
+    /// Id of policy/1.
+    pub statement: Digest,
+    /// 32 bytes.
+    pub share: Bytes,
 }
 
 impl Object for Part {

@@ -26,6 +26,7 @@ use crate::share::{KeyShare, Seed};
 use crate::slot::Slot;
 
 pub use crate::keygen::{Ceremony, CeremonyError, Files, Me, file_name};
+pub use large::Part;
 pub use plan::{Plan, PlanError};
 
 /// `founding.json`.
@@ -67,6 +68,9 @@ pub enum Status {
 pub struct Founded {
     /// Id of policy/1.
     pub network: Digest,
+    /// For a recovery board, the network it is for; what was founded is no network then, and
+    /// `policy` the board's paper.
+    pub recovers: Option<Digest>,
     /// policy/1, signed by the group key.
     pub policy: Envelope,
     /// The board.

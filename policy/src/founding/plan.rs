@@ -14,6 +14,7 @@ use crate::card::Card;
 use crate::keygen::{self, Roster};
 use crate::object::{Object, ObjectError, in_date};
 use crate::policy::PolicyError;
+use crate::slot::{self, TooManySubsets};
 
 /// What all governors agree on before they make a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +29,9 @@ pub struct Plan {
     pub issued: UnixSeconds,
     /// From when on nobody may join on policy/1 alone.
     pub expires: UnixSeconds,
+    /// For a recovery board, the network it is for: what is founded then is no network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovers: Option<Digest>,
 }
 
 /// Why a plan is refused.
@@ -39,6 +43,9 @@ pub enum PlanError {
     /// No policy can be made of it.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// A recovery board votes once in years, by files.
+    #[error("a recovery board must be able to vote in one touch")]
+    Large(#[from] TooManySubsets),
 }
 
 impl Plan {
@@ -54,9 +61,19 @@ impl Plan {
         expires: UnixSeconds,
     ) -> Result<Self, PlanError> {
         governors.sort_by(|one, other| one.name.cmp(&other.name));
-        let plan = Self { threshold, fanout, governors, issued, expires };
+        let plan = Self { threshold, fanout, governors, issued, expires, recovers: None };
         plan.check_rules()?;
         Ok(plan)
+    }
+
+    /// The same people as the recovery board of a network.
+    ///
+    /// # Errors
+    /// A board that is too large to vote in one touch.
+    pub fn recovering(mut self, network: Digest) -> Result<Self, PlanError> {
+        self.recovers = Some(network);
+        self.check_rules()?;
+        Ok(self)
     }
 
     /// Reads a plan that one of its own governors signed.
@@ -102,6 +119,10 @@ impl Plan {
         if !(2..=256).contains(&self.fanout) {
             return Err(PolicyError::Fanout(self.fanout).into());
         }
+        if self.recovers.is_some() {
+            let governors = u16::try_from(self.governors.len()).unwrap_or(u16::MAX);
+            slot::one_touch(governors, self.threshold.0)?;
+        }
         Ok(())
     }
 }
@@ -109,7 +130,7 @@ impl Plan {
 impl Object for Plan {
     const KIND: &'static str = "founding";
     const FIELDS: &'static [&'static str] =
-        &["threshold", "fanout", "governors", "issued", "expires"];
+        &["threshold", "fanout", "governors", "issued", "expires", "recovers"];
 
     fn check(&self) -> Result<(), ObjectError> {
         in_date(Self::KIND, self.issued, self.expires, UnixSeconds(0))?;

@@ -81,6 +81,23 @@ pub struct Gate {
     awake: Option<(UnixSeconds, UnixSeconds)>,
 }
 
+/// How long the board in force has been silent where a recovery key may speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Silence {
+    /// Seconds without enough fresh beacons, as far as this holder was there to hear them.
+    pub silent_s: u64,
+    /// Seconds after which a policy of the recovery key is kept and its lock begins.
+    pub needed_s: u64,
+}
+
+impl Silence {
+    /// Seconds that are missing.
+    #[must_use]
+    pub fn still(self) -> u64 {
+        self.needed_s.saturating_sub(self.silent_s)
+    }
+}
+
 /// What a tick came to.
 #[derive(Debug, Default)]
 pub struct Tick {
@@ -232,6 +249,13 @@ impl Gate {
         self.pulse.fresh(now.max(chain.now_floor()), chain.policy()?)
     }
 
+    /// How long the board has been silent here; none where the policy names no recovery key.
+    #[must_use]
+    pub fn silence(&self, chain: &Chain) -> Option<Silence> {
+        let needed_s = chain.policy()?.recovery?.silence_s;
+        Some(Silence { silent_s: self.pulse.silent(), needed_s })
+    }
+
     /// Lanes in which a governor knows of more than this holder applied: a reason to fetch.
     #[must_use]
     pub fn behind(&self, chain: &Chain) -> BTreeMap<Lane, Seq> {
@@ -252,6 +276,12 @@ impl Gate {
     /// Policies of a recovery key that count: the chain must know of them before it is restored.
     pub fn ripe(&self) -> impl Iterator<Item = Digest> {
         self.ripe.iter().copied()
+    }
+
+    /// Lets a policy of a recovery key count here at once: the invitation of this very server led
+    /// to it. Whether the gate changed and must be stored.
+    pub fn vouch(&mut self, id: Digest) -> bool {
+        self.ripe.insert(id)
     }
 
     /// The vetoes that were said of a statement here.

@@ -8,7 +8,7 @@ use borgios_types::{Digest, Envelope, Seq, UnixSeconds};
 use super::ballots;
 use super::doc::Doc;
 use super::standing::{Judged, Standing};
-use super::{DOCS_MAX, Gate, RIVALS_MAX};
+use super::{DOCS_MAX, Gate, RIVALS_MAX, Silence};
 use crate::chain::{Chain, Verdict};
 use crate::lane::Lane;
 use crate::refusal::Refusal;
@@ -70,11 +70,10 @@ impl Gate {
         let recovery = match verdict {
             Ok(Verdict::New(_)) => false,
             Ok(Verdict::AlreadyKnown(_)) => return Ok(Offered::Known),
-            Err(Refusal::Recovery { seq }) => {
-                let rule = chain.policy().and_then(|policy| policy.recovery);
-                let silent = rule.is_some_and(|rule| self.pulse.silent() >= rule.silence_s);
-                if !silent {
-                    return Err(Refusal::Recovery { seq });
+            Err(Refusal::Recovery { seq, .. }) => {
+                let still_s = self.silence(chain).map(Silence::still);
+                if still_s != Some(0) {
+                    return Err(Refusal::Recovery { seq, still_s });
                 }
                 true
             }

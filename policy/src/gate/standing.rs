@@ -92,6 +92,9 @@ pub struct Held {
     pub id: Digest,
     /// When this holder first saw it verified.
     pub seen: UnixSeconds,
+    /// A recovery key signed it, and not the board: any sign of life of the board in force ends it.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub recovery: bool,
     /// How it stands.
     #[serde(flatten)]
     pub standing: Standing,
@@ -100,7 +103,7 @@ pub struct Held {
 impl Held {
     pub(super) fn of(id: Digest, doc: &Doc, standing: Standing) -> Self {
         let (lane, seq) = (doc.statement.lane, doc.statement.seq);
-        Self { lane, seq, id, seen: doc.seen, standing }
+        Self { lane, seq, id, seen: doc.seen, recovery: doc.recovery, standing }
     }
 }
 

@@ -16,6 +16,7 @@
 //! written the same again.
 
 mod error;
+mod outside;
 mod papers;
 mod pools;
 mod roster;
@@ -34,6 +35,7 @@ use crate::slot::Slot;
 use crate::wire::SecretBytes;
 
 pub use error::CeremonyError;
+pub(crate) use outside::{Seen, seen};
 pub(crate) use papers::{Done, Paper, envelope};
 pub use papers::{Files, file_name};
 pub(crate) use roster::{Roster, check, warning};

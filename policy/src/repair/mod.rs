@@ -31,8 +31,8 @@ use crate::object::{Object as _, ObjectError};
 use crate::share::KeyShare;
 use crate::wire::{Bytes, SecretBytes};
 
-pub use papers::{ATTEMPTS_MAX, Ask};
-use papers::{Delta, Sigma, read, request_file};
+pub use papers::{ATTEMPTS_MAX, Ask, Delta, Sigma};
+use papers::{read, request_file};
 
 /// How a repair stands.
 #[derive(Debug)]

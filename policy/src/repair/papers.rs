@@ -28,25 +28,31 @@ pub struct Ask {
 }
 
 /// First paper of a helper.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Delta {
-    pub(super) group: PublicKey,
-    pub(super) request: Digest,
-    pub(super) helper: Name,
-    /// Sealed to each helper.
-    pub(super) values: BTreeMap<Name, Bytes>,
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delta {
+    /// The group key.
+    pub group: PublicKey,
+    /// Id of the request.
+    pub request: Digest,
+    /// Who helps.
+    pub helper: Name,
+    /// A value for each helper, sealed to each.
+    pub values: BTreeMap<Name, Bytes>,
 }
 
 /// Second paper of a helper.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Sigma {
-    pub(super) group: PublicKey,
-    pub(super) request: Digest,
-    pub(super) helper: Name,
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sigma {
+    /// The group key.
+    pub group: PublicKey,
+    /// Id of the request.
+    pub request: Digest,
+    /// Who helps.
+    pub helper: Name,
     /// The first papers as they were seen.
-    pub(super) seen: Digest,
-    /// Sealed to the governor.
-    pub(super) value: Bytes,
+    pub seen: Digest,
+    /// A value sealed to the governor.
+    pub value: Bytes,
 }
 
 impl Object for Ask {

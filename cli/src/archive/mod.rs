@@ -9,20 +9,28 @@
 //! Invariant: whatever an accessor returns was verified by this very process. What servers say of
 //! themselves is kept by the same rules in [`crate::servers`].
 
+mod judging;
+mod reading;
+pub(crate) mod recoveries;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use borgios_policy::{
     Ballot, Beacon, Board, Burn, Chain, Drill, DrillAnswer, Lane, Name, Note, Object as _,
     Objection, Pause, Policy, Pool, Proposal, Refusal, Session, SessionShare, Slot, Statement,
-    Submission, Verdict, VerifiedStatement, Veto,
+    Submission, VerifiedStatement, Veto,
 };
 use borgios_types::limits::ENVELOPE_MAX;
-use borgios_types::{Digest, Envelope, Kind, Seq, UnixSeconds};
+use borgios_types::{Digest, Envelope, Kind, UnixSeconds};
 
+use self::judging::{Object, verify_by};
+use self::recoveries::Recoveries;
 use crate::durable;
 use crate::failure::{Failure, OrFail as _};
 use crate::home::Home;
 use crate::{objections, revived};
+
+pub(crate) use self::judging::is_veto;
 
 /// A verified object, who made it, and the envelope it came in.
 #[derive(Clone, Debug)]
@@ -69,6 +77,7 @@ pub(crate) struct Archive {
     dead: BTreeSet<Digest>,
     drills: BTreeMap<Digest, Held<Drill>>,
     answers: BTreeMap<Digest, Held<DrillAnswer>>,
+    recoveries: Recoveries,
 }
 
 impl Archive {
@@ -84,7 +93,9 @@ impl Archive {
             stored.extend(read_kind(home, lane.as_str())?);
         }
         let vetoes = read_kind(home, Veto::KIND)?;
-        let (chain, dead) = objections::restore(network, stored, &vetoes)
+        let (kept, in_force) = (recoveries::read(home)?, recoveries::accepted(home)?);
+        stored.extend(kept.iter().filter(|one| in_force.contains(&one.id())).cloned());
+        let (chain, dead) = objections::restore(network, stored, &vetoes, &in_force)
             .or_fail(|| format!("a statement stored in {} is refused", home.root().display()))
             .map_err(|failure| {
                 failure.hint(format!(
@@ -92,9 +103,11 @@ impl Archive {
                     home.root().join("objects").display()
                 ))
             })?;
+        let recoveries = Recoveries::of(network, &chain, &kept);
         let mut archive = Self {
             home: home.clone(),
             chain,
+            recoveries,
             candidates: Vec::new(),
             proposals: BTreeMap::new(),
             pools: BTreeMap::new(),
@@ -135,7 +148,7 @@ impl Archive {
         let (statements, others): (Vec<_>, Vec<_>) =
             offered.into_iter().partition(|e| e.kind.as_str().parse::<Lane>().is_ok());
         let statements = statements.into_iter().filter(|e| !self.dead.contains(&e.id()));
-        let statements: Vec<_> = statements.collect();
+        let (papers, statements) = recoveries::papers(self.chain.network(), statements.collect());
         let with = statements.into_iter().chain(self.ballot_envelopes());
         let with = with.chain(others.iter().filter(|e| e.kind.as_str() == Ballot::KIND).cloned());
         let submissions = Submission::sort(with);
@@ -148,11 +161,17 @@ impl Archive {
         let reload = !revived.is_empty();
         accepted.extend(revived);
         let taken: BTreeSet<Digest> = accepted.iter().map(VerifiedStatement::id).collect();
+        // What a recovery key signed is kept apart, once the chain is as far as it goes.
+        let mut left = Vec::new();
         for (at, refusal) in run.refused {
             let Some(submission) = submissions.get(at) else { continue };
             if matches!(refusal, Refusal::Replayed { .. })
                 || taken.contains(&submission.statement.id())
             {
+                continue;
+            }
+            if matches!(refusal, Refusal::Recovery { .. }) {
+                left.push(submission.statement.clone());
                 continue;
             }
             let kind = &submission.statement.kind;
@@ -178,6 +197,17 @@ impl Archive {
             // What is built upon is dead no more.
             *self = Self::load(&self.home, network)?;
         }
+        for envelope in left {
+            match self.keep_waiting(&envelope)? {
+                Some(true) => admitted.new.push(envelope.id()),
+                Some(false) => {}
+                None => {
+                    let what = envelope.id().short();
+                    admitted.refused.push(format!("policy {what}: no place for it here"));
+                }
+            }
+        }
+        self.keep_named(&papers, &mut admitted.new)?;
         self.look_ahead();
         // 2. The rest; proposals first, which may bring the boards of pools and ballots.
         let (proposals, others): (Vec<_>, Vec<_>) =
@@ -186,6 +216,7 @@ impl Archive {
         for envelope in proposals {
             self.keep(&envelope, &mut admitted)?;
         }
+        self.keep_named(&papers, &mut admitted.new)?;
         if self.candidates != before {
             // A change of the board laid its pools here before its proposal was known.
             self.hold_stored(Pool::KIND)?;
@@ -298,6 +329,16 @@ impl Archive {
                 Err(error) => why = error,
             }
         }
+        // A recovery board votes, and says nothing else that counts.
+        if [Proposal::KIND, Pool::KIND, Burn::KIND, Ballot::KIND].contains(&envelope.kind.as_str())
+        {
+            for paper in self.recoveries.papers() {
+                match verify_by(paper.board(), network, envelope) {
+                    Ok(object) => return Ok(object),
+                    Err(error) => why = error,
+                }
+            }
+        }
         Err(why)
     }
 
@@ -330,246 +371,6 @@ impl Archive {
         durable::folder(&self.home.kind(&envelope.kind))?;
         let path = self.home.object(&envelope.kind, &envelope.id());
         durable::write(&path, envelope.to_json().as_bytes())
-    }
-
-    /// The statements.
-    pub(crate) fn chain(&self) -> &Chain {
-        &self.chain
-    }
-
-    /// The boards there were, the newest first.
-    pub(crate) fn boards(&self) -> impl Iterator<Item = &Board> {
-        let mut boards: Vec<&Board> = Vec::new();
-        for verified in self.chain.after(Lane::Policy, Seq(0)) {
-            let board = verified.policy().map(|policy| &policy.board);
-            boards.extend(board.filter(|board| boards.last() != Some(board)));
-        }
-        boards.into_iter().rev()
-    }
-
-    /// The board in force.
-    pub(crate) fn board(&self) -> Result<&Board, Failure> {
-        self.chain.policy().map(|policy| &policy.board).ok_or_else(|| {
-            Failure::new("no policy is known here yet").hint(
-                "end the founding with `borgios governor found --exchange DIR`, or fetch with \
-                 `borgios sync`",
-            )
-        })
-    }
-
-    /// Every proposal.
-    pub(crate) fn proposals(&self) -> &BTreeMap<Digest, Held<Proposal>> {
-        &self.proposals
-    }
-
-    /// Every pool.
-    pub(crate) fn pools(&self) -> &BTreeMap<Digest, Held<Pool>> {
-        &self.pools
-    }
-
-    /// Every ballot.
-    pub(crate) fn ballots(&self) -> &BTreeMap<Digest, Held<Ballot>> {
-        &self.ballots
-    }
-
-    /// Every share given in a session.
-    pub(crate) fn shares(&self) -> &BTreeMap<Digest, Held<SessionShare>> {
-        &self.shares
-    }
-
-    /// Every note.
-    pub(crate) fn notes(&self) -> &BTreeMap<Digest, Held<Note>> {
-        &self.notes
-    }
-
-    /// Every veto and pause.
-    pub(crate) fn objections(&self) -> &BTreeMap<Digest, Held<Objection>> {
-        &self.objections
-    }
-
-    /// The newest beacon of a governor.
-    pub(crate) fn beacon_of(&self, name: &Name) -> Option<&Held<Beacon>> {
-        self.beacons.get(name)
-    }
-
-    /// Every signed statement that enough governors took back: the next round of its place is open.
-    pub(crate) fn dead(&self) -> &BTreeSet<Digest> {
-        &self.dead
-    }
-
-    /// Whether enough governors took this signed statement back.
-    pub(crate) fn is_dead(&self, id: &Digest) -> bool {
-        self.dead.contains(id)
-    }
-
-    /// Every drill.
-    pub(crate) fn drills(&self) -> &BTreeMap<Digest, Held<Drill>> {
-        &self.drills
-    }
-
-    /// Every answer to a drill.
-    pub(crate) fn answers(&self) -> &BTreeMap<Digest, Held<DrillAnswer>> {
-        &self.answers
-    }
-
-    /// The envelopes of all ballots.
-    pub(crate) fn ballot_envelopes(&self) -> Vec<Envelope> {
-        self.ballots.values().map(|held| held.envelope.clone()).collect()
-    }
-
-    /// The ballots on one place, all rounds: what its tally and its rounds follow from.
-    pub(crate) fn ballots_at(&self, lane: Lane, seq: Seq) -> Vec<Envelope> {
-        let at = self.ballots.values().filter(|b| (b.value.lane, b.value.seq) == (lane, seq));
-        at.map(|held| held.envelope.clone()).collect()
-    }
-
-    /// All that a vote and a tally of one slot are made with besides ballots: the pools that cover it,
-    /// the burns, and the sessions and shares of boards that vote in two touches.
-    pub(crate) fn papers_for(&self, board: &Board, slot: Slot) -> Vec<Envelope> {
-        let covering = self.pools.values().filter(|held| held.value.covers(board, slot));
-        let sessions = self.sessions.values().filter(|held| held.value.slot(board) == slot);
-        let shares = self.shares.values().filter(|held| held.value.slot(board) == slot);
-        let burns = self.burns.values().map(|held| &held.envelope);
-        covering
-            .map(|held| &held.envelope)
-            .chain(burns)
-            .chain(sessions.map(|held| &held.envelope))
-            .chain(shares.map(|held| &held.envelope))
-            .cloned()
-            .collect()
-    }
-
-    /// The envelopes of all burns.
-    pub(crate) fn burns(&self) -> Vec<Envelope> {
-        self.burns.values().map(|held| held.envelope.clone()).collect()
-    }
-
-    /// Everything, statements first and in an order in which they verify.
-    pub(crate) fn envelopes(&self) -> impl Iterator<Item = &Envelope> {
-        let statements = self.chain.history().map(|verified| verified.envelope());
-        statements
-            .chain(self.pools.values().map(|held| &held.envelope))
-            .chain(self.proposals.values().map(|held| &held.envelope))
-            .chain(self.burns.values().map(|held| &held.envelope))
-            .chain(self.ballots.values().map(|held| &held.envelope))
-            .chain(self.sessions.values().map(|held| &held.envelope))
-            .chain(self.shares.values().map(|held| &held.envelope))
-            .chain(self.notes.values().map(|held| &held.envelope))
-            .chain(self.objections.values().map(|held| &held.envelope))
-            .chain(self.beacons.values().map(|held| &held.envelope))
-            .chain(self.drills.values().map(|held| &held.envelope))
-            .chain(self.answers.values().map(|held| &held.envelope))
-    }
-
-    /// The envelope of that id.
-    pub(crate) fn find(&self, id: &Digest) -> Option<&Envelope> {
-        let statement = self.chain.known(id).and_then(|(lane, seq)| self.chain.get(lane, seq));
-        statement
-            .map(|verified| verified.envelope())
-            .or_else(|| self.proposals.get(id).map(|held| &held.envelope))
-            .or_else(|| self.pools.get(id).map(|held| &held.envelope))
-            .or_else(|| self.burns.get(id).map(|held| &held.envelope))
-            .or_else(|| self.sessions.get(id).map(|held| &held.envelope))
-            .or_else(|| self.shares.get(id).map(|held| &held.envelope))
-            .or_else(|| self.ballots.get(id).map(|held| &held.envelope))
-            .or_else(|| self.notes.get(id).map(|held| &held.envelope))
-            .or_else(|| self.objections.get(id).map(|held| &held.envelope))
-            .or_else(|| {
-                let beacons = self.beacons.values().map(|held| &held.envelope);
-                beacons.into_iter().find(|envelope| envelope.id() == *id)
-            })
-            .or_else(|| self.drills.get(id).map(|held| &held.envelope))
-            .or_else(|| self.answers.get(id).map(|held| &held.envelope))
-    }
-
-    /// Whether this archive holds `envelope`, be it with other, equally valid signatures. A
-    /// forgery under the id of a true object is not held.
-    pub(crate) fn holds(&self, envelope: &Envelope) -> bool {
-        match self.find(&envelope.id()) {
-            None => false,
-            Some(known) if known == envelope => true,
-            Some(_) if envelope.kind.as_str().parse::<Lane>().is_ok() => matches!(
-                self.chain.verify_stored(envelope, &[]),
-                Ok(Verdict::AlreadyKnown(_)) | Err(Refusal::Replayed { .. })
-            ),
-            Some(_) => self.verify(envelope).is_ok(),
-        }
-    }
-}
-
-/// A verified object that is no statement.
-enum Object {
-    Proposal(Held<Proposal>),
-    Pool(Held<Pool>),
-    Burn(Held<Burn>),
-    Session(Held<Session>),
-    Share(Held<SessionShare>),
-    Ballot(Held<Ballot>),
-    Note(Held<Note>),
-    Drill(Held<Drill>),
-    DrillAnswer(Held<DrillAnswer>),
-    Objection(Held<Objection>),
-    Beacon(Held<Beacon>),
-}
-
-/// Whether an objection is a veto and no pause.
-pub(crate) fn is_veto(held: &Held<Objection>) -> bool {
-    held.envelope.kind.as_str() == Veto::KIND
-}
-
-fn verify_by(board: &Board, network: Digest, envelope: &Envelope) -> Result<Object, String> {
-    let text = |error: borgios_policy::ObjectError| error.to_string();
-    let envelope = envelope.clone();
-    match envelope.kind.as_str() {
-        Proposal::KIND => {
-            let (value, by) = Proposal::verify(board, &envelope).map_err(text)?;
-            Ok(Object::Proposal(Held { value, by, envelope }))
-        }
-        Pool::KIND => {
-            let value = Pool::verify(board, &envelope).map_err(text)?;
-            Ok(Object::Pool(Held { by: value.governor.clone(), value, envelope }))
-        }
-        Burn::KIND => {
-            let value = Burn::verify(board, &envelope).map_err(text)?;
-            Ok(Object::Burn(Held { by: value.governor.clone(), value, envelope }))
-        }
-        Session::KIND => {
-            let (value, by) = Session::verify(board, &envelope).map_err(text)?;
-            Ok(Object::Session(Held { value, by, envelope }))
-        }
-        SessionShare::KIND => {
-            let value = SessionShare::verify(board, &envelope).map_err(text)?;
-            Ok(Object::Share(Held { by: value.governor.clone(), value, envelope }))
-        }
-        Ballot::KIND => {
-            let value = Ballot::verify(board, &envelope).map_err(text)?;
-            Ok(Object::Ballot(Held { by: value.governor.clone(), value, envelope }))
-        }
-        Note::KIND => {
-            let (value, by) = Note::verify(board, network, &envelope).map_err(text)?;
-            Ok(Object::Note(Held { value, by, envelope }))
-        }
-        Veto::KIND => {
-            let value = Veto::verify(board, network, &envelope).map_err(text)?.0;
-            Ok(Object::Objection(Held { by: value.governor.clone(), value, envelope }))
-        }
-        Pause::KIND => {
-            let value = Pause::verify(board, network, &envelope).map_err(text)?.0;
-            Ok(Object::Objection(Held { by: value.governor.clone(), value, envelope }))
-        }
-        Beacon::KIND => {
-            let value = Beacon::verify(board, network, &envelope).map_err(text)?;
-            Ok(Object::Beacon(Held { by: value.governor.clone(), value, envelope }))
-        }
-        Drill::KIND => {
-            let value = Drill::verify(board, network, &envelope).map_err(text)?;
-            Ok(Object::Drill(Held { by: value.governor.clone(), value, envelope }))
-        }
-        DrillAnswer::KIND => {
-            let value = DrillAnswer::verify(board, network, &envelope).map_err(text)?;
-            Ok(Object::DrillAnswer(Held { by: value.governor.clone(), value, envelope }))
-        }
-        other => Err(format!("objects of kind {other} are not kept here")),
     }
 }
 
