@@ -52,8 +52,7 @@ pub struct Council {
 }
 
 impl Council {
-    /// `t` of the first `n` names; the same `seed` gives the same keys and shares;
-    /// recipients differ from run to run.
+    /// `t` of the first `n` names; the same `seed` gives the same council, to the last byte.
     #[must_use]
     pub fn new(n: u16, t: u16, epoch: u32, seed: u64) -> Self {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
@@ -62,14 +61,14 @@ impl Council {
                 .expect("2 to 21 governors");
         let group = public.verifying_key().serialize().expect("a key");
         let group = PublicKey::from_bytes(group.try_into().expect("32 bytes")).expect("a key");
-        let (mut governors, mut keys) = (Vec::new(), BTreeMap::new());
+        let (mut governors, mut keys, seed_of_all) = (Vec::new(), BTreeMap::new(), seed);
         let mut identities = BTreeMap::new();
         for (index, name) in (1..=n).zip(NAMES) {
             let name: Name = name.parse().expect("a name");
             let mut seed = [0; 32];
             rng.fill_bytes(&mut seed);
             let key = SecretKey::from_seed(seed);
-            let identity = age::x25519::Identity::generate();
+            let identity = identity(seed_of_all, &name);
             let share = public.verifying_shares()[&identifier(index)].serialize().expect("a point");
             governors.push(Governor {
                 name: name.clone(),
@@ -210,6 +209,33 @@ impl Council {
             intent.expect("on the board").ballot(&self.board, &self.shares[name], None, &[]);
         ballot.expect("a rejection").to_envelope().sign(&self.keys[name])
     }
+}
+
+/// An identity that follows from seed and name: age itself only draws them.
+fn identity(seed: u64, name: &Name) -> age::x25519::Identity {
+    let secret = Digest::of(format!("recipient of {name}, {seed}").as_bytes()).0;
+    bech32("age-secret-key-", &secret).to_uppercase().parse().expect("a secret key's own form")
+}
+
+/// BIP 173: the data in groups of five bits, and a checksum of six.
+fn bech32(prefix: &str, data: &[u8]) -> String {
+    const CHARACTERS: &[u8; 32] = b"qpzry9x8gf2tvdw0s3jn54khce6mua7l";
+    const GENERATOR: [u32; 5] = [0x3b6a_57b2, 0x2650_8e6d, 0x1ea1_19fa, 0x3d42_33dd, 0x2a14_62b3];
+    let bits: Vec<u8> =
+        data.iter().flat_map(|byte| (0..8).rev().map(move |at| byte >> at & 1)).collect();
+    let five = |bits: &[u8]| (0..5).fold(0, |sum, at| sum << 1 | bits.get(at).unwrap_or(&0));
+    let mut words: Vec<u8> = bits.chunks(5).map(five).collect();
+    let high = prefix.bytes().map(|byte| byte >> 5);
+    let low = prefix.bytes().map(|byte| byte & 31);
+    let all = high.chain([0]).chain(low).chain(words.iter().copied()).chain([0; 6]);
+    let sum = all.fold(1_u32, |sum, word| {
+        let shifted = (sum & 0x1ff_ffff) << 5 ^ u32::from(word);
+        let added = (0..5).filter(|at| sum >> 25 >> at & 1 == 1);
+        added.fold(shifted, |sum, at| sum ^ GENERATOR[at])
+    }) ^ 1;
+    words.extend((0..6).rev().map(|at| (sum >> (5 * at) & 31) as u8));
+    let text = words.iter().map(|word| char::from(CHARACTERS[usize::from(*word)]));
+    format!("{prefix}1{}", text.collect::<String>())
 }
 
 /// A statement with a fixture's dates.

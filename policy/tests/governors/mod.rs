@@ -3,6 +3,13 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
+mod desk;
+mod ending;
+mod governor;
+mod lies;
+pub(crate) mod node;
+pub(crate) mod outlook;
+pub(crate) mod said;
 pub(crate) mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,9 +18,9 @@ use borgios_policy::fixture::Council;
 use borgios_policy::session::{Bound, Session, Table};
 use borgios_policy::vote::Intent;
 use borgios_policy::{
-    Ballot, Choice, Name, Object as _, OpenRound, Seed, SessionShare, Slot, Statement,
+    Ballot, Choice, Name, Object as _, OpenRound, Pool, Seed, SessionShare, Slot, Statement,
 };
-use borgios_types::{Digest, Envelope};
+use borgios_types::{Digest, Envelope, KeyEpoch};
 
 /// Objects by id; the first genuine one counts.
 pub(crate) type Objects = BTreeMap<Digest, Envelope>;
@@ -35,6 +42,10 @@ pub(crate) struct Tool {
     pub(crate) cast: BTreeMap<Slot, Envelope>,
     /// What each nonce was bound to, for ever.
     pub(crate) bound: BTreeMap<(Slot, u32), Bound>,
+    /// How often this governor began anew from a backup.
+    pub(crate) generations: BTreeMap<KeyEpoch, u64>,
+    /// Slots that a lost folder was used in: no share is given there any more.
+    pub(crate) void: BTreeSet<Slot>,
     counter: u64,
 }
 
@@ -46,7 +57,14 @@ pub(crate) fn nonce(council: &Council, me: &Name, slot: Slot, number: u32) -> Se
 
 impl Tool {
     pub(crate) fn new(me: &Name) -> Self {
-        Self { me: me.clone(), cast: BTreeMap::new(), bound: BTreeMap::new(), counter: 0 }
+        Self {
+            me: me.clone(),
+            cast: BTreeMap::new(),
+            bound: BTreeMap::new(),
+            generations: BTreeMap::new(),
+            void: BTreeSet::new(),
+            counter: 0,
+        }
     }
 
     /// Votes, once and for good; none where the slot is used up, closed, or pools are missing.
@@ -64,21 +82,61 @@ impl Tool {
         }
         let (ballots, papers) = (of_kind(seen, &[Ballot::KIND]), of_kind(seen, &PAPERS));
         let open = OpenRound::check(board, slot, &ballots).ok()?;
+        self.ballot(council, &open, &text, approve, &papers, without)
+    }
+
+    /// How often it began anew under the key of a board.
+    pub(crate) fn generation(&self, council: &Council) -> u64 {
+        self.generations.get(&council.board.epoch()).copied().unwrap_or_default()
+    }
+
+    /// The seed of this tool's pool for a slot.
+    pub(crate) fn pool_seed(&self, council: &Council, slot: Slot) -> Seed {
+        let seed = council.seed(&self.me, slot);
+        match self.generation(council) {
+            0 => seed,
+            later => {
+                Seed::from_bytes(Digest::of_parts(&[&seed.expose()[..], &later.to_be_bytes()]).0)
+            }
+        }
+    }
+
+    /// The pool of one slot, of the newest generation.
+    pub(crate) fn pool(&self, council: &Council, slot: Slot) -> Envelope {
+        let seed = self.pool_seed(council, slot);
+        let pool = Pool::make(&council.board, &council.shares[&self.me], &[(slot, seed)]).unwrap();
+        let pool = Pool { generation: self.generation(council), ..pool };
+        pool.to_envelope().sign(&council.keys[&self.me])
+    }
+
+    /// The one ballot in a slot that is open: none if the slot is used up, or a pool is missing.
+    pub(crate) fn ballot(
+        &mut self,
+        council: &Council,
+        open: &OpenRound,
+        text: &str,
+        approve: bool,
+        papers: &[Envelope],
+        without: &BTreeSet<Name>,
+    ) -> Option<Envelope> {
+        let (board, slot) = (&council.board, open.slot());
+        if self.cast.contains_key(&slot) {
+            return None;
+        }
         let (key, counter) = (&council.shares[&self.me], self.counter + 1);
         let first = nonce(council, &self.me, slot, 0);
-        let pool_seed = council.seed(&self.me, slot);
+        let pool_seed = self.pool_seed(council, slot);
         let (intent, seed) = if !approve {
             let reason = "no".to_owned();
-            (Intent::reject(board, &self.me, &open, &text, reason, None, counter), None)
+            (Intent::reject(board, &self.me, open, text, reason, None, counter), None)
         } else if board.one_touch().is_ok() {
-            let made =
-                Intent::approve(board, &self.me, &open, &text, &papers, without, None, counter);
+            let made = Intent::approve(board, &self.me, open, text, papers, without, None, counter);
             (made, Some(&pool_seed))
         } else {
-            (Intent::commit(board, key, &open, &text, &first, None, counter), Some(&first))
+            (Intent::commit(board, key, open, text, &first, None, counter), Some(&first))
         };
         // A liar whose own pool is of another seed makes none.
-        let ballot = intent.ok()?.ballot(board, key, seed, &papers).ok()?;
+        let ballot = intent.ok()?.ballot(board, key, seed, papers).ok()?;
         let envelope = ballot.to_envelope().sign(&council.keys[&self.me]);
         self.counter = counter;
         self.cast.insert(slot, envelope.clone());
@@ -111,16 +169,17 @@ impl Tool {
         made
     }
 
-    fn approved(&self, slot: Slot, text: &str) -> bool {
-        self.cast.get(&slot).is_some_and(|envelope| {
-            let ballot = Ballot::parse(envelope).unwrap();
-            let id = Digest::of(text.as_bytes());
-            matches!(ballot.choice, Choice::Commit { .. }) && ballot.statement == id
-        })
+    pub(crate) fn approved(&self, slot: Slot, text: &str) -> bool {
+        !self.void.contains(&slot)
+            && self.cast.get(&slot).is_some_and(|envelope| {
+                let ballot = Ballot::parse(envelope).unwrap();
+                let id = Digest::of(text.as_bytes());
+                matches!(ballot.choice, Choice::Commit { .. }) && ballot.statement == id
+            })
     }
 
     /// One share, with the nonces that wait.
-    fn answer(
+    pub(crate) fn answer(
         &mut self,
         council: &Council,
         slot: Slot,

@@ -1,216 +1,182 @@
 //! Governors and nodes who exchange objects over a network that drops, repeats, reorders and forges.
 //!
-//! Everything follows from one seed. Honest governors do what the program does; liars approve several
-//! documents in one slot, reject what they approved, give garbage shares and second pools, and hold
-//! things back. Nobody has a clock: an event is a random participant who acts, or a random message that
-//! arrives.
+//! Everything follows from one seed. An event is a random governor who acts, some random messages that
+//! arrive, two who meet and compare, a clock that goes on, a node that crashes. Governors have laptops,
+//! which keep no locks; nodes have gates, each with a clock of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
-use borgios_policy::fixture::{Council, NOW, release_body, statement};
-use borgios_policy::session::{Session, SessionShare};
-use borgios_policy::{
-    Ballot, Bytes, Chain, Choice, Lane, Name, Object as _, OpenRound, Pool, Proposal, Refusal,
-    Seed, Slot, Statement, Verdict, tally,
-};
-use borgios_types::{Digest, Envelope, Round, Seq};
+use borgios_policy::fixture::{Council, NOW};
+use borgios_policy::{Board, Freshness, Lane, Name, Policy, Statement};
+use borgios_types::{Digest, Envelope, KeyEpoch, Seq, UnixSeconds};
 use rand::Rng as _;
 use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha20Rng;
 
-use super::{Objects, PAPERS, Tool, garbage, nonce, of_kind, table};
+use super::Tool;
+use super::desk::{Desk, Desks};
+use super::node::Node;
+use super::outlook::{Key, Outlook, Scene};
+use super::said::{Said, Shelf};
 
-/// Rounds anyone looks at in the simulation.
-const ROUNDS: u32 = 4;
+/// Nodes of a world.
+const NODES: usize = 3;
+/// Most that two clocks differ, in seconds: honest clocks differ by less than ten minutes.
+const SKEW_S: u64 = 300;
+pub(crate) const HOUR_S: u64 = 3_600;
 
-/// What one participant holds.
-#[derive(Clone)]
-pub(crate) struct View {
-    pub(crate) chain: Chain,
-    pub(crate) seen: Objects,
-    /// What was applied, in order, as it was at the time.
-    applied: Vec<(Lane, Seq, Digest)>,
-    /// Signed statements for a place that has another: evidence.
-    pub(crate) rivals: BTreeSet<Digest>,
-    /// Signed statements that do not fit yet.
-    waiting: Objects,
+/// A governor, present or future.
+pub(crate) struct Person {
+    pub(crate) tool: Tool,
+    pub(crate) shelf: Shelf,
+    pub(crate) desk: Rc<Desk>,
 }
 
-impl View {
-    fn new(first: &Envelope) -> Self {
-        let mut view = Self {
-            chain: Chain::new(Some(first.id())),
-            seen: Objects::new(),
-            applied: Vec::new(),
-            rivals: BTreeSet::new(),
-            waiting: Objects::new(),
-        };
-        view.statement(first.clone());
-        view
-    }
-
-    /// Takes what is genuine.
-    pub(crate) fn take(&mut self, councils: &[&Council], envelope: &Envelope) {
-        if envelope.kind.as_str().parse::<Lane>().is_ok() {
-            self.statement(envelope.clone());
-            return;
-        }
-        if self.seen.get(&envelope.id()) == Some(envelope) {
-            return;
-        }
-        let genuine = councils.iter().any(|council| {
-            let board = &council.board;
-            match envelope.kind.as_str() {
-                Proposal::KIND => Proposal::verify(board, envelope).is_ok(),
-                Pool::KIND => Pool::verify(board, envelope).is_ok(),
-                Ballot::KIND => Ballot::verify(board, envelope).is_ok(),
-                Session::KIND => Session::verify(board, envelope).is_ok(),
-                SessionShare::KIND => SessionShare::verify(board, envelope).is_ok(),
-                _ => false,
-            }
-        });
-        if genuine {
-            self.seen.entry(envelope.id()).or_insert_with(|| envelope.clone());
-        }
-    }
-
-    fn statement(&mut self, envelope: Envelope) {
-        match self.chain.verify(NOW, &envelope, &[]) {
-            Ok(Verdict::New(verified)) => {
-                let statement = verified.statement();
-                self.applied.push((statement.lane, statement.seq, verified.id()));
-                self.chain.apply(*verified);
-                for (_, waiting) in std::mem::take(&mut self.waiting) {
-                    self.statement(waiting);
-                }
-            }
-            Ok(Verdict::AlreadyKnown(_)) => {}
-            Err(Refusal::Rival { offered, .. }) => drop(self.rivals.insert(offered)),
-            Err(Refusal::Gap { .. }) => drop(self.waiting.insert(envelope.id(), envelope)),
-            Err(_) => {}
-        }
-    }
-
-    /// Invariant: what was applied once is there still.
-    pub(crate) fn check_nothing_replaced(&self, context: &str) {
-        for (lane, seq, id) in &self.applied {
-            let now = self.chain.get(*lane, *seq).map(borgios_policy::VerifiedStatement::id);
-            assert_eq!(now, Some(*id), "{context}: {lane}/{seq} was replaced");
-        }
-    }
-
-    /// The documents proposed for a slot.
-    fn documents(&self, council: &Council, slot: Slot) -> Vec<Statement> {
-        let proposals = of_kind(&self.seen, &[Proposal::KIND]);
-        let texts = proposals.iter().filter_map(|held| Proposal::parse(held).ok());
-        let mut found: Vec<Statement> =
-            texts.filter_map(|proposal| proposal.parse_statement().ok()).collect();
-        found.retain(|document| council.slot(document) == slot);
-        found.sort_by_key(|document| document.to_payload());
-        found.dedup();
-        found
-    }
-
-    /// The next place's newest open round.
-    fn open(&self, council: &Council, seq: Seq) -> Slot {
-        let slot = |round| Slot {
-            epoch: council.board.epoch(),
-            lane: Lane::Release,
-            seq,
-            round: Round(round),
-        };
-        let ballots = of_kind(&self.seen, &[Ballot::KIND]);
-        let open = (0..ROUNDS).map(slot);
-        let open =
-            open.take_while(|slot| OpenRound::check(&council.board, *slot, &ballots).is_ok());
-        open.last().unwrap_or_else(|| slot(0))
-    }
-
-    /// Statements that the ballots held here have signed.
-    fn signed(&self, council: &Council, seq: Seq) -> Vec<Envelope> {
-        let (papers, ballots) =
-            (of_kind(&self.seen, &PAPERS), of_kind(&self.seen, &[Ballot::KIND]));
-        let mut signed = Vec::new();
-        for round in 0..ROUNDS {
-            let slot = Slot { round: Round(round), ..self.open(council, seq) };
-            let texts: Vec<String> =
-                self.documents(council, slot).iter().map(Statement::to_payload).collect();
-            let tally = tally(&council.board, slot, &texts, &papers, &ballots);
-            signed.extend(tally.signed().cloned());
-        }
-        signed
-    }
+/// What came of a world.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) decided: u64,
+    pub(crate) policies: u64,
+    pub(crate) named: usize,
+    pub(crate) rounds: BTreeMap<u32, u64>,
+    pub(crate) closed: usize,
+    pub(crate) vetoed: usize,
+    pub(crate) paused: usize,
+    pub(crate) burnt: usize,
+    pub(crate) boards: u64,
+    pub(crate) splits: BTreeMap<&'static str, usize>,
 }
 
 /// Everyone and everything.
-pub(crate) struct World<'a> {
-    pub(crate) council: &'a Council,
-    others: Vec<&'a Council>,
+pub(crate) struct World {
+    /// The board of each key epoch, from 1.
+    pub(crate) councils: Rc<Vec<Council>>,
+    pub(crate) network: Digest,
     pub(crate) rng: ChaCha20Rng,
-    /// Governors first, by name, then nodes.
-    pub(crate) views: Vec<View>,
-    tools: Vec<Tool>,
+    pub(crate) people: Vec<Person>,
+    pub(crate) nodes: Vec<(Node, Shelf)>,
     pub(crate) liars: BTreeSet<Name>,
-    /// Messages under way: to whom, and what.
-    wire: Vec<(usize, Envelope)>,
+    pub(crate) now: UnixSeconds,
+    /// Messages under way: to whom, people first, and what.
+    wire: Vec<(usize, Rc<Said>)>,
     /// All that was ever said, be it to one alone.
-    pub(crate) said: Objects,
-    versions: u32,
+    pub(crate) said: BTreeMap<Digest, Rc<Said>>,
+    /// When each statement was first said.
+    pub(crate) since: BTreeMap<Digest, UnixSeconds>,
+    /// What each nonce of an honest governor was used for.
+    pub(crate) nonces: BTreeMap<Vec<u8>, Digest>,
+    desks: Desks,
+    outlooks: BTreeMap<Key, Rc<Outlook>>,
+    reviews: BTreeMap<(Digest, usize), bool>,
+    pub(crate) versions: u32,
+    pub(crate) beacons: u64,
+    /// Nothing is lost any more.
+    pub(crate) calm: bool,
+    pub(crate) counts: Counts,
     pub(crate) context: String,
 }
 
-impl<'a> World<'a> {
+impl World {
+    /// A world of `councils`, of which the first is in force; `liars` of its governors lie.
     pub(crate) fn new(
-        council: &'a Council,
-        nodes: usize,
+        councils: Vec<Council>,
         liars: usize,
         mut rng: ChaCha20Rng,
         context: String,
     ) -> Self {
-        let first = council.sign(&council.first_policy(council.board.threshold().0));
-        let names: Vec<Name> = council.keys.keys().cloned().collect();
-        let liars = names.choose_multiple(&mut rng, liars).cloned().collect();
-        let views = vec![View::new(&first); names.len() + nodes];
-        let tools = names.iter().map(Tool::new).collect();
-        let (wire, said) = (Vec::new(), Objects::new());
-        let others = Vec::new();
-        Self { council, others, rng, views, tools, liars, wire, said, versions: 0, context }
-    }
-
-    /// Goes on with another board, which everybody knows: its governors take the first views.
-    pub(crate) fn succeed(&mut self, council: &'a Council, policy: &Envelope) {
-        self.others.push(self.council);
-        self.council = council;
-        for view in &mut self.views {
-            view.statement(policy.clone());
+        let council = &councils[0];
+        let own: Vec<Name> = council.keys.keys().cloned().collect();
+        let mut liars: BTreeSet<Name> = own.choose_multiple(&mut rng, liars).cloned().collect();
+        // On no board more than it survives.
+        let lie = |liars: &BTreeSet<Name>, council: &Council| {
+            liars.iter().filter(|name| council.keys.contains_key(*name)).count()
+        };
+        let survives = |liars: &BTreeSet<Name>, council: &Council| {
+            let (n, t) = (council.board.size(), council.board.threshold().0);
+            lie(liars, council) < usize::from(2 * t - n)
+        };
+        while !councils.iter().all(|council| survives(&liars, council)) {
+            liars.pop_first();
         }
-        self.tools = council.keys.keys().map(Tool::new).collect();
-        self.liars.clear();
+        let honest = councils.iter().map(|one| one.keys.len() - lie(&liars, one)).min();
+        let honest = u16::try_from(honest.unwrap_or(1)).unwrap();
+        let first = council.sign(&first_policy(council, honest, &mut rng));
+        let network = first.id();
+        let mut desks = Desks::default();
+        let policy = Rc::new(Said::new(&councils, network, first.clone()));
+        let desk = desks.first(network, &policy);
+        let mut shelf = Shelf::default();
+        shelf.take(&policy);
+        let names: BTreeSet<Name> =
+            councils.iter().flat_map(|council| council.keys.keys().cloned()).collect();
+        let people = names.iter().map(|name| Person {
+            tool: Tool::new(name),
+            shelf: shelf.clone(),
+            desk: Rc::clone(&desk),
+        });
+        let people = people.collect();
+        let nodes = (0..NODES)
+            .map(|at| {
+                let context = format!("{context}, node {at}");
+                let node = Node::new(&first, NOW, rng.gen_range(0..=SKEW_S), &context);
+                (node, shelf.clone())
+            })
+            .collect();
+        Self {
+            councils: Rc::new(councils),
+            network,
+            rng,
+            people,
+            nodes,
+            liars,
+            now: NOW,
+            wire: Vec::new(),
+            said: BTreeMap::from([(policy.id, policy)]),
+            since: BTreeMap::new(),
+            nonces: BTreeMap::new(),
+            desks,
+            outlooks: BTreeMap::new(),
+            reviews: BTreeMap::new(),
+            versions: 0,
+            beacons: 0,
+            calm: false,
+            counts: Counts::default(),
+            context,
+        }
     }
 
-    fn councils(&self) -> Vec<&'a Council> {
-        let mut all = self.others.clone();
-        all.push(self.council);
-        all
+    /// The board of a key epoch.
+    pub(crate) fn council(&self, epoch: KeyEpoch) -> Rc<Vec<Council>> {
+        assert!(usize::try_from(epoch.0).is_ok_and(|at| (1..=self.councils.len()).contains(&at)));
+        Rc::clone(&self.councils)
     }
 
     /// Says something to everybody, over a network that is not to be relied on.
     pub(crate) fn say(&mut self, from: usize, envelope: Envelope) {
-        let councils = self.councils();
-        self.said.insert(envelope.id(), envelope.clone());
-        self.views[from].take(&councils, &envelope);
-        for to in 0..self.views.len() {
+        let said = match self.said.get(&envelope.id()) {
+            Some(said) => Rc::clone(said),
+            None => Rc::new(Said::new(&self.councils, self.network, envelope)),
+        };
+        if !said.is_forged() {
+            self.said.entry(said.id).or_insert_with(|| Rc::clone(&said));
+            self.since.entry(said.id).or_insert(self.now);
+        }
+        self.deliver(from, &said);
+        for to in 0..self.people.len() + self.nodes.len() {
             let copies = match self.rng.gen_range(0..10) {
+                _ if self.calm => 0,
                 0 | 1 => 0,
-                2 => 3,
+                2 => 2,
                 _ => 1,
             };
             for _ in 0..copies {
-                self.wire.push((to, envelope.clone()));
+                self.wire.push((to, Rc::clone(&said)));
             }
-            if self.rng.gen_bool(0.05) {
-                let forged = self.forge(&envelope);
-                self.wire.push((to, forged));
+            if !self.calm && self.rng.gen_bool(0.03) {
+                let forged = self.forge(&said.envelope);
+                let forged = Said::new(&self.councils, self.network, forged);
+                self.wire.push((to, Rc::new(forged)));
             }
         }
     }
@@ -230,262 +196,136 @@ impl<'a> World<'a> {
         forged
     }
 
+    /// Somebody hears something.
+    pub(crate) fn deliver(&mut self, to: usize, said: &Rc<Said>) {
+        let Some(node) = to.checked_sub(self.people.len()) else {
+            let person = &mut self.people[to];
+            let chain = person.shelf.statements.len() + person.shelf.vetoes.len();
+            person.shelf.take(said);
+            if person.shelf.statements.len() + person.shelf.vetoes.len() != chain {
+                person.desk = self.desks.next(self.network, &person.shelf, &person.desk);
+            }
+            return;
+        };
+        let (node, shelf) = &mut self.nodes[node];
+        // What a gate hears again changes nothing; a few times is enough to see that.
+        if shelf.take(said) || self.rng.gen_bool(0.1) {
+            node.hear(self.now, said, shelf);
+        }
+    }
+
     /// Lets some messages arrive, in any order, and one governor act.
     pub(crate) fn step(&mut self) {
-        let councils = self.councils();
-        if self.rng.gen_bool(0.4) {
-            self.compare(&councils);
+        let seconds = self.rng.gen_range(0..2 * SKEW_S);
+        self.pass(self.now.plus(seconds));
+        if self.rng.gen_bool(0.3) {
+            self.compare();
         }
-        for _ in 0..self.rng.gen_range(0..4 * self.views.len()) {
+        // What is under way does not pile up for ever.
+        let all = self.people.len() + self.nodes.len();
+        for _ in 0..self.rng.gen_range(0..(3 * all).max(self.wire.len() / 2)) {
             if self.wire.is_empty() {
                 break;
             }
             let at = self.rng.gen_range(0..self.wire.len());
-            let (to, envelope) = self.wire.swap_remove(at);
-            self.views[to].take(&councils, &envelope);
-            self.views[to].check_nothing_replaced(&self.context);
+            let (to, said) = self.wire.swap_remove(at);
+            self.deliver(to, &said);
         }
-        let at = self.rng.gen_range(0..self.tools.len());
-        if self.liars.contains(&self.tools[at].me) {
+        if self.rng.gen_bool(0.05) {
+            let at = self.rng.gen_range(0..self.nodes.len());
+            self.nodes[at].0.restart();
+        }
+        let at = self.rng.gen_range(0..self.people.len());
+        if self.liars.contains(&self.people[at].tool.me) {
             self.lie(at);
         } else {
             self.act(at);
         }
     }
 
+    /// What is under way is lost.
+    pub(crate) fn drop_messages(&mut self) {
+        self.wire.clear();
+    }
+
+    /// Time goes on.
+    pub(crate) fn pass(&mut self, until: UnixSeconds) {
+        self.now = until;
+        for (node, shelf) in &mut self.nodes {
+            node.tick(until);
+            node.bring(until, shelf);
+        }
+    }
+
     /// Two who meet, as neighbours in the tree do: each takes what the other has.
-    fn compare(&mut self, councils: &[&Council]) {
-        let all: Vec<usize> = (0..self.views.len()).collect();
+    fn compare(&mut self) {
+        let all: Vec<usize> = (0..self.people.len() + self.nodes.len()).collect();
         let pair: Vec<usize> = all.choose_multiple(&mut self.rng, 2).copied().collect();
         for (from, to) in [(pair[0], pair[1]), (pair[1], pair[0])] {
-            let statements = self.views[from].chain.history().map(|one| one.envelope().clone());
-            let held: Vec<Envelope> =
-                statements.chain(self.views[from].seen.values().cloned()).collect();
-            for envelope in held {
-                self.views[to].take(councils, &envelope);
+            let (has, lacks) = (self.shelf(from), self.shelf(to));
+            let new = has.all.values().filter(|said| !lacks.all.contains_key(&said.id));
+            for said in new.cloned().collect::<Vec<_>>() {
+                self.deliver(to, &said);
             }
-            self.views[to].check_nothing_replaced(&self.context);
         }
     }
 
-    /// An honest governor looks, publishes what is signed, and does one thing.
-    fn act(&mut self, at: usize) {
-        let council = self.council;
-        let seq = self.views[at].chain.head_seq(Lane::Release).next();
-        for signed in self.views[at].signed(council, seq) {
-            self.say(at, signed);
+    pub(crate) fn shelf(&self, of: usize) -> &Shelf {
+        match of.checked_sub(self.people.len()) {
+            None => &self.people[of].shelf,
+            Some(node) => &self.nodes[node].1,
         }
-        let seq = self.views[at].chain.head_seq(Lane::Release).next();
-        let slot = self.views[at].open(council, seq);
-        self.publish_pool(at, slot);
-        // Nobody votes on what no node would obey.
-        let chain = &self.views[at].chain;
-        let mut documents = self.views[at].documents(council, slot);
-        documents.retain(|document| chain.review(NOW, &document.to_envelope()).is_ok());
-        if documents.is_empty() || (documents.len() < 3 && self.rng.gen_bool(0.05)) {
-            self.propose(at, slot);
-            return;
-        }
-        // Who talks to the others votes on the same document, mostly.
-        let document = if self.rng.gen_bool(0.7) {
-            documents.first().cloned()
-        } else {
-            documents.choose(&mut self.rng).cloned()
+    }
+
+    /// How a place looks to somebody, under the board of a key epoch.
+    pub(crate) fn outlook(
+        &mut self,
+        of: usize,
+        epoch: KeyEpoch,
+        lane: Lane,
+        seq: Seq,
+    ) -> Rc<Outlook> {
+        let (council, desk) = (&self.councils[epoch.0 as usize - 1], &self.people[of].desk);
+        let shelf = &self.people[of].shelf;
+        let scene = Scene { council, shelf, dead: &desk.dead, lane, seq };
+        let group = council.board.group();
+        let fits = |draft: &Statement| {
+            let under = draft.policy.and_then(|policy| desk.chain.policy_at(policy));
+            // The board that a policy makes signs it too.
+            lane == Lane::Policy || under.is_some_and(|policy| policy.board.group() == group)
         };
-        let Some(document) = document else { return };
-        if self.rng.gen_bool(0.6) {
-            let approve = self.rng.gen_bool(0.75);
-            let mut without: BTreeSet<Name> = BTreeSet::new();
-            if self.rng.gen_bool(0.1) {
-                without.extend(council.keys.keys().choose_multiple_of(&mut self.rng));
-            }
-            let seen = self.views[at].seen.clone();
-            let ballot = self.tools[at].vote(council, &document, approve, &seen, &without);
-            if let Some(ballot) = ballot {
-                self.say(at, ballot);
-            }
-        } else if council.board.one_touch().is_err() {
-            let seen = self.views[at].seen.clone();
-            for made in self.tools[at].touch_two(council, &document, &seen) {
-                self.say(at, made);
-            }
-        }
+        let texts = scene.texts(&fits);
+        let key = scene.key(&texts);
+        let outlook = self.outlooks.entry(key).or_insert_with(|| Rc::new(scene.look(texts)));
+        Rc::clone(outlook)
     }
 
-    fn publish_pool(&mut self, at: usize, slot: Slot) {
-        let (council, me) = (self.council, self.tools[at].me.clone());
-        if council.board.one_touch().is_ok() {
-            let pool = council.pool(&me, &[slot]);
-            if !self.views[at].seen.contains_key(&pool.id()) || self.rng.gen_bool(0.1) {
-                self.say(at, pool);
-            }
-        }
+    /// Whether a node would obey a document, as a laptop sees it.
+    pub(crate) fn is_reviewed(&mut self, of: usize, id: Digest, draft: &Statement) -> bool {
+        let (desk, now) = (&self.people[of].desk, self.now);
+        let review = || desk.chain.review(now, &draft.to_envelope()).is_ok();
+        *self.reviews.entry((id, desk.number)).or_insert_with(review)
     }
 
-    fn propose(&mut self, at: usize, slot: Slot) -> Statement {
-        let council = self.council;
-        self.versions += 1;
-        let chain = &self.views[at].chain;
-        let prev = chain.head(Lane::Release).map(borgios_policy::VerifiedStatement::id);
-        let policy = chain.head_seq(Lane::Policy).0;
-        let body = release_body(&format!("0.{}", self.versions));
-        let draft = statement(Lane::Release, slot.seq.0, chain.network(), prev, Some(policy), body);
-        let draft = Statement { round: slot.round, ..draft };
-        let proposal = Proposal { statement: draft.to_payload(), lane: Lane::Release, note: None };
-        let key = &council.keys[&self.tools[at].me];
-        self.say(at, proposal.to_envelope().sign(key));
-        draft
-    }
-
-    /// A liar does one of the things that honest tools refuse.
-    fn lie(&mut self, at: usize) {
-        let (council, me) = (self.council, self.tools[at].me.clone());
-        let seq = self.views[at].chain.head_seq(Lane::Release).next();
-        let slot = self.views[at].open(council, seq);
-        let round = Round(self.rng.gen_range(0..=slot.round.0));
-        let slot = Slot { round, ..slot };
-        if self.rng.gen_bool(0.3) {
-            self.publish_pool(at, slot);
-        }
-        let documents = self.views[at].documents(council, slot);
-        let Some(document) = documents.choose(&mut self.rng).cloned() else {
-            self.propose(at, slot);
-            return;
-        };
-        let seen = self.views[at].seen.clone();
-        match self.rng.gen_range(0..6) {
-            // A ballot for whatever, again and again in one slot.
-            0 | 1 => {
-                let approve = self.rng.gen_bool(0.8);
-                let mut twin = Tool::new(&me);
-                let none = BTreeSet::new();
-                if let Some(ballot) = twin.vote(council, &document, approve, &seen, &none) {
-                    self.say(at, ballot);
-                }
-            }
-            // The same with shares that are garbage.
-            2 => {
-                let mut twin = Tool::new(&me);
-                let none = BTreeSet::new();
-                if let Some(ballot) = twin.vote(council, &document, true, &seen, &none) {
-                    let mut ballot = Ballot::parse(&ballot).unwrap();
-                    if let Choice::Approve { shares: Bytes(shares), .. } = &mut ballot.choice {
-                        shares[0] ^= 1;
-                    }
-                    self.say(at, ballot.to_envelope().sign(&council.keys[&me]));
-                }
-            }
-            // A second pool for the slot.
-            3 if council.board.one_touch().is_ok() => {
-                let seed = Seed::from_bytes([self.rng.r#gen(); 32]);
-                let pool = Pool::make(&council.board, &council.shares[&me], &[(slot, seed)]);
-                let pool = pool.unwrap().to_envelope().sign(&council.keys[&me]);
-                self.say(at, pool);
-            }
-            // Garbage in a session, or the same nonces in several.
-            4 => {
-                let text = document.to_payload();
-                let state = table(council, slot, &text, &seen);
-                let due = state.due(&me, &BTreeSet::new()).map(|(session, _)| session.clone());
-                if let Some(session) = due {
-                    let next = nonce(council, &me, slot, self.rng.gen_range(50..60));
-                    self.say(at, garbage(council, &me, &session, &next));
-                }
-            }
-            _ => {
-                let mut twin = self.tools[at].clone();
-                for made in twin.touch_two(council, &document, &seen) {
-                    self.say(at, made);
-                }
-            }
-        }
-    }
-
-    /// Everybody hears everything in the end, and honest tools publish what came out of it.
-    pub(crate) fn settle(&mut self) {
-        let (council, councils) = (self.council, self.councils());
-        self.wire.clear();
-        loop {
-            let before = self.said.len();
-            for view in &mut self.views {
-                for envelope in self.said.values() {
-                    view.take(&councils, envelope);
-                }
-                view.check_nothing_replaced(&self.context);
-            }
-            for at in 0..self.tools.len() {
-                if self.liars.contains(&self.tools[at].me) {
-                    continue;
-                }
-                let head = self.views[at].chain.head_seq(Lane::Release).0;
-                for seq in 1..=head + 1 {
-                    for signed in self.views[at].signed(council, Seq(seq)) {
-                        self.said.entry(signed.id()).or_insert(signed);
-                    }
-                }
-            }
-            if self.said.len() == before {
-                return;
-            }
-        }
-    }
-
-    /// Every document for which somebody who holds all that was ever said can make a signature, by
-    /// its place: a liar's ballots on other documents are left aside, as a liar would.
-    pub(crate) fn signable(&self) -> BTreeMap<Seq, BTreeSet<Digest>> {
-        let council = self.council;
-        let (papers, ballots) =
-            (of_kind(&self.said, &PAPERS), of_kind(&self.said, &[Ballot::KIND]));
-        let mut found: BTreeMap<Seq, BTreeSet<Digest>> = BTreeMap::new();
-        for proposal in of_kind(&self.said, &[Proposal::KIND]) {
-            let Ok(document) = Proposal::parse(&proposal).unwrap().parse_statement() else {
-                continue;
-            };
-            let (slot, text) = (council.slot(&document), document.to_payload());
-            let id = Digest::of(text.as_bytes());
-            let only: Vec<Envelope> = ballots
-                .iter()
-                .filter(|ballot| {
-                    Ballot::parse(ballot).is_ok_and(|b| b.statement == id && b.approves())
-                })
-                .cloned()
-                .collect();
-            if tally(&council.board, slot, &[text], &papers, &only).signed().is_some() {
-                found.entry(document.seq).or_default().insert(id);
-            }
-        }
-        found
-    }
-
-    /// Everyone who is named a culprit in any slot by what everybody heard.
-    pub(crate) fn culprits(&self, view: &View) -> BTreeSet<Name> {
-        let council = self.council;
-        let (papers, ballots) =
-            (of_kind(&view.seen, &PAPERS), of_kind(&view.seen, &[Ballot::KIND]));
-        let mut named = BTreeSet::new();
-        for seq in 1..=view.chain.head_seq(Lane::Release).0 + 1 {
-            for round in 0..ROUNDS {
-                let epoch = council.board.epoch();
-                let slot = Slot { epoch, lane: Lane::Release, seq: Seq(seq), round: Round(round) };
-                let texts: Vec<String> =
-                    view.documents(council, slot).iter().map(Statement::to_payload).collect();
-                let tally = tally(&council.board, slot, &texts, &papers, &ballots);
-                named.extend(tally.culprits.into_iter().map(|culprit| culprit.name));
-            }
-        }
-        named
+    /// The honest governors of a board.
+    pub(crate) fn honest(&self) -> Vec<usize> {
+        let all = 0..self.people.len();
+        all.filter(|at| !self.liars.contains(&self.people[*at].tool.me)).collect()
     }
 }
 
-/// Some of the names, at random: none, one or two.
-trait ChooseSome<'n> {
-    fn choose_multiple_of(self, rng: &mut ChaCha20Rng) -> Vec<Name>;
-}
-
-impl<'n, I: Iterator<Item = &'n Name>> ChooseSome<'n> for I {
-    fn choose_multiple_of(self, rng: &mut ChaCha20Rng) -> Vec<Name> {
-        let all: Vec<Name> = self.cloned().collect();
-        let count = rng.gen_range(0..=2.min(all.len() - 1));
-        all.choose_multiple(rng, count).cloned().collect()
+/// Rules of all sorts: locks or none, beacons or none.
+fn first_policy(council: &Council, honest: u16, rng: &mut ChaCha20Rng) -> Statement {
+    let board: &Board = &council.board;
+    let mut policy: Policy = council.policy(board.threshold().0);
+    let lock = |hours: u64| (hours > 0).then_some(hours * HOUR_S);
+    policy.classes.release.lock_s = lock([0, 2, 4][rng.gen_range(0..3)]);
+    policy.classes.policy.lock_s = lock([0, 0, 2][rng.gen_range(0..3)]);
+    policy.pause_s = Some(HOUR_S);
+    if rng.gen_bool(0.4) {
+        let beacons = rng.gen_range(1..=honest.min(2));
+        policy.freshness = Some(Freshness { beacons, max_age_s: 4 * HOUR_S });
     }
+    let body = policy.to_body();
+    borgios_policy::fixture::statement(Lane::Policy, 1, None, None, None, body)
 }

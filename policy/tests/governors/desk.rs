@@ -1,0 +1,167 @@
+//! A governor's laptop: what it takes for signed, and what for dead.
+//!
+//! It keeps no lock. It goes by what is signed, and by vetoes: what enough governors took back, and
+//! nothing signed builds upon, is dead there. That is the rule of the program, `cli/src/objections.rs`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use borgios_policy::{Board, Chain, Lane, Name, Objection, Statement, Submission, Verdict};
+use borgios_types::Digest;
+
+use super::said::{Said, Shelf, Stack, What};
+
+/// One state of a laptop.
+pub(crate) struct Desk {
+    pub(crate) chain: Chain,
+    pub(crate) dead: BTreeSet<Digest>,
+    /// Statements that it keeps.
+    pub(crate) stored: Stack,
+    /// Tells states apart.
+    pub(crate) number: usize,
+}
+
+type Key = (Vec<Digest>, Vec<Digest>);
+
+/// The states that were worked out before: each follows from the statements kept and the vetoes.
+#[derive(Default)]
+pub(crate) struct Desks(BTreeMap<Key, Rc<Desk>>);
+
+impl Desks {
+    /// The state after founding.
+    pub(crate) fn first(&mut self, network: Digest, policy: &Rc<Said>) -> Rc<Desk> {
+        self.state(network, Stack::from([(policy.id, Rc::clone(policy))]), &Shelf::default(), None)
+    }
+
+    /// The state in which a laptop with this shelf is after `before`.
+    pub(crate) fn next(&mut self, network: Digest, shelf: &Shelf, before: &Rc<Desk>) -> Rc<Desk> {
+        let mut desk = self.state(network, before.stored.clone(), shelf, Some(before));
+        loop {
+            let fits = |said: &&Rc<Said>| {
+                let What::Statement(statement) = &said.what else { return false };
+                let Statement { lane, seq, prev, .. } = statement;
+                let next = *seq == desk.chain.head_seq(*lane).next();
+                let follows = next && *prev == desk.chain.tip(*lane).map(|tip| tip.id);
+                follows || prev.is_some_and(|prev| desk.dead.contains(&prev))
+            };
+            let new = shelf.statements.values().filter(|said| !desk.stored.contains_key(&said.id));
+            let candidates: Vec<Rc<Said>> = new.filter(fits).cloned().collect();
+            let taken = candidates.into_iter().find_map(|said| {
+                let verdict = desk.chain.verify_stored(&said.envelope, &[]);
+                let mut stored = desk.stored.clone();
+                stored.insert(said.id, Rc::clone(&said));
+                if matches!(verdict, Ok(Verdict::New(_))) {
+                    return Some(self.state(network, stored, shelf, Some(&desk)));
+                }
+                // What is signed on top of what is dead brings it back.
+                let What::Statement(Statement { prev: Some(prev), .. }) = &said.what else {
+                    return None;
+                };
+                if !desk.dead.contains(prev) {
+                    return None;
+                }
+                let revived = self.state(network, stored, shelf, None);
+                revived.chain.known(&said.id).is_some().then_some(revived)
+            });
+            match taken {
+                Some(next) => desk = next,
+                None => return desk,
+            }
+        }
+    }
+
+    fn state(
+        &mut self,
+        network: Digest,
+        stored: Stack,
+        shelf: &Shelf,
+        before: Option<&Rc<Desk>>,
+    ) -> Rc<Desk> {
+        let mut ids = Vec::new();
+        let mut vetoes = Vec::new();
+        for (id, said) in &shelf.vetoes {
+            if let What::Veto(veto) = &said.what
+                && stored.contains_key(&veto.statement)
+            {
+                ids.push(*id);
+                vetoes.push(veto);
+            }
+        }
+        let key = (stored.keys().copied().collect(), ids);
+        if let Some(known) = self.0.get(&key) {
+            return Rc::clone(known);
+        }
+        let number = self.0.len();
+        let (chain, dead) = match before.filter(|_| vetoes.is_empty()) {
+            Some(before) if before.dead.is_empty() => {
+                let mut chain = before.chain.clone();
+                let new = stored.iter().filter(|(id, _)| !before.stored.contains_key(*id));
+                let new: Vec<Submission> = new.map(|(_, said)| submission(said)).collect();
+                drop(chain.follow(&new));
+                (chain, BTreeSet::new())
+            }
+            Some(_) | None => restore(network, &stored, &vetoes),
+        };
+        let desk = Rc::new(Desk { chain, dead, stored, number });
+        self.0.insert(key, Rc::clone(&desk));
+        desk
+    }
+}
+
+fn submission(said: &Rc<Said>) -> Submission {
+    Submission { statement: said.envelope.clone(), ballots: Vec::new() }
+}
+
+/// See `restore` of the program.
+fn restore(network: Digest, stored: &Stack, vetoes: &[&Objection]) -> (Chain, BTreeSet<Digest>) {
+    let submissions = Submission::sort(stored.values().map(|said| said.envelope.clone()));
+    let (mut left, mut dead) = (submissions, BTreeSet::new());
+    let follow = |left: &[Submission]| {
+        let mut chain = Chain::new(Some(network));
+        drop(chain.follow(left));
+        chain
+    };
+    let mut chain = follow(&left);
+    for policies in [true, false] {
+        while !vetoes.is_empty() {
+            let more = taken_back(&chain, stored, vetoes, policies);
+            if more.is_subset(&dead) {
+                break;
+            }
+            dead.extend(more);
+            left.retain(|one| !dead.contains(&one.statement.id()));
+            chain = follow(&left);
+        }
+    }
+    (chain, dead)
+}
+
+fn taken_back(
+    chain: &Chain,
+    stored: &Stack,
+    vetoes: &[&Objection],
+    policies: bool,
+) -> BTreeSet<Digest> {
+    let statements = || {
+        stored.iter().filter_map(|(id, said)| match &said.what {
+            What::Statement(statement) => Some((*id, statement)),
+            _ => None,
+        })
+    };
+    let built_upon: BTreeSet<Digest> = statements().filter_map(|(_, one)| one.prev).collect();
+    let open = statements()
+        .filter(|(id, one)| (one.lane == Lane::Policy) == policies && !built_upon.contains(id));
+    let dead = open.filter(|(id, statement)| {
+        let killed = |(board, needed): (&Board, u16)| {
+            let on_it = vetoes.iter().filter(|veto| {
+                (veto.statement, veto.lane, veto.seq, veto.group)
+                    == (*id, statement.lane, statement.seq, board.group())
+            });
+            let by: BTreeSet<&Name> = on_it.map(|veto| &veto.governor).collect();
+            by.len() >= usize::from(needed)
+        };
+        chain.class_for(statement, *id).is_some_and(|class| class.lock() > 0)
+            && chain.veto_boards(statement, *id).into_iter().any(killed)
+    });
+    dead.map(|(id, _)| id).collect()
+}

@@ -1,0 +1,301 @@
+//! The end of a world: nothing is lost any more, everybody goes on, and then everything must agree.
+//!
+//! ```text
+//! losses ─▶ calm: all hear all, and honest governors act ─▶ all is published ─▶ locks are over ─▶ check
+//! ```
+//!
+//! What "the same state" means: every laptop and every node has the same statement, or the same closing
+//! policy, at every place, once everybody heard everything and every lock and pause is over. There are
+//! two exceptions, and both end with a ruling: vetoes that came to some before the lock was over and to
+//! others after it, and what a former board signed that some applied before the change of the board.
+//! Nothing ends a split of the lane `policy` by vetoes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use borgios_policy::fixture::{release_body, statement};
+use borgios_policy::{Lane, Name, Policy, Ruling, Slot, Statement, tally};
+use borgios_types::{Digest, Envelope, KeyEpoch, Round, Seq};
+
+use super::node::{State, is_vetoed, state};
+use super::outlook::ROUNDS;
+use super::said::What;
+use super::world::{HOUR_S, World};
+
+/// Most rulings that the end takes.
+const RULINGS: usize = 8;
+
+impl World {
+    /// The network is whole again: everybody hears everything, and each honest governor goes on.
+    pub(crate) fn calm(&mut self, turns: usize) {
+        self.calm = true;
+        for _ in 0..turns {
+            self.hear_all();
+            for at in self.honest() {
+                self.act(at);
+            }
+            self.pass(self.now.plus(HOUR_S / 4));
+        }
+        self.publish_all();
+        self.wait();
+    }
+
+    /// Everybody hears everything.
+    fn hear_all(&mut self) {
+        self.drop_messages();
+        let said: Vec<_> = self.said.values().cloned().collect();
+        for to in 0..self.people.len() + self.nodes.len() {
+            for one in &said {
+                if !self.shelf(to).all.contains_key(&one.id) {
+                    self.deliver(to, one);
+                }
+            }
+        }
+        self.pass(self.now);
+    }
+
+    /// Whatever is signed by now is published, until there is nothing more.
+    fn publish_all(&mut self) {
+        loop {
+            self.hear_all();
+            let before = self.said.len();
+            for at in self.honest() {
+                self.publish_signed(at);
+            }
+            if self.said.len() == before {
+                return;
+            }
+        }
+    }
+
+    /// Every lock and every pause is over, and governors are alive meanwhile.
+    fn wait(&mut self) {
+        for half_hours in 0..20 {
+            if half_hours % 6 == 0 {
+                for at in self.honest() {
+                    self.send_beacon(at);
+                }
+                self.hear_all();
+            }
+            self.pass(self.now.plus(HOUR_S / 2));
+        }
+    }
+
+    fn states(&self) -> Vec<(String, State)> {
+        let people = self.people.iter();
+        let people =
+            people.map(|one| (format!("{}'s laptop", one.tool.me), state(&one.desk.chain)));
+        let nodes = self.nodes.iter().enumerate();
+        people
+            .chain(nodes.map(|(at, (node, _))| (format!("node {at}"), state(&node.chain))))
+            .collect()
+    }
+
+    /// Invariants of the end.
+    pub(crate) fn check(&mut self) {
+        self.check_signatures();
+        self.check_culprits();
+        for _ in 0..RULINGS {
+            match self.split() {
+                None => break,
+                // Nothing ends it: see the head of this file.
+                Some((Lane::Policy, _, why)) => {
+                    *self.counts.splits.entry(why).or_default() += 1;
+                    return;
+                }
+                Some((lane, seq, why)) => {
+                    *self.counts.splits.entry(why).or_default() += 1;
+                    self.rule(lane, seq);
+                }
+            }
+        }
+        assert!(self.split().is_none(), "{}: rulings do not end it", self.context);
+        self.former_boards_stay_former();
+        self.count();
+    }
+
+    /// The first place at which two hold different things, and why they may.
+    fn split(&self) -> Option<(Lane, Seq, &'static str)> {
+        let states = self.states();
+        let places: BTreeSet<(Lane, Seq)> =
+            states.iter().flat_map(|(_, state)| state.keys().copied()).collect();
+        let place = places.into_iter().find(|place| {
+            let held: BTreeSet<_> = states.iter().map(|(_, state)| state.get(place)).collect();
+            held.len() > 1
+        })?;
+        let (lane, seq) = place;
+        let held = || states.iter().map(|(who, state)| format!("{who} {:?}", state.get(&place)));
+        let all: Vec<Digest> = self
+            .said
+            .values()
+            .filter(
+                |said| matches!(&said.what, What::Statement(one) if (one.lane, one.seq) == place),
+            )
+            .map(|said| said.id)
+            .collect();
+        if all.iter().any(|id| self.is_vetoed(*id)) {
+            return Some((lane, seq, if lane == Lane::Policy { "policy" } else { "vetoes" }));
+        }
+        let crossed = |id: &Digest| lane != Lane::Policy && self.is_of_former_board(*id);
+        if all.iter().any(crossed) {
+            return Some((lane, seq, "former board"));
+        }
+        let held: Vec<String> = held().collect();
+        panic!("{}: {lane}/{seq} is not the same everywhere: {held:#?}", self.context)
+    }
+
+    pub(crate) fn is_vetoed(&self, id: Digest) -> bool {
+        let vetoes = self.said.values().filter_map(|said| match &said.what {
+            What::Veto(veto) => Some(veto),
+            _ => None,
+        });
+        is_vetoed(self.councils.iter().map(|council| &council.board), vetoes, id)
+    }
+
+    /// Whether a board signed it that is no longer in force, and the one in force did not take it over.
+    fn is_of_former_board(&self, id: Digest) -> bool {
+        let Some(What::Statement(one)) = self.said.get(&id).map(|said| &said.what) else {
+            return false;
+        };
+        let chain = &self.people[0].desk.chain;
+        let (Some(now), Some(named)) = (chain.policy(), one.policy) else { return false };
+        let then = chain.policy_at(named);
+        then.is_some_and(|then| then.board.group() != now.board.group())
+            && !now.carried.contains(&id)
+    }
+
+    /// The board settles a place: what the laptops hold there wins, or it is closed.
+    fn rule(&mut self, lane: Lane, seq: Seq) {
+        let chain = &self.people[self.honest()[0]].desk.chain;
+        let before = chain.policy().expect("a founded network");
+        let winner = chain.get(lane, seq).map(borgios_policy::VerifiedStatement::id);
+        let rulings = vec![Ruling { lane, seq, winner }];
+        let policy = Policy { rulings, ..before.clone() };
+        let council = &self.councils[before.board.epoch().0 as usize - 1];
+        let prev = chain.tip(Lane::Policy).map(|tip| tip.id);
+        let head = chain.head_seq(Lane::Policy);
+        let draft = statement(
+            Lane::Policy,
+            head.0 + 1,
+            Some(self.network),
+            prev,
+            Some(head.0),
+            policy.to_body(),
+        );
+        let signed = council.sign(&Statement { round: Round(ROUNDS), ..draft });
+        self.say(0, signed);
+        self.hear_all();
+        self.wait();
+    }
+
+    /// No number has two signatures: but for what was vetoed, of which the next round is open.
+    fn check_signatures(&self) {
+        let mut found: BTreeMap<(KeyEpoch, Lane, Seq), BTreeSet<Digest>> = BTreeMap::new();
+        for said in self.said.values() {
+            let What::Proposal(draft, text) = &said.what else { continue };
+            let id = Digest::of(text.as_bytes());
+            for council in self.councils.iter() {
+                let slot = council.slot(draft);
+                let (ballots, papers) = self.held(slot, id);
+                let t = usize::from(council.board.threshold().0);
+                if ballots.len() < t {
+                    continue;
+                }
+                let texts = [text.clone()];
+                let signed = tally(&council.board, slot, &texts, &papers, &ballots);
+                if signed.signed().is_some() && !self.is_vetoed(id) {
+                    found.entry((slot.epoch, slot.lane, slot.seq)).or_default().insert(id);
+                }
+            }
+        }
+        for ((_, lane, seq), ids) in found {
+            assert!(ids.len() <= 1, "{}: two signatures for {lane}/{seq}", self.context);
+        }
+    }
+
+    /// The ballots that approve a document, all that was ever said, and the papers of its slot: a
+    /// liar's other ballots are left aside, as a liar would.
+    fn held(&self, slot: Slot, id: Digest) -> (Vec<Envelope>, Vec<Envelope>) {
+        let (mut ballots, mut papers) = (Vec::new(), Vec::new());
+        for said in self.nodes[0].1.papers.get(&slot).into_iter().flat_map(BTreeMap::values) {
+            match &said.what {
+                What::Ballot(_, ballot) if ballot.statement == id && ballot.approves() => {
+                    ballots.push(said.envelope.clone());
+                }
+                What::Ballot(..) => {}
+                _ => papers.push(said.envelope.clone()),
+            }
+        }
+        (ballots, papers)
+    }
+
+    /// Everybody heard the same, so everybody names the same: liars alone.
+    fn check_culprits(&mut self) {
+        let all: Vec<&Digest> = self.said.keys().collect();
+        for to in 0..self.people.len() + self.nodes.len() {
+            let here: Vec<&Digest> = self.shelf(to).all.keys().collect();
+            assert_eq!(here, all, "{}: {to} heard something else", self.context);
+        }
+        let shelf = &self.nodes[0].1;
+        let slots: BTreeSet<Slot> = shelf.papers.keys().copied().collect();
+        let mut named = BTreeSet::new();
+        for slot in slots {
+            let council = &self.councils[slot.epoch.0 as usize - 1];
+            let proposals = shelf.proposals.get(&(slot.lane, slot.seq));
+            let texts = proposals.into_iter().flat_map(BTreeMap::values);
+            let texts: BTreeSet<String> = texts
+                .filter_map(|said| match &said.what {
+                    What::Proposal(draft, text) if draft.round == slot.round => Some(text.clone()),
+                    _ => None,
+                })
+                .collect();
+            let texts: Vec<String> = texts.into_iter().collect();
+            let tally =
+                tally(&council.board, slot, &texts, &shelf.papers(slot), &shelf.ballots(slot));
+            named.extend(tally.culprits.into_iter().map(|culprit| culprit.name));
+        }
+        let liars: &BTreeSet<Name> = &self.liars;
+        assert!(named.is_subset(liars), "{}: {named:?} named, liars {liars:?}", self.context);
+        self.counts.named = named.len();
+    }
+
+    /// All of a board that is over sign together, and nobody cares.
+    fn former_boards_stay_former(&mut self) {
+        let chain = &self.people[0].desk.chain;
+        let in_force = chain.policy().expect("a founded network").board.epoch();
+        let Some(old) = self.councils.iter().find(|council| council.board.epoch() < in_force)
+        else {
+            return;
+        };
+        let (head, prev) =
+            (chain.head_seq(Lane::Release), chain.tip(Lane::Release).map(|tip| tip.id));
+        let body = release_body("9.9");
+        let late = statement(Lane::Release, head.0 + 1, Some(self.network), prev, Some(1), body);
+        let late = old.sign(&late);
+        let id = late.id();
+        self.say(0, late);
+        self.hear_all();
+        self.wait();
+        for (node, _) in &self.nodes {
+            assert!(!node.has(&id), "{}: a former board is obeyed", self.context);
+        }
+        let obeyed = |one: &super::world::Person| one.desk.chain.known(&id).is_some();
+        assert!(!self.people.iter().any(obeyed), "{}: a former board is obeyed", self.context);
+    }
+
+    fn count(&mut self) {
+        let (node, shelf) = &self.nodes[0];
+        let chain = &node.chain;
+        let decided: Vec<_> = chain.after(Lane::Release, Seq(0)).collect();
+        for one in &decided {
+            *self.counts.rounds.entry(one.statement().round.0).or_default() += 1;
+        }
+        self.counts.decided = decided.len() as u64;
+        self.counts.policies = chain.head_seq(Lane::Policy).0 - 1;
+        self.counts.closed = (1..=chain.head_seq(Lane::Release).0)
+            .filter(|seq| chain.settled(Lane::Release, Seq(*seq)).is_some())
+            .count();
+        self.counts.vetoed = shelf.statements.keys().filter(|id| self.is_vetoed(**id)).count();
+        let epoch = chain.policy().expect("a founded network").board.epoch();
+        self.counts.boards = u64::from(epoch.0) - 1;
+    }
+}

@@ -1,0 +1,211 @@
+//! A node: a chain and its gate, driven as keeper and agent drive them, and what must hold at each step.
+//!
+//! Its clock is its own. What it refuses it hears again once its chain or gate has changed, as a fleet
+//! brings it again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use borgios_policy::{
+    Beacon, Board, Chain, Dated, Gate, Lane, Name, Object as _, Offered, Refusal, Submission,
+    VerifiedStatement,
+};
+use borgios_types::{Digest, Envelope, PublicKey, Seq, UnixSeconds};
+
+use super::said::{Said, Shelf, What};
+
+pub(crate) struct Node {
+    pub(crate) chain: Chain,
+    pub(crate) gate: Gate,
+    /// Seconds that its clock is ahead of the slowest one.
+    ahead: u64,
+    /// What was applied and has effect.
+    applied: BTreeMap<(Lane, Seq), Digest>,
+    /// Signed statements for a place that has another: evidence.
+    pub(crate) rivals: BTreeSet<Digest>,
+    /// Vetoes that counted when they came, by what they are against.
+    vetoes: BTreeMap<Digest, BTreeSet<(PublicKey, Name)>>,
+    /// When each statement was first brought.
+    brought: BTreeMap<Digest, UnixSeconds>,
+    /// What governors said that could not be judged yet.
+    refused: BTreeMap<Digest, Rc<Said>>,
+    changed: bool,
+    context: String,
+}
+
+impl Node {
+    pub(crate) fn new(first: &Envelope, now: UnixSeconds, ahead: u64, context: &str) -> Self {
+        let mut node = Self {
+            chain: Chain::new(Some(first.id())),
+            gate: Gate::default(),
+            ahead,
+            applied: BTreeMap::new(),
+            rivals: BTreeSet::new(),
+            vetoes: BTreeMap::new(),
+            brought: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            changed: false,
+            context: context.to_owned(),
+        };
+        node.offer(now, first);
+        node
+    }
+
+    /// Hears something; what it heard before is on `shelf`.
+    pub(crate) fn hear(&mut self, now: UnixSeconds, said: &Rc<Said>, shelf: &Shelf) {
+        if said.envelope.kind.as_str().parse::<Lane>().is_ok() {
+            if !said.is_forged() {
+                self.brought.entry(said.id).or_insert(now.plus(self.ahead));
+            }
+            self.offer(now, &said.envelope);
+        } else if ["veto", "pause", "beacon"].contains(&said.envelope.kind.as_str()) {
+            self.object(now, said);
+        }
+        self.tick(now);
+        self.bring(now, shelf);
+    }
+
+    fn offer(&mut self, now: UnixSeconds, envelope: &Envelope) {
+        let now = now.plus(self.ahead);
+        let submission = Submission { statement: envelope.clone(), ballots: Vec::new() };
+        match self.gate.offer(now, &self.chain, &submission, Dated::Asked) {
+            Ok(Offered::Known) => {}
+            Ok(Offered::Held(_)) => self.changed = true,
+            Ok(Offered::Apply(verified)) => self.apply(now, *verified),
+            Err(Refusal::Rival { offered, .. }) => drop(self.rivals.insert(offered)),
+            Err(_) => {}
+        }
+    }
+
+    fn object(&mut self, now: UnixSeconds, said: &Rc<Said>) {
+        let now = now.plus(self.ahead);
+        let heard = if said.envelope.kind.as_str() == Beacon::KIND {
+            self.gate.beacon(now, &self.chain, &said.envelope)
+        } else {
+            self.gate.object(now, &self.chain, &said.envelope)
+        };
+        match (heard, &said.what) {
+            (Ok(_), What::Forged) => panic!("{}: a gate took a forgery", self.context),
+            (Ok(_), What::Veto(veto)) => {
+                let by = (veto.group, veto.governor.clone());
+                self.vetoes.entry(veto.statement).or_default().insert(by);
+            }
+            (Ok(_), _) | (Err(_), What::Forged) => {}
+            (Err(_), _) => drop(self.refused.insert(said.id, Rc::clone(said))),
+        }
+    }
+
+    /// Looks at the clock, as a node does once a second.
+    pub(crate) fn tick(&mut self, now: UnixSeconds) {
+        let now = now.plus(self.ahead);
+        loop {
+            let tick = self.gate.tick(now, &self.chain);
+            for (_, refusal) in tick.dropped {
+                if let Refusal::Rival { offered, .. } = refusal {
+                    self.rivals.insert(offered);
+                }
+            }
+            self.changed |= tick.changed;
+            if let Some(verified) = tick.apply {
+                self.apply(now, *verified);
+            } else if !tick.changed {
+                return;
+            }
+        }
+    }
+
+    /// Brings what was refused once more, as long as that leads on.
+    pub(crate) fn bring(&mut self, now: UnixSeconds, shelf: &Shelf) {
+        while std::mem::take(&mut self.changed) {
+            for said in shelf.statements.values() {
+                let What::Statement(statement) = &said.what else { continue };
+                let decided = statement.seq <= self.chain.head_seq(statement.lane);
+                if !decided && self.gate.waiting(&said.id).is_none() {
+                    self.offer(now, &said.envelope);
+                }
+            }
+            for (_, said) in std::mem::take(&mut self.refused) {
+                self.object(now, &said);
+            }
+            self.tick(now);
+        }
+    }
+
+    /// As after a crash: from what was stored.
+    pub(crate) fn restart(&mut self) {
+        let text = serde_json::to_string(&self.gate).unwrap();
+        self.gate = serde_json::from_str(&text).unwrap();
+    }
+
+    fn apply(&mut self, now: UnixSeconds, verified: VerifiedStatement) {
+        let (statement, id) = (verified.statement().clone(), verified.id());
+        let (lane, seq) = (statement.lane, statement.seq);
+        let context = format!("{}: {lane}/{seq} {}", self.context, id.short());
+        // 1. Nothing but a ruling takes a place again, or brings back what was vetoed.
+        let ruled = self.chain.settled(lane, seq).is_some();
+        if !ruled && self.chain.policy().is_some() {
+            let said = self.vetoes.get(&id).cloned().unwrap_or_default();
+            for (board, needed) in self.chain.veto_boards(&statement, id) {
+                let by = said.iter().filter(|(group, _)| *group == board.group()).count();
+                assert!(by < usize::from(needed), "{context} is applied against {by} vetoes");
+            }
+        }
+        // 2. Not before its lock is over, counted from when anybody first brought it.
+        let lock = self.chain.class_for(&statement, id).map_or(0, |class| class.lock());
+        let since = self.brought.get(&id).copied().unwrap_or(now);
+        assert!(now >= since.plus(lock), "{context} is applied within its lock");
+        self.chain.apply(verified);
+        self.changed = true;
+        // 3. What was applied stays, but for what a ruling takes back.
+        let before = self.applied.insert((lane, seq), id);
+        assert!(before.is_none(), "{context} replaces {before:?}");
+        let chain = &self.chain;
+        self.applied.retain(|(lane, seq), id| {
+            let now = chain.get(*lane, *seq).map(VerifiedStatement::id);
+            let ruled = |at: u64| {
+                chain.settled(*lane, Seq(at)).is_some_and(|settled| settled.winner != Some(*id))
+            };
+            let stays = now == Some(*id);
+            let overruled = (1..=seq.0).any(ruled);
+            assert!(stays || overruled, "{context}: {lane}/{seq} was replaced");
+            stays
+        });
+    }
+
+    /// Whether this node applied it, or lets it wait.
+    pub(crate) fn has(&self, id: &Digest) -> bool {
+        self.chain.known(id).is_some() || self.gate.waiting(id).is_some()
+    }
+}
+
+/// What has effect in a chain, lane by lane.
+pub(crate) type State = BTreeMap<(Lane, Seq), Digest>;
+
+/// Every place that is decided: by a statement, or by the policy that closed it.
+pub(crate) fn state(chain: &Chain) -> State {
+    let mut state = State::new();
+    for lane in [Lane::Policy, Lane::Release] {
+        for seq in (1..=chain.head_seq(lane).0).map(Seq) {
+            let statement = chain.get(lane, seq).map(VerifiedStatement::id);
+            let closed = chain.settled(lane, seq).map(|settled| settled.by);
+            state.insert((lane, seq), statement.or(closed).expect("a place that is decided"));
+        }
+    }
+    state
+}
+
+/// Whether enough governors of one of these boards vetoed a statement, all vetoes together.
+pub(crate) fn is_vetoed<'a>(
+    boards: impl Iterator<Item = &'a Board>,
+    vetoes: impl Iterator<Item = &'a borgios_policy::Objection> + Clone,
+    id: Digest,
+) -> bool {
+    let mut boards = boards;
+    boards.any(|board| {
+        let on_it = vetoes.clone().filter(|veto| veto.statement == id);
+        let by: BTreeSet<&Name> =
+            on_it.filter(|veto| veto.group == board.group()).map(|veto| &veto.governor).collect();
+        let needed = borgios_policy::class::veto_least(board.threshold().0, board.size());
+        by.len() >= usize::from(needed)
+    })
+}
