@@ -80,6 +80,15 @@ async fn blob(State(depot): State<Depot>, Path(hex): Path<String>, headers: Head
     }
 }
 
+/// What a range header asks of a file of `size` bytes, for the fuzzer; `None` sends the whole, as does
+/// what is no range.
+#[cfg(feature = "fuzz")]
+#[must_use]
+pub fn range(value: &[u8], size: u64) -> Option<(u64, u64)> {
+    let value = HeaderValue::from_bytes(value).ok();
+    range_of(value.as_ref(), size).ok().flatten()
+}
+
 /// A range that begins behind the end (RFC 9110 §15.5.17).
 #[derive(Debug, PartialEq, Eq)]
 struct Unsatisfiable;

@@ -373,7 +373,7 @@ fn split(path: &std::path::Path) -> Option<(Slot, String)> {
 }
 
 /// Reads `<epoch>-<lane>-<seq>-<round>`.
-fn parse(text: &str) -> Option<Slot> {
+pub(crate) fn parse(text: &str) -> Option<Slot> {
     let mut parts = text.split('-');
     let mut next = || parts.next();
     let slot = Slot {

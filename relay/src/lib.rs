@@ -19,6 +19,8 @@
 //! the pace. The format on the wire is `docs/protocol/stream.md`.
 
 mod fetches;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod hub;
 mod links;
 mod log_worker;

@@ -54,7 +54,7 @@ impl Settings {
         Ok(Self::read(&String::from_utf8_lossy(&output.stdout)))
     }
 
-    fn read(text: &str) -> Self {
+    pub(crate) fn read(text: &str) -> Self {
         let value = |name: &str| {
             let find = |line: &str| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned);
             text.lines().find_map(find).filter(|value| value != "none")
@@ -94,7 +94,7 @@ impl Settings {
 }
 
 /// `10.84.1.1 ED25519 SHA256:…` without the name, which may be hashed.
-fn fingerprint(line: &str) -> Option<String> {
+pub(crate) fn fingerprint(line: &str) -> Option<String> {
     if line.starts_with('#') {
         return None;
     }

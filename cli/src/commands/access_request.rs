@@ -140,7 +140,7 @@ impl Request {
 }
 
 /// The public key of a key file, and its comment. A private key's `.pub` file lies beside it.
-fn read_key(path: &Path) -> Result<(PublicKey, Option<String>), Failure> {
+pub(crate) fn read_key(path: &Path) -> Result<(PublicKey, Option<String>), Failure> {
     let what = || format!("{} is no key that a certificate can be made for", path.display());
     let public = if path.extension().is_some_and(|extension| extension == "pub") {
         path.to_owned()

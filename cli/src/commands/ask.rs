@@ -332,7 +332,7 @@ impl Turnout {
 }
 
 /// `0.8` as thousandths.
-fn thousandths(text: &str) -> Result<u64, String> {
+pub(crate) fn thousandths(text: &str) -> Result<u64, String> {
     let bad = || format!("{text:?} is no load: write a number such as 0.8");
     let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());

@@ -142,7 +142,7 @@ fn seconds(text: &str) -> Result<u64, String> {
 }
 
 /// An address that `bootstrap.sh` can hand to curl as it is.
-fn url(text: &str) -> Result<String, String> {
+pub(crate) fn url(text: &str) -> Result<String, String> {
     let plain = text.bytes().all(|b| b.is_ascii_graphic() && !b"\"\\".contains(&b));
     let web = text.starts_with("http://") || text.starts_with("https://");
     if plain && web && text.len() <= 2048 {
@@ -152,7 +152,7 @@ fn url(text: &str) -> Result<String, String> {
 }
 
 /// `host:port=ssh-ed25519 AAAA…`.
-fn member(text: &str) -> Result<Member, String> {
+pub(crate) fn member(text: &str) -> Result<Member, String> {
     let (place, key) = text
         .split_once('=')
         .ok_or_else(|| format!("{text:?} is no member: write HOST:PORT=ssh-ed25519 AAAA…"))?;

@@ -59,7 +59,7 @@ impl Show {
 }
 
 /// What is known of it. Its words are its own; the record is signed.
-fn describe(answer: &Value, door: &str) -> String {
+pub(crate) fn describe(answer: &Value, door: &str) -> String {
     let word = |pointer: &str| answer.pointer(pointer).filter(|value| !value.is_null()).map(plain);
     let or_unknown = |pointer: &str| word(pointer).unwrap_or_else(|| "?".to_owned());
     let date = |pointer: &str| {

@@ -79,6 +79,12 @@ impl Nodes {
     }
 }
 
+/// One node of an answer as it is shown, for the fuzzer.
+#[cfg(feature = "fuzz")]
+pub(crate) fn shown(node: &Value) -> Result<String, serde_json::Error> {
+    serde_json::from_value(node.clone()).map(|member| row(&member).join(" "))
+}
+
 /// Every member, each once: the newest record, if pages overlap.
 fn ask(door: &mut dyn Door) -> Result<(Vec<Value>, Option<Seq>), Failure> {
     let mut nodes: BTreeMap<String, Value> = BTreeMap::new();

@@ -27,7 +27,7 @@ impl Status {
 
 /// The fields that people ask for first; `--json` has all of them. An agent of another version may
 /// lack some, and then their lines are left out.
-fn describe(status: &Value) -> String {
+pub(crate) fn describe(status: &Value) -> String {
     let word = |pointer: &str| status.pointer(pointer).map(plain).filter(|text| text != "null");
     let or_unknown = |pointer: &str| word(pointer).unwrap_or_else(|| "?".to_owned());
     let mut lines = vec![format!(

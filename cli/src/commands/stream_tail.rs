@@ -159,7 +159,7 @@ fn print(
 }
 
 /// `17`, or `1700000000:17`.
-fn position(text: &str) -> Result<(Option<u64>, u64), Failure> {
+pub(crate) fn position(text: &str) -> Result<(Option<u64>, u64), Failure> {
     let bad = || Failure::usage(format!("{text:?} is no place in a stream: write 17, or EPOCH:17"));
     let (epoch, number) = match text.split_once(':') {
         Some((epoch, number)) => (Some(epoch.parse().map_err(|_| bad())?), number),
@@ -188,6 +188,19 @@ fn shown(message: &Message) -> Value {
 
 fn text(message: &Message) -> Option<String> {
     String::from_utf8(BASE64.decode(&message.bytes).ok()?).ok()
+}
+
+/// A page as it is shown, for the fuzzer.
+#[cfg(feature = "fuzz")]
+pub(crate) fn lines(page: &Value) -> Result<String, serde_json::Error> {
+    let Page { messages, .. } = serde_json::from_value(page.clone())?;
+    let lines = messages.iter().map(|message| {
+        let (epoch, last) = (message.epoch, message.number);
+        let stream = Stream { origin: message.origin, name: None, epoch, last, stopped: false };
+        let _ = shown(message);
+        line(&stream, message) + "\n"
+    });
+    Ok(lines.collect())
 }
 
 /// For people.

@@ -54,6 +54,12 @@ impl Tree {
     }
 }
 
+/// An answer as it is shown, for the fuzzer.
+#[cfg(feature = "fuzz")]
+pub(crate) fn shown(answer: &serde_json::Value) -> Result<String, serde_json::Error> {
+    serde_json::from_value(answer.clone()).map(|places| draw(&places))
+}
+
 /// The tree with box characters, and what is known to be missing from it.
 fn draw(places: &Places) -> String {
     let known: BTreeMap<NodeId, &Place> =

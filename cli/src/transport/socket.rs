@@ -66,7 +66,7 @@ impl Door for Socket {
 
 /// The body of a whole HTTP/1.1 response. A status of an error is no failure here: the body says
 /// more.
-fn body(text: &str) -> Result<&str, String> {
+pub(crate) fn body(text: &str) -> Result<&str, String> {
     let Some((head, body)) = text.split_once("\r\n\r\n") else {
         return Err("the answer breaks off in its head".into());
     };

@@ -43,6 +43,8 @@ mod fake;
 mod file_owner;
 mod finding;
 mod finish;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod group;
 mod guest_agent;
 mod host_key;

@@ -1,0 +1,78 @@
+//! borgios: the governors' and operators' command line.
+//!
+//! ```text
+//! args ──▶ Context ──▶ commands/<one file each> ──▶ Printer: data to stdout, talk to stderr
+//!                          │
+//!        home, identity, vault, slots   the governor's folder and its secrets
+//!        archive, exchange, transport   objects: verified, kept, fetched and sent
+//! ```
+//!
+//! Exit codes: 0 done, 1 refused, 2 usage. This program builds no code that handles root.
+//!
+//! A library with one door, [`run`], so that the fuzzer reaches the readers too (feature `fuzz`).
+
+mod adopt;
+mod archive;
+mod args;
+mod asker;
+mod beacons;
+mod blobs;
+mod carrier;
+mod ceremony;
+mod changes;
+mod clones;
+mod code;
+mod commands;
+mod context;
+mod desk;
+mod durable;
+mod ending;
+mod escrowed;
+mod exchange;
+mod failure;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
+mod home;
+mod identity;
+mod known;
+mod next_key;
+mod objections;
+mod passphrase;
+mod printer;
+mod receipts;
+mod recovery;
+mod reviewed;
+mod revived;
+mod schedules;
+mod servers;
+mod session;
+mod shelf;
+mod slots;
+mod span;
+mod subject;
+mod succession;
+mod touch_two;
+mod transport;
+mod vault;
+mod wording;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::args::Args;
+
+/// Does what the command line says.
+#[must_use]
+pub fn run() -> ExitCode {
+    let args = Args::parse();
+    let printer = args.global.printer();
+    let done = args.global.context().and_then(|context| args.command.run(&context));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            printer.failure(&failure);
+            failure.exit_code()
+        }
+    }
+}
