@@ -72,6 +72,8 @@ pub fn read(paths: &Paths) -> io::Result<Journal> {
     let path = paths.journal();
     let bytes = match disk::read_bounded(&path, JOURNAL_MAX) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Journal::default()),
+        // Longer than any that was written here.
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Vec::new(),
         other => other?,
     };
     match serde_json::from_slice(&bytes) {
@@ -171,8 +173,10 @@ mod tests {
         let journal = Journal::Idle { installed: None, last: None };
         write(&paths, &journal).unwrap();
         assert_eq!(read(&paths).unwrap(), journal);
-        fs::write(paths.journal(), "{").unwrap();
-        assert_eq!(read(&paths).unwrap(), Journal::default());
-        assert!(!paths.journal().exists());
+        for damaged in ["{".to_owned(), " ".repeat(JOURNAL_MAX + 1)] {
+            fs::write(paths.journal(), damaged).unwrap();
+            assert_eq!(read(&paths).unwrap(), Journal::default());
+            assert!(!paths.journal().exists());
+        }
     }
 }
