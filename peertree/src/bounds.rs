@@ -128,9 +128,9 @@ pub const USELESS_MAX: u32 = 1_024;
 pub const PENALTY_MAX: u32 = 16;
 
 /// Silence towards a child, or of a child, after which its parent says "alive" and the child
-/// answers. With the answer and its acknowledgement a link costs 228 bytes a beat (36 bytes of SSH
-/// and 52 of TCP/IP each way, 52 for the last acknowledgement): 143 bytes a second for each node, of
-/// the 200 an idle one may spend; comparing along its cross links takes 45 more.
+/// answers. With the answer and its acknowledgement a link costs 270 bytes a beat (36 bytes of SSH
+/// and 66 of Ethernet, IP and TCP each way, 66 for the last acknowledgement): 169 bytes a second, of
+/// the 200 that an idle node may send; cross links without news take 17 more.
 pub const HEARTBEAT: Duration = Duration::from_millis(1_600);
 /// Silence after which a neighbour is dead. Survivors must be one tree within 3 s of a death that
 /// nobody hears; finding a place takes up to half a second. It leaves [`HEARTBEAT`] 0.8 s for a lost
@@ -180,8 +180,15 @@ pub const FIRST_PROBE: Duration = Duration::from_secs(1);
 /// For so long after a root's death only itself is believed to say that it lives: orphaned subtrees
 /// name it until they have found a place.
 pub const BURIED: Duration = Duration::from_secs(10);
-/// Pace at which a root dials remembered outsiders.
+/// Pace at which a root dials remembered outsiders; it doubles with each answer that names the root
+/// itself. A dial costs 10 KB of SSH both ways, as much as two minutes of a link's beats.
 pub const PROBE: Duration = Duration::from_secs(20);
+/// Longest pause between two such dials. Whatever parts a tree shows at once, at one of its ends or
+/// both, and brings back [`PROBE`]; this is for what nobody saw.
+pub const PROBE_MAX: Duration = Duration::from_secs(320);
+/// After a hint of another tree so many answers must name the root itself before its pace slows down:
+/// of what a root remembers, half may lie in the other tree and half in its own.
+pub const PROBES_WARY: u8 = 8;
 /// A rival that could not be joined, or that nobody found, is not believed in for this long; it doubles.
 pub const RIVAL_PAUSE_MIN: Duration = Duration::from_secs(10);
 /// Longest time for which a rival is not believed in.
@@ -191,18 +198,22 @@ pub const RIVAL_STAY: Duration = Duration::from_secs(60);
 /// Rivals remembered because nothing came of them; the one that is over soonest makes room.
 pub const RIVALS_MAX: usize = 64;
 /// Longest time between two comparisons of the two ends of a link, tree or cross: what was lost or
-/// withheld is missing no longer. Equal stores compare in one frame of 37 bytes.
+/// withheld is missing no longer. Equal stores compare in one line of 30 bytes; along a cross link where
+/// nothing changed at either end they do not even that.
 pub const COMPARE: Duration = Duration::from_secs(10);
 /// Shortest time between two comparisons: the jitter that keeps nodes from falling into step.
 pub const COMPARE_MIN: Duration = Duration::from_secs(9);
 /// Pace of halving penalties, of granting new requests, and of looking for a shallower place.
 pub const FORGIVE: Duration = Duration::from_secs(60);
-/// Silence after which a cross link is dead: [`CROSS_ANSWER`], the next comparison, and some. Nothing
-/// is lost by it but a second look.
+/// A cross link whose two ends hold the same is silent, but for one comparison after this long, which
+/// is answered: each end must know that the other one lives. With its answer that costs 302 bytes.
+pub const CROSS_IDLE: Duration = Duration::from_secs(30);
+/// A comparison that found nothing is answered along a cross link over which nothing was said for this
+/// long: sooner than [`CROSS_IDLE`], later than two comparisons between stores that change.
+pub const CROSS_ANSWER: Duration = Duration::from_secs(25);
+/// Silence after which a cross link is dead: [`CROSS_IDLE`], the next [`COMPARE`], and some. Nothing is
+/// lost by it but a second look.
 pub const CROSS_SILENCE: Duration = Duration::from_secs(65);
-/// A cross link over which nothing was said for this long answers a comparison that found nothing:
-/// its other end must know that this one lives, and need not hear it every time.
-pub const CROSS_ANSWER: Duration = Duration::from_secs(40);
 /// How long a neighbour has to bring what it was asked after, or to say that it lacks it: one trip,
 /// and the stall of a busy machine.
 pub const GAP_GRACE: Duration = Duration::from_secs(3);

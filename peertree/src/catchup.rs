@@ -1,8 +1,8 @@
 //! Catching up: neighbours compare what they have and fetch what is missing.
 //!
 //! ```text
-//!  every COMPARE, parent ─▶ child and along cross links      at attachment, both ways
-//!     same (a digest)                                           summary
+//!  every COMPARE, parent ─▶ child, and along cross links     at attachment, both ways
+//!     same (a digest)               where anything is new       summary
 //!       │ equal: alive                                             │
 //!       └ differs: summary ─▶ ◀─ summary ──────────────────────────┤
 //!                                                                  ▼
@@ -37,13 +37,14 @@ impl Node {
         let digest = self.digest(&to);
         if let Some(link) = self.links.get_mut(&to) {
             (link.comparing, link.due) = (true, false);
+            (link.compared, link.alike) = (Some(digest), true);
             self.out.push(Output::Send(to, Message::Same(digest)));
         }
     }
 
     /// All this node has; towards a cross peer also whose tree it is in, so that two trees that hold
     /// the same find each other as well.
-    fn digest(&self, towards: &NodeId) -> u64 {
+    pub(crate) fn digest(&self, towards: &NodeId) -> u64 {
         let store = self.store.digest();
         if !self.is_cross(towards) {
             return store;
@@ -58,7 +59,11 @@ impl Node {
         if !self.is_neighbour(from) && !self.is_cross(&from) {
             return;
         }
-        if self.digest(&from) != digest {
+        let own = self.digest(&from);
+        if let Some(link) = self.links.get_mut(&from) {
+            (link.compared, link.alike) = (Some(own), own == digest);
+        }
+        if own != digest {
             return self.send_summary(from);
         }
         let quiet =
@@ -104,8 +109,11 @@ impl Node {
         if !self.is_neighbour(from) && !self.is_cross(&from) {
             return;
         }
-        let asked =
-            self.links.get_mut(&from).is_some_and(|link| std::mem::take(&mut link.comparing));
+        let asked = self.links.get_mut(&from).is_some_and(|link| {
+            // Who holds the same sends none.
+            link.alike = false;
+            std::mem::take(&mut link.comparing)
+        });
         if asked {
             self.send_summary(from);
         }

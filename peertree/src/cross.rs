@@ -76,10 +76,21 @@ impl Node {
             self.release(peer);
         }
         self.seek_cross();
-        let ours: Vec<NodeId> = self.cross.ours.keys().copied().collect();
-        for peer in ours {
-            self.send_same(peer);
+        for peer in self.cross() {
+            if self.comparison_due(&peer) {
+                self.send_same(peer);
+            }
         }
+    }
+
+    /// Whether there is anything to compare along a cross link. Whoever has what it did not have at
+    /// the last comparison says so; where the two differed then, whoever chose the link does, until
+    /// they are alike. Of two that hold the same the same one shows now and then that it lives.
+    fn comparison_due(&self, peer: &NodeId) -> bool {
+        let Some(link) = self.links.get(peer) else { return false };
+        let quiet = self.now.since(link.said) >= bounds::CROSS_IDLE;
+        let ours = self.cross.ours.contains_key(peer);
+        link.compared != Some(self.digest(peer)) || (ours && (quiet || !link.alike))
     }
 
     /// Dials the next candidate, while links are missing and this node has a place.
@@ -299,5 +310,92 @@ mod tests {
             "{out:?}"
         );
         assert_eq!(stage.says(31, says_cross(31)), []);
+    }
+
+    /// Who is told a digest when the next comparison is due, ten seconds later.
+    fn compared(stage: &mut Stage) -> Vec<NodeId> {
+        stage.now = stage.now + bounds::COMPARE;
+        let out = stage.step(Input::TimerFired(Timer::AntiEntropy));
+        let told = out.iter().filter_map(|output| match output {
+            Output::Send(to, Message::Same(_)) => Some(*to),
+            _ => None,
+        });
+        told.collect()
+    }
+
+    fn publish(stage: &mut Stage, n: u8) {
+        let id = borgios_types::Digest::of(&[n]);
+        let body = crate::Body::from_text("{}").unwrap();
+        stage.step(Input::Publish { id, kind: "note".into(), body });
+    }
+
+    /// The same with a link that 33 chose, which said where it stands and what it has.
+    fn with_three() -> Stage {
+        let mut stage = with_two();
+        stage.link(33, true);
+        stage.says(33, says_cross(33));
+        let same = Message::Same(stage.node.digest(&key(33)));
+        stage.says(33, same);
+        stage
+    }
+
+    #[test]
+    fn along_a_cross_link_nothing_is_said_while_nothing_changes_but_a_sign_of_life() {
+        let mut stage = with_three();
+        assert_eq!(compared(&mut stage), []);
+        assert_eq!(compared(&mut stage), []);
+        assert_eq!(
+            compared(&mut stage),
+            sorted([31, 32]),
+            "CROSS_IDLE is over for whoever chose it"
+        );
+        // Whoever did not choose the link answers then.
+        let same = Message::Same(stage.node.digest(&key(33)));
+        let answer = Output::Send(key(33), Message::Alive);
+        assert_eq!(stage.says(33, same.clone()), [answer]);
+        assert_eq!(stage.says(33, same), [], "it was answered a moment ago");
+    }
+
+    #[test]
+    fn whoever_has_something_new_says_so_whoever_chose_the_link() {
+        let mut stage = with_three();
+        publish(&mut stage, 1);
+        assert_eq!(compared(&mut stage), sorted([31, 32, 33]));
+        assert_eq!(compared(&mut stage), []);
+        // The other end says first what both have.
+        publish(&mut stage, 2);
+        let same = Message::Same(stage.node.digest(&key(31)));
+        stage.says(31, same);
+        assert_eq!(compared(&mut stage), sorted([32, 33]));
+    }
+
+    #[test]
+    fn two_that_differ_compare_again_until_they_do_not() {
+        let mut stage = with_three();
+        for turn in 0..5 {
+            for n in [31, 33] {
+                let other = Message::Same(7 + turn);
+                let out = stage.says(n, other);
+                let summary = |o: &Output| matches!(o, Output::Send(_, Message::Summary(_)));
+                assert!(out.iter().any(summary), "{out:?}");
+            }
+            let again = compared(&mut stage);
+            assert!(again.contains(&key(31)), "{turn}: this end chose the link");
+            assert!(!again.contains(&key(33)), "{turn}: that is the other end's");
+        }
+        // A digest of this end's that the other one answered with a summary is no better.
+        let mut stage = with_three();
+        let mut summary = stage.node.store.summary();
+        summary.count += 1;
+        stage.says(32, Message::Summary(summary));
+        assert_eq!(compared(&mut stage), [key(32)]);
+        assert_eq!(compared(&mut stage), [], "no summary came: they are alike");
+    }
+
+    #[test]
+    fn another_root_is_something_new() {
+        let mut stage = with_three();
+        stage.parent_says(&[3, 2], Vec::new(), Vec::new());
+        assert_eq!(compared(&mut stage), sorted([31, 32, 33]));
     }
 }

@@ -30,6 +30,7 @@ mod merge;
 pub mod message;
 pub mod node;
 mod place;
+mod probe;
 pub mod question;
 mod seek;
 pub mod sim;

@@ -39,6 +39,10 @@ pub(crate) struct Link {
     pub(crate) due: bool,
     /// A digest was sent; the peer's summary, if it sends one, is answered with the own.
     pub(crate) comparing: bool,
+    /// The own digest when the two ends last compared, whoever began.
+    pub(crate) compared: Option<u64>,
+    /// They were alike then, as far as this end heard.
+    pub(crate) alike: bool,
     /// What it was asked for and has not brought.
     pub(crate) owes: Option<Box<Owes>>,
     /// How often in a row it brought nothing of what it was asked for.
@@ -100,6 +104,8 @@ impl Link {
             useless: 0,
             due: false,
             comparing: false,
+            compared: None,
+            alike: false,
             owes: None,
             strikes: 0,
             paging: None,

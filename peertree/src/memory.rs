@@ -24,19 +24,19 @@ impl Memory {
         Self { contacts: SortedMap::new(), most, dirty: false }
     }
 
-    /// Remembers `contact`, or its new address.
-    pub(crate) fn learn(&mut self, rng: &mut Dice, contact: &Contact) {
-        if self.contacts.get(&contact.id) == Some(&contact.address) || !contact.plausible() {
-            return;
+    /// Remembers `contact`, or its new address; returns whether it was not remembered before.
+    pub(crate) fn learn(&mut self, rng: &mut Dice, contact: &Contact) -> bool {
+        let known = self.contacts.get(&contact.id);
+        if known == Some(&contact.address) || !contact.plausible() || self.most == 0 {
+            return false;
         }
-        if self.most == 0 {
-            return;
-        }
-        if self.contacts.len() >= self.most && !self.contacts.contains_key(&contact.id) {
+        let new = known.is_none();
+        if new && self.contacts.len() >= self.most {
             self.contacts.remove_at(rng.gen_range(0..self.contacts.len()));
         }
         self.contacts.insert(contact.id, contact.address.clone());
         self.dirty = true;
+        new
     }
 
     /// Remembers this node no longer.

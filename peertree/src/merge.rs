@@ -6,7 +6,7 @@
 //! before those that cannot, then smaller ids before larger ones, so both sides judge alike.
 //!
 //! ```text
-//!  root ── FIRST_PROBE, PROBE ──▶ a suspect, a remembered node, a seed ──┐
+//!  root ── [`crate::probe`] ──▶ a suspect, a remembered node, a seed ─────┐
 //!  anyone ── a cross peer of another tree ──────────────────────────────┤
 //!                                                             compare ◀─▶ compare
 //!                                 ours comes later: rival, up to the root
@@ -28,6 +28,7 @@ use crate::contact::{Address, Contact};
 use crate::io::{Output, Timer};
 use crate::message::Message;
 use crate::node::{Node, Phase};
+use crate::probe::Pace;
 use crate::seek::Seek;
 use crate::sorted::SortedMap;
 
@@ -37,7 +38,9 @@ pub(crate) struct Rivals {
     /// The node being dialled, or asked, to compare roots.
     pub(crate) probing: Option<NodeId>,
     /// The hearsay for which it is, if it is for any.
-    check: Option<Box<Check>>,
+    pub(crate) check: Option<Box<Check>>,
+    /// How soon this node looks for other trees, while it is a root.
+    pub(crate) pace: Pace,
     /// Who may be a root as well, from the time when this node became one.
     pub(crate) suspects: Vec<Contact>,
     /// The root whose death made this node one, and when.
@@ -53,7 +56,7 @@ pub(crate) struct Rivals {
 
 /// Hearsay of a rival that is being found out about.
 #[derive(Clone, Debug)]
-struct Check {
+pub(crate) struct Check {
     root: Contact,
     /// Who met it.
     via: Contact,
@@ -127,47 +130,12 @@ fn pause(first: Duration, times: u32) -> Duration {
 }
 
 impl Node {
-    /// Time for a root to look for other trees.
-    pub(crate) fn on_probe_due(&mut self) {
-        if !matches!(self.phase, Phase::Root) {
-            return;
-        }
-        let pace =
-            if self.rivals.suspects.is_empty() { bounds::PROBE } else { bounds::FIRST_PROBE };
-        self.set_timer(Timer::Probe, pace);
-        if let Some(peer) = self.rivals.probing.take() {
-            // The last one never answered.
-            self.release(peer);
-            self.on_rival_silent(peer);
-            if self.rivals.probing.is_some() {
-                return;
-            }
-        }
-        let links = &self.links;
-        let suspects = std::mem::take(&mut self.rivals.suspects);
-        let mut suspects = suspects.into_iter().filter(|one| !links.contains_key(&one.id));
-        let suspect = suspects.next();
-        self.rivals.suspects = suspects.collect();
-        let outsiders = self.memory.sample(&mut self.rng, 1, |id| !links.contains_key(id));
-        // Now and then a seed, even where the memory has been filled with others.
-        let seed = self.seeds.first().filter(|seed| !self.links.contains_key(&seed.id)).cloned();
-        if let Some(contact) = suspect.or(outsiders.into_iter().next()).or(seed) {
-            self.rivals.probing = Some(contact.id);
-            self.out.push(Output::Dial(contact));
-        }
-    }
-
-    /// The remembered node answered the dial.
-    pub(crate) fn on_outsider_connected(&mut self, peer: NodeId) {
-        self.compare(peer, true);
-    }
-
     /// A cross peer stands in another tree, it seems.
     pub(crate) fn compare_roots(&mut self, peer: NodeId) {
         self.compare(peer, true);
     }
 
-    fn compare(&mut self, peer: NodeId, asks: bool) {
+    pub(crate) fn compare(&mut self, peer: NodeId, asks: bool) {
         let (root, address) = self.root();
         self.out.push(Output::Send(peer, Message::Compare { root, address, asks }));
     }
@@ -193,9 +161,10 @@ impl Node {
         asks: bool,
     ) {
         let mut check = None;
+        let answered = !asks && self.rivals.probing == Some(from);
         if asks {
             self.compare(from, false);
-        } else if self.rivals.probing == Some(from) {
+        } else if answered {
             (self.rivals.probing, check) = (None, self.rivals.check.take());
         } else if !self.is_cross(&from) {
             return self.penalise(now, from, 1);
@@ -204,6 +173,9 @@ impl Node {
         let (mine, my_address) = self.root();
         let yields = (my_address.is_none(), mine) > (address.is_none(), root);
         let yields = yields && mine != root;
+        if answered && check.is_none() {
+            self.on_probe_answered(mine == root);
+        }
         let confirmed = check.as_ref().is_some_and(|check| check.root.id == root);
         if let Some(check) = check.filter(|_| !confirmed || !yields) {
             self.refute(&check);
@@ -300,7 +272,7 @@ impl Node {
 
     /// Whoever was asked about a rival cannot be had: whoever met it is asked, or nobody any more.
     pub(crate) fn on_rival_silent(&mut self, peer: NodeId) {
-        let Some(check) = self.rivals.check.take() else { return };
+        let Some(check) = self.rivals.check.take() else { return self.hint_of_another_tree() };
         let met = check.via.id != check.root.id
             && check.via.id != self.me
             // What hangs below this node is in no other tree.

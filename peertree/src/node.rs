@@ -273,7 +273,7 @@ impl Node {
         }
         let address = address.filter(|text| Contact::new(peer, text.clone()).plausible());
         if let Some(address) = &address {
-            self.memory.learn(&mut self.rng, &Contact::new(peer, address.clone()));
+            self.learn(&[Contact::new(peer, address.clone())]);
         }
         self.links.insert(peer, Link::new(now, address));
         self.note_due(&peer);
@@ -296,6 +296,7 @@ impl Node {
         let child = self.children.remove(&peer).is_some();
         if child {
             self.on_children_changed();
+            self.hint_of_another_tree();
         }
         if self.parent() == Some(peer) {
             self.on_parent_lost(None);
@@ -400,8 +401,12 @@ impl Node {
     }
 
     pub(crate) fn learn(&mut self, contacts: &[Contact]) {
+        let mut new = false;
         for contact in contacts.iter().filter(|contact| contact.id != self.me) {
-            self.memory.learn(&mut self.rng, contact);
+            new |= self.memory.learn(&mut self.rng, contact);
+        }
+        if new {
+            self.on_new_contact();
         }
     }
 

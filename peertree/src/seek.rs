@@ -407,7 +407,7 @@ impl Node {
         }
         self.rivals.alone(self.now);
         self.place(Phase::Root);
-        self.set_timer(Timer::Probe, bounds::FIRST_PROBE);
+        self.begin_probing();
         self.tell_children();
     }
 }

@@ -214,8 +214,8 @@ fn a_random_inner_node_dies_every_second_for_a_minute() {
     check(&seeds(4, &CONTINENT, "inner silent, continent", |f| kill_inner(f, true)), 3_000);
 }
 
-/// 36 bytes of SSH for an empty line and 68 for a digest, 52 of TCP/IP for each packet; whoever does
-/// not answer at once acknowledges with a packet of 52.
+/// 36 bytes of SSH for an empty line and 68 for a digest, 66 of Ethernet, IP and TCP for each packet;
+/// whoever does not answer at once acknowledges with a packet of 66.
 #[test]
 fn an_idle_node_sends_less_than_200_bytes_a_second() {
     let mut fleet = tree(1, &DATA_CENTRE, 8).expect("no violation");
@@ -227,7 +227,7 @@ fn an_idle_node_sends_less_than_200_bytes_a_second() {
     let (alive, same) = (count("alive"), count("same"));
     let other: u64 = fleet.messages.values().sum::<u64>() - alive - same;
     // Each exchange of beats costs one acknowledgement without data, and so does each digest.
-    let bytes = alive * (36 + 52) + same * (68 + 52) + (alive / 2 + same) * 52;
+    let bytes = alive * (36 + 66) + same * (68 + 66) + (alive / 2 + same) * 66;
     let rate = bytes as f64 / seconds as f64 / NODES as f64;
     println!("idle: {rate:.0} bytes a second, {alive} beats, {same} digests, {other} other");
     assert!(rate < 200.0, "{rate} bytes a second");
