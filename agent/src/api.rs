@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use borgios_peertree::question::Question;
-use borgios_policy::{Name, Object as _, Report};
+use borgios_policy::{Held, Name, Object as _, Report};
 use borgios_types::{Digest, Envelope, NodeId, PublicKey};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -280,18 +280,51 @@ impl Api {
                 return error(refusal.code(), &refusal.to_string());
             }
         };
+        self.take(envelope, from).await
+    }
+
+    /// Whether a policy of a recovery key may be brought here by whoever has it.
+    pub async fn may_be_recovered(&self) -> bool {
+        self.0.ledger.run(|ledger| ledger.recovery_key().is_some()).await
+    }
+
+    /// Takes the one thing that a key may bring that is no governor's: a policy that the recovery key
+    /// signed. `None` where the line is anything else; it is not looked at further then.
+    pub async fn recover(&self, caller: &Caller, line: &str) -> Option<Value> {
+        let request: Request = serde_json::from_str(line).ok()?;
+        let (None, Some(Put::Envelope), Some(raw)) = (&request.get, &request.put, request.envelope)
+        else {
+            return None;
+        };
+        let envelope = Envelope::parse(raw.get().as_bytes()).ok()?;
+        let asked = envelope.clone();
+        if !self.0.ledger.run(move |ledger| ledger.is_recovery(&asked)).await {
+            return None;
+        }
+        Some(self.take(envelope, caller.to_string()).await)
+    }
+
+    async fn take(&self, envelope: Envelope, from: String) -> Value {
         let id = envelope.id();
         match self.0.ledger.run(move |ledger| ledger.admit(envelope, &from)).await {
             Admission::Admitted(all) => {
                 self.0.tree.publish(all).await;
-                ok(json!({"id": id, "new": true}))
+                ok(json!({"id": id, "new": true, "held": self.held(id).await}))
             }
-            Admission::Known => ok(json!({"id": id, "new": false})),
+            Admission::Known => ok(json!({"id": id, "new": false, "held": self.held(id).await})),
             Admission::Deferred { code, why } | Admission::Refused { code, why } => {
                 error(code, &why)
             }
             Admission::Disk(why) => error("disk", &format!("the node cannot store it: {why}")),
         }
+    }
+
+    /// How a statement stands that waits here.
+    async fn held(&self, id: Digest) -> Option<Held> {
+        let held = move |ledger: &mut Ledger| {
+            ledger.gate().report(unix_now(), ledger.chain()).into_iter().find(|held| held.id == id)
+        };
+        self.0.ledger.run(held).await
     }
 
     async fn put_blob(&self, request: Request) -> Value {

@@ -18,11 +18,11 @@ use std::io;
 use borgios_peertree::Head;
 use borgios_policy::gate::Standing;
 use borgios_policy::{
-    Beacon, Dated, Gate, Lane, Object as _, Offered, Pause, Refusal, Statement, Submission,
-    Verdict, Veto,
+    Beacon, Chain, Dated, Gate, Lane, Object as _, Offered, Pause, Refusal, Statement, Submission,
+    Verdict, Veto, message,
 };
 use borgios_releases::Manifest;
-use borgios_types::{Digest, Envelope};
+use borgios_types::{Digest, Envelope, PublicKey};
 use tracing::{error, info};
 
 use crate::admission::{Denied, ballots_on};
@@ -101,10 +101,20 @@ impl Ledger {
 
     fn admit_vouched(&mut self, envelope: Envelope, dated: Dated) -> Result<Admitted, Stop> {
         let ballots = ballots_on(&self.store, envelope.id());
-        let verdict = match dated {
-            Dated::Asked => self.chain.verify(unix_now(), &envelope, &ballots),
-            Dated::Judged => self.chain.verify_stored(&envelope, &ballots),
+        let verify = |chain: &Chain| match dated {
+            Dated::Asked => chain.verify(unix_now(), &envelope, &ballots),
+            Dated::Judged => chain.verify_stored(&envelope, &ballots),
         };
+        let mut verdict = verify(&self.chain);
+        if let Err(Refusal::Recovery { .. }) = verdict {
+            // A newcomer heard no silence: whether it came into force, the invitation says.
+            let mut gate = self.gate().clone();
+            if gate.vouch(envelope.id()) {
+                self.gate.save(gate).map_err(Stop::Disk)?;
+            }
+            self.chain.ripen(envelope.id());
+            verdict = verify(&self.chain);
+        }
         match verdict.map_err(|refusal| Stop::Denied(refusal.into()))? {
             Verdict::AlreadyKnown(_) => Err(Stop::Denied(Denied::Known)),
             Verdict::New(verified) => {
@@ -208,6 +218,21 @@ impl Ledger {
         all.map(|stored| stored.envelope.clone()).collect()
     }
 
+    /// Whether an envelope is a policy that the recovery key of the policy in force signed: the one thing
+    /// that whoever brings it may bring, since no governor may be left to do it.
+    #[must_use]
+    pub fn is_recovery(&self, envelope: &Envelope) -> bool {
+        let key = self.recovery_key();
+        envelope.kind == Lane::Policy.kind()
+            && key.is_some_and(|key| message::signed_by(envelope, &key))
+    }
+
+    /// The recovery key of the policy in force, if it names one.
+    #[must_use]
+    pub fn recovery_key(&self) -> Option<PublicKey> {
+        Some(self.chain.policy()?.recovery?.group)
+    }
+
     /// The statements that wait here and that are not `held` by the keeper nor applied there, in the order in
     /// which they build upon each other.
     pub(crate) fn waiting(&self, held: &[Digest]) -> Vec<Submission> {
@@ -243,7 +268,7 @@ fn body(envelope: &Envelope) -> Result<Statement, Stop> {
 #[cfg(test)]
 mod tests {
     use borgios_policy::fixture::{Council, statement as draft};
-    use borgios_policy::{Board, Freshness, Objection, Policy};
+    use borgios_policy::{Board, Freshness, Objection, Policy, Recovery, merge_signatures};
     use borgios_types::Seq;
     use serde_json::json;
 
@@ -317,6 +342,32 @@ mod tests {
 
     fn head(ledger: &Ledger, lane: Lane) -> u64 {
         ledger.chain().head_seq(lane).0
+    }
+
+    /// A newcomer heard no silence; its invitation says that the recovery came into force.
+    #[test]
+    fn a_recovery_that_an_invitation_led_to_counts_and_survives_a_restart() {
+        let (council, rescue) = (Council::new(3, 2, 1, 1), Council::new(3, 2, 1, 77));
+        let folder = tempfile::tempdir().unwrap();
+        let rules = rules(&council, |policy| {
+            policy.freshness = Some(Freshness { beacons: 2, max_age_s: LOCK_S });
+            let (group, silence_s) = (rescue.board.group(), 30 * LOCK_S);
+            policy.recovery = Some(Recovery { group, silence_s, lock_s: 14 * LOCK_S });
+        });
+        let (mut ledger, network) = ledger(folder.path(), &council, &rules);
+        let new = Council::new(3, 2, 2, 5);
+        let (this, body) = (Some(network), new.policy(2).to_body());
+        let next = dated(draft(Lane::Policy, 2, this, this, Some(1), body));
+        let next = merge_signatures(&rescue.sign(&next), &new.sign(&next)).unwrap();
+        assert!(ledger.is_recovery(&next));
+        let early = ledger.admit(next.clone(), "a test");
+        assert!(matches!(early, Admission::Deferred { code: "recovery", .. }), "{early:?}");
+        ledger.vouch([next.id()].into());
+        admitted(&mut ledger, &next);
+        drop(ledger);
+        let ledger = Ledger::open(folder.path(), 0).unwrap();
+        assert_eq!(ledger.chain().policy().unwrap().board, new.board);
+        assert!(!ledger.is_recovery(&next), "the new board names no recovery key");
     }
 
     /// A file in the store is an applied statement at the next start, whatever became of the gate's.

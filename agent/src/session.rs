@@ -24,6 +24,14 @@ pub enum Ended {
 /// Answers requests until the caller is done.
 pub async fn run(api: Api, caller: Caller, mut reader: FrameReader, writer: FrameWriter) -> Ended {
     if !api.may_ask(&caller).await {
+        // A board that is gone sends nobody; what a recovery key signed may come from anyone.
+        if api.may_be_recovered().await
+            && let Ok(Ok(Some(line))) = tokio::time::timeout(CLOSE_GRACE, reader.next()).await
+            && let Some(answer) = api.recover(&caller, &line).await
+        {
+            let _ = writer.send(answer.to_string()).await;
+            return refuse(reader, writer).await;
+        }
         // Said at once, so that whoever types `ssh -s host borgios` sees why.
         let refusal = error("not_a_governor", "this key is no governor's of the board in force");
         let _ = writer.send(refusal.to_string()).await;

@@ -13,8 +13,8 @@ use borgios_policy::keygen::{Ceremony, Files, Me};
 use borgios_policy::proof_file::{ProofFile, ProofFileError};
 use borgios_policy::recovery::policies_to;
 use borgios_policy::{
-    Board, Chain, Freshness, Lane, Name, Object as _, ObjectError, Offered, Plan,
-    Policy, Recovery, RecoveryBoard, Refusal, Submission, Verdict, merge_signatures,
+    Board, Chain, Freshness, Lane, Name, Object as _, ObjectError, Offered, Plan, Policy, Recovery,
+    RecoveryBoard, Refusal, Submission, Verdict, merge_signatures,
 };
 use borgios_types::{Digest, Envelope, KeyEpoch, Seq, Threshold, UnixSeconds};
 use holder::{DAY_S, Holder, beacon, board, next, release, veto};

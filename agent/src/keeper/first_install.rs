@@ -18,6 +18,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use borgios_policy::recovery::policies_to;
 use borgios_policy::{
     Chain, Invitation, InvitationFile, Lane, ObjectError, Refusal, Submission, VerifiedStatement,
 };
@@ -174,6 +175,9 @@ impl Verified {
         // 2. The chain, from policy/1 to the newest, through the pinned policy.
         let offered = Submission::sort(invite.chain.iter().chain(&bundle.chain).cloned());
         let mut chain = Chain::new(Some(invite.network));
+        // The invitation names the policy in force, and with it every one on the way.
+        let on_the_way = policies_to(invite.chain.iter().chain(&bundle.chain), invite.policy.id);
+        on_the_way.into_iter().for_each(|id| chain.ripen(id));
         let run = chain.verify_run(now, &offered);
         if let Some((_, refusal)) = run.refused.into_iter().next() {
             return Err(FirstInstallError::Chain(refusal));
@@ -251,6 +255,12 @@ impl Verified {
                 Ok(_) | Err(SubmitError::Refused(Refusal::Replayed { .. })) => {}
                 // Every statement verified as part of this run; only the newest must be in date.
                 Err(SubmitError::Refused(Refusal::Expired { .. })) => {
+                    store.submit_history(submission)?;
+                }
+                // It verified as one of those on the way to the policy that the invitation names.
+                Err(SubmitError::Refused(Refusal::Recovery { .. })) => {
+                    let id = submission.statement.id();
+                    store.vouch(id).map_err(at(folders.keeper.join("gate.json")))?;
                     store.submit_history(submission)?;
                 }
                 Err(error) => return Err(error.into()),

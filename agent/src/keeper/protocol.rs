@@ -19,6 +19,7 @@
 
 use std::collections::BTreeMap;
 
+use borgios_policy::gate::Silence;
 use borgios_policy::policy::WITNESSES_MAX;
 use borgios_policy::{Held, Outcome, Submission, WitnessProof};
 use borgios_types::{Digest, Envelope, Epoch, NodeId, PublicKey, Seq, UnixSeconds};
@@ -271,6 +272,9 @@ pub struct Status {
     /// Governors heard of, where the policy asks for beacons.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heard: Option<Heard>,
+    /// How long the board has been silent, where the policy names a recovery key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silence: Option<Silence>,
 }
 
 /// The shared root credential on this server.

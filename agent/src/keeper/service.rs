@@ -331,16 +331,17 @@ impl Shared {
                 });
                 (store.network(), heads.collect::<BTreeMap<_, _>>())
             };
-            let (held, heard, newest, due) = {
+            let (held, heard, silence, newest, due) = {
                 let (store, now) = (self.store(), unix_now());
                 let heard = store.gate().freshness(now, store.chain());
                 let heard = heard.map(|(fresh, needed)| Heard { fresh, needed });
+                let silence = store.gate().silence(store.chain());
                 let newest = store.chain().head(Lane::Release);
                 let newest = newest.map(|at| Head { seq: at.statement().seq, id: at.id() });
                 let due = newest
                     .as_ref()
                     .is_some_and(|head| is_due(&store, journal.installed(), head.seq, &head.id));
-                (store.gate().report(now, store.chain()), heard, newest, due)
+                (store.gate().report(now, store.chain()), heard, silence, newest, due)
             };
             let attempted = ledger::marked(&self.paths)?;
             let (under_way, problem) = self.errands.seen();
@@ -367,6 +368,7 @@ impl Shared {
                 access,
                 held,
                 heard,
+                silence,
             })
         };
         seen().map_or_else(|error| Answer::error("disk", error), Answer::ok)

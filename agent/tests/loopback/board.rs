@@ -79,6 +79,22 @@ impl TestBoard {
         self.policy.board.group()
     }
 
+    /// The same board under a later key epoch.
+    pub(crate) fn of_epoch(&self, epoch: u32) -> Board {
+        let board = &self.policy.board;
+        let members = board.governors().to_vec();
+        Board::new(KeyEpoch(epoch), board.threshold(), board.group(), members).unwrap()
+    }
+
+    pub(crate) fn classes(&self) -> Classes {
+        self.policy.classes.clone()
+    }
+
+    /// The last statement of a lane.
+    pub(crate) fn heads(&self, lane: Lane) -> Option<Digest> {
+        self.heads[lane as usize].1
+    }
+
     pub(crate) fn governor(&self, index: usize) -> &SecretKey {
         &self.governors[index]
     }

@@ -71,6 +71,7 @@ impl FakeKeeper {
             access: Vec::new(),
             held: Vec::new(),
             heard: None,
+            silence: None,
         };
         let seen = Seen {
             key,

@@ -17,6 +17,7 @@ mod locks;
 mod overload;
 mod pressure;
 mod questions;
+mod recovery;
 mod releases;
 mod stock_ssh;
 mod streams;

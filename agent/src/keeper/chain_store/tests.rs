@@ -410,3 +410,33 @@ fn fleet_body(fleet: &Fleet) -> serde_json::Value {
     body["version"] = "0.9.0".into();
     body
 }
+
+/// A new server is led through a recovery by its invitation; one that was there keeps its own count.
+#[test]
+fn a_recovery_that_an_invitation_led_to_counts_and_survives_a_restart() {
+    let (old, rescue) = (Council::new(3, 2, 1, 1), Council::new(3, 2, 1, 77));
+    let mut rules = old.policy(2);
+    rules.freshness = Some(borgios_policy::Freshness { beacons: 2, max_age_s: 86_400 });
+    let (group, day_s) = (rescue.board.group(), 86_400);
+    let (silence_s, lock_s) = (30 * day_s, 14 * day_s);
+    rules.recovery = Some(borgios_policy::Recovery { group, silence_s, lock_s });
+    let first = old.sign(&statement(Lane::Policy, 1, None, None, None, rules.to_body()));
+    let network = first.id();
+    let new = Council::new(3, 2, 2, 5);
+    let this = Some(network);
+    let next = statement(Lane::Policy, 2, this, this, Some(1), new.policy(2).to_body());
+    let next = borgios_policy::merge_signatures(&rescue.sign(&next), &new.sign(&next)).unwrap();
+    let submission =
+        |statement: &Envelope| Submission { statement: statement.clone(), ballots: Vec::new() };
+    let folder = tempfile::tempdir().unwrap();
+    ChainStore::pin(folder.path(), network).unwrap();
+    let mut store = ChainStore::open(folder.path()).unwrap();
+    store.submit(NOW, &submission(&first)).unwrap();
+    let next = submission(&next);
+    assert_eq!(refused(&mut store, &next), "recovery");
+    store.vouch(next.statement.id()).unwrap();
+    assert_eq!(store.submit_history(&next).unwrap(), Submitted::Accepted);
+    drop(store);
+    let store = ChainStore::open(folder.path()).unwrap();
+    assert_eq!(store.chain().policy().unwrap().board, new.board);
+}
