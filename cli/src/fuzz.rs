@@ -219,7 +219,9 @@ pub fn ssh_settings(text: &str) -> Said {
 /// What `bootstrap.sh` says on a host that is adopted.
 pub fn bootstrap_log(text: &str) -> Said {
     let mut log = Log::new("end-of-x".to_owned());
-    text.lines().for_each(|line| drop(log.take(line)));
+    for line in text.lines() {
+        let _ = log.take(line);
+    }
     let _ = (log.text(), log.receipt_text(), log.complaint(), log.stage());
     log.code().map(drop).ok_or_else(|| "no end".to_owned())
 }

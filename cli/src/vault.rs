@@ -36,9 +36,15 @@ pub(crate) fn unlock(
     // A file that asks for more work than we ever ask for was not written here.
     identity.set_max_work_factor(WORK_FACTOR);
     age::decrypt(&identity, cipher).map(Zeroizing::new).map_err(|error| {
-        Failure::new("could not open the identity: wrong passphrase, or a damaged file")
-            .cause(error)
-            .hint("there is no way around the passphrase; try again")
+        let what = "could not open the identity: wrong passphrase, or a damaged file";
+        let failure = match error {
+            // The library's own words shift by as much as the file says, and overflow.
+            age::DecryptError::ExcessiveWork { required, .. } => Failure::new(what).because(
+                format!("it asks for work of 2^{required}, at most 2^{WORK_FACTOR} is done"),
+            ),
+            error => Failure::new(what).cause(error),
+        };
+        failure.hint("there is no way around the passphrase; try again")
     })
 }
 
@@ -67,6 +73,18 @@ mod tests {
         let locked = lock("correct horse".into(), b"secret").unwrap();
         assert_eq!(*unlock("correct horse".into(), &locked).unwrap(), b"secret");
         assert!(unlock("wrong horse".into(), &locked).is_err());
+    }
+
+    #[test]
+    fn a_file_that_asks_for_more_work_than_is_done_is_refused_in_words() {
+        let locked = lock("correct horse".into(), b"secret").unwrap();
+        let at = locked.windows(4).position(|window| window == b" 17\n").unwrap();
+        for asked in [18, 63, 80, 81, 206, 255] {
+            let mut hostile = locked.clone();
+            hostile.splice(at..at + 4, format!(" {asked}\n").into_bytes());
+            let failure = unlock("correct horse".into(), &hostile).unwrap_err().to_text();
+            assert!(failure.contains(&format!("2^{asked}, at most 2^17")), "{failure}");
+        }
     }
 
     #[test]
