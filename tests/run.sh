@@ -20,6 +20,8 @@
 #        tests/run.sh sim million [--nodes N] [--json]    a million nodes (release build, some minutes)
 #        tests/run.sh fuzz --seconds N [--target NAME] [--seed N] [--keep] [--json]    for longer; `--input FILE`
 #                                           replays a finding; `--keep` adds what is new to tests/fuzz/corpus
+#        tests/run.sh fuzz --guided [--seconds N] [--target NAME] [--keep]    the same under libFuzzer, which
+#                                           sees what an input reaches (needs a C++ compiler; tests/fuzz/README.md)
 #        tests/run.sh bench NAME [--json]   a measurement; without a name: lists them (`bench tree --peers`
 #                                           builds other people's programs and measures them too)
 #        tests/run.sh lab COMMAND ...       the lab itself; `lab help` explains it

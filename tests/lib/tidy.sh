@@ -19,7 +19,8 @@ arrows() {
         borgios-agent)    echo "types peertree stream policy credentials releases relay" ;;
         borgios-cli)      echo "types peertree stream policy credentials releases" ;;
         borgios-fleet)    echo "types peertree stream policy credentials releases agent cli" ;;
-        borgios-fuzz)     echo "types stream policy credentials releases agent" ;;
+        borgios-fuzz)     echo "types peertree stream policy credentials releases relay agent cli" ;;
+        borgios-guided)   echo "fuzz" ;;
         peer-*|peers-*) echo "" ;;           # a workspace of its own, which uses nothing of ours
         *) return 1 ;;
     esac

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use borgios_types::Digest;
@@ -41,12 +42,35 @@ pub struct Outcome {
     pub finding: Option<(Vec<u8>, String)>,
 }
 
+/// What panicked first since that was last asked, in whatever thread.
+static PANICKED: Mutex<Option<String>> = Mutex::new(None);
+
+/// Notes every panic from now on: those of other threads are findings too, and are caught by nobody.
+/// `aloud` lets them be printed as well.
+pub fn listen(aloud: bool) {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let payload = panic.payload();
+        let said = payload.downcast_ref::<String>().map(String::as_str);
+        let said = said.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or_default();
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        panicked().get_or_insert_with(|| format!("it panics at {place}: {said}"));
+        if aloud {
+            before(panic);
+        }
+    }));
+}
+
+fn panicked() -> MutexGuard<'static, Option<String>> {
+    PANICKED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// How long, from where, and where to.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Time for this target.
     pub time: Duration,
-    /// Most inputs.
+    /// Most inputs beside the seeds and the kept ones, which are all tried.
     pub runs: u64,
     /// Begins the random numbers.
     pub seed: u64,
@@ -76,7 +100,8 @@ pub fn run(target: &'static Target, plan: &Plan) -> Outcome {
     };
     let mut seen: BTreeSet<String> = BTreeSet::new();
     let (began, count) = (Instant::now(), kept.len());
-    while outcome.runs < plan.runs && (began.elapsed() < plan.time || outcome.runs < count as u64) {
+    let most = plan.runs.saturating_add(count as u64);
+    while outcome.runs < most && (began.elapsed() < plan.time || outcome.runs < count as u64) {
         // First every seed as it is.
         let input = match kept.get(outcome.runs as usize) {
             Some(seed) if outcome.runs < count as u64 => seed.clone(),
@@ -91,10 +116,11 @@ pub fn run(target: &'static Target, plan: &Plan) -> Outcome {
         let said = catch_unwind(AssertUnwindSafe(|| (target.run)(&input)));
         let took = start.elapsed();
         outcome.slowest = outcome.slowest.max(took);
-        let word = match said {
-            Ok(word) => word,
-            Err(panic) => {
-                outcome.finding = Some((input, format!("it panics: {}", text_of(panic.as_ref()))));
+        let (noted, panics) = (panicked().take(), || "it panics".to_owned());
+        let word = match (said, noted) {
+            (Ok(word), None) => word,
+            (Ok(_) | Err(_), noted) => {
+                outcome.finding = Some((input, noted.unwrap_or_else(panics)));
                 return outcome;
             }
         };
@@ -117,12 +143,6 @@ pub fn run(target: &'static Target, plan: &Plan) -> Outcome {
 fn noise(rng: &mut ChaCha20Rng) -> Vec<u8> {
     let length = rng.gen_range(0..4096);
     (0..length).map(|_| rng.r#gen()).collect()
-}
-
-/// What a panic said.
-fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().cloned();
-    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
 }
 
 /// An outcome without the values in it: two inputs refused by one rule are one outcome.

@@ -38,7 +38,7 @@ pub fn world() -> &'static World {
     })
 }
 
-fn text(bytes: &[u8]) -> Option<String> {
+pub(crate) fn text(bytes: &[u8]) -> Option<String> {
     String::from_utf8(bytes.to_vec()).ok()
 }
 

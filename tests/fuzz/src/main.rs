@@ -1,12 +1,14 @@
 //! `tests/run.sh fuzz`: every parser under fire for a while; a finding ends it and is kept.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints a table")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
+use std::{fs, io};
 
-use borgios_fuzz::course::{Plan, run};
-use borgios_fuzz::{TARGETS, Target};
+use borgios_fuzz::course::{Plan, listen, run};
+use borgios_fuzz::mutate::dictionary;
+use borgios_fuzz::{TARGETS, Target, agents, ceremony, papers, seeds};
 use borgios_types::Digest;
 use clap::Parser;
 use rand::Rng as _;
@@ -38,6 +40,16 @@ struct Options {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    /// Print the names of the targets, and stop.
+    #[arg(long)]
+    list: bool,
+    /// Lay the seeds of the targets into this folder, each with a dictionary, and stop: what the
+    /// guided fuzzer starts from.
+    #[arg(long, value_name = "DIR")]
+    lay: Option<PathBuf>,
+    /// Record the courses of papers anew, where their format has changed, and stop.
+    #[arg(long)]
+    record: bool,
 }
 
 fn main() -> ExitCode {
@@ -51,11 +63,21 @@ fn main() -> ExitCode {
         TARGETS.iter().for_each(|target| eprintln!("  {}", target.name));
         return ExitCode::from(2);
     }
+    if options.list {
+        targets.iter().for_each(|target| println!("{}", target.name));
+        return ExitCode::SUCCESS;
+    }
+    if options.record {
+        return told(record(Path::new("tests/fuzz/recorded")));
+    }
+    if let Some(folder) = &options.lay {
+        return told(targets.iter().try_for_each(|target| lay(target, folder)));
+    }
     if let Some(path) = &options.input {
         return one(&targets, path);
     }
     // The panics are findings; their backtraces would only hide the table.
-    std::panic::set_hook(Box::new(|_| {}));
+    listen(false);
     let seed = options.seed.unwrap_or_else(|| rand::thread_rng().r#gen());
     let time = Duration::from_secs(options.seconds) / u32::try_from(targets.len()).unwrap_or(1);
     let plan =
@@ -110,15 +132,49 @@ fn main() -> ExitCode {
             }
         }
     }
+    agents::end();
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
+fn told(done: io::Result<()>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn record(folder: &Path) -> io::Result<()> {
+    for (name, course) in [
+        ("founding", ceremony::record()),
+        ("repair", papers::record_repair()),
+        ("change", papers::record_change()),
+    ] {
+        fs::write(folder.join(format!("{name}.json")), course.to_text())?;
+    }
+    Ok(())
+}
+
+/// `DIR/NAME/…` and `DIR/NAME.dict`.
+fn lay(target: &Target, folder: &Path) -> io::Result<()> {
+    let own = folder.join(target.name);
+    fs::create_dir_all(&own)?;
+    let seeds = seeds::of(target.name);
+    for seed in &seeds {
+        fs::write(own.join(&Digest::of(seed).hex()[..16]), seed)?;
+    }
+    fs::write(folder.join(format!("{}.dict", target.name)), dictionary(&seeds))
+}
+
 /// Tries one input, with whatever it panics with.
-fn one(targets: &[&'static Target], path: &std::path::Path) -> ExitCode {
+fn one(targets: &[&'static Target], path: &Path) -> ExitCode {
     let (Ok(input), [target]) = (std::fs::read(path), targets) else {
         eprintln!("name one --target, and an input that can be read");
         return ExitCode::from(2);
     };
     println!("{}", (target.run)(&input));
+    agents::end();
     ExitCode::SUCCESS
 }

@@ -1,13 +1,17 @@
 //! Changes to inputs: bytes, numbers, words of the formats, and pieces of other inputs.
 
+use std::collections::BTreeSet;
+
 use rand::Rng;
 use rand::seq::SliceRandom as _;
+
+use crate::values;
 
 /// Longest input made, in bytes: beyond every bound of a line or payload, and quick to make.
 pub const INPUT_MAX: usize = 2 * 1024 * 1024;
 
 /// Pieces that parsers care about.
-const WORDS: &[&[u8]] = &[
+pub const WORDS: &[&[u8]] = &[
     b"\"",
     b"\\u0000",
     b"\\ud800",
@@ -40,9 +44,32 @@ const WORDS: &[&[u8]] = &[
     b"\"a\":1,\"a\":2,",
 ];
 
-/// One to eight changes to a copy of `input`; `other` is another input of the same target.
+/// Longest word of a dictionary, in bytes.
+const WORD_MAX: usize = 40;
+
+/// The pieces, and the words of these inputs, as libFuzzer reads a dictionary.
+#[must_use]
+pub fn dictionary(inputs: &[Vec<u8>]) -> String {
+    let of = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    let own = inputs.iter().flat_map(|input| input.split(|byte| !of(*byte)));
+    let own = own.filter(|word| (3..=WORD_MAX).contains(&word.len()));
+    let all: BTreeSet<&[u8]> = WORDS.iter().copied().chain(own).collect();
+    let quoted = all.iter().map(|word| {
+        let bytes = word.iter().map(|byte| format!("\\x{byte:02x}"));
+        format!("\"{}\"\n", bytes.collect::<String>())
+    });
+    quoted.collect()
+}
+
+/// One to eight changes to a copy of `input`, as JSON where it is that; `other` is another input of the same target.
 #[must_use]
 pub fn mutate(rng: &mut impl Rng, input: &[u8], other: &[u8]) -> Vec<u8> {
+    if rng.gen_ratio(1, 3)
+        && let Some(mut changed) = values::change(rng, input, other)
+    {
+        changed.truncate(INPUT_MAX);
+        return changed;
+    }
     let mut bytes = input.to_vec();
     for _ in 0..rng.gen_range(1..=8) {
         change(rng, &mut bytes, other);

@@ -13,8 +13,8 @@ use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 use serde_json::{Value, json};
 
-use crate::ceremony;
 use crate::governance::{good_invitation_file, world};
+use crate::{agents, ceremony, papers, servers, sessions, streams, tools, trees, words};
 
 const GOVERNANCE: &str = include_str!("../../vectors/governance.jsonl");
 const PROOF: &str = include_str!("../../vectors/governance-proof.json");
@@ -59,6 +59,22 @@ fn dealt() -> Option<&'static (Schedule, Escrow)> {
 /// A schedule, to which an escrow must fit.
 pub fn schedule() -> Option<&'static Schedule> {
     dealt().map(|(schedule, _)| schedule)
+}
+
+/// Its escrow.
+pub fn escrow() -> Option<&'static Escrow> {
+    dealt().map(|(_, escrow)| escrow)
+}
+
+/// What is sealed to the first governor in it.
+fn opened() -> Option<Vec<u8>> {
+    let council = &world().council;
+    let name = council.name(0);
+    let identity = council.identities[&name].parse::<age::x25519::Identity>().ok()?;
+    let escrow: Value = serde_json::from_slice(&escrow()?.to_bytes()).ok()?;
+    let sealed: borgios_policy::Bytes =
+        serde_json::from_value(escrow["sealed"][name.as_str()].clone()).ok()?;
+    age::decrypt(&identity, &sealed.0).ok()
 }
 
 /// The envelopes of the governance's vectors, as JSON and by type.
@@ -159,6 +175,48 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "schedule" => dealt().iter().map(|(schedule, _)| schedule.to_bytes()).collect(),
         "escrow" => dealt().iter().map(|(_, escrow)| escrow.to_bytes()).collect(),
         "shadow" => vec![b"root:*:19000:0:99999:7:::\nborgios:!:19000::::::\n".to_vec()],
+        other => newer(other),
+    }
+}
+
+/// The seeds that lie beside their targets.
+fn newer(target: &str) -> Vec<Vec<u8>> {
+    match target {
+        "escrow-opened" => opened().into_iter().collect(),
+        "change-paper" => papers::change_seeds(),
+        "repair-paper" => papers::repair_seeds(),
+        "ceremony-state" => papers::state_seeds(),
+        "session-paper" => sessions::seeds(),
+        "gate" => words::gate_seeds(),
+        "submissions" => words::submission_seeds(),
+        "sealed-share" => words::sealed_seeds(),
+        "openssh-key" => words::openssh_seeds(),
+        "small-words" => words::small_seeds(),
+        "powers" => words::powers_seeds(),
+        "stream-pipe" => streams::pipe_seeds(),
+        "stream-core" => streams::core_seeds(),
+        "stream-log" => streams::log_seeds(),
+        "stream-proof" => streams::proof_seeds(),
+        "stream-evidence" => streams::evidence_seeds(),
+        "tree-node" => trees::node_seeds(),
+        "sim-script" => trees::script_seeds(),
+        "http-request" => servers::http_seeds(),
+        "http-range" => servers::range_seeds(),
+        "agent-api" => agents::api_seeds(),
+        "ssh-request" => agents::ssh_seeds(),
+        "agent-file" => servers::agent_seeds(),
+        "keeper-file" => servers::keeper_seeds(),
+        "owners-server" => servers::owners_seeds(),
+        "cli-option" => tools::option_seeds(),
+        "cli-words" => tools::words_seeds(),
+        "cli-backup" => tools::backup_seeds(),
+        "cli-locked" => tools::locked_seeds(),
+        "cli-file" => tools::file_seeds(),
+        "cli-answer" => tools::answer_seeds(),
+        "cli-shown" => tools::shown_seeds(),
+        "cli-ssh-settings" => tools::settings_seeds(),
+        "cli-bootstrap-log" => tools::log_seeds(),
+        "cli-one-line" => tools::line_seeds(),
         _ => Vec::new(),
     }
 }
@@ -258,7 +316,7 @@ fn frames() -> Vec<Vec<u8>> {
         r#"{"redirect":{"to":[]}}"#,
         r#"{"cross":{"path":[]}}"#,
         r#"{"want":{"ids":[]}}"#,
-        r#"{"ask":{"id":7,"nonce":9,"scope":"fleet","question":{"load":{"above":1}},"within_ms":3}}"#,
+        r#"{"ask":{"id":7,"nonce":9,"tree":"fleet","question":{"about":"load","above":1},"within_ms":3}}"#,
         r#"{"answer":{"id":7,"tally":{"answered":1}}}"#,
         r#"{"blob":{"id":1,"digest":"sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881","offset":2,"length":9}}"#,
         r#"{"piece":{"id":1,"bytes":"AAAA"}}"#,

@@ -13,8 +13,8 @@ use borgios_stream::{Batch, Frame};
 use borgios_types::{Envelope, certificate, sshsig};
 use bytes::Bytes;
 
-use crate::ceremony;
 use crate::governance::{self, word, world};
+use crate::{agents, ceremony, papers, servers, sessions, streams, tools, trees, words};
 
 /// One parser.
 #[derive(Debug)]
@@ -57,7 +57,42 @@ pub const TARGETS: &[Target] = &[
     Target { name: "ssh-signature", run: ssh_signature },
     Target { name: "schedule", run: schedule },
     Target { name: "escrow", run: escrow },
+    Target { name: "escrow-opened", run: escrow_opened },
     Target { name: "shadow", run: shadow },
+    Target { name: "change-paper", run: papers::change_paper },
+    Target { name: "repair-paper", run: papers::repair_paper },
+    Target { name: "ceremony-state", run: papers::ceremony_state },
+    Target { name: "session-paper", run: sessions::paper },
+    Target { name: "gate", run: words::gate },
+    Target { name: "submissions", run: words::submissions },
+    Target { name: "sealed-share", run: words::sealed_share },
+    Target { name: "openssh-key", run: words::openssh_key },
+    Target { name: "small-words", run: words::small },
+    Target { name: "powers", run: words::powers },
+    Target { name: "stream-pipe", run: streams::pipe },
+    Target { name: "stream-core", run: streams::core },
+    Target { name: "stream-log", run: streams::log },
+    Target { name: "stream-proof", run: streams::proof },
+    Target { name: "stream-evidence", run: streams::evidence },
+    Target { name: "tree-node", run: trees::node },
+    Target { name: "sim-script", run: trees::script },
+    Target { name: "http-request", run: servers::http_request },
+    Target { name: "http-range", run: servers::http_range },
+    Target { name: "agent-api", run: agents::api },
+    Target { name: "ssh-request", run: agents::ssh },
+    Target { name: "agent-file", run: servers::agent_file },
+    Target { name: "keeper-file", run: servers::keeper_file },
+    Target { name: "owners-server", run: servers::owners_server },
+    Target { name: "cli-option", run: tools::option },
+    Target { name: "cli-words", run: tools::words },
+    Target { name: "cli-backup", run: tools::backup },
+    Target { name: "cli-locked", run: tools::locked },
+    Target { name: "cli-file", run: tools::file },
+    Target { name: "cli-answer", run: tools::answer },
+    Target { name: "cli-shown", run: tools::shown },
+    Target { name: "cli-ssh-settings", run: tools::ssh_settings },
+    Target { name: "cli-bootstrap-log", run: tools::bootstrap_log },
+    Target { name: "cli-one-line", run: tools::one_line },
 ];
 
 fn text(bytes: &[u8]) -> Option<&str> {
@@ -77,11 +112,11 @@ fn component_info(bytes: &[u8]) -> String {
     word(ComponentInfo::parse(bytes))
 }
 
-/// A temporary folder in memory, where there is one: thousands are made.
-fn folder() -> Option<tempfile::TempDir> {
+/// A temporary folder, in memory unless TMPDIR says otherwise: thousands are made.
+pub(crate) fn folder() -> Option<tempfile::TempDir> {
     let memory = Path::new("/dev/shm");
-    let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-    made.ok()
+    let in_memory = memory.is_dir() && std::env::var_os("TMPDIR").is_none();
+    if in_memory { tempfile::tempdir_in(memory).ok() } else { tempfile::tempdir().ok() }
 }
 
 fn component(bytes: &[u8]) -> String {
@@ -187,6 +222,32 @@ fn escrow(bytes: &[u8]) -> String {
     match crate::seeds::schedule() {
         Some(schedule) => word(Escrow::parse(bytes, schedule, &world().council.board)),
         None => "no schedule".to_owned(),
+    }
+}
+
+/// What a dealer sealed to the first governor: the plaintext, which is sealed here.
+fn escrow_opened(bytes: &[u8]) -> String {
+    let council = &world().council;
+    let name = council.name(0);
+    let (Some(schedule), Some(honest)) = (crate::seeds::schedule(), crate::seeds::escrow()) else {
+        return "nothing was dealt".to_owned();
+    };
+    let Ok(identity) = council.identities[&name].parse::<age::x25519::Identity>() else {
+        return "no identity".to_owned();
+    };
+    // One form is read: the text is changed where the old file stands in it.
+    let text = String::from_utf8_lossy(&honest.to_bytes()).into_owned();
+    let old = serde_json::from_str::<serde_json::Value>(&text).ok();
+    let old = old.and_then(|escrow| Some(escrow["sealed"][name.as_str()].as_str()?.to_owned()));
+    let sealed = age::encrypt(&identity.to_public(), bytes).map(borgios_policy::Bytes);
+    let sealed = sealed.ok().and_then(|sealed| serde_json::to_value(sealed).ok());
+    let (Some(old), Some(serde_json::Value::String(sealed))) = (old, sealed) else {
+        return "not sealed".to_owned();
+    };
+    let text = text.replace(&old, &sealed);
+    match Escrow::parse(text.as_bytes(), schedule, &council.board) {
+        Ok(escrow) => word(escrow.open(&name, &identity)),
+        Err(error) => error.to_string(),
     }
 }
 
