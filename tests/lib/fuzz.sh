@@ -43,7 +43,7 @@ fuzz_guided() {
         guided_run "$name" "$each" || failed=1
         [[ -z $keep ]] || guided_keep "$name" || failed=1
     done
-    echo "$GUIDED_RUNS inputs in $((GUIDED_CPU / 3600)) h $((GUIDED_CPU / 60 % 60)) min of CPU time"
+    echo "$GUIDED_RUNS inputs in $GUIDED_CPU s of CPU time"
     return "$failed"
 }
 guided_build() {
