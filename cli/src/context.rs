@@ -57,6 +57,9 @@ pub(crate) struct Membership {
     pub(crate) recovery: Option<Digest>,
 }
 
+/// The address of a node, and what it said.
+pub(crate) type Said = (String, Result<Value, Failure>);
+
 impl Context {
     /// The system clock.
     pub(crate) fn now(&self) -> UnixSeconds {
@@ -151,7 +154,7 @@ impl Context {
         &self,
         identity: &Identity,
         envelope: &Envelope,
-    ) -> Result<Vec<(String, Result<Value, Failure>)>, Failure> {
+    ) -> Result<Vec<Said>, Failure> {
         let mut said = Vec::new();
         for address in self.nodes.iter().map(|node| known::address(node)) {
             let address = address?;

@@ -114,6 +114,7 @@ pub fn backup_of(board: &borgios_policy::Board, share: &KeyShare) -> Result<Vec<
         membership: Membership {
             network: Digest::of(b"network"),
             name: "demo".parse().map_err(|_| "no name")?,
+            recovery: None,
         },
         board: board.clone(),
         identity: borgios_policy::Bytes(vec![1; 40]),

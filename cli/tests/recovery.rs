@@ -244,10 +244,8 @@ fn a_recovery_board_does_nothing_else_and_nothing_before_it_is_named() {
     let refused = other.refused("ann", &args);
     assert!(refused.contains("founds a network of its own"), "{refused}");
     // Its folder proposes no rules and no software.
-    for args in [["propose", "policy", "--fanout", "9"]] {
-        let refused = board.refused("rita", &args);
-        assert!(refused.contains("nothing but the next board"), "{refused}");
-    }
+    let refused = board.refused("rita", &["propose", "policy", "--fanout", "9"]);
+    assert!(refused.contains("nothing but the next board"), "{refused}");
     let refused = board.refused("rita", &["governor", "change", "--remove", "ann"]);
     assert!(refused.contains("add `--recovery`"), "{refused}");
     // And a governor of the board does not plan in its name.

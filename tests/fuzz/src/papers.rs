@@ -192,14 +192,14 @@ fn plan(standing: Standing<'_>) -> Option<Change> {
 #[must_use]
 pub fn record_change() -> Course {
     let (council, cards, network) = townspeople();
-    let standing = Standing { network, board: &council.board };
+    let standing = Standing { network, board: &council.board, recovery: None };
     let plan = plan(standing).expect("a fresh key");
     let signed = plan.to_envelope().sign(&council.keys[&council.name(1)]);
-    let mut files = Files::from([(plan.file(), signed.to_json().into_bytes())]);
+    let mut files = Files::from([(plan.file(false), signed.to_json().into_bytes())]);
     let mut rng = ChaCha20Rng::seed_from_u64(31);
     let mut states: BTreeMap<Name, String> = BTreeMap::new();
     let mut course = Course::default();
-    course.note(&files, None, &plan.file());
+    course.note(&files, None, &plan.file(false));
     for at in (0..2).cycle().take(12) {
         let name = council.name(at);
         let before = files.clone();
@@ -236,7 +236,7 @@ pub fn change_seeds() -> Vec<Vec<u8>> {
 /// The first byte says which paper of ben's; the rest is its payload.
 pub fn change_paper(bytes: &[u8]) -> String {
     let Town { council, cards, network, course } = town();
-    let standing = Standing { network: *network, board: &council.board };
+    let standing = Standing { network: *network, board: &council.board, recovery: None };
     let (Some((at, payload)), Some(plan)) = (bytes.split_first(), plan(standing)) else {
         return "empty".to_owned();
     };
@@ -250,7 +250,7 @@ pub fn change_paper(bytes: &[u8]) -> String {
     };
     let signed = Envelope::unsigned(old.kind, payload).sign(&council.keys[&council.name(1)]);
     files.insert(moment.file.clone(), signed.to_json().into_bytes());
-    let _ = change::plans(&files);
+    let _ = change::plans(&files, false);
     let ann = council.name(0);
     let (key, identity) = (&council.keys[&ann], council.identities[&ann].as_str());
     let me = Me { card: &cards[&ann], key, identity };
@@ -276,7 +276,7 @@ pub fn ceremony_state(bytes: &[u8]) -> String {
     let ann = council.name(0);
     let (key, identity) = (&council.keys[&ann], council.identities[&ann].as_str());
     let me = Me { card: &cards[&ann], key, identity };
-    let standing = Standing { network: *network, board: &council.board };
+    let standing = Standing { network: *network, board: &council.board, recovery: None };
     let Some(plan) = plan(standing) else { return "no plan".to_owned() };
     let files = course.moments.last().map(|moment| course.at(moment)).unwrap_or_default();
     let mut rng = ChaCha20Rng::seed_from_u64(1);
