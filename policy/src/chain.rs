@@ -277,7 +277,9 @@ impl Chain {
         // 3. Network.
         self.check_network(&statement, id)?;
         // 4. The policy it names is in force; policy/1 alone stands under its own.
-        let under = self.check_policy(&statement, id)?;
+        let under = self
+            .check_policy(&statement, id)
+            .map_err(|refusal| self.or_closed(refusal, &statement, envelope))?;
         let (lane, seq) = (statement.lane, statement.seq);
         let bad_body =
             |error: PolicyError| Refusal::BadBody { lane, seq, why: shorten(&error.to_string()) };
@@ -394,6 +396,21 @@ impl Chain {
             return Err(wrong());
         }
         self.policy_at(named).map(Some).ok_or_else(wrong)
+    }
+
+    /// What an earlier board signed for a place that was closed since is refused for that: whoever hands
+    /// it on need not have heard of the policy that closed it, and is not to blame.
+    fn or_closed(&self, refusal: Refusal, statement: &Statement, envelope: &Envelope) -> Refusal {
+        let Statement { lane, seq, .. } = *statement;
+        let (Refusal::WrongPolicy { named, .. }, Some(Settled { winner: None, policy, .. })) =
+            (&refusal, self.settled(lane, seq))
+        else {
+            return refusal;
+        };
+        let signed = self
+            .policy_at(*named)
+            .is_some_and(|then| check_signature(statement, envelope, then.board.group()).is_ok());
+        if signed { Refusal::Closed { lane, seq, by: *policy } } else { refusal }
     }
 
     /// Whether the board itself judged this statement after its vote: the policy in force carries

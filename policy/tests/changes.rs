@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use age::secrecy::ExposeSecret as _;
-use borgios_policy::change::{Change, Changed, Standing, Status, carried, next_policy, step};
+use borgios_policy::change::{
+    Change, Changed, Standing, Status, carried, closed, next_policy, step,
+};
 use borgios_policy::fixture::{Council, EXPIRES, ISSUED, NOW, release_body, statement};
 use borgios_policy::keygen::{Ceremony, CeremonyError, Files, Me};
 use borgios_policy::{
@@ -322,6 +324,54 @@ fn t27_what_the_old_board_signed_counts_after_the_change_only_if_carried() {
             town.admit(&town.by_new(&made, &again));
         }
     }
+}
+
+/// A release is half voted on when the board changes, and who leaves completes it with a ballot that
+/// stayed: whatever a holder hears of first, it ends where all others do.
+#[test]
+fn a_vote_that_crosses_a_change_of_the_board_leaves_every_holder_in_the_same_state() {
+    let mut town = Town::new(3, 2, &["dan"], 12);
+    let plan = town.plan(0, &["cleo"], &["dan"], 2);
+    let made = town.finish(&plan);
+    let release = statement(Lane::Release, 1, Some(town.network), None, Some(1), release_body("1"));
+    let crossing = town.council.sign(&release);
+    let open = [(Lane::Policy, Seq(2)), (Lane::Release, Seq(1)), (Lane::Access, Seq(7))];
+    let rulings = closed(&town.chain, open);
+    let place = (Lane::Release, Seq(1), None);
+    assert_eq!(rulings.iter().map(|r| (r.lane, r.seq, r.winner)).collect::<Vec<_>>(), [place]);
+    let mut policy =
+        next_policy(town.chain.policy().unwrap(), made[0].board.clone(), BTreeSet::new());
+    policy.rulings = rulings;
+    let next = town.policy(policy);
+    let change = merge_signatures(&town.council.sign(&next), &town.by_new(&made, &next)).unwrap();
+    // One heard of the change in time, the other of the release that the old board completed.
+    let mut before = town.chain.clone();
+    town.admit(&change);
+    // Who hands it on is not to blame for it; who forges it is.
+    assert!(matches!(town.refusal(&crossing), Refusal::Closed { by: Seq(2), .. }));
+    let mut forged = crossing.clone();
+    forged.sigs[0].sig.0[7] ^= 1;
+    assert!(matches!(town.refusal(&forged), Refusal::WrongPolicy { .. }));
+    for envelope in [&crossing, &change] {
+        let Ok(Verdict::New(verified)) = before.verify(NOW, envelope, &[]) else { panic!() };
+        before.apply(*verified);
+    }
+    assert_eq!(before.overruled().map(|one| one.id()).collect::<Vec<_>>(), [crossing.id()]);
+    assert_eq!(closed(&town.chain, [(Lane::Release, Seq(1))]), [], "it is settled");
+    // The new board votes on it again, behind the closed place, and both take it.
+    let again = Statement { seq: Seq(2), prev: Some(change.id()), policy: Some(Seq(2)), ..release };
+    let again = town.by_new(&made, &again);
+    town.admit(&again);
+    let Ok(Verdict::New(verified)) = before.verify(NOW, &again, &[]) else { panic!() };
+    before.apply(*verified);
+    for lane in Lane::ALL {
+        assert_eq!(before.tip(lane), town.chain.tip(lane), "{lane}");
+    }
+    // From the disk too, in whatever order.
+    let stored =
+        [again, crossing, change, town.chain.get(Lane::Policy, Seq(1)).unwrap().envelope().clone()];
+    let restored = Chain::restore(Some(town.network), stored).unwrap();
+    assert_eq!(restored.tip(Lane::Release), town.chain.tip(Lane::Release));
 }
 
 /// Until policy/2 is applied, the old key is untouched: some have the new share, others died.

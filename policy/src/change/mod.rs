@@ -29,7 +29,7 @@ use crate::share::{KeyShare, Seed};
 use crate::slot::Slot;
 
 pub use plan::{ATTEMPTS_MAX, Change, ChangeError, plan_file, plans};
-pub use rules::{carried, next_policy};
+pub use rules::{carried, closed, next_policy};
 pub use watched::{Watched, watch};
 
 /// What one step comes to.

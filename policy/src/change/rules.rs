@@ -9,6 +9,7 @@ use crate::chain::Chain;
 use crate::class::{Class, veto_least};
 use crate::lane::Lane;
 use crate::policy::{CARRIED_MAX, Policy};
+use crate::rules::Ruling;
 
 /// How many of the newest statements of each lane are carried over: a server that hears of the new
 /// board first can still take them.
@@ -67,7 +68,7 @@ fn fit(class: &mut Class, old: &Board, board: &Board) {
 /// signed, so that it does not matter in which order a server hears of them and of the change.
 ///
 /// What is *not* signed yet is never carried of itself: its vote could be completed at any time,
-/// beside another vote of the new board for the same place. It is voted on again.
+/// beside another vote of the new board for the same place. It is voted on again: see [`closed`].
 #[must_use]
 pub fn carried(chain: &Chain) -> BTreeSet<Digest> {
     let Some(group) = chain.policy().map(|policy| policy.board.group()) else {
@@ -85,4 +86,23 @@ pub fn carried(chain: &Chain) -> BTreeSet<Digest> {
     }
     debug_assert!(carried.len() <= CARRIED_MAX);
     carried
+}
+
+/// The places that a change of the board closes: those of other lanes than `policy` at which the
+/// board in force is voting, `open`, as far as they are the next ones of their lanes.
+///
+/// Ballots for them are out already, and whoever leaves the board keeps their share. So they could
+/// still complete a signature, and a holder that hears of it before the change would apply it where
+/// the others apply what the new board signs. Closed, the place is nobody's, whatever comes first,
+/// and what was voted on there is voted on again behind it.
+#[must_use]
+pub fn closed(chain: &Chain, open: impl IntoIterator<Item = (Lane, Seq)>) -> Vec<Ruling> {
+    let open: BTreeSet<(Lane, Seq)> = open.into_iter().collect();
+    let next = |(lane, seq): &(Lane, Seq)| {
+        *lane != Lane::Policy
+            && *seq == chain.head_seq(*lane).next()
+            && chain.settled(*lane, *seq).is_none()
+    };
+    let open = open.into_iter().filter(next);
+    open.map(|(lane, seq)| Ruling { lane, seq, winner: None }).collect()
 }
