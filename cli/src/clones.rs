@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 
 use borgios_policy::{Ballot, Handback, Name, Object as _};
-use borgios_types::{Envelope, PublicKey};
+use borgios_types::{Digest, Envelope, PublicKey};
 
 use crate::failure::{Failure, OrFail as _};
 use crate::session::Session;
@@ -55,19 +55,27 @@ pub(crate) fn refuse(session: &mut Session<'_>) -> Result<(), Failure> {
     if let Ok((board, _)) = session.on_board() {
         session.generation(board)?;
     }
-    for Handback { node, counter: seen, ballots, .. } in session.desk.handbacks(&name) {
-        let by = node.short();
-        if seen > counter {
-            let why = format!("{by} has seen ballot {seen} of {name}, this folder made {counter}");
-            return Err(clone(why));
-        }
-        if let Some(id) = ballots.iter().find(|id| !mine.contains(id)) {
-            let id = id.short();
-            let what = format!("{by} has seen the ballot or share {id} of {name}, not made here");
-            return Err(clone(what));
-        }
+    let told = session.desk.handbacks(&name);
+    told.iter().try_for_each(|handback| compare(&mine, counter, handback))
+}
+
+/// What a node signed that it has seen of this governor, against what this folder accounts for: ballots
+/// and shares, and the count of its last ballot. It may know less; of what it knows nothing may be new
+/// here, also where the place keeps the object itself back.
+fn compare(mine: &BTreeSet<Digest>, counter: u64, handback: &Handback) -> Result<(), Failure> {
+    let Handback { node, governor: name, counter: seen, ballots, .. } = handback;
+    let by = node.short();
+    if *seen > counter {
+        let why = format!("{by} has seen ballot {seen} of {name}, this folder made {counter}");
+        return Err(clone(why));
     }
-    Ok(())
+    match ballots.iter().find(|id| !mine.contains(id)) {
+        Some(id) => {
+            let id = id.short();
+            Err(clone(format!("{by} has seen the ballot or share {id} of {name}, not made here")))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The identity keys of this governor, former ones too, by all boards that know the present one.
@@ -88,4 +96,32 @@ fn clone(why: String) -> Failure {
             "vote with the folder that made it: two copies that vote can give the key share away. If \
              that one is lost, `borgios governor repair --anew` makes this one the newest",
         )
+}
+
+#[cfg(test)]
+mod tests {
+    use borgios_types::{SecretKey, UnixSeconds};
+
+    use super::*;
+
+    #[test]
+    fn a_node_that_saw_more_than_this_folder_made_stops_the_vote() {
+        let handback = |counter, ballots: &[&[u8]]| Handback {
+            network: Digest::of(b"network"),
+            node: SecretKey::from_seed([1; 32]).public(),
+            governor: "ben".parse().unwrap(),
+            challenge: Digest::of(b"challenge"),
+            counter,
+            ballots: ballots.iter().map(|ballot| Digest::of(ballot)).collect(),
+            at: UnixSeconds(1),
+        };
+        let mine = [Digest::of(b"one"), Digest::of(b"two")].into();
+        for (counter, ballots) in [(0, &[][..]), (1, &[&b"one"[..]]), (2, &[b"one", b"two"])] {
+            assert!(compare(&mine, 2, &handback(counter, ballots)).is_ok(), "{counter}");
+        }
+        for (counter, ballots) in [(3, &[][..]), (2, &[&b"three"[..]]), (1, &[b"one", b"three"])] {
+            let refused = compare(&mine, 2, &handback(counter, ballots)).unwrap_err();
+            assert!(refused.is(Failure::CLONE), "{counter}: {}", refused.summary());
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use borgios_policy::round::OpenRound;
-use borgios_policy::tally::{Tally, tally};
+use borgios_policy::tally::{State, Tally, tally};
 use borgios_policy::{
     Blob, Board, Credential, Handback, Lane, Name, Pool, Proposal, RecoveryBoard, Refusal, Slot,
     Statement,
@@ -417,6 +417,9 @@ impl<'a> Desk<'a> {
     fn nothing_named(&self, subject: &Subject) -> Failure {
         if let Subject::Place(lane, seq) = subject {
             let head = self.archive.chain().head_seq(*lane);
+            if let Some(failure) = self.closed(*lane, *seq) {
+                return failure;
+            }
             if *seq <= head {
                 return Failure::new(format!("{lane}/{seq} is decided: it is signed"))
                     .hint(format!("`borgios log {lane}` shows who approved it"));
@@ -429,6 +432,31 @@ impl<'a> Desk<'a> {
         }
         Failure::new(format!("no open proposal {subject} is known here"))
             .hint("`borgios inbox` lists what is open; someone may have to `borgios propose` first")
+    }
+
+    /// Why nothing can be decided at this place any more, if a policy closed it.
+    pub(crate) fn closed(&self, lane: Lane, seq: Seq) -> Option<Failure> {
+        let chain = self.archive.chain();
+        let settled = chain.settled(lane, seq).filter(|settled| settled.winner.is_none())?;
+        let next = chain.head_seq(lane).next();
+        Some(
+            Failure::new(format!("{lane}/{seq} is closed: nothing voted on for it counts"))
+                .because(format!("policy/{} closed it", settled.policy))
+                .hint(format!("what it was for can be proposed again, for {lane}/{next}")),
+        )
+    }
+
+    /// The places of the lanes at which something is voted on that could still be signed, and what.
+    pub(crate) fn under_way(&self) -> Result<Vec<(Lane, Seq, Vec<Digest>)>, Failure> {
+        let mut places = Vec::new();
+        for OpenVote { slot, tally, .. } in self.votes()? {
+            let live = tally.documents.iter().filter(|(_, one)| one.state != State::Dead);
+            let live: Vec<Digest> = live.map(|(id, _)| *id).collect();
+            if !live.is_empty() {
+                places.push((slot.lane, slot.seq, live));
+            }
+        }
+        Ok(places)
     }
 
     /// Tallies every open vote; what turns out to be signed is stored, published and named.

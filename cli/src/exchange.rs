@@ -250,3 +250,98 @@ impl Exchange {
         self.places.iter().map(|(place, _)| place.name()).collect::<Vec<_>>().join(", ")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use borgios_policy::Object as _;
+    use borgios_types::{NodeId, SecretKey};
+
+    use super::*;
+    use crate::transport::Fetched;
+
+    /// A node that keeps every object back, and answers a challenge: with its own key or another's, to
+    /// the question or to an earlier one.
+    struct Node {
+        key: u8,
+        signs: u8,
+        replays: Option<Digest>,
+        asked: Rc<RefCell<Vec<Digest>>>,
+    }
+
+    fn key(seed: u8) -> SecretKey {
+        SecretKey::from_seed([seed; 32])
+    }
+
+    impl Transport for Node {
+        fn name(&self) -> String {
+            format!("node {}", self.key)
+        }
+
+        fn fetch(&mut self, _: &[&str]) -> Result<Fetched, Failure> {
+            Ok(Fetched::default())
+        }
+
+        fn put(&mut self, _: &Envelope) -> Result<(), Failure> {
+            Ok(())
+        }
+
+        fn wants_servers(&self) -> bool {
+            false
+        }
+
+        fn blob(&mut self, _: &Blob) -> Result<Option<Vec<u8>>, Failure> {
+            Ok(None)
+        }
+
+        fn handback(
+            &mut self,
+            governor: &Name,
+            challenge: Digest,
+        ) -> Result<Option<(NodeId, Envelope)>, Failure> {
+            self.asked.borrow_mut().push(challenge);
+            let (node, challenge) = (key(self.key).public(), self.replays.unwrap_or(challenge));
+            let handback = Handback {
+                network: Digest::of(b"network"),
+                node,
+                governor: governor.clone(),
+                challenge,
+                counter: 7,
+                ballots: vec![Digest::of(b"ballot")],
+                at: UnixSeconds(1),
+            };
+            Ok(Some((node, handback.to_envelope().sign(&key(self.signs)))))
+        }
+
+        fn put_blob(&mut self, _: Digest, _: &[u8]) -> Result<(), Failure> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn three_nodes_are_asked_and_only_what_they_signed_now_is_believed() {
+        let asked = Rc::new(RefCell::new(Vec::new()));
+        let node = |number: u8, signs: u8, replays: Option<Digest>| -> Box<dyn Transport> {
+            Box::new(Node { key: number, signs, replays, asked: Rc::clone(&asked) })
+        };
+        let places = vec![
+            node(1, 9, None),
+            node(2, 2, Some(Digest::of(b"an earlier challenge"))),
+            node(3, 3, None),
+            node(4, 4, None),
+            node(5, 5, None),
+            node(6, 6, None),
+        ];
+        let mut exchange = Exchange::new(places, Printer::new(true));
+        let ben = "ben".parse().unwrap();
+        let given = exchange.handbacks(Digest::of(b"network"), &ben);
+        let by: Vec<_> = given.iter().map(|handback| handback.node).collect();
+        assert_eq!(by, [3, 4, 5].map(|number| key(number).public()));
+        assert!(given.iter().all(|handback| handback.counter == 7 && handback.governor == ben));
+        let asked: BTreeSet<Digest> = asked.borrow().iter().copied().collect();
+        assert_eq!(asked.len(), 5, "each is asked with a challenge of its own");
+        assert!(exchange.handbacks(Digest::of(b"another network"), &ben).is_empty());
+    }
+}

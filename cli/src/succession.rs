@@ -13,13 +13,13 @@
 use std::collections::BTreeSet;
 
 use borgios_policy::round::OpenRound;
-use borgios_policy::tally::tally;
+use borgios_policy::tally::{State, tally};
 use borgios_policy::vote::{Intent, Vote as Choice};
 use borgios_policy::{
-    Ballot, Board, KeyShare, Lane, Name, Object as _, Policy, Pool, Slot, Statement,
+    Ballot, Board, KeyShare, Lane, Name, Object as _, Policy, Pool, Ruling, Slot, Statement,
     merge_signatures,
 };
-use borgios_types::{Digest, Envelope};
+use borgios_types::{Digest, Envelope, Seq};
 
 use crate::desk::Desk;
 use crate::failure::{Failure, OrFail as _};
@@ -68,6 +68,52 @@ pub(crate) fn successor(in_force: &Board, text: &str) -> Option<Board> {
     let statement = Statement::parse(&draft).ok().filter(|s| s.lane == Lane::Policy)?;
     let board = Policy::parse(&statement.body).ok()?.board;
     (board.group() != in_force.group()).then_some(board)
+}
+
+/// A change of the board that is being voted on.
+pub(crate) struct UnderWay {
+    /// `policy/3`.
+    place: String,
+    rulings: Vec<Ruling>,
+}
+
+impl UnderWay {
+    /// The one that could still come into force, if there is one.
+    pub(crate) fn of(desk: &Desk<'_>) -> Result<Option<Self>, Failure> {
+        let in_force = desk.archive().board()?;
+        for vote in
+            desk.votes()?.iter().filter(|vote| vote.slot.lane == Lane::Policy && !vote.recovery)
+        {
+            for (id, document) in &vote.documents {
+                let standing = vote.tally.documents.get(id);
+                let dead = standing.is_some_and(|standing| standing.state == State::Dead);
+                let Ok(policy) = Policy::parse(&document.statement.body) else { continue };
+                if !dead && policy.board.group() != in_force.group() {
+                    return Ok(Some(Self { place: place(vote.slot), rulings: policy.rulings }));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// What becomes of a place at which something is voted on, once this is in force.
+    pub(crate) fn warning(&self, lane: Lane, seq: Seq) -> String {
+        let closes = self
+            .rulings
+            .iter()
+            .any(|ruling| (ruling.lane, ruling.seq, ruling.winner) == (lane, seq, None));
+        let change = &self.place;
+        if closes {
+            return format!(
+                "{change}, which is voted on, changes the board and closes {lane}/{seq}: once it is in \
+                 force, nothing that is voted on there counts"
+            );
+        }
+        format!(
+            "{change}, which is voted on, changes the board: if it is in force before {lane}/{seq} is \
+             signed, the new board has to vote on that again"
+        )
+    }
 }
 
 /// Adds the new board's signature to a document that the board in force has signed, if it needs one

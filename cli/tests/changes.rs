@@ -52,6 +52,7 @@ fn one_goes_and_one_comes_while_a_release_is_voted_on() {
     assert!(!board.home("zoe").join("governor/board.json").exists(), "not before it is confirmed");
     let proposed = board.change(&["ann", "ben", "zoe"], Some(roster));
     assert_eq!(proposed["place"], "policy/2");
+    assert_eq!(proposed["closes"], serde_json::json!(["release/2"]));
     assert_eq!(board.json("cleo", &["governor", "change"])["status"], "not_included");
     let again = board.refused("ben", &["governor", "change", "--threshold", "2"]);
     assert!(again.contains("plans another change"), "{again}");
@@ -81,22 +82,40 @@ fn one_goes_and_one_comes_while_a_release_is_voted_on() {
     let inbox = board.json("ann", &["inbox"]);
     assert_eq!(inbox["open"].as_array().map(Vec::len), Some(0), "{inbox}");
     let gone = board.refused("cleo", &["vote", "release/2", "reject", "--reason", "no"]);
-    assert!(gone.contains("no open proposal"), "{gone}");
-    board.propose("ann", "2.1");
+    assert!(gone.contains("policy/2 closed it") && gone.contains("for release/3"), "{gone}");
+    assert_eq!(board.propose("ann", "2.1")["place"], "release/3");
     for (name, signed) in [("zoe", false), ("ben", false), ("ann", true)] {
-        assert_eq!(board.approve(name, "release/2")["signed"], signed, "{name}");
+        assert_eq!(board.approve(name, "release/3")["signed"], signed, "{name}");
     }
 
-    // The log tells it all.
-    let log = board.ok("zoe", &["log"]);
-    for said in ["policy/1", "release/1", "policy/2", "release/2", "approved by zoe"] {
-        assert!(log.contains(said), "{said}: {log}");
+    // The log tells it all, who is new no less than who was there.
+    for name in ["zoe", "ann"] {
+        let log = board.ok(name, &["log"]);
+        for said in [
+            "\n  the first policy: ann, ben and cleo govern; 2 of 3 sign together\n",
+            "\n  the board changes: zoe comes, cleo goes; ann and ben stay; 3 of 3 sign together, 2 of \
+             3 before; a new key, of epoch 2\n",
+            "\n  release/2 is closed: nothing signed or voted on for it counts\n",
+            "\n  one statement that was signed before still counts\n",
+            "\n  approved by ben\n  approved by ann for the new board\n",
+            "\n  approved by zoe for the new board\n",
+            "  version 2.0  not signed: policy/2 closed its place while it was voted on\n  proposed by \
+             ben: as agreed\n  approved by ann\n",
+            "  version 2.1\n  proposed by ann: as agreed\n  approved by ann\n  approved by ben\n  \
+             approved by zoe\n",
+        ] {
+            assert!(log.contains(said), "{name}: {said:?}: {log}");
+        }
     }
+    let rows = board.json("zoe", &["log", "policy"]);
+    let said = &rows[1]["board"];
+    assert_eq!((&said["came"][0], &said["left"][0]), (&"zoe".into(), &"cleo".into()), "{said}");
+    assert_eq!((&said["threshold"], &said["threshold_before"]), (&3.into(), &2.into()), "{said}");
     // A stranger with the network's id follows it from the beginning …
     let network = network(&board, "zoe");
     let all = objects(&board);
     let chain = Chain::restore(Some(network), all.clone()).unwrap();
-    assert_eq!((chain.head_seq(Lane::Policy), chain.head_seq(Lane::Release)), (Seq(2), Seq(2)));
+    assert_eq!((chain.head_seq(Lane::Policy), chain.head_seq(Lane::Release)), (Seq(2), Seq(3)));
     let now = chain.policy().unwrap();
     assert_eq!((now.board.epoch().0, now.board.threshold().0), (2, 3));
     assert!(now.board.by_name(&"cleo".parse().unwrap()).is_none());
@@ -104,7 +123,7 @@ fn one_goes_and_one_comes_while_a_release_is_voted_on() {
     let mut late = Chain::new(Some(network));
     let submissions = Submission::sort(all);
     for (lane, seq) in
-        [(Lane::Policy, 1), (Lane::Policy, 2), (Lane::Release, 1), (Lane::Release, 2)]
+        [(Lane::Policy, 1), (Lane::Policy, 2), (Lane::Release, 1), (Lane::Release, 3)]
     {
         let verified = chain.get(lane, Seq(seq)).unwrap();
         let submission = submissions.iter().find(|s| s.statement.id() == verified.id()).unwrap();
@@ -114,6 +133,70 @@ fn one_goes_and_one_comes_while_a_release_is_voted_on() {
             other => panic!("{lane}/{seq}: {other:?}"),
         }
     }
+}
+
+/// Cleo has heard of nothing when she completes the vote that she leaves behind: on her laptop it is
+/// signed, until she hears of the change; and whoever hears of what she signed goes on.
+#[test]
+fn a_vote_that_who_leaves_completes_afterwards_settles_nothing() {
+    let board = Board::founded(&["ann", "ben", "cleo"], 2);
+    board.propose("ann", "1.0");
+    board.approve("ann", "release/1");
+    board.ok("cleo", &["sync"]);
+    board.json("ann", &["governor", "change", "--remove", "cleo", "--note", "cleo moves on"]);
+    let proposed = board.change(&["ann", "ben"], None);
+    assert_eq!(proposed["closes"], serde_json::json!(["release/1"]));
+    let review = board.ok("ben", &["review", "policy/2"]);
+    assert!(review.contains("settled   release/1 is closed"), "{review}");
+    let review = board.ok("ben", &["review", "release/1"]);
+    assert!(
+        review.contains("policy/2, which is voted on, changes the board and closes"),
+        "{review}"
+    );
+    board.approve("ann", "policy/2");
+    assert_eq!(board.approve("ben", "policy/2")["signed"], true);
+
+    // Elsewhere, without a word of it.
+    let (here, away) = (board.exchange(), board.path("away"));
+    std::fs::rename(&here, &away).unwrap();
+    std::fs::create_dir(&here).unwrap();
+    assert_eq!(board.approve("cleo", "release/1")["signed"], true);
+    let signed = board.published("release");
+    assert_eq!(signed.len(), 1);
+    let crossing = Envelope::parse(&std::fs::read(&signed[0].0).unwrap()).unwrap();
+    std::fs::remove_dir_all(&here).unwrap();
+    std::fs::rename(&away, &here).unwrap();
+
+    // The board goes on behind it, though what she signed lies in the folder.
+    board.publish(&crossing);
+    board.propose("ben", "1.1");
+    board.approve("ben", "release/2");
+    assert_eq!(board.approve("ann", "release/2")["signed"], true);
+    board.ok("cleo", &["sync"]);
+    // Ben heard of the change first, ann of both at once, cleo of what she signed first.
+    for (name, told) in [
+        ("ben", "not signed: policy/2 closed its place while it was voted on"),
+        ("ann", "signed, and taken back by policy/2: it counts nowhere"),
+        ("cleo", "signed, and taken back by policy/2: it counts nowhere"),
+    ] {
+        let log = board.ok(name, &["log", "release"]);
+        assert!(log.contains(told), "{name}: {log}");
+        let rows = board.json(name, &["log", "release"]);
+        assert_eq!((&rows[0]["place"], &rows[0]["signed"]), (&"release/2".into(), &true.into()));
+        let inbox = board.json(name, &["inbox"]);
+        assert_eq!(inbox["open"].as_array().map(Vec::len), Some(0), "{name}: {inbox}");
+    }
+    let said = board.refused("cleo", &["vote", "release/1", "approve"]);
+    assert!(said.contains("release/1 is closed"), "{said}");
+
+    // One file proves it across the change, and the place that was closed.
+    let file = board.path("proof.json");
+    let file = file.to_str().unwrap();
+    board.ok("cleo", &["export", "--proof", "release/2", file]);
+    let id = network(&board, "ann").to_string();
+    let proven = board.json("stranger", &["verify", file, "--network", &id]);
+    assert_eq!((&proven["place"], &proven["epoch"]), (&"release/2".into(), &2.into()), "{proven}");
+    assert_eq!(proven["shares_make_signature"], true, "{proven}");
 }
 
 /// A new key for the same people, by one who asks and others who follow, without a word by voice;

@@ -162,7 +162,7 @@ fn a_board_that_is_gone_is_followed_by_the_one_that_the_recovery_board_names() {
     assert_eq!(sync["recoveries_waiting"][0]["statement"], *id, "{sync}");
     let log = board.ok("ben", &["log", "policy"]);
     assert!(log.contains("policy/3 waits") && log.contains("sign of life"), "{log}");
-    assert!(log.contains("approved by rita: for the recovery board"), "{log}");
+    assert!(log.contains("approved by rita for the recovery board"), "{log}");
     board.propose("ben", "1.0");
     board.approve("ben", "release/1");
     assert_eq!(board.approve("ann", "release/1")["signed"], true);

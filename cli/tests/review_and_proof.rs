@@ -148,7 +148,7 @@ fn a_proof_is_checked_offline_and_by_stock_openssh() {
     }
     let log = board.ok("cleo", &["log"]);
     for part in [
-        "the first policy: 3 governors, threshold 2",
+        "the first policy: ann, ben and cleo govern; 2 of 3 sign together",
         "changed fanout 8 → 4",
         "approved by ann: built it",
         "rejected by cleo: no time",

@@ -71,7 +71,9 @@ fn a_change_of_the_board_is_taken_back_by_the_board_before_it() {
         }
     }
     let over = board.refused("ann", &["governor", "change"]);
-    assert!(over.contains("--anew"), "{over}");
+    assert!(over.contains("change-2.json is over") && over.contains("--anew"), "{over}");
+    assert!(over.contains("policy/3, which it came to, was signed and then taken back"), "{over}");
+    assert!(!over.contains("what this machine wrote"), "it misleads: {over}");
     board.propose("ann", "1.1");
     signed_by(&board, &["ann", "cleo"], "release/1");
 

@@ -165,7 +165,7 @@ impl Archive {
         let mut left = Vec::new();
         for (at, refusal) in run.refused {
             let Some(submission) = submissions.get(at) else { continue };
-            if matches!(refusal, Refusal::Replayed { .. })
+            if matches!(refusal, Refusal::Replayed { .. } | Refusal::Closed { .. })
                 || taken.contains(&submission.statement.id())
             {
                 continue;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! policy.rs    rule by rule, board by governor
+//! board.rs     a change of the board in words
 //! release.rs   version, components by digest, floor, urls
 //! contents.rs  what is in two components' bytes: files, units, health, powers
 //! ```
@@ -9,6 +10,7 @@
 //! Each line begins with a word of its kind (`changed`, `added`, `removed`, `powers`, …). Whatever
 //! is not known is said to be so; no line is left out because a file is missing.
 
+pub(crate) mod board;
 pub(crate) mod contents;
 pub(crate) mod policy;
 pub(crate) mod release;

@@ -5,14 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use borgios_policy::Policy;
+use borgios_policy::{Chain, Policy};
 use serde_json::Value;
 
+use crate::changes::board::{self, Shift, governors};
 use crate::printer::one_line;
 use crate::span;
 
 /// What a rule is called in the body, and in words. `{}` is the lane or class.
-const RULES: [(&str, &str); 22] = [
+const RULES: [(&str, &str); 21] = [
     ("fanout", "fanout"),
     ("witnesses", "witnesses of a grant"),
     ("classes.offline.approvals", "approvals of a grant that nobody else saw"),
@@ -31,7 +32,6 @@ const RULES: [(&str, &str); 22] = [
     ("recovery.group", "recovery key"),
     ("recovery.silence_s", "silence before the recovery key counts"),
     ("recovery.lock_s", "public lock of the recovery key"),
-    ("rulings", "rulings"),
     ("board.threshold", "threshold"),
     ("board.group", "group key"),
     ("board.epoch", "key epoch"),
@@ -55,34 +55,55 @@ pub(crate) fn changes(old: Option<&Value>, new: &Value) -> Vec<String> {
             (None, None) => {}
         }
     }
-    let mut lines = board(old, new);
+    let shift = Shift::between(old, new);
+    let mut lines: Vec<String> = shift.iter().map(|s| format!("board     {}", s.words())).collect();
+    lines.extend(members(old, new));
     lines.extend(changed);
-    lines.extend(carried(old, new));
+    lines.extend(rulings(old, new).into_iter().map(|ruling| format!("settled   {ruling}")));
+    lines.extend(carried(old, new).into_iter().map(|id| format!("carried   {id} still counts")));
     lines.extend(same);
     lines
 }
 
-/// What a policy changed, in one line for the log; none if nothing of the board or rules did.
-pub(crate) fn summary(old: Option<&Value>, new: &Value) -> String {
-    match old {
-        None => {
-            let count = governors(new).len();
-            let threshold = new.pointer("/board/threshold").map(Value::to_string);
-            format!(
-                "the first policy: {count} governors, threshold {}",
-                threshold.unwrap_or_default()
-            )
-        }
-        Some(old) => {
-            let lines = changes(Some(old), new);
-            let told = lines
-                .iter()
-                .filter(|line| !line.starts_with("same"))
-                .map(|line| line.split_ascii_whitespace().collect::<Vec<_>>().join(" "));
-            let told: Vec<String> = told.collect();
-            if told.is_empty() { "nothing changes".to_owned() } else { told.join("; ") }
+/// What was signed since a policy was proposed that its rulings take back here, one line each: who
+/// wrote them did not know of it.
+pub(crate) fn taken_back(chain: &Chain, policy: &Policy) -> Vec<String> {
+    let there = policy.rulings.iter().filter_map(|ruling| {
+        let verified = chain.get(ruling.lane, ruling.seq)?;
+        (ruling.winner != Some(verified.id())).then(|| {
+            let (lane, seq, id) = (ruling.lane, ruling.seq, verified.id());
+            format!("TAKES     {lane}/{seq} {} back, which is signed and in force", id.short())
+        })
+    });
+    there.collect()
+}
+
+/// What a policy changed, line by line for the log: the board, then what is settled, the rules and
+/// what still counts.
+pub(crate) fn summary(old: Option<&Value>, new: &Value) -> Vec<String> {
+    let Some(old) = old else { return vec![format!("the first policy: {}", board::first(new))] };
+    let mut told: Vec<String> = Shift::between(old, new).iter().map(Shift::to_string).collect();
+    told.extend(rulings(old, new));
+    let (was, is) = (flat(old), flat(new));
+    let keys: BTreeSet<&String> = was.keys().chain(is.keys()).collect();
+    for key in keys.into_iter().filter(|key| !key.starts_with("board.")) {
+        let name = named(key);
+        match (was.get(key), is.get(key)) {
+            (Some(was), Some(is)) if was != is => told.push(format!("changed {name} {was} → {is}")),
+            (None, Some(is)) => told.push(format!("added {name} {is}")),
+            (Some(was), None) => told.push(format!("removed {name}, was {was}")),
+            (Some(_), Some(_)) | (None, None) => {}
         }
     }
+    match carried(old, new).len() {
+        0 => {}
+        1 => told.push("one statement that was signed before still counts".to_owned()),
+        count => told.push(format!("{count} statements that were signed before still count")),
+    }
+    if told.is_empty() {
+        told.push("nothing changes".to_owned());
+    }
+    told
 }
 
 /// Every rule of one policy.
@@ -91,7 +112,7 @@ fn rules(body: &Value) -> Vec<String> {
 }
 
 /// The board's members, in words.
-fn board(old: &Value, new: &Value) -> Vec<String> {
+fn members(old: &Value, new: &Value) -> Vec<String> {
     let (was, is) = (governors(old), governors(new));
     let mut lines = Vec::new();
     for (name, (key, share)) in &is {
@@ -112,26 +133,35 @@ fn board(old: &Value, new: &Value) -> Vec<String> {
     lines
 }
 
-/// Name, key and share of each governor.
-fn governors(body: &Value) -> BTreeMap<String, (String, String)> {
-    let list = body.pointer("/board/governors").and_then(Value::as_array);
-    let text = |governor: &Value, field: &str| {
-        one_line(governor.get(field).and_then(Value::as_str).unwrap_or_default())
-    };
-    let each = list.into_iter().flatten();
-    each.map(|g| (text(g, "name"), (text(g, "key"), text(g, "share")))).collect()
-}
-
+/// The ids that a policy carries and the one before it did not.
 fn carried(old: &Value, new: &Value) -> Vec<String> {
     let list = |body: &Value| -> BTreeSet<String> {
         let ids = body.get("carried").and_then(Value::as_array);
         ids.into_iter().flatten().filter_map(Value::as_str).map(one_line).collect()
     };
     let (was, is) = (list(old), list(new));
-    is.difference(&was).map(|id| format!("carried   {id} still counts")).collect()
+    is.difference(&was).cloned().collect()
 }
 
-/// Every rule but the members and what is carried, by its path.
+/// What a policy says of single places, in words. A ruling is an act and no rule: what the policy
+/// before said is done.
+fn rulings(old: &Value, new: &Value) -> Vec<String> {
+    let list = |body: &Value| body.get("rulings").and_then(Value::as_array).cloned();
+    let was = list(old).unwrap_or_default();
+    let new_ones = list(new).unwrap_or_default().into_iter().filter(|one| !was.contains(one));
+    new_ones.map(|one| ruling(&one)).collect()
+}
+
+fn ruling(ruling: &Value) -> String {
+    let part = |field: &str| plain(ruling.get(field).unwrap_or(&Value::Null));
+    let place = format!("{}/{}", part("lane"), part("seq"));
+    match ruling.get("winner").and_then(Value::as_str) {
+        Some(winner) => format!("{place} is {}, and nothing else", one_line(winner)),
+        None => format!("{place} is closed: nothing signed or voted on for it counts"),
+    }
+}
+
+/// Every rule but the members, rulings and what is carried, by its path.
 fn flat(body: &Value) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     // What a policy without the field says.
@@ -145,7 +175,9 @@ fn flat(body: &Value) -> BTreeMap<String, String> {
         all.insert("classes.offline.approvals".to_owned(), offline.to_string());
     }
     if let Value::Object(fields) = body {
-        for (key, value) in fields.iter().filter(|(key, _)| *key != "carried") {
+        for (key, value) in
+            fields.iter().filter(|(key, _)| !["carried", "rulings"].contains(&key.as_str()))
+        {
             walk(key, value, &mut all);
         }
     }
@@ -159,9 +191,6 @@ fn walk(path: &str, value: &Value, all: &mut BTreeMap<String, String>) {
             for (key, value) in fields {
                 walk(&format!("{path}.{key}"), value, all);
             }
-        }
-        Value::Array(_) if path == "rulings" => {
-            all.insert(path.to_owned(), rulings(value));
         }
         Value::Array(list) => {
             let words: Vec<String> = list.iter().map(plain).collect();
@@ -179,22 +208,6 @@ fn walk(path: &str, value: &Value, all: &mut BTreeMap<String, String>) {
 
 fn length(seconds: u64) -> String {
     if seconds == 0 { "none".to_owned() } else { span::words(seconds) }
-}
-
-fn rulings(list: &Value) -> String {
-    let each = list.as_array().into_iter().flatten().map(|ruling| {
-        let place = format!(
-            "{}/{}",
-            plain(ruling.get("lane").unwrap_or(&Value::Null)),
-            plain(ruling.get("seq").unwrap_or(&Value::Null))
-        );
-        match ruling.get("winner").and_then(Value::as_str) {
-            Some(winner) => format!("{place} is {}", one_line(winner)),
-            None => format!("{place} is closed, nothing signed for it counts"),
-        }
-    });
-    let words = each.collect::<Vec<_>>().join("; ");
-    if words.is_empty() { "none".to_owned() } else { words }
 }
 
 fn plain(value: &Value) -> String {
@@ -240,7 +253,7 @@ mod tests {
             "added     lock before a release is applied 2 d",
             "added     vetoes that kill a release 2",
             "added     later.rule true",
-            "added     rulings release/4 is closed, nothing signed for it counts",
+            "settled   release/4 is closed: nothing signed or voted on for it counts",
             "carried   sha256:ab still counts",
             "same      approvals of a release 2",
         ] {
@@ -249,17 +262,32 @@ mod tests {
     }
 
     #[test]
+    fn a_ruling_is_told_once() {
+        let old = json!({"fanout": 8, "rulings": [{"lane": "release", "seq": 4}]});
+        let new = json!({"fanout": 9});
+        assert_eq!(summary(Some(&old), &new), ["changed fanout 8 → 9"]);
+        assert!(changes(Some(&old), &new).iter().all(|line| !line.contains("release/4")));
+        let said = summary(Some(&new), &old);
+        assert!(said.iter().any(|line| line.starts_with("release/4 is closed")), "{said:?}");
+    }
+
+    #[test]
     fn a_change_of_board_is_told_by_name() {
         let governor = |name: &str, key: &str| json!({"name": name, "key": key, "share": key});
         let board = |list: Vec<Value>| json!({"board": {"threshold": 2, "governors": list}});
         let old = board(vec![governor("ann", "a"), governor("ben", "b"), governor("cleo", "c")]);
         let new = board(vec![governor("ann", "a"), governor("ben", "B"), governor("dan", "d")]);
-        let said = summary(Some(&old), &new);
-        for part in ["added governor dan", "removed governor cleo", "ben has another identity key"]
-        {
-            assert!(said.contains(part), "{part}: {said}");
+        let said = changes(Some(&old), &new);
+        for part in ["governor dan", "governor cleo", "ben has another identity key"] {
+            assert!(said.iter().any(|line| line.contains(part)), "{part}: {said:?}");
         }
-        assert!(!said.contains("ann"), "{said}");
-        assert_eq!(summary(None, &old), "the first policy: 3 governors, threshold 2");
+        // Nothing happens to ann: she is named among those who stay, and has no line of her own.
+        let mut lines = said.iter().filter(|line| !line.starts_with("board "));
+        assert!(lines.all(|line| !line.contains("ann")), "{said:?}");
+        let told = summary(Some(&old), &new);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains("dan comes, cleo goes"), "{told:?}");
+        let first = "the first policy: ann, ben and cleo govern; 2 of 3 sign together";
+        assert_eq!(summary(None, &old), [first]);
     }
 }

@@ -14,18 +14,22 @@ use std::path::{Path, PathBuf};
 
 use age::secrecy::ExposeSecret as _;
 use borgios_policy::change::{
-    ATTEMPTS_MAX, Change as Plan, Changed, Standing, Status, Step, carried, newest, next_policy,
-    plans, step,
+    ATTEMPTS_MAX, Change as Plan, Changed, Standing, Status, Step, carried, closed, newest,
+    next_policy, plans, step,
 };
 use borgios_policy::founding::Me;
-use borgios_policy::keygen::Files;
-use borgios_policy::{Board, Card, Chain, Lane, Name, Object as _, RecoveryBoard, Submission};
+use borgios_policy::keygen::{CeremonyError, Files};
+use borgios_policy::{
+    Board, Card, Chain, Lane, Name, Object as _, Policy, RecoveryBoard, Ruling, Statement,
+    Submission,
+};
 use borgios_types::{Digest, Envelope, Seq, Threshold, UnixSeconds};
 use clap::Args;
 use serde_json::{Value, json};
 
 use crate::archive::recoveries;
 use crate::ceremony::{self, LOOK_EVERY, Question, list};
+use crate::changes::board::and;
 use crate::commands::propose::{Terms, put_to_vote};
 use crate::context::{Context, Membership};
 use crate::durable;
@@ -291,15 +295,19 @@ impl Run {
         let secret = session.identity().age().to_string();
         let me = Me { card, key: session.identity().ssh(), identity: secret.expose_secret() };
         let agreed = (confirmed, may_drop(session, None)?);
+        let begun = state.is_some();
+        let stepped = step(&me, standing, state, &files, agreed, &mut rand::rngs::OsRng);
+        if let (false, Err(CeremonyError::OwnFile(file))) = (begun, &stepped) {
+            let plan = plan.file(self.change.common.recovery);
+            return Err(over(session, &plan, file));
+        }
         let Step { state, write, status } =
-            step(&me, standing, state, &files, agreed, &mut rand::rngs::OsRng)
-                .or_fail(|| "the change cannot go on")
-                .map_err(|failure| {
-                    failure.hint(
-                        "nothing is lost: the old key stands. `borgios governor change --anew` \
+            stepped.or_fail(|| "the change cannot go on").map_err(|failure| {
+                failure.hint(
+                    "nothing is lost: the old key stands. `borgios governor change --anew` \
                          begins another attempt",
-                    )
-                })?;
+                )
+            })?;
         if let Some(state) = state {
             ceremony::save_state(&path, &state, session.identity())?;
         }
@@ -412,44 +420,91 @@ impl Run {
             let before = chain.policy().ok_or_else(|| Failure::new("no policy is known here"))?;
             let mut carry = carried(chain);
             carry.extend(&self.change.common.carry);
-            let policy = next_policy(before, next.board.clone(), carry);
+            // Somebody wants it to end under the old key after all.
+            let kept = |ids: &[Digest]| ids.iter().any(|id| carry.contains(id));
+            let open = session.desk.under_way()?.into_iter().filter(|(.., ids)| !kept(ids));
+            let rulings = closed(chain, open.map(|(lane, seq, _)| (lane, seq)));
+            let policy = Policy { rulings, ..next_policy(before, next.board.clone(), carry) };
             policy.validate().or_fail(|| "the policy of the new board cannot be proposed")?;
             let terms = Terms::usual(self.change.common.note.clone());
             put_to_vote(session, Lane::Policy, policy.to_body(), terms)?;
         }
         // Now everyone's archive can judge the new board's nonces.
         session.desk.push()?;
-        let (place, id) = proposal(session, next)?
+        let (place, id, closes) = proposal(session, next)?
             .ok_or_else(|| Failure::new("the proposal that was made is not to be found"))?;
         let who =
             if next.recovery { "member of the recovery board" } else { "governor of the old" };
-        let text = format!(
+        let mut text = format!(
             "the new key is made and {place} is proposed ({})\nNext: every {who} and \
              of the new board runs `borgios review {place}` and `borgios vote {place} approve`; the \
              old key works until it is in force",
             id.short()
         );
+        if !closes.is_empty() {
+            text.push_str(&format!(
+                "\nIt closes {}, which the board votes on now: once it is in force, propose that again",
+                and(&closes)
+            ));
+        }
         let answer = json!({
-            "status": "proposed", "place": place, "statement": id, "epoch": next.board.epoch(),
-            "group": next.board.group(), "fingerprint": next.board.group().fingerprint(),
+            "status": "proposed", "place": place, "closes": closes, "statement": id,
+            "epoch": next.board.epoch(), "group": next.board.group(),
+            "fingerprint": next.board.group().fingerprint(),
         });
         Ok(Look::Done { answer, text })
     }
 }
 
-/// The live proposal of the policy that makes this board, if there is one.
-fn proposal(session: &Session<'_>, next: &NextKey) -> Result<Option<(String, Digest)>, Failure> {
+/// The live proposal of the policy that makes this board, if there is one: its place, its id, and the
+/// places that it closes.
+fn proposal(
+    session: &Session<'_>,
+    next: &NextKey,
+) -> Result<Option<(String, Digest, Vec<String>)>, Failure> {
     for vote in session.desk.votes()? {
         for (id, document) in &vote.documents {
             let standing = vote.tally.documents.get(id);
             let dead = standing.is_some_and(|s| s.state == borgios_policy::State::Dead);
             let makes = successor(session.desk.archive().board()?, &document.text);
             if !dead && makes.is_some_and(|board| board.group() == next.board.group()) {
-                return Ok(Some((format!("{}/{}", vote.slot.lane, vote.slot.seq), *id)));
+                let place = format!("{}/{}", vote.slot.lane, vote.slot.seq);
+                return Ok(Some((place, *id, closes(&document.statement))));
             }
         }
     }
     Ok(None)
+}
+
+fn closes(statement: &Statement) -> Vec<String> {
+    let rulings = Policy::parse(&statement.body).map(|policy| policy.rulings).unwrap_or_default();
+    let closed = rulings.into_iter().filter(|ruling| ruling.winner.is_none());
+    closed.map(|Ruling { lane, seq, .. }| format!("{lane}/{seq}")).collect()
+}
+
+/// This machine took part in an attempt to its end and keeps nothing of it: going on would mean to write
+/// other papers in the place of its own.
+fn over(session: &Session<'_>, plan: &str, file: &str) -> Failure {
+    let archive = session.desk.archive();
+    let board = archive.board().ok();
+    let taken_back = archive.proposals().values().find(|held| {
+        archive.is_dead(&held.value.statement_id())
+            && board.is_some_and(|board| successor(board, &held.value.statement).is_some())
+    });
+    let died = taken_back.and_then(|held| held.value.parse_statement().ok());
+    let why = match died {
+        Some(Statement { lane, seq, .. }) => {
+            format!("{lane}/{seq}, which it came to, was signed and then taken back by vetoes")
+        }
+        None => format!(
+            "{file} is of an earlier run here, and what belongs to it is gone: its policy was \
+             rejected, or this folder was restored from a backup"
+        ),
+    };
+    Failure::new(format!("{plan} is over: it cannot be gone on with")).because(why).hint(
+        "the old key stands. `borgios governor change --anew`, with what is to change, plans another \
+         attempt",
+    )
 }
 
 /// Whether a key that was made may be given up for another attempt: nobody is asked to vote for a

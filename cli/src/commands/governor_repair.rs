@@ -231,7 +231,8 @@ fn replace(context: &Context, path: &Path) -> Result<(), Failure> {
     });
     let board = Board::new(board.epoch(), board.threshold(), board.group(), governors.collect())
         .or_fail(|| "this identity cannot be taken")?;
-    let next = Policy { board, ..policy };
+    // What the policy in force ruled is done, and no rule.
+    let next = Policy { board, rulings: Vec::new(), ..policy };
     context.printer.warn(&format!(
         "compare {} with {} by voice before anyone votes; if the old laptop may be in wrong hands, \
          `borgios governor change` is the way, not this",

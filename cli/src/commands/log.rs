@@ -1,14 +1,15 @@
-//! `borgios log`: who decided what, when, with what comments.
+//! `borgios log`: who decided what, when, with what comments; and what was not decided.
 
 use std::collections::BTreeMap;
 
-use borgios_policy::{Choice, Lane, VerifiedStatement};
+use borgios_policy::{Burn, Choice, Lane, Object as _, Settled, Statement, VerifiedStatement};
 use borgios_types::{Digest, Round, Seq};
 use clap::Args;
 use serde_json::{Value, json};
 
 use crate::archive::Archive;
 use crate::changes;
+use crate::changes::board::Shift;
 use crate::context::Context;
 use crate::desk::Desk;
 use crate::failure::Failure;
@@ -23,6 +24,20 @@ pub(crate) struct Log {
     lane: Option<Lane>,
 }
 
+/// The log as far as it is written: for programs, for people.
+#[derive(Default)]
+struct Written {
+    rows: Vec<Value>,
+    text: String,
+}
+
+impl Written {
+    fn add(&mut self, row: Value, text: &str) {
+        self.rows.push(row);
+        self.text.push_str(text);
+    }
+}
+
 impl Log {
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
         // The log is there offline; it is brought up to date only where that was asked for.
@@ -31,79 +46,63 @@ impl Log {
             if asked { Desk::look(context)?.into_archive() } else { context.archive()? };
         let network = context.membership()?.network;
         let servers = Servers::load(&context.home, &archive, network)?;
-        let mut answer: Vec<Value> = Vec::new();
-        let mut text = String::new();
-        for verified in archive.chain().history() {
-            if self.lane.is_some_and(|lane| lane != verified.statement().lane) {
-                continue;
-            }
-            answer.push(row(&archive, &servers, verified));
-            text.push_str(&describe(&archive, &servers, verified));
+        let mut log = Written::default();
+        let wanted = |lane: Lane| self.lane.is_none_or(|only| only == lane);
+        for verified in archive.chain().history().filter(|v| wanted(v.statement().lane)) {
+            log.add(row(&archive, &servers, verified), &describe(&archive, &servers, verified));
         }
-        let policies = self.lane.is_none_or(|lane| lane == Lane::Policy);
-        for waiting in archive.recoveries().waiting().filter(|_| policies) {
-            let seq = waiting.statement().seq;
-            answer.push(json!({
-                "recovery_waits": format!("policy/{seq}"), "id": waiting.id(),
-                "summary": policy_words(&archive, waiting),
-                "ballots": ballots(&voices(&archive, waiting.id())),
-            }));
-            text.push_str(&format!(
-                "policy/{seq} waits  {}  signed by the recovery key and by the board that it makes; servers \
-                 take it after silence and a lock, and any sign of life of the board in force ends it\n{}",
-                waiting.id(),
-                spoken(&voices(&archive, waiting.id()))
-            ));
+        for waiting in archive.recoveries().waiting().filter(|_| wanted(Lane::Policy)) {
+            waits(&archive, waiting, &mut log);
         }
-        for lane in Lane::ALL.into_iter().filter(|lane| self.lane.is_none_or(|only| only == *lane))
-        {
-            for fallen in fallen(&archive, lane) {
-                let voices = voices(&archive, fallen.statement);
-                answer.push(json!({
-                    // Not `place`: programs look there for what is signed.
-                    "not_signed": fallen.place, "round": fallen.round, "id": fallen.statement,
-                    "proposed_by": fallen.by, "ballots": ballots(&voices),
-                    "summary": fallen.why,
-                }));
-                text.push_str(&format!(
-                    "{} round {}  {}  {}\n  proposed by {}\n{}",
-                    fallen.place,
-                    fallen.round,
-                    fallen.statement.short(),
-                    fallen.why,
-                    fallen.by.join(" and "),
-                    spoken(&voices)
-                ));
+        for verified in archive.chain().overruled().filter(|v| wanted(v.statement().lane)) {
+            overruled(&archive, verified, &mut log);
+        }
+        for lane in Lane::ALL.into_iter().filter(|lane| wanted(*lane)) {
+            for one in fallen(&archive, lane) {
+                one.tell(&archive, &mut log);
             }
         }
         if self.lane.is_none() {
-            for held in archive.notes().values() {
-                let (by, note) = (&held.by, &held.value);
-                answer.push(json!({"note": note.text, "by": by, "at": note.at}));
-                text.push_str(&format!("note  {}  {by}: {}\n", note.at, one_line(&note.text)));
-            }
+            said(&archive, &mut log);
         }
-        for held in archive.objections().values() {
+        for held in archive.objections().values().filter(|held| wanted(held.value.lane)) {
             let (by, said) = (&held.by, &held.value);
-            if self.lane.is_some_and(|lane| lane != said.lane) {
-                continue;
-            }
             let kind = held.envelope.kind.as_str();
             let place = format!("{}/{}", said.lane, said.seq);
             let dead = archive.is_dead(&said.statement);
-            answer.push(json!({
+            let row = json!({
                 kind: place, "statement": said.statement, "by": by, "at": said.at,
                 "reason": said.reason, "dead": dead,
-            }));
+            });
             let dead = if dead { "  (enough: it is dead where it was not applied)" } else { "" };
-            text.push_str(&format!(
+            let text = format!(
                 "{kind}  {}  {by} on {place} {}: {}{dead}\n",
                 said.at,
                 said.statement.short(),
                 one_line(&said.reason)
-            ));
+            );
+            log.add(row, &text);
         }
-        context.printer.answer(&answer, &text)
+        context.printer.answer(&log.rows, &log.text)
+    }
+}
+
+/// Notes, and laptops that came back.
+fn said(archive: &Archive, log: &mut Written) {
+    for held in archive.notes().values() {
+        let (by, note) = (&held.by, &held.value);
+        let text = format!("note  {}  {by}: {}\n", note.at, one_line(&note.text));
+        log.add(json!({"note": note.text, "by": by, "at": note.at}), &text);
+    }
+    let mut burns: Vec<Burn> =
+        archive.burns().iter().filter_map(|envelope| Burn::parse(envelope).ok()).collect();
+    burns.sort_by(|one, other| (one.at, &one.governor).cmp(&(other.at, &other.governor)));
+    for Burn { governor, generation, at, .. } in burns {
+        let text = format!(
+            "burn  {at}  {governor} goes on with another copy of the laptop: nonces published \
+             before are void\n"
+        );
+        log.add(json!({"burn": governor, "generation": generation, "at": at}), &text);
     }
 }
 
@@ -111,128 +110,202 @@ impl Log {
 struct Voice {
     name: String,
     approves: bool,
+    /// Whether it was cast for the board that the statement makes.
+    for_new: bool,
+    /// Whether it was cast for the recovery board.
+    recovers: bool,
+    /// The key epoch of the board it was cast for.
+    epoch: Option<u32>,
     words: Vec<String>,
 }
 
-fn voices(archive: &Archive, statement: Digest) -> Vec<Voice> {
+/// The ballots on a statement: first those of the board that was to sign it.
+fn voices(archive: &Archive, statement: &Statement, id: Digest) -> Vec<Voice> {
     // A change of the board is voted on by two boards: the one in force and the one it makes.
-    let chain = archive.chain();
-    let place = chain.known(&statement).and_then(|(lane, seq)| chain.get(lane, seq));
-    let mut waiting = archive.recoveries().waiting();
-    let place = place.or_else(|| waiting.find(|one| one.id() == statement));
-    let under = place.and_then(|verified| chain.policy_at(verified.statement().policy?));
+    let under = statement.policy.and_then(|seq| archive.chain().policy_at(seq));
     let group = under.map(|policy| policy.board.group());
-    let on_it = archive.ballots().values().filter(|held| held.value.statement == statement);
+    let papers = || archive.recoveries().papers().map(|paper| paper.board());
+    let boards = || archive.boards().chain(archive.candidates()).chain(papers());
+    let on_it = archive.ballots().values().filter(|held| held.value.statement == id);
     let mut voices: Vec<Voice> = on_it
         .map(|held| {
             let reason = match &held.value.choice {
                 Choice::Reject { reason } => Some(reason.clone()),
                 Choice::Approve { .. } | Choice::Commit { .. } => None,
             };
-            let mut papers = archive.recoveries().papers();
-            let recovers = papers.any(|paper| paper.board().group() == held.value.group);
-            let for_new = group.is_some_and(|group| group != held.value.group);
-            let for_new = match (recovers, for_new) {
-                (true, _) => Some("for the recovery board".to_owned()),
-                (false, true) => Some("for the new board".to_owned()),
-                (false, false) => None,
-            };
-            let words = for_new.into_iter().chain(reason).chain(held.value.comment.clone());
+            let recovers = papers().any(|board| board.group() == held.value.group);
+            let board = boards().find(|board| board.group() == held.value.group);
             Voice {
                 name: held.by.to_string(),
                 approves: held.value.approves(),
-                words: words.collect(),
+                for_new: !recovers && group.is_some_and(|group| group != held.value.group),
+                recovers,
+                epoch: board.map(|board| board.epoch().0),
+                words: reason.into_iter().chain(held.value.comment.clone()).collect(),
             }
         })
         .collect();
-    voices.sort_by(|one, other| one.name.cmp(&other.name));
+    voices.sort_by(|one, other| (one.for_new, &one.name).cmp(&(other.for_new, &other.name)));
     voices
 }
 
-/// What a policy changed against the one before it, in words.
-fn policy_words(archive: &Archive, verified: &VerifiedStatement) -> Option<String> {
-    let statement = verified.statement();
-    if statement.lane != Lane::Policy {
-        return None;
+/// The policy before this one; none for another lane and for policy/1.
+fn before<'a>(archive: &'a Archive, statement: &Statement) -> Option<&'a Value> {
+    let seq = statement.seq.0.checked_sub(1).map(Seq)?;
+    let before = archive.chain().get(Lane::Policy, seq)?;
+    (statement.lane == Lane::Policy).then_some(&before.statement().body)
+}
+
+/// What a statement orders, line by line; nothing of a release, whose version stands beside it.
+fn words(archive: &Archive, servers: &Servers, statement: &Statement) -> Vec<String> {
+    match wording::summary(servers, statement) {
+        Some(line) => vec![line],
+        None if statement.lane == Lane::Policy => {
+            changes::policy::summary(before(archive, statement), &statement.body)
+        }
+        None => Vec::new(),
     }
-    let before = statement.seq.0.checked_sub(1).map(Seq);
-    let before = before.and_then(|seq| archive.chain().get(Lane::Policy, seq));
-    let before = before.map(|verified| &verified.statement().body);
-    Some(changes::policy::summary(before, &statement.body))
 }
 
 /// A proposal that did not become what it was for: dead, or left behind by another.
 struct Fallen {
-    place: String,
-    statement: Digest,
-    round: Round,
+    statement: Statement,
+    id: Digest,
     by: Vec<String>,
-    why: &'static str,
+    why: String,
+}
+
+impl Fallen {
+    fn tell(&self, archive: &Archive, log: &mut Written) {
+        let Self { statement, id, by, why } = self;
+        let (place, round) = (place(statement), statement.round);
+        let voices = voices(archive, statement, *id);
+        // Not `place`: programs look there for what is signed.
+        let row = json!({
+            "not_signed": place, "round": round, "id": id, "issued": statement.issued,
+            "proposed_by": by, "ballots": ballots(&voices), "summary": why,
+        });
+        let text = format!(
+            "{place} round {round}  {}  {}{}  not signed: {why}\n{}{}",
+            statement.issued,
+            id.short(),
+            version(statement),
+            by_whom(archive, *id),
+            spoken(&voices)
+        );
+        log.add(row, &text);
+    }
 }
 
 /// Every proposal for a place up to `lane`'s head, and every dead one, that was not signed.
 fn fallen(archive: &Archive, lane: Lane) -> Vec<Fallen> {
+    let chain = archive.chain();
+    let signed = |id: &Digest| {
+        chain.known(id).is_some() || chain.overruled().any(|verified| verified.id() == *id)
+    };
     let mut fallen: BTreeMap<(Seq, Round, Digest), Fallen> = BTreeMap::new();
     for held in archive.proposals().values() {
         let id = held.value.statement_id();
         let Ok(statement) = held.value.parse_statement() else { continue };
-        if statement.lane != lane || archive.chain().known(&id).is_some() {
+        if statement.lane != lane || signed(&id) {
             continue;
         }
-        let decided = statement.seq <= archive.chain().head_seq(lane);
+        let decided = statement.seq <= chain.head_seq(lane);
         let voices = || archive.ballots().values().filter(|held| held.value.statement == id);
-        let rejected = voices().filter(|held| !held.value.approves()).count();
-        if !decided && rejected == 0 {
+        let rejected = voices().any(|held| !held.value.approves());
+        if !decided && !rejected {
             continue;
         }
-        let why = match (decided, rejected > 0) {
-            (true, true) => "was rejected; another document has its place",
-            (true, false) => "was left behind: another document has its place",
-            (false, _) => "has been rejected by some; the place is open",
+        let closed = chain.settled(lane, statement.seq).filter(|settled| settled.winner.is_none());
+        let why = match (closed, decided, rejected) {
+            (Some(Settled { policy, .. }), ..) => {
+                format!("policy/{policy} closed its place while it was voted on")
+            }
+            (None, true, true) => "it was rejected; another document has its place".to_owned(),
+            (None, true, false) => "it was left behind: another document has its place".to_owned(),
+            (None, false, _) => "it has been rejected by some; the place is open".to_owned(),
         };
-        let entry = fallen.entry((statement.seq, statement.round, id)).or_insert_with(|| Fallen {
-            place: format!("{}/{}", statement.lane, statement.seq),
-            statement: id,
-            round: statement.round,
-            by: Vec::new(),
-            why,
-        });
+        let key = (statement.seq, statement.round, id);
+        let entry =
+            fallen.entry(key).or_insert_with(|| Fallen { statement, id, by: Vec::new(), why });
         entry.by.push(held.by.to_string());
     }
     fallen.into_values().collect()
 }
 
+/// What the recovery key signed, which servers do not take yet.
+fn waits(archive: &Archive, verified: &VerifiedStatement, log: &mut Written) {
+    let (statement, id) = (verified.statement(), verified.id());
+    let voices = voices(archive, statement, id);
+    let summary = changes::policy::summary(before(archive, statement), &statement.body);
+    let row = json!({
+        "recovery_waits": place(statement), "id": id, "summary": summary.join("; "),
+        "ballots": ballots(&voices),
+    });
+    let text = format!(
+        "{} waits  {id}  signed by the recovery key and by the board that it makes; servers \
+         take it after silence and a lock, and any sign of life of the board in force ends it\n{}",
+        place(statement),
+        spoken(&voices)
+    );
+    log.add(row, &text);
+}
+
+/// What was signed and applied here, and lost its effect by a ruling.
+fn overruled(archive: &Archive, verified: &VerifiedStatement, log: &mut Written) {
+    let (statement, id) = (verified.statement(), verified.id());
+    let voices = voices(archive, statement, id);
+    // The ruling may be on an earlier place that it was built upon.
+    let chain = archive.chain();
+    let places = (1..=statement.seq.0).rev().map(Seq);
+    let by = places.into_iter().find_map(|seq| chain.settled(statement.lane, seq));
+    let by = by.map(|settled| format!("policy/{}", settled.policy));
+    let row = json!({
+        "overruled": place(statement), "round": statement.round, "id": id,
+        "issued": statement.issued, "by": by, "ballots": ballots(&voices),
+        "proposed_by": proposers(archive, id),
+    });
+    let mut text = format!(
+        "{}  {}  {}{}  signed, and taken back by {}: it counts nowhere\n",
+        place(statement),
+        statement.issued,
+        id.short(),
+        version(statement),
+        by.as_deref().unwrap_or("a policy")
+    );
+    text.push_str(&by_whom(archive, id));
+    text.push_str(&spoken(&voices));
+    log.add(row, &text);
+}
+
 fn row(archive: &Archive, servers: &Servers, verified: &VerifiedStatement) -> Value {
     let statement = verified.statement();
-    let ballots = ballots(&voices(archive, verified.id()));
+    let ballots = ballots(&voices(archive, statement, verified.id()));
+    let words = words(archive, servers, statement);
+    let shift = before(archive, statement).and_then(|old| Shift::between(old, &statement.body));
     json!({
-        "place": format!("{}/{}", statement.lane, statement.seq), "round": statement.round,
+        "place": place(statement), "round": statement.round,
         "id": verified.id(), "issued": statement.issued, "expires": statement.expires,
         "policy": statement.policy, "body": statement.body, "ballots": ballots, "signed": true,
         "recovery": verified.is_recovered(),
-        "summary": wording::summary(servers, statement).or_else(|| policy_words(archive, verified)),
+        "summary": (!words.is_empty()).then(|| words.join("; ")),
+        "board": shift.as_ref().map(Shift::to_json),
         "proposed_by": proposers(archive, verified.id()),
     })
 }
 
 fn describe(archive: &Archive, servers: &Servers, verified: &VerifiedStatement) -> String {
-    let statement = verified.statement();
-    let version = statement.body.get("version").and_then(Value::as_str);
-    let version = version.map(|version| format!("  version {}", one_line(version)));
+    let (statement, id) = (verified.statement(), verified.id());
     let mut text = format!(
-        "{}/{}  {}  {}{}\n",
-        statement.lane,
-        statement.seq,
+        "{}  {}  {}{}\n",
+        place(statement),
         statement.issued,
-        verified.id().short(),
-        version.unwrap_or_default()
+        id.short(),
+        version(statement)
     );
-    for (name, note) in proposed(archive, verified.id()) {
-        text.push_str(&format!("  proposed by {name}{note}\n"));
-    }
-    let words = wording::summary(servers, statement).or_else(|| policy_words(archive, verified));
-    if let Some(words) = words {
-        text.push_str(&format!("  {words}\n"));
+    text.push_str(&by_whom(archive, id));
+    for line in words(archive, servers, statement) {
+        text.push_str(&format!("  {line}\n"));
     }
     if verified.is_recovered() {
         text.push_str(
@@ -240,8 +313,17 @@ fn describe(archive: &Archive, servers: &Servers, verified: &VerifiedStatement) 
              the board that it makes\n",
         );
     }
-    text.push_str(&spoken(&voices(archive, verified.id())));
+    text.push_str(&spoken(&voices(archive, statement, id)));
     text
+}
+
+fn place(statement: &Statement) -> String {
+    format!("{}/{}", statement.lane, statement.seq)
+}
+
+fn version(statement: &Statement) -> String {
+    let version = statement.body.get("version").and_then(Value::as_str);
+    version.map(|version| format!("  version {}", one_line(version))).unwrap_or_default()
 }
 
 /// Who proposed a statement, and with what note.
@@ -255,6 +337,11 @@ fn proposed(archive: &Archive, statement: Digest) -> Vec<(String, String)> {
     by.into_iter().collect()
 }
 
+fn by_whom(archive: &Archive, statement: Digest) -> String {
+    let each = proposed(archive, statement).into_iter();
+    each.map(|(name, note)| format!("  proposed by {name}{note}\n")).collect()
+}
+
 fn proposers(archive: &Archive, statement: Digest) -> Vec<String> {
     proposed(archive, statement).into_iter().map(|(name, _)| name).collect()
 }
@@ -262,7 +349,11 @@ fn proposers(archive: &Archive, statement: Digest) -> Vec<String> {
 fn ballots(voices: &[Voice]) -> Vec<Value> {
     let each = voices.iter().map(|voice| {
         let choice = if voice.approves { "approve" } else { "reject" };
-        json!({"governor": voice.name, "choice": choice, "words": voice.words})
+        json!({
+            "governor": voice.name, "choice": choice, "epoch": voice.epoch,
+            "for_new_board": voice.for_new, "for_recovery_board": voice.recovers,
+            "words": voice.words,
+        })
     });
     each.collect()
 }
@@ -270,8 +361,13 @@ fn ballots(voices: &[Voice]) -> Vec<Value> {
 fn spoken(voices: &[Voice]) -> String {
     let each = voices.iter().map(|voice| {
         let verb = if voice.approves { "approved" } else { "rejected" };
+        let of = match (voice.recovers, voice.for_new) {
+            (true, _) => " for the recovery board",
+            (false, true) => " for the new board",
+            (false, false) => "",
+        };
         let words = voice.words.iter().map(|words| format!(": {}", one_line(words)));
-        format!("  {verb} by {}{}\n", voice.name, words.collect::<String>())
+        format!("  {verb} by {}{of}{}\n", voice.name, words.collect::<String>())
     });
     each.collect()
 }

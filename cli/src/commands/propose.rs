@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::desk::OpenVote;
 use crate::failure::{Failure, OrFail as _};
 use crate::session::Session;
+use crate::succession::UnderWay;
 
 /// How long a statement may be applied after it was written, unless it says otherwise: half a
 /// year, so that a forgotten one dies and a fleet can still be installed from it.
@@ -63,6 +64,8 @@ pub(crate) struct Proposed {
     /// For `--json`.
     pub(crate) answer: serde_json::Map<String, Value>,
     rivals: Vec<Digest>,
+    /// What a change of the board that is voted on beside it makes of it.
+    change: Option<String>,
 }
 
 impl Proposed {
@@ -79,6 +82,9 @@ impl Proposed {
                 "{place} has another proposal, {}: each governor can approve one of them",
                 rival.short()
             ));
+        }
+        if let Some(warning) = &self.change {
+            context.printer.warn(warning);
         }
         context.printer.say(&format!(
             "Next: every governor runs `borgios review {place}` and `borgios vote {place} approve`."
@@ -162,5 +168,7 @@ pub(crate) fn put_to_vote(
     });
     let answer = answer.as_object().cloned().unwrap_or_default();
     let rivals = rivals.into_iter().filter(|rival| *rival != id).collect();
-    Ok(Proposed { lane, seq, statement: id, answer, rivals })
+    let beside = if lane == Lane::Policy { None } else { UnderWay::of(&session.desk)? };
+    let change = beside.map(|change| change.warning(lane, seq));
+    Ok(Proposed { lane, seq, statement: id, answer, rivals, change })
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use borgios_policy::tally::State;
-use borgios_policy::{AccessOrder, Lane, Statement};
+use borgios_policy::{AccessOrder, Lane, Policy, Statement};
 use borgios_types::{Digest, Round};
 use clap::Args;
 use serde_json::{Value, json};
@@ -21,6 +21,7 @@ use crate::recovery;
 use crate::reviewed::Reviewed;
 use crate::span;
 use crate::subject::Subject;
+use crate::succession::UnderWay;
 use crate::wording;
 
 /// What a proposal would change, and what happens if you approve
@@ -52,6 +53,9 @@ impl Review {
                 let head = desk.archive().chain().head(Lane::Policy);
                 let before = head.map(|verified| &verified.statement().body);
                 let mut lines = changes::policy::changes(before, &statement.body);
+                if let Ok(policy) = Policy::parse(&statement.body) {
+                    lines.extend(changes::policy::taken_back(desk.archive().chain(), &policy));
+                }
                 lines.extend(recovery::words(&desk, &vote, statement));
                 lines
             }
@@ -79,10 +83,15 @@ impl Review {
             Ok(_) => consequence(&desk, &vote, statement, &id)?,
             Err(refusal) => format!("no node would obey it: {refusal}"),
         };
-        let terms = match vote.recovery {
+        let mut terms = match vote.recovery {
             true => recovery::terms(&desk, statement),
             false => terms(&desk, statement),
         };
+        if statement.lane != Lane::Policy
+            && let Some(change) = UnderWay::of(&desk)?
+        {
+            terms.push(change.warning(statement.lane, statement.seq));
+        }
         text.push_str(&format!("\nif you approve\n  {consequence}\n"));
         for line in &terms {
             text.push_str(&format!("  {line}\n"));

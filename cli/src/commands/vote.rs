@@ -223,7 +223,14 @@ impl Vote {
                 found = found.max(slot);
             }
         }
-        found.ok_or(failure)
+        match found {
+            // A ballot for a place that is nobody's any more is of no use to anybody.
+            Some((slot, _)) => match session.desk.closed(slot.lane, slot.seq) {
+                Some(closed) => Err(closed),
+                None => found.ok_or(failure),
+            },
+            None => Err(failure),
+        }
     }
 
     /// The stored ballot of a slot, if it says what is asked for now.
