@@ -170,7 +170,10 @@ impl Network<'_> {
 }
 
 /// An object from a governor's folder.
-fn object(governor: &Governor<'_>, kind: &str, id: &str) -> Result<Envelope> {
+///
+/// # Errors
+/// It is not there, or no envelope.
+pub fn object(governor: &Governor<'_>, kind: &str, id: &str) -> Result<Envelope> {
     let hex = id.strip_prefix("sha256:").context("an id that is no digest")?;
     let path = governor.home().join("objects").join(kind).join(format!("{hex}.json"));
     let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;

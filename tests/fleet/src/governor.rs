@@ -12,8 +12,8 @@ use crate::command::{self, COMMAND_BOUND, Output};
 use crate::lab::Lab;
 use crate::programs::Programs;
 
-/// What every governor of a test unlocks their keys with.
-const PASSPHRASE: &str = "correct horse battery staple\n";
+/// What every governor of a test unlocks their keys with, and their backups.
+pub const PASSPHRASE: &str = "correct horse battery staple\n";
 
 /// A person with a name, a folder and the `borgios` command line, on the owner's laptop.
 #[derive(Debug)]
@@ -62,9 +62,18 @@ impl<'a> Governor<'a> {
     /// # Errors
     /// It did not end in time.
     pub fn try_borgios(&self, arguments: &[&str]) -> Result<Output> {
+        self.try_borgios_with(arguments, PASSPHRASE)
+    }
+
+    /// As [`Governor::try_borgios`], with other lines on standard input: a backup asks for two
+    /// passphrases.
+    ///
+    /// # Errors
+    /// It did not end in time.
+    pub fn try_borgios_with(&self, arguments: &[&str], input: &str) -> Result<Output> {
         let mut command = self.command();
         command.args(arguments);
-        command::run(command, PASSPHRASE.as_bytes(), COMMAND_BOUND)
+        command::run(command, input.as_bytes(), COMMAND_BOUND)
     }
 
     /// Runs `borgios ARGUMENTS --json` and reads what it prints.

@@ -253,6 +253,13 @@ impl<'a> Network<'a> {
         &self.governors
     }
 
+    /// Lets somebody take part under their name from now on: who is new, or a governor on another
+    /// laptop.
+    pub fn seat(&mut self, governor: Governor<'a>) {
+        self.governors.retain(|other| other.name() != governor.name());
+        self.governors.push(governor);
+    }
+
     /// The governor of that name, which must be one of them.
     #[must_use]
     pub fn governor(&self, name: &str) -> &Governor<'a> {

@@ -4,6 +4,7 @@ use crate::scenario::Scenario;
 
 mod access;
 mod ask;
+mod boards;
 mod faults;
 mod idle;
 mod join;
@@ -43,6 +44,6 @@ pub const ALL: &[Scenario] = &[
     loot::SCENARIO,
 ];
 
-/// Scenarios that take too long for every run of the checks, or fail so far (`idle`: see `README.md`);
-/// they run when they are named.
-pub const LONG: &[Scenario] = &[rotation::LONG, tree::LONG, idle::SCENARIO];
+/// Scenarios that take too long for every run of the checks, fail so far (`idle`), or have not been run
+/// yet (`boards`: see `README.md`); they run when they are named.
+pub const LONG: &[Scenario] = &[rotation::LONG, tree::LONG, idle::SCENARIO, boards::SCENARIO];
