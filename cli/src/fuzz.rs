@@ -129,7 +129,7 @@ pub fn locked(cipher: &[u8]) -> Said {
     summary(vault::unlock("x".to_owned().into(), cipher))
 }
 
-/// How many kinds of files [`file`] knows.
+/// How many kinds of files [`file()`] knows.
 pub const FILES: u8 = 10;
 
 /// One file of the governor's folder, of an exchange folder, or given by hand, holding `bytes`; it
