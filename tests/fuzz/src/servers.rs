@@ -220,7 +220,7 @@ const OWNERS: [&str; 16] = [
 /// Ends a part of an input.
 const NEXT: &[u8] = b"\n===\n";
 
-/// A server as its owner left it: parts that [`NEXT`] separates, one for each file.
+/// A server as its owner left it: parts that `NEXT` separates, one for each file.
 pub fn owners_server(bytes: &[u8]) -> String {
     let Some(folder) = folder() else { return "no folder".to_owned() };
     let root = folder.path();

@@ -259,7 +259,7 @@ impl Run {
     }
 }
 
-/// Seeds of [`core`].
+/// Seeds of [`core()`].
 #[must_use]
 pub fn core_seeds() -> Vec<Vec<u8>> {
     let step = |op: u8, body: &[u8]| {

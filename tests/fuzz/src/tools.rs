@@ -95,7 +95,7 @@ pub fn file(bytes: &[u8]) -> String {
         .replace(&folder.path().display().to_string(), "FOLDER")
 }
 
-/// Seeds of [`file`].
+/// Seeds of [`file()`].
 #[must_use]
 pub fn file_seeds() -> Vec<Vec<u8>> {
     let with = |which: u8, text: &str| [&[which], text.as_bytes()].concat();
