@@ -181,9 +181,8 @@ impl Links {
 
     /// Opens and shuts gates by what waits; `behind` is whether so much waits to be verified and
     /// stored that nothing more is to be taken in.
-    pub(crate) fn pace(&mut self, behind: bool, log: &mut LogWorker) -> Pace {
+    pub(crate) fn pace(&mut self, now: Instant, behind: bool, log: &mut LogWorker) -> Pace {
         let mut pace = Pace::default();
-        let now = Instant::now();
         // Time in which this machine did something else shows nothing of the neighbours.
         let passed = self.looked.map_or(Duration::ZERO, |at| now.duration_since(at).min(2 * LOOK));
         self.looked = Some(now);
@@ -271,4 +270,71 @@ fn hear(
         }
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use borgios_stream::{Limits, MemoryLog};
+    use borgios_types::SecretKey;
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::log_worker::AnyLog;
+    use crate::outbox::PenOf;
+    use crate::pipe::{Pipe as _, StreamPipe};
+    use crate::reader::Reader;
+
+    /// Two links of the tree; the neighbour on the second reads nothing.
+    fn one_reads_one_does_not() -> (Links, [tokio::io::DuplexStream; 2]) {
+        let mut links = Links::default();
+        let ends = [1, 2].map(|number: u8| {
+            let (ours, theirs) = tokio::io::duplex(1024);
+            let (read, write) = StreamPipe(ours).split();
+            let outbox = Outbox::new(Box::new(PenOf(write)), Arc::new(Notify::new()));
+            let peer = NodeId::from(SecretKey::from_seed([number; 32]).public());
+            let reader = Box::new(Reader::new(read));
+            links.insert(LinkId(number.into()), peer, Role::Tree, reader, outbox);
+            theirs
+        });
+        while links.all[&LinkId(2)].outbox.bytes() <= BUSY {
+            links.send(LinkId(2), Bytes::from(vec![0; 64 * 1024])).unwrap();
+        }
+        (links, ends)
+    }
+
+    #[tokio::test]
+    async fn who_reads_nothing_is_waited_for_once_and_not_long() {
+        let (mut links, _ends) = one_reads_one_does_not();
+        let mut log = LogWorker::new(AnyLog::Memory(MemoryLog::new(Limits::default())));
+        let begun = Instant::now();
+        let mut now = begun;
+        loop {
+            let pace = links.pace(now, false, &mut log);
+            if pace.open {
+                break;
+            }
+            let next = pace.look_again.expect("somebody is waited for");
+            assert!(next > now && now < begun + PATIENCE + LOOK, "{:?}", now - begun);
+            now = next;
+        }
+        assert!(now >= begun + PATIENCE, "{:?}", now - begun);
+        // Not again, however long it goes on, and then it is said once that it is stuck.
+        let mut stuck = 0;
+        while now < begun + 2 * STUCK {
+            now += LOOK;
+            let pace = links.pace(now, false, &mut log);
+            assert!(pace.open && pace.look_again.is_none(), "{:?}", now - begun);
+            stuck += pace.stuck.len();
+        }
+        assert_eq!(stuck, 1);
+    }
+
+    #[tokio::test]
+    async fn time_in_which_the_machine_did_something_else_is_no_waiting() {
+        let (mut links, _ends) = one_reads_one_does_not();
+        let mut log = LogWorker::new(AnyLog::Memory(MemoryLog::new(Limits::default())));
+        let begun = Instant::now();
+        assert!(!links.pace(begun, false, &mut log).open);
+        assert!(!links.pace(begun + 5 * PATIENCE, false, &mut log).open);
+    }
 }

@@ -520,7 +520,7 @@ impl Shell {
         // fetched again: better not taken in.
         let behind =
             self.judging_bytes + self.log.waiting_bytes() > BEHIND || self.told.is_behind();
-        let pace = self.links.pace(behind, &mut self.log);
+        let pace = self.links.pace(Instant::now(), behind, &mut self.log);
         self.open = pace.open && !self.told.is_behind();
         self.look_again = pace.look_again;
         for link in pace.failed {

