@@ -166,10 +166,14 @@ fn the_log_tells_of_what_was_not_signed() {
     board.ok("ann", &["vote", id, "reject", "--reason", "wrong file"]);
     board.ok("ben", &["vote", id, "reject", "--reason", "ann says so"]);
     board.propose("ann", "1.1");
-    board.ok("ann", &["vote", "release/1", "approve"]);
+    board.approve("ann", "release/1");
+    assert_eq!(board.approve("ben", "release/1")["signed"], true);
     let log = board.ok("ben", &["log", "release"]);
     assert!(log.contains("rejected by ann: wrong file"), "{log}");
-    assert!(log.contains("release/1 round 0"), "{log}");
+    assert!(log.contains("  version 1.0  not signed: it was rejected; another"), "{log}");
+    assert!(log.starts_with("release/1 ") && log.contains("release/1 round 1  "), "{log}");
+    let rows = board.json("ben", &["log", "release"]);
+    assert_eq!(rows.as_array().map(Vec::len), Some(2), "{rows}");
 }
 
 #[test]

@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use borgios_policy::{Chain, Policy};
+use borgios_policy::{Chain, Lane, Policy};
+use borgios_types::Seq;
 use serde_json::Value;
 
 use crate::changes::board::{self, Shift, governors};
@@ -36,6 +37,9 @@ const RULES: [(&str, &str); 21] = [
     ("board.group", "group key"),
     ("board.epoch", "key epoch"),
 ];
+
+/// Most statements that still count which are named in the log: more than that nobody reads.
+const PLACES_TOLD: usize = 8;
 
 /// Rule by rule: what changed first, then what stays.
 pub(crate) fn changes(old: Option<&Value>, new: &Value) -> Vec<String> {
@@ -80,7 +84,7 @@ pub(crate) fn taken_back(chain: &Chain, policy: &Policy) -> Vec<String> {
 
 /// What a policy changed, line by line for the log: the board, then what is settled, the rules and
 /// what still counts.
-pub(crate) fn summary(old: Option<&Value>, new: &Value) -> Vec<String> {
+pub(crate) fn summary(chain: &Chain, old: Option<&Value>, new: &Value) -> Vec<String> {
     let Some(old) = old else { return vec![format!("the first policy: {}", board::first(new))] };
     let mut told: Vec<String> = Shift::between(old, new).iter().map(Shift::to_string).collect();
     told.extend(rulings(old, new));
@@ -95,15 +99,29 @@ pub(crate) fn summary(old: Option<&Value>, new: &Value) -> Vec<String> {
             (Some(_), Some(_)) | (None, None) => {}
         }
     }
-    match carried(old, new).len() {
-        0 => {}
-        1 => told.push("one statement that was signed before still counts".to_owned()),
-        count => told.push(format!("{count} statements that were signed before still count")),
-    }
+    told.extend(still_counts(chain, &carried(old, new)));
     if told.is_empty() {
         told.push("nothing changes".to_owned());
     }
     told
+}
+
+/// What was signed before and still counts: by its places, where they are few and known.
+fn still_counts(chain: &Chain, carried: &[String]) -> Option<String> {
+    let place = |id: &String| chain.known(&id.parse().ok()?);
+    let known: Option<BTreeSet<(Lane, Seq)>> = carried.iter().map(place).collect();
+    let known = known.filter(|known| known.len() <= PLACES_TOLD);
+    let who = known.map(|known| {
+        let places: Vec<String> = known.iter().map(|(lane, seq)| format!("{lane}/{seq}")).collect();
+        board::and(&places)
+    });
+    match (carried.len(), who) {
+        (0, _) => None,
+        (1, Some(place)) => Some(format!("{place} was signed before and still counts")),
+        (_, Some(places)) => Some(format!("{places} were signed before and still count")),
+        (1, None) => Some("one statement that was signed before still counts".to_owned()),
+        (count, None) => Some(format!("{count} statements that were signed before still count")),
+    }
 }
 
 /// Every rule of one policy.
@@ -167,7 +185,7 @@ fn flat(body: &Value) -> BTreeMap<String, String> {
     // What a policy without the field says.
     if let Ok(policy) = Policy::parse(body) {
         all.insert("witnesses".to_owned(), policy.witnesses().to_string());
-        for lane in borgios_policy::Lane::ALL {
+        for lane in Lane::ALL {
             let key = format!("classes.{lane}.approvals");
             all.insert(key, policy.class(lane).approvals.to_string());
         }
@@ -265,9 +283,9 @@ mod tests {
     fn a_ruling_is_told_once() {
         let old = json!({"fanout": 8, "rulings": [{"lane": "release", "seq": 4}]});
         let new = json!({"fanout": 9});
-        assert_eq!(summary(Some(&old), &new), ["changed fanout 8 → 9"]);
+        assert_eq!(summary(&Chain::default(), Some(&old), &new), ["changed fanout 8 → 9"]);
         assert!(changes(Some(&old), &new).iter().all(|line| !line.contains("release/4")));
-        let said = summary(Some(&new), &old);
+        let said = summary(&Chain::default(), Some(&new), &old);
         assert!(said.iter().any(|line| line.starts_with("release/4 is closed")), "{said:?}");
     }
 
@@ -284,10 +302,10 @@ mod tests {
         // Nothing happens to ann: she is named among those who stay, and has no line of her own.
         let mut lines = said.iter().filter(|line| !line.starts_with("board "));
         assert!(lines.all(|line| !line.contains("ann")), "{said:?}");
-        let told = summary(Some(&old), &new);
+        let told = summary(&Chain::default(), Some(&old), &new);
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(told[0].contains("dan comes, cleo goes"), "{told:?}");
         let first = "the first policy: ann, ben and cleo govern; 2 of 3 sign together";
-        assert_eq!(summary(None, &old), [first]);
+        assert_eq!(summary(&Chain::default(), None, &old), [first]);
     }
 }

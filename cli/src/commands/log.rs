@@ -1,9 +1,10 @@
-//! `borgios log`: who decided what, when, with what comments; and what was not decided.
+//! `borgios log`: who decided what, when, with what comments; and what was not decided. One story, told
+//! in the order of time: what was left behind stands where it was proposed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use borgios_policy::{Burn, Choice, Lane, Object as _, Settled, Statement, VerifiedStatement};
-use borgios_types::{Digest, Round, Seq};
+use borgios_types::{Digest, Round, Seq, UnixSeconds};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -24,17 +25,27 @@ pub(crate) struct Log {
     lane: Option<Lane>,
 }
 
-/// The log as far as it is written: for programs, for people.
+/// The log as far as it is written: when, for programs, for people.
 #[derive(Default)]
 struct Written {
-    rows: Vec<Value>,
-    text: String,
+    entries: Vec<(UnixSeconds, Value, String)>,
 }
 
 impl Written {
-    fn add(&mut self, row: Value, text: &str) {
-        self.rows.push(row);
-        self.text.push_str(text);
+    fn add(&mut self, at: UnixSeconds, row: Value, text: String) {
+        self.entries.push((at, row, text));
+    }
+
+    /// What comes after the last entry whatever its own clock says: statements that build upon each
+    /// other stay in their order.
+    fn follow(&mut self, at: UnixSeconds, row: Value, text: String) {
+        let last = self.entries.last().map_or(at, |(last, ..)| at.max(*last));
+        self.add(last, row, text);
+    }
+
+    fn in_time(mut self) -> (Vec<Value>, String) {
+        self.entries.sort_by_key(|(at, ..)| *at);
+        self.entries.into_iter().map(|(_, row, text)| (row, text)).unzip()
     }
 }
 
@@ -49,7 +60,8 @@ impl Log {
         let mut log = Written::default();
         let wanted = |lane: Lane| self.lane.is_none_or(|only| only == lane);
         for verified in archive.chain().history().filter(|v| wanted(v.statement().lane)) {
-            log.add(row(&archive, &servers, verified), &describe(&archive, &servers, verified));
+            let text = describe(&archive, &servers, verified);
+            log.follow(verified.statement().issued, row(&archive, &servers, verified), text);
         }
         for waiting in archive.recoveries().waiting().filter(|_| wanted(Lane::Policy)) {
             waits(&archive, waiting, &mut log);
@@ -81,9 +93,10 @@ impl Log {
                 said.statement.short(),
                 one_line(&said.reason)
             );
-            log.add(row, &text);
+            log.add(said.at, row, text);
         }
-        context.printer.answer(&log.rows, &log.text)
+        let (rows, text) = log.in_time();
+        context.printer.answer(&rows, &text)
     }
 }
 
@@ -92,17 +105,17 @@ fn said(archive: &Archive, log: &mut Written) {
     for held in archive.notes().values() {
         let (by, note) = (&held.by, &held.value);
         let text = format!("note  {}  {by}: {}\n", note.at, one_line(&note.text));
-        log.add(json!({"note": note.text, "by": by, "at": note.at}), &text);
+        log.add(note.at, json!({"note": note.text, "by": by, "at": note.at}), text);
     }
     let mut burns: Vec<Burn> =
         archive.burns().iter().filter_map(|envelope| Burn::parse(envelope).ok()).collect();
     burns.sort_by(|one, other| (one.at, &one.governor).cmp(&(other.at, &other.governor)));
     for Burn { governor, generation, at, .. } in burns {
         let text = format!(
-            "burn  {at}  {governor} goes on with another copy of the laptop: nonces published \
-             before are void\n"
+            "burn  {at}  {governor} goes on from a backup or another copy of the folder: nonces \
+             published before are void, ballots cast before stand\n"
         );
-        log.add(json!({"burn": governor, "generation": generation, "at": at}), &text);
+        log.add(at, json!({"burn": governor, "generation": generation, "at": at}), text);
     }
 }
 
@@ -161,7 +174,7 @@ fn words(archive: &Archive, servers: &Servers, statement: &Statement) -> Vec<Str
     match wording::summary(servers, statement) {
         Some(line) => vec![line],
         None if statement.lane == Lane::Policy => {
-            changes::policy::summary(before(archive, statement), &statement.body)
+            changes::policy::summary(archive.chain(), before(archive, statement), &statement.body)
         }
         None => Vec::new(),
     }
@@ -178,22 +191,22 @@ struct Fallen {
 impl Fallen {
     fn tell(&self, archive: &Archive, log: &mut Written) {
         let Self { statement, id, by, why } = self;
-        let (place, round) = (place(statement), statement.round);
         let voices = voices(archive, statement, *id);
         // Not `place`: programs look there for what is signed.
         let row = json!({
-            "not_signed": place, "round": round, "id": id, "issued": statement.issued,
+            "not_signed": place(statement), "round": statement.round, "id": id, "issued": statement.issued,
             "proposed_by": by, "ballots": ballots(&voices), "summary": why,
         });
         let text = format!(
-            "{place} round {round}  {}  {}{}  not signed: {why}\n{}{}",
+            "{}  {}  {}{}  {why}\n{}{}",
+            vote(statement),
             statement.issued,
             id.short(),
             version(statement),
             by_whom(archive, *id),
             spoken(&voices)
         );
-        log.add(row, &text);
+        log.add(statement.issued, row, text);
     }
 }
 
@@ -218,12 +231,22 @@ fn fallen(archive: &Archive, lane: Lane) -> Vec<Fallen> {
         }
         let closed = chain.settled(lane, statement.seq).filter(|settled| settled.winner.is_none());
         let why = match (closed, decided, rejected) {
-            (Some(Settled { policy, .. }), ..) => {
-                format!("policy/{policy} closed its place while it was voted on")
+            // Whoever had not heard of the policy may have completed it, and servers may have run it.
+            (Some(Settled { policy, .. }), ..) if enough(archive, &statement, id) => {
+                format!("counts nowhere: enough approved it, but policy/{policy} closed its place")
             }
-            (None, true, true) => "it was rejected; another document has its place".to_owned(),
-            (None, true, false) => "it was left behind: another document has its place".to_owned(),
-            (None, false, _) => "it has been rejected by some; the place is open".to_owned(),
+            (Some(Settled { policy, .. }), ..) => {
+                format!("not signed: policy/{policy} closed its place while it was voted on")
+            }
+            (None, true, true) => {
+                "not signed: it was rejected; another document has its place".to_owned()
+            }
+            (None, true, false) => {
+                "not signed: it was left behind: another document has its place".to_owned()
+            }
+            (None, false, _) => {
+                "not signed: it has been rejected by some; the place is open".to_owned()
+            }
         };
         let key = (statement.seq, statement.round, id);
         let entry =
@@ -233,11 +256,25 @@ fn fallen(archive: &Archive, lane: Lane) -> Vec<Fallen> {
     fallen.into_values().collect()
 }
 
+/// Whether as many of the board that was to sign a document approved it as sign together.
+fn enough(archive: &Archive, statement: &Statement, id: Digest) -> bool {
+    let under = statement.policy.and_then(|seq| archive.chain().policy_at(seq));
+    under.is_some_and(|policy| {
+        let (board, ballots) = (&policy.board, archive.ballots().values());
+        let of_it = ballots.filter(|held| {
+            held.value.statement == id && held.value.group == board.group() && held.value.approves()
+        });
+        let by: BTreeSet<_> = of_it.map(|held| &held.by).collect();
+        by.len() >= usize::from(board.threshold().0)
+    })
+}
+
 /// What the recovery key signed, which servers do not take yet.
 fn waits(archive: &Archive, verified: &VerifiedStatement, log: &mut Written) {
     let (statement, id) = (verified.statement(), verified.id());
     let voices = voices(archive, statement, id);
-    let summary = changes::policy::summary(before(archive, statement), &statement.body);
+    let before = before(archive, statement);
+    let summary = changes::policy::summary(archive.chain(), before, &statement.body);
     let row = json!({
         "recovery_waits": place(statement), "id": id, "summary": summary.join("; "),
         "ballots": ballots(&voices),
@@ -248,7 +285,7 @@ fn waits(archive: &Archive, verified: &VerifiedStatement, log: &mut Written) {
         place(statement),
         spoken(&voices)
     );
-    log.add(row, &text);
+    log.add(statement.issued, row, text);
 }
 
 /// What was signed and applied here, and lost its effect by a ruling.
@@ -267,7 +304,7 @@ fn overruled(archive: &Archive, verified: &VerifiedStatement, log: &mut Written)
     });
     let mut text = format!(
         "{}  {}  {}{}  signed, and taken back by {}: it counts nowhere\n",
-        place(statement),
+        vote(statement),
         statement.issued,
         id.short(),
         version(statement),
@@ -275,7 +312,7 @@ fn overruled(archive: &Archive, verified: &VerifiedStatement, log: &mut Written)
     );
     text.push_str(&by_whom(archive, id));
     text.push_str(&spoken(&voices));
-    log.add(row, &text);
+    log.add(statement.issued, row, text);
 }
 
 fn row(archive: &Archive, servers: &Servers, verified: &VerifiedStatement) -> Value {
@@ -298,7 +335,7 @@ fn describe(archive: &Archive, servers: &Servers, verified: &VerifiedStatement) 
     let (statement, id) = (verified.statement(), verified.id());
     let mut text = format!(
         "{}  {}  {}{}\n",
-        place(statement),
+        vote(statement),
         statement.issued,
         id.short(),
         version(statement)
@@ -319,6 +356,14 @@ fn describe(archive: &Archive, servers: &Servers, verified: &VerifiedStatement) 
 
 fn place(statement: &Statement) -> String {
     format!("{}/{}", statement.lane, statement.seq)
+}
+
+/// The place, and which vote on it: a first one is what everybody thinks of.
+fn vote(statement: &Statement) -> String {
+    match statement.round {
+        Round(0) => place(statement),
+        round => format!("{} round {round}", place(statement)),
+    }
 }
 
 fn version(statement: &Statement) -> String {
@@ -370,4 +415,24 @@ fn spoken(voices: &[Voice]) -> String {
         format!("  {verb} by {}{of}{}\n", voice.name, words.collect::<String>())
     });
     each.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_stands_in_the_order_of_time_and_statements_in_their_own() {
+        let mut log = Written::default();
+        // The clock of whoever proposed the third was slow.
+        for (at, name) in [(10, "policy/1"), (40, "policy/2"), (35, "release/3")] {
+            log.follow(UnixSeconds(at), json!(name), format!("{name}\n"));
+        }
+        for (at, name) in [(20, "release/2"), (30, "burn"), (50, "note")] {
+            log.add(UnixSeconds(at), json!(name), format!("{name}\n"));
+        }
+        let (rows, text) = log.in_time();
+        assert_eq!(text, "policy/1\nrelease/2\nburn\npolicy/2\nrelease/3\nnote\n");
+        assert_eq!(rows[1], "release/2");
+    }
 }
