@@ -44,6 +44,6 @@ pub const ALL: &[Scenario] = &[
     loot::SCENARIO,
 ];
 
-/// Scenarios that take too long for every run of the checks, fail so far (`idle`), or have not been run
-/// yet (`boards`: see `README.md`); they run when they are named.
+/// Scenarios that take too long for every run of the checks, or have not been run yet (`boards`: see
+/// `README.md`); they run when they are named.
 pub const LONG: &[Scenario] = &[rotation::LONG, tree::LONG, idle::SCENARIO, boards::SCENARIO];
