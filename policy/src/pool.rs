@@ -121,33 +121,48 @@ impl Pool {
     /// # Errors
     /// As [`Object::parse`], `wrong_policy`, `bad_signature`, and broken commitments.
     pub fn verify(board: &Board, envelope: &Envelope) -> Result<Self, ObjectError> {
-        let pool = Self::read(board, envelope)?;
+        let pool = Self::verify_stored(board, envelope)?;
         if !subgroup::all_of_prime_order(&pool.commitments.0) {
-            let why = "a commitment that is no point of prime order".to_owned();
-            return Err(ObjectError::Refused { kind: Self::KIND, why });
+            return Err(Self::unsound());
         }
         Ok(pool)
     }
 
-    /// As [`Pool::verify`], but leaves the points to whoever uses some of them.
-    pub(crate) fn read(board: &Board, envelope: &Envelope) -> Result<Self, ObjectError> {
+    /// As [`Pool::verify`], for a pool that was verified before it was stored: the points, by far the
+    /// most of the work, are left to who uses some of them. A vote asks of all those of its slot that
+    /// it names, a tally of each that it adds up.
+    ///
+    /// # Errors
+    /// As [`Pool::verify`], but for broken commitments.
+    pub fn verify_stored(board: &Board, envelope: &Envelope) -> Result<Self, ObjectError> {
         let pool = Self::parse(envelope)?;
+        pool.is_of(board, envelope)?;
+        Ok(pool)
+    }
+
+    /// Whether a pool that was read from `envelope` is one of the board, and its governor's.
+    fn is_of(&self, board: &Board, envelope: &Envelope) -> Result<(), ObjectError> {
         let (kind, expected) = (Self::KIND, board.group());
-        if pool.group != expected {
-            return Err(ObjectError::WrongGroup { kind, found: pool.group, expected });
+        if self.group != expected {
+            return Err(ObjectError::WrongGroup { kind, found: self.group, expected });
         }
-        let governor = board.by_name(&pool.governor).ok_or_else(|| ObjectError::Refused {
+        let governor = board.by_name(&self.governor).ok_or_else(|| ObjectError::Refused {
             kind,
-            why: format!("{} is not on the board", pool.governor),
+            why: format!("{} is not on the board", self.governor),
         })?;
         let (found, expected) =
-            (pool.commitments.0.len(), pool.slots.len() * bytes_per_slot(board));
+            (self.commitments.0.len(), self.slots.len() * bytes_per_slot(board));
         if found != expected || board.one_touch().is_err() {
             let why = format!("{found} bytes of commitments, expected {expected}");
             return Err(ObjectError::Refused { kind, why });
         }
-        signed_by(&governor.key, kind, envelope)?;
-        Ok(pool)
+        signed_by(&governor.key, kind, envelope)
+    }
+
+    /// Why a pool is refused whose commitments are not all points of prime order.
+    pub(crate) fn unsound() -> ObjectError {
+        let why = "a commitment that is no point of prime order".to_owned();
+        ObjectError::Refused { kind: Self::KIND, why }
     }
 
     /// Whether it covers `slot`.
@@ -163,11 +178,6 @@ impl Pool {
         }
         let at = self.slots.iter().position(|covered| *covered == PoolSlot::from(slot))?;
         self.commitments.0.chunks_exact(bytes_per_slot(board)).nth(at)
-    }
-
-    /// Whether it covers `slot`, and all commitments for it are points of prime order.
-    pub(crate) fn is_sound(&self, board: &Board, slot: Slot) -> bool {
-        self.bytes(board, slot).is_some_and(subgroup::all_of_prime_order)
     }
 
     /// The commitments for `slot` and one signing set: the one at `place` among those that contain the
@@ -284,9 +294,11 @@ pub(crate) type ById = BTreeMap<Digest, Pool>;
 
 /// The pools of `board` that cover `slot`, by id; whatever else is there is left out.
 pub(crate) fn for_slot(board: &Board, slot: Slot, envelopes: &[Envelope]) -> ById {
+    // Most pools at hand are of other slots: their signatures need not be checked.
     let read = |envelope: &Envelope| {
-        let pool = Pool::read(board, envelope).ok()?;
-        pool.covers(board, slot).then(|| (envelope.id(), pool))
+        let pool = Pool::parse(envelope).ok().filter(|pool| pool.covers(board, slot))?;
+        pool.is_of(board, envelope).ok()?;
+        Some((envelope.id(), pool))
     };
     envelopes.iter().filter_map(read).collect()
 }

@@ -12,6 +12,8 @@
 //!           16 times over: 16 additions a point, and 128 sums
 //! ```
 //!
+//! Pools are judged together where there are several, and where that are many points by [`THREADS`] threads.
+//!
 //! The subsets follow from a hash of the encodings, so that everyone comes to the same answer; to find
 //! encodings that deceive takes 2^128 attempts.
 
@@ -27,30 +29,91 @@ const SUMS: usize = 128;
 const BITS: usize = 8;
 /// Points above which the sums cost less than to ask each: they alone cost as much as 230 points.
 const MANY: usize = 320;
+/// Points from which threads share the work, some 60 ms of it: the first pools of a large board have
+/// ten times as many for each governor.
+const SHARED: usize = 8_192;
+/// Threads that share it. A number, so that nothing has to be asked of the machine; the answer is
+/// the same however many there are.
+const THREADS: usize = 4;
 
 /// Whether all of `encodings`, 32 bytes each, are points of prime order (so canonical ones, and none
 /// is the identity). A rest of less than 32 bytes is none.
 pub(crate) fn all_of_prime_order(encodings: &[u8]) -> bool {
-    let (encodings, rest) = encodings.as_chunks::<32>();
-    if !rest.is_empty() {
-        return false;
+    all_in_prime_order(&[encodings])
+}
+
+/// The place of the first of `parts` that [`all_of_prime_order`] refuses. All are judged together,
+/// and each alone only where that finds fault.
+pub(crate) fn first_refused(parts: &[&[u8]]) -> Option<usize> {
+    if all_in_prime_order(parts) {
+        return None;
     }
-    let points = encodings.iter().map(|encoding| {
-        let point = CompressedEdwardsY(*encoding).decompress()?;
-        // Of order 1, which is not prime.
-        (point != EdwardsPoint::identity()).then_some(point)
-    });
-    let Some(points) = points.collect::<Option<Vec<EdwardsPoint>>>() else { return false };
+    parts.iter().position(|part| !all_of_prime_order(part))
+}
+
+/// [`all_of_prime_order`] of each part.
+fn all_in_prime_order(parts: &[&[u8]]) -> bool {
+    let mut encodings = Vec::with_capacity(parts.iter().map(|part| part.len() / 32).sum());
+    for part in parts {
+        let (whole, rest) = part.as_chunks::<32>();
+        if !rest.is_empty() {
+            return false;
+        }
+        encodings.extend(whole);
+    }
+    let threads = if encodings.len() < SHARED { 1 } else { THREADS };
+    let Some(points) = points(&encodings, threads) else { return false };
     if points.len() < MANY {
         return points.iter().all(EdwardsPoint::is_torsion_free);
     }
     let mut hash = Sha256::new_with_prefix(b"borgios: subsets of points\0");
     encodings.iter().for_each(|encoding| hash.update(encoding));
     let mut chance = ChaCha20Rng::from_seed(hash.finalize().into());
-    let mut choices = vec![0; points.len()];
-    (0..SUMS / BITS).all(|_| {
-        chance.fill_bytes(&mut choices);
-        sums(&points, &choices).iter().all(EdwardsPoint::is_torsion_free)
+    let mut choices = vec![0; points.len() * (SUMS / BITS)];
+    chance.fill_bytes(&mut choices);
+    let rounds: Vec<&[u8]> = choices.chunks_exact(points.len()).collect();
+    let judged = in_threads(&rounds, threads, |rounds| {
+        rounds
+            .iter()
+            .all(|choices| sums(&points, choices).iter().all(EdwardsPoint::is_torsion_free))
+    });
+    judged.into_iter().all(|good| good)
+}
+
+/// The points, if all encodings are those of points other than the identity.
+fn points(encodings: &[[u8; 32]], threads: usize) -> Option<Vec<EdwardsPoint>> {
+    let parts = in_threads(encodings, threads, |part| {
+        let points = part.iter().map(|encoding| {
+            let point = CompressedEdwardsY(*encoding).decompress()?;
+            // Of order 1, which is not prime.
+            (point != EdwardsPoint::identity()).then_some(point)
+        });
+        points.collect::<Option<Vec<EdwardsPoint>>>()
+    });
+    Some(parts.into_iter().collect::<Option<Vec<_>>>()?.concat())
+}
+
+/// Does `work` on equal parts of `items`, each in a thread of its own; the last one, and any for
+/// which there is no thread, in this one.
+fn in_threads<T: Sync, R: Send>(
+    items: &[T],
+    threads: usize,
+    work: impl Fn(&[T]) -> R + Sync,
+) -> Vec<R> {
+    let parts: Vec<&[T]> = items.chunks(items.len().div_ceil(threads).max(1)).collect();
+    let Some((last, others)) = parts.split_last() else { return Vec::new() };
+    let work = &work;
+    std::thread::scope(|scope| {
+        let started: Vec<_> = others
+            .iter()
+            .map(|part| (std::thread::Builder::new().spawn_scoped(scope, move || work(part)), part))
+            .collect();
+        let last = work(last);
+        let done = started.into_iter().map(|(thread, part)| match thread {
+            Ok(thread) => thread.join().expect("adding points does not panic"),
+            Err(_) => work(part),
+        });
+        done.chain([last]).collect()
     })
 }
 
@@ -99,6 +162,28 @@ mod tests {
                 assert!(!all_of_prime_order(&encoded(&bad)), "{count} points, number {at}");
             }
         }
+    }
+
+    #[test]
+    fn threads_and_parts_change_no_answer() {
+        let good = points(SHARED as u64 + 5);
+        let bytes = encoded(&good);
+        let parts: Vec<&[u8]> = bytes.chunks(32 * 1_000).collect();
+        assert!(all_of_prime_order(&bytes));
+        assert_eq!(first_refused(&parts), None);
+        for at in [0, 4_500, good.len() - 1] {
+            let mut bad = good.clone();
+            bad[at] += EIGHT_TORSION[4];
+            let bytes = encoded(&bad);
+            let parts: Vec<&[u8]> = bytes.chunks(32 * 1_000).collect();
+            assert!(!all_of_prime_order(&bytes), "number {at}");
+            assert_eq!(first_refused(&parts), Some(at / 1_000), "number {at}");
+        }
+        // What is whole only together is not whole.
+        assert_eq!(first_refused(&[&bytes[..40], &bytes[40..64]]), Some(0));
+        assert_eq!(first_refused(&[]), None);
+        assert_eq!(in_threads(&[1, 2, 3, 4, 5], 4, <[i32]>::to_vec).concat(), [1, 2, 3, 4, 5]);
+        assert_eq!(in_threads(&[], 4, <[i32]>::to_vec).len(), 0);
     }
 
     #[test]

@@ -28,6 +28,7 @@ use crate::session;
 use crate::share::{KeyShare, Seed};
 use crate::slot::{Slot, TooManySubsets};
 use crate::statement::Statement;
+use crate::subgroup;
 use crate::wire::Bytes;
 
 /// What a slot was begun for.
@@ -399,7 +400,7 @@ fn choose_pools(
     without: &BTreeSet<Name>,
 ) -> Result<BTreeMap<Name, Digest>, VoteError> {
     let found = pool::usable(board, slot, envelopes);
-    let mut named = BTreeMap::new();
+    let mut chosen: Vec<(&Name, Digest, &[u8])> = Vec::new();
     let mut missing = Vec::new();
     for governor in board.governors() {
         let name = &governor.name;
@@ -418,19 +419,21 @@ fn choose_pools(
         if theirs.any(|(_, other)| bytes(other) != bytes(first)) {
             return Err(VoteError::TwoPools { slot, name: name.clone() });
         }
-        if !first.is_sound(board, slot) {
-            return Err(VoteError::PoolGone { name: name.clone(), id: *id });
-        }
-        named.insert(name.clone(), *id);
+        // Every pool found covers the slot.
+        chosen.push((name, *id, first.bytes(board, slot).unwrap_or_default()));
+    }
+    let points: Vec<&[u8]> = chosen.iter().map(|(_, _, bytes)| *bytes).collect();
+    if let Some((name, id, _)) = subgroup::first_refused(&points).map(|at| chosen[at]) {
+        return Err(VoteError::PoolGone { name: name.clone(), id });
     }
     if !missing.is_empty() {
         return Err(VoteError::MissingPools { slot, names: missing });
     }
-    let (named_count, needed) = (named.len(), usize::from(board.threshold().0));
-    if named_count < needed {
-        return Err(VoteError::TooFew { named: named_count, needed });
+    let (named, needed) = (chosen.len(), usize::from(board.threshold().0));
+    if named < needed {
+        return Err(VoteError::TooFew { named, needed });
     }
-    Ok(named)
+    Ok(chosen.into_iter().map(|(name, id, _)| (name.clone(), id)).collect())
 }
 
 /// `ann, ben`.

@@ -331,11 +331,25 @@ fn nobody_votes_before_all_signed_the_same_key() {
         matches!(founders.run(0, false), Err(CeremonyError::Disagrees { name, .. }) if name == "cleo")
     );
     // A pool other than the one that was signed for.
+    let pooled = complete.clone();
     founders.folder = complete;
     let ben = founders.folder["ben.pool1.json"].clone();
     founders.folder.insert("cleo.pool1.json".into(), ben);
     assert!(
         matches!(founders.run(0, false), Err(CeremonyError::Changed { file, .. }) if file == "cleo.pool1.json")
+    );
+    // One that was signed for, and holds a point of order 4.
+    founders.folder = pooled;
+    founders.rewrite("cleo.pool1.json", 2, |pool| {
+        let commitments = pool["commitments"].take();
+        let mut commitments: borgios_policy::Bytes = serde_json::from_value(commitments).unwrap();
+        commitments.0[32 * 7..32 * 8].fill(0);
+        pool["commitments"] = serde_json::to_value(commitments).unwrap();
+    });
+    let pool = Envelope::parse(&founders.folder["cleo.pool1.json"]).unwrap().id();
+    founders.rewrite("cleo.done.json", 2, |paper| paper["pools"] = serde_json::json!([pool]));
+    assert!(
+        matches!(founders.run(0, false), Err(CeremonyError::File { file, .. }) if file == "cleo.pool1.json")
     );
     assert!(
         !spare.contains_key("ann.ballot.json") && !founders.folder.contains_key("ann.ballot.json")

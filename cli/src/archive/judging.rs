@@ -28,11 +28,21 @@ pub(crate) fn is_veto(held: &Held<Objection>) -> bool {
     held.envelope.kind.as_str() == Veto::KIND
 }
 
+/// Where an object lay.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Lay {
+    /// With somebody else.
+    Elsewhere,
+    /// In this archive's own folder, where only what was verified comes.
+    Here,
+}
+
 /// Judges one object by one board.
 pub(super) fn verify_by(
     board: &Board,
     network: Digest,
     envelope: &Envelope,
+    lay: Lay,
 ) -> Result<Object, String> {
     let text = |error: borgios_policy::ObjectError| error.to_string();
     let envelope = envelope.clone();
@@ -42,7 +52,12 @@ pub(super) fn verify_by(
             Ok(Object::Proposal(Held { value, by, envelope }))
         }
         Pool::KIND => {
-            let value = Pool::verify(board, &envelope).map_err(text)?;
+            let value = match lay {
+                Lay::Elsewhere => Pool::verify(board, &envelope),
+                // A board of 13 has a million points. Votes and tallies ask of those they use.
+                Lay::Here => Pool::verify_stored(board, &envelope),
+            };
+            let value = value.map_err(text)?;
             Ok(Object::Pool(Held { by: value.governor.clone(), value, envelope }))
         }
         Burn::KIND => {

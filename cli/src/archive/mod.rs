@@ -6,8 +6,9 @@
 //!                  └─────▶ refused, with its reason, and not kept
 //! ```
 //!
-//! Invariant: whatever an accessor returns was verified by this very process. What servers say of
-//! themselves is kept by the same rules in [`crate::servers`].
+//! Invariant: whatever an accessor returns was verified by this very process; the points of pools are
+//! asked when they come, and again by each vote and tally that uses them. What servers say of themselves is
+//! kept by the same rules in [`crate::servers`].
 
 mod judging;
 mod reading;
@@ -23,7 +24,7 @@ use borgios_policy::{
 use borgios_types::limits::ENVELOPE_MAX;
 use borgios_types::{Digest, Envelope, Kind, UnixSeconds};
 
-use self::judging::{Object, verify_by};
+use self::judging::{Lay, Object, verify_by};
 use self::recoveries::Recoveries;
 use crate::durable;
 use crate::failure::{Failure, OrFail as _};
@@ -246,7 +247,7 @@ impl Archive {
         if self.find(&id).is_some() || self.is_outdated(envelope) {
             return Ok(());
         }
-        match self.verify(envelope) {
+        match self.verify(envelope, Lay::Elsewhere) {
             Ok(object) => {
                 self.store(envelope)?;
                 self.insert(id, object);
@@ -261,7 +262,7 @@ impl Archive {
 
     /// Holds one object from this archive's own folder, if it verifies.
     fn hold(&mut self, envelope: &Envelope) {
-        if let Ok(object) = self.verify(envelope) {
+        if let Ok(object) = self.verify(envelope, Lay::Here) {
             self.insert(envelope.id(), object);
         }
     }
@@ -320,11 +321,11 @@ impl Archive {
 
     /// Judges an object by the boards of the chain, the newest first: what an earlier board said
     /// in its time stays on record.
-    fn verify(&self, envelope: &Envelope) -> Result<Object, String> {
+    fn verify(&self, envelope: &Envelope, lay: Lay) -> Result<Object, String> {
         let network = self.chain.network().ok_or("no network is known yet")?;
         let mut why = "no board is known yet".to_owned();
         for board in self.boards().chain(&self.candidates) {
-            match verify_by(board, network, envelope) {
+            match verify_by(board, network, envelope, lay) {
                 Ok(object) => return Ok(object),
                 Err(error) => why = error,
             }
@@ -333,7 +334,7 @@ impl Archive {
         if [Proposal::KIND, Pool::KIND, Burn::KIND, Ballot::KIND].contains(&envelope.kind.as_str())
         {
             for paper in self.recoveries.papers() {
-                match verify_by(paper.board(), network, envelope) {
+                match verify_by(paper.board(), network, envelope, lay) {
                     Ok(object) => return Ok(object),
                     Err(error) => why = error,
                 }

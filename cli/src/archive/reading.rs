@@ -8,6 +8,7 @@ use borgios_policy::{
 };
 use borgios_types::{Digest, Envelope, Seq};
 
+use super::judging::Lay;
 use super::{Archive, Held};
 use crate::failure::Failure;
 
@@ -173,7 +174,7 @@ impl Archive {
                 self.chain.verify_stored(envelope, &[]),
                 Ok(Verdict::AlreadyKnown(_)) | Err(Refusal::Replayed { .. })
             ),
-            Some(_) => self.verify(envelope).is_ok(),
+            Some(_) => self.verify(envelope, Lay::Elsewhere).is_ok(),
         }
     }
 }

@@ -7,7 +7,7 @@ use frost_ed25519 as frost;
 use frost_ed25519::keys::dkg;
 
 use super::papers::{self, All, Dkg1, Dkg2, Done, Round};
-use super::pools::first_pools;
+use super::pools::{Points, first_pools};
 use super::roster::Roster;
 use super::{CeremonyError, Files, cheat};
 use crate::board::{Board, identifier};
@@ -60,7 +60,7 @@ pub(crate) fn seen(roster: &Roster, files: &Files) -> Result<Seen, CeremonyError
         return Err(CeremonyError::Disagrees { name: name.clone(), what: Dkg2::KIND });
     }
     // 3. Their first pools.
-    Ok(match first_pools(&board, roster, files, &done)? {
+    Ok(match first_pools(&board, roster, files, &done, Points::Unasked)? {
         Ok(pools) => Seen::Made { board: Box::new(board), pools },
         Err(missing) => Seen::Waiting { kind: Pool::KIND, missing },
     })

@@ -8,7 +8,7 @@ use frost_ed25519::keys::dkg;
 use rand::{CryptoRng, RngCore};
 
 use super::papers::{self, All, Dkg1, Dkg2, Done, Paper};
-use super::pools::{count, first_pools};
+use super::pools::{Points, count, first_pools};
 use super::roster::Roster;
 use super::{Ceremony, CeremonyError, Files, Made, Me, Phase, cheat};
 use crate::board::{Board, identifier};
@@ -126,18 +126,19 @@ impl Ceremony {
             Ok(all) => all,
             Err(missing) => return Ok(waiting(Done::KIND, missing)),
         };
-        match &self.phase {
-            Phase::Keyed { made } | Phase::Voted { made } => {
-                check_done(made, outcome, &done)?;
-                Ok(Advance::Stays(match first_pools(&made.board, roster, files, &done)? {
-                    Ok(pools) => Reached::Agreed(Agreed { done, pools }),
-                    Err(missing) => Reached::Waiting { kind: Pool::KIND, missing },
-                }))
-            }
+        let (made, points) = match &self.phase {
+            Phase::Keyed { made } => (made, Points::Unasked),
+            // It voted upon these very pools.
+            Phase::Voted { made } => (made, Points::Asked),
             Phase::Committed { .. } | Phase::Shared { .. } => {
-                Err(CeremonyError::State("the ceremony went back a round".to_owned()))
+                return Err(CeremonyError::State("the ceremony went back a round".to_owned()));
             }
-        }
+        };
+        check_done(made, outcome, &done)?;
+        Ok(Advance::Stays(match first_pools(&made.board, roster, files, &done, points)? {
+            Ok(pools) => Reached::Agreed(Agreed { done, pools }),
+            Err(missing) => Reached::Waiting { kind: Pool::KIND, missing },
+        }))
     }
 
     /// Second round: a value of the polynomial for each other governor, sealed to each.

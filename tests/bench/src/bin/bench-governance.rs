@@ -26,13 +26,17 @@ fn main() -> Result<()> {
     let mut rows = Vec::new();
     for board in &options.boards {
         let (t, n) = board.split_once('/').with_context(|| format!("{board:?}: write T/N"))?;
-        eprintln!("{board} …");
+        let start = machine::cpu();
         rows.push(governance::measure(t.parse()?, n.parse()?, options.rounds)?);
+        eprintln!("{board}: {:.1} s of CPU", (machine::cpu() - start).as_secs_f64());
     }
     if options.json {
         println!("{}", serde_json::json!({"rows": rows, "load_before": before}));
     } else {
-        print!("ours (left), frost-ed25519 plainly (right)\n{}", governance::table(&rows));
+        print!(
+            "ours (left), frost-ed25519 plainly (right); milliseconds of CPU\n{}",
+            governance::table(&rows)
+        );
         println!("load before: {before:?}");
     }
     Ok(())
