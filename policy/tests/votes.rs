@@ -350,6 +350,16 @@ fn damaged_and_foreign_pools_are_refused() {
     let mut no_point = pool.clone();
     no_point.commitments.0[..32].fill(0xff);
     assert_eq!(code(&signed(&no_point)), "bad_body");
+    // Of order 4: read back it passes, and whoever would vote with it is told whose it is.
+    let mut small = pool.clone();
+    small.commitments.0[..32].fill(0);
+    let small = signed(&small);
+    assert_eq!(code(&small), "bad_body");
+    assert!(Pool::verify_stored(&council.board, &small).is_ok());
+    let mut pools = council.pools(slot);
+    pools[0] = small.clone();
+    let gone = VoteError::PoolGone { name: me.clone(), id: small.id() };
+    assert_eq!(begin(&council, &release("0.1", 0), &pools, &[]).unwrap_err(), gone);
     let mut twice = pool.clone();
     twice.slots.push(twice.slots[0]);
     assert_eq!(code(&signed(&twice)), "bad_body");

@@ -28,6 +28,10 @@ use crate::transport::folder::Folder;
 /// Half a year: who has not joined on policy/1 by then needs a newer policy.
 const EXPIRES_S: u64 = 180 * 86_400;
 
+/// Files of pools from which it is said that a look takes time: 13 governors lay 182, with a million
+/// points in them.
+const POOLS_MANY: usize = 100;
+
 /// Do the next steps of founding a network; run it until it says done
 #[derive(Debug, Args)]
 pub(crate) struct Found {
@@ -67,9 +71,18 @@ impl Found {
         let card = Card::verify(&read_card(&context.home)?).or_fail(|| "the card is damaged")?;
         let mut said = String::new();
         let mut confirmed = None;
+        let mut warned = false;
         loop {
-            let round = self.round(context, &folder, &identity, &card, confirmed)?;
-            match round {
+            let files = ceremony::read_files(&folder)?;
+            let pools = files.keys().filter(|file| file.contains(".pool")).count();
+            if pools > POOLS_MANY && !warned {
+                context.printer.say(&format!(
+                    "{pools} pools of nonces are in the folder; checking those of a large board takes \
+                     some seconds"
+                ));
+                warned = true;
+            }
+            match self.round(context, (&folder, files), &identity, &card, confirmed)? {
                 Status::Founded(founded) => {
                     let membership = self.conclude(context, &identity, &founded)?;
                     return answer_done(context, &membership);
@@ -95,12 +108,11 @@ impl Found {
     fn round(
         &self,
         context: &Context,
-        folder: &Path,
+        (folder, mut files): (&Path, Files),
         identity: &Identity,
         card: &Card,
         confirmed: Option<Digest>,
     ) -> Result<Status, Failure> {
-        let mut files = ceremony::read_files(folder)?;
         if let (Some(threshold), false) = (self.threshold, files.contains_key(PLAN_FILE))
             && let Some(plan) = self.plan(context, identity, card, &files, Threshold(threshold))?
         {

@@ -185,7 +185,7 @@ pub fn step(
             ceremony.answer(me, &roster, &agreed.done);
             let key = KeyShare::from_secret(&made.board, &me.card.name, &made.key)
                 .map_err(|error| CeremonyError::State(error.to_string()))?;
-            let (board, seeds, pools) = (made.board, made.seeds, agreed.pools);
+            let (board, seeds, pools) = (made.board, made.seeds, agreed.pools.all);
             Status::Made(Box::new(Changed { plan, author, board, key, seeds, pools }))
         }
     };

@@ -67,7 +67,7 @@ pub(super) fn sign(
         large::sign(ceremony, me, plan, roster, &made, agreed)?;
         made.nonces = None;
     } else {
-        let ballot = ballot(me, plan, &made, &agreed.pools)?;
+        let ballot = ballot(me, plan, &made, &agreed.pools.leading)?;
         ceremony.wrote.insert(roster.file(&me.card.name, Ballot::KIND), ballot.to_json());
         made.seeds.retain(|(of, _)| *of != policy_slot());
     }
@@ -129,7 +129,7 @@ pub(super) fn conclude(
             envelope
         }
         None if board.one_touch().is_ok() => {
-            match tally(board, policy_slot(), &[text], &agreed.pools, &ballots).signed() {
+            match tally(board, policy_slot(), &[text], &agreed.pools.leading, &ballots).signed() {
                 Some(envelope) => envelope.clone(),
                 None => return Ok(Status::Waiting { kind: Ballot::KIND, missing }),
             }
@@ -141,7 +141,7 @@ pub(super) fn conclude(
     };
     let key = KeyShare::from_secret(board, &me.card.name, &made.key)
         .map_err(|error| CeremonyError::State(error.to_string()))?;
-    let (board, seeds, pools) = (board.clone(), made.seeds.clone(), agreed.pools.clone());
+    let (board, seeds, pools) = (board.clone(), made.seeds.clone(), agreed.pools.all.clone());
     let recovers = plan.recovers;
     let founded = Founded { network, recovers, policy, board, key, seeds, pools, ballots };
     Ok(Status::Founded(Box::new(founded)))

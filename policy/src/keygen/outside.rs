@@ -61,7 +61,7 @@ pub(crate) fn seen(roster: &Roster, files: &Files) -> Result<Seen, CeremonyError
     }
     // 3. Their first pools.
     Ok(match first_pools(&board, roster, files, &done, Points::Unasked)? {
-        Ok(pools) => Seen::Made { board: Box::new(board), pools },
+        Ok(pools) => Seen::Made { board: Box::new(board), pools: pools.all },
         Err(missing) => Seen::Waiting { kind: Pool::KIND, missing },
     })
 }

@@ -26,31 +26,45 @@ pub(super) enum Points {
     Asked,
 }
 
-/// Everyone's first pools, or the names of those who did not lay all of theirs yet. The points are asked
-/// once all pools are there, those of one governor together.
+/// Everyone's first pools.
+pub(crate) struct FirstPools {
+    /// All of them.
+    pub(crate) all: Vec<Envelope>,
+    /// Of these each governor's number 1, which covers the first slot: at a founding that of policy/1.
+    pub(crate) leading: Vec<Envelope>,
+}
+
+/// Everyone's first pools, or the names of those who did not lay all of theirs yet: a large board's are
+/// tens of megabytes, so none is read before all are there.
 pub(super) fn first_pools(
     board: &Board,
     roster: &Roster,
     files: &Files,
     done: &All<Done>,
     points: Points,
-) -> Result<Result<Vec<Envelope>, Vec<Name>>, CeremonyError> {
+) -> Result<Result<FirstPools, Vec<Name>>, CeremonyError> {
     let slots = roster.slots();
     let expected = count(board, slots.len());
-    let (mut pools, mut missing) = (Vec::new(), Vec::new());
-    let mut unasked: Vec<(&Name, Vec<Pool>)> = Vec::new();
+    let mut missing = Vec::new();
     for (name, (_, paper)) in done {
         if paper.pools.len() != expected {
             let why = format!("{} pools, expected {expected}", paper.pools.len());
             return Err(cheat(name, Done::KIND, &why));
         }
+        let mut theirs = (1..=expected).map(|number| roster.pool_file(name, number));
+        if theirs.any(|file| !files.contains_key(&file)) {
+            missing.push(name.clone());
+        }
+    }
+    if !missing.is_empty() {
+        return Ok(Err(missing));
+    }
+    let (mut all, mut leading) = (Vec::new(), Vec::new());
+    for (name, (_, paper)) in done {
         let mut theirs = Vec::new();
         for (number, id) in (1..).zip(&paper.pools) {
             let file = roster.pool_file(name, number);
-            let Some(envelope) = papers::envelope(files, &file)? else {
-                missing.push(name.clone());
-                continue;
-            };
+            let envelope = papers::envelope(files, &file)?.expect("all pools are there");
             if envelope.id() != *id {
                 let found = envelope.id();
                 return Err(CeremonyError::Changed { file, answered: *id, found });
@@ -61,20 +75,16 @@ pub(super) fn first_pools(
                 return Err(cheat(name, Pool::KIND, &format!("it is {}'s", pool.governor)));
             }
             theirs.push(pool);
-            pools.push(envelope);
+            if number == 1 {
+                leading.push(envelope.clone());
+            }
+            all.push(envelope);
         }
         let covered = theirs.iter().flat_map(|pool| &pool.slots).map(|slot| slot.of(board));
-        if expected > 0 && !missing.contains(name) && !covered.eq(slots.iter().copied()) {
+        if expected > 0 && !covered.eq(slots.iter().copied()) {
             return Err(cheat(name, Pool::KIND, &"not the slots of this ceremony"));
         }
-        unasked.push((name, theirs));
-    }
-    missing.dedup();
-    if !missing.is_empty() {
-        return Ok(Err(missing));
-    }
-    if points == Points::Unasked {
-        for (name, theirs) in unasked {
+        if points == Points::Unasked {
             let parts: Vec<&[u8]> = theirs.iter().map(|pool| &pool.commitments.0[..]).collect();
             if let Some(at) = subgroup::first_refused(&parts) {
                 let file = roster.pool_file(name, at + 1);
@@ -82,5 +92,5 @@ pub(super) fn first_pools(
             }
         }
     }
-    Ok(Ok(pools))
+    Ok(Ok(FirstPools { all, leading }))
 }

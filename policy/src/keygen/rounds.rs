@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use borgios_types::{Digest, Envelope};
+use borgios_types::Digest;
 use frost_ed25519 as frost;
 use frost_ed25519::keys::dkg;
 use rand::{CryptoRng, RngCore};
 
 use super::papers::{self, All, Dkg1, Dkg2, Done, Paper};
-use super::pools::{Points, count, first_pools};
+use super::pools::{FirstPools, Points, count, first_pools};
 use super::roster::Roster;
 use super::{Ceremony, CeremonyError, Files, Made, Me, Phase, cheat};
 use crate::board::{Board, identifier};
@@ -41,7 +41,7 @@ pub(crate) struct Agreed {
     /// The last papers.
     pub(crate) done: All<Done>,
     /// Everyone's first pools.
-    pub(crate) pools: Vec<Envelope>,
+    pub(crate) pools: FirstPools,
 }
 
 /// What one look at the folder comes to.
