@@ -85,6 +85,14 @@ impl<'a> Desk<'a> {
         Ok(Self { context, membership, archive, exchange, fetched })
     }
 
+    /// What this folder holds, with nobody to exchange with.
+    pub(crate) fn at_hand(context: &'a Context) -> Result<Self, Failure> {
+        let membership = context.membership()?;
+        let archive = Archive::load(&context.home, membership.network)?;
+        let exchange = Exchange::new(Vec::new(), context.printer);
+        Ok(Self { context, membership, archive, exchange, fetched: Moved::default() })
+    }
+
     /// The settings of this run.
     pub(crate) fn context(&self) -> &'a Context {
         self.context

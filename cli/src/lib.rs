@@ -24,6 +24,7 @@ mod clones;
 mod code;
 mod commands;
 mod context;
+mod deadlines;
 mod desk;
 mod durable;
 mod ending;

@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::context::Context;
+use crate::deadlines;
 use crate::desk::{Desk, OpenVote};
 use crate::failure::Failure;
 use crate::printer::one_line;
@@ -41,10 +42,16 @@ impl Inbox {
         if votes.is_empty() {
             text.push_str("nothing is open\n");
         }
+        let (now, reminders) = (context.now(), deadlines::reminders(&desk)?);
+        for reminder in &reminders {
+            text.push_str(&format!("{}\n", reminder.line(now)));
+        }
+        let reminders: Vec<Value> = reminders.iter().map(|one| one.to_json(now)).collect();
         let threshold = desk.archive().board()?.threshold();
-        context
-            .printer
-            .answer(&json!({"open": answer, "signed": signed, "threshold": threshold}), &text)
+        let answer = json!({
+            "open": answer, "signed": signed, "threshold": threshold, "reminders": reminders,
+        });
+        context.printer.answer(&answer, &text)
     }
 }
 

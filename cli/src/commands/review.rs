@@ -13,6 +13,7 @@ use crate::changes;
 use crate::changes::release::Given;
 use crate::commands::inbox::state_text;
 use crate::context::Context;
+use crate::deadlines::{self, Dates};
 use crate::desk::{Desk, OpenVote};
 use crate::escrowed;
 use crate::failure::Failure;
@@ -87,6 +88,16 @@ impl Review {
             true => recovery::terms(&desk, statement),
             false => terms(&desk, statement),
         };
+        let dates = Dates::of(desk.archive().chain(), statement, id, vote.recovery);
+        if !vote.recovery {
+            terms.extend(dates.terms(context.now()));
+        }
+        let (of_this, others): (Vec<_>, Vec<_>) = deadlines::reminders(&desk)?
+            .into_iter()
+            .partition(|reminder| reminder.names(&id));
+        if !of_this.is_empty() {
+            terms.push("It waits for your ballot.".to_owned());
+        }
         if statement.lane != Lane::Policy
             && let Some(change) = UnderWay::of(&desk)?
         {
@@ -96,11 +107,20 @@ impl Review {
         for line in &terms {
             text.push_str(&format!("  {line}\n"));
         }
+        if !others.is_empty() {
+            text.push_str("\nbeside it\n");
+        }
+        for reminder in &others {
+            text.push_str(&format!("  {}\n", reminder.line(context.now())));
+        }
 
         let _lock = context.home.lock()?;
         Reviewed::load(&context.home)?.note(&context.home, id, context.now())?;
         let standing = vote.tally.documents.get(&id);
+        let beside: Vec<Value> = others.iter().map(|one| one.to_json(context.now())).collect();
         let answer = json!({
+            "dates": dates.to_json(context.now()), "waits_for_you": !of_this.is_empty(),
+            "beside": beside,
             "place": place, "round": statement.round, "statement": id, "changes": changes,
             "approvals": standing.map(|standing| &standing.approvals),
             "rejections": standing.map(|standing| &standing.rejections),
@@ -203,7 +223,7 @@ fn consequence(
     Ok(text)
 }
 
-/// What the class of a statement adds: lock, vetoes, rebuilds, and until when to vote.
+/// What the class of a statement adds: lock, vetoes and rebuilds.
 fn terms(desk: &Desk<'_>, statement: &Statement) -> Vec<String> {
     let policy = desk.archive().chain().head(Lane::Policy).map(|policy| policy.statement());
     let class = match statement.body.get("class").and_then(Value::as_str) {
@@ -227,13 +247,6 @@ fn terms(desk: &Desk<'_>, statement: &Statement) -> Vec<String> {
         lines.push(format!(
             "{rebuilds} of the approvals must name the digest of a build of their own."
         ));
-    }
-    if let Some(deadline) = number("deadline_s") {
-        let due = statement.issued.plus(deadline);
-        lines.push(format!("The board wanted this decided by {due}; time decides nothing."));
-    }
-    if statement.lane.expires() {
-        lines.push(format!("Signed later than {} it would be worthless.", statement.expires));
     }
     lines
 }

@@ -1,10 +1,11 @@
-//! `borgios status`: how one node does.
+//! `borgios status`: how one node does; on a governor's laptop also which votes wait for their ballot.
 
 use borgios_types::UnixSeconds;
 use clap::Args;
 use serde_json::{Value, json};
 
 use crate::context::Context;
+use crate::deadlines;
 use crate::failure::Failure;
 use crate::printer::one_line;
 use crate::span;
@@ -18,9 +19,19 @@ pub(crate) struct Status {}
 
 impl Status {
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
-        let mut door = context.door()?;
-        let status = door.ask(&json!({"get": "status"}))?;
-        let text = describe(&status);
+        let (now, reminders) = (context.now(), deadlines::at_hand(context));
+        let lines: Vec<String> = reminders.iter().map(|one| one.line(now)).collect();
+        let asked = context.door().and_then(|mut door| door.ask(&json!({"get": "status"})));
+        let mut status = asked.inspect_err(|_| {
+            // Whoever is reminded needs no server for it.
+            lines.iter().for_each(|line| context.printer.say(line));
+        })?;
+        let mut text = describe(&status);
+        lines.iter().for_each(|line| text.push_str(&format!("{line}\n")));
+        if let Some(fields) = status.as_object_mut().filter(|_| !reminders.is_empty()) {
+            let rows = reminders.iter().map(|one| one.to_json(now)).collect();
+            fields.insert("reminders".to_owned(), Value::Array(rows));
+        }
         context.printer.answer(&status, &text)
     }
 }

@@ -1,4 +1,5 @@
-//! `borgios sync`: fetches all objects and passes on what others lack; the second touch of large boards.
+//! `borgios sync`: fetches all objects and passes on what others lack; the second touch of large boards;
+//! and which votes wait for this governor's ballot.
 
 use std::path::PathBuf;
 
@@ -9,6 +10,7 @@ use serde_json::{Value, json};
 use crate::carrier;
 use crate::commands::status::held_back;
 use crate::context::Context;
+use crate::deadlines;
 use crate::durable;
 use crate::failure::Failure;
 use crate::session::Session;
@@ -61,11 +63,13 @@ impl Sync {
             None => None,
         };
         let places = session.desk.places();
+        let (now, reminders) = (context.now(), deadlines::reminders(&session.desk)?);
         let answer = json!({
             "places": places, "received": received, "refused": refused, "sent": sent,
             "signed": settled.signed, "slots": settled.slots, "shares": settled.shares,
             "servers": servers, "blobs": blobs, "written_bytes": written,
             "recoveries": settled.recoveries,
+            "reminders": reminders.iter().map(|one| one.to_json(now)).collect::<Vec<_>>(),
             "recoveries_waiting": waiting.iter().map(|(row, _)| row).collect::<Vec<_>>(),
         });
         let from = if places.is_empty() { "the carrier" } else { &places };
@@ -82,6 +86,10 @@ impl Sync {
         for line in settled.lines().into_iter().chain(waiting.into_iter().map(|(_, line)| line)) {
             text.push('\n');
             text.push_str(&line);
+        }
+        for reminder in &reminders {
+            text.push('\n');
+            text.push_str(&reminder.line(now));
         }
         context.printer.answer(&answer, &text)
     }
