@@ -55,6 +55,13 @@ pub(crate) const UNDECIDABLE: Code = Code {
     next: "agree with the others on one document first; `borgios inbox` shows who said what",
 };
 
+/// A ruling on a place at which nothing is undecided.
+pub(crate) const NOTHING_UNDECIDED: Code = Code {
+    name: "E_NOTHING_UNDECIDED",
+    next: "a ruling is for good: `borgios inbox` and `borgios log` show what is undecided and what is \
+           signed",
+};
+
 /// A node understood an object and does not take it.
 pub(crate) const NODE_REFUSED: Code = Code {
     name: "E_NODE_REFUSED",
@@ -70,7 +77,7 @@ pub(crate) const PROOF: Code = Code {
 
 /// All of them, in the order of the documents.
 #[cfg(test)]
-const ALL: [Code; 9] = [
+const ALL: [Code; 10] = [
     SLOT_USED,
     LOG_BEHIND,
     CLONE,
@@ -78,6 +85,7 @@ const ALL: [Code; 9] = [
     UNREVIEWED,
     ROUND_CLOSED,
     UNDECIDABLE,
+    NOTHING_UNDECIDED,
     NODE_REFUSED,
     PROOF,
 ];

@@ -57,6 +57,9 @@ impl Failure {
     /// A ballot after which the place could neither pass nor die.
     pub(crate) const UNDECIDABLE: Code = code::UNDECIDABLE;
 
+    /// A ruling on a place at which nothing is undecided.
+    pub(crate) const NOTHING_UNDECIDED: Code = code::NOTHING_UNDECIDED;
+
     /// A node understood an object and does not take it.
     pub(crate) const NODE_REFUSED: Code = code::NODE_REFUSED;
 

@@ -44,6 +44,7 @@ mod receipts;
 mod recovery;
 mod reviewed;
 mod revived;
+mod rulings;
 mod schedules;
 mod servers;
 mod session;

@@ -71,6 +71,9 @@ pub(crate) struct Rules {
     /// Name the one statement that counts at a place of another lane
     #[arg(long = "settle", value_name = "LANE/SEQ=ID", value_parser = settled)]
     settled: Vec<(Lane, Seq, Digest)>,
+    /// Rule on a place even if nothing there is undecided as far as is known here
+    #[arg(long)]
+    pub(crate) even_if_decided: bool,
 }
 
 /// `none`, or a length of time in seconds.

@@ -8,6 +8,7 @@ use crate::commands::policy_rules;
 use crate::commands::propose::{Terms, propose};
 use crate::context::Context;
 use crate::failure::{Failure, OrFail as _};
+use crate::rulings;
 use crate::session::Session;
 
 /// New rules for the same board
@@ -84,6 +85,7 @@ impl Policy {
                 .hint("give a new value, such as `--fanout K` or `--lock release=48h`"));
         }
         rules.validate().or_fail(|| "these rules cannot be proposed")?;
+        rulings::refuse_moot(&session.desk, &rules.rulings, self.rules.even_if_decided)?;
         if let Some(paper) = paper {
             // Who reviews it finds who holds the key.
             session.desk.publish_paper(paper)?;

@@ -20,6 +20,7 @@ use crate::failure::Failure;
 use crate::printer::one_line;
 use crate::recovery;
 use crate::reviewed::Reviewed;
+use crate::rulings;
 use crate::span;
 use crate::subject::Subject;
 use crate::succession::UnderWay;
@@ -56,6 +57,7 @@ impl Review {
                 let mut lines = changes::policy::changes(before, &statement.body);
                 if let Ok(policy) = Policy::parse(&statement.body) {
                     lines.extend(changes::policy::taken_back(desk.archive().chain(), &policy));
+                    lines.extend(rulings::burns(&desk, &policy)?);
                 }
                 lines.extend(recovery::words(&desk, &vote, statement));
                 lines
