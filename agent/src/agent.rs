@@ -1,6 +1,7 @@
 //! One whole agent: opens what is on disk, wires the parts together, runs them, and ends them in
 //! good order. A test starts several of these in one process.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use borgios_peertree::{Config, Contact, Head, Input, Node};
 use borgios_policy::{Join, Lane, Object as _};
-use borgios_types::{NodeId, SecretKey};
+use borgios_types::{Digest, NodeId, SecretKey};
 use rand::RngCore as _;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -346,8 +347,10 @@ impl Joining {
             .run(move |ledger| {
                 let out = ledger.all_out();
                 let is_lane = |kind: &str| kind.parse::<Lane>().is_ok();
-                let live: Vec<_> =
-                    ledger.store().all().filter(|o| !is_lane(o.kind())).map(|o| o.id).collect();
+                let all = ledger.store().all();
+                let waits = |id| ledger.gate().waiting(id).is_some();
+                let listed = all.filter(|o| !is_lane(o.kind()) || waits(&o.id));
+                let live: Vec<_> = listed.map(|o| o.id).collect();
                 let heads: std::collections::BTreeMap<String, Head> = ledger
                     .heads()
                     .into_iter()
@@ -380,16 +383,27 @@ impl Joining {
     }
 }
 
-/// Applies what waited, when its time has come.
+/// Applies what waited, when its time has come, and has the tree list what still waits.
 async fn tick(ledger: LedgerHandle, tree: TreeHandle, stop: CancellationToken) {
+    let mut listed = None;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(GATE_PACE) => {}
         }
-        let applied = ledger.run(crate::ledger::Ledger::tick).await;
+        let (applied, waiting) = ledger
+            .run(|ledger| {
+                let applied = ledger.tick();
+                let waiting: BTreeSet<Digest> = ledger.gate().docs().map(|(id, _)| *id).collect();
+                (applied, waiting)
+            })
+            .await;
         if !applied.is_empty() {
             tree.publish(applied).await;
+        }
+        if listed.as_ref() != Some(&waiting) {
+            tree.waiting(waiting.clone()).await;
+            listed = Some(waiting);
         }
     }
 }

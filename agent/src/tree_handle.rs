@@ -49,6 +49,7 @@ pub(crate) enum Event {
     },
     Publish(Vec<Admitted>),
     Forget(Vec<Digest>),
+    Waiting(BTreeSet<Digest>),
     Contacts(Vec<Contact>),
     Cross(Vec<Contact>),
     Lapsed(BTreeSet<NodeId>),
@@ -191,6 +192,11 @@ impl TreeHandle {
         if !ids.is_empty() {
             self.tell(Event::Forget(ids)).await;
         }
+    }
+
+    /// The statements that are signed and wait here, all of them.
+    pub async fn waiting(&self, ids: BTreeSet<Digest>) {
+        self.tell(Event::Waiting(ids)).await;
     }
 
     /// Nodes that lapsed for good.

@@ -78,6 +78,9 @@ pub const LIVE_MAX: usize = 524_288;
 /// forgotten: such an object that comes again is offered again, and the shell, whose store knows it,
 /// says `Known`.
 pub const KNOWN_MAX: usize = 131_072;
+/// Statements of lanes that wait at the shell, as in a lock, and are listed beside the live objects: as
+/// many as the shell keeps. Of more the smallest ids are listed.
+pub const WAITING_MAX: usize = 256;
 /// Ids in one inventory page: 512 are about 37 KiB of JSON.
 pub const PAGE_IDS_MAX: usize = 512;
 /// Ids in one `Want`: what one page can lack.

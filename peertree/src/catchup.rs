@@ -9,8 +9,8 @@
 //!                          lanes: follow from the own head      others: page ⇄ ids ─▶ want
 //! ```
 //!
-//! Lanes are followed from the own head on, in order; everything else is listed page by page, at
-//! the pace of whoever lacks it. What is fetched goes through the same door as a broadcast and is
+//! Lanes are followed from the own head on, in order; everything else, and what waits in a lock, is
+//! listed page by page, at the pace of whoever lacks it. What is fetched goes through the same door as a broadcast and is
 //! relayed like one.
 
 use std::time::Duration;
@@ -364,6 +364,47 @@ mod tests {
         assert_eq!(head(bounds::LANE_PAGE - 1), []);
         assert_eq!(head(bounds::LANE_PAGE), [follow(bounds::LANE_PAGE)]);
         assert_eq!(head(100), []);
+    }
+
+    /// A newcomer below hears of a release that waits here, though no head of the lane leads to it, and
+    /// a neighbour that lists one is asked for it.
+    #[test]
+    fn a_statement_that_waits_is_listed_and_fetched_as_no_head_leads_to_it() {
+        let mut stage = Stage::attached(4, &[1, 2]);
+        stage.joins(5, true);
+        let waiting = id(1);
+        let body = || crate::Body::from_text("1").unwrap();
+        let object = || Message::Object { id: waiting, kind: "release".into(), body: body() };
+        // It comes while nobody below is there to hear of it, is verified, and waits.
+        stage.says(2, object());
+        stage.judged(2, waiting, crate::Verdict::Admitted);
+        stage.step(Input::Waiting([waiting].into()));
+        assert_eq!(stage.node.store.head("release"), 0);
+        let ids = Message::Ids { ids: vec![waiting], last: true };
+        let out = stage.says(5, Message::Page { after: None });
+        assert_eq!(out, [Output::Send(key(5), ids.clone())]);
+        let out = stage.says(5, Message::Want { ids: vec![waiting] });
+        assert_eq!(out, [Output::Provide { to: key(5), ids: vec![waiting] }]);
+        // Applied: a follower of the lane gets it, and the list has it no more.
+        let head = Head { seq: 1, id: waiting };
+        stage.step(Input::Head { lane: "release".into(), head });
+        stage.step(Input::Waiting(std::collections::BTreeSet::new()));
+        let none = Message::Ids { ids: vec![], last: true };
+        let out = stage.says(5, Message::Page { after: None });
+        assert_eq!(out, [Output::Send(key(5), none)]);
+
+        // The other side of it: what 2 lists, whatever kind it is, is asked for and relayed.
+        let mut stage = Stage::attached(4, &[1, 2]);
+        stage.joins(5, true);
+        stage.says(2, summary(1, 0));
+        let out = stage.says(2, ids);
+        assert_eq!(out, [Output::Send(key(2), Message::Want { ids: vec![waiting] })]);
+        stage.step(Input::Waiting([waiting].into()));
+        let offer = stage.says(2, object());
+        assert!(matches!(&offer[..], [Output::Offer { .. }]), "{offer:?}");
+        let out = stage.judged(2, waiting, crate::Verdict::Admitted);
+        assert_eq!(out, [Output::Send(key(5), object())]);
+        assert!(stage.node.store.lists(&waiting));
     }
 
     #[test]

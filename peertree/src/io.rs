@@ -1,6 +1,6 @@
 //! What the shell tells a node, and what a node asks of its shell.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use borgios_types::{Digest, NodeId};
@@ -22,7 +22,7 @@ pub enum Input {
         seeds: Vec<Contact>,
         /// What [`Output::Remember`] said in earlier lives; some makes this node a former member.
         remembered: Vec<Contact>,
-        /// Ids of the live objects in the shell's store, without the statements of lanes.
+        /// Ids of the live objects in the shell's store: no statements of lanes, but those that wait.
         live: Vec<Digest>,
         /// Newest statement of each lane in the shell's store.
         heads: BTreeMap<String, Head>,
@@ -75,6 +75,11 @@ pub enum Input {
     },
     /// These objects lapsed: they are no longer listed for neighbours that catch up.
     Forget(Vec<Digest>),
+    /// The statements of lanes that are signed and wait at the shell, as in a lock; replaces those named
+    /// before. While they wait they are listed for neighbours that catch up, as live objects are: no
+    /// lane's head leads there. Before or after their `Publish` or `Judged`; at most
+    /// [`bounds::WAITING_MAX`](crate::bounds::WAITING_MAX) are listed.
+    Waiting(BTreeSet<Digest>),
     /// More contacts, from join records.
     Contacts(Vec<Contact>),
     /// Members to keep cross links to, best first, in an order that no neighbour can steer; replaces

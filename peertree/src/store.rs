@@ -26,6 +26,9 @@ pub(crate) struct Store {
     /// Exclusive or of `live`.
     xor: [u8; 32],
     heads: BTreeMap<String, Head>,
+    /// Statements of lanes that wait at the shell: listed while they do; at most
+    /// [`bounds::WAITING_MAX`].
+    waiting: BTreeSet<Digest>,
     pending: SortedMap<Digest, Pending>,
     /// Objects asked for and not here yet; see [`crate::fetch`].
     pub(crate) wanted: BTreeMap<Digest, Wanted>,
@@ -46,7 +49,7 @@ pub(crate) struct Pending {
 impl Store {
     /// Takes over what the shell's store holds at the start.
     pub(crate) fn load(&mut self, live: Vec<Digest>, heads: BTreeMap<String, Head>) {
-        *self = Self::default();
+        *self = Self { waiting: std::mem::take(&mut self.waiting), ..Self::default() };
         for id in live {
             self.insert(id, true);
         }
@@ -57,13 +60,14 @@ impl Store {
         self.live.contains(id) || self.known.contains(id)
     }
 
-    /// Notes that the shell has this object; false if that was known.
+    /// Notes that the shell has this object; false if that was known. What waits is listed like a live
+    /// one.
     pub(crate) fn insert(&mut self, id: Digest, live: bool) -> bool {
         self.wanted.remove(&id);
         if self.knows(&id) {
             return false;
         }
-        if live {
+        if live || self.waiting.contains(&id) {
             self.list(id);
         } else {
             self.note(id);
@@ -101,6 +105,8 @@ impl Store {
     /// nothing was relayed either.
     pub(crate) fn hold(&mut self, id: Digest) {
         if self.insert(id, false) {
+            // What waits is listed; it is noted as well, for what is quiet must be.
+            self.note(id);
             self.quiet.insert(id);
         }
     }
@@ -124,6 +130,23 @@ impl Store {
             if self.live.remove(id) {
                 self.toggle(id);
                 self.note(*id);
+            }
+        }
+    }
+
+    /// The shell says which statements wait there. One that this node has not heard of yet is listed when
+    /// it comes: the shell's word and the object travel by different paths.
+    pub(crate) fn wait(&mut self, mut ids: BTreeSet<Digest>) {
+        while ids.len() > bounds::WAITING_MAX {
+            ids.pop_last();
+        }
+        let before = std::mem::replace(&mut self.waiting, ids);
+        let over: Vec<Digest> = before.difference(&self.waiting).copied().collect();
+        self.forget(&over);
+        let new: Vec<Digest> = self.waiting.difference(&before).copied().collect();
+        for id in new {
+            if self.known.contains(&id) {
+                self.list(id);
             }
         }
     }
@@ -221,6 +244,7 @@ impl Store {
             && self.live.len() <= bounds::LIVE_MAX
             && self.quiet.len() <= self.known.len()
             && self.pending.len() <= bounds::PENDING_MAX
+            && self.waiting.len() <= bounds::WAITING_MAX
             && self.heads.len() <= bounds::LANES_MAX;
         if bounded { Ok(()) } else { Err("a set of the store grew past its bound".to_owned()) }
     }
@@ -264,6 +288,46 @@ mod tests {
         two.forget(&[id(7)]);
         assert!(!one.same_objects(&two.summary()));
         assert!(two.knows(&id(7)), "what lapsed must not be fetched again");
+    }
+
+    /// Whatever comes first, the shell's word or the object, what waits is listed until it does not.
+    #[test]
+    fn what_waits_is_listed_for_as_long_as_it_waits() {
+        for word_first in [true, false] {
+            let (mut store, nothing) = (Store::default(), Store::default().summary());
+            let word = |store: &mut Store| store.wait([id(1), id(2)].into());
+            if word_first {
+                word(&mut store);
+                assert!(store.same_objects(&nothing), "not before it is here");
+            }
+            assert!(store.insert(id(1), false));
+            store.hold(id(2));
+            if !word_first {
+                assert!(store.same_objects(&nothing));
+                word(&mut store);
+            }
+            assert_eq!(store.page(None).0.len(), 2);
+            assert_eq!(store.check(), Ok(()));
+            // The shell's own publication comes behind a neighbour's copy, and is relayed once.
+            assert!(store.publish(id(2), false) && !store.publish(id(2), false));
+            store.wait([id(2)].into());
+            assert_eq!(store.page(None).0, [id(2)]);
+            assert!(store.knows(&id(1)), "what was applied must not be fetched again");
+            store.wait(BTreeSet::new());
+            assert!(store.same_objects(&nothing));
+            assert_eq!(store.check(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn no_more_wait_than_so_many() {
+        let mut store = Store::default();
+        let all: BTreeSet<Digest> = (0..2 * bounds::WAITING_MAX as u32).map(id).collect();
+        all.iter().for_each(|id| assert!(store.insert(*id, false)));
+        store.wait(all.clone());
+        assert_eq!(store.summary().count, bounds::WAITING_MAX as u64);
+        assert!(all.iter().take(bounds::WAITING_MAX).all(|id| store.lists(id)));
+        assert_eq!(store.check(), Ok(()));
     }
 
     #[test]

@@ -176,6 +176,7 @@ impl Liar {
             13 => Input::Publish { id: self.id(), kind: self.lane(), body: body() },
             14 => Input::Judged { id: self.id(), from: peer, verdict: self.verdict() },
             15 => Input::Head { lane: self.lane(), head: Head { seq: 3, id: self.id() } },
+            16 if self.rng.r#gen() => Input::Waiting(self.ids().into_iter().collect()),
             16 => Input::Forget(self.ids()),
             17 => Input::Contacts(self.contacts()),
             19 => Input::Expel(peer),

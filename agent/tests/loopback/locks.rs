@@ -205,3 +205,39 @@ async fn a_newcomer_applies_at_once_what_its_invitation_brings_and_locks_what_co
     until("it is locked", async || state(&fleet.servers[1], &next).await == Some("waiting")).await;
     assert_eq!(policy(&fleet.servers[1]).await, Seq(3));
 }
+
+/// Whoever was not there when a release was signed hears of it while it still waits, and begins its own
+/// lock then: it is no later for a veto there than anywhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn locks_who_joins_or_was_cut_off_in_a_lock_hears_of_what_waits() {
+    let mut fleet = Fleet::of(3, 2).await;
+    let rules = fleet.board.rules(|policy| policy.classes.release.lock_s = Some(86_400));
+    fleet.servers[0].put(&rules).await;
+    fleet.all_have(&rules).await;
+    fleet.servers[2].remembers_peers().await;
+    fleet.servers[2].kill().await;
+    // Its invitation was written before, and vouches for nothing that waits.
+    let mut newcomer = fleet.prepare(vec![fleet.servers[0].member()]);
+    let one = fleet.board.statement(Lane::Release, body("1"));
+    fleet.servers[0].put(&one).await;
+    fleet.all_have(&one).await;
+    // One that had it and begins anew lists it again.
+    fleet.servers[1].kill().await;
+    fleet.servers[1].start().await;
+    fleet.servers[2].start().await;
+    newcomer.start().await;
+    until("the newcomer has a place", async || newcomer.attached()).await;
+    fleet.servers.push(newcomer);
+    fleet.whole().await;
+    for server in &fleet.servers {
+        until("it waits here too", async || state(server, &one).await == Some("waiting")).await;
+        assert_eq!(release(server).await, (Seq(0), None));
+    }
+    // What is said against it reaches them as it does the others.
+    for by in [0, 2] {
+        fleet.servers[0].put(&fleet.board.veto(by, &one)).await;
+    }
+    for server in &fleet.servers {
+        until("it is vetoed", async || state(server, &one).await == Some("vetoed")).await;
+    }
+}
