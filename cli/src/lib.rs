@@ -33,6 +33,7 @@ mod exchange;
 mod failure;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+mod hearing;
 mod home;
 mod identity;
 mod known;

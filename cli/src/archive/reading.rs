@@ -1,15 +1,18 @@
 //! What an archive holds, for whoever asks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::UNIX_EPOCH;
 
 use borgios_policy::{
     Ballot, Beacon, Board, Chain, Drill, DrillAnswer, Lane, Name, Note, Objection, Pool, Proposal,
-    Refusal, SessionShare, Slot, Verdict,
+    Refusal, SessionShare, Slot, Statement, Verdict,
 };
-use borgios_types::{Digest, Envelope, Seq};
+use borgios_types::limits::ENVELOPE_MAX;
+use borgios_types::{Digest, Envelope, Seq, UnixSeconds};
 
 use super::judging::Lay;
 use super::{Archive, Held};
+use crate::durable;
 use crate::failure::Failure;
 
 impl Archive {
@@ -81,6 +84,21 @@ impl Archive {
     /// Whether enough governors took this signed statement back.
     pub(crate) fn is_dead(&self, id: &Digest) -> bool {
         self.dead.contains(id)
+    }
+
+    /// The same as statements with their ids: they have no place in the chain, and their files are here.
+    pub(crate) fn dead_statements(&self) -> Result<Vec<(Statement, Digest)>, Failure> {
+        let mut all = Vec::new();
+        for id in &self.dead {
+            for lane in Lane::ALL {
+                let path = self.home.object(&lane.kind(), id);
+                let Some(bytes) = durable::read(&path, ENVELOPE_MAX)? else { continue };
+                let envelope = Envelope::parse(&bytes).ok().filter(|found| found.id() == *id);
+                let statement = envelope.and_then(|envelope| Statement::parse(&envelope).ok());
+                all.extend(statement.map(|statement| (statement, *id)));
+            }
+        }
+        Ok(all)
     }
 
     /// Every drill.
@@ -162,6 +180,14 @@ impl Archive {
             .or_else(|| self.recoveries.envelopes().find(|envelope| envelope.id() == *id))
             .or_else(|| self.drills.get(id).map(|held| &held.envelope))
             .or_else(|| self.answers.get(id).map(|held| &held.envelope))
+    }
+
+    /// When this folder stored an object, by the date of its file. A copy of the folder may have later
+    /// dates: it is for people and for what waits a little longer, and decides nothing.
+    pub(crate) fn stored_at(&self, envelope: &Envelope) -> Option<UnixSeconds> {
+        let path = self.home.object(&envelope.kind, &envelope.id());
+        let changed = std::fs::metadata(path).and_then(|file| file.modified()).ok()?;
+        changed.duration_since(UNIX_EPOCH).ok().map(|since| UnixSeconds(since.as_secs()))
     }
 
     /// Whether this archive holds `envelope`, be it with other, equally valid signatures. A
