@@ -43,6 +43,12 @@ pub(crate) const POOL_MISSING: Code = Code {
 pub(crate) const UNREVIEWED: Code =
     Code { name: "E_UNREVIEWED", next: "`borgios review ID` shows what it would change" };
 
+/// An approval of a document whose rival came after its review.
+pub(crate) const RIVAL: Code = Code {
+    name: "E_RIVAL",
+    next: "`borgios review ID` shows both documents for the place; agree with the others on one",
+};
+
 /// A round that is not open, or not any more.
 pub(crate) const ROUND_CLOSED: Code = Code {
     name: "E_ROUND_CLOSED",
@@ -77,12 +83,13 @@ pub(crate) const PROOF: Code = Code {
 
 /// All of them, in the order of the documents.
 #[cfg(test)]
-const ALL: [Code; 10] = [
+const ALL: [Code; 11] = [
     SLOT_USED,
     LOG_BEHIND,
     CLONE,
     POOL_MISSING,
     UNREVIEWED,
+    RIVAL,
     ROUND_CLOSED,
     UNDECIDABLE,
     NOTHING_UNDECIDED,

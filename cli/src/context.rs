@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::archive::Archive;
 use crate::durable;
 use crate::failure::{Failure, OrFail as _};
-use crate::home::Home;
+use crate::home::{Home, Lock};
 use crate::identity::Identity;
 use crate::known::{self, KnownNode, KnownNodes};
 use crate::passphrase::Source;
@@ -65,6 +65,14 @@ impl Context {
     pub(crate) fn now(&self) -> UnixSeconds {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         UnixSeconds(since.map(|since| since.as_secs()).unwrap_or_default())
+    }
+
+    /// Takes the folder's lock; says so if another command has to end first.
+    pub(crate) fn lock(&self) -> Result<Lock, Failure> {
+        if let Some(other) = self.home.busy()? {
+            self.printer.say(&format!("another command works in this folder ({other}): waiting"));
+        }
+        self.home.lock()
     }
 
     /// Opens the identity, which asks for the passphrase.

@@ -20,6 +20,7 @@ use crate::context::{Context, Membership};
 use crate::exchange::{Exchange, Moved};
 use crate::failure::{Failure, OrFail as _};
 use crate::identity::Identity;
+use crate::notices;
 use crate::servers::Servers;
 use crate::shelf;
 use crate::subject::Subject;
@@ -429,7 +430,13 @@ impl<'a> Desk<'a> {
                 return failure;
             }
             if *seq <= head {
-                return Failure::new(format!("{lane}/{seq} is decided: it is signed"))
+                let decided = Failure::new(format!("{lane}/{seq} is decided: it is signed"));
+                let signed = self.archive.chain().get(*lane, *seq);
+                let notices = signed.and_then(|signed| notices::locked(self, signed));
+                let frozen = notices::frozen(self).into_iter();
+                let notices = notices.into_iter().chain(frozen.filter(|_| self.is_rivalled(*lane, *seq)));
+                return notices
+                    .fold(decided, |failure, notice| failure.because(notice.line()))
                     .hint(format!("`borgios log {lane}` shows who approved it"));
             }
             if *seq > head.next() {
@@ -440,6 +447,11 @@ impl<'a> Desk<'a> {
         }
         Failure::new(format!("no open proposal {subject} is known here"))
             .hint("`borgios inbox` lists what is open; someone may have to `borgios propose` first")
+    }
+
+    /// Whether another document was signed for a place, as far as is known here.
+    pub(crate) fn is_rivalled(&self, lane: Lane, seq: Seq) -> bool {
+        self.archive.rivals().at(lane, seq).next().is_some()
     }
 
     /// Why nothing can be decided at this place any more, if a policy closed it.

@@ -51,6 +51,9 @@ impl Failure {
     /// An approval of what was not looked at here.
     pub(crate) const UNREVIEWED: Code = code::UNREVIEWED;
 
+    /// An approval of a document whose rival came after its review.
+    pub(crate) const RIVAL: Code = code::RIVAL;
+
     /// A round that is not open.
     pub(crate) const ROUND_CLOSED: Code = code::ROUND_CLOSED;
 

@@ -18,17 +18,23 @@
 //! reviewed.json              what this governor has looked at with `review`
 //! access.json                which key file a certificate was asked for with
 //! nodes.json                 nodes talked to before, with the keys they showed
-//! lock                       held by every command that writes
+//! lock                       held by every command that writes; says which
 //! ```
 
 use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use borgios_types::{Digest, Kind};
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use crate::durable;
 use crate::failure::{Failure, OrFail as _};
+use crate::printer::one_line;
+
+/// Most bytes of the lock that are read.
+const HOLDER_MAX: u64 = 200;
 
 /// The folder, which need not exist yet.
 #[derive(Clone, Debug)]
@@ -70,10 +76,31 @@ impl Home {
             .or_fail(|| format!("could not open {}", path.display()))?;
         flock(&file, FlockOperation::LockExclusive)
             .or_fail(|| format!("could not lock {}", path.display()))?;
+        sign(&file);
         durable::sweep_dead(&self.root)?;
         durable::sweep(&self.governor(""))?;
         durable::sweep(&self.slots())?;
         Ok(Lock { _file: file })
+    }
+
+    /// Who holds the folder's lock, in words, if another process does.
+    pub(crate) fn busy(&self) -> Result<Option<String>, Failure> {
+        let path = self.root.join("lock");
+        let Ok(file) = File::open(&path) else { return Ok(None) };
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            // It is given back at once, with the file.
+            Ok(()) => Ok(None),
+            Err(Errno::WOULDBLOCK) => {
+                let mut words = String::new();
+                // Its holder may not have written yet.
+                let _ = file.take(HOLDER_MAX).read_to_string(&mut words);
+                let words = one_line(words.trim());
+                Ok(Some(if words.is_empty() { "a process".to_owned() } else { words }))
+            }
+            Err(error) => {
+                Err(Failure::new(format!("could not look at {}", path.display())).cause(error))
+            }
+        }
     }
 
     /// The folder itself.
@@ -130,4 +157,11 @@ impl Home {
     pub(crate) fn reviewed(&self) -> PathBuf {
         self.root.join("reviewed.json")
     }
+}
+
+/// Writes into the lock who holds it, for whoever looks; no more than a word to people.
+fn sign(mut file: &File) {
+    let command = std::env::args().skip(1).find(|word| !word.starts_with('-'));
+    let words = format!("process {}, borgios {}\n", std::process::id(), command.unwrap_or_default());
+    let _ = file.set_len(0).and_then(|()| file.write_all(words.as_bytes()));
 }

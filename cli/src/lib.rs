@@ -38,6 +38,7 @@ mod home;
 mod identity;
 mod known;
 mod next_key;
+mod notices;
 mod objections;
 mod passphrase;
 mod printer;

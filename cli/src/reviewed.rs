@@ -31,6 +31,11 @@ impl Reviewed {
         self.0.contains_key(statement)
     }
 
+    /// When `statement` was last looked at here.
+    pub(crate) fn when(&self, statement: &Digest) -> Option<UnixSeconds> {
+        self.0.get(statement).copied()
+    }
+
     /// Notes that it was.
     pub(crate) fn note(
         &mut self,

@@ -6,7 +6,7 @@
 //! | the place | something is undecided there if |
 //! |---|---|
 //! | the next one of its lane | something was proposed for it |
-//! | one that is signed | a governor vetoed what is signed there |
+//! | one that is signed | a governor vetoed what is signed there, or another one was signed for it |
 //! | settled by a policy, or further on | never |
 
 use borgios_policy::{Policy, Ruling};
@@ -70,21 +70,24 @@ pub(crate) fn moot(desk: &Desk<'_>, ruling: &Ruling) -> Result<Option<Moot>, Fai
     if seq > next {
         return Ok(Some(Moot::Beyond { next }));
     }
+    let dead = archive.dead_statements()?.into_iter();
+    let others = dead.filter(|(one, _)| (one.lane, one.seq) == (lane, seq)).map(|(_, id)| id);
+    let others: Vec<Digest> = others.chain(archive.rivals().at(lane, seq).copied()).collect();
     let signed = chain.get(lane, seq);
-    if let Some(signed) = signed {
+    if let Some(signed) = signed.filter(|_| others.is_empty()) {
         let mut objections = archive.objections().values();
         let vetoed = |id: Digest| objections.any(|held| is_veto(held) && held.value.statement == id);
         if !vetoed(signed.id()) {
             return Ok(Some(Moot::Decided(signed.id())));
         }
-    } else if !desk.votes()?.iter().any(|vote| (vote.slot.lane, vote.slot.seq) == (lane, seq)) {
+    } else if others.is_empty() && !desk.votes()?.iter().any(|vote| (vote.slot.lane, vote.slot.seq) == (lane, seq)) {
         return Ok(Some(Moot::Empty));
     }
     let proposed = archive.proposals().values().filter_map(|held| {
         let statement = held.value.parse_statement().ok()?;
         ((statement.lane, statement.seq) == (lane, seq)).then(|| held.value.statement_id())
     });
-    let known: Vec<Digest> = proposed.chain(signed.map(|signed| signed.id())).collect();
+    let known: Vec<Digest> = proposed.chain(signed.map(|at| at.id())).chain(others).collect();
     Ok(winner.filter(|winner| !known.contains(winner)).map(Moot::Unknown))
 }
 

@@ -66,14 +66,14 @@ impl<'a> Session<'a> {
     /// Takes the lock, opens the identity, brings the archive up to date.
     pub(crate) fn open(context: &'a Context) -> Result<Self, Failure> {
         context.membership()?;
-        let lock = context.home.lock()?;
+        let lock = context.lock()?;
         let identity = context.identity()?;
         Self::begin(context, lock, identity)
     }
 
     /// The same with an identity that is already open.
     pub(crate) fn with(context: &'a Context, identity: Identity) -> Result<Self, Failure> {
-        let lock = context.home.lock()?;
+        let lock = context.lock()?;
         Self::begin(context, lock, identity)
     }
 

@@ -13,6 +13,7 @@
 mod judging;
 mod reading;
 pub(crate) mod recoveries;
+mod rivals;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,6 +27,7 @@ use borgios_types::{Digest, Envelope, Kind, UnixSeconds};
 
 use self::judging::{Lay, Object, verify_by};
 use self::recoveries::Recoveries;
+use self::rivals::Rivals;
 use crate::durable;
 use crate::failure::{Failure, OrFail as _};
 use crate::home::Home;
@@ -79,6 +81,7 @@ pub(crate) struct Archive {
     drills: BTreeMap<Digest, Held<Drill>>,
     answers: BTreeMap<Digest, Held<DrillAnswer>>,
     recoveries: Recoveries,
+    rivals: Rivals,
 }
 
 impl Archive {
@@ -105,10 +108,12 @@ impl Archive {
                 ))
             })?;
         let recoveries = Recoveries::of(network, &chain, &kept);
+        let rivals = Rivals::load(home, &chain)?;
         let mut archive = Self {
             home: home.clone(),
             chain,
             recoveries,
+            rivals,
             candidates: Vec::new(),
             proposals: BTreeMap::new(),
             pools: BTreeMap::new(),
@@ -163,7 +168,7 @@ impl Archive {
         accepted.extend(revived);
         let taken: BTreeSet<Digest> = accepted.iter().map(VerifiedStatement::id).collect();
         // What a recovery key signed is kept apart, once the chain is as far as it goes.
-        let mut left = Vec::new();
+        let (mut left, mut rivals) = (Vec::new(), Vec::new());
         for (at, refusal) in run.refused {
             let Some(submission) = submissions.get(at) else { continue };
             if matches!(refusal, Refusal::Replayed { .. } | Refusal::Closed { .. })
@@ -173,6 +178,10 @@ impl Archive {
             }
             if matches!(refusal, Refusal::Recovery { .. }) {
                 left.push(submission.statement.clone());
+                continue;
+            }
+            if matches!(refusal, Refusal::Rival { .. }) {
+                rivals.push((submission.statement.clone(), refusal));
                 continue;
             }
             let kind = &submission.statement.kind;
@@ -206,6 +215,13 @@ impl Archive {
                     let what = envelope.id().short();
                     admitted.refused.push(format!("policy {what}: no place for it here"));
                 }
+            }
+        }
+        for (envelope, refusal) in rivals {
+            // Each is said once, and shown from then on.
+            if !self.keep_rival(&envelope)? {
+                let (kind, id) = (&envelope.kind, envelope.id().short());
+                admitted.refused.push(format!("{kind} {id}: {refusal}"));
             }
         }
         self.keep_named(&papers, &mut admitted.new)?;

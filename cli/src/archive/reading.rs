@@ -1,6 +1,7 @@
 //! What an archive holds, for whoever asks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use borgios_policy::{
@@ -185,9 +186,7 @@ impl Archive {
     /// When this folder stored an object, by the date of its file. A copy of the folder may have later
     /// dates: it is for people and for what waits a little longer, and decides nothing.
     pub(crate) fn stored_at(&self, envelope: &Envelope) -> Option<UnixSeconds> {
-        let path = self.home.object(&envelope.kind, &envelope.id());
-        let changed = std::fs::metadata(path).and_then(|file| file.modified()).ok()?;
-        changed.duration_since(UNIX_EPOCH).ok().map(|since| UnixSeconds(since.as_secs()))
+        date_of(&self.home.object(&envelope.kind, &envelope.id()))
     }
 
     /// Whether this archive holds `envelope`, be it with other, equally valid signatures. A
@@ -203,4 +202,10 @@ impl Archive {
             Some(_) => self.verify(envelope, Lay::Elsewhere).is_ok(),
         }
     }
+}
+
+/// When a file was last written.
+pub(super) fn date_of(path: &Path) -> Option<UnixSeconds> {
+    let changed = std::fs::metadata(path).and_then(|file| file.modified()).ok()?;
+    changed.duration_since(UNIX_EPOCH).ok().map(|since| UnixSeconds(since.as_secs()))
 }

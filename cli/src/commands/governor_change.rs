@@ -194,7 +194,7 @@ impl Run {
         card: &Card,
         confirmed: Option<Digest>,
     ) -> Result<Look, Failure> {
-        let _lock = context.home.lock()?;
+        let _lock = context.lock()?;
         let files = ceremony::read_files(folder)?;
         let file = format!("{}.card.json", card.name);
         if !files.contains_key(&file) {

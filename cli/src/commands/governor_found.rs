@@ -61,7 +61,7 @@ pub(crate) struct Found {
 impl Found {
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
         let folder = ceremony::folder(context)?;
-        let _lock = context.home.lock()?;
+        let _lock = context.lock()?;
         if let Ok(membership) = context.membership() {
             // The last run may have been cut off before it removed what is no longer needed.
             durable::erase(&state_path(context))?;

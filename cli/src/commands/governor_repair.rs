@@ -84,7 +84,7 @@ impl Repair {
             Failure::usage("this folder belongs to no network yet")
                 .hint("name it with `--network ID`; `borgios governor found` shows the others' id")
         })?;
-        let _lock = context.home.lock()?;
+        let _lock = context.lock()?;
         let name = ceremony::short_name(network)?;
         let text = serde_json::to_vec_pretty(&Membership { network, name, recovery: None })
             .or_fail(|| "could not encode")?;

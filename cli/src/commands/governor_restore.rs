@@ -81,7 +81,7 @@ impl Restore {
 
     /// Lays identity, share and membership, in the order of a founding: `board.json` last.
     fn read_file(&self, context: &Context, file: &Path) -> Result<Identity, Failure> {
-        let _lock = context.home.lock()?;
+        let _lock = context.lock()?;
         let path = context.home.governor("identity.age");
         let cipher = durable::read(file, BACKUP_MAX)?
             .ok_or_else(|| Failure::new(format!("{} does not exist", file.display())))?;

@@ -17,6 +17,7 @@ use crate::deadlines::{self, Dates};
 use crate::desk::{Desk, OpenVote};
 use crate::escrowed;
 use crate::failure::Failure;
+use crate::notices::{self, Notice};
 use crate::printer::one_line;
 use crate::recovery;
 use crate::reviewed::Reviewed;
@@ -105,6 +106,13 @@ impl Review {
         {
             terms.push(change.warning(statement.lane, statement.seq));
         }
+        let notices = notices::before(&desk, &vote, &id)?;
+        if !notices.is_empty() {
+            text.push_str("\nbefore you vote\n");
+        }
+        for notice in &notices {
+            text.push_str(&format!("  {}\n", notice.line()));
+        }
         text.push_str(&format!("\nif you approve\n  {consequence}\n"));
         for line in &terms {
             text.push_str(&format!("  {line}\n"));
@@ -116,13 +124,14 @@ impl Review {
             text.push_str(&format!("  {}\n", reminder.line(context.now())));
         }
 
-        let _lock = context.home.lock()?;
+        let _lock = context.lock()?;
         Reviewed::load(&context.home)?.note(&context.home, id, context.now())?;
         let standing = vote.tally.documents.get(&id);
         let beside: Vec<Value> = others.iter().map(|one| one.to_json(context.now())).collect();
         let answer = json!({
             "dates": dates.to_json(context.now()), "waits_for_you": !of_this.is_empty(),
             "beside": beside,
+            "notices": notices.iter().map(Notice::to_json).collect::<Vec<_>>(),
             "place": place, "round": statement.round, "statement": id, "changes": changes,
             "approvals": standing.map(|standing| &standing.approvals),
             "rejections": standing.map(|standing| &standing.rejections),

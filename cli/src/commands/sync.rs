@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::deadlines;
 use crate::durable;
 use crate::failure::Failure;
+use crate::notices::{self, Notice};
 use crate::session::Session;
 
 /// Fetch all objects and pass on what others lack
@@ -64,7 +65,9 @@ impl Sync {
         };
         let places = session.desk.places();
         let (now, reminders) = (context.now(), deadlines::reminders(&session.desk)?);
+        let frozen = notices::frozen(&session.desk);
         let answer = json!({
+            "notices": frozen.iter().map(Notice::to_json).collect::<Vec<_>>(),
             "places": places, "received": received, "refused": refused, "sent": sent,
             "signed": settled.signed, "slots": settled.slots, "shares": settled.shares,
             "servers": servers, "blobs": blobs, "written_bytes": written,
@@ -86,6 +89,10 @@ impl Sync {
         for line in settled.lines().into_iter().chain(waiting.into_iter().map(|(_, line)| line)) {
             text.push('\n');
             text.push_str(&line);
+        }
+        for notice in &frozen {
+            text.push('\n');
+            text.push_str(&notice.line());
         }
         for reminder in &reminders {
             text.push('\n');

@@ -337,7 +337,7 @@ impl Vote {
         let sealed = vote_checks::sealed_share(session, &drafted)
             .map_err(|failure| failure.within(what()))?;
         let reviewed = Reviewed::load(&context.home)?;
-        if !reviewed.contains(&statement) {
+        let Some(looked_at) = reviewed.when(&statement) else {
             self.refuse_another(session, &reviewed, slot, statement)?;
             let short = statement.short();
             return Err(Failure::new(what())
@@ -346,7 +346,8 @@ impl Vote {
                 .hint(format!(
                     "`borgios review {short}` shows what it would change; then vote again"
                 )));
-        }
+        };
+        vote_checks::refuse_new_rival(session, &vote, statement, looked_at)?;
         let approve = |session: &Session<'_>| {
             let (board, me) = session.on_board()?;
             let pools = session.desk.archive().papers_for(board, slot);

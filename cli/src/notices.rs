@@ -1,0 +1,191 @@
+//! What a governor should know before a vote, each with a stable name and the next step.
+//!
+//! | name | it says |
+//! |---|---|
+//! | `BUSY` | another command works in this folder: what is shown may change under one's hands |
+//! | `RIVAL` | something else is proposed for the place, and which of the two was here first |
+//! | `FROZEN` | two documents are signed for one place: servers that met both hold the lane back |
+//! | `LOCKED` | what this builds upon is signed, and servers still hold it back |
+//!
+//! None of them refuses anything. "Here" is this folder: when something came is the date of its file.
+
+use borgios_policy::tally::State;
+use borgios_policy::{Lane, Name, Statement, VerifiedStatement};
+use borgios_types::{Digest, Seq, UnixSeconds};
+use serde_json::{Value, json};
+
+use crate::desk::{Desk, OpenVote};
+use crate::failure::Failure;
+
+/// Statements of a lane looked at for a lock that still runs, the newest first.
+const LOCKS_LOOKED_AT: usize = 8;
+
+/// One notice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Notice {
+    code: &'static str,
+    text: String,
+    next: String,
+}
+
+/// One of several documents that are proposed for a place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rival {
+    /// Its id.
+    pub(crate) statement: Digest,
+    by: Vec<Name>,
+    approvals: Vec<Name>,
+    /// When it came here.
+    pub(crate) since: Option<UnixSeconds>,
+}
+
+impl Notice {
+    /// For people, on one line.
+    pub(crate) fn line(&self) -> String {
+        format!("[{}] {}; {}", self.code, self.text, self.next)
+    }
+
+    /// For `--json`.
+    pub(crate) fn to_json(&self) -> Value {
+        json!({"code": self.code, "message": self.text, "next": self.next})
+    }
+}
+
+/// What to know before a vote on `id`.
+pub(crate) fn before(
+    desk: &Desk<'_>,
+    vote: &OpenVote,
+    id: &Digest,
+) -> Result<Vec<Notice>, Failure> {
+    let mut all: Vec<Notice> = busy(desk)?.into_iter().collect();
+    all.extend(rivalry(desk, vote, id));
+    all.extend(frozen(desk));
+    let chain = desk.archive().chain();
+    for lane in [vote.slot.lane, Lane::Policy] {
+        let newest = chain.after(lane, Seq(0)).collect::<Vec<_>>();
+        let newest = newest.into_iter().rev().take(LOCKS_LOOKED_AT);
+        all.extend(newest.filter_map(|signed| locked(desk, signed)));
+        if vote.slot.lane == Lane::Policy {
+            break;
+        }
+    }
+    Ok(all)
+}
+
+/// What is proposed for the slot of a vote and not dead, whichever came here first at the head.
+pub(crate) fn rivals(desk: &Desk<'_>, vote: &OpenVote) -> Vec<Rival> {
+    let live = vote.documents.iter().filter_map(|(id, document)| {
+        let standing = vote.tally.documents.get(id)?;
+        let since = document.proposals.iter();
+        let since = since.filter_map(|held| desk.archive().stored_at(&held.envelope)).min();
+        (standing.state != State::Dead).then(|| Rival {
+            statement: *id,
+            by: document.proposals.iter().map(|held| held.by.clone()).collect(),
+            approvals: standing.approvals.iter().cloned().collect(),
+            since,
+        })
+    });
+    let mut all: Vec<Rival> = live.collect();
+    all.sort_by_key(|rival| (rival.since.unwrap_or(UnixSeconds(u64::MAX)), rival.statement));
+    all
+}
+
+fn rivalry(desk: &Desk<'_>, vote: &OpenVote, id: &Digest) -> Vec<Notice> {
+    let all = rivals(desk, vote);
+    let place = format!("{}/{}", vote.slot.lane, vote.slot.seq);
+    let first = all.first().map(|rival| rival.statement);
+    let own = all.iter().find(|rival| rival.statement == *id).and_then(|rival| rival.since);
+    let others = all.iter().filter(|rival| rival.statement != *id);
+    let notice = |rival: &Rival| {
+        let short = rival.statement.short();
+        let when = match (first == Some(rival.statement), rival.since == own) {
+            // Both within one second: who can tell.
+            (_, true) => "here as long as this one".to_owned(),
+            (true, false) => format!("here FIRST, {}", since(rival.since)),
+            (false, false) => format!("here later than this one, {}", since(rival.since)),
+        };
+        let approved = match rival.approvals.is_empty() {
+            true => "nobody approves it yet".to_owned(),
+            false => format!("approved by {}", list(&rival.approvals)),
+        };
+        Notice {
+            code: "RIVAL",
+            text: format!(
+                "{place} has another proposal, {short} by {}: {when}; {approved}. Each governor can \
+                 approve one of them",
+                list(&rival.by)
+            ),
+            next: format!("`borgios review {short}` shows it; agree on one before you vote"),
+        }
+    };
+    others.map(notice).collect()
+}
+
+/// Places for which two documents are signed, as far as this folder met both.
+pub(crate) fn frozen(desk: &Desk<'_>) -> Vec<Notice> {
+    let archive = desk.archive();
+    let notice = |(id, statement): (&Digest, &Statement)| {
+        let (lane, seq) = (statement.lane, statement.seq);
+        // A ruling may have come in this very run.
+        let chain = archive.chain();
+        let stands = chain.get(lane, seq).filter(|_| chain.settled(lane, seq).is_none())?;
+        let next = match lane {
+            Lane::Policy => "no ruling settles a place of the lane policy: find out by voice what each \
+                             server has (`borgios status`), and what to do"
+                .to_owned(),
+            Lane::Release | Lane::Credential | Lane::Member | Lane::Access => format!(
+                "`borgios propose policy --settle {lane}/{seq}=ID` names the one that counts everywhere"
+            ),
+        };
+        Some(Notice {
+            code: "FROZEN",
+            text: format!(
+                "two documents are signed for {lane}/{seq}: {} (here {}), which stands here, and {id} \
+                 (here {}). Servers that met both before they applied one hold the lane back",
+                stands.id(),
+                since(archive.stored_at(stands.envelope())),
+                since(archive.rival_since(id)),
+            ),
+            next,
+        })
+    };
+    archive.rivals().all().filter_map(notice).collect()
+}
+
+/// Whether servers still hold a signed statement back, reckoned from when it came here.
+pub(crate) fn locked(desk: &Desk<'_>, signed: &VerifiedStatement) -> Option<Notice> {
+    let (archive, statement) = (desk.archive(), signed.statement());
+    let lock_s = archive.chain().class_for(statement, signed.id())?.lock();
+    let until = archive.stored_at(signed.envelope())?.plus(lock_s);
+    if lock_s == 0 || until <= desk.context().now() {
+        return None;
+    }
+    let place = format!("{}/{}", statement.lane, statement.seq);
+    Some(Notice {
+        code: "LOCKED",
+        text: format!(
+            "{place} is signed, and servers that saw it when this folder did hold it back until {until}: \
+             vetoes can take it back until then, and what builds upon it with it"
+        ),
+        next: format!(
+            "`borgios status` of a server shows its own lock; `borgios veto {place} --reason TEXT` objects"
+        ),
+    })
+}
+
+fn busy(desk: &Desk<'_>) -> Result<Option<Notice>, Failure> {
+    let Some(other) = desk.context().home.busy()? else { return Ok(None) };
+    Ok(Some(Notice {
+        code: "BUSY",
+        text: format!("another command works in this folder ({other}): what is shown here may change"),
+        next: "look again when it is done; a vote waits for it".to_owned(),
+    }))
+}
+
+fn since(at: Option<UnixSeconds>) -> String {
+    at.map_or_else(|| "since nobody knows when".to_owned(), |at| format!("since {at}"))
+}
+
+fn list(names: &[Name]) -> String {
+    names.iter().map(Name::as_str).collect::<Vec<_>>().join(", ")
+}
