@@ -84,8 +84,9 @@ fn t36_honest_nodes_end_in_one_state_whatever_the_network_and_the_liars_do() {
     println!("two touches: {large:?}");
     if number("BORGIOS_SIM_SEED").is_none() {
         let count = seeds().count() as u64;
-        // Far from the edge: a world that decides less than this simulates nothing.
-        let enough = 2 * (all.decided + all.policies) >= 3 * count && 2 * all.decided >= count;
+        // A third below what the 24 seeds of CI come to, half of what a hundred do: a world that decides
+        // less than this simulates nothing.
+        let enough = all.decided + all.policies >= 2 * count && 4 * all.decided >= 3 * count;
         assert!(enough, "the simulation decided next to nothing: {all:?}");
         let happened = [all.policies, all.named, all.closed, all.vetoed, all.paused, all.burnt];
         assert!(happened.iter().all(|count| *count > 0), "something never happened: {all:?}");
