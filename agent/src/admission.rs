@@ -161,7 +161,7 @@ impl Judge<'_> {
             }
             Ballot::KIND => {
                 let ballot = any_board(chain, |board| Ballot::verify(board, envelope))?;
-                governors(chain, store, kind, ballot.governor.as_str(), 0)
+                judge.ballot(envelope.id(), &ballot)
             }
             Burn::KIND => {
                 let burn = any_board(chain, |board| Burn::verify(board, envelope))?;
@@ -308,14 +308,18 @@ fn on_board(name: &Name, group: PublicKey) -> String {
     format!("{name}@{}", group.fingerprint())
 }
 
-fn governors(
+pub(crate) fn quota(kind: &str) -> usize {
+    QUOTAS.iter().find(|(known, _)| *known == kind).map_or(0, |(_, quota)| *quota)
+}
+
+pub(crate) fn governors(
     chain: &Chain,
     store: &Store,
     kind: &str,
     name: &str,
     date: u64,
 ) -> Result<Passed, Denied> {
-    let quota = QUOTAS.iter().find(|(known, _)| *known == kind).map_or(0, |(_, quota)| *quota);
+    let quota = quota(kind);
     let held = store.owned(kind, name).count();
     let mut replaces = Vec::new();
     if held >= quota {

@@ -195,6 +195,8 @@ impl Ledger {
                 }
             }
         }
+        // What was spent when the power went, or before there was an end to keeping it.
+        while !self.free_spent().is_empty() {}
         self.tell_heads();
         Ok(())
     }
@@ -345,6 +347,7 @@ impl Ledger {
         };
         // Where this is cut off, the next start ends it.
         self.store.remove(&forgotten);
+        let forgotten = [forgotten, self.free_spent()].concat();
         info!(
             BORGIOS_EVENT = "statement_accepted",
             BORGIOS_LANE = lane.as_str(),

@@ -23,7 +23,7 @@
 //! | [`bus`], [`follow`] | what enters, told to a governor who follows it with stock `ssh` |
 //! | [`tree_shell`], [`tree_handle`], [`offers`], [`provide`] | the task that owns the tree's core, and its helpers |
 //! | [`questions`] | questions to the fleet, node lookup, messages to one node |
-//! | [`admission`], [`member_objects`], [`ledger`], [`ledger_handle`], [`parking`], [`store`] | what may enter, and everything that did |
+//! | [`admission`], [`member_objects`], [`ledger`], [`ledger_handle`], [`parking`], [`store`], [`spent`] | what may enter, and everything that did |
 //! | [`roll`], [`cross_watch`] | who is a member, who lapsed, who is out; whom cross links go to |
 //! | [`depot`], [`fetch`], [`http`], [`uploads`] | blobs: kept, fetched, served, sent in |
 //! | [`neighbours`], [`pieces`] | the links in use, and blobs over them |
@@ -82,6 +82,7 @@ pub mod reporting;
 pub mod roll;
 pub mod session;
 pub mod settings;
+pub mod spent;
 pub mod ssh_client;
 pub mod ssh_server;
 pub mod store;

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use borgios_peertree::Body;
+use borgios_policy::spent::Casts;
+use borgios_policy::{Ballot, Object as _};
 use borgios_types::limits::ENVELOPE_MAX;
 use borgios_types::{Digest, Envelope};
 use tracing::warn;
@@ -59,6 +61,8 @@ pub struct Store {
     kinds: BTreeMap<String, BTreeSet<Digest>>,
     /// Dates and ids by kind and owner.
     owners: BTreeMap<(String, String), BTreeSet<(u64, Digest)>>,
+    /// What the ballots among them say.
+    casts: Casts,
 }
 
 impl Store {
@@ -76,6 +80,7 @@ impl Store {
             objects: BTreeMap::new(),
             kinds: BTreeMap::new(),
             owners: BTreeMap::new(),
+            casts: Casts::default(),
         };
         let mut found = Vec::new();
         for kind in std::fs::read_dir(folder)? {
@@ -118,6 +123,9 @@ impl Store {
         self.objects.insert(id, stored.clone());
         self.kinds.entry(stored.kind().to_owned()).or_default().insert(id);
         self.owners.entry(owner_key(&stored)).or_default().insert((date, id));
+        if let Some(ballot) = ballot(&stored) {
+            self.casts.insert(id, &ballot);
+        }
         stored
     }
 
@@ -135,6 +143,9 @@ impl Store {
                 if owned.is_empty() {
                     self.owners.remove(&key);
                 }
+            }
+            if let Some(ballot) = ballot(&stored) {
+                self.casts.remove(*id, &ballot);
             }
             let _ = std::fs::remove_file(self.path(&stored.envelope));
         }
@@ -193,6 +204,12 @@ impl Store {
             .filter_map(|(_, id)| self.objects.get(id))
     }
 
+    /// What the ballots here say.
+    #[must_use]
+    pub fn casts(&self) -> &Casts {
+        &self.casts
+    }
+
     /// Every object.
     pub fn all(&self) -> impl Iterator<Item = &Arc<Stored>> {
         self.objects.values()
@@ -209,6 +226,10 @@ impl Store {
         let name = format!("{}.json", envelope.id().hex());
         self.folder.join(envelope.kind.as_str()).join(name)
     }
+}
+
+fn ballot(stored: &Stored) -> Option<Ballot> {
+    Ballot::parse(&stored.envelope).ok().filter(|_| stored.kind() == Ballot::KIND)
 }
 
 fn owner_key(stored: &Stored) -> (String, String) {

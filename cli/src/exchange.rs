@@ -193,12 +193,15 @@ impl Exchange {
     ///
     /// A node may refuse what is of no use to it any more: that is said and does no harm.
     pub(crate) fn push(&mut self, archive: &Archive) -> Result<usize, Failure> {
-        let mut sent = 0;
+        let (mut sent, spent) = (0, archive.spent());
         for (place, has) in &mut self.places {
+            let folder = place.wants_servers();
             // Nodes take nothing of a recovery board from a governor: its policy is brought by itself.
-            let apart = archive.recoveries().envelopes().filter(|_| place.wants_servers());
+            let apart = archive.recoveries().envelopes().filter(|_| folder);
             for envelope in archive.envelopes().chain(apart.collect::<Vec<_>>()) {
-                if !has.insert(envelope.id()) {
+                let id = envelope.id();
+                // Nodes let go of what is spent, and would be sent it for ever.
+                if (!folder && spent.contains(&id)) || !has.insert(id) {
                     continue;
                 }
                 match place.put(envelope) {

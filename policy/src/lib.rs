@@ -51,6 +51,7 @@ pub mod rules;
 pub mod session;
 pub mod share;
 pub mod slot;
+pub mod spent;
 pub mod statement;
 mod subgroup;
 pub mod submission;

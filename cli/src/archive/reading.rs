@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
+use borgios_policy::spent::Casts;
 use borgios_policy::{
     Ballot, Beacon, Board, Chain, Drill, DrillAnswer, Lane, Name, Note, Objection, Pool, Proposal,
     Refusal, SessionShare, Slot, Statement, Verdict,
@@ -110,6 +111,13 @@ impl Archive {
     /// Every answer to a drill.
     pub(crate) fn answers(&self) -> &BTreeMap<Digest, Held<DrillAnswer>> {
         &self.answers
+    }
+
+    /// Ballots of decided places that no node keeps.
+    pub(crate) fn spent(&self) -> BTreeSet<Digest> {
+        let mut casts = Casts::default();
+        self.ballots.iter().for_each(|(id, held)| casts.insert(*id, &held.value));
+        casts.spent(&self.chain, usize::MAX).into_iter().collect()
     }
 
     /// The envelopes of all ballots.
