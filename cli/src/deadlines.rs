@@ -10,9 +10,7 @@
 //! from what this folder holds; whatever fetches first, as `borgios sync` does, knows more.
 
 use borgios_policy::tally::State;
-use borgios_policy::{
-    AccessOrder, Board, Card, Chain, Lane, Name, RecoveryBoard, Slot, Statement,
-};
+use borgios_policy::{AccessOrder, Board, Card, Chain, Lane, Name, RecoveryBoard, Slot, Statement};
 use borgios_types::{Digest, PublicKey, Round, Seq, UnixSeconds};
 use serde_json::{Value, json};
 
@@ -50,7 +48,8 @@ impl Dates {
     /// board in force.
     pub(crate) fn of(chain: &Chain, statement: &Statement, id: Digest, recovery: bool) -> Self {
         let class = chain.class_for(statement, id).filter(|_| !recovery);
-        let due = class.and_then(|class| class.deadline_s).map(|after| statement.issued.plus(after));
+        let due =
+            class.and_then(|class| class.deadline_s).map(|after| statement.issued.plus(after));
         let ends = match AccessOrder::of(statement) {
             Ok(AccessOrder::Grant(grant)) => Some(grant.before),
             Ok(AccessOrder::Reveal(reveal)) => Some(reveal.until),
@@ -276,7 +275,10 @@ mod tests {
              worthless; look at it with `borgios review release/2`"
         );
         let late = reminder(Some(NOW.0 - 60), Some(NOW.0)).line(NOW);
-        assert!(late.contains("DUE since 2026-11-18T11:05:40Z, 1 min ago; it stays open"), "{late}");
+        assert!(
+            late.contains("DUE since 2026-11-18T11:05:40Z, 1 min ago; it stays open"),
+            "{late}"
+        );
         assert!(late.contains("worthless since 2026-11-18T11:06:40Z: reject it"), "{late}");
         assert!(reminder(None, None).line(NOW).contains("no deadline, it stays open until"));
     }
@@ -314,7 +316,7 @@ mod tests {
             ]
         );
         let over = terms(Some(UnixSeconds(NOW.0 - 3_600)), Some(NOW));
-        assert!(over[0].contains("11:06:40Z, 1 h ago; time decides nothing"), "{over:?}");
+        assert!(over[0].contains("10:06:40Z, 1 h ago; time decides nothing"), "{over:?}");
         assert!(over[1].contains("worthless since 2026-11-18T11:06:40Z: reject it"), "{over:?}");
         assert!(terms(None, None).is_empty());
     }

@@ -434,7 +434,8 @@ impl<'a> Desk<'a> {
                 let signed = self.archive.chain().get(*lane, *seq);
                 let notices = signed.and_then(|signed| notices::locked(self, signed));
                 let frozen = notices::frozen(self).into_iter();
-                let notices = notices.into_iter().chain(frozen.filter(|_| self.is_rivalled(*lane, *seq)));
+                let notices =
+                    notices.into_iter().chain(frozen.filter(|_| self.is_rivalled(*lane, *seq)));
                 return notices
                     .fold(decided, |failure, notice| failure.because(notice.line()))
                     .hint(format!("`borgios log {lane}` shows who approved it"));

@@ -162,6 +162,7 @@ impl Home {
 /// Writes into the lock who holds it, for whoever looks; no more than a word to people.
 fn sign(mut file: &File) {
     let command = std::env::args().skip(1).find(|word| !word.starts_with('-'));
-    let words = format!("process {}, borgios {}\n", std::process::id(), command.unwrap_or_default());
+    let words =
+        format!("process {}, borgios {}\n", std::process::id(), command.unwrap_or_default());
     let _ = file.set_len(0).and_then(|()| file.write_all(words.as_bytes()));
 }

@@ -130,9 +130,11 @@ pub(crate) fn frozen(desk: &Desk<'_>) -> Vec<Notice> {
         let chain = archive.chain();
         let stands = chain.get(lane, seq).filter(|_| chain.settled(lane, seq).is_none())?;
         let next = match lane {
-            Lane::Policy => "no ruling settles a place of the lane policy: find out by voice what each \
+            Lane::Policy => {
+                "no ruling settles a place of the lane policy: find out by voice what each \
                              server has (`borgios status`), and what to do"
-                .to_owned(),
+                    .to_owned()
+            }
             Lane::Release | Lane::Credential | Lane::Member | Lane::Access => format!(
                 "`borgios propose policy --settle {lane}/{seq}=ID` names the one that counts everywhere"
             ),
@@ -177,7 +179,9 @@ fn busy(desk: &Desk<'_>) -> Result<Option<Notice>, Failure> {
     let Some(other) = desk.context().home.busy()? else { return Ok(None) };
     Ok(Some(Notice {
         code: "BUSY",
-        text: format!("another command works in this folder ({other}): what is shown here may change"),
+        text: format!(
+            "another command works in this folder ({other}): what is shown here may change"
+        ),
         next: "look again when it is done; a vote waits for it".to_owned(),
     }))
 }

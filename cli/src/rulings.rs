@@ -49,7 +49,9 @@ impl Moot {
                 "{lane}/{seq} is decided: {} is signed, and nobody is known to have vetoed it",
                 id.short()
             ),
-            Self::Beyond { next } => format!("{lane}/{seq} is not open: the next one is {lane}/{next}"),
+            Self::Beyond { next } => {
+                format!("{lane}/{seq} is not open: the next one is {lane}/{next}")
+            }
             Self::Empty => format!("nothing is proposed for {lane}/{seq}"),
             Self::Unknown(id) => format!(
                 "{id} was neither proposed nor signed for {lane}/{seq}, and nothing else could ever count \
@@ -75,12 +77,14 @@ pub(crate) fn moot(desk: &Desk<'_>, ruling: &Ruling) -> Result<Option<Moot>, Fai
     let others: Vec<Digest> = others.chain(archive.rivals().at(lane, seq).copied()).collect();
     let signed = chain.get(lane, seq);
     if let Some(signed) = signed.filter(|_| others.is_empty()) {
+        let id = signed.id();
         let mut objections = archive.objections().values();
-        let vetoed = |id: Digest| objections.any(|held| is_veto(held) && held.value.statement == id);
-        if !vetoed(signed.id()) {
-            return Ok(Some(Moot::Decided(signed.id())));
+        if !objections.any(|held| is_veto(held) && held.value.statement == id) {
+            return Ok(Some(Moot::Decided(id)));
         }
-    } else if others.is_empty() && !desk.votes()?.iter().any(|vote| (vote.slot.lane, vote.slot.seq) == (lane, seq)) {
+    } else if others.is_empty()
+        && !desk.votes()?.iter().any(|vote| (vote.slot.lane, vote.slot.seq) == (lane, seq))
+    {
         return Ok(Some(Moot::Empty));
     }
     let proposed = archive.proposals().values().filter_map(|held| {

@@ -30,7 +30,7 @@ fn agent(board: &Board) -> std::thread::JoinHandle<()> {
         let mut asked = [0; 4096];
         let read = stream.read(&mut asked).unwrap();
         assert!(read > 0);
-        let body = r#"{"name":"web-1","version":"0.1.0","uptime_s":7200}"#;
+        let body = r#"{"ok":{"name":"web-1","version":"0.1.0","uptime_s":7200}}"#;
         let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
         stream.write_all((head + body).as_bytes()).unwrap();
     })
@@ -55,7 +55,10 @@ fn who_has_not_voted_is_reminded_until_the_ballot_is_cast() {
     assert_eq!((&row["due"], &row["late"]), (&json!(issued), &json!(false)), "{row}");
     assert!(row["ends"].as_u64().unwrap() > issued, "{row}");
     assert_eq!((&row["statements"], &row["round"]), (&json!([id]), &json!(0)));
-    assert_eq!((&row["next"], &row["recovery"]), (&json!("borgios review release/1"), &json!(false)));
+    assert_eq!(
+        (&row["next"], &row["recovery"]),
+        (&json!("borgios review release/1"), &json!(false))
+    );
     assert_eq!(cleo["reminders"][1]["due"], Value::Null, "its class has no deadline");
     let said = board.ok("cleo", &["sync"]);
     for part in [
@@ -89,7 +92,10 @@ fn who_has_not_voted_is_reminded_until_the_ballot_is_cast() {
     let served = agent(&board);
     let status = board.json("cleo", &["status"]);
     served.join().unwrap();
-    assert_eq!((status["name"].as_str(), places(&status)), (Some("web-1"), vec!["release/1", "policy/3"]));
+    assert_eq!(
+        (status["name"].as_str(), places(&status)),
+        (Some("web-1"), vec!["release/1", "policy/3"])
+    );
     // Who is no governor is reminded of nothing.
     std::fs::remove_file(board.path("no.sock")).unwrap();
     let served = agent(&board);

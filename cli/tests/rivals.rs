@@ -62,7 +62,9 @@ fn a_rival_is_named_with_which_was_here_first_and_one_that_came_since_refuses_th
     // Who looked at both may vote, and is told once more.
     let voted = board.run("cleo", &vote);
     assert!(voted.status.success(), "{}", board::stderr(&voted));
-    assert!(board::stderr(&voted).contains(&format!("warning: release/1 has another proposal, {two}")));
+    assert!(
+        board::stderr(&voted).contains(&format!("warning: release/1 has another proposal, {two}"))
+    );
 }
 
 /// What is signed may still be taken back while servers hold it, and so may what builds upon it.
@@ -80,7 +82,10 @@ fn a_lock_that_runs_below_a_proposal_is_named() {
     assert!(message.contains("release/1 is signed") && message.contains("hold it back until 2"));
     assert!(review["notices"][0]["next"].as_str().unwrap().contains("`borgios veto release/1"));
     let decided = board.refused("ben", &["review", "release/1"]);
-    assert!(decided.contains("is decided: it is signed") && decided.contains("[LOCKED]"), "{decided}");
+    assert!(
+        decided.contains("is decided: it is signed") && decided.contains("[LOCKED]"),
+        "{decided}"
+    );
     // Another lane without a lock of its own has none.
     board.json("ann", &["propose", "policy", "--fanout", "4"]);
     assert_eq!(codes(&board.json("ben", &["review", "policy/3"])), Vec::<&str>::new());
@@ -133,10 +138,8 @@ fn two_signed_documents_for_one_place_are_named_and_can_be_ruled_on() {
 fn another_terminal_at_work_is_named_and_waited_for() {
     let board = Board::founded(&["ann", "ben"], 2);
     board.propose("ann", "1.0");
-    let mut lock = std::fs::File::options()
-        .write(true)
-        .open(board.home("ben").join("lock"))
-        .unwrap();
+    let mut lock =
+        std::fs::File::options().write(true).open(board.home("ben").join("lock")).unwrap();
     flock(&lock, FlockOperation::LockExclusive).unwrap();
     lock.set_len(0).unwrap();
     lock.write_all(b"process 7, borgios vote\n").unwrap();

@@ -12,7 +12,10 @@ use serde_json::Value;
 fn refused(board: &Board, ruling: &[&str]) -> String {
     let args: Vec<&str> = ["propose", "policy"].iter().chain(ruling).copied().collect();
     let said = board.refused("ann", &args);
-    assert!(said.contains("[E_NOTHING_UNDECIDED]") && said.contains("hint: "), "{ruling:?}: {said}");
+    assert!(
+        said.contains("[E_NOTHING_UNDECIDED]") && said.contains("hint: "),
+        "{ruling:?}: {said}"
+    );
     said
 }
 
@@ -55,6 +58,8 @@ fn a_place_is_ruled_on_only_while_something_is_undecided_there() {
         board.ok(name, &rejected);
     }
     board.ok("ann", &["propose", "policy", "--close", "release/1"]);
+    // Everybody lays nonces for the round that is open now.
+    board.ok("cleo", &["sync"]);
     signed_by(&board, ["ann", "ben"], "policy/2");
     // What is settled stays so, whatever one insists on.
     for insist in [&["--close", "release/1"][..], &["--close", "release/1", "--even-if-decided"]] {

@@ -140,7 +140,8 @@ impl Said {
             "id": ids.first(), "ids": ids, "place": place, "statement": statement,
             "both_boards": self.both, "published_to": session.desk.places(),
         });
-        let mut text = format!("{past} {place}: {}", statement.map_or_else(String::new, |id| id.short()));
+        let mut text =
+            format!("{past} {place}: {}", statement.map_or_else(String::new, |id| id.short()));
         if self.both {
             text.push_str(
                 "\nsaid on both boards: nodes may still hold the change of the board back, and count it by \
@@ -157,9 +158,9 @@ impl Veto {
         let said = self.against.objections(VetoObject::KIND, &session, context)?;
         let board = &said.policy.board;
         let needed = veto_least(board.threshold().0, board.size());
-        let mut waiting = session.desk.archive().recoveries().waiting();
+        let of_it = |id| said.objections.iter().any(|said| said.statement == id);
         let recovery =
-            waiting.any(|one| said.objections.iter().any(|said| said.statement == one.id()));
+            session.desk.archive().recoveries().waiting().any(|waiting| of_it(waiting.id()));
         let (answer, text) = said.publish(&mut session, "vetoed", VetoObject)?;
         context.printer.answer(&answer, &text)?;
         if recovery {

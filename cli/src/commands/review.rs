@@ -95,9 +95,8 @@ impl Review {
         if !vote.recovery {
             terms.extend(dates.terms(context.now()));
         }
-        let (of_this, others): (Vec<_>, Vec<_>) = deadlines::reminders(&desk)?
-            .into_iter()
-            .partition(|reminder| reminder.names(&id));
+        let (of_this, others): (Vec<_>, Vec<_>) =
+            deadlines::reminders(&desk)?.into_iter().partition(|reminder| reminder.names(&id));
         if !of_this.is_empty() {
             terms.push("It waits for your ballot.".to_owned());
         }

@@ -83,7 +83,9 @@ pub(crate) fn refuse_new_rival(
             let short = statement.short();
             return Err(Failure::new(format!("no ballot was made for {place}"))
                 .code(Failure::RIVAL)
-                .because(format!("{other} was proposed for the same place since you reviewed {short}"))
+                .because(format!(
+                    "{other} was proposed for the same place since you reviewed {short}"
+                ))
                 .hint(format!(
                     "`borgios review {short}` shows both, and who approves which; then vote again"
                 )));
