@@ -19,6 +19,9 @@ const JOIN_SCOPE: &str = "borgios-join.scope";
 /// Longest that ending it may take.
 const JOIN_END_MAX: Duration = Duration::from_secs(10);
 
+/// How often a unit is asked to stop.
+const STOPS: usize = 3;
+
 /// What an install makes and nobody else has a use for.
 const AGENT: [&str; 5] = [
     "/opt/borgios",
@@ -114,7 +117,7 @@ pub(super) fn go_back(
     let snapshot = Snapshot::read(machine)?;
     // 1. The agent ends before its account and files go.
     for unit in agents_units(machine)? {
-        machine.systemctl(&["stop", &unit])?;
+        stop(machine, &unit)?;
     }
     // 2. Everything but the units that would go on with this after a cut.
     restore(machine, &snapshot, &timer::files())?;
@@ -132,6 +135,17 @@ pub(super) fn go_back(
     // 4. The word, and then the unit that would have gone on with this.
     Journal::Aborted { taking, why, ended: machine.tools.unix() }.write(machine)?;
     tidy_up(machine)
+}
+
+/// Stops a unit. What was cut off may have asked for its start a moment before, and a job that another
+/// one replaces counts as failed: so it is asked more than once.
+fn stop(machine: &Machine, unit: &str) -> Result<(), MachineError> {
+    for _ in 1..STOPS {
+        if machine.systemctl(&["stop", unit]).is_ok() {
+            return Ok(());
+        }
+    }
+    machine.systemctl(&["stop", unit]).map(drop)
 }
 
 /// Removes the timer and its unit, brings the times of the folders they lay in back, and lets the

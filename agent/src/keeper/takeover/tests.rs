@@ -342,6 +342,22 @@ fn finished(machine: &Machine) -> BTreeMap<PathBuf, (Digest, u32)> {
     outcome(machine)
 }
 
+/// As when the job of a join that was cut off comes in between.
+#[test]
+fn a_unit_that_does_not_stop_at_once_is_asked_again_on_the_way_back() {
+    let (_folder, machine, fake, _) = open();
+    let said = fake.calls().len();
+    abort::abort(&machine).unwrap();
+    let is_stop = |call: &String| call.ends_with("stop borgiosd.service");
+    let point = fake.calls()[said..].iter().position(is_stop).unwrap();
+    let (_folder, machine, fake, before) = open();
+    let said = fake.calls().len();
+    fake.at(point, Fate::Fail);
+    abort::abort(&machine).unwrap();
+    assert_eq!(disk(&machine), before);
+    assert_eq!(fake.calls()[said..].iter().filter(|call| is_stop(call)).count(), 2);
+}
+
 #[test]
 fn cut_off_anywhere_on_the_way_back_a_boot_ends_in_the_old_state() {
     let (_folder, machine, fake, _) = open();
