@@ -27,9 +27,14 @@ fn agent(board: &Board) -> std::thread::JoinHandle<()> {
     let listener = UnixListener::bind(board.path("no.sock")).unwrap();
     std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        let mut asked = [0; 4096];
-        let read = stream.read(&mut asked).unwrap();
-        assert!(read > 0);
+        // The whole question, for who closes before it is read breaks the pipe.
+        let mut asked = Vec::new();
+        while !asked.ends_with(b"}") {
+            let mut more = [0; 4096];
+            let read = stream.read(&mut more).unwrap();
+            assert!(read > 0, "{}", String::from_utf8_lossy(&asked));
+            asked.extend_from_slice(&more[..read]);
+        }
         let body = r#"{"ok":{"name":"web-1","version":"0.1.0","uptime_s":7200}}"#;
         let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
         stream.write_all((head + body).as_bytes()).unwrap();
