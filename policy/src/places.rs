@@ -67,6 +67,7 @@ impl Places {
         self.ids.insert(id, (lane, seq));
         self.order.push((lane, seq));
         self.lanes.entry(lane).or_default().insert(seq, Arc::new(verified));
+        let overruled = self.overruled.len();
         for Ruling { lane, seq: place, winner } in rulings {
             // The first ruling on a place stands.
             let Entry::Vacant(free) = self.settled.entry((lane, place)) else { continue };
@@ -74,6 +75,31 @@ impl Places {
             if winner.is_none() || winner != self.get(lane, place).map(VerifiedStatement::id) {
                 self.overrule(lane, place);
             }
+        }
+        self.put_back(overruled);
+    }
+
+    /// What was overruled just now, from `first` on, has its place again where the lane leads to it after
+    /// all: what stands behind a closed place builds upon the policy that closed it, and not upon what a
+    /// later ruling takes out before that. Whoever heard of the rulings first has it there, too.
+    fn put_back(&mut self, first: usize) {
+        loop {
+            let fits = |verified: &Arc<VerifiedStatement>| {
+                let statement = verified.statement();
+                let (lane, seq) = (statement.lane, statement.seq);
+                let tip = self.tip(lane);
+                let wins = |settled: &Settled| settled.winner == Some(verified.id());
+                tip.is_some_and(|tip| (seq, statement.prev) == (tip.seq.next(), Some(tip.id)))
+                    && self.settled(lane, seq).is_none_or(wins)
+            };
+            let Some(at) = self.overruled[first..].iter().position(fits) else { return };
+            let verified = self.overruled.remove(first + at);
+            let statement = verified.statement();
+            let (lane, seq) = (statement.lane, statement.seq);
+            self.floor = self.floor.max(statement.issued);
+            self.ids.insert(verified.id(), (lane, seq));
+            self.order.push((lane, seq));
+            self.lanes.entry(lane).or_default().insert(seq, verified);
         }
     }
 

@@ -69,6 +69,27 @@ fn a_closed_place_is_passed_over_and_the_lane_goes_on_with_the_policys_id() {
     assert_eq!(chain.head_seq(Lane::Release), Seq(3));
 }
 
+/// What follows a closed place builds upon the ruling, not upon what a later one closes before it.
+#[test]
+fn what_stands_behind_a_closed_place_stays_when_the_one_before_it_is_closed_too() {
+    let (council, start) = fleet();
+    let mut ahead = start.clone();
+    let two = council.sign(&ruling(&ahead, &[(2, None)]));
+    let first = council.sign(&next(&ahead, Lane::Release, release_body("1")));
+    for envelope in [&first, &two] {
+        admit(&mut ahead, envelope).unwrap();
+    }
+    let third = council.sign(&next(&ahead, Lane::Release, release_body("3")));
+    let one = council.sign(&ruling(&ahead, &[(1, None)]));
+    for order in [[&first, &two, &third, &one], [&first, &two, &one, &third]] {
+        let mut chain = start.clone();
+        order.into_iter().for_each(|envelope| admit(&mut chain, envelope).unwrap());
+        assert_eq!(chain.head(Lane::Release).map(|head| head.id()), Some(third.id()));
+        assert_eq!(chain.overruled().map(|gone| gone.id()).collect::<Vec<_>>(), [first.id()]);
+        assert_eq!(chain.history().count(), 4);
+    }
+}
+
 #[test]
 fn a_ruling_for_another_winner_takes_back_what_was_applied_and_all_that_followed() {
     let (council, mut chain) = fleet();

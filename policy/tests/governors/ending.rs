@@ -193,7 +193,12 @@ impl World {
         for said in self.said.values() {
             let What::Proposal(draft, text) = &said.what else { continue };
             let id = Digest::of(text.as_bytes());
-            for council in self.councils.iter() {
+            // A change of the board takes two signatures. The board that it is made under keeps the
+            // rounds apart, and what the next one alone has signed is worth nothing.
+            let under = draft.policy.and_then(|seq| self.people[0].desk.chain.policy_at(seq));
+            let council_of =
+                |group| self.councils.iter().filter(move |one| one.board.group() == group);
+            for council in under.into_iter().flat_map(|policy| council_of(policy.board.group())) {
                 let slot = council.slot(draft);
                 let (ballots, papers) = self.held(slot, id);
                 let t = usize::from(council.board.threshold().0);
