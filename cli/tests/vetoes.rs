@@ -201,7 +201,7 @@ fn an_objection_during_a_change_of_the_board_counts_on_both_sides_of_it() {
         let held = gate.report(now, chain);
         let release = held.into_iter().find(|held| held.lane == Lane::Release).unwrap();
         match release.standing {
-            Standing::Vetoed { by } => by.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            Standing::Vetoed { by, .. } => by.iter().map(ToString::to_string).collect::<Vec<_>>(),
             other => panic!("{other:?}"),
         }
     };

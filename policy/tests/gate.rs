@@ -90,7 +90,7 @@ fn t52_vetoes_by_enough_governors_kill_it_before_the_lock_is_over_and_later_chan
         assert_eq!(holder.head(Lane::Release), 0);
     }
     let by = vec![council.name(0), council.name(2)];
-    assert_eq!(holder.standing(NOW, &bad), Some(Standing::Vetoed { by }));
+    assert_eq!(holder.standing(NOW, &bad), Some(Standing::Vetoed { by, back: None }));
     assert_eq!(holder.gate.vetoes_on(&bad.id()).count(), 2, "the proof is kept");
     // The next round of the place is free, and no rival of the dead one.
     let round = Statement {
@@ -425,7 +425,7 @@ fn a_board_that_waits_silences_no_governor_of_the_board_in_force() {
     assert!(holder.gate.object(NOW, &holder.chain, &last).unwrap());
     holder.restart();
     let by = (0..3).map(|at| council.name(at)).collect();
-    assert_eq!(holder.standing(NOW, &policy), Some(Standing::Vetoed { by }));
+    assert_eq!(holder.standing(NOW, &policy), Some(Standing::Vetoed { by, back: None }));
     holder.tick(NOW.plus(DAY_S));
     assert_eq!(holder.head(Lane::Policy), 1);
     let text = serde_json::to_value(&holder.gate).unwrap();

@@ -6,7 +6,8 @@
 //!                        │   │ a second signed document for the place
 //!            veto voices │   └──────────────▶ Frozen ── a ruling names the winner ──▶ Waiting
 //!                        ▼                       │ a ruling without a winner
-//!                      Vetoed (dead here for good)└──▶ Closed
+//!                      Vetoed                     └──▶ Closed
+//!                        └── the same board signs the next one upon it, which is through its lock ──▶ Waiting
 //! ```
 //!
 //! A core without IO beside one [`Chain`], which holds what was applied. The holder brings it
@@ -26,6 +27,7 @@ mod doc;
 mod offer;
 mod pulse;
 mod standing;
+mod vetoed;
 mod voices;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -4,6 +4,7 @@ use borgios_types::{Digest, Seq, UnixSeconds};
 use serde::{Deserialize, Serialize};
 
 use super::doc::{Doc, since};
+use super::vetoed::Dead;
 use super::{Gate, SETTLE_S};
 use crate::chain::{Chain, Verdict, check_expiry};
 use crate::lane::Lane;
@@ -33,10 +34,14 @@ pub enum Standing {
         /// Ids of the others.
         rivals: Vec<Digest>,
     },
-    /// Enough governors took it back: dead here for good, and the place's next round is open.
+    /// Enough governors took it back: dead here, and the place's next round is open, unless the same
+    /// board signs the next one upon it.
     Vetoed {
         /// Who.
         by: Vec<Name>,
+        /// When what the board signed upon it is through its own lock and brings it back.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        back: Option<UnixSeconds>,
     },
     /// Too few governors were heard of lately to install anything.
     Stale {
@@ -153,11 +158,11 @@ impl Gate {
         let ruled = chain.settled(lane, seq).is_some();
         if !ruled {
             // 2. Vetoes.
-            if let Some(by) = self.vetoed(chain, id, doc) {
-                return Judged::Held(Standing::Vetoed { by });
+            if let Some(Dead { by, back }) = self.dead(now, chain, id, doc) {
+                return Judged::Held(Standing::Vetoed { by, back });
             }
             // 3. Rivals that are not dead themselves.
-            let rivals = self.rivals(chain, id, doc);
+            let rivals = self.rivals(now, chain, id, doc);
             if !rivals.is_empty() {
                 return Judged::Held(Standing::Frozen { rivals });
             }
@@ -224,35 +229,25 @@ impl Gate {
 
     /// When a lock is over. Who was away meanwhile waits a little even so, for what was said against
     /// it must have time to arrive.
-    fn until(&self, now: UnixSeconds, seen: UnixSeconds, lock: u64) -> UnixSeconds {
+    pub(super) fn until(&self, now: UnixSeconds, seen: UnixSeconds, lock: u64) -> UnixSeconds {
         let since = self.awake.map_or(now, |(since, _)| since);
         seen.plus(lock).max(since.plus(lock.min(SETTLE_S)))
     }
 
-    /// Who killed it, if enough of one board did: see [`Chain::veto_boards`].
-    pub(super) fn vetoed(&self, chain: &Chain, id: Digest, doc: &Doc) -> Option<Vec<Name>> {
-        let place = (doc.statement.lane, doc.statement.seq);
-        chain.veto_boards(&doc.statement, id).into_iter().find_map(|(board, needed)| {
-            let voices = self.vetoes.of_board(&id, board.group(), place);
-            let by: Vec<Name> = voices.map(|voice| voice.objection.governor.clone()).collect();
-            (by.len() >= usize::from(needed)).then_some(by)
-        })
-    }
-
     /// The documents that follow the same predecessor and are not dead.
-    fn rivals(&self, chain: &Chain, id: Digest, doc: &Doc) -> Vec<Digest> {
+    fn rivals(&self, now: UnixSeconds, chain: &Chain, id: Digest, doc: &Doc) -> Vec<Digest> {
         let place = |doc: &Doc| (doc.statement.lane, doc.statement.seq, doc.statement.prev);
         self.docs
             .iter()
             .filter(|(other, rival)| **other != id && place(rival) == place(doc))
             // What a recovery key signed is no word of the board.
             .filter(|(_, rival)| rival.recovery == doc.recovery)
-            .filter(|(other, rival)| self.vetoed(chain, **other, rival).is_none())
+            .filter(|(other, rival)| self.dead(now, chain, **other, rival).is_none())
             .map(|(other, _)| *other)
             .collect()
     }
 
-    fn paused(&self, now: UnixSeconds, chain: &Chain, id: Digest, doc: &Doc) -> Option<Standing> {
+    pub(super) fn paused(&self, now: UnixSeconds, chain: &Chain, id: Digest, doc: &Doc) -> Option<Standing> {
         let policy = chain.policy()?;
         let place = (doc.statement.lane, doc.statement.seq);
         let mut until = UnixSeconds::default();
