@@ -551,4 +551,14 @@ impl<'a> Desk<'a> {
     pub(crate) fn accept_recovery(&mut self, id: Digest) -> Result<(), Failure> {
         self.archive.accept_recovery(id)
     }
+
+    /// Goes on from a vetoed statement: see [`Archive::uphold`].
+    pub(crate) fn uphold(&mut self, id: Digest) -> Result<(), Failure> {
+        self.archive.uphold(id)
+    }
+
+    /// Holds it dead again: see [`Archive::let_fall`].
+    pub(crate) fn let_fall(&mut self, id: Digest) -> Result<(), Failure> {
+        self.archive.let_fall(id)
+    }
 }

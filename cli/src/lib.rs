@@ -57,6 +57,7 @@ mod subject;
 mod succession;
 mod touch_two;
 mod transport;
+mod upholding;
 mod vault;
 mod wording;
 

@@ -5,6 +5,8 @@
 //! | `BUSY` | another command works in this folder: what is shown may change under one's hands |
 //! | `RIVAL` | something else is proposed for the place, and which of the two was here first |
 //! | `FROZEN` | two documents are signed for one place: servers that met both hold the lane back |
+//! | `VETOED` | what was signed for the place before was vetoed, and some servers may have applied it |
+//! | `UPON` | something is proposed upon what is vetoed here |
 //! | `LOCKED` | what this builds upon is signed, and servers still hold it back |
 //!
 //! None of them refuses anything. "Here" is this folder: when something came is the date of its file.
@@ -60,6 +62,7 @@ pub(crate) fn before(
     let mut all: Vec<Notice> = busy(desk)?.into_iter().collect();
     all.extend(rivalry(desk, vote, id));
     all.extend(frozen(desk));
+    all.extend(vetoed(desk, vote)?);
     let chain = desk.archive().chain();
     for lane in [vote.slot.lane, Lane::Policy] {
         let newest = chain.after(lane, Seq(0)).collect::<Vec<_>>();
@@ -152,6 +155,56 @@ pub(crate) fn frozen(desk: &Desk<'_>) -> Vec<Notice> {
         })
     };
     archive.rivals().all().filter_map(notice).collect()
+}
+
+/// What was signed for the place of a vote and vetoed: a server that applied it in time never takes another.
+fn vetoed(desk: &Desk<'_>, vote: &OpenVote) -> Result<Vec<Notice>, Failure> {
+    let (lane, seq) = (vote.slot.lane, vote.slot.seq);
+    let dead = desk.archive().dead_statements()?.into_iter();
+    let here = dead.filter(|(statement, _)| (statement.lane, statement.seq) == (lane, seq));
+    let notice = |(_, id): (Statement, Digest)| Notice {
+        code: "VETOED",
+        text: format!(
+            "{lane}/{seq} {} was signed and vetoed: a server that applied it before the vetoes came takes \
+             nothing else for the place",
+            id.short()
+        ),
+        next: format!(
+            "`borgios status` of each server shows which it has; where any has it, the board can go on from \
+             it: `borgios sync --uphold {id}`, then a proposal upon it"
+        ),
+    };
+    Ok(here.map(notice).collect())
+}
+
+/// What is proposed upon something that is vetoed here, and is not voted on here therefore.
+pub(crate) fn upon_vetoed(desk: &Desk<'_>) -> Result<Vec<Notice>, Failure> {
+    let dead = desk.archive().dead_statements()?;
+    let mut all = Vec::new();
+    for held in desk.archive().proposals().values() {
+        let Ok(proposed) = held.value.parse_statement() else { continue };
+        let below = dead.iter().find(|(_, id)| proposed.prev == Some(*id));
+        let Some((below, id)) = below else { continue };
+        let (lane, seq) = (proposed.lane, proposed.seq);
+        let notice = Notice {
+            code: "UPON",
+            text: format!(
+                "{lane}/{seq} {} by {} is proposed upon {lane}/{} {}, which is vetoed here",
+                held.value.statement_id().short(),
+                held.by,
+                below.seq,
+                id.short()
+            ),
+            next: format!(
+                "if servers have applied that (`borgios status`), `borgios sync --uphold {id}` lets you \
+                 review and vote on it"
+            ),
+        };
+        if !all.contains(&notice) {
+            all.push(notice);
+        }
+    }
+    Ok(all)
 }
 
 /// Whether servers still hold a signed statement back, reckoned from when it came here.

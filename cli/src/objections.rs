@@ -10,8 +10,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use borgios_policy::{Board, Chain, Lane, Name, Refusal, Statement, Submission, Veto};
 use borgios_types::{Digest, Envelope};
 
-/// The chain of a network without what governors took back, and what that is. `recovered` are the
-/// policies of recovery keys that came into force.
+/// What was said of signed statements.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Said<'a> {
+    /// Every veto.
+    pub(crate) vetoes: &'a [Envelope],
+    /// The policies of recovery keys that came into force.
+    pub(crate) recovered: &'a BTreeSet<Digest>,
+    /// What this governor goes on from, whatever was vetoed.
+    pub(crate) upheld: &'a BTreeSet<Digest>,
+}
+
+/// The chain of a network without what governors took back, and what that is.
 ///
 /// What was signed upon something that died, as a grant under the rules of a vetoed policy, has no
 /// place in the chain either. It stays on the disk, for it may get one.
@@ -21,9 +31,9 @@ use borgios_types::{Digest, Envelope};
 pub(crate) fn restore(
     network: Digest,
     stored: Vec<Envelope>,
-    vetoes: &[Envelope],
-    recovered: &BTreeSet<Digest>,
+    said: &Said<'_>,
 ) -> Result<(Chain, BTreeSet<Digest>), Refusal> {
+    let Said { vetoes, recovered, upheld } = *said;
     let begin = || {
         let mut chain = Chain::new(Some(network));
         recovered.iter().for_each(|id| chain.ripen(*id));
@@ -39,7 +49,8 @@ pub(crate) fn restore(
             chain = begin();
             // What does not verify is named below.
             drop(chain.follow(&left));
-            let more = taken_back(&chain, &submissions, vetoes, policies);
+            let mut more = taken_back(&chain, &submissions, vetoes, policies);
+            more.retain(|id| !upheld.contains(id));
             if more.is_subset(&dead) {
                 break;
             }
@@ -129,12 +140,18 @@ mod tests {
             };
             let none = BTreeSet::new();
             let stored = || vec![first.clone(), second.clone(), release.clone()];
-            let (chain, dead) = restore(network, stored(), &[veto(0)], &none).unwrap();
+            let said = |vetoes: &[Envelope], upheld: &BTreeSet<Digest>| {
+                restore(network, stored(), &Said { vetoes, recovered: &none, upheld }).unwrap()
+            };
+            let (chain, dead) = said(&[veto(0)], &none);
             assert!(dead.is_empty() && chain.head(Lane::Release).is_some());
-            let (chain, dead) = restore(network, stored(), &[veto(0), veto(1)], &none).unwrap();
+            let (chain, dead) = said(&[veto(0), veto(1)], &none);
             assert_eq!(dead.contains(&release.id()), locked);
             assert_eq!(chain.head(Lane::Release).is_none(), locked);
             assert_eq!(chain.head_seq(Lane::Policy), Seq(2));
+            // Whoever goes on from it has it.
+            let (chain, dead) = said(&[veto(0), veto(1)], &BTreeSet::from([release.id()]));
+            assert!(dead.is_empty() && chain.head(Lane::Release).is_some());
         }
     }
 }

@@ -221,3 +221,135 @@ fn an_objection_during_a_change_of_the_board_counts_on_both_sides_of_it() {
     let next = board.propose("ben", "2.0");
     assert_eq!((&next["place"], &next["round"]), (&"release/1".into(), &1.into()));
 }
+
+fn id(answer: &Value) -> String {
+    answer["statement"].as_str().unwrap().to_owned()
+}
+
+fn codes(answer: &Value) -> Vec<String> {
+    let rows = answer["notices"].as_array().unwrap().iter();
+    rows.map(|row| row["code"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Whether a governor's laptop has something at a place.
+fn has(board: &Board, name: &str, place: &str) -> bool {
+    let log = board.json(name, &["log"]);
+    log.as_array().unwrap().iter().any(|row| row["place"] == place)
+}
+
+/// Some servers applied policy/3 before the vetoes on it came, others hold it dead. The board goes on from
+/// it, and everybody ends with the same.
+#[test]
+fn the_board_goes_on_from_a_vetoed_policy_that_some_servers_have() {
+    let board = locked(&["ann", "ben", "cleo"]);
+    let vetoed = id(&board.json("ann", &["propose", "policy", "--fanout", "4"]));
+    signed_by(&board, &["ann", "ben"], "policy/3");
+    let now = UnixSeconds(
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs(),
+    );
+    let (_, held) = node(&board, now);
+    assert_eq!(held.docs().count(), 1);
+    for name in ["ben", "cleo"] {
+        board.ok(name, &["sync"]);
+        board.ok(name, &["veto", "policy/3", "--reason", "four is too few"]);
+    }
+    let (mut chain, mut gate) = node(&board, now);
+
+    // The next round would be taken by no server that has it; whoever looks at it is told.
+    let next = board.json("ann", &["propose", "policy", "--fanout", "5"]);
+    assert_eq!((&next["place"], &next["round"]), (&"policy/3".into(), &1.into()));
+    for name in ["ben", "cleo"] {
+        board.ok(name, &["sync"]);
+    }
+    let review = board.json("ann", &["review", "policy/3"]);
+    assert!(codes(&review).contains(&"VETOED".to_owned()), "{review}");
+    let text = board.ok("ann", &["review", "policy/3"]);
+    assert!(text.contains(&format!("`borgios sync --uphold {vetoed}`")), "{text}");
+    // Who approves it goes no other way meanwhile.
+    board.ok("ann", &["vote", "policy/3", "approve"]);
+    let uphold = ["sync", "--uphold", &vetoed];
+    let refused = board.refused("ann", &uphold);
+    assert!(
+        refused.contains("[E_RIVAL]") && refused.contains("in round 1 of policy/3"),
+        "{refused}"
+    );
+    for name in ["ben", "cleo"] {
+        board.ok(name, &["vote", "policy/3", "reject", "--reason", "servers have the other one"]);
+    }
+    let unknown = format!("sha256:{}", "1".repeat(64));
+    let refused = board.refused("ann", &["sync", "--uphold", &unknown]);
+    assert!(refused.contains("nothing that enough governors vetoed is here"), "{refused}");
+
+    for name in ["ann", "ben"] {
+        assert_eq!(board.json(name, &uphold)["upheld"], serde_json::json!([vetoed]));
+        assert_eq!(
+            board.json(name, &uphold)["upheld"],
+            serde_json::json!([vetoed]),
+            "twice is once"
+        );
+    }
+    board.ok("ben", &["sync", "--let-fall", &vetoed]);
+    assert!(board.refused("ben", &["sync", "--let-fall", &vetoed]).contains("is not upheld here"));
+    board.ok("ben", &uphold);
+    let upon = board.json("ann", &["propose", "policy", "--fanout", "6"]);
+    assert_eq!((&upon["place"], &upon["round"]), (&"policy/4".into(), &0.into()));
+    // Who did not go that way is told of it, and may still.
+    let inbox = board.json("cleo", &["inbox"]);
+    assert_eq!(codes(&inbox), ["UPON"], "{inbox}");
+    assert_eq!(codes(&board.json("cleo", &["sync"])), ["UPON"]);
+
+    assert_eq!(board.approve("ann", "policy/4")["signed"], false);
+    let refused = board.refused("ann", &["sync", "--let-fall", &vetoed]);
+    assert!(refused.contains("[E_RIVAL]") && refused.contains("builds upon it"), "{refused}");
+    assert_eq!(board.approve("ben", "policy/4")["signed"], true);
+    for name in ["ann", "cleo"] {
+        board.ok(name, &["sync"]);
+        assert!(has(&board, name, "policy/3") && has(&board, name, "policy/4"), "{name}");
+    }
+
+    // The server that holds it dead takes both, once the lock of what builds upon it is over.
+    let signed = now.plus(3_600);
+    for (path, _) in board.published("policy") {
+        let envelope = Envelope::parse(&std::fs::read(path).unwrap()).unwrap();
+        let submission = Submission { statement: envelope, ballots: Vec::new() };
+        let _ = gate.offer(signed, &chain, &submission, Dated::Judged);
+    }
+    let lock = 7 * 86_400;
+    for at in [signed.plus(lock - 1), signed.plus(lock), signed.plus(lock + 600)] {
+        assert_eq!(chain.head_seq(Lane::Policy).0, 2, "{at}");
+        while let Some(verified) = gate.tick(at, &chain).apply {
+            chain.apply(*verified);
+        }
+    }
+    assert_eq!(chain.head_seq(Lane::Policy).0, 4);
+    assert_eq!(chain.policy().unwrap().fanout, 6);
+}
+
+/// One governor goes on from it, and the board decides otherwise.
+#[test]
+fn what_one_governor_upholds_falls_where_the_board_signs_another_one() {
+    let board = locked(&["ann", "ben", "cleo"]);
+    let vetoed = id(&board.json("ann", &["propose", "policy", "--fanout", "4"]));
+    signed_by(&board, &["ann", "ben"], "policy/3");
+    for name in ["ben", "cleo"] {
+        board.ok(name, &["sync"]);
+        board.ok(name, &["veto", "policy/3", "--reason", "four is too few"]);
+    }
+    // Everybody lays nonces for the round that is open now.
+    for name in ["ann", "ben", "cleo"] {
+        board.ok(name, &["sync"]);
+    }
+    let uphold = ["sync", "--uphold", &vetoed];
+    assert_eq!(board.json("cleo", &uphold)["upheld"], serde_json::json!([vetoed]));
+    let other = id(&board.json("ann", &["propose", "policy", "--fanout", "5"]));
+    signed_by(&board, &["ann", "ben"], "policy/3");
+    let synced = board.json("cleo", &["sync"]);
+    assert_eq!(synced["upheld"], serde_json::json!([]), "{synced}");
+    let log = board.ok("cleo", &["log"]);
+    assert!(log.contains(&other.trim_start_matches("sha256:")[..12]), "{log}");
+    let refused = board.refused("cleo", &uphold);
+    assert!(refused.contains("[E_RIVAL]") && refused.contains("has signed"), "{refused}");
+    // And she votes on what comes next as everybody does.
+    board.json("cleo", &["propose", "policy", "--fanout", "6"]);
+    signed_by(&board, &["cleo", "ben"], "policy/4");
+}

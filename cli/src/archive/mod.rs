@@ -14,6 +14,7 @@ mod judging;
 mod reading;
 pub(crate) mod recoveries;
 mod rivals;
+mod upheld;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -78,6 +79,8 @@ pub(crate) struct Archive {
     beacons: BTreeMap<Name, Held<Beacon>>,
     /// Signed statements that enough governors took back.
     dead: BTreeSet<Digest>,
+    /// Those from which this governor goes on all the same.
+    upheld: BTreeSet<Digest>,
     drills: BTreeMap<Digest, Held<Drill>>,
     answers: BTreeMap<Digest, Held<DrillAnswer>>,
     recoveries: Recoveries,
@@ -99,7 +102,9 @@ impl Archive {
         let vetoes = read_kind(home, Veto::KIND)?;
         let (kept, in_force) = (recoveries::read(home)?, recoveries::accepted(home)?);
         stored.extend(kept.iter().filter(|one| in_force.contains(&one.id())).cloned());
-        let (chain, dead) = objections::restore(network, stored, &vetoes, &in_force)
+        let upheld = upheld::read(home)?;
+        let said = objections::Said { vetoes: &vetoes, recovered: &in_force, upheld: &upheld };
+        let (chain, dead) = objections::restore(network, stored, &said)
             .or_fail(|| format!("a statement stored in {} is refused", home.root().display()))
             .map_err(|failure| {
                 failure.hint(format!(
@@ -127,6 +132,7 @@ impl Archive {
             objections: BTreeMap::new(),
             beacons: BTreeMap::new(),
             dead,
+            upheld,
         };
         let voting = [Proposal::KIND, Pool::KIND, Burn::KIND, Session::KIND, SessionShare::KIND];
         let words = [Note::KIND, Drill::KIND, DrillAnswer::KIND];
@@ -169,6 +175,7 @@ impl Archive {
         let taken: BTreeSet<Digest> = accepted.iter().map(VerifiedStatement::id).collect();
         // What a recovery key signed is kept apart, once the chain is as far as it goes.
         let (mut left, mut rivals) = (Vec::new(), Vec::new());
+        let mut stand = Vec::new();
         for (at, refusal) in run.refused {
             let Some(submission) = submissions.get(at) else { continue };
             if matches!(refusal, Refusal::Replayed { .. } | Refusal::Closed { .. })
@@ -180,7 +187,8 @@ impl Archive {
                 left.push(submission.statement.clone());
                 continue;
             }
-            if matches!(refusal, Refusal::Rival { .. }) {
+            if let Refusal::Rival { lane, known, .. } = refusal {
+                stand.push((lane, known));
                 rivals.push((submission.statement.clone(), refusal));
                 continue;
             }
@@ -206,6 +214,14 @@ impl Archive {
         if reload && let Some(network) = self.chain.network() {
             // What is built upon is dead no more.
             *self = Self::load(&self.home, network)?;
+        }
+        if self.yield_to(&stand)? {
+            // Their places are free for what was signed there.
+            let signed = std::mem::take(&mut rivals).into_iter().map(|(envelope, _)| envelope);
+            let ballots = others.iter().filter(|e| e.kind.as_str() == Ballot::KIND).cloned();
+            let more = self.admit(now, signed.chain(ballots).collect())?;
+            admitted.new.extend(more.new);
+            admitted.refused.extend(more.refused);
         }
         for envelope in left {
             match self.keep_waiting(&envelope)? {

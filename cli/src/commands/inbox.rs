@@ -9,6 +9,7 @@ use crate::context::Context;
 use crate::deadlines;
 use crate::desk::{Desk, OpenVote};
 use crate::failure::Failure;
+use crate::notices::{self, Notice};
 use crate::printer::one_line;
 use crate::reviewed::Reviewed;
 use crate::servers::Servers;
@@ -42,6 +43,10 @@ impl Inbox {
         if votes.is_empty() {
             text.push_str("nothing is open\n");
         }
+        let upon = notices::upon_vetoed(&desk)?;
+        for notice in &upon {
+            text.push_str(&format!("{}\n", notice.line()));
+        }
         let (now, reminders) = (context.now(), deadlines::reminders(&desk)?);
         for reminder in &reminders {
             text.push_str(&format!("{}\n", reminder.line(now)));
@@ -50,6 +55,7 @@ impl Inbox {
         let threshold = desk.archive().board()?.threshold();
         let answer = json!({
             "open": answer, "signed": signed, "threshold": threshold, "reminders": reminders,
+            "notices": upon.iter().map(Notice::to_json).collect::<Vec<_>>(),
         });
         context.printer.answer(&answer, &text)
     }

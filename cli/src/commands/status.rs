@@ -119,7 +119,15 @@ pub(crate) fn held_back(held: &Value) -> String {
     let how = match held["state"].as_str().unwrap_or("?") {
         "waiting" => format!("is locked until {}", until()),
         "paused" => format!("is paused by {} until {}", names(), until()),
-        "vetoed" => format!("was vetoed by {}: dead here", names()),
+        "vetoed" => match held["back"].as_u64().map(UnixSeconds) {
+            Some(at) => {
+                format!(
+                    "was vetoed by {}, and the board built upon it: comes back at {at}",
+                    names()
+                )
+            }
+            None => format!("was vetoed by {}: dead here", names()),
+        },
         "frozen" => "is frozen: two are signed for its place; a policy must settle it".to_owned(),
         "stale" => "waits for signs of life of the board".to_owned(),
         "behind" => "waits for what comes before it".to_owned(),

@@ -15,6 +15,7 @@ use crate::durable;
 use crate::failure::Failure;
 use crate::notices::{self, Notice};
 use crate::session::Session;
+use crate::upholding;
 
 /// Fetch all objects and pass on what others lack
 #[derive(Debug, Args)]
@@ -31,6 +32,12 @@ pub(crate) struct Sync {
     /// A policy of the recovery key, by its whole id, that came into force, as servers' `status` shows
     #[arg(long, value_name = "ID")]
     accept_recovery: Option<Digest>,
+    /// Go on from a vetoed statement, by its whole id, for servers applied it before the vetoes came
+    #[arg(long, value_name = "ID")]
+    uphold: Option<Digest>,
+    /// Hold it dead again
+    #[arg(long, value_name = "ID", conflicts_with = "uphold")]
+    let_fall: Option<Digest>,
 }
 
 impl Sync {
@@ -50,6 +57,12 @@ impl Sync {
         if let Some(id) = self.accept_recovery {
             session.desk.accept_recovery(id)?;
         }
+        if let Some(id) = self.uphold {
+            upholding::uphold(&mut session, id)?;
+        }
+        if let Some(id) = self.let_fall {
+            upholding::let_fall(&mut session, id)?;
+        }
         let settled = session.settle()?;
         let waiting = recovery_lines(context, &session)?;
         let sent = session.desk.push()?;
@@ -65,13 +78,14 @@ impl Sync {
         };
         let places = session.desk.places();
         let (now, reminders) = (context.now(), deadlines::reminders(&session.desk)?);
-        let frozen = notices::frozen(&session.desk);
+        let mut lane_notices = notices::frozen(&session.desk);
+        lane_notices.extend(notices::upon_vetoed(&session.desk)?);
         let answer = json!({
-            "notices": frozen.iter().map(Notice::to_json).collect::<Vec<_>>(),
+            "notices": lane_notices.iter().map(Notice::to_json).collect::<Vec<_>>(),
             "places": places, "received": received, "refused": refused, "sent": sent,
             "signed": settled.signed, "slots": settled.slots, "shares": settled.shares,
             "servers": servers, "blobs": blobs, "written_bytes": written,
-            "recoveries": settled.recoveries,
+            "recoveries": settled.recoveries, "upheld": session.desk.archive().upheld(),
             "reminders": reminders.iter().map(|one| one.to_json(now)).collect::<Vec<_>>(),
             "recoveries_waiting": waiting.iter().map(|(row, _)| row).collect::<Vec<_>>(),
         });
@@ -90,7 +104,7 @@ impl Sync {
             text.push('\n');
             text.push_str(&line);
         }
-        for notice in &frozen {
+        for notice in &lane_notices {
             text.push('\n');
             text.push_str(&notice.line());
         }

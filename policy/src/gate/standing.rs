@@ -247,7 +247,13 @@ impl Gate {
             .collect()
     }
 
-    pub(super) fn paused(&self, now: UnixSeconds, chain: &Chain, id: Digest, doc: &Doc) -> Option<Standing> {
+    pub(super) fn paused(
+        &self,
+        now: UnixSeconds,
+        chain: &Chain,
+        id: Digest,
+        doc: &Doc,
+    ) -> Option<Standing> {
         let policy = chain.policy()?;
         let place = (doc.statement.lane, doc.statement.seq);
         let mut until = UnixSeconds::default();

@@ -6,9 +6,10 @@
 //!
 //! What "the same state" means: every laptop and every node has the same statement, or the same closing
 //! policy, at every place, once everybody heard everything and every lock and pause is over. There are
-//! two exceptions, and both end with a ruling: vetoes that came to some before the lock was over and to
-//! others after it, and what a former board signed that some applied before the change of the board.
-//! Nothing ends a split of the lane `policy` by vetoes.
+//! two exceptions: vetoes that came to some before the lock was over and to others after it, and what a
+//! former board signed that some applied before the change of the board. Both end with a ruling, and in the
+//! lane `policy` with a policy upon what was vetoed. That ends nothing where the next round was signed
+//! meanwhile, or where the policy makes another board.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -97,10 +98,14 @@ impl World {
         for _ in 0..RULINGS {
             match self.split() {
                 None => break,
-                // Nothing ends it: see the head of this file.
-                Some((Lane::Policy, _, why)) => {
+                Some((Lane::Policy, seq, why)) => {
+                    let Some(vetoed) = self.one_policy(seq) else {
+                        // Nothing ends it: see the head of this file.
+                        *self.counts.splits.entry("policy, not ended").or_default() += 1;
+                        return;
+                    };
                     *self.counts.splits.entry(why).or_default() += 1;
-                    return;
+                    self.build_upon(seq, vetoed);
                 }
                 Some((lane, seq, why)) => {
                     *self.counts.splits.entry(why).or_default() += 1;
@@ -133,7 +138,11 @@ impl World {
             .map(|said| said.id)
             .collect();
         if all.iter().any(|id| self.is_vetoed(*id)) {
-            return Some((lane, seq, if lane == Lane::Policy { "policy" } else { "vetoes" }));
+            return Some((
+                lane,
+                seq,
+                if lane == Lane::Policy { "late vetoes of a policy" } else { "vetoes" },
+            ));
         }
         let crossed = |id: &Digest| lane != Lane::Policy && self.is_of_former_board(*id);
         if all.iter().any(crossed) {
@@ -161,6 +170,42 @@ impl World {
         let then = chain.policy_at(named);
         then.is_some_and(|then| then.board.group() != now.board.group())
             && !now.carried.contains(&id)
+    }
+
+    /// The one policy that is signed for a place and keeps the board; none if there are several.
+    fn one_policy(&self, seq: Seq) -> Option<Digest> {
+        let here = self.said.values().filter_map(|said| match &said.what {
+            What::Statement(one) if (one.lane, one.seq) == (Lane::Policy, seq) => {
+                Some((said.id, one))
+            }
+            _ => None,
+        });
+        let all: Vec<(Digest, &Statement)> = here.collect();
+        let [(id, one)] = all[..] else { return None };
+        let made = Policy::parse(&one.body).expect("a policy").board;
+        // Nobody has this place for certain, and everybody the one before it.
+        let before = self.nodes.iter().find_map(|(node, _)| node.chain.policy_at(one.policy?));
+        (made.group() == before?.board.group()).then_some(id)
+    }
+
+    /// The board goes on from a policy that it vetoed, for some have it.
+    fn build_upon(&mut self, seq: Seq, vetoed: Digest) {
+        let Some(What::Statement(below)) = self.said.get(&vetoed).map(|said| &said.what) else {
+            panic!("{}: policy/{seq} was never said", self.context)
+        };
+        let policy = Policy::parse(&below.body).expect("a policy");
+        let council = &self.councils[policy.board.epoch().0 as usize - 1];
+        let (network, next) = (Some(self.network), seq.next().0);
+        let draft =
+            statement(Lane::Policy, next, network, Some(vetoed), Some(seq.0), policy.to_body());
+        let signed = council.sign(&Statement { round: Round(ROUNDS), ..draft });
+        self.say(0, signed);
+        self.hear_all();
+        self.wait();
+        for (node, _) in &self.nodes {
+            let known = node.chain.known(&vetoed).is_some();
+            assert!(known, "{}: policy/{seq} does not come back", self.context);
+        }
     }
 
     /// The board settles a place: what the laptops hold there wins, or it is closed.

@@ -141,9 +141,10 @@ impl Node {
         let (statement, id) = (verified.statement().clone(), verified.id());
         let (lane, seq) = (statement.lane, statement.seq);
         let context = format!("{}: {lane}/{seq} {}", self.context, id.short());
-        // 1. Nothing but a ruling takes a place again, or brings back what was vetoed.
+        // 1. Nothing but a ruling takes a place again, or brings back what was vetoed; or what the board
+        //    signed upon it.
         let ruled = self.chain.settled(lane, seq).is_some();
-        if !ruled && self.chain.policy().is_some() {
+        if !ruled && self.chain.policy().is_some() && !self.is_built_upon(now, id) {
             let said = self.vetoes.get(&id).cloned().unwrap_or_default();
             for (board, needed) in self.chain.veto_boards(&statement, id) {
                 let by = said.iter().filter(|(group, _)| *group == board.group()).count();
@@ -170,6 +171,17 @@ impl Node {
             assert!(stays || overruled, "{context}: {lane}/{seq} was replaced");
             stays
         });
+    }
+
+    /// Whether something that builds upon it waits, and has waited for as long as the rules in force
+    /// ask for.
+    fn is_built_upon(&self, now: UnixSeconds, id: Digest) -> bool {
+        let Some(policy) = self.chain.policy() else { return false };
+        self.gate.docs().any(|(next, doc)| {
+            let since = self.brought.get(next).copied().unwrap_or(now);
+            let lock = policy.class_of(doc.statement()).lock();
+            doc.statement().prev == Some(id) && now >= since.plus(lock)
+        })
     }
 
     /// Whether this node applied it, or lets it wait.

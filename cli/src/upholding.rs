@@ -1,0 +1,84 @@
+//! Going on from a vetoed statement, and giving that up: only as far as no ballot of this governor stands
+//! against it.
+//!
+//! The next round of a vetoed place, and the place behind it, are two slots, so nothing but this keeps
+//! one governor from approving in both. If fewer than 2t−n governors are dishonest, two groups of t have an
+//! honest one in common: then the board signs one of the two at most.
+
+use borgios_policy::{Ballot, Lane};
+use borgios_types::{Digest, Round, Seq};
+
+use crate::archive::Held;
+use crate::failure::Failure;
+use crate::session::Session;
+
+/// Goes on from the vetoed statement `id`.
+///
+/// # Errors
+/// [`Failure::RIVAL`] where this governor approves a later round of its place that can still be signed;
+/// else as [`crate::archive::Archive::uphold`].
+pub(crate) fn uphold(session: &mut Session<'_>, id: Digest) -> Result<(), Failure> {
+    if session.desk.archive().upheld().contains(&id) {
+        return Ok(());
+    }
+    let statement = session.desk.archive().dead_statement(id)?;
+    let (lane, seq) = (statement.lane, statement.seq);
+    let later = |held: &Held<Ballot>| held.value.round > statement.round;
+    if let Some((ballot, round)) = open_approval(session, lane, seq, later)? {
+        return Err(Failure::new(format!("{lane}/{seq} {} was not upheld", id.short()))
+            .code(Failure::RIVAL)
+            .because(format!(
+                "you approve {} in round {round} of {lane}/{seq}, which can still be signed",
+                ballot.statement.short()
+            ))
+            .hint("the board goes one way or the other: agree on which before you go on"));
+    }
+    session.desk.uphold(id)
+}
+
+/// Holds `id` dead again.
+///
+/// # Errors
+/// [`Failure::RIVAL`] where this governor approves something that builds upon it; else as
+/// [`crate::archive::Archive::let_fall`].
+pub(crate) fn let_fall(session: &mut Session<'_>, id: Digest) -> Result<(), Failure> {
+    let archive = session.desk.archive();
+    if let Some(held) = archive.chain().history().find(|one| one.id() == id)
+        && archive.upheld().contains(&id)
+    {
+        let (lane, seq) = (held.statement().lane, held.statement().seq.next());
+        let upon = |held: &Held<Ballot>| {
+            let mut proposals = session.desk.archive().proposals().values();
+            let proposed = proposals.find(|one| one.value.statement_id() == held.value.statement);
+            let prev = proposed.and_then(|one| one.value.parse_statement().ok()?.prev);
+            prev == Some(id)
+        };
+        if let Some((ballot, _)) = open_approval(session, lane, seq, upon)? {
+            return Err(Failure::new(format!("{} did not fall", id.short()))
+                .code(Failure::RIVAL)
+                .because(format!(
+                    "you approve {}, which builds upon it and can still be signed",
+                    ballot.statement.short()
+                ))
+                .hint("the board goes one way or the other: agree on which before you go back"));
+        }
+    }
+    session.desk.let_fall(id)
+}
+
+/// An approval of this governor's in a round of a place that is still open.
+fn open_approval(
+    session: &Session<'_>,
+    lane: Lane,
+    seq: Seq,
+    counts: impl Fn(&Held<Ballot>) -> bool,
+) -> Result<Option<(Ballot, Round)>, Failure> {
+    let (archive, me) = (session.desk.archive(), session.identity().name());
+    let open = session.desk.open_round(lane, seq)?;
+    let mine = archive.ballots().values().find(|held| {
+        let Ballot { lane: of, seq: at, round, .. } = held.value;
+        let here = (of, at) == (lane, seq) && round >= open;
+        held.by == *me && here && held.value.approves() && counts(held)
+    });
+    Ok(mine.map(|held| (held.value.clone(), held.value.round)))
+}
