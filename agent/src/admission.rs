@@ -17,8 +17,8 @@
 use std::collections::BTreeSet;
 
 use borgios_policy::{
-    Ballot, Beacon, Board, Burn, Chain, Departure, Drill, DrillAnswer, Handover, Invitation, Join,
-    Lane, Name, Note, Object, ObjectError, Pause, Policy, Pool, Proposal, Refusal, Report,
+    Ballot, Beacon, Board, Burn, Chain, Departure, Drill, DrillAnswer, Gate, Handover, Invitation,
+    Join, Lane, Name, Note, Object, ObjectError, Pause, Policy, Pool, Proposal, Refusal, Report,
     RotationReport, Session, SessionShare, Veto, Witness,
 };
 use borgios_types::{Digest, Envelope, NodeId, PublicKey, Seq, UnixSeconds};
@@ -63,6 +63,8 @@ pub struct Judge<'a> {
     pub chain: &'a Chain,
     /// Everything else.
     pub store: &'a Store,
+    /// What waits: governors of a board that is to come are heard about it.
+    pub gate: &'a Gate,
     /// Nodes that are out for good, by the chain.
     pub evicted: &'a BTreeSet<NodeId>,
     /// This node's clock.
@@ -189,12 +191,14 @@ impl Judge<'_> {
                 governors(chain, store, kind, by.as_str(), date.0)
             }
             Veto::KIND => {
-                let veto = any_board(chain, |board| Veto::verify(board, network, envelope))?.0;
+                let verify = |board: &Board| Veto::verify(board, network, envelope);
+                let veto = self.board_to_come(verify)?.0;
                 judge.not_ahead(kind, veto.at)?;
                 governors(chain, store, kind, &on_board(&veto.governor, veto.group), veto.at.0)
             }
             Pause::KIND => {
-                let pause = any_board(chain, |board| Pause::verify(board, network, envelope))?.0;
+                let verify = |board: &Board| Pause::verify(board, network, envelope);
+                let pause = self.board_to_come(verify)?.0;
                 judge.not_ahead(kind, pause.at)?;
                 governors(chain, store, kind, &on_board(&pause.governor, pause.group), pause.at.0)
             }
@@ -232,6 +236,23 @@ impl Judge<'_> {
                 Err(Denied::wrong("wrong_kind", format!("objects of kind {kind} are not relayed")))
             }
         }
+    }
+
+    /// Verifies an objection under any board so far, or that of a policy that waits: whoever may sign what
+    /// builds upon a change of the board may object to it while the change is locked.
+    fn board_to_come<T>(
+        &self,
+        verify: impl Fn(&Board) -> Result<T, ObjectError>,
+    ) -> Result<T, Denied> {
+        let by_chain = any_board(self.chain, &verify);
+        let in_force = self.chain.policy().map(|policy| verify(&policy.board));
+        if matches!(by_chain, Err(Denied::Later { .. }))
+            && let Some(Err(ObjectError::WrongGroup { found, .. })) = in_force
+            && let Some(board) = self.gate.board_to_come(&found)
+        {
+            return Ok(verify(&board)?);
+        }
+        by_chain
     }
 
     /// A date that lies ahead would make whatever comes after it worthless.
@@ -472,6 +493,7 @@ mod tests {
             let judge = Judge {
                 chain: &chain,
                 store: &store,
+                gate: &Gate::default(),
                 evicted: &evicted,
                 now,
                 lapsed_kept,
@@ -490,6 +512,7 @@ mod tests {
         let judge = Judge {
             chain: &chain,
             store: &store,
+            gate: &Gate::default(),
             evicted: &evicted,
             now,
             lapsed_kept,
@@ -535,6 +558,7 @@ mod tests {
             let judge = Judge {
                 chain: &chain,
                 store: &store,
+                gate: &Gate::default(),
                 evicted: &evicted,
                 now,
                 lapsed_kept,

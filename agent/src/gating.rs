@@ -421,6 +421,41 @@ mod tests {
         assert_eq!(ledger.gate().vetoes_on(&one.id()).count(), 1);
     }
 
+    /// Who sits on the board that a locked change makes signs releases under it already, and so must be heard
+    /// against them; and what was heard stays over a restart.
+    #[test]
+    fn a_veto_of_a_board_to_come_is_taken_while_its_change_is_locked() {
+        let (council, new) = (Council::new(3, 2, 1, 1), Council::new(3, 2, 2, 9));
+        let before = rules(&council, |policy| {
+            policy.classes.policy.lock_s = Some(LOCK_S);
+            policy.classes.release.lock_s = Some(LOCK_S);
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let (mut ledger, network) = ledger(folder.path(), &council, &before);
+        let after = Policy { board: new.board.clone(), ..before };
+        let body = after.to_body();
+        let change = dated(draft(Lane::Policy, 2, Some(network), Some(network), Some(1), body));
+        let change = merge_signatures(&council.sign(&change), &new.sign(&change)).unwrap();
+        let bad = new.sign(&Statement { policy: Some(Seq(2)), ..release(network) });
+        let vetoes = [0, 1].map(|by| veto(&new.board, &new, by, network, &bad));
+        let early = ledger.admit(vetoes[0].clone(), "a test");
+        assert!(matches!(early, Admission::Deferred { .. }), "nobody knows that board: {early:?}");
+        for envelope in [&change, &bad, &vetoes[1]] {
+            admitted(&mut ledger, envelope);
+        }
+        let check = |ledger: &Ledger| {
+            assert_eq!(head(ledger, Lane::Policy), 1);
+            let id = bad.id();
+            let heard = ledger.gate().vetoes_on(&id).map(|voice| voice.objection.governor.clone());
+            assert_eq!(heard.collect::<Vec<_>>(), [new.name(0), new.name(1)]);
+            // And the keeper is brought them.
+            assert_eq!(ledger.signs().len(), 2);
+        };
+        check(&ledger);
+        drop(ledger);
+        check(&Ledger::open(folder.path(), 0).unwrap());
+    }
+
     /// Stricter rules come while a release waits: it counts with the ballots that are here, be they
     /// here before its turn or after it.
     #[test]

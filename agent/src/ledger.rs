@@ -289,8 +289,8 @@ impl Ledger {
 
     fn judge(&self, envelope: &Envelope, fresh: bool) -> Result<Passed, Denied> {
         let Self { chain, store, evicted, lapsed_kept, .. } = self;
-        let (now, lapsed_kept) = (unix_now(), *lapsed_kept);
-        Judge { chain, store, evicted, now, lapsed_kept, fresh }.judge(envelope)
+        let (now, lapsed_kept, gate) = (unix_now(), *lapsed_kept, self.gate.gate());
+        Judge { chain, store, gate, evicted, now, lapsed_kept, fresh }.judge(envelope)
     }
 
     fn admit_one(&mut self, envelope: Envelope) -> Result<Admitted, Stop> {

@@ -93,7 +93,16 @@ mod tests {
         let evicted = BTreeSet::new();
         let judged = |chain: &Chain, store: &Store, counter: u32| {
             let (evicted, now, lapsed_kept, fresh) = (&evicted, NOW, 0, true);
-            Judge { chain, store, evicted, now, lapsed_kept, fresh }.judge(&ballot(counter))
+            Judge {
+                chain,
+                store,
+                gate: &borgios_policy::Gate::default(),
+                evicted,
+                now,
+                lapsed_kept,
+                fresh,
+            }
+            .judge(&ballot(counter))
         };
         match judged(&chain, &store, most + 2) {
             Err(Denied::Wrong { code, .. }) => assert_eq!(code, "too_many", "the place is open"),
