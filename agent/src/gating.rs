@@ -87,8 +87,9 @@ impl Ledger {
                 );
                 self.bus.tell(&object, Some((lane, seq)));
                 self.news.send_modify(|count| *count += 1);
-                let (forgotten, head, contact, fanout, out) = (Vec::new(), None, None, None, None);
-                Ok(Admitted { object, forgotten, head, contact, fanout, out })
+                let (forgotten, head, contact, fanout) = (Vec::new(), None, None, None);
+                let (out, reopened) = (None, None);
+                Ok(Admitted { object, forgotten, head, contact, fanout, out, reopened })
             }
         }
     }
@@ -159,6 +160,7 @@ impl Ledger {
             let mut gone: Vec<Digest> = Vec::new();
             for (submission, refusal) in tick.dropped {
                 gone.push(submission.statement.id());
+                self.set_apart(submission.statement.id());
                 if matches!(refusal, Refusal::Rival { .. }) {
                     self.keep_evidence(&submission.statement);
                 }

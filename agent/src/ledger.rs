@@ -32,6 +32,10 @@ use crate::store::{Store, Stored};
 const FOLLOW_MAX: usize = 1_024;
 /// Rivals kept: each needs a group signature, so even two are an alarm.
 const EVIDENCE_MAX: usize = 64;
+/// Refusals of a statement that the board signed and that has no place here.
+const PLACELESS: [&str; 3] = ["rival", "closed", "replayed"];
+/// Most of those that are remembered.
+const PLACELESS_MAX: usize = 4_096;
 /// File that names the network, so that a damaged store cannot be taken over by another one.
 const PIN_FILE: &str = "network";
 
@@ -50,6 +54,17 @@ pub struct Admitted {
     pub fanout: Option<u16>,
     /// Nodes that are members no more because of it, and why.
     pub out: Option<(BTreeSet<NodeId>, Out)>,
+    /// What a ruling lets in again.
+    pub reopened: Option<Reopened>,
+}
+
+/// What follows from a ruling besides the policy itself.
+#[derive(Clone, Debug)]
+pub struct Reopened {
+    /// Statements that had no place here and may have one now.
+    pub ids: BTreeSet<Digest>,
+    /// Where each lane ends now: one of them may have gone back.
+    pub heads: Heads,
 }
 
 /// What became of an envelope.
@@ -94,6 +109,8 @@ pub struct Ledger {
     evicted: BTreeSet<NodeId>,
     lapsed_kept: u64,
     parked: Parking,
+    /// Signed statements that had no place beside others: a ruling may give them one.
+    pub(crate) placeless: BTreeSet<Digest>,
     heads: watch::Sender<Heads>,
     pub(crate) news: watch::Sender<u64>,
     pub(crate) bus: Bus,
@@ -124,6 +141,7 @@ impl Ledger {
             evicted: BTreeSet::new(),
             lapsed_kept,
             parked: Parking::default(),
+            placeless: BTreeSet::new(),
             heads: watch::channel(Heads::new()).0,
             news: watch::channel(0).0,
             bus: Bus::default(),
@@ -264,6 +282,9 @@ impl Ledger {
                 if code == "rival" {
                     self.keep_evidence(&offered);
                 }
+                if PLACELESS.contains(&code) {
+                    self.set_apart(id);
+                }
                 return Admission::Refused { code, why };
             }
             Err(Stop::Disk(error)) => {
@@ -320,8 +341,8 @@ impl Ledger {
         if sign || [Witness::KIND, Departure::KIND].contains(&object.kind()) {
             self.news.send_modify(|count| *count += 1);
         }
-        let (head, fanout) = (None, None);
-        Ok(Admitted { object, forgotten: replaces, head, contact, fanout, out })
+        let (forgotten, head, fanout, reopened) = (replaces, None, None, None);
+        Ok(Admitted { object, forgotten, head, contact, fanout, out, reopened })
     }
 
     /// Stores a statement and only then obeys it.
@@ -333,7 +354,8 @@ impl Ledger {
         let evicted = Eviction::of(verified.statement()).ok().map(|eviction| eviction.evict);
         let settled = self.chain.settled_count();
         self.chain.apply(verified);
-        if self.chain.settled_count() > settled {
+        let ruled = self.chain.settled_count() > settled;
+        if ruled {
             // An eviction may have lost its place.
             self.evicted = self.chain.evicted();
         }
@@ -357,7 +379,26 @@ impl Ledger {
         );
         self.bus.tell(&object, Some((lane, seq.0)));
         let head = self.head_of(lane).map(|head| (lane, head));
-        Ok(Admitted { object, forgotten, head, contact: None, fanout, out })
+        let reopened = ruled.then(|| self.reopened());
+        Ok(Admitted { object, forgotten, head, contact: None, fanout, out, reopened })
+    }
+
+    /// Remembers that a signed statement had no place here. Each takes a signature of the board; beyond
+    /// the bound a restart asks for them again.
+    pub(crate) fn set_apart(&mut self, id: Digest) {
+        if self.placeless.len() < PLACELESS_MAX {
+            self.placeless.insert(id);
+        }
+    }
+
+    /// After a ruling: what had no place, and what lost it, may have one now.
+    fn reopened(&mut self) -> Reopened {
+        let mut ids = std::mem::take(&mut self.placeless);
+        ids.extend(self.chain.overruled().map(VerifiedStatement::id));
+        // A lane whose first statement was overruled begins anew.
+        let none = Head { seq: 0, id: Digest([0; 32]) };
+        let heads = Lane::ALL.into_iter().map(|lane| (lane, self.head_of(lane).unwrap_or(none)));
+        Reopened { ids, heads: heads.collect() }
     }
 
     /// Tries the waiting statements as one run: what expired counts if something in date builds

@@ -19,7 +19,7 @@ use tracing::{debug, info, warn};
 use crate::clock::{Clock, unix_now};
 use crate::dials::Dials;
 use crate::disk;
-use crate::ledger::Admitted;
+use crate::ledger::{Admitted, Reopened};
 use crate::ledger_handle::LedgerHandle;
 use crate::link::LinkHub;
 use crate::offers::{Offer, Offers, judge_offers};
@@ -275,7 +275,13 @@ impl TreeShell {
 
     /// What the core must know after an object entered.
     fn consequences(&mut self, admitted: Admitted, hub: &LinkHub) {
-        let Admitted { object, forgotten, head, contact, fanout, out } = admitted;
+        let Admitted { object, forgotten, head, contact, fanout, out, reopened } = admitted;
+        if let Some(Reopened { ids, heads }) = reopened {
+            self.feed(Input::Reopen(ids), hub);
+            for (lane, head) in heads {
+                self.feed(Input::Head { lane: lane.as_str().to_owned(), head }, hub);
+            }
+        }
         if let Some((lane, head)) = head {
             self.feed(Input::Head { lane: lane.as_str().to_owned(), head }, hub);
         }

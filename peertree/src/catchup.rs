@@ -279,8 +279,15 @@ impl Node {
 
     /// The shell's newest statement of a lane changed.
     pub(crate) fn on_head(&mut self, now: Time, lane: String, head: Head) {
+        let back = head.seq < self.store.head(&lane);
         if !self.config.lanes.contains(&lane) || !self.store.set_head(lane.clone(), head) {
             return;
+        }
+        if back {
+            // What is on its way follows what was taken out.
+            for link in self.links.values_mut() {
+                link.following.remove(&lane);
+            }
         }
         // A neighbour that was many pages ahead has more.
         for peer in self.neighbours().into_iter().chain(self.cross()) {
@@ -364,6 +371,34 @@ mod tests {
         assert_eq!(head(bounds::LANE_PAGE - 1), []);
         assert_eq!(head(bounds::LANE_PAGE), [follow(bounds::LANE_PAGE)]);
         assert_eq!(head(100), []);
+    }
+
+    /// The shell's head went back, by a ruling: what it had no use for, and what it lost, is asked for again.
+    #[test]
+    fn a_lane_that_went_back_is_followed_anew_and_what_was_refused_is_taken() {
+        let mut stage = Stage::attached(4, &[1, 2]);
+        let head = |seq| Input::Head { lane: "release".into(), head: Head { seq, id: id(seq) } };
+        let follow =
+            |after| Output::Send(key(2), Message::Follow { lane: "release".into(), after });
+        let object = || {
+            let body = crate::Body::from_text("1").unwrap();
+            Message::Object { id: id(7), kind: "release".into(), body }
+        };
+        stage.step(head(1));
+        assert!(stage.says(2, summary(0, 2)).contains(&follow(1)));
+        let offered = stage.says(2, object());
+        assert!(matches!(&offered[..], [Output::Offer { .. }]), "{offered:?}");
+        stage.judged(2, id(7), crate::Verdict::Known);
+        assert_eq!(stage.says(2, object()), [], "it is known");
+        let before = stage.node.store.digest();
+
+        stage.step(Input::Reopen([id(7)].into()));
+        assert_eq!(stage.step(head(0)), [follow(0)]);
+        let offered = stage.says(2, object());
+        assert!(matches!(&offered[..], [Output::Offer { .. }]), "{offered:?}");
+        // A lane without a statement is as one that never had any.
+        assert_ne!(stage.node.store.digest(), before);
+        assert_eq!(stage.node.store.digest(), Stage::attached(4, &[1, 2]).node.store.digest());
     }
 
     /// A newcomer below hears of a release that waits here, though no head of the lane leads to it, and

@@ -75,6 +75,9 @@ pub enum Input {
     },
     /// These objects lapsed: they are no longer listed for neighbours that catch up.
     Forget(Vec<Digest>),
+    /// Objects that the shell had no use for, or made worthless, and may take now: a neighbour that has one
+    /// is asked for it like for any other. Before the `Head` that lets them follow.
+    Reopen(BTreeSet<Digest>),
     /// The statements of lanes that are signed and wait at the shell, as in a lock; replaces those named
     /// before. While they wait they are listed for neighbours that catch up, as live objects are: no
     /// lane's head leads there. Before or after their `Publish` or `Judged`; at most

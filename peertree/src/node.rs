@@ -161,6 +161,7 @@ impl Node {
             Input::Judged { id, from, verdict } => self.on_judged(now, id, from, verdict),
             Input::Head { lane, head } => self.on_head(now, lane, head),
             Input::Forget(ids) => self.store.forget(&ids),
+            Input::Reopen(ids) => self.store.reopen(&ids),
             Input::Waiting(ids) => self.store.wait(ids),
             Input::Contacts(contacts) => self.learn(&contacts),
             Input::Cross(candidates) => self.on_cross_candidates(candidates),

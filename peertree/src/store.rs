@@ -134,6 +134,19 @@ impl Store {
         }
     }
 
+    /// The shell may take these after all: they are no longer known, unless they are listed.
+    pub(crate) fn reopen(&mut self, ids: &BTreeSet<Digest>) {
+        let gone = |id: &Digest| ids.contains(id) && !self.live.contains(id);
+        self.order.retain(|id| !gone(id));
+        self.quiet.retain(|id| !gone(id));
+        for id in ids {
+            // Whether it is listed makes no difference to a second note of it.
+            if !self.live.contains(id) {
+                self.known.remove(id);
+            }
+        }
+    }
+
     /// The shell says which statements wait there. One that this node has not heard of yet is listed when
     /// it comes: the shell's word and the object travel by different paths.
     pub(crate) fn wait(&mut self, mut ids: BTreeSet<Digest>) {
@@ -194,8 +207,14 @@ impl Store {
         self.heads.get(lane).map_or(0, |head| head.seq)
     }
 
-    /// Notes a lane's newest statement; false if there is no room for another lane.
+    /// Notes a lane's newest statement, with the number 0 that there is none; false if there is no room for
+    /// another lane.
     pub(crate) fn set_head(&mut self, lane: String, head: Head) -> bool {
+        if head.seq == 0 {
+            // As if there never had been one: neighbours compare what is listed here.
+            self.heads.remove(&lane);
+            return true;
+        }
         if self.heads.len() >= bounds::LANES_MAX && !self.heads.contains_key(&lane) {
             return false;
         }

@@ -240,7 +240,6 @@ impl Verified {
     /// Whatever the disk says; run it again.
     pub fn write(
         &self,
-        now: UnixSeconds,
         arguments: &Arguments,
         folders: &Folders,
         account: Option<Account>,
@@ -250,13 +249,11 @@ impl Verified {
             .map_err(at(folders.keeper.join("pin")))?;
         let mut store = ChainStore::open(&folders.keeper)?;
         for submission in &self.submissions {
-            match store.submit(now, submission) {
+            // All of it was verified as one run, of which only the newest must be in date; and a server
+            // that has nothing yet could not join under rules that it holds back itself.
+            match store.submit_history(submission) {
                 // Known, and known to be older than what is known: both are there already.
                 Ok(_) | Err(SubmitError::Refused(Refusal::Replayed { .. })) => {}
-                // Every statement verified as part of this run; only the newest must be in date.
-                Err(SubmitError::Refused(Refusal::Expired { .. })) => {
-                    store.submit_history(submission)?;
-                }
                 // It verified as one of those on the way to the policy that the invitation names.
                 Err(SubmitError::Refused(Refusal::Recovery { .. })) => {
                     let id = submission.statement.id();

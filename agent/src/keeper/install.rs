@@ -149,7 +149,7 @@ pub fn run(
     let account = make_account(paths, &*host_here, &verified)?;
 
     say("write    pin, chain, settings, invitation, keeper's key");
-    verified.write(unix_now(), arguments, &Folders::below(&paths.root), account)?;
+    verified.write(arguments, &Folders::below(&paths.root), account)?;
     let key = identity::load_or_make(&paths.key())?;
     say(&format!("  ok     keeper {}", key.public()));
     fs::remove_dir_all(&spool).map_err(at(&spool))?;

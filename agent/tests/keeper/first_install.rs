@@ -66,6 +66,28 @@ fn a_fresh_server_becomes_a_member_once() {
     assert_eq!(bench.words().as_deref(), Some("two"));
 }
 
+/// Or its keeper would obey an earlier board than its agent does, for as long as the lock takes.
+#[test]
+fn a_fresh_server_holds_back_nothing_of_its_own_bundle() {
+    let mut bench = Bench::new();
+    bench.board.rules(|policy| {
+        policy.classes.policy.lock_s = Some(86_400);
+        policy.classes.release.lock_s = Some(86_400);
+    });
+    bench.board.policy(5);
+    let (tar, invite) = papers(&mut bench, 0);
+    let (code, said) = install(&bench, &tar, &invite);
+    assert_eq!(code, 0, "{said}");
+    let second = bench.hello_release("two", 0);
+    let keeper = bench.start();
+    let status = keeper.status();
+    assert_eq!(status.heads["policy"].seq, Seq(3));
+    assert_eq!((status.held, status.installed), (Vec::new(), Seq(1)));
+    // What comes after it waits as everywhere.
+    keeper.submit(&second);
+    assert_eq!(keeper.status().held.len(), 1);
+}
+
 #[test]
 fn links_that_a_taken_over_agent_left_behind_are_not_followed() {
     let mut bench = Bench::new();

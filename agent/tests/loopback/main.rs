@@ -19,6 +19,7 @@ mod pressure;
 mod questions;
 mod recovery;
 mod releases;
+mod rulings;
 mod stock_ssh;
 mod streams;
 mod tree;
