@@ -8,7 +8,8 @@
 //!
 //! A volatile append is a write into the page cache: some microseconds, less than it costs to wake a
 //! thread. Where the system makes even that wait, because too much is unwritten, the hub finds out
-//! once and leaves the log to threads for a while.
+//! and leaves the log to threads for a while. A group now and then that takes long says nothing of the
+//! disk: another program had the processor.
 
 use std::mem;
 use std::time::{Duration, Instant};
@@ -20,8 +21,12 @@ use tokio::task::{JoinError, JoinHandle};
 
 use crate::shell::unix_now;
 
-/// Time for a group above which the disk counts as slow.
+/// Time that a group takes at most where nothing waits.
 const QUICK: Duration = Duration::from_millis(2);
+/// Groups of the last eight that took longer, at which the disk counts as slow.
+const SLOW_GROUPS: u32 = 3;
+/// Time for one group at which it does at once: no program keeps the processor this long.
+const SLOW: Duration = Duration::from_millis(50);
 /// How long a slow disk is left to threads.
 const WARY: Duration = Duration::from_secs(10);
 /// Pause before a log whose disk failed is opened again; it doubles.
@@ -109,6 +114,29 @@ impl Work {
     }
 }
 
+/// How long the last groups took that the hub did itself.
+#[derive(Debug, Default)]
+struct DiskPace {
+    /// One bit for each of the last eight: whether it took longer than [`QUICK`].
+    long: u8,
+    /// Until then, threads do all of it.
+    wary_until: Option<Instant>,
+}
+
+impl DiskPace {
+    fn is_slow(&self, now: Instant) -> bool {
+        self.wary_until.is_some_and(|until| now < until)
+    }
+
+    /// A group that was begun `at` took so long.
+    fn note(&mut self, at: Instant, took: Duration) {
+        self.long = self.long << 1 | u8::from(took > QUICK);
+        if took >= SLOW || self.long.count_ones() >= SLOW_GROUPS {
+            *self = Self { long: 0, wary_until: Some(at + took + WARY) };
+        }
+    }
+}
+
 /// The log, and what waits for it.
 pub(crate) struct LogWorker {
     log: Option<AnyLog>,
@@ -116,8 +144,7 @@ pub(crate) struct LogWorker {
     running: Option<JoinHandle<(AnyLog, Vec<Input>)>>,
     waiting_bytes: usize,
     running_bytes: usize,
-    /// Until then, threads do all of it.
-    wary_until: Option<Instant>,
+    pace: DiskPace,
     /// When a broken log is opened again, and the pause before that.
     reopen: Option<(Instant, Duration)>,
 }
@@ -130,7 +157,7 @@ impl LogWorker {
             running: None,
             waiting_bytes: 0,
             running_bytes: 0,
-            wary_until: None,
+            pace: DiskPace::default(),
             reopen: None,
         }
     }
@@ -171,12 +198,12 @@ impl LogWorker {
             return Vec::new();
         }
         let at_once = self.waiting.len() <= INLINE_MAX && self.waiting.iter().all(Work::is_quick);
-        if at_once && self.wary_until.is_none_or(|until| until <= Instant::now()) {
+        let begun = Instant::now();
+        if at_once && !self.pace.is_slow(begun) {
             let Some(log) = &mut self.log else { return Vec::new() };
             self.waiting_bytes = 0;
-            let begun = Instant::now();
             let inputs = serve(log, mem::take(&mut self.waiting));
-            self.wary_until = (begun.elapsed() > QUICK).then(|| Instant::now() + WARY);
+            self.pace.note(begun, begun.elapsed());
             return inputs;
         }
         if let Some(mut log) = self.log.take() {
@@ -266,4 +293,41 @@ fn serve(any: &mut AnyLog, mut group: Vec<Work>) -> Vec<Input> {
         }
     }
     inputs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_millis(3);
+    const SHORT: Duration = Duration::from_micros(20);
+
+    #[test]
+    fn a_long_group_now_and_then_is_not_the_disk() {
+        let now = Instant::now();
+        let mut pace = DiskPace::default();
+        for group in 0..100 {
+            pace.note(now, if group % 4 == 0 { LONG } else { SHORT });
+            assert!(!pace.is_slow(now), "group {group}");
+        }
+    }
+
+    #[test]
+    fn three_long_groups_of_eight_or_one_very_long_are_left_to_threads_for_a_while() {
+        let now = Instant::now();
+        let mut pace = DiskPace::default();
+        for took in [LONG, SHORT, LONG, SHORT, SHORT, SHORT, SHORT] {
+            pace.note(now, took);
+            assert!(!pace.is_slow(now));
+        }
+        pace.note(now, LONG);
+        assert!(pace.is_slow(now) && pace.is_slow(now + WARY));
+        let later = now + LONG + WARY;
+        assert!(!pace.is_slow(later));
+        // And then it takes as much again.
+        pace.note(later, LONG);
+        assert!(!pace.is_slow(later));
+        pace.note(later, SLOW);
+        assert!(pace.is_slow(later));
+    }
 }
