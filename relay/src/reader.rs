@@ -155,8 +155,12 @@ impl Frames {
         }
         if self.buffer.len() < length {
             // At most FRAME_MAX, and one allocation for all of it: no more than the frame is read then, so
-            // that what is kept of it is no larger than it.
-            self.buffer.reserve(length - self.buffer.len());
+            // that what is kept of it is no larger than it. (`reserve` would double what there is.)
+            if self.buffer.capacity() < length {
+                let mut whole = BytesMut::with_capacity(length);
+                whole.extend_from_slice(&self.buffer);
+                self.buffer = whole;
+            }
             return Ok(None);
         }
         let frame = self.buffer.split_to(length);
