@@ -13,8 +13,8 @@ use borgios_stream::bounds::{BATCH_MESSAGES_MAX, STREAM_PENDING_MAX, TICK};
 use borgios_stream::jobs::JobId;
 use borgios_stream::log::{self, Found, LogAnswer, LogJob};
 use borgios_stream::{
-    Admission, Batch, Config, Core, Durability, Frame, Head, Input, Kind, LinkId, LogError,
-    Misdeed, Now, Origin, Output, Position, Recovered, Role, Ticket,
+    Admission, Batch, BatchId, Config, Core, Durability, Frame, Head, Input, Kind, LinkId,
+    LogError, Misdeed, Now, Origin, Output, Position, Recovered, Role, Ticket,
 };
 use borgios_types::{NodeId, Time, UnixSeconds};
 use bytes::Bytes;
@@ -418,7 +418,9 @@ impl Shell {
                 self.inputs.push_back(Input::Signed(job.run(&self.config.key)));
             }
             Output::Log(job) => self.on_job(job),
-            Output::Deliver { origin, batch, after } => self.deliver(origin, batch, after),
+            Output::Deliver { origin, batch, id, after } => {
+                self.deliver(origin, batch, id, after);
+            }
             // Subscriptions read the log and find out for themselves.
             Output::Missed { .. } => {}
             Output::Published { ticket, position } => self.answer(ticket, Ok(position)),
@@ -496,9 +498,9 @@ impl Shell {
         true
     }
 
-    fn deliver(&mut self, origin: Origin, batch: Batch, after: Position) {
+    fn deliver(&mut self, origin: Origin, batch: Batch, id: BatchId, after: Position) {
         let last = batch.last();
-        self.heads.insert(origin, Head { origin, last, id: batch.id() });
+        self.heads.insert(origin, Head { origin, last, id });
         self.subscribers.retain(|subscriber| {
             let new = Delivery::new(origin, batch.clone(), after);
             match subscriber.live.try_send(new) {

@@ -8,11 +8,17 @@ use crate::bounds::{DELIVERY_WINDOW, FETCH_WINDOW};
 use crate::core::Core;
 use crate::io::Output;
 use crate::log::{Found, LogError, LogJob, Reader, joins};
-use crate::position::{Origin, Position};
+use crate::position::{BatchId, Origin, Position};
 
 impl Core {
     /// A batch is stored.
-    pub(crate) fn deliver(&mut self, origin: Origin, batch: Batch, out: &mut Vec<Output>) {
+    pub(crate) fn deliver(
+        &mut self,
+        origin: Origin,
+        batch: Batch,
+        id: BatchId,
+        out: &mut Vec<Output>,
+    ) {
         let full = self.given_bytes + batch.len() > DELIVERY_WINDOW;
         let Some(stream) = self.streams.get_mut(&origin) else { return };
         if stream.delivery.lagging || (full && self.given_bytes > 0) {
@@ -20,10 +26,10 @@ impl Core {
             self.lagging.insert(origin);
             return;
         }
-        self.give(origin, batch, out);
+        self.give(origin, batch, id, out);
     }
 
-    fn give(&mut self, origin: Origin, batch: Batch, out: &mut Vec<Output>) {
+    fn give(&mut self, origin: Origin, batch: Batch, id: BatchId, out: &mut Vec<Output>) {
         let Some(stream) = self.streams.get_mut(&origin) else { return };
         let after = stream.delivery.delivered;
         if batch.last() <= after {
@@ -35,7 +41,7 @@ impl Core {
         stream.delivery.delivered = batch.last();
         stream.delivery.given.push_back((batch.last(), batch.len()));
         self.given_bytes += batch.len();
-        out.push(Output::Deliver { origin, batch, after });
+        out.push(Output::Deliver { origin, batch, id, after });
     }
 
     pub(crate) fn on_taken(&mut self, origin: Origin, upto: Position, out: &mut Vec<Output>) {
@@ -90,7 +96,8 @@ impl Core {
                 for batch in batches {
                     // Not stored as its durability asks, if it was appended a moment ago.
                     if self.streams.get(&origin).is_some_and(|s| batch.last() <= s.head) {
-                        self.give(origin, batch, out);
+                        let id = batch.id();
+                        self.give(origin, batch, id, out);
                     }
                 }
             }

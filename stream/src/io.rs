@@ -9,7 +9,7 @@ use crate::evidence::Evidence;
 use crate::frame::{Frame, FrameError};
 use crate::jobs::{Forgery, JobId, SignJob, Signed, Verdict, VerifyJob};
 use crate::log::{LogAnswer, LogJob, Recovered};
-use crate::position::{Origin, Position};
+use crate::position::{BatchId, Origin, Position};
 
 /// Both clocks: one for timeouts, one for epochs and dates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -205,6 +205,8 @@ pub enum Output {
         origin: Origin,
         /// The batch.
         batch: Batch,
+        /// Its name.
+        id: BatchId,
         /// Messages up to here were delivered before.
         after: Position,
     },

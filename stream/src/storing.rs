@@ -37,7 +37,7 @@ impl Core {
                     }
                 }
             }
-            self.deliver(origin, stored.batch, out);
+            self.deliver(origin, stored.batch, id, out);
         }
         self.accept_kept(origin, out);
         self.fetch(origin, out);

@@ -385,7 +385,7 @@ impl Fleet {
                     self.at(when, Event::RunLog { at, life });
                 }
             }
-            Output::Deliver { origin, batch, after } => {
+            Output::Deliver { origin, batch, after, .. } => {
                 let taken = self.nodes[at].app.take(origin, &batch, after);
                 let forked =
                     self.forked.iter().any(|forger| self.nodes[*forger].origin() == origin);

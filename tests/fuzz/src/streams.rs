@@ -238,7 +238,7 @@ impl Run {
                 serve(&mut self.log, &mut vec![job], &mut answers);
                 waiting.extend(answers);
             }
-            Output::Deliver { origin, batch, after } => {
+            Output::Deliver { origin, batch, after, .. } => {
                 assert!(after < batch.last(), "delivered twice");
                 self.delivered += batch.count();
                 let upto = batch.last();
