@@ -18,6 +18,7 @@
 //! What is decided about streams is decided in `borgios-stream`; here are the bounds of queues and
 //! the pace. The format on the wire is `docs/protocol/stream.md`.
 
+mod bell;
 mod fetches;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;

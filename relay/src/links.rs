@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use borgios_stream::{LinkId, Role};
@@ -16,6 +16,7 @@ use borgios_types::NodeId;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use crate::bell::{Bell, Listener};
 use crate::fetches::Fetches;
 use crate::log_worker::LogWorker;
 use crate::outbox::{BUSY, Full, GROUP, Outbox, STUCK};
@@ -42,6 +43,8 @@ pub(crate) struct Link {
     pub(crate) role: Role,
     pub(crate) outbox: Arc<Outbox>,
     reader: Box<dyn Reading>,
+    /// Rung when there is something to read.
+    bell: Arc<Bell>,
     /// Whether a batch may be taken in.
     open: bool,
     /// Something was queued since the last flush.
@@ -62,6 +65,8 @@ pub(crate) struct Link {
 #[derive(Default)]
 pub(crate) struct Links {
     all: BTreeMap<LinkId, Link>,
+    /// Woken by all bells.
+    listener: Arc<Listener>,
     /// Whose turn was last.
     last: Option<LinkId>,
     /// When the queues were looked at.
@@ -97,11 +102,13 @@ impl Links {
         let progress = (0, Instant::now());
         let (open, queued, full, stuck) = (true, false, false, false);
         let (awaited, fetches) = (Duration::ZERO, Fetches::default());
+        let bell = Bell::new(self.listener.clone());
         let new = Link {
             peer,
             role,
             outbox,
             reader,
+            bell,
             open,
             queued,
             full,
@@ -136,18 +143,19 @@ impl Links {
         context: &mut Context<'_>,
         heard: &mut Vec<HeardOn>,
     ) -> Poll<()> {
+        self.listener.listen(context.waker());
         let last = self.last;
         let mut bytes = 0;
         let later = last.map_or(Bound::Unbounded, Bound::Excluded);
         for (id, link) in self.all.range_mut((later, Bound::Unbounded)) {
-            if !hear(*id, link, context, heard, &mut bytes) {
+            if !hear(*id, link, heard, &mut bytes) {
                 self.last = Some(*id);
                 return Poll::Ready(());
             }
         }
         if let Some(last) = last {
             for (id, link) in self.all.range_mut(..=last) {
-                if !hear(*id, link, context, heard, &mut bytes) {
+                if !hear(*id, link, heard, &mut bytes) {
                     self.last = Some(*id);
                     return Poll::Ready(());
                 }
@@ -250,18 +258,21 @@ impl Links {
 }
 
 /// Hears what has come on one link; false when that is enough for now.
-fn hear(
-    id: LinkId,
-    link: &mut Link,
-    context: &mut Context<'_>,
-    heard: &mut Vec<HeardOn>,
-    bytes: &mut usize,
-) -> bool {
+///
+/// A link whose bell was not rung is not looked at, unless its next batch waits for the gate.
+fn hear(id: LinkId, link: &mut Link, heard: &mut Vec<HeardOn>, bytes: &mut usize) -> bool {
+    // Before it is read, so that what comes meanwhile rings again.
+    if !link.bell.take() && !link.reader.is_held() {
+        return true;
+    }
+    let waker = Waker::from(link.bell.clone());
+    let mut context = Context::from_waker(&waker);
     for _ in 0..TURN {
         if heard.len() >= HEARD_MAX || *bytes >= HEARD_BYTES {
+            link.bell.ring_again();
             return false;
         }
-        match link.reader.poll_heard(context, link.open) {
+        match link.reader.poll_heard(&mut context, link.open) {
             Poll::Ready(new) => {
                 *bytes += new.bytes();
                 heard.push((id, new));
@@ -269,11 +280,16 @@ fn hear(
             Poll::Pending => return true,
         }
     }
+    link.bell.ring_again();
     true
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
     use borgios_stream::{Limits, MemoryLog};
     use borgios_types::SecretKey;
     use tokio::sync::Notify;
@@ -327,6 +343,59 @@ mod tests {
             stuck += pace.stuck.len();
         }
         assert_eq!(stuck, 1);
+    }
+
+    /// Counts how often it is looked at, and rings as a pipe does.
+    struct Counted {
+        looks: Arc<AtomicUsize>,
+        waker: Arc<Mutex<Option<Waker>>>,
+    }
+
+    impl Reading for Counted {
+        fn poll_heard(&mut self, context: &mut Context<'_>, _: bool) -> Poll<Heard> {
+            self.looks.fetch_add(1, Ordering::Relaxed);
+            *self.waker.lock().unwrap() = Some(context.waker().clone());
+            Poll::Pending
+        }
+
+        fn is_held(&self) -> bool {
+            false
+        }
+    }
+
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn only_links_that_rang_are_looked_at() {
+        let mut links = Links::default();
+        let counted = [1, 2].map(|number: u8| {
+            let (looks, waker) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(None)));
+            let reader = Box::new(Counted { looks: looks.clone(), waker: waker.clone() });
+            let (_, write) = StreamPipe(tokio::io::duplex(8).0).split();
+            let outbox = Outbox::new(Box::new(PenOf(write)), Arc::new(Notify::new()));
+            let peer = NodeId::from(SecretKey::from_seed([number; 32]).public());
+            links.insert(LinkId(number.into()), peer, Role::Tree, reader, outbox);
+            (looks, waker)
+        });
+        let woken = Arc::new(Woken(AtomicUsize::new(0)));
+        let waker = Waker::from(woken.clone());
+        let mut context = Context::from_waker(&waker);
+        let looks = || counted.each_ref().map(|(looks, _)| looks.load(Ordering::Relaxed));
+        let mut heard = Vec::new();
+        for _ in 0..3 {
+            assert!(links.poll_heard(&mut context, &mut heard).is_pending());
+            assert_eq!(looks(), [1, 1]);
+        }
+        counted[1].1.lock().unwrap().clone().unwrap().wake();
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+        assert!(links.poll_heard(&mut context, &mut heard).is_pending());
+        assert_eq!(looks(), [1, 2]);
     }
 
     #[tokio::test]

@@ -45,6 +45,8 @@ impl Heard {
 pub(crate) trait Reading: Send {
     /// What comes next; a batch only while the gate is `open`.
     fn poll_heard(&mut self, context: &mut Context<'_>, open: bool) -> Poll<Heard>;
+    /// Whether a batch was heard that waits for the gate: nothing wakes anybody for it.
+    fn is_held(&self) -> bool;
 }
 
 /// Reads a pipe to its end.
@@ -133,6 +135,10 @@ impl<R: PipeRead> Reading for Reader<R> {
             return Poll::Pending;
         }
         Poll::Ready(next)
+    }
+
+    fn is_held(&self) -> bool {
+        self.next.is_some()
     }
 }
 
