@@ -212,4 +212,17 @@ mod tests {
             assert!(reader.poll_heard(&mut context, true).is_pending());
         }
     }
+
+    /// 68,000 bytes of which a first piece has come.
+    #[test]
+    fn a_long_frame_gets_room_for_itself_and_no_more() {
+        let length = 68_000_u32;
+        let mut frames = Frames::default();
+        assert_eq!(frames.next().unwrap(), None);
+        frames.buffer.extend_from_slice(b"BGS1");
+        frames.buffer.extend_from_slice(&length.to_be_bytes());
+        frames.buffer.extend_from_slice(&[0; 16 * 1024]);
+        assert_eq!(frames.next().unwrap(), None);
+        assert_eq!(frames.buffer.capacity(), length as usize);
+    }
 }
