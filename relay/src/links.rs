@@ -147,16 +147,23 @@ impl Links {
         let last = self.last;
         let mut bytes = 0;
         let later = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut turn = |id: LinkId, link: &mut Link| {
+            let before = heard.len();
+            let more = hear(id, link, heard, &mut bytes);
+            // Whoever came to nothing, for there was no room left, is the next one.
+            if heard.len() > before {
+                self.last = Some(id);
+            }
+            more
+        };
         for (id, link) in self.all.range_mut((later, Bound::Unbounded)) {
-            if !hear(*id, link, heard, &mut bytes) {
-                self.last = Some(*id);
+            if !turn(*id, link) {
                 return Poll::Ready(());
             }
         }
         if let Some(last) = last {
             for (id, link) in self.all.range_mut(..=last) {
-                if !hear(*id, link, heard, &mut bytes) {
-                    self.last = Some(*id);
+                if !turn(*id, link) {
                     return Poll::Ready(());
                 }
             }
@@ -361,6 +368,46 @@ mod tests {
         fn is_held(&self) -> bool {
             false
         }
+    }
+
+    /// Always has a frame.
+    struct Busy;
+
+    impl Reading for Busy {
+        fn poll_heard(&mut self, _: &mut Context<'_>, _: bool) -> Poll<Heard> {
+            let digest = borgios_stream::frame::HeadsDigest { count: 0, xor: [0; 32] };
+            Poll::Ready(Heard::Frame(borgios_stream::frame::Frame::Digest(digest)))
+        }
+
+        fn is_held(&self) -> bool {
+            false
+        }
+    }
+
+    /// As many links as have a turn at once, and one more.
+    #[tokio::test]
+    async fn every_busy_link_has_its_turn() {
+        let mut links = Links::default();
+        let count = u64::try_from(HEARD_MAX / TURN + 1).unwrap();
+        for number in 1..=count {
+            let (_, write) = StreamPipe(tokio::io::duplex(8).0).split();
+            let outbox = Outbox::new(Box::new(PenOf(write)), Arc::new(Notify::new()));
+            let peer = NodeId::from(SecretKey::from_seed([1; 32]).public());
+            links.insert(LinkId(number), peer, Role::Tree, Box::new(Busy), outbox);
+        }
+        let mut turns = BTreeMap::new();
+        let mut context = Context::from_waker(Waker::noop());
+        for _ in 0..count {
+            let mut heard = Vec::new();
+            assert!(links.poll_heard(&mut context, &mut heard).is_ready());
+            assert_eq!(heard.len(), HEARD_MAX);
+            for (link, _) in heard {
+                *turns.entry(link).or_insert(0) += 1;
+            }
+        }
+        let fair = HEARD_MAX;
+        assert!(turns.values().all(|heard| *heard == fair), "{turns:?}");
+        assert_eq!(turns.len() as u64, count);
     }
 
     struct Woken(AtomicUsize);
