@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 use borgios_policy::{
     Ballot, Beacon, Board, Burn, Chain, Departure, Drill, DrillAnswer, Gate, Handover, Invitation,
     Join, Lane, Name, Note, Object, ObjectError, Pause, Policy, Pool, Proposal, Refusal, Report,
-    RotationReport, Session, SessionShare, Veto, Witness,
+    RotationReport, Session, SessionShare, Statement, Veto, Witness,
 };
 use borgios_types::{Digest, Envelope, NodeId, PublicKey, Seq, UnixSeconds};
 
@@ -30,7 +30,8 @@ use crate::store::Store;
 const AHEAD_MAX: u64 = 600;
 /// Objects kept of one governor, by kind: far beyond what voting needs, and it bounds the disk.
 /// Of beacons only the newest says anything.
-/// Vetoes, pauses and beacons count by board and governor.
+/// Vetoes, pauses and beacons count by board and governor; what was said with a key that another one has
+/// replaced under its name counts apart.
 const QUOTAS: [(&str, usize); 13] = [
     ("proposal", 256),
     ("pool", 256),
@@ -149,8 +150,8 @@ impl Judge<'_> {
         let judge = Self { now: self.now.max(chain.now_floor()), ..*self };
         match kind {
             Proposal::KIND => {
-                let by = any_board(chain, |board| Proposal::verify(board, envelope))?.1;
-                governors(chain, store, kind, by.as_str(), 0)
+                let ((_, by), board) = any_board(chain, |board| Proposal::verify(board, envelope))?;
+                governors(chain, store, kind, &speaker(chain, board, &by), 0)
             }
             Pool::KIND => {
                 let verify = |board: &Board| match self.fresh {
@@ -158,24 +159,25 @@ impl Judge<'_> {
                     // Those of a board of 13 have a million points, which held when they came.
                     false => Pool::verify_stored(board, envelope),
                 };
-                let pool = any_board(chain, verify)?;
-                governors(chain, store, kind, pool.governor.as_str(), 0)
+                let (pool, board) = any_board(chain, verify)?;
+                governors(chain, store, kind, &speaker(chain, board, &pool.governor), 0)
             }
             Ballot::KIND => {
-                let ballot = any_board(chain, |board| Ballot::verify(board, envelope))?;
-                judge.ballot(envelope.id(), &ballot)
+                let (ballot, board) = any_board(chain, |board| Ballot::verify(board, envelope))?;
+                judge.ballot(envelope.id(), &ballot, &speaker(chain, board, &ballot.governor))
             }
             Burn::KIND => {
-                let burn = any_board(chain, |board| Burn::verify(board, envelope))?;
-                governors(chain, store, kind, burn.governor.as_str(), 0)
+                let (burn, board) = any_board(chain, |board| Burn::verify(board, envelope))?;
+                governors(chain, store, kind, &speaker(chain, board, &burn.governor), 0)
             }
             Session::KIND => {
-                let by = any_board(chain, |board| Session::verify(board, envelope))?.1;
-                governors(chain, store, kind, by.as_str(), 0)
+                let ((_, by), board) = any_board(chain, |board| Session::verify(board, envelope))?;
+                governors(chain, store, kind, &speaker(chain, board, &by), 0)
             }
             SessionShare::KIND => {
-                let share = any_board(chain, |board| SessionShare::verify(board, envelope))?;
-                governors(chain, store, kind, share.governor.as_str(), 0)
+                let (share, board) =
+                    any_board(chain, |board| SessionShare::verify(board, envelope))?;
+                governors(chain, store, kind, &speaker(chain, board, &share.governor), 0)
             }
             Note::KIND => {
                 let date = Note::parse(envelope)?.at;
@@ -203,7 +205,8 @@ impl Judge<'_> {
                 governors(chain, store, kind, &on_board(&pause.governor, pause.group), pause.at.0)
             }
             Beacon::KIND => {
-                let beacon = any_board(chain, |board| Beacon::verify(board, network, envelope))?;
+                let (beacon, _) =
+                    any_board(chain, |board| Beacon::verify(board, network, envelope))?;
                 judge.not_ahead(kind, beacon.time)?;
                 governors(
                     chain,
@@ -216,15 +219,16 @@ impl Judge<'_> {
             Drill::KIND => {
                 let date = Drill::parse(envelope)?.at;
                 judge.not_ahead(kind, date)?;
-                let drill = any_board(chain, |board| Drill::verify(board, network, envelope))?;
-                governors(chain, store, kind, drill.governor.as_str(), date.0)
+                let verify = |board: &Board| Drill::verify(board, network, envelope);
+                let (drill, board) = any_board(chain, verify)?;
+                governors(chain, store, kind, &speaker(chain, board, &drill.governor), date.0)
             }
             DrillAnswer::KIND => {
                 let date = DrillAnswer::parse(envelope)?.at;
                 judge.not_ahead(kind, date)?;
                 let verify = |board: &Board| DrillAnswer::verify(board, network, envelope);
-                let answer = any_board(chain, verify)?;
-                governors(chain, store, kind, answer.governor.as_str(), date.0)
+                let (answer, board) = any_board(chain, verify)?;
+                governors(chain, store, kind, &speaker(chain, board, &answer.governor), date.0)
             }
             Join::KIND => judge.join(network, envelope),
             Report::KIND => judge.report(network, envelope),
@@ -244,7 +248,7 @@ impl Judge<'_> {
         &self,
         verify: impl Fn(&Board) -> Result<T, ObjectError>,
     ) -> Result<T, Denied> {
-        let by_chain = any_board(self.chain, &verify);
+        let by_chain = any_board(self.chain, &verify).map(|(found, _)| found);
         let in_force = self.chain.policy().map(|policy| verify(&policy.board));
         if matches!(by_chain, Err(Denied::Later { .. }))
             && let Some(Err(ObjectError::WrongGroup { found, .. })) = in_force
@@ -298,13 +302,11 @@ pub fn may_hold_elsewhere(chain: &Chain, store: &Store, envelope: &Envelope) -> 
     }
 }
 
-/// The ballots in the store that vote on a statement.
-pub fn ballots_on(store: &Store, statement: Digest) -> Vec<Envelope> {
-    store
-        .list(Ballot::KIND, None)
-        .filter(|stored| Ballot::parse(&stored.envelope).is_ok_and(|b| b.statement == statement))
-        .map(|stored| stored.envelope.clone())
-        .collect()
+/// The ballots in the store that vote on the statement in an envelope; none if there is none in it.
+pub fn ballots_on(store: &Store, envelope: &Envelope) -> Vec<Envelope> {
+    let Ok(Statement { lane, seq, .. }) = Statement::parse(envelope) else { return Vec::new() };
+    let ids = store.casts().on(lane, seq, envelope.id());
+    ids.filter_map(|id| Some(store.get(&id)?.envelope.clone())).collect()
 }
 
 /// What is missing is waited for; anything else is wrong.
@@ -327,6 +329,19 @@ impl From<Refusal> for Denied {
 /// take the place of what the same name says on the board in force.
 fn on_board(name: &Name, group: PublicKey) -> String {
     format!("{name}@{}", group.fingerprint())
+}
+
+/// Who said something under `board`, as the owner of it. A key that another one has replaced under the same
+/// name, since it may be stolen, must not fill the room of whoever has the name now.
+fn speaker(chain: &Chain, board: &Board, name: &Name) -> String {
+    let key = board.by_name(name).map(|member| member.key);
+    let now = chain.policy().and_then(|policy| policy.board.by_name(name));
+    match (key, now) {
+        (Some(key), Some(now)) if now.key != key && !now.former.contains(&key) => {
+            format!("{name}@former")
+        }
+        _ => name.to_string(),
+    }
 }
 
 pub(crate) fn quota(kind: &str) -> usize {
@@ -391,12 +406,12 @@ fn policies(chain: &Chain) -> impl Iterator<Item = (Seq, &Policy)> {
 fn any_board<T>(
     chain: &Chain,
     verify: impl Fn(&Board) -> Result<T, ObjectError>,
-) -> Result<T, Denied> {
+) -> Result<(T, &Board), Denied> {
     let mut first_error = None;
     let mut tried = BTreeSet::new();
     for (_, policy) in policies(chain).filter(|(_, policy)| tried.insert(policy.board.group())) {
         match verify(&policy.board) {
-            Ok(found) => return Ok(found),
+            Ok(found) => return Ok((found, &policy.board)),
             Err(error) => first_error.get_or_insert(error),
         };
     }
@@ -522,6 +537,52 @@ mod tests {
             panic!("no room was made")
         };
         assert_eq!(replaces.len(), 1);
+    }
+
+    /// A key that a board replaced under the same name fills room of its own, and none of its successor's.
+    #[test]
+    fn a_key_that_was_replaced_takes_no_room_of_who_has_its_name_now() {
+        let (former, council) = (Council::new(3, 2, 1, 1), Council::new(3, 2, 2, 2));
+        let first = former.sign(&former.first_policy(2));
+        let network = first.id();
+        let mut chain = Chain::new(Some(network));
+        let body = council.policy(2).to_body();
+        let second = draft(Lane::Policy, 2, Some(network), Some(network), Some(1), body);
+        let second = merge_signatures(&former.sign(&second), &council.sign(&second)).unwrap();
+        for envelope in [&first, &second] {
+            let Ok(Verdict::New(verified)) = chain.verify(NOW, envelope, &[]) else {
+                panic!("refused")
+            };
+            chain.apply(*verified);
+        }
+        let (this, prev) = (Some(network), Some(first.id()));
+        let release = draft(Lane::Release, 99, this, prev, Some(1), release_body("1"));
+        let proposal = |council: &Council, n: usize| {
+            let (statement, note) = (release.to_payload(), Some(n.to_string()));
+            let ann = &council.keys[&council.name(0)];
+            Proposal { statement, lane: Lane::Release, note }.to_envelope().sign(ann)
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let (mut store, _) = Store::open(folder.path()).unwrap();
+        let judged = |store: &Store, envelope: &Envelope| {
+            let (chain, gate, evicted) = (&chain, &Gate::default(), &BTreeSet::new());
+            let (now, lapsed_kept, fresh) = (NOW, 0, true);
+            Judge { chain, store, gate, evicted, now, lapsed_kept, fresh }.judge(envelope)
+        };
+        let quota = QUOTAS[0].1;
+        for n in 0..quota {
+            let Ok(Passed { owner, date, .. }) = judged(&store, &proposal(&former, n)) else {
+                panic!("proposal {n} was refused")
+            };
+            assert_eq!(owner, "ann@former");
+            store.put(proposal(&former, n), owner, date).unwrap();
+        }
+        let more = judged(&store, &proposal(&former, quota));
+        assert!(matches!(more, Err(Denied::Wrong { code: "too_many", .. })));
+        let Ok(Passed { owner, .. }) = judged(&store, &proposal(&council, 0)) else {
+            panic!("ann was refused")
+        };
+        assert_eq!(owner, "ann");
     }
 
     /// Whoever stole a former board's key cannot keep its governor from speaking on the new one.

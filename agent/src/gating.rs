@@ -54,7 +54,7 @@ impl Ledger {
         let offered = match gate.offer(now, &self.chain, &submission, dated) {
             // Only then are they worth the search.
             Err(Refusal::TooFewApprovals { .. } | Refusal::TooFewRebuilds { .. }) => {
-                submission.ballots = ballots_on(&self.store, id);
+                submission.ballots = ballots_on(&self.store, &submission.statement);
                 gate.offer(now, &self.chain, &submission, dated)
             }
             other => other,
@@ -101,7 +101,7 @@ impl Ledger {
     }
 
     fn admit_vouched(&mut self, envelope: Envelope, dated: Dated) -> Result<Admitted, Stop> {
-        let ballots = ballots_on(&self.store, envelope.id());
+        let ballots = ballots_on(&self.store, &envelope);
         let verify = |chain: &Chain| match dated {
             Dated::Asked => chain.verify(unix_now(), &envelope, &ballots),
             Dated::Judged => chain.verify_stored(&envelope, &ballots),
@@ -167,13 +167,17 @@ impl Ledger {
             }
             if let Some(verified) = tick.apply {
                 let mut admitted = self.store_statement(*verified)?;
-                self.gate.save(gate)?;
+                let saved = self.gate.save(gate);
                 if admitted.object.kind() == Lane::Policy.as_str() {
                     self.searched.clear();
                 }
-                self.store.remove(&gone);
-                admitted.forgotten.extend(gone);
+                if saved.is_ok() {
+                    self.store.remove(&gone);
+                    admitted.forgotten.extend(gone);
+                }
+                // It is applied, whatever the disk says of the gate, which forgets it the next time.
                 all.push(admitted);
+                saved?;
             } else if tick.changed {
                 self.gate.save(gate)?;
                 self.store.remove(&gone);
@@ -202,7 +206,8 @@ impl Ledger {
             }
             let Some(waiting) = gate.waiting(&held.id) else { continue };
             let statement = waiting.statement.clone();
-            let submission = Submission { statement, ballots: ballots_on(&self.store, held.id) };
+            let ballots = ballots_on(&self.store, &statement);
+            let submission = Submission { statement, ballots };
             let offered = gate.offer(now, &self.chain, &submission, Dated::Judged);
             added |= matches!(offered, Ok(Offered::Held(_)));
         }
@@ -239,9 +244,9 @@ impl Ledger {
     /// which they build upon each other.
     pub(crate) fn waiting(&self, held: &[Digest]) -> Vec<Submission> {
         let waiting = self.gate().docs().filter(|(id, _)| !held.contains(id));
-        let envelopes = waiting.flat_map(|(id, doc)| {
+        let envelopes = waiting.flat_map(|(_, doc)| {
             let mut ballots = doc.submission().ballots.clone();
-            ballots.extend(ballots_on(&self.store, *id));
+            ballots.extend(ballots_on(&self.store, &doc.submission().statement));
             ballots.into_iter().chain([doc.submission().statement.clone()])
         });
         Submission::sort(envelopes.collect::<Vec<_>>())
@@ -421,6 +426,35 @@ mod tests {
         std::fs::remove_dir(&gate).unwrap();
         admitted(&mut ledger, &veto);
         assert_eq!(ledger.gate().vetoes_on(&one.id()).count(), 1);
+    }
+
+    /// A statement that was stored is applied, and the rest of the agent hears of it, whatever becomes of the
+    /// gate's file.
+    #[test]
+    fn what_is_applied_is_told_though_the_gate_could_not_be_stored() {
+        let council = Council::new(3, 2, 1, 1);
+        let folder = tempfile::tempdir().unwrap();
+        let policy = rules(&council, |policy| policy.classes.release.lock_s = Some(1));
+        let (mut ledger, network) = ledger(folder.path(), &council, &policy);
+        let one = council.sign(&release(network));
+        admitted(&mut ledger, &one);
+        assert_eq!(head(&ledger, Lane::Release), 0);
+        let gate = folder.path().join("gate.json");
+        std::fs::remove_file(&gate).unwrap();
+        std::fs::create_dir(&gate).unwrap();
+        let begun = std::time::Instant::now();
+        let applied = loop {
+            let applied = ledger.tick();
+            if !applied.is_empty() || begun.elapsed().as_secs() > 20 {
+                break applied;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        };
+        assert_eq!(applied.iter().map(|one| one.object.id).collect::<Vec<_>>(), [one.id()]);
+        assert_eq!(head(&ledger, Lane::Release), 1);
+        std::fs::remove_dir(&gate).unwrap();
+        assert!(ledger.tick().is_empty());
+        assert_eq!(ledger.gate().docs().count(), 0, "it is forgotten there the next time");
     }
 
     /// Who sits on the board that a locked change makes signs releases under it already, and so must be heard

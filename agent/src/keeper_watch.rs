@@ -259,7 +259,7 @@ fn missing(ledger: &Ledger, heads: &[(Lane, Seq)], held: &[Digest]) -> VecDeque<
                 })
             });
             let ballots =
-                if counted { ballots_on(ledger.store(), verified.id()) } else { Vec::new() };
+                if counted { ballots_on(ledger.store(), verified.envelope()) } else { Vec::new() };
             Submission { statement: verified.envelope().clone(), ballots }
         })
         // And what waits here: the keeper's own lock begins when it sees it.

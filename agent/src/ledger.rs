@@ -12,13 +12,13 @@ use std::sync::Arc;
 use borgios_peertree::{Contact, Head};
 use borgios_policy::{
     Ballot, Chain, Dated, Departure, Eviction, Join, Lane, Object as _, Refusal, Statement,
-    Submission, VerifiedStatement, Witness,
+    Submission, VerifiedStatement, Witness, message,
 };
 use borgios_types::{Digest, Envelope, Kind, NodeId, Seq};
 use tokio::sync::{broadcast, watch};
 use tracing::{debug, error, info, warn};
 
-use crate::admission::{Denied, Judge, Passed};
+use crate::admission::{Denied, Judge, Passed, ballots_on};
 use crate::bus::{Bus, Entry};
 use crate::clock::unix_now;
 use crate::disk;
@@ -282,7 +282,8 @@ impl Ledger {
                 if code == "rival" {
                     self.keep_evidence(&offered);
                 }
-                if PLACELESS.contains(&code) {
+                let former = code == "wrong_policy" && self.is_of_a_former_board(&offered);
+                if former || PLACELESS.contains(&code) {
                     self.set_apart(id);
                 }
                 return Admission::Refused { code, why };
@@ -379,7 +380,9 @@ impl Ledger {
         );
         self.bus.tell(&object, Some((lane, seq.0)));
         let head = self.head_of(lane).map(|head| (lane, head));
-        let reopened = ruled.then(|| self.reopened());
+        // A policy may also carry what an earlier board signed.
+        let carries = lane == Lane::Policy && !self.placeless.is_empty();
+        let reopened = (ruled || carries).then(|| self.reopened());
         Ok(Admitted { object, forgotten, head, contact: None, fanout, out, reopened })
     }
 
@@ -389,6 +392,15 @@ impl Ledger {
         if self.placeless.len() < PLACELESS_MAX {
             self.placeless.insert(id);
         }
+    }
+
+    /// Whether it is a statement that the board of the policy it names signed. Whoever hands on one of a
+    /// former board applied it before the change of the board, and is not to blame.
+    #[must_use]
+    pub fn is_of_a_former_board(&self, envelope: &Envelope) -> bool {
+        let named = Statement::parse(envelope).ok().and_then(|statement| statement.policy);
+        let policy = named.and_then(|seq| self.chain.policy_at(seq));
+        policy.is_some_and(|policy| message::signed_by(envelope, &policy.board.group()))
     }
 
     /// After a ruling: what had no place, and what lost it, may have one now.
@@ -404,8 +416,9 @@ impl Ledger {
     /// Tries the waiting statements as one run: what expired counts if something in date builds
     /// upon it, so that a node that was away for long can follow.
     fn admit_run(&mut self) -> Vec<Admitted> {
-        let ballots = self.store.list(Ballot::KIND, None).map(|stored| stored.envelope.clone());
-        let offered: Vec<_> = self.parked.statements().cloned().chain(ballots).collect();
+        let parked = || self.parked.statements();
+        let ballots = parked().flat_map(|envelope| ballots_on(&self.store, envelope));
+        let offered: Vec<_> = parked().cloned().chain(ballots).collect();
         let run = self.chain.verify_run(unix_now(), &Submission::sort(offered));
         let mut all = Vec::new();
         for verified in run.accepted {

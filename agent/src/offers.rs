@@ -150,12 +150,21 @@ async fn judge(
         Admission::Refused { code, .. } if UNDECIDED.contains(&code) => {
             (Verdict::Deferred, Vec::new())
         }
+        Admission::Refused { code: "wrong_policy", .. } if former(ledger, body).await => {
+            (Verdict::Known, Vec::new())
+        }
         Admission::Refused { code: "bad_signature", .. } if elsewhere(ledger, body).await => {
             (Verdict::Deferred, Vec::new())
         }
         Admission::Deferred { .. } | Admission::Disk(_) => (Verdict::Deferred, Vec::new()),
         Admission::Refused { .. } => (Verdict::Refused, Vec::new()),
     }
+}
+
+/// Whether a former board signed it: an honest neighbour may have applied it in time.
+async fn former(ledger: &LedgerHandle, body: &Body) -> bool {
+    let Ok(envelope) = Envelope::parse(body.as_str().as_bytes()) else { return false };
+    ledger.run(move |ledger| ledger.is_of_a_former_board(&envelope)).await
 }
 
 /// Whether an honest neighbour may take what this node refused for its signature.

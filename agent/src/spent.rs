@@ -17,20 +17,25 @@ const FREED_MAX: usize = 512;
 impl Judge<'_> {
     /// A ballot that is spent is nobody's fault and nobody's need; beyond the quota an old one of its
     /// governor makes room, or every board would come to an end of its decisions.
-    pub(crate) fn ballot(&self, id: Digest, ballot: &Ballot) -> Result<Passed, Denied> {
-        let (casts, name) = (self.store.casts(), ballot.governor.as_str());
+    pub(crate) fn ballot(
+        &self,
+        id: Digest,
+        ballot: &Ballot,
+        owner: &str,
+    ) -> Result<Passed, Denied> {
+        let casts = self.store.casts();
         if self.fresh && !casts.is_needed(self.chain, id, ballot) {
             return Err(Denied::Known);
         }
-        let full = self.store.owned(Ballot::KIND, name).count() >= quota(Ballot::KIND);
+        let full = self.store.owned(Ballot::KIND, owner).count() >= quota(Ballot::KIND);
         let oldest = if full { casts.oldest(self.chain, &ballot.governor) } else { None };
         match oldest {
             Some((counter, oldest)) if counter < ballot.counter => {
-                Ok(Passed { owner: name.to_owned(), date: 0, replaces: vec![oldest] })
+                Ok(Passed { owner: owner.to_owned(), date: 0, replaces: vec![oldest] })
             }
             // It would go again at once.
             Some(_) => Err(Denied::Known),
-            None => governors(self.chain, self.store, Ballot::KIND, name, 0),
+            None => governors(self.chain, self.store, Ballot::KIND, owner, 0),
         }
     }
 }

@@ -96,6 +96,12 @@ impl Casts {
         }
     }
 
+    /// The ballots on one statement, which is for this place.
+    pub fn on(&self, lane: Lane, seq: Seq, statement: Digest) -> impl Iterator<Item = Digest> {
+        let here = self.places.get(&(lane, seq)).into_iter().flatten();
+        here.filter(move |(_, cast)| cast.statement == statement).map(|(id, _)| *id)
+    }
+
     /// Up to `most` ballots that are spent.
     #[must_use]
     pub fn spent(&self, chain: &Chain, most: usize) -> Vec<Digest> {
