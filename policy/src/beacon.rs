@@ -81,7 +81,7 @@ impl Beacon {
     /// Whether it counts now: no older than `max_age_s`, and no further ahead than clocks differ.
     #[must_use]
     pub fn is_fresh(&self, now: UnixSeconds, max_age_s: u64) -> bool {
-        self.time <= now.plus(AHEAD_MAX_S) && now <= self.time.plus(max_age_s)
+        is_fresh(self.time, now, max_age_s)
     }
 
     /// Of two beacons of one governor the one that says more, the same everywhere.
@@ -89,4 +89,9 @@ impl Beacon {
     pub fn is_after(&self, other: &Self) -> bool {
         (self.time, self.counter) > (other.time, other.counter)
     }
+}
+
+/// Whether what is dated `time` says something of `now`: see [`Beacon::is_fresh`].
+pub(crate) fn is_fresh(time: UnixSeconds, now: UnixSeconds, max_age_s: u64) -> bool {
+    time <= now.plus(AHEAD_MAX_S) && now <= time.plus(max_age_s)
 }

@@ -13,11 +13,11 @@ use borgios_policy::keygen::{Ceremony, Files, Me};
 use borgios_policy::proof_file::{ProofFile, ProofFileError};
 use borgios_policy::recovery::policies_to;
 use borgios_policy::{
-    Board, Chain, Freshness, Lane, Name, Object as _, ObjectError, Offered, Plan, Policy, Recovery,
-    RecoveryBoard, Refusal, Submission, Verdict, merge_signatures,
+    Board, Chain, Freshness, Lane, Name, Object as _, ObjectError, Objection, Offered, Plan,
+    Policy, Recovery, RecoveryBoard, Refusal, Submission, Verdict, Veto, merge_signatures,
 };
 use borgios_types::{Digest, Envelope, KeyEpoch, Seq, Threshold, UnixSeconds};
-use holder::{DAY_S, Holder, beacon, board, next, release, veto};
+use holder::{DAY_S, Holder, beacon, board, next, objection, release, veto};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 
@@ -172,6 +172,72 @@ fn what_a_recovery_key_did_not_sign_or_the_board_objected_to_does_not_count() {
     let life = beacon(&holder, &new, 0, now);
     holder.gate.beacon(now, &holder.chain, &life).unwrap();
     assert!(holder.standing(now, &policy).is_some());
+}
+
+/// A server that starts again is brought every veto on its disk, and anybody may bring a copy of one.
+#[test]
+fn a_veto_of_before_is_no_sign_of_life_and_one_of_today_is() {
+    let (old, mut holder, mut now) = silent();
+    let policy = recovered(&holder, &Council::new(3, 2, 2, 5), |_| ());
+    holder.offer(now, &policy).unwrap();
+    pass(&mut holder, &mut now, DAY_S);
+    let against = release(&holder, &old, "1");
+    let said = |at: UnixSeconds| {
+        let objection = Objection { at, ..objection(&holder, &old, 0, &against) };
+        Veto(objection).to_envelope().sign(&old.keys[&old.name(0)])
+    };
+    let [before, ahead, today] = [NOW, now.plus(DAY_S), now.plus(300)].map(said);
+    for copy in [&before, &ahead] {
+        let _ = holder.gate.object(now, &holder.chain, copy);
+        assert!(matches!(holder.standing(now, &policy), Some(Stands::Waiting { .. })));
+    }
+    // It is the third of one governor against one statement, and must be stored for what it ends.
+    assert!(holder.gate.object(now, &holder.chain, &today).unwrap());
+    assert_eq!(holder.standing(now, &policy), None);
+}
+
+/// What the board before it did not say is no silence of the board that a recovery makes.
+#[test]
+fn the_next_board_must_be_silent_for_a_time_of_its_own() {
+    let (_, mut holder, mut now) = silent();
+    let (new, other) = (Council::new(3, 2, 2, 5), Council::new(3, 2, 3, 6));
+    let policy = recovered(&holder, &new, recoverable);
+    holder.offer(now, &policy).unwrap();
+    pass(&mut holder, &mut now, RECOVERY_LOCK_S + 7_200);
+    assert_eq!(holder.head(Lane::Policy), 2);
+    let again = recovered(&holder, &other, recoverable);
+    let refused = holder.offer(now, &again).unwrap_err();
+    assert!(
+        matches!(refused, Refusal::Recovery { still_s: Some(still), .. } if still > SILENCE_S - DAY_S),
+        "{refused:?}"
+    );
+    pass(&mut holder, &mut now, SILENCE_S + 7_200);
+    assert!(matches!(holder.offer(now, &again), Ok(Offered::Held(Stands::Waiting { .. }))));
+}
+
+/// The board's own policy came in time, and its lock ends after that of the recovery key's.
+#[test]
+fn a_policy_of_the_board_that_waits_has_the_place_before_one_of_the_recovery_key() {
+    let (old, first) = board(|policy| {
+        recoverable(policy);
+        policy.classes.policy.lock_s = Some(2 * DAY_S);
+    });
+    let (mut holder, mut now) = (Holder::new(&first), NOW);
+    pass(&mut holder, &mut now, SILENCE_S + DAY_S);
+    let policy = recovered(&holder, &Council::new(3, 2, 2, 5), |_| ());
+    holder.offer(now, &policy).unwrap();
+    pass(&mut holder, &mut now, RECOVERY_LOCK_S - DAY_S);
+    let mut rules = old.policy(2);
+    recoverable(&mut rules);
+    rules.fanout = 9;
+    let mut draft = next(&holder.chain, Lane::Policy, rules.to_body());
+    draft.expires = NOW.plus(1_000 * DAY_S);
+    holder.offer(now, &old.sign(&draft)).unwrap();
+    pass(&mut holder, &mut now, DAY_S + 7_200);
+    assert_eq!((holder.head(Lane::Policy), holder.standing(now, &policy)), (1, Some(Stands::Due)));
+    pass(&mut holder, &mut now, DAY_S);
+    assert_eq!(holder.chain.policy().unwrap().fanout, 9);
+    assert_eq!(holder.gate.report(now, &holder.chain), []);
 }
 
 /// Who comes to a server after a recovery is led through it by the invitation, and by nothing else.

@@ -41,7 +41,7 @@ pub use pulse::Pulse;
 pub use standing::{Held, Standing};
 pub use voices::{OPEN_MAX, Voice, Voices};
 
-use crate::beacon::Beacon;
+use crate::beacon::{Beacon, is_fresh};
 use crate::board::Board;
 use crate::chain::Chain;
 use crate::lane::Lane;
@@ -129,6 +129,8 @@ impl Gate {
         for (.., id) in order {
             let Some(doc) = self.docs.get(&id) else { continue };
             match self.judge(now, chain, id, doc) {
+                // A policy of the board that only waits has the place first.
+                Judged::Ready(_) if doc.recovery && self.has_word_of_board(now, chain, doc) => {}
                 // The mark is stored before it is acted on.
                 Judged::Ready(_) if doc.recovery && !self.ripe.contains(&id) => {
                     self.ripe.insert(id);
@@ -160,10 +162,8 @@ impl Gate {
         let now = self.look(now, chain);
         let objection = self.verify_objection(chain, envelope)?;
         let veto = envelope.kind.as_str() == Veto::KIND;
-        let mut changed = false;
-        if veto && chain.policy().is_some_and(|policy| policy.board.group() == objection.group) {
-            changed = self.end_recoveries();
-        }
+        let lives = veto && self.is_sign_of_life(now, chain, &objection);
+        let changed = lives && self.end_recoveries();
         if objection.seq <= chain.head_seq(objection.lane) {
             // Too late: it is shown from the holder's objects and changes nothing.
             return Ok(changed);
@@ -172,7 +172,11 @@ impl Gate {
         let voices = if veto { vetoes } else { pauses };
         let voice = Voice { objection, seen: now, was: None, envelope: envelope.clone() };
         let boards = groups(chain);
-        Ok(voices.add(voice, &boards, |id| docs.contains_key(id))? | changed)
+        match voices.add(voice, &boards, |id| docs.contains_key(id)) {
+            // It is one too many, and a sign of life all the same.
+            Err(_) if changed => Ok(true),
+            added => Ok(added? | changed),
+        }
     }
 
     /// Checks a veto or a pause by the board in force, by that which signed a statement that waits,
@@ -355,6 +359,29 @@ impl Gate {
             objection.seq > chain.head_seq(objection.lane) && !gone.contains(&objection.group)
         };
         tick.changed |= self.vetoes.retain(open) | self.pauses.retain(open);
+    }
+
+    /// Whether the board signed a policy for the place of a recovery key's, and only time is in its way.
+    fn has_word_of_board(&self, now: UnixSeconds, chain: &Chain, recovery: &Doc) -> bool {
+        let place = (recovery.statement.lane, recovery.statement.seq);
+        let here = |doc: &Doc| !doc.recovery && (doc.statement.lane, doc.statement.seq) == place;
+        self.docs.iter().filter(|(_, doc)| here(doc)).any(|(id, doc)| {
+            let judged = self.judge(now, chain, *id, doc);
+            matches!(
+                judged,
+                Judged::Ready(_) | Judged::Held(Standing::Waiting { .. } | Standing::Paused { .. })
+            )
+        })
+    }
+
+    /// Whether a veto shows that the board in force is alive: it is against what a recovery key signed
+    /// and waits here, or dated as a beacon that counts. Of what was said once there are copies: one
+    /// that comes again later, as from a store after a restart, must end nothing.
+    fn is_sign_of_life(&self, now: UnixSeconds, chain: &Chain, veto: &Objection) -> bool {
+        let Some(policy) = chain.policy() else { return false };
+        let against = self.docs.get(&veto.statement).is_some_and(|doc| doc.recovery);
+        let fresh = policy.freshness.is_some_and(|rule| is_fresh(veto.at, now, rule.max_age_s));
+        policy.board.group() == veto.group && (against || fresh)
     }
 
     /// The board is alive: what a recovery key signed does not count.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use borgios_types::{Seq, UnixSeconds};
+use borgios_types::{PublicKey, Seq, UnixSeconds};
 use serde::{Deserialize, Serialize};
 
 use crate::beacon::{AHEAD_MAX_S, Beacon};
@@ -31,6 +31,9 @@ pub struct Pulse {
     /// Up to when the silence is counted.
     #[serde(default)]
     counted: UnixSeconds,
+    /// Whose silence it is: that of one board is not the next one's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    of: Option<PublicKey>,
 }
 
 impl Pulse {
@@ -64,7 +67,13 @@ impl Pulse {
 
     /// Counts the silence; returns whether it must be stored.
     pub(super) fn tick(&mut self, now: UnixSeconds, policy: Option<&Policy>) -> bool {
-        if policy.and_then(|policy| policy.recovery).is_none() {
+        let of = policy.filter(|policy| policy.recovery.is_some());
+        let of = of.map(|policy| policy.board.group());
+        if self.of != of {
+            (self.of, self.silent_s, self.counted) = (of, 0, now);
+            return true;
+        }
+        if of.is_none() {
             return false;
         }
         let passed = now.0.saturating_sub(self.counted.0);
@@ -79,9 +88,7 @@ impl Pulse {
         if passed < STEP_S && !back {
             return false;
         }
-        // The very first step begins the count.
-        let step = if self.counted.0 == 0 { 0 } else { passed.min(STEP_MAX_S) };
-        self.silent_s = self.silent_s.saturating_add(step);
+        self.silent_s = self.silent_s.saturating_add(passed.min(STEP_MAX_S));
         self.counted = now;
         true
     }
