@@ -19,6 +19,7 @@ use borgios_policy::{
 };
 use borgios_types::{Digest, Envelope, KeyEpoch, Threshold};
 use governors::node::Node;
+use governors::rescue::{FATES, Fate, Rescue, newcomers};
 use governors::said::{Said, Shelf};
 use governors::world::{Counts, HOUR_S, World};
 use governors::{Objects, PAPERS, Tool, of_kind};
@@ -28,6 +29,8 @@ use rand_chacha::ChaCha20Rng;
 
 /// Seeds without a word.
 const SEEDS: u64 = 24;
+/// The same for worlds in which a recovery board may speak, which last for months.
+const RECOVERY_SEEDS: u64 = 10;
 
 /// How often every honest governor acts in the end, while nothing is lost.
 const CALM: usize = 24;
@@ -43,10 +46,10 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-fn seeds() -> std::ops::Range<u64> {
+fn seeds(without: u64) -> std::ops::Range<u64> {
     match number("BORGIOS_SIM_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("BORGIOS_SIM_SEEDS").unwrap_or(SEEDS),
+        None => 0..number("BORGIOS_SIM_SEEDS").unwrap_or(without),
     }
 }
 
@@ -56,7 +59,7 @@ fn seeds() -> std::ops::Range<u64> {
 #[allow(clippy::print_stdout, reason = "what was simulated is what this test reports")]
 fn t36_honest_nodes_end_in_one_state_whatever_the_network_and_the_liars_do() {
     let (mut all, mut large) = (Sum::default(), Sum::default());
-    for seed in seeds() {
+    for seed in seeds(SEEDS) {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let is_large = seed % LARGE_EVERY == LARGE_EVERY - 1;
         let boards = if is_large { &LARGE[..] } else { &BOARDS[..] };
@@ -83,7 +86,7 @@ fn t36_honest_nodes_end_in_one_state_whatever_the_network_and_the_liars_do() {
     println!("all: {all:?}");
     println!("two touches: {large:?}");
     if number("BORGIOS_SIM_SEED").is_none() {
-        let count = seeds().count() as u64;
+        let count = seeds(SEEDS).count() as u64;
         // A third below what the 24 seeds of CI come to, half of what a hundred do: a world that decides
         // less than this simulates nothing.
         let enough = all.decided + all.policies >= 2 * count && 4 * all.decided >= 3 * count;
@@ -129,6 +132,77 @@ impl Sum {
             *self.splits.entry(why).or_default() += count;
         }
     }
+}
+
+/// A board that falls silent is followed by the one that its recovery board names, after silence and lock
+/// at each node, and one that lives never is.
+#[test]
+#[allow(clippy::print_stdout, reason = "what was simulated is what this test reports")]
+fn t36_a_recovery_board_speaks_for_a_board_that_is_silent_and_for_no_other() {
+    let mut all: BTreeMap<&'static str, Recovered> = BTreeMap::new();
+    for seed in seeds(RECOVERY_SEEDS) {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed + 2_000_000);
+        let fate = FATES[usize::try_from(seed).unwrap() % FATES.len()];
+        let (n, t) = *BOARDS.choose(&mut rng).unwrap();
+        let (m, u) = *BOARDS.choose(&mut rng).unwrap();
+        let liars = rng.gen_range(0..usize::from(2 * t - n));
+        let councils =
+            vec![Council::new(n, t, 1, seed + 2_000_000), newcomers(m, u, seed + 3_000_000)];
+        let context = format!("BORGIOS_SIM_SEED={seed}: {fate:?}, {t} of {n}, {liars} liars");
+        let rescue = Some(Rescue::new(seed + 4_000_000));
+        let mut world = World::with_rescue(councils, liars, rescue, rng, context);
+        for _ in 0..60 {
+            world.step();
+        }
+        let rescued = world.outlive(fate);
+        let sum = all.entry(fate.name()).or_default();
+        sum.worlds += 1;
+        sum.nodes += rescued.nodes;
+        sum.early += rescued.early;
+        sum.ended += rescued.ended;
+        sum.late += rescued.late;
+        sum.closed += rescued.closed;
+        if let Some(why) = rescued.split {
+            *sum.splits.entry(why).or_default() += 1;
+            continue;
+        }
+        world.calm(CALM);
+        // Who signed a policy with the old board, too late, has gone another way for good.
+        if rescued.nodes > 0 && !world.all_follow() {
+            *sum.splits.entry("laptops").or_default() += 1;
+            continue;
+        }
+        world.check();
+        sum.decided += world.counts.decided;
+        for (why, count) in &world.counts.splits {
+            *sum.splits.entry(why).or_default() += count;
+        }
+    }
+    for (fate, sum) in &all {
+        println!("{fate}: {sum:?}");
+    }
+    if number("BORGIOS_SIM_SEED").is_none() {
+        let of = |fate: Fate| &all[fate.name()];
+        assert!(of(Fate::Gone).nodes > 0 && of(Fate::Late).nodes > 0, "nobody recovered");
+        assert!(of(Fate::Word).ended > 0, "nothing was ended");
+        assert!(of(Fate::Lives).early > 0, "nothing came too early");
+        assert!(all.values().any(|sum| sum.closed > 0), "no vote was closed");
+        assert!(of(Fate::Late).late > 0, "nobody came back too late");
+        assert!(of(Fate::Gone).decided > 0, "nothing was decided");
+    }
+}
+
+/// What came of all worlds of one fate.
+#[derive(Debug, Default)]
+struct Recovered {
+    worlds: usize,
+    nodes: usize,
+    early: usize,
+    ended: usize,
+    late: usize,
+    closed: usize,
+    decided: u64,
+    splits: BTreeMap<&'static str, usize>,
 }
 
 /// The board that follows `before`: who stays keeps name and identity.

@@ -67,6 +67,12 @@ impl Doc {
         self.seen
     }
 
+    /// Whether a recovery key signed it in the place of the board.
+    #[must_use]
+    pub fn is_recovery(&self) -> bool {
+        self.recovery
+    }
+
     /// Sorts a policy before what was made under it, and each lane by its places.
     pub(super) fn order(&self, id: Digest) -> (Seq, Lane, Seq, Digest) {
         let Statement { lane, seq, policy, .. } = self.statement;

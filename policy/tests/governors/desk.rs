@@ -3,6 +3,7 @@
 //! It keeps no lock. It goes by what is signed, and by vetoes: what enough governors took back, and
 //! nothing signed builds upon, is dead there. That is the rule of the program, `cli/src/objections.rs`.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -38,16 +39,16 @@ impl Desks {
         let mut desk = self.state(network, before.stored.clone(), shelf, Some(before));
         loop {
             let fits = |said: &&Rc<Said>| {
-                let What::Statement(statement) = &said.what else { return false };
-                let Statement { lane, seq, prev, .. } = statement;
+                let Some(Statement { lane, seq, prev, .. }) = read(said) else { return false };
                 let next = *seq == desk.chain.head_seq(*lane).next();
                 let follows = next && *prev == desk.chain.tip(*lane).map(|tip| tip.id);
                 follows || prev.is_some_and(|prev| desk.dead.contains(&prev))
             };
-            let new = shelf.statements.values().filter(|said| !desk.stored.contains_key(&said.id));
+            let all = shelf.statements.values().chain(shelf.accepted.values());
+            let new = all.filter(|said| !desk.stored.contains_key(&said.id));
             let candidates: Vec<Rc<Said>> = new.filter(fits).cloned().collect();
             let taken = candidates.into_iter().find_map(|said| {
-                let verdict = desk.chain.verify_stored(&said.envelope, &[]);
+                let verdict = through(&desk.chain, &said).verify_stored(&said.envelope, &[]);
                 let mut stored = desk.stored.clone();
                 stored.insert(said.id, Rc::clone(&said));
                 if matches!(verdict, Ok(Verdict::New(_))) {
@@ -95,6 +96,7 @@ impl Desks {
         let (chain, dead) = match before.filter(|_| vetoes.is_empty()) {
             Some(before) if before.dead.is_empty() => {
                 let mut chain = before.chain.clone();
+                ripen(&mut chain, &stored);
                 let new = stored.iter().filter(|(id, _)| !before.stored.contains_key(*id));
                 let new: Vec<Submission> = new.map(|(_, said)| submission(said)).collect();
                 drop(chain.follow(&new));
@@ -108,6 +110,29 @@ impl Desks {
     }
 }
 
+/// What a chain can be made of.
+fn read(said: &Said) -> Option<&Statement> {
+    match &said.what {
+        What::Statement(statement) | What::Recovery(statement) => Some(statement),
+        _ => None,
+    }
+}
+
+/// Lets the policies of the recovery key count that a laptop keeps: its owner accepted them.
+fn ripen(chain: &mut Chain, stored: &Stack) {
+    let accepted = stored.values().filter(|said| matches!(said.what, What::Recovery(_)));
+    accepted.for_each(|said| chain.ripen(said.id));
+}
+
+/// The chain as it judges this one.
+fn through<'a>(chain: &'a Chain, said: &Said) -> Cow<'a, Chain> {
+    let mut chain = Cow::Borrowed(chain);
+    if matches!(said.what, What::Recovery(_)) {
+        chain.to_mut().ripen(said.id);
+    }
+    chain
+}
+
 fn submission(said: &Rc<Said>) -> Submission {
     Submission { statement: said.envelope.clone(), ballots: Vec::new() }
 }
@@ -118,6 +143,7 @@ fn restore(network: Digest, stored: &Stack, vetoes: &[&Objection]) -> (Chain, BT
     let (mut left, mut dead) = (submissions, BTreeSet::new());
     let follow = |left: &[Submission]| {
         let mut chain = Chain::new(Some(network));
+        ripen(&mut chain, stored);
         drop(chain.follow(left));
         chain
     };
@@ -142,12 +168,7 @@ fn taken_back(
     vetoes: &[&Objection],
     policies: bool,
 ) -> BTreeSet<Digest> {
-    let statements = || {
-        stored.iter().filter_map(|(id, said)| match &said.what {
-            What::Statement(statement) => Some((*id, statement)),
-            _ => None,
-        })
-    };
+    let statements = || stored.iter().filter_map(|(id, said)| Some((*id, read(said)?)));
     let built_upon: BTreeSet<Digest> = statements().filter_map(|(_, one)| one.prev).collect();
     let open = statements()
         .filter(|(id, one)| (one.lane == Lane::Policy) == policies && !built_upon.contains(id));

@@ -41,7 +41,7 @@ impl World {
     }
 
     /// Everybody hears everything.
-    fn hear_all(&mut self) {
+    pub(super) fn hear_all(&mut self) {
         self.drop_messages();
         let said: Vec<_> = self.said.values().cloned().collect();
         for to in 0..self.people.len() + self.nodes.len() {
@@ -69,7 +69,7 @@ impl World {
     }
 
     /// Every lock and every pause is over, and governors are alive meanwhile.
-    fn wait(&mut self) {
+    pub(super) fn wait(&mut self) {
         for half_hours in 0..20 {
             if half_hours % 6 == 0 {
                 for at in self.honest() {
@@ -226,14 +226,15 @@ impl World {
             Some(head.0),
             policy.to_body(),
         );
-        let signed = council.sign(&Statement { round: Round(ROUNDS), ..draft });
+        let expires = self.expires;
+        let signed = council.sign(&Statement { round: Round(ROUNDS), expires, ..draft });
         self.say(0, signed);
         self.hear_all();
         self.wait();
     }
 
     /// No number has two signatures: but for what was vetoed, of which the next round is open.
-    fn check_signatures(&self) {
+    pub(super) fn check_signatures(&self) {
         let mut found: BTreeMap<(KeyEpoch, Lane, Seq), BTreeSet<Digest>> = BTreeMap::new();
         for said in self.said.values() {
             let What::Proposal(draft, text) = &said.what else { continue };
@@ -279,7 +280,7 @@ impl World {
     }
 
     /// Everybody heard the same, so everybody names the same: liars alone.
-    fn check_culprits(&mut self) {
+    pub(super) fn check_culprits(&mut self) {
         let all: Vec<&Digest> = self.said.keys().collect();
         for to in 0..self.people.len() + self.nodes.len() {
             let here: Vec<&Digest> = self.shelf(to).all.keys().collect();
@@ -320,7 +321,7 @@ impl World {
             (chain.head_seq(Lane::Release), chain.tip(Lane::Release).map(|tip| tip.id));
         let body = release_body("9.9");
         let late = statement(Lane::Release, head.0 + 1, Some(self.network), prev, Some(1), body);
-        let late = old.sign(&late);
+        let late = old.sign(&Statement { expires: self.expires, ..late });
         let id = late.id();
         self.say(0, late);
         self.hear_all();

@@ -104,6 +104,9 @@ impl World {
     }
 
     fn beacon(&mut self, at: usize, council: &Council, desk: &Desk) {
+        if self.mute.contains(&self.people[at].tool.me) {
+            return;
+        }
         self.beacons += 1;
         let heads = [Lane::Policy, Lane::Release].into_iter().filter_map(|lane| {
             let tip = desk.chain.tip(lane)?;
@@ -154,6 +157,9 @@ impl World {
         pause: bool,
     ) {
         let governor = self.people[at].tool.me.clone();
+        if self.mute.contains(&governor) {
+            return;
+        }
         let key = &council.keys[&governor];
         let objection = Objection {
             network: self.network,
@@ -377,7 +383,8 @@ impl World {
         let mut policy = Policy { rulings: Vec::new(), ..before.clone() };
         let epoch = before.board.epoch();
         let all = Rc::clone(&self.councils);
-        let successor = all.get(epoch.0 as usize);
+        // Where there is a recovery board, the next board is that one's to name.
+        let successor = all.get(epoch.0 as usize).filter(|_| self.rescue.is_none());
         if release.stuck || (self.calm && release.is_stalled(council)) {
             let Slot { lane, seq, .. } = release.slot;
             policy.rulings = vec![Ruling { lane, seq, winner: None }];
@@ -407,7 +414,7 @@ impl World {
         let prev = desk.chain.tip(lane).map(|tip| tip.id);
         let policy = Some(desk.chain.head_seq(Lane::Policy).0);
         let draft = statement(lane, seq.0, Some(self.network), prev, policy, body);
-        let draft = Statement { round, ..draft };
+        let draft = Statement { round, expires: self.expires, ..draft };
         let proposal = Proposal { statement: draft.to_payload(), lane, note: None };
         let key = &council.keys[&self.people[at].tool.me];
         self.say(at, proposal.to_envelope().sign(key));

@@ -9,7 +9,9 @@ mod governor;
 mod lies;
 pub(crate) mod node;
 pub(crate) mod outlook;
+pub(crate) mod rescue;
 pub(crate) mod said;
+mod vigil;
 pub(crate) mod world;
 
 use std::collections::{BTreeMap, BTreeSet};

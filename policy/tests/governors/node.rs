@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use borgios_policy::gate::Standing;
 use borgios_policy::{
     Beacon, Board, Chain, Dated, Gate, Lane, Name, Object as _, Offered, Refusal, Submission,
     VerifiedStatement,
@@ -13,6 +14,7 @@ use borgios_policy::{
 use borgios_types::{Digest, Envelope, PublicKey, Seq, UnixSeconds};
 
 use super::said::{Said, Shelf, What};
+use super::vigil::Vigil;
 
 pub(crate) struct Node {
     pub(crate) chain: Chain,
@@ -29,6 +31,7 @@ pub(crate) struct Node {
     brought: BTreeMap<Digest, UnixSeconds>,
     /// What governors said that could not be judged yet.
     refused: BTreeMap<Digest, Rc<Said>>,
+    pub(crate) vigil: Vigil,
     changed: bool,
     context: String,
 }
@@ -44,6 +47,7 @@ impl Node {
             vetoes: BTreeMap::new(),
             brought: BTreeMap::new(),
             refused: BTreeMap::new(),
+            vigil: Vigil::default(),
             changed: false,
             context: context.to_owned(),
         };
@@ -68,9 +72,21 @@ impl Node {
     fn offer(&mut self, now: UnixSeconds, envelope: &Envelope) {
         let now = now.plus(self.ahead);
         let submission = Submission { statement: envelope.clone(), ballots: Vec::new() };
+        let id = envelope.id();
         match self.gate.offer(now, &self.chain, &submission, Dated::Asked) {
             Ok(Offered::Known) => {}
-            Ok(Offered::Held(_)) => self.changed = true,
+            Ok(Offered::Held(_)) => {
+                self.changed = true;
+                let recovers = self.gate.docs().any(|(of, doc)| *of == id && doc.is_recovery());
+                if let Some(policy) = self.chain.policy().filter(|_| recovers) {
+                    self.vigil.hold(now, policy, id, &self.context);
+                }
+            }
+            Err(Refusal::Recovery { still_s, .. }) => {
+                assert!(still_s.is_some_and(|still| still > 0), "{}: why, then?", self.context);
+                let policy = self.chain.policy().expect("a network");
+                self.vigil.refuse(policy, &self.context);
+            }
             Ok(Offered::Apply(verified)) => self.apply(now, *verified),
             Err(Refusal::Rival { offered, .. }) => drop(self.rivals.insert(offered)),
             Err(_) => {}
@@ -84,6 +100,14 @@ impl Node {
         } else {
             self.gate.object(now, &self.chain, &said.envelope)
         };
+        match (&heard, &said.what) {
+            (Ok(_), What::Beacon) => {
+                let beacon = Beacon::parse(&said.envelope).expect("a genuine beacon");
+                self.vigil.beacon(now, self.chain.policy(), &beacon);
+            }
+            (Ok(_), What::Veto(veto)) => self.vigil.veto(now, self.chain.policy(), veto),
+            (_, _) => {}
+        }
         match (heard, &said.what) {
             (Ok(_), What::Forged) => panic!("{}: a gate took a forgery", self.context),
             (Ok(_), What::Veto(veto)) => {
@@ -99,6 +123,7 @@ impl Node {
     pub(crate) fn tick(&mut self, now: UnixSeconds) {
         let now = now.plus(self.ahead);
         loop {
+            self.vigil.look(now, self.chain.policy());
             let tick = self.gate.tick(now, &self.chain);
             for (_, refusal) in tick.dropped {
                 if let Refusal::Rival { offered, .. } = refusal {
@@ -155,6 +180,19 @@ impl Node {
         let lock = self.chain.class_for(&statement, id).map_or(0, |class| class.lock());
         let since = self.brought.get(&id).copied().unwrap_or(now);
         assert!(now >= since.plus(lock), "{context} is applied within its lock");
+        if verified.is_recovered() {
+            let policy = self.chain.policy().expect("a network");
+            self.vigil.apply(now, policy, id, &context);
+            let waits = self.gate.report(now, &self.chain).into_iter().any(|held| {
+                let in_time = matches!(
+                    held.standing,
+                    Standing::Waiting { .. } | Standing::Paused { .. } | Standing::Due
+                );
+                !held.recovery && (held.lane, held.seq) == (lane, seq) && in_time
+            });
+            assert!(!waits, "{context} is applied before the board's own");
+            self.chain.ripen(id);
+        }
         self.chain.apply(verified);
         self.changed = true;
         // 3. What was applied stays, but for what a ruling takes back.
@@ -182,6 +220,11 @@ impl Node {
             let lock = policy.class_of(doc.statement()).lock();
             doc.statement().prev == Some(id) && now >= since.plus(lock)
         })
+    }
+
+    /// Whether a policy of the recovery key waits here.
+    pub(crate) fn is_threatened(&self) -> bool {
+        self.gate.docs().any(|(_, doc)| doc.is_recovery())
     }
 
     /// Whether this node applied it, or lets it wait.

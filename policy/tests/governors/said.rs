@@ -25,6 +25,8 @@ pub(crate) struct Said {
 #[derive(Debug)]
 pub(crate) enum What {
     Statement(Statement),
+    /// A policy that the recovery key signed in the place of the board.
+    Recovery(Statement),
     Proposal(Statement, String),
     Ballot(Slot, Ballot),
     Pool(Slot, Pool),
@@ -46,6 +48,12 @@ impl Said {
             councils.iter().find_map(|council| object(council, network, &envelope))
         };
         Self { id: envelope.id(), envelope, what: what.unwrap_or(What::Forged) }
+    }
+
+    /// A policy by the recovery key and the board that it makes; who dealt these keys made it.
+    pub(crate) fn recovery(envelope: Envelope) -> Self {
+        let statement = Statement::parse(&envelope).expect("a whole statement");
+        Self { id: envelope.id(), envelope, what: What::Recovery(statement) }
     }
 
     pub(crate) fn is_forged(&self) -> bool {
@@ -101,6 +109,8 @@ pub(crate) struct Shelf {
     pub(crate) burns: Stack,
     pub(crate) statements: Stack,
     pub(crate) vetoes: Stack,
+    /// Policies of the recovery key of which a laptop's owner knows that they are in force.
+    pub(crate) accepted: Stack,
 }
 
 impl Shelf {
@@ -119,7 +129,7 @@ impl Shelf {
             }
             What::Burn(..) => Some(&mut self.burns),
             What::Veto(_) => Some(&mut self.vetoes),
-            What::Pause | What::Beacon | What::Forged => None,
+            What::Recovery(_) | What::Pause | What::Beacon | What::Forged => None,
         };
         if let Some(stack) = sorted {
             stack.insert(said.id, Rc::clone(said));

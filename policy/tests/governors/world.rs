@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use borgios_policy::fixture::{Council, NOW};
+use borgios_policy::fixture::{Council, EXPIRES, NOW, statement};
 use borgios_policy::{Board, Freshness, Lane, Name, Policy, Statement};
 use borgios_types::{Digest, Envelope, KeyEpoch, Seq, UnixSeconds};
 use rand::Rng as _;
@@ -18,6 +18,7 @@ use super::Tool;
 use super::desk::{Desk, Desks};
 use super::node::Node;
 use super::outlook::{Key, Outlook, Scene};
+use super::rescue::Rescue;
 use super::said::{Said, Shelf};
 
 /// Nodes of a world.
@@ -73,6 +74,14 @@ pub(crate) struct World {
     pub(crate) beacons: u64,
     /// Nothing is lost any more.
     pub(crate) calm: bool,
+    /// When what is proposed expires.
+    pub(crate) expires: UnixSeconds,
+    /// Who talks to no server: no beacons, no objections.
+    pub(crate) mute: BTreeSet<Name>,
+    /// Nodes that are off, and until when.
+    pub(crate) off: BTreeMap<usize, UnixSeconds>,
+    /// Who may speak for a board that is silent.
+    pub(crate) rescue: Option<Rescue>,
     pub(crate) counts: Counts,
     pub(crate) context: String,
 }
@@ -82,6 +91,17 @@ impl World {
     pub(crate) fn new(
         councils: Vec<Council>,
         liars: usize,
+        rng: ChaCha20Rng,
+        context: String,
+    ) -> Self {
+        Self::with_rescue(councils, liars, None, rng, context)
+    }
+
+    /// The same, with a recovery board that the policy names.
+    pub(crate) fn with_rescue(
+        councils: Vec<Council>,
+        liars: usize,
+        rescue: Option<Rescue>,
         mut rng: ChaCha20Rng,
         context: String,
     ) -> Self {
@@ -101,7 +121,12 @@ impl World {
         }
         let honest = councils.iter().map(|one| one.keys.len() - lie(&liars, one)).min();
         let honest = u16::try_from(honest.unwrap_or(1)).unwrap();
-        let first = council.sign(&first_policy(council, honest, &mut rng));
+        let mut rules = first_policy(council, honest, &mut rng);
+        if let Some(rescue) = &rescue {
+            rescue.name_in(&mut rules, honest, &mut rng);
+        }
+        let first = statement(Lane::Policy, 1, None, None, None, rules.to_body());
+        let first = council.sign(&first);
         let network = first.id();
         let mut desks = Desks::default();
         let policy = Rc::new(Said::new(&councils, network, first.clone()));
@@ -141,6 +166,11 @@ impl World {
             versions: 0,
             beacons: 0,
             calm: false,
+            // A world with a recovery board lasts for months.
+            expires: if rescue.is_some() { EXPIRES.plus(1_000 * 24 * HOUR_S) } else { EXPIRES },
+            mute: BTreeSet::new(),
+            off: BTreeMap::new(),
+            rescue,
             counts: Counts::default(),
             context,
         }
@@ -207,6 +237,9 @@ impl World {
             }
             return;
         };
+        if self.off.contains_key(&node) {
+            return;
+        }
         let (node, shelf) = &mut self.nodes[node];
         // What a gate hears again changes nothing; a few times is enough to see that.
         if shelf.take(said) || self.rng.gen_bool(0.1) {
@@ -221,16 +254,7 @@ impl World {
         if self.rng.gen_bool(0.3) {
             self.compare();
         }
-        // What is under way does not pile up for ever.
-        let all = self.people.len() + self.nodes.len();
-        for _ in 0..self.rng.gen_range(0..(3 * all).max(self.wire.len() / 2)) {
-            if self.wire.is_empty() {
-                break;
-            }
-            let at = self.rng.gen_range(0..self.wire.len());
-            let (to, said) = self.wire.swap_remove(at);
-            self.deliver(to, &said);
-        }
+        self.arrive();
         if self.rng.gen_bool(0.05) {
             let at = self.rng.gen_range(0..self.nodes.len());
             self.nodes[at].0.restart();
@@ -243,6 +267,20 @@ impl World {
         }
     }
 
+    /// Some of what is under way arrives.
+    pub(crate) fn arrive(&mut self) {
+        // What is under way does not pile up for ever.
+        let all = self.people.len() + self.nodes.len();
+        for _ in 0..self.rng.gen_range(0..(3 * all).max(self.wire.len() / 2)) {
+            if self.wire.is_empty() {
+                break;
+            }
+            let at = self.rng.gen_range(0..self.wire.len());
+            let (to, said) = self.wire.swap_remove(at);
+            self.deliver(to, &said);
+        }
+    }
+
     /// What is under way is lost.
     pub(crate) fn drop_messages(&mut self) {
         self.wire.clear();
@@ -251,14 +289,16 @@ impl World {
     /// Time goes on.
     pub(crate) fn pass(&mut self, until: UnixSeconds) {
         self.now = until;
-        for (node, shelf) in &mut self.nodes {
+        self.off.retain(|_, off| until < *off);
+        let on = self.nodes.iter_mut().enumerate().filter(|(at, _)| !self.off.contains_key(at));
+        for (_, (node, shelf)) in on {
             node.tick(until);
             node.bring(until, shelf);
         }
     }
 
     /// Two who meet, as neighbours in the tree do: each takes what the other has.
-    fn compare(&mut self) {
+    pub(crate) fn compare(&mut self) {
         let all: Vec<usize> = (0..self.people.len() + self.nodes.len()).collect();
         let pair: Vec<usize> = all.choose_multiple(&mut self.rng, 2).copied().collect();
         for (from, to) in [(pair[0], pair[1]), (pair[1], pair[0])] {
@@ -275,6 +315,13 @@ impl World {
             None => &self.people[of].shelf,
             Some(node) => &self.nodes[node].1,
         }
+    }
+
+    /// Somebody knows that a policy of the recovery key is in force.
+    pub(crate) fn accept(&mut self, at: usize, said: &Rc<Said>) {
+        let person = &mut self.people[at];
+        person.shelf.accepted.insert(said.id, Rc::clone(said));
+        person.desk = self.desks.next(self.network, &person.shelf, &person.desk);
     }
 
     /// How a place looks to somebody, under the board of a key epoch.
@@ -315,7 +362,7 @@ impl World {
 }
 
 /// Rules of all sorts: locks or none, beacons or none.
-fn first_policy(council: &Council, honest: u16, rng: &mut ChaCha20Rng) -> Statement {
+fn first_policy(council: &Council, honest: u16, rng: &mut ChaCha20Rng) -> Policy {
     let board: &Board = &council.board;
     let mut policy: Policy = council.policy(board.threshold().0);
     let lock = |hours: u64| (hours > 0).then_some(hours * HOUR_S);
@@ -326,6 +373,5 @@ fn first_policy(council: &Council, honest: u16, rng: &mut ChaCha20Rng) -> Statem
         let beacons = rng.gen_range(1..=honest.min(2));
         policy.freshness = Some(Freshness { beacons, max_age_s: 4 * HOUR_S });
     }
-    let body = policy.to_body();
-    borgios_policy::fixture::statement(Lane::Policy, 1, None, None, None, body)
+    policy
 }
