@@ -90,8 +90,8 @@ impl Town {
         }
     }
 
-    /// The new board's key ceremony, planned by rita; returns the id of the proposed policy.
-    fn make_new(&self) -> String {
+    /// The new board's key ceremony, planned by rita; returns what is said of the proposed policy.
+    fn make_new(&self) -> Value {
         let board = &self.board;
         let mut plan = vec!["governor", "change", "--recovery", "--threshold", "2"];
         for name in NEW {
@@ -114,7 +114,7 @@ impl Town {
                 for name in RESCUE {
                     board.json(name, &["sync"]);
                 }
-                return answer["statement"].as_str().unwrap().to_owned();
+                return answer;
             }
         }
         panic!("no key after six rounds");
@@ -125,8 +125,9 @@ impl Town {
 fn a_board_that_is_gone_is_followed_by_the_one_that_the_recovery_board_names() {
     let town = Town::new();
     town.name_rescue();
-    let id = town.make_new();
-    let board = &town.board;
+    let made = town.make_new();
+    assert_eq!(made["closes"], serde_json::json!([]), "nothing is voted on");
+    let (id, board) = (made["statement"].as_str().unwrap().to_owned(), &town.board);
 
     // What it is, is shown; and the board in force votes on something else.
     let review = board.ok("sam", &["review", "policy/3"]);
@@ -211,6 +212,59 @@ fn a_board_that_is_gone_is_followed_by_the_one_that_the_recovery_board_names() {
     third["sigs"][0]["sig"] = other.into();
     std::fs::write(&proof, forged.to_string()).unwrap();
     assert!(board.refused("nobody", &known).contains("E_PROOF"));
+}
+
+/// Two of the board are gone, and the third still holds a share, and the ballot of one who is gone.
+#[test]
+fn a_vote_that_was_open_when_the_board_fell_silent_settles_nothing_under_the_next_one() {
+    let town = Town::new();
+    town.name_rescue();
+    let board = &town.board;
+    board.propose("ann", "1.0");
+    board.approve("ann", "release/1");
+    for name in RESCUE.into_iter().chain(["cleo"]) {
+        board.json(name, &["sync"]);
+    }
+    let made = town.make_new();
+    assert_eq!(made["closes"], serde_json::json!(["release/1"]));
+    let id = made["statement"].as_str().unwrap();
+    let review = board.ok("sam", &["review", "policy/3"]);
+    assert!(review.contains("settled   release/1 is closed"), "{review}");
+    ["rita", "sam", "xia", "yan"].iter().for_each(|name| drop(board.approve(name, "policy/3")));
+
+    // Elsewhere, cleo ends the vote, without a word of what goes on.
+    let (here, away) = (board.exchange(), board.path("away"));
+    std::fs::rename(&here, &away).unwrap();
+    std::fs::create_dir(&here).unwrap();
+    assert_eq!(board.approve("cleo", "release/1")["signed"], true);
+    let signed = board.published("release");
+    let late = borgios_types::Envelope::parse(&std::fs::read(&signed[0].0).unwrap()).unwrap();
+    std::fs::remove_dir_all(&here).unwrap();
+    std::fs::rename(&away, &here).unwrap();
+    board.publish(&late);
+
+    // Xia hears of the recovery first, yan of both at once, cleo of what she signed first.
+    board.json("xia", &["sync", "--accept-recovery", id]);
+    board.publish(&late);
+    for name in ["yan", "cleo"] {
+        board.json(name, &["sync", "--accept-recovery", id]);
+    }
+    assert_eq!(board.propose("xia", "2.0")["place"], "release/2");
+    board.approve("xia", "release/2");
+    assert_eq!(board.approve("yan", "release/2")["signed"], true);
+    board.json("cleo", &["sync"]);
+    for (name, told) in [
+        ("xia", "counts nowhere"),
+        ("yan", "counts nowhere"),
+        ("cleo", "signed, and taken back by policy/3: it counts nowhere"),
+    ] {
+        let log = board.ok(name, &["log", "release"]);
+        assert!(log.contains(told), "{name}: {log}");
+        let rows = board.json(name, &["log", "release"]);
+        let signed: Vec<_> =
+            rows.as_array().unwrap().iter().filter(|row| row["signed"] == true).collect();
+        assert_eq!((signed.len(), &signed[0]["place"]), (1, &"release/2".into()), "{name}");
+    }
 }
 
 /// What a recovery board's folder does not do, and what becomes of papers that nobody named.

@@ -8,20 +8,19 @@
 //! synced, only then are files published. Order at the end: pools, seeds, the next share, the note
 //! of it; then the state is erased. The old share is not touched here: see [`crate::next_key`].
 
+mod closing;
 mod recovering;
 
 use std::path::{Path, PathBuf};
 
 use age::secrecy::ExposeSecret as _;
 use borgios_policy::change::{
-    ATTEMPTS_MAX, Change as Plan, Changed, Standing, Status, Step, carried, closed, newest,
-    next_policy, plans, step,
+    ATTEMPTS_MAX, Change as Plan, Changed, Standing, Status, Step, newest, plans, step,
 };
 use borgios_policy::founding::Me;
 use borgios_policy::keygen::{CeremonyError, Files};
 use borgios_policy::{
-    Board, Card, Chain, Lane, Name, Object as _, Policy, RecoveryBoard, Ruling, Statement,
-    Submission,
+    Board, Card, Chain, Lane, Name, Object as _, RecoveryBoard, Statement, Submission,
 };
 use borgios_types::{Digest, Envelope, Seq, Threshold, UnixSeconds};
 use clap::Args;
@@ -29,7 +28,6 @@ use serde_json::{Value, json};
 
 use crate::archive::recoveries;
 use crate::ceremony::{self, LOOK_EVERY, Question, list};
-use crate::changes::board::and;
 use crate::commands::propose::{Terms, put_to_vote};
 use crate::context::{Context, Membership};
 use crate::durable;
@@ -416,16 +414,8 @@ impl Run {
                 let answer = json!({"status": "made", "for": [next.proposer]});
                 return Ok(Look::Waiting { answer, text });
             }
-            let chain = session.desk.archive().chain();
-            let before = chain.policy().ok_or_else(|| Failure::new("no policy is known here"))?;
-            let mut carry = carried(chain);
-            carry.extend(&self.change.common.carry);
-            // Somebody wants it to end under the old key after all.
-            let kept = |ids: &[Digest]| ids.iter().any(|id| carry.contains(id));
-            let open = session.desk.under_way()?.into_iter().filter(|(.., ids)| !kept(ids));
-            let rulings = closed(chain, open.map(|(lane, seq, _)| (lane, seq)));
-            let policy = Policy { rulings, ..next_policy(before, next.board.clone(), carry) };
-            policy.validate().or_fail(|| "the policy of the new board cannot be proposed")?;
+            let carry = &self.change.common.carry;
+            let policy = closing::policy_of(session, next.board.clone(), carry)?;
             let terms = Terms::usual(self.change.common.note.clone());
             put_to_vote(session, Lane::Policy, policy.to_body(), terms)?;
         }
@@ -441,12 +431,7 @@ impl Run {
              old key works until it is in force",
             id.short()
         );
-        if !closes.is_empty() {
-            text.push_str(&format!(
-                "\nIt closes {}, which the board votes on now: once it is in force, propose that again",
-                and(&closes)
-            ));
-        }
+        text.push_str(&closing::words(&closes));
         let answer = json!({
             "status": "proposed", "place": place, "closes": closes, "statement": id,
             "epoch": next.board.epoch(), "group": next.board.group(),
@@ -469,17 +454,11 @@ fn proposal(
             let makes = successor(session.desk.archive().board()?, &document.text);
             if !dead && makes.is_some_and(|board| board.group() == next.board.group()) {
                 let place = format!("{}/{}", vote.slot.lane, vote.slot.seq);
-                return Ok(Some((place, *id, closes(&document.statement))));
+                return Ok(Some((place, *id, closing::closes(&document.statement))));
             }
         }
     }
     Ok(None)
-}
-
-fn closes(statement: &Statement) -> Vec<String> {
-    let rulings = Policy::parse(&statement.body).map(|policy| policy.rulings).unwrap_or_default();
-    let closed = rulings.into_iter().filter(|ruling| ruling.winner.is_none());
-    closed.map(|Ruling { lane, seq, .. }| format!("{lane}/{seq}")).collect()
 }
 
 /// This machine took part in an attempt to its end and keeps nothing of it: going on would mean to write

@@ -8,12 +8,12 @@
 
 use std::path::Path;
 
-use borgios_policy::change::{Standing, Watched, carried, newest, next_policy, watch};
+use borgios_policy::change::{Standing, Watched, newest, watch};
 use borgios_policy::{Board, Lane, RecoveryBoard};
 use borgios_types::{Digest, Envelope};
 use serde_json::json;
 
-use super::{Look, Run};
+use super::{Look, Run, closing};
 use crate::ceremony::{self, list};
 use crate::commands::propose::{Terms, put_to_vote};
 use crate::failure::{Failure, OrFail as _};
@@ -98,12 +98,8 @@ impl Run {
         pools: &[Envelope],
     ) -> Result<Look, Failure> {
         if proposed(session, board)?.is_none() {
-            let chain = session.desk.archive().chain();
-            let before = chain.policy().ok_or_else(|| Failure::new("no policy is known here"))?;
-            let mut carry = carried(chain);
-            carry.extend(&self.change.common.carry);
-            let policy = next_policy(before, board.clone(), carry);
-            policy.validate().or_fail(|| "the policy of the new board cannot be proposed")?;
+            let carry = &self.change.common.carry;
+            let policy = closing::policy_of(session, board.clone(), carry)?;
             let terms = Terms::usual(self.change.common.note.clone());
             put_to_vote(session, Lane::Policy, policy.to_body(), terms)?;
         }
@@ -112,24 +108,29 @@ impl Run {
             session.desk.publish(pool)?;
         }
         session.desk.push()?;
-        let (place, id) = proposed(session, board)?
+        let (place, id, closes) = proposed(session, board)?
             .ok_or_else(|| Failure::new("the proposal that was made is not to be found"))?;
-        let text = format!(
+        let mut text = format!(
             "the new key is made and {place} is proposed ({})\nNext: every member of the recovery \
              board runs `borgios sync`, so that the nonces of all are there; then they and the new \
              board run `borgios review {place}` and `borgios vote {place} approve`",
             id.short()
         );
+        text.push_str(&closing::words(&closes));
         let answer = json!({
-            "status": "proposed", "place": place, "statement": id, "epoch": board.epoch(),
+            "status": "proposed", "place": place, "closes": closes, "statement": id, "epoch": board.epoch(),
             "group": board.group(), "fingerprint": board.group().fingerprint(),
         });
         Ok(Look::Done { answer, text })
     }
 }
 
-/// The live proposal that makes this board, if there is one.
-fn proposed(session: &Session<'_>, board: &Board) -> Result<Option<(String, Digest)>, Failure> {
+/// The live proposal that makes this board, if there is one: its place, its id, and the places that it
+/// closes.
+fn proposed(
+    session: &Session<'_>,
+    board: &Board,
+) -> Result<Option<(String, Digest, Vec<String>)>, Failure> {
     let in_force = session.desk.archive().board()?;
     for vote in session.desk.votes()?.into_iter().filter(|vote| vote.recovery) {
         for (id, document) in &vote.documents {
@@ -137,7 +138,8 @@ fn proposed(session: &Session<'_>, board: &Board) -> Result<Option<(String, Dige
             let dead = standing.is_some_and(|one| one.state == borgios_policy::State::Dead);
             let makes = successor(in_force, &document.text);
             if !dead && makes.is_some_and(|makes| makes.group() == board.group()) {
-                return Ok(Some((format!("{}/{}", vote.slot.lane, vote.slot.seq), *id)));
+                let place = format!("{}/{}", vote.slot.lane, vote.slot.seq);
+                return Ok(Some((place, *id, closing::closes(&document.statement))));
             }
         }
     }
