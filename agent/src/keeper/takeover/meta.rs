@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs;
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown};
 use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, XattrFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -97,7 +98,6 @@ impl Meta {
     /// a user's own files can be put back by that user.
     pub(super) fn put(&self, path: &Path) -> io::Result<()> {
         let now = Self::of(path)?;
-        let is_link = fs::symlink_metadata(path)?.is_symlink();
         if (now.uid, now.gid) != (self.uid, self.gid) {
             lchown(path, Some(self.uid), Some(self.gid))?;
         }
@@ -114,10 +114,8 @@ impl Meta {
                 Err(error) => return Err(error.into()),
             }
         }
-        // After the owner: changing it clears set-uid. Links have no mode.
-        if !is_link {
-            fs::set_permissions(path, fs::Permissions::from_mode(self.mode))?;
-        }
+        // After the owner: changing it clears set-uid.
+        set_mode(path, self.mode)?;
         self.put_time(path)
     }
 
@@ -132,6 +130,19 @@ impl Meta {
         let times = Timestamps { last_access: omit, last_modification: time };
         Ok(rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
     }
+}
+
+/// Sets the mode of what stands at `path`, unless that is a link, which has none. It is opened first: whoever
+/// owns the folder could put a link in its place between a look and a change by name.
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let here = rustix::fs::open(path, flags, Mode::empty())?;
+    if FileType::from_raw_mode(rustix::fs::fstat(&here)?.st_mode) == FileType::Symlink {
+        return Ok(());
+    }
+    // Nothing else changes the mode of what is opened so before Linux 6.6.
+    let by_fd = format!("/proc/self/fd/{}", here.as_raw_fd());
+    fs::set_permissions(by_fd, fs::Permissions::from_mode(mode))
 }
 
 fn attributes(path: &Path) -> io::Result<BTreeMap<String, String>> {
