@@ -572,7 +572,10 @@ mod tests {
         let quota = QUOTAS[0].1;
         for n in 0..quota {
             let Ok(Passed { owner, date, .. }) = judged(&store, &proposal(&former, n)) else {
-                panic!("proposal {n} was refused: {:?}", judged(&store, &proposal(&former, n)).err())
+                panic!(
+                    "proposal {n} was refused: {:?}",
+                    judged(&store, &proposal(&former, n)).err()
+                )
             };
             assert_eq!(owner, "ann@former");
             store.put(proposal(&former, n), owner, date).unwrap();

@@ -377,7 +377,7 @@ mod tests {
     #[test]
     fn a_lane_that_went_back_is_followed_anew_and_what_was_refused_is_taken() {
         let mut stage = Stage::attached(4, &[1, 2]);
-        let head = |seq| Input::Head { lane: "release".into(), head: Head { seq, id: id(seq) } };
+        let head = |seq| Input::Head { lane: "release".into(), head: Head { seq, id: id(0) } };
         let follow =
             |after| Output::Send(key(2), Message::Follow { lane: "release".into(), after });
         let object = || {
