@@ -582,7 +582,7 @@ mod tests {
         }
         let more = judged(&store, &proposal(&former, quota));
         assert!(matches!(more, Err(Denied::Wrong { code: "too_many", .. })));
-        let Ok(Passed { owner, .. }) = judged(&store, &proposal(&council, 0)) else {
+        let Ok(Passed { owner, .. }) = judged(&store, &proposal(&council, quota + 1)) else {
             panic!("ann was refused")
         };
         assert_eq!(owner, "ann");

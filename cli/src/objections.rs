@@ -96,7 +96,10 @@ fn taken_back(
             }
             by.len() >= usize::from(needed)
         };
-        class.lock() > 0 && chain.veto_boards(statement, **id).into_iter().any(killed)
+        // A ruling overrules vetoes.
+        let ruled = chain.settled(statement.lane, statement.seq);
+        let wins = ruled.is_some_and(|ruled| ruled.winner == Some(**id));
+        class.lock() > 0 && !wins && chain.veto_boards(statement, **id).into_iter().any(killed)
     });
     dead.map(|(id, _)| *id).collect()
 }
@@ -149,8 +152,22 @@ mod tests {
             assert_eq!(dead.contains(&release.id()), locked);
             assert_eq!(chain.head(Lane::Release).is_none(), locked);
             assert_eq!(chain.head_seq(Lane::Policy), Seq(2));
+            // Nor does a ruling that names it leave it dead.
+            let mut ruling = rules.clone();
+            let (lane, seq, winner) = (Lane::Release, Seq(1), Some(release.id()));
+            ruling.rulings = vec![borgios_policy::Ruling { lane, seq, winner }];
+            let prev = Some(second.id());
+            let third = statement(Lane::Policy, 3, this, prev, Some(2), ruling.to_body());
+            let all = stored().into_iter().chain([council.sign(&third)]).collect();
+            let vetoes = [veto(0), veto(1)];
+            let said = Said { vetoes: &vetoes, recovered: &none, upheld: &none };
+            let (chain, dead) = restore(network, all, &said).unwrap();
+            assert!(dead.is_empty() && chain.head(Lane::Release).is_some());
             // Whoever goes on from it has it.
-            let (chain, dead) = said(&[veto(0), veto(1)], &BTreeSet::from([release.id()]));
+            let vetoes = [veto(0), veto(1)];
+            let upheld = BTreeSet::from([release.id()]);
+            let said = Said { vetoes: &vetoes, recovered: &none, upheld: &upheld };
+            let (chain, dead) = restore(network, stored(), &said).unwrap();
             assert!(dead.is_empty() && chain.head(Lane::Release).is_some());
         }
     }

@@ -181,7 +181,11 @@ fn taken_back(
             let by: BTreeSet<&Name> = on_it.map(|veto| &veto.governor).collect();
             by.len() >= usize::from(needed)
         };
+        // A ruling overrules vetoes.
+        let ruled = chain.settled(statement.lane, statement.seq);
+        let wins = ruled.is_some_and(|ruled| ruled.winner == Some(*id));
         chain.class_for(statement, *id).is_some_and(|class| class.lock() > 0)
+            && !wins
             && chain.veto_boards(statement, *id).into_iter().any(killed)
     });
     dead.map(|(id, _)| id).collect()
