@@ -81,25 +81,31 @@ impl Chain {
     /// date builds upon was in its time, so a node that was away for a year can follow.
     #[must_use]
     pub fn verify_run(&self, now: UnixSeconds, offered: &[Submission]) -> Run {
-        let mut scratch = self.clone();
-        let mut run = Run::default();
-        let mut places = Vec::new();
-        run.refused = follow(&mut scratch, offered, |at, verified| {
-            run.accepted.push(verified.clone());
-            places.push(at);
-        });
-        let now = now.max(scratch.now_floor());
-        let upheld = upheld(&run.accepted, now);
-        let mut place = places.into_iter();
-        run.accepted.retain(|verified| {
-            let (statement, at) = (verified.statement(), place.next().unwrap_or_default());
-            let keep = upheld.get(&statement.lane).is_some_and(|last| statement.seq <= *last);
-            if !keep && let Err(refusal) = check_expiry(statement, now) {
-                run.refused.push((at, refusal));
+        let mut expired: BTreeMap<usize, Refusal> = BTreeMap::new();
+        // What is expired goes, and so does all that it did: a ruling among it took something out
+        // and let something in. So the rest is followed once more, until all of it is kept.
+        loop {
+            let (mut scratch, mut run, mut places) = (self.clone(), Run::default(), Vec::new());
+            let left = (0..offered.len()).filter(|at| !expired.contains_key(at)).collect();
+            run.refused = follow_some(&mut scratch, offered, left, |at, verified| {
+                run.accepted.push(verified.clone());
+                places.push(at);
+            });
+            let now = now.max(scratch.now_floor());
+            let upheld = upheld(&run.accepted, now);
+            let before = expired.len();
+            for (verified, at) in run.accepted.iter().zip(places) {
+                let statement = verified.statement();
+                let keep = upheld.get(&statement.lane).is_some_and(|last| statement.seq <= *last);
+                if !keep && let Err(refusal) = check_expiry(statement, now) {
+                    expired.insert(at, refusal);
+                }
             }
-            keep
-        });
-        run
+            if expired.len() == before {
+                run.refused.extend(expired);
+                return run;
+            }
+        }
     }
 
     /// Applies what verifies of this holder's own store; returns what does not, by its place.
@@ -144,9 +150,18 @@ impl Chain {
 pub(crate) fn follow(
     chain: &mut Chain,
     offered: &[Submission],
+    accepted: impl FnMut(usize, &VerifiedStatement),
+) -> Vec<(usize, Refusal)> {
+    follow_some(chain, offered, (0..offered.len()).collect(), accepted)
+}
+
+/// The same of those of `offered` that stand at the places `left`.
+fn follow_some(
+    chain: &mut Chain,
+    offered: &[Submission],
+    mut left: Vec<usize>,
     mut accepted: impl FnMut(usize, &VerifiedStatement),
 ) -> Vec<(usize, Refusal)> {
-    let mut left: Vec<usize> = (0..offered.len()).collect();
     loop {
         let (settled, mut refused) = (chain.settled_count(), Vec::new());
         for at in left {

@@ -208,3 +208,29 @@ fn what_a_closed_place_makes_of_evictions_is_undone_too() {
     admit(&mut chain, &council.sign(&draft)).unwrap();
     assert!(chain.evicted().is_empty());
 }
+
+/// A ruling whose date is over does not go into a run, and so settles nothing for what does.
+#[test]
+fn a_run_whose_ruling_is_expired_takes_one_document_for_its_place_and_can_be_applied() {
+    let (council, start) = fleet();
+    let loser = council.sign(&next(&start, Lane::Release, release_body("a")));
+    let winner = council.sign(&next(&start, Lane::Release, release_body("b")));
+    let mut draft = ruling(&start, &[(1, Some(winner.id()))]);
+    draft.expires = UnixSeconds(NOW.0 + 100);
+    let ruling = council.sign(&draft);
+    let offered = [&loser, &ruling, &winner]
+        .map(|one| Submission { statement: one.clone(), ballots: Vec::new() });
+    for (now, head, codes) in [
+        (NOW, winner.id(), vec![]),
+        (UnixSeconds(NOW.0 + 200), loser.id(), vec![(1, "expired"), (2, "rival")]),
+    ] {
+        let mut chain = start.clone();
+        let run = chain.verify_run(now, &offered);
+        let mut refused: Vec<(usize, &str)> =
+            run.refused.iter().map(|(at, refusal)| (*at, refusal.code())).collect();
+        refused.sort_unstable();
+        assert_eq!(refused, codes);
+        run.accepted.into_iter().for_each(|verified| chain.apply(verified));
+        assert_eq!(chain.head(Lane::Release).unwrap().id(), head);
+    }
+}
