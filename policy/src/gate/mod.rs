@@ -172,7 +172,11 @@ impl Gate {
         let voices = if veto { vetoes } else { pauses };
         let voice = Voice { objection, seen: now, was: None, envelope: envelope.clone() };
         let boards = groups(chain);
-        match voices.add(voice, &boards, |id| docs.contains_key(id)) {
+        let waits = |id: &Digest, lane: Lane, seq: Seq| {
+            let here = |doc: &Doc| (doc.statement.lane, doc.statement.seq) == (lane, seq);
+            docs.get(id).is_some_and(here)
+        };
+        match voices.add(voice, &boards, waits) {
             // It is one too many, and a sign of life all the same.
             Err(_) if changed => Ok(true),
             added => Ok(added? | changed),

@@ -3,21 +3,27 @@
 //! A name is a governor only together with a board: a policy that waits, and never is applied, may
 //! give any key the name of a governor in force. So one voice never takes the place of another
 //! board's, and what boards say that never were in force is counted apart.
+//!
+//! An objection names the place of its statement, and counts only if that is the right one. Whoever has
+//! not seen the statement cannot tell, so one at another place is another objection: it must not keep the
+//! right one out at those who heard it first.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use borgios_types::limits::GOVERNORS_MAX;
-use borgios_types::{Digest, Envelope, PublicKey, UnixSeconds};
+use borgios_types::{Digest, Envelope, PublicKey, Seq, UnixSeconds};
 use serde::{Deserialize, Serialize};
 
 use super::doc;
+use crate::lane::Lane;
 use crate::name::Name;
 use crate::object::ObjectError;
 use crate::veto::Objection;
 
-/// Most objections of one kind that one governor has open on one board, or under this name on all
-/// boards together that never were in force. They are counted for each governor, so that nobody who
-/// objects to everything crowds out another.
+/// Most objections of one kind that one governor has open on one board to statements that the holder
+/// does not know, or under this name on all boards together that never were in force. They are counted
+/// for each governor, so that nobody who objects to everything crowds out another. To what waits here
+/// each governor has one for each statement, of which there are few.
 pub const OPEN_MAX: usize = 16;
 /// Most objections of one kind on all boards together that never were in force.
 const FOREIGN_MAX: usize = GOVERNORS_MAX * OPEN_MAX;
@@ -38,19 +44,21 @@ pub struct Voice {
 
 impl Voice {
     fn key(&self) -> Key {
-        (self.objection.statement, self.objection.group)
+        let Objection { statement, group, lane, seq, .. } = &self.objection;
+        (*statement, *group, *lane, *seq)
     }
 }
 
-/// The statement it is against, and the group key of the board it is said on.
-type Key = (Digest, PublicKey);
+/// The statement it is against, the group key of the board it is said on, and the place it names.
+type Key = (Digest, PublicKey, Lane, Seq);
 
-/// All of one kind: for each governor, by the statement they are against and their board.
+/// All of one kind: for each governor, by what tells them apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Stored", into = "Stored")]
 pub struct Voices(BTreeMap<Name, BTreeMap<Key, Voice>>);
 
-/// As they are stored: by the statement alone, and with the group key where that is not enough.
+/// As they are stored: by the statement alone, and with the group key and the place where that is not
+/// enough. What is read goes by what each says itself.
 type Stored = BTreeMap<Name, BTreeMap<String, Voice>>;
 
 impl From<Stored> for Voices {
@@ -66,10 +74,11 @@ impl From<Voices> for Stored {
     fn from(voices: Voices) -> Self {
         let named = |voices: BTreeMap<Key, Voice>| {
             let mut all = BTreeMap::new();
-            for ((statement, group), voice) in voices {
+            for ((statement, group, lane, seq), voice) in voices {
                 let plain = statement.to_string();
                 let taken = all.contains_key(&plain);
-                all.insert(if taken { format!("{plain} {group}") } else { plain }, voice);
+                let full = || format!("{plain} {group} {lane}/{seq}");
+                all.insert(if taken { full() } else { plain }, voice);
             }
             all
         };
@@ -78,14 +87,14 @@ impl From<Voices> for Stored {
 }
 
 impl Voices {
-    /// Takes one; the first of a governor on a statement stands. `boards` are the group keys of
-    /// those that are or were in force. `known` says of which statements the holder knows that they
-    /// wait: others make room.
+    /// Takes one; the first of a governor on a statement and place stands. `boards` are the group keys
+    /// of those that are or were in force. `known` says which statements wait here, and at which place:
+    /// what is said of others makes room.
     pub(super) fn add(
         &mut self,
         voice: Voice,
         boards: &BTreeSet<PublicKey>,
-        known: impl Fn(&Digest) -> bool,
+        known: impl Fn(&Digest, Lane, Seq) -> bool,
     ) -> Result<bool, ObjectError> {
         let Objection { governor, lane, seq, group, .. } = voice.objection.clone();
         if let Some(before) = self.0.get(&governor).and_then(|open| open.get(&voice.key())) {
@@ -100,38 +109,35 @@ impl Voices {
             if foreign { !boards.contains(of) } else { *of == group }
         };
         let all = || self.0.values().flat_map(BTreeMap::keys);
-        let crowded = foreign && all().filter(|(_, of)| beside(of)).count() >= FOREIGN_MAX;
-        let open = self.0.entry(governor.clone()).or_default();
-        let held = || open.iter().filter(|((_, of), _)| beside(of));
-        if crowded || held().count() >= OPEN_MAX {
-            let unknown = held().filter(|((id, _), _)| !known(id));
-            let oldest = unknown.min_by_key(|(key, held)| (held.seen, **key)).map(|(key, _)| *key);
-            match oldest {
-                Some(oldest) => drop(open.remove(&oldest)),
-                // It counts, and is brought again, once its board is in force.
-                None if foreign => {
-                    let expected = boards.first().copied().unwrap_or(group);
-                    return Err(ObjectError::WrongGroup {
-                        kind: "objection",
-                        found: group,
-                        expected,
-                    });
-                }
-                None => {
-                    let why =
-                        format!("{governor} has {OPEN_MAX} objections open, no more are kept");
-                    return Err(ObjectError::Refused { kind: "objection", why });
-                }
-            }
+        let crowded = foreign && all().filter(|(_, of, ..)| beside(of)).count() >= FOREIGN_MAX;
+        let open = self.0.entry(governor).or_default();
+        let here = |(id, _, lane, seq): &Key| known(id, *lane, *seq);
+        let held = open.iter().filter(|((_, of, ..), _)| beside(of));
+        let count = held.clone().count();
+        let unknown = held.filter(|(key, _)| !here(key));
+        let mut unknown: Vec<_> = unknown.map(|(key, held)| (held.seen, *key)).collect();
+        unknown.sort_unstable();
+        let room = if foreign {
+            usize::from(crowded || count >= OPEN_MAX)
+        } else {
+            (unknown.len() + usize::from(!here(&voice.key()))).saturating_sub(OPEN_MAX)
+        };
+        if room > unknown.len() {
+            // It counts, and is brought again, once its board is in force.
+            let expected = boards.first().copied().unwrap_or(group);
+            return Err(ObjectError::WrongGroup { kind: "objection", found: group, expected });
+        }
+        for (_, oldest) in unknown.into_iter().take(room) {
+            open.remove(&oldest);
         }
         open.insert(voice.key(), voice);
         Ok(true)
     }
 
-    /// What was said of a statement, by governors' names.
+    /// What was said of a statement, by governors' names, at whatever place.
     pub(super) fn on<'a>(&'a self, id: &'a Digest) -> impl Iterator<Item = &'a Voice> {
         let of = move |open: &'a BTreeMap<Key, Voice>| {
-            let all = open.iter().filter(move |((on, _), _)| on == id);
+            let all = open.iter().filter(move |((on, ..), _)| on == id);
             all.map(|(_, voice)| voice)
         };
         self.0.values().flat_map(of)
@@ -140,14 +146,12 @@ impl Voices {
     /// The same by governors of one board, at the right place.
     pub(super) fn of_board<'a>(
         &'a self,
-        id: &'a Digest,
+        id: &Digest,
         group: PublicKey,
-        place: (crate::lane::Lane, borgios_types::Seq),
+        (lane, seq): (Lane, Seq),
     ) -> impl Iterator<Item = &'a Voice> {
-        self.on(id).filter(move |voice| {
-            let Objection { group: of, lane, seq, .. } = &voice.objection;
-            *of == group && (*lane, *seq) == place
-        })
+        let key = (*id, group, lane, seq);
+        self.0.values().filter_map(move |open| open.get(&key))
     }
 
     /// Keeps what is open; returns whether anything went.
