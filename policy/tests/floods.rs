@@ -2,14 +2,19 @@
 //! everybody else.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
+#![allow(clippy::disallowed_methods, reason = "one test measures what a look costs")]
 
 mod holder;
 
-use borgios_policy::fixture::{Council, NOW, release_body};
-use borgios_policy::gate::{DOCS_MAX, OPEN_MAX, Standing, Voice};
-use borgios_policy::{Lane, Object as _, Objection, Pause, Statement, Veto};
-use borgios_types::{Envelope, Seq};
-use holder::{Holder, board, next, objection, release, veto};
+use std::time::{Duration, Instant};
+
+use borgios_policy::fixture::{Council, NOW, release_body, statement};
+use borgios_policy::gate::{DOCS_MAX, OPEN_MAX, RIVALS_MAX, Standing, Voice};
+use borgios_policy::{
+    Gate, Lane, Object as _, Objection, Pause, Policy, Statement, Submission, Veto,
+};
+use borgios_types::{Envelope, Round, Seq};
+use holder::{Holder, LOCK_S, board, next, objection, release, veto};
 use serde_json::{Map, Value, json};
 
 /// Who names a wrong place first must not be refused the right one at those who heard that, or one
@@ -71,6 +76,34 @@ fn objections_that_were_stored_by_statement_and_board_alone_are_read() {
     assert!(!holder.gate.object(NOW, &holder.chain, &again).unwrap(), "it is the same one");
 }
 
+#[test]
+fn vetoed_rounds_leave_a_place_open_for_the_next_one() {
+    let (council, first) = board(|policy| policy.classes.policy.lock_s = Some(LOCK_S));
+    let mut holder = Holder::new(&first);
+    let mut rules = holder.chain.policy().unwrap().clone();
+    let mut sign = |holder: &Holder, round: u32| {
+        rules.fanout = 5 + u16::try_from(round).unwrap();
+        let draft = next(&holder.chain, Lane::Policy, rules.to_body());
+        council.sign(&Statement { round: Round(round), ..draft })
+    };
+    let last = 2 * u32::try_from(RIVALS_MAX).unwrap();
+    for round in 0..last {
+        let bad = sign(&holder, round);
+        holder.offer(NOW, &bad).unwrap();
+        for at in [0, 1] {
+            holder.gate.object(NOW, &holder.chain, &veto(&holder, &council, at, &bad)).unwrap();
+        }
+        assert_eq!(holder.standing(NOW, &bad).unwrap().as_str(), "vetoed");
+    }
+    let good = sign(&holder, last);
+    holder.offer(NOW, &good).unwrap();
+    holder.tick(NOW);
+    holder.tick(NOW.plus(LOCK_S / 2));
+    holder.tick(NOW.plus(LOCK_S));
+    assert_eq!(holder.chain.head(Lane::Policy).unwrap().id(), good.id());
+    assert_eq!(holder.gate.docs().count(), 0);
+}
+
 /// As many releases as are kept, one upon the other.
 fn flood(holder: &mut Holder, council: &Council) -> Vec<Envelope> {
     let base = next(&holder.chain, Lane::Release, release_body("1"));
@@ -88,6 +121,33 @@ fn flood(holder: &mut Holder, council: &Council) -> Vec<Envelope> {
 /// A statement as it lies in a gate's file.
 fn doc(envelope: &Envelope) -> Value {
     json!({ "submission": { "statement": envelope, "ballots": [] }, "seen": NOW })
+}
+
+#[test]
+fn a_lane_that_is_full_leaves_room_for_every_other_one() {
+    let (council, first) = board(|policy| {
+        policy.classes.policy.lock_s = Some(LOCK_S);
+        policy.classes.access = Some(policy.classes.release);
+    });
+    let mut holder = Holder::new(&first);
+    let all = flood(&mut holder, &council);
+    assert_eq!(holder.gate.docs().count(), DOCS_MAX);
+    let mut rules = holder.chain.policy().unwrap().clone();
+    rules.fanout = 9;
+    let policy = council.sign(&next(&holder.chain, Lane::Policy, rules.to_body()));
+    holder.offer(NOW, &policy).unwrap();
+    // The last of the lane made room, and does not come back in the place of anything.
+    assert_eq!(holder.gate.docs().count(), DOCS_MAX);
+    let last = all.last().unwrap();
+    assert!(holder.gate.waiting(&last.id()).is_none());
+    assert!(holder.gate.waiting(&all[DOCS_MAX - 2].id()).is_some());
+    assert_eq!(holder.offer(NOW, last).unwrap_err().code(), "held_back");
+    assert!(holder.gate.waiting(&policy.id()).is_some());
+    // What comes at an earlier place of it comes in: a rival of the first is an alarm.
+    let rival = release(&holder, &council, "2");
+    holder.offer(NOW, &rival).unwrap();
+    assert_eq!(holder.standing(NOW, &rival).unwrap().as_str(), "frozen");
+    assert_eq!(holder.gate.docs().count(), DOCS_MAX);
 }
 
 /// Whoever has a governor's key and vetoes all that waits takes no voice from its owner; and what is said
@@ -114,4 +174,66 @@ fn a_governor_has_a_voice_on_each_statement_that_waits() {
     let text = serde_json::to_value(&holder.gate).unwrap();
     let open = text["vetoes"]["ann"].as_object().unwrap().len();
     assert_eq!(open, 3 * OPEN_MAX + OPEN_MAX + 1);
+}
+
+/// Policies one upon the other that were all vetoed: what a look at them costs, and what it costs to take
+/// the next one in, which verifies them once.
+fn vetoed_in_a_row(count: u64) -> (Duration, Duration) {
+    let (council, first) = board(|policy| policy.classes.policy.lock_s = Some(LOCK_S));
+    let mut holder = Holder::new(&first);
+    let network = holder.chain.network();
+    let mut rules: Policy = holder.chain.policy().unwrap().clone();
+    let (mut prev, mut docs, mut signed) = (first.id(), Map::new(), Vec::new());
+    let mut vetoes: Vec<Map<String, Value>> = vec![Map::new(), Map::new()];
+    for seq in 2..count + 3 {
+        rules.fanout = 5 + u16::try_from(seq % 4).unwrap();
+        let body = rules.to_body();
+        let one = statement(Lane::Policy, seq, network, Some(prev), Some(seq - 1), body);
+        let one = council.sign(&one);
+        prev = one.id();
+        if seq < count + 2 {
+            docs.insert(one.id().to_string(), doc(&one));
+            for (at, of) in vetoes.iter_mut().enumerate() {
+                let objection = objection(&holder, &council, at, &one);
+                let envelope = veto(&holder, &council, at, &one);
+                let voice = Voice { objection, seen: NOW, was: None, envelope };
+                of.insert(one.id().to_string(), serde_json::to_value(voice).unwrap());
+            }
+        }
+        signed.push(one);
+    }
+    let voices: Map<String, Value> = vetoes
+        .into_iter()
+        .enumerate()
+        .map(|(at, of)| (council.name(at).as_str().to_owned(), of.into()))
+        .collect();
+    holder.gate =
+        serde_json::from_value::<Gate>(json!({ "docs": docs, "vetoes": voices })).unwrap();
+    let begun = Instant::now();
+    let submission = Submission { statement: signed.pop().unwrap(), ballots: Vec::new() };
+    let dated = borgios_policy::Dated::Asked;
+    holder.gate.offer(NOW, &holder.chain, &submission, dated).unwrap();
+    let taken = begun.elapsed();
+    let begun = Instant::now();
+    let report = holder.gate.report(NOW, &holder.chain);
+    let looked = begun.elapsed();
+    let by = vec![council.name(0), council.name(1)];
+    let back = Some(NOW.plus(LOCK_S));
+    assert!(
+        report[..report.len() - 1]
+            .iter()
+            .all(|held| held.standing == Standing::Vetoed { by: by.clone(), back }),
+        "all of them hang on the last one"
+    );
+    (taken, looked)
+}
+
+#[test]
+#[allow(clippy::print_stdout, reason = "what was measured is what this test reports")]
+fn a_look_at_many_vetoed_policies_costs_less_than_to_take_one_more_in() {
+    for count in [8, 16, 64, 200] {
+        let (taken, looked) = vetoed_in_a_row(count);
+        println!("{count} vetoed in a row: {taken:?} to take one more in, {looked:?} for a look");
+        assert!(count < 64 || looked < taken, "a look takes {looked:?}, one more {taken:?}");
+    }
 }

@@ -1,9 +1,12 @@
 //! One signed statement that waits.
 
+use std::sync::Arc;
+
 use borgios_types::{Digest, Seq, UnixSeconds};
 use serde::{Deserialize, Serialize};
 
 use crate::lane::Lane;
+use crate::policy::Policy;
 use crate::refusal::Refusal;
 use crate::statement::Statement;
 use crate::submission::Submission;
@@ -14,13 +17,15 @@ use crate::submission::Submission;
 pub struct Doc {
     pub(super) submission: Submission,
     pub(super) statement: Statement,
+    /// The policy that it would make: reading one takes milliseconds, so it is done once.
+    pub(super) policy: Option<Arc<Policy>>,
     pub(super) seen: UnixSeconds,
     /// See [`since`].
     pub(super) was: Option<UnixSeconds>,
     pub(super) recovery: bool,
 }
 
-/// As it is stored: the statement is read from its envelope again.
+/// As it is stored: what it says is read from its envelope again.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     submission: Submission,
@@ -37,7 +42,9 @@ impl TryFrom<Stored> for Doc {
     fn try_from(stored: Stored) -> Result<Self, Refusal> {
         let Stored { submission, seen, was, recovery } = stored;
         let statement = Statement::parse(&submission.statement)?;
-        Ok(Self { submission, statement, seen, was, recovery })
+        let mut doc = Self::new(submission, statement, seen, recovery);
+        doc.was = was;
+        Ok(doc)
     }
 }
 
@@ -49,6 +56,17 @@ impl From<Doc> for Stored {
 }
 
 impl Doc {
+    pub(super) fn new(
+        submission: Submission,
+        statement: Statement,
+        seen: UnixSeconds,
+        recovery: bool,
+    ) -> Self {
+        let made = statement.lane == Lane::Policy;
+        let policy = made.then(|| Policy::parse(&statement.body).ok().map(Arc::new)).flatten();
+        Self { submission, statement, policy, seen, was: None, recovery }
+    }
+
     /// What it says.
     #[must_use]
     pub fn statement(&self) -> &Statement {

@@ -26,6 +26,7 @@ mod ballots;
 mod doc;
 mod offer;
 mod pulse;
+mod room;
 mod standing;
 mod vetoed;
 mod voices;
@@ -46,17 +47,17 @@ use crate::board::Board;
 use crate::chain::Chain;
 use crate::lane::Lane;
 use crate::object::{Object as _, ObjectError};
-use crate::policy::Policy;
 use crate::refusal::Refusal;
 use crate::statement::VerifiedStatement;
 use crate::submission::Submission;
 use crate::veto::{Objection, Pause, Veto};
 use standing::Judged;
 
-/// Most statements that wait at once: a lane that decides every day for half a year of locks.
+/// Most statements that wait at once: a lane that decides every day for half a year of locks. Beyond
+/// that the lane of which most wait gives up its last, so that no lane shuts another.
 pub const DOCS_MAX: usize = 256;
-/// Most documents kept for one place. Two are an alarm; more change nothing until a ruling, after
-/// which its winner is taken whenever it is brought again.
+/// Most documents kept for one place, but for what is vetoed. Two are an alarm; more change nothing
+/// until a ruling, after which its winner is taken whenever it is brought again.
 pub const RIVALS_MAX: usize = 4;
 /// Seconds between two looks at the clock after which the holder was away, or its clock was set.
 const JUMP_S: u64 = 3_600;
@@ -275,15 +276,8 @@ impl Gate {
     /// The board with this group key that a policy which waits would make.
     #[must_use]
     pub fn board_to_come(&self, group: &PublicKey) -> Option<Board> {
-        let named = |doc: &Doc| {
-            let text =
-                doc.statement.body.pointer("/board/group").and_then(serde_json::Value::as_str);
-            text.and_then(|text| text.parse().ok()) == Some(*group)
-        };
-        // Parsing one proves that its shares fit its key, which takes milliseconds.
-        let mut policies =
-            self.docs.values().filter(|doc| doc.statement.lane == Lane::Policy && named(doc));
-        policies.find_map(|doc| Some(Policy::parse(&doc.statement.body).ok()?.board))
+        let mut boards = self.docs.values().filter_map(|doc| Some(&doc.policy.as_ref()?.board));
+        boards.find(|board| board.group() == *group).cloned()
     }
 
     /// The statement that waits under this id.

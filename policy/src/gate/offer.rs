@@ -80,20 +80,25 @@ impl Gate {
             Err(refusal) => return Err(refusal),
         };
         let (lane, seq) = (statement.lane, statement.seq);
-        let at_place = |doc: &&Doc| (doc.statement.lane, doc.statement.seq) == (lane, seq);
-        let rivals = self.docs.values().filter(at_place);
-        if rivals.clone().count() >= RIVALS_MAX
+        // What is dead is no rival, or a few vetoed rounds would end a lane; nor is a word of the board
+        // one of the recovery key.
+        let rivals = self.docs.iter().filter(|(other, doc)| {
+            (doc.statement.lane, doc.statement.seq, doc.recovery) == (lane, seq, recovery)
+                && self.dead(now, chain, **other, doc).is_none()
+        });
+        let rivals: Vec<Digest> = rivals.map(|(other, _)| *other).collect();
+        if rivals.len() >= RIVALS_MAX
             && chain.settled(lane, seq).is_none_or(|settled| settled.winner != Some(id))
-            && let Some(rival) = rivals.map(|doc| doc.submission.statement.id()).next()
+            && let Some(known) = rivals.first().copied()
         {
-            return Err(Refusal::Rival { lane, seq, known: rival, offered: id });
+            return Err(Refusal::Rival { lane, seq, known, offered: id });
         }
         let under = statement.policy.and_then(|seq| base.policy_at(seq));
         let ballots = under.map_or_else(Vec::new, |policy| {
             ballots::counting(&policy.board, &statement, id, ballots.iter())
         });
         let submission = Submission { statement: envelope.clone(), ballots };
-        let doc = Doc { submission, statement, seen: now, was: None, recovery };
+        let doc = Doc::new(submission, statement, now, recovery);
         self.docs.insert(id, doc);
         match self.docs.get(&id).map(|doc| self.judge(now, chain, id, doc)) {
             Some(Judged::Ready(verified)) if !recovery => {
@@ -104,8 +109,9 @@ impl Gate {
                 self.docs.remove(&id);
                 why.map_or(Ok(Offered::Known), Err)
             }
-            Some(Judged::Held(_) | Judged::Ready(_)) | None if self.docs.len() > DOCS_MAX => {
-                self.docs.remove(&id);
+            Some(Judged::Held(_) | Judged::Ready(_)) | None
+                if self.docs.len() > DOCS_MAX && self.make_room(now, chain) == Some(id) =>
+            {
                 Err(Refusal::HeldBack { lane, seq, waiting: DOCS_MAX })
             }
             Some(Judged::Held(standing)) => Ok(Offered::Held(standing)),
@@ -181,7 +187,7 @@ impl Gate {
     }
 
     /// The one document that waits as this policy; none if there are rivals.
-    fn policies_at(&self, seq: Seq) -> Option<Digest> {
+    pub(super) fn policies_at(&self, seq: Seq) -> Option<Digest> {
         let here = |doc: &Doc| (doc.statement.lane, doc.statement.seq) == (Lane::Policy, seq);
         let mut all = self.docs.iter().filter(|(_, doc)| here(doc)).map(|(id, _)| *id);
         let first = all.next();

@@ -9,13 +9,21 @@
 //! who vetoes needs one who approved, so t governors who go on from there have a voice more than
 //! those who took it back. Until that word is through a lock of its own it can be vetoed as well.
 
+use std::collections::BTreeMap;
+
 use borgios_types::{Digest, UnixSeconds};
 
 use super::Gate;
 use super::doc::{Doc, since};
 use super::standing::Standing;
 use crate::chain::Chain;
+use crate::lane::Lane;
 use crate::name::Name;
+use crate::policy::Policy;
+use crate::statement::Statement;
+
+/// What builds upon each document, or upon what is applied.
+type Upon<'a> = BTreeMap<Digest, Vec<(Digest, &'a Doc)>>;
 
 /// What is dead.
 pub(super) struct Dead {
@@ -34,9 +42,29 @@ impl Gate {
         id: Digest,
         doc: &Doc,
     ) -> Option<Dead> {
+        // Most are not, and need no look at the others.
+        self.vetoed(chain, id, doc)?;
+        let mut upon = Upon::new();
+        for (id, doc) in &self.docs {
+            if let Some(prev) = doc.statement.prev {
+                upon.entry(prev).or_default().push((*id, doc));
+            }
+        }
+        self.dead_below(now, chain, id, doc, &upon)
+    }
+
+    fn dead_below(
+        &self,
+        now: UnixSeconds,
+        chain: &Chain,
+        id: Digest,
+        doc: &Doc,
+        upon: &Upon<'_>,
+    ) -> Option<Dead> {
         let by = self.vetoed(chain, id, doc)?;
-        let upon = self.docs.iter().filter(|(_, next)| next.statement.prev == Some(id));
-        let back = upon.filter_map(|(upon, next)| self.brings_back(now, chain, *upon, next)).min();
+        let nexts = upon.get(&id).into_iter().flatten();
+        let back =
+            nexts.filter_map(|(id, next)| self.brings_back(now, chain, *id, next, upon)).min();
         back.is_none_or(|back| now < back).then_some(Dead { by, back })
     }
 
@@ -60,31 +88,44 @@ impl Gate {
         chain: &Chain,
         id: Digest,
         doc: &Doc,
+        upon: &Upon<'_>,
     ) -> Option<UnixSeconds> {
         let in_force = chain.policy()?;
-        let ahead = self.ancestry(chain, &doc.statement);
-        let named = ahead.policy_at(doc.statement.policy?)?;
+        // Nothing is verified here, which would cost much in a long run of vetoed ones: each was when
+        // it came in, and is once more before it is applied.
+        let named = self.named(chain, doc)?;
         if doc.recovery || named.board.group() != in_force.board.group() {
             return None;
         }
-        let place = |doc: &Doc| (doc.statement.lane, doc.statement.seq, doc.statement.prev);
-        let beside = self.docs.iter().filter(|(other, rival)| {
-            **other != id && place(rival) == place(doc) && !rival.recovery
-        });
-        if beside.into_iter().any(|(other, rival)| self.vetoed(chain, *other, rival).is_none()) {
+        let place = |doc: &Doc| (doc.statement.lane, doc.statement.seq);
+        let mut beside =
+            upon.get(&doc.statement.prev?).into_iter().flatten().filter(|(other, rival)| {
+                *other != id && place(rival) == place(doc) && !rival.recovery
+            });
+        if beside.any(|(other, rival)| self.vetoed(chain, *other, rival).is_none()) {
             return None;
         }
         // The rules that it follows may be those of the dead one; they shorten no lock.
-        let class = ahead.class_for(&doc.statement, id)?;
-        let lock = class.lock().max(in_force.class_of(&doc.statement).lock());
+        let lock = [named, in_force].map(|rules| rules.class_of(&doc.statement).lock());
+        let lock = lock.into_iter().max().unwrap_or_default();
         let mut at = self.until(now, since(now, doc.seen, doc.was), lock);
-        match self.dead(now, chain, id, doc) {
-            Some(Dead { back, .. }) => at = at.max(back?),
-            None => {}
+        if let Some(Dead { back, .. }) = self.dead_below(now, chain, id, doc, upon) {
+            at = at.max(back?);
         }
         if let Some(Standing::Paused { until, .. }) = self.paused(now, chain, id, doc) {
             at = at.max(until);
         }
         Some(at)
+    }
+
+    /// The policy that a document names: one that is applied, or the one that waits. A policy stands
+    /// upon its predecessor, whatever else was signed for that place.
+    fn named<'a>(&'a self, chain: &'a Chain, doc: &Doc) -> Option<&'a Policy> {
+        let Statement { lane, prev, policy, .. } = &doc.statement;
+        if let Some(applied) = chain.policy_at((*policy)?) {
+            return Some(applied);
+        }
+        let id = if *lane == Lane::Policy { *prev } else { self.policies_at((*policy)?) };
+        self.docs.get(&id?)?.policy.as_deref()
     }
 }

@@ -1,0 +1,40 @@
+//! Which document goes where too many wait.
+//!
+//! Whoever holds t shares can sign any number of documents. That must not keep out what the board says
+//! against it, in the lane `policy` above all, nor what a recovery key signs. So the lane of which most
+//! wait gives up its last: what comes at an earlier place of it, and in every other lane, comes in.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use borgios_types::{Digest, UnixSeconds};
+
+use super::Gate;
+use crate::chain::Chain;
+
+impl Gate {
+    /// Lets go of one document, and returns which: the last by its place of the lane that has most,
+    /// but before that what is dead and nothing builds upon. It can be brought again. What the
+    /// recovery key signed is counted as a lane of its own.
+    ///
+    /// Which ones stay follows from all that was brought, and not from the order in which it came.
+    pub(super) fn make_room(&mut self, now: UnixSeconds, chain: &Chain) -> Option<Digest> {
+        let mut counts = BTreeMap::new();
+        for doc in self.docs.values() {
+            *counts.entry((doc.statement.lane, doc.recovery)).or_insert(0_usize) += 1;
+        }
+        let (full, _) = counts.into_iter().max_by_key(|(group, count)| (*count, *group))?;
+        let built: BTreeSet<Digest> =
+            self.docs.values().filter_map(|doc| doc.statement.prev).collect();
+        let last = self
+            .docs
+            .iter()
+            .filter(|(_, doc)| (doc.statement.lane, doc.recovery) == full)
+            .max_by_key(|(id, doc)| {
+                let idle = !built.contains(*id) && self.dead(now, chain, **id, doc).is_some();
+                (idle, doc.order(**id))
+            });
+        let last = last.map(|(id, _)| *id)?;
+        self.docs.remove(&last);
+        Some(last)
+    }
+}
