@@ -244,12 +244,13 @@ impl Chain {
 
     /// The boards whose vetoes kill a statement, each with how many of its governors that takes: the
     /// board in force, and, unless the board judged it after its vote, the one that signed it. What
-    /// nobody carried over a change of the group key is no less dead after it.
+    /// nobody carried over a change of the group key is no less dead after it. No board needs more
+    /// vetoes than it has governors: what was carried over names the number of a larger one.
     #[must_use]
     pub fn veto_boards(&self, statement: &Statement, id: Digest) -> Vec<(&Board, u16)> {
         let needed = |class: Option<Class>, board: &Board| {
             let least = veto_least(board.threshold().0, board.size());
-            class.and_then(|class| class.veto).unwrap_or(least)
+            class.and_then(|class| class.veto).unwrap_or(least).min(board.size())
         };
         let Some(now) = self.policy() else { return Vec::new() };
         let class = self.class_for(statement, id);

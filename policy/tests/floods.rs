@@ -237,3 +237,31 @@ fn a_look_at_many_vetoed_policies_costs_less_than_to_take_one_more_in() {
         assert!(count < 64 || looked < taken, "a look takes {looked:?}, one more {taken:?}");
     }
 }
+
+/// A statement that was carried over a change of the board keeps the rules it was signed under, and a
+/// board that has fewer governors than the vetoes they ask for would have no word left.
+#[test]
+fn a_smaller_board_can_veto_what_was_carried_over_to_it() {
+    let large = Council::new(5, 3, 1, 1);
+    let mut rules = large.policy(3);
+    rules.classes.release.lock_s = Some(LOCK_S);
+    rules.classes.release.veto = Some(5);
+    let first = large.sign(&statement(Lane::Policy, 1, None, None, None, rules.to_body()));
+    let mut holder = Holder::new(&first);
+    let bad = release(&holder, &large, "bad");
+    holder.offer(NOW, &bad).unwrap();
+    let small = Council::new(3, 2, 2, 9);
+    let mut rules = small.policy(2);
+    rules.classes.release.lock_s = Some(LOCK_S);
+    rules.carried = [bad.id()].into();
+    let draft = next(&holder.chain, Lane::Policy, rules.to_body());
+    let mut change = large.sign(&draft);
+    change.sigs.extend(small.sign(&draft).sigs);
+    holder.offer(NOW, &change).unwrap();
+    assert_eq!((holder.head(Lane::Policy), holder.head(Lane::Release)), (2, 0));
+    for at in 0..3 {
+        assert_eq!(holder.standing(NOW, &bad).unwrap().as_str(), "waiting");
+        holder.gate.object(NOW, &holder.chain, &veto(&holder, &small, at, &bad)).unwrap();
+    }
+    assert_eq!(holder.standing(NOW, &bad).unwrap().as_str(), "vetoed");
+}
