@@ -159,14 +159,21 @@ fn what_a_recovery_key_did_not_sign_or_the_board_objected_to_does_not_count() {
     // A veto ends it two hours before its time, and the replay begins a whole lock anew.
     holder.offer(now, &policy).unwrap();
     pass(&mut holder, &mut now, RECOVERY_LOCK_S - 7_200);
-    let objection = veto(&holder, &old, 0, &policy);
-    holder.gate.object(now, &holder.chain, &objection).unwrap();
+    let heard = veto(&holder, &old, 0, &policy);
+    holder.gate.object(now, &holder.chain, &heard).unwrap();
     holder.offer(now, &policy).unwrap();
     pass(&mut holder, &mut now, RECOVERY_LOCK_S - 7_200);
     assert_eq!(holder.head(Lane::Policy), 1);
-    // The same veto, brought again, ends it again.
-    holder.gate.object(now, &holder.chain, &objection).unwrap();
-    assert_eq!(holder.standing(now, &policy), None);
+    // The same veto, brought again as at each start of a server, is no sign of life …
+    holder.restart();
+    holder.gate.object(now, &holder.chain, &heard).unwrap();
+    assert!(holder.standing(now, &policy).is_some());
+    // … and one that is said now is, though a governor has one voice on a statement.
+    let voice = Veto(Objection { at: now.plus(1), ..objection(&holder, &old, 0, &policy) });
+    let voice = voice.to_envelope().sign(&old.keys[&old.name(0)]);
+    let later = now.plus(1);
+    assert!(holder.gate.object(later, &holder.chain, &voice).unwrap());
+    assert_eq!(holder.standing(later, &policy), None);
     // A new board's vetoes and beacons are no sign of life of the old one.
     holder.offer(now, &policy).unwrap();
     let life = beacon(&holder, &new, 0, now);
@@ -238,6 +245,84 @@ fn a_policy_of_the_board_that_waits_has_the_place_before_one_of_the_recovery_key
     pass(&mut holder, &mut now, DAY_S);
     assert_eq!(holder.chain.policy().unwrap().fanout, 9);
     assert_eq!(holder.gate.report(now, &holder.chain), []);
+}
+
+/// Anybody can hand on what a governor said of something else long ago; who lives says something new.
+#[test]
+fn a_veto_ends_a_recovery_if_it_is_fresh_and_not_if_it_was_said_before() {
+    let (old, mut holder, now) = silent();
+    let new = Council::new(3, 2, 2, 5);
+    let policy = recovered(&holder, &new, |_| ());
+    let one = release(&holder, &old, "1");
+    let said = |holder: &Holder, seq: u64, at: UnixSeconds| {
+        let said = Objection { seq: Seq(seq), at, ..objection(holder, &old, 0, &one) };
+        Veto(said).to_envelope().sign(&old.keys[&old.name(0)])
+    };
+    let heard = said(&holder, 1, now);
+    holder.gate.object(now, &holder.chain, &heard).unwrap();
+    holder.offer(now, &policy).unwrap();
+    // Heard before; older than beacons count; dated further ahead than clocks differ.
+    let (old_one, ahead) = (said(&holder, 2, NOW), said(&holder, 3, now.plus(DAY_S)));
+    for voice in [&heard, &old_one, &ahead, &old_one] {
+        holder.gate.object(now.plus(60), &holder.chain, voice).unwrap();
+        assert!(holder.standing(now.plus(60), &policy).is_some());
+    }
+    // One that was on its way when the policy came, and one that was said since.
+    for (seq, at, later) in [(4, UnixSeconds(now.0 - 60), 120), (5, now.plus(180), 180)] {
+        let (voice, later) = (said(&holder, seq, at), now.plus(later));
+        assert!(holder.gate.object(later, &holder.chain, &voice).unwrap());
+        assert_eq!(holder.standing(later, &policy), None);
+        // It comes again, and so does the policy, whose lock begins anew.
+        holder.offer(later.plus(1), &policy).unwrap();
+        assert!(!holder.gate.object(later.plus(2), &holder.chain, &voice).unwrap());
+        assert!(holder.standing(later.plus(2), &policy).is_some());
+    }
+}
+
+/// The place of the recovery key's policies is their own: whoever holds shares of the board does not
+/// keep them out by signing much, nor the other way round.
+#[test]
+fn policies_of_the_board_and_of_a_recovery_key_keep_no_others_out() {
+    let (old, first) = board(|policy| {
+        recoverable(policy);
+        policy.classes.policy.lock_s = Some(DAY_S);
+    });
+    let (mut holder, mut now) = (Holder::new(&first), NOW);
+    pass(&mut holder, &mut now, SILENCE_S + DAY_S);
+    let mut rules = holder.chain.policy().unwrap().clone();
+    for fanout in 0..4 {
+        rules.fanout = 5 + fanout;
+        let mut draft = next(&holder.chain, Lane::Policy, rules.to_body());
+        draft.expires = NOW.plus(1_000 * DAY_S);
+        holder.offer(now, &old.sign(&draft)).unwrap();
+    }
+    let new = Council::new(3, 2, 2, 5);
+    assert!(holder.offer(now, &recovered(&holder, &new, |_| ())).is_ok());
+}
+
+/// Who is started every few hours, or whose clock is set forward, learns of no silence meanwhile.
+#[test]
+fn a_holder_that_is_off_and_a_clock_that_is_set_forward_make_no_silence() {
+    for restarted in [true, false] {
+        let (_, first) = board(recoverable);
+        let (mut holder, mut now) = (Holder::new(&first), NOW);
+        pass(&mut holder, &mut now, DAY_S);
+        let silence = |holder: &Holder| holder.gate.silence(&holder.chain).unwrap().silent_s;
+        let before = silence(&holder);
+        assert!(before > 0);
+        for _ in 0..50 {
+            now = now.plus(2 * 3_600);
+            if restarted {
+                holder.restart();
+            }
+            holder.tick(now);
+            holder.tick(now.plus(60));
+        }
+        assert_eq!(silence(&holder), before);
+        // What passes while it is on counts again.
+        pass(&mut holder, &mut now, 10 * 3_600);
+        assert!((9 * 3_600..=10 * 3_600).contains(&(silence(&holder) - before)));
+    }
 }
 
 /// Who comes to a server after a recovery is led through it by the invitation, and by nothing else.

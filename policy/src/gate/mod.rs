@@ -42,7 +42,7 @@ pub use pulse::Pulse;
 pub use standing::{Held, Standing};
 pub use voices::{OPEN_MAX, Voice, Voices};
 
-use crate::beacon::{Beacon, is_fresh};
+use crate::beacon::{AHEAD_MAX_S, Beacon};
 use crate::board::Board;
 use crate::chain::Chain;
 use crate::lane::Lane;
@@ -122,7 +122,8 @@ impl Gate {
     pub fn tick(&mut self, now: UnixSeconds, chain: &Chain) -> Tick {
         let now = self.look(now, chain);
         let mut tick = Tick { changed: self.anchor(now), ..Tick::default() };
-        tick.changed |= self.pulse.tick(now, chain.policy());
+        let awake = self.awake.map_or(now, |(since, _)| since);
+        tick.changed |= self.pulse.tick(now, awake, chain.policy());
         self.prune(chain, &mut tick);
         let mut order: Vec<(Seq, Lane, Seq, Digest)> =
             self.docs.iter().map(|(id, doc)| doc.order(*id)).collect();
@@ -152,6 +153,10 @@ impl Gate {
 
     /// Takes a veto or a pause. Returns whether the gate changed and must be stored.
     ///
+    /// A veto of the board in force is a sign of life, which ends what a recovery key signed, if its
+    /// governor said it since that is known here, or it was on its way then: anybody can bring again
+    /// what was said before.
+    ///
     /// # Errors
     /// What is wrong with it; `wrong_policy` where its board is not known here yet.
     pub fn object(
@@ -162,26 +167,42 @@ impl Gate {
     ) -> Result<bool, ObjectError> {
         let now = self.look(now, chain);
         let objection = self.verify_objection(chain, envelope)?;
+        let Objection { at, group, statement, .. } = objection;
         let veto = envelope.kind.as_str() == Veto::KIND;
-        let lives = veto && self.is_sign_of_life(now, chain, &objection);
-        let changed = lives && self.end_recoveries();
+        let added = self.add_voice(now, chain, envelope, objection);
+        let Some(policy) = chain.policy().filter(|policy| veto && policy.board.group() == group)
+        else {
+            return added;
+        };
+        let first_heard = matches!(added, Ok(true));
+        let age = policy.freshness.map_or(0, |rule| rule.max_age_s);
+        let ended = self.end_recoveries(|id, doc| {
+            let about_it = first_heard && *id == statement;
+            let fresh = at > doc.seen || (first_heard && now <= at.plus(age));
+            about_it || (fresh && at <= now.plus(AHEAD_MAX_S))
+        });
+        // A second voice on a statement is refused, and shows that its governor lives all the same.
+        if ended { Ok(true) } else { added }
+    }
+
+    fn add_voice(
+        &mut self,
+        now: UnixSeconds,
+        chain: &Chain,
+        envelope: &Envelope,
+        objection: Objection,
+    ) -> Result<bool, ObjectError> {
         if objection.seq <= chain.head_seq(objection.lane) {
             // Too late: it is shown from the holder's objects and changes nothing.
-            return Ok(changed);
+            return Ok(false);
         }
         let Self { docs, vetoes, pauses, .. } = self;
-        let voices = if veto { vetoes } else { pauses };
+        let voices = if envelope.kind.as_str() == Veto::KIND { vetoes } else { pauses };
         let voice = Voice { objection, seen: now, was: None, envelope: envelope.clone() };
-        let boards = groups(chain);
-        let waits = |id: &Digest, lane: Lane, seq: Seq| {
-            let here = |doc: &Doc| (doc.statement.lane, doc.statement.seq) == (lane, seq);
-            docs.get(id).is_some_and(here)
-        };
-        match voices.add(voice, &boards, waits) {
-            // It is one too many, and a sign of life all the same.
-            Err(_) if changed => Ok(true),
-            added => Ok(added? | changed),
-        }
+        voices.add(voice, &groups(chain), |id, lane, seq| {
+            let waits = |doc: &Doc| (doc.statement.lane, doc.statement.seq) == (lane, seq);
+            docs.get(id).is_some_and(waits)
+        })
     }
 
     /// Checks a veto or a pause by the board in force, by that which signed a statement that waits,
@@ -224,7 +245,7 @@ impl Gate {
         let lives = in_force && age.is_some_and(|age| beacon.is_fresh(now, age));
         let mut changed = self.pulse.hear(now, beacon, policy)?;
         if changed && lives {
-            changed |= self.end_recoveries();
+            changed |= self.end_recoveries(|_, _| true);
         }
         Ok(changed)
     }
@@ -372,20 +393,10 @@ impl Gate {
         })
     }
 
-    /// Whether a veto shows that the board in force is alive: it is against what a recovery key signed
-    /// and waits here, or dated as a beacon that counts. Of what was said once there are copies: one
-    /// that comes again later, as from a store after a restart, must end nothing.
-    fn is_sign_of_life(&self, now: UnixSeconds, chain: &Chain, veto: &Objection) -> bool {
-        let Some(policy) = chain.policy() else { return false };
-        let against = self.docs.get(&veto.statement).is_some_and(|doc| doc.recovery);
-        let fresh = policy.freshness.is_some_and(|rule| is_fresh(veto.at, now, rule.max_age_s));
-        policy.board.group() == veto.group && (against || fresh)
-    }
-
-    /// The board is alive: what a recovery key signed does not count.
-    fn end_recoveries(&mut self) -> bool {
+    /// The board is alive: what a recovery key signed does not count, where that is news to it.
+    fn end_recoveries(&mut self, is_news: impl Fn(&Digest, &Doc) -> bool) -> bool {
         let before = self.docs.len();
-        self.docs.retain(|id, doc| !doc.recovery || self.ripe.contains(id));
+        self.docs.retain(|id, doc| !doc.recovery || self.ripe.contains(id) || !is_news(id, doc));
         self.docs.len() != before
     }
 

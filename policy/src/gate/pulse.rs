@@ -14,8 +14,8 @@ use crate::policy::Policy;
 
 /// Silence is counted in steps of so many seconds, each stored.
 const STEP_S: u64 = 3_600;
-/// The most one step counts: while a holder is off, or its clock is set forward, it hears nobody and
-/// learns nothing, so that time is no silence of the board.
+/// The most one step counts. While a holder is off, or its clock is set forward by more than an hour, it
+/// hears nobody and learns nothing: that time is no silence of the board, and is not counted at all.
 const STEP_MAX_S: u64 = 2 * STEP_S;
 /// Most beacons kept: a board, and the one that follows it.
 const BEACONS_MAX: usize = 2 * borgios_types::limits::GOVERNORS_MAX;
@@ -65,8 +65,14 @@ impl Pulse {
         Ok(true)
     }
 
-    /// Counts the silence; returns whether it must be stored.
-    pub(super) fn tick(&mut self, now: UnixSeconds, policy: Option<&Policy>) -> bool {
+    /// Counts the silence; returns whether it must be stored. `awake` is since when this process has
+    /// looked at the clock without a break.
+    pub(super) fn tick(
+        &mut self,
+        now: UnixSeconds,
+        awake: UnixSeconds,
+        policy: Option<&Policy>,
+    ) -> bool {
         let of = policy.filter(|policy| policy.recovery.is_some());
         let of = of.map(|policy| policy.board.group());
         if self.of != of {
@@ -88,7 +94,8 @@ impl Pulse {
         if passed < STEP_S && !back {
             return false;
         }
-        self.silent_s = self.silent_s.saturating_add(passed.min(STEP_MAX_S));
+        let there = passed.min(now.0.saturating_sub(awake.0)).min(STEP_MAX_S);
+        self.silent_s = self.silent_s.saturating_add(there);
         self.counted = now;
         true
     }
