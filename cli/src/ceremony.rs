@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use borgios_policy::keygen::{Ceremony, Files};
-use borgios_policy::{Card, Name};
+use borgios_policy::{Board, Card, Name};
 use borgios_types::limits::ENVELOPE_MAX;
 use borgios_types::{Digest, Threshold};
+use serde::Deserialize;
 use serde_json::json;
 
 use crate::context::Context;
@@ -72,6 +73,32 @@ pub(crate) fn load_state(path: &Path, identity: &Identity) -> Result<Option<Cere
     let Some(cipher) = durable::read(path, STATE_MAX)? else { return Ok(None) };
     let plain = identity.unseal(&cipher, &path.display().to_string())?;
     serde_json::from_slice(&plain).map(Some).or_fail(|| format!("{} is damaged", path.display()))
+}
+
+/// The board whose key is in the state that is stored there, if there is one already.
+pub(crate) fn keyed_board(path: &Path, identity: &Identity) -> Result<Option<Board>, Failure> {
+    /// What is read of it: no secret.
+    #[derive(Deserialize)]
+    struct State {
+        phase: Phase,
+    }
+    #[derive(Deserialize)]
+    struct Phase {
+        keyed: Option<Keyed>,
+    }
+    #[derive(Deserialize)]
+    struct Keyed {
+        made: Made,
+    }
+    #[derive(Deserialize)]
+    struct Made {
+        board: Board,
+    }
+    let Some(cipher) = durable::read(path, STATE_MAX)? else { return Ok(None) };
+    let plain = identity.unseal(&cipher, &path.display().to_string())?;
+    let state: State =
+        serde_json::from_slice(&plain).or_fail(|| format!("{} is damaged", path.display()))?;
+    Ok(state.phase.keyed.map(|keyed| keyed.made.board))
 }
 
 /// Stores it: before any of the papers it holds is published.
@@ -178,6 +205,30 @@ fn in_fours(digits: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As the state of a ceremony is stored, by its own type.
+    #[test]
+    fn the_board_of_a_stored_key_is_read() {
+        let council = borgios_policy::fixture::Council::new(3, 2, 2, 1);
+        let identity = Identity::drawn(council.name(0));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("change.age");
+        let secret = borgios_policy::SecretBytes::new(vec![1; 32]);
+        let made = json!({
+            "board": council.board, "transcript": Digest::of(b"t"), "key": secret, "seeds": [],
+        });
+        for (phase, board) in [
+            (json!({"keyed": {"made": made}}), Some(council.board.clone())),
+            (json!({"shared": {"secret": secret}}), None),
+        ] {
+            let roster = Digest::of(b"plan");
+            let state = json!({"roster": roster, "phase": phase, "wrote": {}, "answered": {}});
+            let state: Ceremony = serde_json::from_value(state).unwrap();
+            assert_eq!(state.is_keyed(), board.is_some());
+            save_state(&path, &state, &identity).unwrap();
+            assert_eq!(keyed_board(&path, &identity).unwrap(), board);
+        }
+    }
 
     /// Two plans with the same first 8 digits are found in a second, with 64 bits in an hour.
     #[test]

@@ -88,6 +88,12 @@ impl Identity {
         Ok(Self { name: stored.name.clone(), ssh: SecretKey::from_seed(stored.seed), age })
     }
 
+    /// One that lies nowhere.
+    #[cfg(test)]
+    pub(crate) fn drawn(name: Name) -> Self {
+        Self { name, ssh: SecretKey::from_seed([1; 32]), age: x25519::Identity::generate() }
+    }
+
     /// The governor's name.
     pub(crate) fn name(&self) -> &Name {
         &self.name

@@ -10,6 +10,7 @@
 //! asked when they come, and again by each vote and tally that uses them. What servers say of themselves is
 //! kept by the same rules in [`crate::servers`].
 
+mod ahead;
 mod judging;
 mod reading;
 pub(crate) mod recoveries;
@@ -20,8 +21,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use borgios_policy::{
     Ballot, Beacon, Board, Burn, Chain, Drill, DrillAnswer, Lane, Name, Note, Object as _,
-    Objection, Pause, Policy, Pool, Proposal, Refusal, Session, SessionShare, Slot, Statement,
-    Submission, VerifiedStatement, Veto,
+    Objection, Pause, Pool, Proposal, Refusal, Session, SessionShare, Slot, Statement, Submission,
+    VerifiedStatement, Veto,
 };
 use borgios_types::limits::ENVELOPE_MAX;
 use borgios_types::{Digest, Envelope, Kind, UnixSeconds};
@@ -55,9 +56,6 @@ pub(crate) struct Admitted {
     /// What was refused, one line each.
     pub(crate) refused: Vec<String>,
 }
-
-/// Most boards that are thought of at once: there is one place to be voted on.
-const CANDIDATES_MAX: usize = 8;
 
 /// All verified objects of one network.
 #[derive(Debug)]
@@ -142,6 +140,13 @@ impl Archive {
                 archive.hold(&envelope);
             }
         }
+            if kind == Proposal::KIND {
+                archive.look_ahead();
+                if !archive.candidates.is_empty() {
+                    // Whoever is to sit there may have proposed something too.
+                    archive.hold_stored(kind)?;
+                }
+            }
         for envelope in ballots {
             archive.hold(&envelope);
         }
@@ -241,20 +246,28 @@ impl Archive {
             }
         }
         self.keep_named(&papers, &mut admitted.new)?;
-        self.look_ahead();
         // 2. The rest; proposals first, which may bring the boards of pools and ballots.
         let (proposals, others): (Vec<_>, Vec<_>) =
             others.into_iter().partition(|e| e.kind.as_str() == Proposal::KIND);
         let before = self.candidates.clone();
-        for envelope in proposals {
-            self.keep(&envelope, &mut admitted)?;
+        let mut judged = Admitted::default();
+        for envelope in &proposals {
+            self.keep(envelope, &mut judged)?;
         }
         self.keep_named(&papers, &mut admitted.new)?;
         if self.candidates != before {
+        self.look_ahead();
             // A change of the board laid its pools here before its proposal was known.
+            // Whoever is to sit there may propose something too.
+            judged.refused.clear();
+            for envelope in &proposals {
+                self.keep(envelope, &mut judged)?;
+            }
             self.hold_stored(Pool::KIND)?;
         }
         for envelope in others {
+        admitted.new.extend(judged.new);
+        admitted.refused.extend(judged.refused);
             self.keep(&envelope, &mut admitted)?;
         }
         // 3. What governors took back loses its place, whichever of the two came first.
@@ -311,13 +324,7 @@ impl Archive {
 
     fn insert(&mut self, id: Digest, object: Object) {
         match object {
-            Object::Proposal(held) => {
-                let may_make_a_board = held.value.lane == Lane::Policy;
-                self.proposals.insert(id, held);
-                if may_make_a_board {
-                    self.look_ahead();
-                }
-            }
+            Object::Proposal(held) => drop(self.proposals.insert(id, held)),
             Object::Pool(held) => drop(self.pools.insert(id, held)),
             Object::Burn(held) => drop(self.burns.insert(id, held)),
             Object::Session(held) => drop(self.sessions.insert(id, held)),
@@ -373,25 +380,6 @@ impl Archive {
             }
         }
         Err(why)
-    }
-
-    /// Finds the boards that the proposals for the next policy would make.
-    fn look_ahead(&mut self) {
-        let head = self.chain.head(Lane::Policy).map(VerifiedStatement::id);
-        let mut candidates: Vec<Board> = Vec::new();
-        for held in self.proposals.values().filter(|held| held.value.lane == Lane::Policy) {
-            let Some(before) = self.chain.policy() else { break };
-            let Ok(statement) = held.value.parse_statement() else { continue };
-            if statement.prev != head || candidates.len() == CANDIDATES_MAX {
-                continue;
-            }
-            let Ok(policy) = Policy::parse(&statement.body) else { continue };
-            let is_new = policy.board.group() != before.board.group();
-            if is_new && policy.follows(before).is_ok() && !candidates.contains(&policy.board) {
-                candidates.push(policy.board);
-            }
-        }
-        self.candidates = candidates;
     }
 
     /// The boards that the proposals for the next policy would make.

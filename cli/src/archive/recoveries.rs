@@ -163,7 +163,10 @@ impl Archive {
         let proposed = || {
             let of_policies =
                 self.proposals.values().filter(|held| held.value.lane == Lane::Policy);
-            let mut bodies = of_policies.filter_map(|held| held.value.parse_statement().ok());
+            let bodies = of_policies.filter_map(|held| held.value.parse_statement().ok());
+            // To check a policy costs a check of its board: not of each that names another key.
+            let key = serde_json::json!(group);
+            let mut bodies = bodies.filter(|one| one.body["recovery"]["group"] == key);
             bodies.any(|one| Policy::parse(&one.body).is_ok_and(|policy| names(&policy)))
         };
         policies.any(names) || proposed()

@@ -18,7 +18,7 @@ use borgios_policy::change::{
     ATTEMPTS_MAX, Change as Plan, Changed, Standing, Status, Step, newest, plans, step,
 };
 use borgios_policy::founding::Me;
-use borgios_policy::keygen::{CeremonyError, Files};
+use borgios_policy::keygen::{Ceremony, CeremonyError, Files};
 use borgios_policy::{
     Board, Card, Chain, Lane, Name, Object as _, RecoveryBoard, Statement, Submission,
 };
@@ -280,7 +280,7 @@ impl Run {
                 durable::erase(&path)?;
                 return self.proposed(session, &next);
             }
-            Some(next) if may_drop(session, Some(&next))? => {
+            Some(next) if proposal(session, &next)?.is_none() => {
                 next.give_up(&session.desk.context().home)?;
             }
             Some(_) => {
@@ -292,7 +292,7 @@ impl Run {
         let state = ceremony::load_state(&path, session.identity())?;
         let secret = session.identity().age().to_string();
         let me = Me { card, key: session.identity().ssh(), identity: secret.expose_secret() };
-        let agreed = (confirmed, may_drop(session, None)?);
+        let agreed = (confirmed, may_drop_state(session, state.as_ref(), &path)?);
         let begun = state.is_some();
         let stepped = step(&me, standing, state, &files, agreed, &mut rand::rngs::OsRng);
         if let (false, Err(CeremonyError::OwnFile(file))) = (begun, &stepped) {
@@ -486,12 +486,15 @@ fn over(session: &Session<'_>, plan: &str, file: &str) -> Failure {
     )
 }
 
-/// Whether a key that was made may be given up for another attempt: nobody is asked to vote for a
-/// board that counts on it.
-fn may_drop(session: &Session<'_>, next: Option<&NextKey>) -> Result<bool, Failure> {
-    match next {
-        Some(next) => Ok(proposal(session, next)?.is_none()),
-        None => Ok(session.desk.archive().candidates().is_empty()),
+/// Whether a key in the state of an attempt may be given up for another attempt: nobody is asked to vote for
+/// the board that counts on it. Any other board that somebody proposes is no reason to keep it.
+fn may_drop_state(
+    session: &Session<'_>,
+    state: Option<&Ceremony>,
+    path: &Path,
+) -> Result<bool, Failure> {
+    if !state.is_some_and(Ceremony::is_keyed) {
+        return Ok(true);
     }
 }
 
@@ -504,6 +507,9 @@ fn conclude(
     state: &Path,
 ) -> Result<NextKey, Failure> {
     let (home, identity) = (&session.desk.context().home, session.identity());
+    let candidates = session.desk.archive().candidates();
+    let made = ceremony::keyed_board(path, session.identity())?;
+    Ok(made.map_or(candidates.is_empty(), |made| !candidates.contains(&made)))
     for envelope in &made.pools {
         durable::folder(&home.kind(&envelope.kind))?;
         let path = home.object(&envelope.kind, &envelope.id());
