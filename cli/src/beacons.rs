@@ -19,7 +19,7 @@ impl Session<'_> {
             let tip = chain.tip(lane)?;
             Some((lane, BeaconHead { seq: tip.seq, id: tip.id }))
         });
-        let last = self.desk.archive().beacon_of(me).map(|held| held.value.counter);
+        let last = self.desk.archive().beacon_of(board, me).map(|held| held.value.counter);
         let beacon = Beacon {
             network: self.network(),
             group: board.group(),
@@ -42,7 +42,7 @@ impl Session<'_> {
         }
         let now = self.desk.context().now();
         let last = match self.on_the_nodes_board() {
-            Ok((_, me)) => self.desk.archive().beacon_of(me).map(|held| held.value.time),
+            Ok((board, me)) => self.desk.archive().beacon_of(board, me).map(|held| held.value.time),
             Err(_) => return,
         };
         if last.is_some_and(|last| now < last.plus(PACE_S) && last <= now) {

@@ -4,7 +4,7 @@ use borgios_policy::{
     Ballot, Beacon, Board, Burn, Drill, DrillAnswer, Note, Object as _, Objection, Pause, Pool,
     Proposal, Session, SessionShare, Veto,
 };
-use borgios_types::{Digest, Envelope};
+use borgios_types::{Digest, Envelope, PublicKey};
 
 use super::Held;
 
@@ -20,7 +20,8 @@ pub(super) enum Object {
     Drill(Held<Drill>),
     DrillAnswer(Held<DrillAnswer>),
     Objection(Held<Objection>),
-    Beacon(Held<Beacon>),
+    /// With the identity key that signed it.
+    Beacon(Held<Beacon>, PublicKey),
 }
 
 /// Whether an objection is a veto and no pause.
@@ -90,7 +91,9 @@ pub(super) fn verify_by(
         }
         Beacon::KIND => {
             let value = Beacon::verify(board, network, &envelope).map_err(text)?;
-            Ok(Object::Beacon(Held { by: value.governor.clone(), value, envelope }))
+            let seat = board.by_name(&value.governor).ok_or("its sender is on no board")?;
+            let by = value.governor.clone();
+            Ok(Object::Beacon(Held { by, value, envelope }, seat.key))
         }
         Drill::KIND => {
             let value = Drill::verify(board, network, &envelope).map_err(text)?;

@@ -11,6 +11,7 @@
 //! kept by the same rules in [`crate::servers`].
 
 mod ahead;
+mod beacons;
 mod judging;
 mod reading;
 pub(crate) mod recoveries;
@@ -73,8 +74,8 @@ pub(crate) struct Archive {
     notes: BTreeMap<Digest, Held<Note>>,
     /// Vetoes and pauses; which of the two, the envelope says.
     objections: BTreeMap<Digest, Held<Objection>>,
-    /// The newest of each governor.
-    beacons: BTreeMap<Name, Held<Beacon>>,
+    /// The newest of each key, with its beacons on one board.
+    beacons: BTreeMap<beacons::Sender, Held<Beacon>>,
     /// Signed statements that enough governors took back.
     dead: BTreeSet<Digest>,
     /// Those from which this governor goes on all the same.
@@ -139,7 +140,6 @@ impl Archive {
             for envelope in read_kind(home, kind)? {
                 archive.hold(&envelope);
             }
-        }
             if kind == Proposal::KIND {
                 archive.look_ahead();
                 if !archive.candidates.is_empty() {
@@ -147,6 +147,7 @@ impl Archive {
                     archive.hold_stored(kind)?;
                 }
             }
+        }
         for envelope in ballots {
             archive.hold(&envelope);
         }
@@ -255,19 +256,19 @@ impl Archive {
             self.keep(envelope, &mut judged)?;
         }
         self.keep_named(&papers, &mut admitted.new)?;
-        if self.candidates != before {
         self.look_ahead();
-            // A change of the board laid its pools here before its proposal was known.
+        if self.candidates != before {
             // Whoever is to sit there may propose something too.
             judged.refused.clear();
             for envelope in &proposals {
                 self.keep(envelope, &mut judged)?;
             }
+            // A change of the board laid its pools here before its proposal was known.
             self.hold_stored(Pool::KIND)?;
         }
-        for envelope in others {
         admitted.new.extend(judged.new);
         admitted.refused.extend(judged.refused);
+        for envelope in others {
             self.keep(&envelope, &mut admitted)?;
         }
         // 3. What governors took back loses its place, whichever of the two came first.
@@ -332,30 +333,10 @@ impl Archive {
             Object::Ballot(held) => drop(self.ballots.insert(id, held)),
             Object::Note(held) => drop(self.notes.insert(id, held)),
             Object::Objection(held) => drop(self.objections.insert(id, held)),
-            Object::Beacon(held) => self.insert_beacon(held),
+            Object::Beacon(held, key) => self.insert_beacon(held, key),
             Object::Drill(held) => drop(self.drills.insert(id, held)),
             Object::DrillAnswer(held) => drop(self.answers.insert(id, held)),
         }
-    }
-
-    /// Of a governor's beacons only the newest says anything; the file of the other one goes.
-    fn insert_beacon(&mut self, held: Held<Beacon>) {
-        let older = match self.beacons.get(&held.by) {
-            Some(known) if !held.value.is_after(&known.value) => held.envelope,
-            _ => match self.beacons.insert(held.by.clone(), held) {
-                Some(known) => known.envelope,
-                None => return,
-            },
-        };
-        // Best effort: a file that stays is found to be old again.
-        let _ = std::fs::remove_file(self.home.object(&older.kind, &older.id()));
-    }
-
-    /// Whether a beacon is here that makes this one say nothing.
-    fn is_outdated(&self, envelope: &Envelope) -> bool {
-        let Ok(beacon) = Beacon::parse(envelope) else { return false };
-        let known = self.beacons.get(&beacon.governor);
-        known.is_some_and(|known| !beacon.is_after(&known.value))
     }
 
     /// Judges an object by the boards of the chain, the newest first: what an earlier board said

@@ -6,8 +6,8 @@ use std::time::UNIX_EPOCH;
 
 use borgios_policy::spent::Casts;
 use borgios_policy::{
-    Ballot, Beacon, Board, Chain, Drill, DrillAnswer, Lane, Name, Note, Objection, Pool, Proposal,
-    Refusal, SessionShare, Slot, Statement, Verdict,
+    Ballot, Board, Chain, Drill, DrillAnswer, Lane, Note, Objection, Pool, Proposal, Refusal,
+    SessionShare, Slot, Statement, Verdict,
 };
 use borgios_types::limits::ENVELOPE_MAX;
 use borgios_types::{Digest, Envelope, Seq, UnixSeconds};
@@ -71,11 +71,6 @@ impl Archive {
     /// Every veto and pause.
     pub(crate) fn objections(&self) -> &BTreeMap<Digest, Held<Objection>> {
         &self.objections
-    }
-
-    /// The newest beacon of a governor.
-    pub(crate) fn beacon_of(&self, name: &Name) -> Option<&Held<Beacon>> {
-        self.beacons.get(name)
     }
 
     /// Every signed statement that enough governors took back: the next round of its place is open.

@@ -162,7 +162,8 @@ fn seen(archive: &Archive, drill: Option<Digest>) -> Result<BTreeMap<Name, Seen>
         let said = said.chain(notes.map(|held| (held.value.at, "a note")));
         let called = archive.drills().values().filter(|held| held.by == *name);
         let said = said.chain(called.map(|held| (held.value.at, "a drill called")));
-        let said = said.chain(archive.beacon_of(name).map(|held| (held.value.time, "a beacon")));
+        let said =
+            said.chain(archive.beacon_of(board, name).map(|held| (held.value.time, "a beacon")));
         // A ballot bears no date: it is not older than what it votes on.
         let voted = archive.ballots().values().filter(|held| held.by == *name).filter_map(|held| {
             let id = held.value.statement;
