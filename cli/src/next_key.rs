@@ -8,8 +8,11 @@
 //! What always holds: wherever the program is killed, a share of the board in force can be read,
 //! from `share.age`, from `next.age` while the new one is being laid, or from `past.age` while
 //! nodes still hold the change back; and `next.json`, which goes last, says what is to be finished.
+//!
+//! A further change that comes within that time lays the share that it replaces beside the first, as
+//! `past-EPOCH.age`: until its lock is over too, nodes may have any of these boards in force.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use borgios_policy::{Board, KeyShare, Name, SecretBytes};
 use borgios_types::{Digest, KeyEpoch, UnixSeconds};
@@ -27,8 +30,12 @@ const SHARE_MAX: usize = 64 * 1024;
 /// Largest `next.json`, in bytes.
 const NEXT_MAX: usize = 256 * 1024;
 
-/// Where a share of the board in force may lie, in the order in which they are tried.
-const SHARES: [&str; 3] = ["share.age", "next.age", "past.age"];
+/// Where a share of the board in force may lie, in the order in which they are tried; then the other past
+/// ones.
+const SHARES: [&str; 3] = ["share.age", "next.age", PAST];
+
+/// The share that a change replaced which nodes may still hold back, the first of several.
+const PAST: &str = "past.age";
 
 /// `governor/next.json`: what `next.age` is a share of. Nothing in it is secret.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -91,8 +98,8 @@ pub(crate) fn share(
     identity: &Identity,
 ) -> Result<KeyShare, Failure> {
     let mut found = Vec::new();
-    for file in SHARES {
-        let path = home.governor(file);
+    let first = SHARES.map(|file| home.governor(file));
+    for path in first.into_iter().chain(further_past(home)?) {
         let Some(cipher) = durable::read(&path, SHARE_MAX)? else { continue };
         let plain = identity.unseal(&cipher, &path.display().to_string())?;
         match KeyShare::from_secret(board, name, &SecretBytes::new(plain.to_vec())) {
@@ -113,6 +120,70 @@ pub(crate) fn is_held_back(home: &Home) -> bool {
     home.governor("past.json").exists()
 }
 
+/// Until when they may, as far as this governor has a share of the board before.
+///
+/// # Errors
+/// The note of it cannot be read.
+pub(crate) fn held_back_until(home: &Home) -> Result<Option<UnixSeconds>, Failure> {
+    let path = home.governor("past.json");
+    let Some(bytes) = durable::read(&path, NEXT_MAX)? else { return Ok(None) };
+    let past: Past = serde_json::from_slice(&bytes)
+        .or_fail(|| format!("{} is damaged", path.display()))
+        .map_err(|failure| {
+            failure.hint(
+                "write {\"until\":SECONDS} there, in Unix time, the end of the lock of the policy in \
+                 force; `borgios status` of a server shows it",
+            )
+        })?;
+    Ok(Some(past.until))
+}
+
+/// Refuses a further change of the board while nodes may hold the last one back: vetoes would take both, and
+/// the laptops that went on under a key of the second would have no way back to the board of the nodes.
+///
+/// # Errors
+/// They may, or the note of it cannot be read.
+pub(crate) fn refuse_further(home: &Home, now: UnixSeconds, what: &str) -> Result<(), Failure> {
+    match held_back_until(home)?.filter(|until| now < *until) {
+        None => Ok(()),
+        Some(until) => Err(Failure::new(what.to_owned())
+            .because(format!(
+                "servers may hold back the change before it until {until}, and vetoes can take that back"
+            ))
+            .hint(
+                "wait until then: `borgios status` of a server shows its lock; if the last change is \
+                 wrong, the board before it takes it back with `borgios veto`",
+            )),
+    }
+}
+
+/// The shares that further changes replaced, in the order of their keys.
+fn further_past(home: &Home) -> Result<Vec<PathBuf>, Failure> {
+    let number = |path: &Path| {
+        let epoch = path.file_name()?.to_str()?.strip_prefix("past-")?.strip_suffix(".age")?;
+        epoch.parse::<u32>().ok()
+    };
+    let all = durable::list(&home.root().join("governor"))?.into_iter();
+    let mut all: Vec<(u32, PathBuf)> =
+        all.filter_map(|path| Some((number(&path)?, path))).collect();
+    all.sort();
+    Ok(all.into_iter().map(|(_, path)| path).collect())
+}
+
+/// Sets the share that is replaced aside, beside those that are there already.
+fn set_aside(home: &Home, old: &[u8], new: KeyEpoch, until: UnixSeconds) -> Result<(), Failure> {
+    let before = held_back_until(home).ok().flatten();
+    let until = before.map_or(until, |before| before.max(until));
+    let text = serde_json::to_vec(&Past { until }).or_fail(|| "could not encode")?;
+    durable::write(&home.governor("past.json"), &text)?;
+    let first = home.governor(PAST);
+    let path = match durable::read(&first, SHARE_MAX)? {
+        Some(laid) if laid != old => home.governor(&format!("past-{}.age", new.0 - 1)),
+        Some(_) | None => first,
+    };
+    durable::write(&path, old)
+}
+
 /// Takes the next key into use once its board is in force: the new share is laid and read back,
 /// only then the old one goes. Each step can be done again. Whether anything was done.
 ///
@@ -125,14 +196,15 @@ pub(crate) fn adopt(
     now: UnixSeconds,
     lock_s: u64,
 ) -> Result<bool, Failure> {
-    let past = home.governor("past.age");
     if restore_past(home, in_force, identity)? {
         return Ok(false);
     }
-    if let Some(bytes) = durable::read(&home.governor("past.json"), NEXT_MAX)?
-        && serde_json::from_slice(&bytes).is_ok_and(|Past { until }| until <= now)
-    {
-        durable::erase(&past)?;
+    // Where it cannot be read, nothing goes.
+    if held_back_until(home).is_ok_and(|until| until.is_some_and(|until| until <= now)) {
+        for past in further_past(home)? {
+            durable::erase(&past)?;
+        }
+        durable::erase(&home.governor(PAST))?;
         Slots::new(home).retire(in_force.epoch())?;
         // Last, so that what is cut off before it is done again.
         durable::erase(&home.governor("past.json"))?;
@@ -159,16 +231,17 @@ pub(crate) fn adopt(
         })?;
         // 1. The new share is good where it lies.
         if !fits(&cipher, &from)? {
-            return Err(Failure::new(format!("{} is no share of this board", from.display())));
+            return Err(Failure::new(format!("{} is no share of this board", from.display()))
+                .hint(
+                    "`borgios governor restore` lays one back from a backup; without one, move this file \
+                     away: `borgios governor repair` then asks the others for your share",
+                ));
         }
         // 2. The old one goes, or steps aside for as long as nodes may still need it.
         if let Some(old) = read(&to)?
             && lock_s > 0
         {
-            let until = Past { until: now.plus(lock_s) };
-            let text = serde_json::to_vec(&until).or_fail(|| "could not encode")?;
-            durable::write(&home.governor("past.json"), &text)?;
-            durable::write(&past, &old)?;
+            set_aside(home, &old, in_force.epoch(), now.plus(lock_s))?;
         }
         durable::erase(&to)?;
         // 3. The new one takes its place, and is read back by `write`.
@@ -197,11 +270,19 @@ fn fits(cipher: &[u8], path: &Path, board: &Board, identity: &Identity) -> Resul
 /// goes back, and the slots of the dead key are as if they had never been, for another attempt makes
 /// another key of the same epoch. Each step can be done again. Whether anything was done.
 fn restore_past(home: &Home, in_force: &Board, identity: &Identity) -> Result<bool, Failure> {
-    let (past, to) = (home.governor("past.age"), home.governor("share.age"));
-    let Some(old) = durable::read(&past, SHARE_MAX)? else { return Ok(false) };
-    if !fits(&old, &past, in_force, identity)? {
-        return Ok(false);
+    let to = home.governor("share.age");
+    let further = further_past(home)?;
+    let all = core::iter::once(home.governor(PAST)).chain(further.iter().cloned());
+    let mut found = None;
+    for path in all {
+        if let Some(old) = durable::read(&path, SHARE_MAX)?
+            && fits(&old, &path, in_force, identity)?
+        {
+            found = Some((path, old));
+            break;
+        }
     }
+    let Some((past, old)) = found else { return Ok(false) };
     let laid = durable::read(&to, SHARE_MAX)?;
     let is_back = match &laid {
         Some(cipher) => fits(cipher, &to, in_force, identity)?,
@@ -214,12 +295,109 @@ fn restore_past(home: &Home, in_force: &Board, identity: &Identity) -> Result<bo
         }
         durable::write(&to, &old)?;
     }
-    match NextKey::load(home)? {
+    if let Some(next) = NextKey::load(home)? {
         // It died while its share was being laid.
-        Some(next) => next.give_up(home)?,
-        None => Slots::new(home).forget(KeyEpoch(in_force.epoch().0 + 1))?,
+        next.give_up(home)?;
     }
+    // So did each change upon it.
+    for epoch in (in_force.epoch().0 + 1..).take(1 + further.len()) {
+        Slots::new(home).forget(KeyEpoch(epoch))?;
+    }
+    let is_first = past == home.governor(PAST);
     durable::erase(&past)?;
-    durable::erase(&home.governor("past.json"))?;
+    if is_first {
+        // What replaced it stays where `share` finds it, as the last one does; nodes hold nothing back.
+        durable::erase(&home.governor("past.json"))?;
+    }
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use borgios_policy::fixture::{Council, NOW};
+
+    use super::*;
+
+    const LOCK_S: u64 = 604_800;
+
+    /// Three keys, one after the other, of which this governor has a share.
+    struct Three {
+        _folder: tempfile::TempDir,
+        home: Home,
+        identity: Identity,
+        councils: Vec<Council>,
+    }
+
+    impl Three {
+        /// The first is in force, and both changes came within the lock of the first.
+        fn after_two_changes() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let home = Home::at(Some(folder.path().to_owned())).unwrap();
+            let councils = [1, 2, 3].map(|epoch| Council::new(3, 2, epoch, u64::from(epoch)));
+            let identity = Identity::drawn(councils[0].name(0));
+            let all = Self { _folder: folder, home, identity, councils: councils.into() };
+            let first = all.identity.seal(all.key(0).to_secret().expose()).unwrap();
+            durable::folder(&all.home.slots()).unwrap();
+            durable::write(&all.home.governor("share.age"), &first).unwrap();
+            for (at, when) in [(1, NOW), (2, NOW.plus(3_600))] {
+                let board = all.councils[at].board.clone();
+                let (roster, proposer) = (Digest::of(b"plan"), all.identity.name().clone());
+                let next = NextKey { board, roster, proposer, recovery: false };
+                next.store(&all.home, all.key(at), &all.identity).unwrap();
+                assert!(all.adopt(at, when));
+            }
+            all
+        }
+
+        fn key(&self, at: usize) -> &KeyShare {
+            &self.councils[at].shares[self.identity.name()]
+        }
+
+        fn adopt(&self, at: usize, now: UnixSeconds) -> bool {
+            adopt(&self.home, &self.councils[at].board, &self.identity, now, LOCK_S).unwrap()
+        }
+
+        /// Which of the boards' shares can be read.
+        fn readable(&self) -> Vec<bool> {
+            let me = self.identity.name();
+            let share = |one: &Council| share(&self.home, &one.board, me, &self.identity).is_ok();
+            self.councils.iter().map(share).collect()
+        }
+    }
+
+    #[test]
+    fn a_second_change_within_the_lock_of_the_first_keeps_the_share_that_servers_still_need() {
+        let all = Three::after_two_changes();
+        assert_eq!(all.readable(), [true; 3]);
+        // The lock of the first is over, and that of the second is not.
+        assert!(!all.adopt(2, NOW.plus(LOCK_S + 1)));
+        assert_eq!(all.readable(), [true; 3]);
+        assert!(is_held_back(&all.home));
+        assert!(!all.adopt(2, NOW.plus(LOCK_S + 3_601)));
+        assert_eq!(all.readable(), [false, false, true]);
+        assert!(!is_held_back(&all.home));
+    }
+
+    #[test]
+    fn a_further_change_waits_for_the_lock_of_the_last_one() {
+        let all = Three::after_two_changes();
+        let until = NOW.plus(LOCK_S + 3_600);
+        let refused = refuse_further(&all.home, NOW, "not now").unwrap_err().to_text();
+        assert!(refused.contains(&format!("until {until}")), "{refused}");
+        assert!(refused.contains("hint: wait until then"), "{refused}");
+        assert!(refuse_further(&all.home, until, "not now").is_ok());
+    }
+
+    #[test]
+    fn vetoes_on_both_changes_bring_the_first_key_back() {
+        let all = Three::after_two_changes();
+        assert!(!all.adopt(0, NOW.plus(7_200)));
+        assert!(all.readable()[0]);
+        let laid = durable::read(&all.home.governor("share.age"), SHARE_MAX).unwrap().unwrap();
+        let path = all.home.governor("share.age");
+        assert!(fits(&laid, &path, &all.councils[0].board, &all.identity).unwrap());
+        // It is as it was before the first.
+        assert!(!is_held_back(&all.home));
+        assert!(!all.adopt(0, NOW.plus(7_300)));
+    }
 }

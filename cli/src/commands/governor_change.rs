@@ -33,7 +33,7 @@ use crate::context::{Context, Membership};
 use crate::durable;
 use crate::failure::{Failure, OrFail as _};
 use crate::identity::{Identity, read_card};
-use crate::next_key::NextKey;
+use crate::next_key::{self, NextKey};
 use crate::session::Session;
 use crate::slots::Slots;
 use crate::succession::successor;
@@ -355,9 +355,16 @@ impl Run {
         files: &mut Files,
     ) -> Result<(), Failure> {
         match standing.recovery {
-            None => session.on_board()?,
-            Some(_) => session.recovering()?,
-        };
+            None => {
+                session.on_board()?;
+                let context = session.desk.context();
+                let what = "no further change of the board can be planned yet";
+                next_key::refuse_further(&context.home, context.now(), what)?;
+            }
+            Some(_) => {
+                session.recovering()?;
+            }
+        }
         let add = self.cards()?;
         let threshold = self.change.threshold.map_or(standing.board.threshold(), Threshold);
         let chain = session.desk.archive().chain();

@@ -22,6 +22,7 @@ use crate::commands::vote_checks;
 use crate::context::Context;
 use crate::desk::OpenVote;
 use crate::failure::{Failure, OrFail as _};
+use crate::next_key;
 use crate::reviewed::Reviewed;
 use crate::session::Session;
 use crate::slots::SlotState;
@@ -330,6 +331,9 @@ impl Vote {
             return Err(Failure::new(what())
                 .because(format!("{} is dead: t governors are bound otherwise", statement.short()))
                 .hint("a further round is open: propose it there"));
+        }
+        if succession::successor(board, &text).is_some() {
+            next_key::refuse_further(&context.home, context.now(), &what())?;
         }
         // Nobody signs what no node would obey.
         let draft = Envelope::unsigned(slot.lane.kind(), text.clone());
