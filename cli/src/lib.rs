@@ -46,6 +46,7 @@ mod receipts;
 mod recovery;
 mod reviewed;
 mod revived;
+mod rivalry;
 mod rulings;
 mod schedules;
 mod servers;

@@ -11,13 +11,13 @@
 //!
 //! None of them refuses anything. "Here" is this folder: when something came is the date of its file.
 
-use borgios_policy::tally::State;
 use borgios_policy::{Lane, Name, Statement, VerifiedStatement};
 use borgios_types::{Digest, Seq, UnixSeconds};
 use serde_json::{Value, json};
 
 use crate::desk::{Desk, OpenVote};
 use crate::failure::Failure;
+use crate::rivalry::{self, Rival};
 
 /// Statements of a lane looked at for a lock that still runs, the newest first.
 const LOCKS_LOOKED_AT: usize = 8;
@@ -28,17 +28,6 @@ pub(crate) struct Notice {
     code: &'static str,
     text: String,
     next: String,
-}
-
-/// One of several documents that are proposed for a place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Rival {
-    /// Its id.
-    pub(crate) statement: Digest,
-    by: Vec<Name>,
-    approvals: Vec<Name>,
-    /// When it came here.
-    pub(crate) since: Option<UnixSeconds>,
 }
 
 impl Notice {
@@ -75,26 +64,8 @@ pub(crate) fn before(
     Ok(all)
 }
 
-/// What is proposed for the slot of a vote and not dead, whichever came here first at the head.
-pub(crate) fn rivals(desk: &Desk<'_>, vote: &OpenVote) -> Vec<Rival> {
-    let live = vote.documents.iter().filter_map(|(id, document)| {
-        let standing = vote.tally.documents.get(id)?;
-        let since = document.proposals.iter();
-        let since = since.filter_map(|held| desk.archive().stored_at(&held.envelope)).min();
-        (standing.state != State::Dead).then(|| Rival {
-            statement: *id,
-            by: document.proposals.iter().map(|held| held.by.clone()).collect(),
-            approvals: standing.approvals.iter().cloned().collect(),
-            since,
-        })
-    });
-    let mut all: Vec<Rival> = live.collect();
-    all.sort_by_key(|rival| (rival.since.unwrap_or(UnixSeconds(u64::MAX)), rival.statement));
-    all
-}
-
 fn rivalry(desk: &Desk<'_>, vote: &OpenVote, id: &Digest) -> Vec<Notice> {
-    let all = rivals(desk, vote);
+    let all = rivalry::rivals(desk, vote);
     let place = format!("{}/{}", vote.slot.lane, vote.slot.seq);
     let first = all.first().map(|rival| rival.statement);
     let own = all.iter().find(|rival| rival.statement == *id).and_then(|rival| rival.since);

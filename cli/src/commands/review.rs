@@ -21,6 +21,7 @@ use crate::notices::{self, Notice};
 use crate::printer::one_line;
 use crate::recovery;
 use crate::reviewed::Reviewed;
+use crate::rivalry;
 use crate::rulings;
 use crate::span;
 use crate::subject::Subject;
@@ -43,6 +44,7 @@ pub(crate) struct Review {
 
 impl Review {
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
+        let begun = context.now();
         let mut desk = Desk::look(context)?;
         let (vote, id) = desk.named(&self.subject, self.round.map(Round))?;
         let Some(document) = vote.documents.get(&id) else {
@@ -123,8 +125,10 @@ impl Review {
             text.push_str(&format!("  {}\n", reminder.line(context.now())));
         }
 
+        // What is here by now and was not read above was not shown.
+        let shown = rivalry::proposers(&rivalry::rivals(&desk, &vote), id);
         let _lock = context.lock()?;
-        Reviewed::load(&context.home)?.note(&context.home, id, context.now())?;
+        Reviewed::load(&context.home)?.note(&context.home, id, begun, shown)?;
         let standing = vote.tally.documents.get(&id);
         let beside: Vec<Value> = others.iter().map(|one| one.to_json(context.now())).collect();
         let answer = json!({

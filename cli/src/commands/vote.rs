@@ -341,7 +341,7 @@ impl Vote {
         let sealed = vote_checks::sealed_share(session, &drafted)
             .map_err(|failure| failure.within(what()))?;
         let reviewed = Reviewed::load(&context.home)?;
-        let Some(looked_at) = reviewed.when(&statement) else {
+        let Some(shown) = reviewed.shown_with(&statement) else {
             self.refuse_another(session, &reviewed, slot, statement)?;
             let short = statement.short();
             return Err(Failure::new(what())
@@ -351,7 +351,7 @@ impl Vote {
                     "`borgios review {short}` shows what it would change; then vote again"
                 )));
         };
-        vote_checks::refuse_new_rival(session, &vote, statement, looked_at)?;
+        vote_checks::refuse_new_rival(session, &vote, statement, shown)?;
         let approve = |session: &Session<'_>| {
             let (board, me) = session.on_board()?;
             let pools = session.desk.archive().papers_for(board, slot);

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use borgios_policy::outcome::{Thought, is_stuck};
 use borgios_policy::{AccessOrder, Bytes, Lane, Name, Rebuild, Slot, Statement};
 use borgios_releases::Manifest;
-use borgios_types::{Digest, Envelope, UnixSeconds};
+use borgios_types::{Digest, Envelope};
 
 use crate::desk::OpenVote;
 use crate::escrowed;
 use crate::failure::{Failure, OrFail as _};
-use crate::notices;
+use crate::rivalry;
 use crate::session::Session;
 
 /// What only a lane's own rules and blobs show; for a reveal, the own share on its way.
@@ -67,31 +67,29 @@ pub(crate) fn refuse_stuck(
         .hint("agree with the others on one document first, or add --even-if-stuck"))
 }
 
-/// Refuses to approve a document whose rival came after its review: who looked at it then was not told of
-/// the other one. A rival that was there is said once more.
+/// Refuses to approve a document where somebody proposes another one of whom the last look at it told
+/// nothing. Another look is enough to go on; what it told is said once more.
 pub(crate) fn refuse_new_rival(
     session: &Session<'_>,
     vote: &OpenVote,
     statement: Digest,
-    reviewed: UnixSeconds,
+    shown: &BTreeSet<Name>,
 ) -> Result<(), Failure> {
     let place = format!("{}/{}", vote.slot.lane, vote.slot.seq);
-    let all = notices::rivals(&session.desk, vote);
+    let all = rivalry::rivals(&session.desk, vote);
+    if let Some(rival) = rivalry::unshown(&all, statement, shown) {
+        let (short, other) = (statement.short(), rival.statement.short());
+        return Err(Failure::new(format!("no ballot was made for {place}"))
+            .code(Failure::RIVAL)
+            .because(format!("{other} was proposed for the same place since you reviewed {short}"))
+            .hint(format!(
+                "`borgios review {short}` shows both, and who approves which; then vote again"
+            )));
+    }
     for rival in all.iter().filter(|rival| rival.statement != statement) {
-        let other = rival.statement.short();
-        if rival.since.is_some_and(|since| since > reviewed) {
-            let short = statement.short();
-            return Err(Failure::new(format!("no ballot was made for {place}"))
-                .code(Failure::RIVAL)
-                .because(format!(
-                    "{other} was proposed for the same place since you reviewed {short}"
-                ))
-                .hint(format!(
-                    "`borgios review {short}` shows both, and who approves which; then vote again"
-                )));
-        }
         session.desk.context().printer.warn(&format!(
-            "{place} has another proposal, {other}: this ballot is your only one in this round"
+            "{place} has another proposal, {}: this ballot is your only one in this round",
+            rival.statement.short()
         ));
     }
     Ok(())
