@@ -113,4 +113,12 @@ mod tests {
             assert!(next.len() > 20, "{name} has no next step");
         }
     }
+
+    #[test]
+    fn the_protocol_names_them_all() {
+        let document = include_str!("../../docs/protocol/governance.md");
+        for Code { name, .. } in ALL {
+            assert!(document.contains(&format!("`{name}`")), "{name}");
+        }
+    }
 }

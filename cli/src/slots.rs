@@ -45,6 +45,11 @@ use crate::identity::Identity;
 /// Largest seed or intent file, in bytes.
 const FILE_MAX: usize = 256 * 1024;
 
+/// The next step where a slot's file cannot be read. Without it the slot looks unused, and a second vote in
+/// it can give the key away.
+const DAMAGED: &str = "do not remove it: put it back from a copy of this folder, or lay a backup back with \
+                       `borgios governor restore`, which voids the nonces that lie here";
+
 /// What the disk says about one slot.
 #[derive(Debug)]
 pub(crate) enum SlotState {
@@ -78,7 +83,8 @@ impl<'a> Slots<'a> {
         let path = self.path(slot, "intent.json");
         if let Some(bytes) = durable::read(&path, FILE_MAX)? {
             let intent = serde_json::from_slice(&bytes)
-                .or_fail(|| format!("{} is damaged", path.display()))?;
+                .or_fail(|| damaged(&path))
+                .map_err(|failure| failure.hint(DAMAGED))?;
             return Ok(SlotState::Begun(intent));
         }
         let seed = self.path(slot, "seed.age");
@@ -150,7 +156,7 @@ impl<'a> Slots<'a> {
     pub(crate) fn ballot(&self, slot: Slot) -> Result<Option<Envelope>, Failure> {
         let path = self.path(slot, "ballot.json");
         let Some(bytes) = durable::read(&path, ENVELOPE_MAX)? else { return Ok(None) };
-        Envelope::parse(&bytes).map(Some).or_fail(|| format!("{} is damaged", path.display()))
+        read_back(&path, &bytes).map(Some)
     }
 
     /// Every stored ballot.
@@ -161,8 +167,7 @@ impl<'a> Slots<'a> {
                 continue;
             }
             if let Some(bytes) = durable::read(&path, ENVELOPE_MAX)? {
-                let what = || format!("{} is damaged", path.display());
-                ballots.push(Envelope::parse(&bytes).or_fail(what)?);
+                ballots.push(read_back(&path, &bytes)?);
             }
         }
         Ok(ballots)
@@ -178,8 +183,7 @@ impl<'a> Slots<'a> {
                 continue;
             }
             if let Some(bytes) = durable::read(&path, ENVELOPE_MAX)? {
-                let what = || format!("{} is damaged", path.display());
-                shares.push(Envelope::parse(&bytes).or_fail(what)?);
+                shares.push(read_back(&path, &bytes)?);
             }
         }
         Ok(shares)
@@ -231,7 +235,8 @@ impl<'a> Slots<'a> {
         let Some(bytes) = durable::read(&path, FILE_MAX)? else { return Ok(None) };
         serde_json::from_slice(&bytes)
             .map(Some)
-            .or_fail(|| format!("{} is damaged", path.display()))
+            .or_fail(|| damaged(&path))
+            .map_err(|failure| failure.hint(DAMAGED))
     }
 
     /// Binds nonces to a session, on the disk before anything is computed.
@@ -249,7 +254,7 @@ impl<'a> Slots<'a> {
     pub(crate) fn share(&self, slot: Slot, number: u32) -> Result<Option<Envelope>, Failure> {
         let path = self.path(slot, &format!("share-{number}.json"));
         let Some(bytes) = durable::read(&path, ENVELOPE_MAX)? else { return Ok(None) };
-        Envelope::parse(&bytes).map(Some).or_fail(|| format!("{} is damaged", path.display()))
+        read_back(&path, &bytes).map(Some)
     }
 
     /// Stores a share, reads it back, and destroys its nonces.
@@ -365,6 +370,16 @@ impl<'a> Slots<'a> {
     }
 }
 
+fn damaged(path: &std::path::Path) -> String {
+    format!("{} is damaged", path.display())
+}
+
+/// A ballot or share of this machine's own.
+fn read_back(path: &std::path::Path, bytes: &[u8]) -> Result<Envelope, Failure> {
+    let read = Envelope::parse(bytes).or_fail(|| damaged(path));
+    read.map_err(|failure| failure.hint(DAMAGED))
+}
+
 /// A file's slot, and which of its files it is.
 fn split(path: &std::path::Path) -> Option<(Slot, String)> {
     let name = path.file_name()?.to_str()?;
@@ -388,6 +403,20 @@ pub(crate) fn parse(text: &str) -> Option<Slot> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_damaged_file_names_the_next_step() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::at(Some(folder.path().to_owned())).unwrap();
+        durable::folder(&home.slots()).unwrap();
+        let (slots, slot) = (Slots::new(&home), parse("1-release-42-0").unwrap());
+        for what in ["intent.json", "ballot.json"] {
+            durable::write(&slots.path(slot, what), b"{").unwrap();
+            let said = slots.state(slot).unwrap_err().to_text();
+            assert!(said.contains("is damaged") && said.contains("hint: do not remove"), "{said}");
+        }
+        assert!(slots.ballots().unwrap_err().to_text().contains("hint: do not remove"));
+    }
 
     #[test]
     fn only_the_names_of_slots_are_slots() {

@@ -371,7 +371,11 @@ impl Run {
         let heads = Lane::ALL.map(|lane| (lane, chain.head_seq(lane))).into();
         let who = (&self.change.remove[..], &add[..]);
         if attempt > ATTEMPTS_MAX {
-            return Err(Failure::new(format!("{attempt} attempts at this key epoch are enough")));
+            return Err(Failure::new(format!("{attempt} attempts at this key epoch are enough"))
+                .hint(
+                    "agree by voice on who stays, and go on with the newest plan without `--anew`; or \
+                     begin in an empty exchange folder, in which the attempts count from 0",
+                ));
         }
         let plan = Plan::new(standing, attempt, who, threshold, heads)
             .or_fail(|| "this change cannot be planned")
@@ -503,6 +507,9 @@ fn may_drop_state(
     if !state.is_some_and(Ceremony::is_keyed) {
         return Ok(true);
     }
+    let candidates = session.desk.archive().candidates();
+    let made = ceremony::keyed_board(path, session.identity())?;
+    Ok(made.map_or(candidates.is_empty(), |made| !candidates.contains(&made)))
 }
 
 /// Lays everything where votes expect it. Repeated after a crash, it writes the same again:
@@ -514,9 +521,6 @@ fn conclude(
     state: &Path,
 ) -> Result<NextKey, Failure> {
     let (home, identity) = (&session.desk.context().home, session.identity());
-    let candidates = session.desk.archive().candidates();
-    let made = ceremony::keyed_board(path, session.identity())?;
-    Ok(made.map_or(candidates.is_empty(), |made| !candidates.contains(&made)))
     for envelope in &made.pools {
         durable::folder(&home.kind(&envelope.kind))?;
         let path = home.object(&envelope.kind, &envelope.id());

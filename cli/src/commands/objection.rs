@@ -83,10 +83,12 @@ impl Against {
         let mine: Vec<&Policy> = hearing.into_iter().filter(sits).collect();
         let Some(first) = mine.first().copied() else {
             let what = format!("{me} is not on the board that may object to {place}");
-            return Err(Failure::new(what).because(format!(
-                "nodes hear the board of key epoch {} about it",
-                policy.board.epoch()
-            )));
+            return Err(Failure::new(what)
+                .because(format!(
+                    "nodes hear the board of key epoch {} about it",
+                    policy.board.epoch()
+                ))
+                .hint("`borgios log policy` shows who is on that board: ask them to object"));
         };
         let both = mine.len() > 1;
         let before = |policy: &&Policy| {
