@@ -188,9 +188,7 @@ mod tests {
         archive.admit(NOW, (0..256).map(junk).collect()).unwrap();
         assert_eq!(archive.proposals().len(), 256);
         let admitted = checked() - before;
-        let started = std::time::Instant::now();
         Archive::load(&home, network).unwrap();
-        println!("admitted with {admitted} checks; loaded in {:?}", started.elapsed());
         assert_eq!((admitted, checked() - before), (BOARDS_EACH, 2 * BOARDS_EACH));
     }
 }
