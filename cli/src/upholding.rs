@@ -5,12 +5,13 @@
 //! one governor from approving in both. If fewer than 2t−n governors are dishonest, two groups of t have an
 //! honest one in common: then the board signs one of the two at most.
 
-use borgios_policy::{Ballot, Lane};
+use borgios_policy::{Ballot, Lane, Object as _, Slot};
 use borgios_types::{Digest, Round, Seq};
 
 use crate::archive::Held;
-use crate::failure::Failure;
+use crate::failure::{Failure, OrFail as _};
 use crate::session::Session;
+use crate::slots::SlotState;
 
 /// Goes on from the vetoed statement `id`.
 ///
@@ -50,8 +51,9 @@ pub(crate) fn let_fall(session: &mut Session<'_>, id: Digest) -> Result<(), Fail
         let upon = |held: &Held<Ballot>| {
             let mut proposals = session.desk.archive().proposals().values();
             let proposed = proposals.find(|one| one.value.statement_id() == held.value.statement);
-            let prev = proposed.and_then(|one| one.value.parse_statement().ok()?.prev);
-            prev == Some(id)
+            let read = proposed.and_then(|one| one.value.parse_statement().ok());
+            // What it approves may not have come here yet.
+            read.is_none_or(|one| one.prev == Some(id))
         };
         if let Some((ballot, _)) = open_approval(session, lane, seq, upon)? {
             return Err(Failure::new(format!("{} did not fall", id.short()))
@@ -75,10 +77,28 @@ fn open_approval(
 ) -> Result<Option<(Ballot, Round)>, Failure> {
     let (archive, me) = (session.desk.archive(), session.identity().name());
     let open = session.desk.open_round(lane, seq)?;
-    let mine = archive.ballots().values().find(|held| {
+    // What was begun, or is stored and was never sent, binds as well: a vote goes on with it.
+    let board = archive.board()?;
+    for round in open.0..=open.0 + 1 {
+        let slot = Slot { epoch: board.epoch(), lane, seq, round: Round(round) };
+        if let SlotState::Begun(intent) = session.slots().state(slot)? {
+            let why = format!(
+                "a vote on {} in {slot} was begun and cut off",
+                Digest::of(intent.statement.as_bytes()).short()
+            );
+            return Err(Failure::new(why).hint("end it first: run the same `borgios vote` again"));
+        }
+    }
+    let mut unsent = Vec::new();
+    for envelope in session.slots().ballots()? {
+        let value = Ballot::parse(&envelope).or_fail(|| "a stored ballot is damaged")?;
+        unsent.push(Held { by: value.governor.clone(), value, envelope });
+    }
+    let mine = archive.ballots().values().chain(&unsent).find(|held| {
         let Ballot { lane: of, seq: at, round, .. } = held.value;
         let here = (of, at) == (lane, seq) && round >= open;
-        held.by == *me && here && held.value.approves() && counts(held)
+        let same = held.value.group == board.group();
+        held.by == *me && here && same && held.value.approves() && counts(held)
     });
     Ok(mine.map(|held| (held.value.clone(), held.value.round)))
 }

@@ -221,13 +221,22 @@ impl Archive {
             // What is built upon is dead no more.
             *self = Self::load(&self.home, network)?;
         }
+        let upheld = self.upheld.clone();
         if self.yield_to(&stand)? {
             // Their places are free for what was signed there.
-            let signed = std::mem::take(&mut rivals).into_iter().map(|(envelope, _)| envelope);
+            let signed: Vec<Envelope> =
+                rivals.iter().map(|(envelope, _)| envelope.clone()).collect();
             let ballots = others.iter().filter(|e| e.kind.as_str() == Ballot::KIND).cloned();
-            let more = self.admit(now, signed.chain(ballots).collect())?;
+            let more = self.admit(now, signed.iter().cloned().chain(ballots).collect())?;
+            let taken = |id: &Digest| more.new.contains(id);
+            if signed.iter().any(|one| taken(&one.id())) {
+                rivals.clear();
+                admitted.refused.extend(more.refused);
+            } else {
+                // Nothing of it counts, for it is out of date or lacks approvals.
+                self.note_upheld(&upheld)?;
+            }
             admitted.new.extend(more.new);
-            admitted.refused.extend(more.refused);
         }
         for envelope in left {
             match self.keep_waiting(&envelope)? {

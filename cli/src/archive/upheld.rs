@@ -26,7 +26,10 @@ const UPHELD_MAX: usize = 64 * 1024;
 pub(super) fn read(home: &Home) -> Result<BTreeSet<Digest>, Failure> {
     let path = home.governor("upheld.json");
     let Some(bytes) = durable::read(&path, UPHELD_MAX)? else { return Ok(BTreeSet::new()) };
-    serde_json::from_slice(&bytes).or_fail(|| format!("{} is damaged", path.display()))
+    let read = serde_json::from_slice(&bytes).or_fail(|| format!("{} is damaged", path.display()));
+    read.map_err(|failure| {
+        failure.hint("move it away; `borgios sync --uphold ID` notes again what you go on from")
+    })
 }
 
 fn write(home: &Home, all: &BTreeSet<Digest>) -> Result<(), Failure> {
@@ -120,7 +123,7 @@ impl Archive {
         Ok(true)
     }
 
-    fn note_upheld(&mut self, all: &BTreeSet<Digest>) -> Result<(), Failure> {
+    pub(super) fn note_upheld(&mut self, all: &BTreeSet<Digest>) -> Result<(), Failure> {
         let network = self.chain.network().ok_or_else(|| Failure::new("no network is known"))?;
         write(&self.home, all)?;
         *self = Self::load(&self.home.clone(), network)?;

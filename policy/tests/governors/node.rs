@@ -160,6 +160,7 @@ impl Node {
     pub(crate) fn restart(&mut self) {
         let text = serde_json::to_string(&self.gate).unwrap();
         self.gate = serde_json::from_str(&text).unwrap();
+        self.vigil.restart();
     }
 
     fn apply(&mut self, now: UnixSeconds, verified: VerifiedStatement) {

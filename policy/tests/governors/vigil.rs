@@ -2,7 +2,8 @@
 //! since when a policy of the recovery key is held back.
 //!
 //! It goes by the rules' words and not by the gate's code, but for one thing: a gate counts silence by
-//! the hour, so it may begin up to an hour before the last beacon ceased to count.
+//! the hour, so it may begin up to an hour before the last beacon ceased to count, and loses what was left
+//! of an hour where it is cut off.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +12,6 @@ use borgios_types::{Digest, PublicKey, UnixSeconds};
 
 use super::world::HOUR_S;
 
-/// The most that one break counts, in seconds: who is off hears nobody, and learns nothing by that.
-const BREAK_S: u64 = 2 * HOUR_S;
 /// How far ahead a date may be.
 const AHEAD_S: u64 = 600;
 
@@ -24,7 +23,7 @@ pub(crate) struct Vigil {
     of: Option<PublicKey>,
     silent_s: u64,
     looked: UnixSeconds,
-    /// How often the node was off in that silence.
+    /// How often the node was off, or began anew, in that silence.
     breaks: u64,
     /// Since when each policy of the recovery key is held back, no sign of life since.
     locks: BTreeMap<Digest, UnixSeconds>,
@@ -46,10 +45,17 @@ impl Vigil {
             (self.silent_s, self.breaks) = (0, 0);
         } else {
             let passed = now.0.saturating_sub(self.looked.0);
-            self.silent_s += passed.min(BREAK_S);
-            self.breaks += u64::from(passed > HOUR_S);
+            // Who is off hears nobody, and learns nothing by that.
+            let is_off = passed > HOUR_S;
+            self.silent_s += if is_off { 0 } else { passed };
+            self.breaks += u64::from(is_off);
         }
         self.looked = now;
+    }
+
+    /// It began anew: what was left of the last hour is not counted.
+    pub(crate) fn restart(&mut self) {
+        self.breaks += 1;
     }
 
     fn is_heard(&self, now: UnixSeconds, policy: &Policy) -> bool {
@@ -109,8 +115,9 @@ impl Vigil {
     /// The gate refused one, for the board must be silent for longer.
     pub(crate) fn refuse(&mut self, policy: &Policy, context: &str) {
         let needed = policy.recovery.expect("a policy that names a recovery key").silence_s;
-        // A gate counts whole hours, and of a break not what was left of the hour before it.
-        let most = needed + 2 * HOUR_S + self.breaks * HOUR_S;
+        // A gate counts whole hours, and of a break not what was left of the hour before it, nor what had
+        // passed since it last looked, which here is up to an hour more.
+        let most = needed + 2 * HOUR_S + self.breaks * 2 * HOUR_S;
         assert!(self.silent_s < most, "{context}: refused after {} s of silence", self.silent_s);
         self.early += 1;
     }
