@@ -33,7 +33,7 @@ const FOLLOW_MAX: usize = 1_024;
 /// Rivals kept: each needs a group signature, so even two are an alarm.
 const EVIDENCE_MAX: usize = 64;
 /// Refusals of a statement that the board signed and that has no place here.
-const PLACELESS: [&str; 3] = ["rival", "closed", "replayed"];
+const PLACELESS: [&str; 2] = ["rival", "closed"];
 /// Most of those that are remembered.
 const PLACELESS_MAX: usize = 4_096;
 /// File that names the network, so that a damaged store cannot be taken over by another one.

@@ -176,6 +176,49 @@ fn a_governor_has_a_voice_on_each_statement_that_waits() {
     assert_eq!(open, 3 * OPEN_MAX + OPEN_MAX + 1);
 }
 
+/// What was signed under earlier rules goes by its place as everything does.
+#[test]
+fn an_earlier_place_comes_in_whatever_policy_it_names() {
+    let (council, first) = board(|_| ());
+    let mut holder = Holder::new(&first);
+    flood(&mut holder, &council);
+    let mut rules = holder.chain.policy().unwrap().clone();
+    rules.fanout = 9;
+    let policy = council.sign(&next(&holder.chain, Lane::Policy, rules.to_body()));
+    holder.offer(NOW, &policy).unwrap();
+    assert_eq!((holder.head(Lane::Policy), holder.gate.docs().count()), (2, DOCS_MAX));
+    let first = release(&holder, &council, "2");
+    holder.offer(NOW, &first).unwrap();
+    assert!(holder.gate.waiting(&first.id()).is_some());
+    assert_eq!(holder.gate.docs().count(), DOCS_MAX);
+}
+
+/// Reasons of the greatest length against all that waits: they fill no gate, and nobody else's room.
+#[test]
+fn reasons_without_end_are_refused_before_the_gates_file_is_too_long() {
+    let (council, first) = board(|_| ());
+    let mut holder = Holder::new(&first);
+    let all = flood(&mut holder, &council);
+    let mut taken = 0;
+    for one in &all {
+        let said =
+            Objection { reason: "\u{1}".repeat(4_000), ..objection(&holder, &council, 0, one) };
+        let said = Veto(said).to_envelope().sign(&council.keys[&council.name(0)]);
+        match holder.gate.object(NOW, &holder.chain, &said) {
+            Ok(_) => taken += 1,
+            Err(error) => {
+                assert!(error.to_string().contains("give a shorter reason"), "{error}");
+                break;
+            }
+        }
+    }
+    assert!((OPEN_MAX..DOCS_MAX / 4).contains(&taken), "{taken}");
+    let text = serde_json::to_value(&holder.gate).unwrap()["vetoes"].to_string();
+    assert!(text.len() < 2 * 1_024 * 1_024, "{}", text.len());
+    let last = &all[DOCS_MAX - 1];
+    assert!(holder.gate.object(NOW, &holder.chain, &veto(&holder, &council, 1, last)).unwrap());
+}
+
 /// Policies one upon the other that were all vetoed: what a look at them costs, and what it costs to take
 /// the next one in, which verifies them once.
 fn vetoed_in_a_row(count: u64) -> (Duration, Duration) {

@@ -160,6 +160,14 @@ impl Archive {
         now: UnixSeconds,
         offered: Vec<Envelope>,
     ) -> Result<Admitted, Failure> {
+        let upheld = self.upheld.clone();
+        let admitted = self.admit_all(now, offered);
+        // What fell for something that did not last, or before the disk was full, is upheld again.
+        self.uphold_again(&upheld)?;
+        admitted
+    }
+
+    fn admit_all(&mut self, now: UnixSeconds, offered: Vec<Envelope>) -> Result<Admitted, Failure> {
         let mut admitted = Admitted::default();
         // 1. Statements first: they bring the boards by which the rest is judged. Ballots already
         //    held may be what a statement of a stricter class needs.

@@ -123,6 +123,23 @@ impl Archive {
         Ok(true)
     }
 
+    /// Of those that were upheld, what fell and has its place free is upheld again.
+    pub(super) fn uphold_again(&mut self, before: &BTreeSet<Digest>) -> Result<(), Failure> {
+        if before.is_subset(&self.upheld) {
+            return Ok(());
+        }
+        let fallen = self.dead_statements()?.into_iter();
+        let free = fallen.filter(|(statement, id)| {
+            before.contains(id) && self.chain.get(statement.lane, statement.seq).is_none()
+        });
+        let again: BTreeSet<Digest> = free.map(|(_, id)| id).collect();
+        if again.is_empty() {
+            return Ok(());
+        }
+        let all = self.upheld.union(&again).copied().collect();
+        self.note_upheld(&all)
+    }
+
     pub(super) fn note_upheld(&mut self, all: &BTreeSet<Digest>) -> Result<(), Failure> {
         let network = self.chain.network().ok_or_else(|| Failure::new("no network is known"))?;
         write(&self.home, all)?;

@@ -284,8 +284,9 @@ impl Gate {
     /// How long the board has been silent here; none where the policy names no recovery key.
     #[must_use]
     pub fn silence(&self, chain: &Chain) -> Option<Silence> {
-        let needed_s = chain.policy()?.recovery?.silence_s;
-        Some(Silence { silent_s: self.pulse.silent(), needed_s })
+        let policy = chain.policy()?;
+        let needed_s = policy.recovery?.silence_s;
+        Some(Silence { silent_s: self.pulse.silent(policy.board.group()), needed_s })
     }
 
     /// Lanes in which a governor knows of more than this holder applied: a reason to fetch.

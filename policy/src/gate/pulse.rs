@@ -100,9 +100,9 @@ impl Pulse {
         true
     }
 
-    /// Seconds for which the board has been silent here.
-    pub(super) fn silent(&self) -> u64 {
-        self.silent_s
+    /// Seconds for which the board with this group key has been silent here.
+    pub(super) fn silent(&self, group: PublicKey) -> u64 {
+        if self.of == Some(group) { self.silent_s } else { 0 }
     }
 
     fn is_heard(&self, now: UnixSeconds, policy: Option<&Policy>) -> bool {

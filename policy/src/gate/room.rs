@@ -31,7 +31,7 @@ impl Gate {
             .filter(|(_, doc)| (doc.statement.lane, doc.recovery) == full)
             .max_by_key(|(id, doc)| {
                 let idle = !built.contains(*id) && self.dead(now, chain, **id, doc).is_some();
-                (idle, doc.order(**id))
+                (idle, doc.statement.seq, **id)
             });
         let last = last.map(|(id, _)| *id)?;
         self.docs.remove(&last);

@@ -25,6 +25,9 @@ use crate::veto::Objection;
 /// for each governor, so that nobody who objects to everything crowds out another. To what waits here
 /// each governor has one for each statement, of which there are few.
 pub const OPEN_MAX: usize = 16;
+/// Most bytes of objections of one kind by one governor to what waits: 256 of them with two thousand bytes
+/// each.
+const SAID_MAX: usize = 512 * 1024;
 /// Most objections of one kind on all boards together that never were in force.
 const FOREIGN_MAX: usize = GOVERNORS_MAX * OPEN_MAX;
 
@@ -126,6 +129,19 @@ impl Voices {
             // It counts, and is brought again, once its board is in force.
             let expected = boards.first().copied().unwrap_or(group);
             return Err(ObjectError::WrongGroup { kind: "objection", found: group, expected });
+        }
+        // What waits is bounded; how long one speaks of each of it is bounded here, or the gate's file
+        // would be too long to be stored.
+        if !foreign && here(&voice.key()) {
+            let said = open.iter().filter(|(key, _)| key.1 == group && here(key));
+            let bytes: usize = said.map(|(_, held)| held.envelope.payload.len()).sum();
+            if bytes + voice.envelope.payload.len() > SAID_MAX {
+                let governor = &voice.objection.governor;
+                let why = format!(
+                    "what {governor} objects to takes {bytes} bytes, at most {SAID_MAX}: give a shorter reason"
+                );
+                return Err(ObjectError::Refused { kind: "objection", why });
+            }
         }
         for (_, oldest) in unknown.into_iter().take(room) {
             open.remove(&oldest);
