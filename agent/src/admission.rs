@@ -249,9 +249,9 @@ impl Judge<'_> {
         verify: impl Fn(&Board) -> Result<T, ObjectError>,
     ) -> Result<T, Denied> {
         let by_chain = any_board(self.chain, &verify).map(|(found, _)| found);
-        let in_force = self.chain.policy().map(|policy| verify(&policy.board));
         if matches!(by_chain, Err(Denied::Later { .. }))
-            && let Some(Err(ObjectError::WrongGroup { found, .. })) = in_force
+            && let Some(policy) = self.chain.policy()
+            && let Err(ObjectError::WrongGroup { found, .. }) = verify(&policy.board)
             && let Some(board) = self.gate.board_to_come(&found)
         {
             return Ok(verify(&board)?);

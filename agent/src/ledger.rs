@@ -12,7 +12,7 @@ use std::sync::Arc;
 use borgios_peertree::{Contact, Head};
 use borgios_policy::{
     Ballot, Chain, Dated, Departure, Eviction, Join, Lane, Object as _, Refusal, Statement,
-    Submission, VerifiedStatement, Witness, message,
+    Submission, VerifiedStatement, Witness,
 };
 use borgios_types::{Digest, Envelope, Kind, NodeId, Seq};
 use tokio::sync::{broadcast, watch};
@@ -25,6 +25,7 @@ use crate::disk;
 use crate::gate_store::GateStore;
 use crate::gating::SIGNS;
 use crate::parking::Parking;
+use crate::placeless::Reopened;
 use crate::roll::Out;
 use crate::store::{Store, Stored};
 
@@ -32,10 +33,6 @@ use crate::store::{Store, Stored};
 const FOLLOW_MAX: usize = 1_024;
 /// Rivals kept: each needs a group signature, so even two are an alarm.
 const EVIDENCE_MAX: usize = 64;
-/// Refusals of a statement that the board signed and that has no place here.
-const PLACELESS: [&str; 2] = ["rival", "closed"];
-/// Most of those that are remembered.
-const PLACELESS_MAX: usize = 4_096;
 /// File that names the network, so that a damaged store cannot be taken over by another one.
 const PIN_FILE: &str = "network";
 
@@ -56,15 +53,6 @@ pub struct Admitted {
     pub out: Option<(BTreeSet<NodeId>, Out)>,
     /// What a ruling lets in again.
     pub reopened: Option<Reopened>,
-}
-
-/// What follows from a ruling besides the policy itself.
-#[derive(Clone, Debug)]
-pub struct Reopened {
-    /// Statements that had no place here and may have one now.
-    pub ids: BTreeSet<Digest>,
-    /// Where each lane ends now: one of them may have gone back.
-    pub heads: Heads,
 }
 
 /// What became of an envelope.
@@ -282,10 +270,7 @@ impl Ledger {
                 if code == "rival" {
                     self.keep_evidence(&offered);
                 }
-                let former = code == "wrong_policy" && self.is_of_a_former_board(&offered);
-                if former || PLACELESS.contains(&code) {
-                    self.set_apart(id);
-                }
+                self.refused_at_its_place(&offered, code);
                 return Admission::Refused { code, why };
             }
             Err(Stop::Disk(error)) => {
@@ -384,33 +369,6 @@ impl Ledger {
         let carries = lane == Lane::Policy && !self.placeless.is_empty();
         let reopened = (ruled || carries).then(|| self.reopened());
         Ok(Admitted { object, forgotten, head, contact: None, fanout, out, reopened })
-    }
-
-    /// Remembers that a signed statement had no place here. Each takes a signature of the board; beyond
-    /// the bound a restart asks for them again.
-    pub(crate) fn set_apart(&mut self, id: Digest) {
-        if self.placeless.len() < PLACELESS_MAX {
-            self.placeless.insert(id);
-        }
-    }
-
-    /// Whether it is a statement that the board of the policy it names signed. Whoever hands on one of a
-    /// former board applied it before the change of the board, and is not to blame.
-    #[must_use]
-    pub fn is_of_a_former_board(&self, envelope: &Envelope) -> bool {
-        let named = Statement::parse(envelope).ok().and_then(|statement| statement.policy);
-        let policy = named.and_then(|seq| self.chain.policy_at(seq));
-        policy.is_some_and(|policy| message::signed_by(envelope, &policy.board.group()))
-    }
-
-    /// After a ruling: what had no place, and what lost it, may have one now.
-    fn reopened(&mut self) -> Reopened {
-        let mut ids = std::mem::take(&mut self.placeless);
-        ids.extend(self.chain.overruled().map(VerifiedStatement::id));
-        // A lane whose first statement was overruled begins anew.
-        let none = Head { seq: 0, id: Digest([0; 32]) };
-        let heads = Lane::ALL.into_iter().map(|lane| (lane, self.head_of(lane).unwrap_or(none)));
-        Reopened { ids, heads: heads.collect() }
     }
 
     /// Tries the waiting statements as one run: what expired counts if something in date builds

@@ -23,7 +23,7 @@
 //! | [`bus`], [`follow`] | what enters, told to a governor who follows it with stock `ssh` |
 //! | [`tree_shell`], [`tree_handle`], [`offers`], [`provide`] | the task that owns the tree's core, and its helpers |
 //! | [`questions`] | questions to the fleet, node lookup, messages to one node |
-//! | [`admission`], [`member_objects`], [`ledger`], [`ledger_handle`], [`parking`], [`store`], [`spent`] | what may enter, and everything that did |
+//! | [`admission`], [`member_objects`], [`ledger`], [`ledger_handle`], [`parking`], [`placeless`], [`store`], [`spent`] | what may enter, and everything that did |
 //! | [`roll`], [`cross_watch`] | who is a member, who lapsed, who is out; whom cross links go to |
 //! | [`depot`], [`fetch`], [`http`], [`uploads`] | blobs: kept, fetched, served, sent in |
 //! | [`neighbours`], [`pieces`] | the links in use, and blobs over them |
@@ -74,6 +74,7 @@ pub mod offers;
 pub mod outbox;
 pub mod parking;
 pub mod pieces;
+pub mod placeless;
 pub mod port;
 pub mod provide;
 pub mod questions;

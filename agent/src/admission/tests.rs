@@ -5,6 +5,24 @@ use borgios_policy::{Verdict, merge_signatures};
 
 use super::*;
 
+/// Two boards with the same names and other keys, and the chain in which the second one is in force.
+fn succession() -> (Council, Council, Chain) {
+    let (former, council) = (Council::new(3, 2, 1, 1), Council::new(3, 2, 2, 2));
+    let first = former.sign(&former.first_policy(2));
+    let network = first.id();
+    let mut chain = Chain::new(Some(network));
+    let body = council.policy(2).to_body();
+    let second = draft(Lane::Policy, 2, Some(network), Some(network), Some(1), body);
+    let second = merge_signatures(&former.sign(&second), &council.sign(&second)).unwrap();
+    for envelope in [&first, &second] {
+        let Ok(Verdict::New(verified)) = chain.verify(NOW, envelope, &[]) else {
+            panic!("refused")
+        };
+        chain.apply(*verified);
+    }
+    (former, council, chain)
+}
+
 /// A neighbour whose policy is newer than ours relays what its new governor says; one that claims
 /// a known governor's signature and has none forges.
 #[test]
@@ -94,20 +112,9 @@ fn a_governors_quota_is_no_end_of_decisions() {
 /// A key that a board replaced under the same name fills room of its own, and none of its successor's.
 #[test]
 fn a_key_that_was_replaced_takes_no_room_of_who_has_its_name_now() {
-    let (former, council) = (Council::new(3, 2, 1, 1), Council::new(3, 2, 2, 2));
-    let first = former.sign(&former.first_policy(2));
-    let network = first.id();
-    let mut chain = Chain::new(Some(network));
-    let body = council.policy(2).to_body();
-    let second = draft(Lane::Policy, 2, Some(network), Some(network), Some(1), body);
-    let second = merge_signatures(&former.sign(&second), &council.sign(&second)).unwrap();
-    for envelope in [&first, &second] {
-        let Ok(Verdict::New(verified)) = chain.verify(NOW, envelope, &[]) else {
-            panic!("refused")
-        };
-        chain.apply(*verified);
-    }
-    let (this, prev) = (Some(network), Some(first.id()));
+    let (former, council, chain) = succession();
+    let network = chain.network().unwrap();
+    let (this, prev) = (Some(network), Some(network));
     let release = draft(Lane::Release, 99, this, prev, Some(1), release_body("1"));
     let proposal = |council: &Council, n: usize| {
         let (statement, note) = (release.to_payload(), Some(n.to_string()));
@@ -140,19 +147,8 @@ fn a_key_that_was_replaced_takes_no_room_of_who_has_its_name_now() {
 /// Whoever stole a former board's key cannot keep its governor from speaking on the new one.
 #[test]
 fn a_former_boards_key_takes_no_place_of_the_same_name_on_the_board_in_force() {
-    let (former, council) = (Council::new(3, 2, 1, 1), Council::new(3, 2, 2, 2));
-    let first = former.sign(&former.first_policy(2));
-    let network = first.id();
-    let mut chain = Chain::new(Some(network));
-    let body = council.policy(2).to_body();
-    let second = draft(Lane::Policy, 2, Some(network), Some(network), Some(1), body);
-    let second = merge_signatures(&former.sign(&second), &council.sign(&second)).unwrap();
-    for envelope in [&first, &second] {
-        let Ok(Verdict::New(verified)) = chain.verify(NOW, envelope, &[]) else {
-            panic!("refused")
-        };
-        chain.apply(*verified);
-    }
+    let (former, council, chain) = succession();
+    let network = chain.network().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let (mut store, _) = Store::open(folder.path()).unwrap();
     let beacon = |council: &Council, time: UnixSeconds| {

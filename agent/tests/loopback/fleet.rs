@@ -8,7 +8,7 @@ use borgios_agent::agent::Agent;
 use borgios_agent::api::Caller;
 use borgios_agent::settings::{Pace, Settings};
 use borgios_policy::Member;
-use borgios_types::{Envelope, NodeId, SecretKey};
+use borgios_types::{Digest, Envelope, NodeId, SecretKey};
 use serde_json::{Value, json};
 
 use crate::board::TestBoard;
@@ -16,6 +16,17 @@ use crate::keeper::FakeKeeper;
 
 /// Longest wait for anything; things take well below a second when nothing is wrong.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The body of a release of one small component.
+pub(crate) fn body(version: &str) -> serde_json::Value {
+    let digest = Digest::of(b"keeper");
+    json!({
+        "version": version,
+        "components": [{"name": "app", "digest": digest, "size": 6}],
+        "installer": {"digest": digest, "size": 6},
+        "floor": 1,
+    })
+}
 
 /// Waits until `condition` holds.
 pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {

@@ -2,19 +2,8 @@
 
 use borgios_policy::{Freshness, Lane};
 use borgios_types::{Digest, Envelope, Seq};
-use serde_json::json;
 
-use crate::fleet::{Fleet, Server, until};
-
-fn body(version: &str) -> serde_json::Value {
-    let digest = Digest::of(b"keeper");
-    json!({
-        "version": version,
-        "components": [{"name": "app", "digest": digest, "size": 6}],
-        "installer": {"digest": digest, "size": 6},
-        "floor": 1,
-    })
-}
+use crate::fleet::{Fleet, Server, body, until};
 
 async fn release(server: &Server) -> (Seq, Option<Digest>) {
     let head = |l: &mut borgios_agent::ledger::Ledger| {

@@ -5,7 +5,7 @@ use borgios_policy::Lane;
 use borgios_types::Digest;
 use serde_json::json;
 
-use crate::fleet::{Fleet, Server, until};
+use crate::fleet::{Fleet, Server, body, until};
 
 fn put_blob(depot: &Depot, bytes: &[u8]) -> (Digest, usize) {
     let digest = Digest::of(bytes);
@@ -62,15 +62,6 @@ async fn a_release_is_fetched_from_other_nodes_installed_and_reported() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn statements_that_come_in_the_wrong_order_end_in_the_right_one() {
     let mut fleet = Fleet::of(2, 2).await;
-    let body = |version: &str| {
-        let digest = Digest::of(b"keeper");
-        json!({
-            "version": version,
-            "components": [{"name": "app", "digest": digest, "size": 6}],
-            "installer": {"digest": digest, "size": 6},
-            "floor": 1,
-        })
-    };
     let first = fleet.board.statement(Lane::Release, body("1"));
     let second = fleet.board.statement(Lane::Release, body("2"));
     let server = &fleet.servers[0];
