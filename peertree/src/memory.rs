@@ -56,8 +56,9 @@ impl Memory {
         count: usize,
         fits: impl Fn(&NodeId) -> bool,
     ) -> Vec<Contact> {
-        let fitting: Vec<Contact> = self.all().filter(|contact| fits(&contact.id)).collect();
-        fitting.choose_multiple(rng, count).cloned().collect()
+        let fitting: Vec<_> = self.contacts.iter().filter(|(id, _)| fits(id)).collect();
+        let chosen = fitting.choose_multiple(rng, count);
+        chosen.map(|(id, address)| Contact::new(**id, (*address).clone())).collect()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
