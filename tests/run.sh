@@ -37,7 +37,7 @@ export LC_ALL=C
 ROOT=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd) || exit 2
 cd "$ROOT" || exit 2
 TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
-OUT=$TARGET/checks                  # what the stages said, one file each
+OUT=${BORGIOS_CHECKS:-$TARGET/checks}     # what the stages said, one file each
 LAB=$ROOT/tests/lab/lab.sh
 export LAB_NAME=${LAB_NAME:-test} LAB_NET=${LAB_NET:-10.78}
 command -v cargo >/dev/null || PATH=$PATH:$HOME/.cargo/bin
@@ -79,6 +79,7 @@ cleanup() {                         # whatever way we end: no process, no lab of
     trap '' INT TERM HUP
     stage_kill
     fleet_cleanup
+    report_cleanup
 }
 
 case ${1:-all} in

@@ -2,10 +2,16 @@
 # Counting and saying: checks are counted in a file, so that stages may run in processes of their own.
 
 report_begin() {                    # HOW MANY stages come
+    mkdir -p "$TARGET" && exec 8>"$TARGET/.checks.lock" || exit 2
+    # Whoever runs some stages while another run works here keeps to a folder, and to a lab, of its own.
+    flock -n 8 || OUT=$TARGET/checks-$$
+    export BORGIOS_CHECKS=$OUT
     rm -rf "$OUT"; mkdir -p "$OUT" || exit 2
     : >"$OUT/counts"
     STAGE_NR=0 STAGE_OF=$1 STAGE_PID='' BEGAN=$SECONDS
 }
+# A folder of its own stays only where somebody will want to read in it.
+report_cleanup() { [[ $OUT != "$TARGET/checks-$$" || $(count fail) != 0 ]] || rm -rf "$OUT"; }
 pass() { printf 'pass\t%s\n' "$1" >>"$OUT/counts"; }
 fail() { printf 'fail\t%s\n' "$1" >>"$OUT/counts"; echo "  FAIL $1"; }
 skip() { printf 'skip\t%s\t%s\n' "$1" "$2" >>"$OUT/counts"; echo "  skip $1: $2"; }
