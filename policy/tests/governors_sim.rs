@@ -94,6 +94,7 @@ fn t36_honest_nodes_end_in_one_state_whatever_the_network_and_the_liars_do() {
         let happened = [all.policies, all.named, all.closed, all.vetoed, all.paused, all.burnt];
         assert!(happened.iter().all(|count| *count > 0), "something never happened: {all:?}");
         assert!(all.boards > 0 && all.rounds.len() > 1, "something never happened: {all:?}");
+        assert!(all.emergencies > 0, "no emergency was decided: {all:?}");
         assert!(large.decided > 0, "large boards decided nothing");
     }
 }
@@ -112,6 +113,7 @@ struct Sum {
     burnt: u64,
     named: u64,
     splits: BTreeMap<&'static str, usize>,
+    emergencies: usize,
 }
 
 impl Sum {
@@ -125,6 +127,7 @@ impl Sum {
         self.paused += counts.paused as u64;
         self.burnt += counts.burnt as u64;
         self.named += counts.named as u64;
+        self.emergencies += counts.emergencies;
         for (round, count) in &counts.rounds {
             *self.rounds.entry(*round).or_default() += count;
         }

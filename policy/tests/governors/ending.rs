@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use borgios_policy::fixture::{release_body, statement};
-use borgios_policy::{Lane, Name, Policy, Ruling, Slot, Statement, tally};
+use borgios_policy::{Lane, Name, Policy, Ruling, Slot, Statement, VerifiedStatement, tally};
 use borgios_types::{Digest, Envelope, KeyEpoch, Round, Seq};
 
 use super::node::{State, is_vetoed, state};
@@ -341,6 +341,8 @@ impl World {
             *self.counts.rounds.entry(one.statement().round.0).or_default() += 1;
         }
         self.counts.decided = decided.len() as u64;
+        let emergency = |one: &&&VerifiedStatement| one.statement().body.get("class").is_some();
+        self.counts.emergencies = decided.iter().filter(emergency).count();
         self.counts.policies = chain.head_seq(Lane::Policy).0 - 1;
         self.counts.closed = (1..=chain.head_seq(Lane::Release).0)
             .filter(|seq| chain.settled(Lane::Release, Seq(*seq)).is_some())

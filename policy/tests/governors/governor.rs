@@ -50,10 +50,20 @@ impl World {
         let mut live = release.documents.iter().filter(|document| !document.dead);
         let open = live.any(|one| self.is_reviewed(at, one.id, &one.statement));
         if mine && !release.stuck && (!open || self.rng.gen_bool(0.02)) {
-            self.versions += 1;
-            let body = release_body(&format!("0.{}", self.versions));
+            let body = self.next_release(&desk);
             self.propose(at, council, &desk, release.slot, body);
         }
+    }
+
+    /// The release of the next version; an emergency now and then, where the rules know them.
+    pub(crate) fn next_release(&mut self, desk: &Desk) -> serde_json::Value {
+        self.versions += 1;
+        let mut body = release_body(&format!("0.{}", self.versions));
+        let known = desk.chain.policy().is_some_and(|policy| policy.classes.emergency.is_some());
+        if known && self.rng.gen_bool(0.3) {
+            body["class"] = "emergency".into();
+        }
+        body
     }
 
     /// Publishes what ballots have signed by now, and does nothing else.
@@ -396,6 +406,9 @@ impl World {
         } else if self.rng.gen_bool(0.02) {
             let lock = [0, 1, 3][self.rng.gen_range(0..3)] * HOUR_S;
             policy.classes.release.lock_s = (lock > 0).then_some(lock);
+        } else if before.classes.emergency.is_some() && self.rng.gen_bool(0.02) {
+            // What waits as an emergency may find that there are none any more.
+            policy.classes.emergency = None;
         } else {
             return;
         }

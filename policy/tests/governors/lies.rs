@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use borgios_policy::fixture::{Council, release_body};
+use borgios_policy::fixture::Council;
 use borgios_policy::{
     Ballot, Beacon, Bytes, Choice, Lane, Name, Object as _, OpenRound, Pool, Seed, Slot,
 };
@@ -35,8 +35,7 @@ impl World {
         }
         let Some(document) = outlook.documents.choose(&mut self.rng) else {
             if lane == Lane::Release {
-                self.versions += 1;
-                let body = release_body(&format!("0.{}", self.versions));
+                let body = self.next_release(&desk);
                 self.propose(at, council, &desk, outlook.slot, body);
             }
             return;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use borgios_policy::fixture::{Council, EXPIRES, NOW, statement};
-use borgios_policy::{Board, Freshness, Lane, Name, Policy, Statement};
+use borgios_policy::{Board, Class, Freshness, Lane, Name, Policy, Statement};
 use borgios_types::{Digest, Envelope, KeyEpoch, Seq, UnixSeconds};
 use rand::Rng as _;
 use rand::seq::SliceRandom as _;
@@ -47,6 +47,7 @@ pub(crate) struct Counts {
     pub(crate) burnt: usize,
     pub(crate) boards: u64,
     pub(crate) splits: BTreeMap<&'static str, usize>,
+    pub(crate) emergencies: usize,
 }
 
 /// Everyone and everything.
@@ -372,6 +373,13 @@ fn first_policy(council: &Council, honest: u16, rng: &mut ChaCha20Rng) -> Policy
     if rng.gen_bool(0.4) {
         let beacons = rng.gen_range(1..=honest.min(2));
         policy.freshness = Some(Freshness { beacons, max_age_s: 4 * HOUR_S });
+    }
+    // Drawn apart, so that the worlds without emergencies stay as they were.
+    let mut rng = rng.clone();
+    if rng.gen_bool(0.5) {
+        let emergency = Class::of(board.threshold().0);
+        let lock_s = lock(rng.gen_range(0..2));
+        policy.classes.emergency = Some(Class { lock_s, ..emergency });
     }
     policy
 }
