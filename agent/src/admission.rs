@@ -24,6 +24,7 @@ use borgios_policy::{
 use borgios_types::{Digest, Envelope, NodeId, PublicKey, Seq, UnixSeconds};
 
 use crate::member_objects::first_join;
+use crate::speakers::speaker;
 use crate::store::Store;
 
 /// Seconds a date may lie ahead of this node's clock: clocks of honest servers differ by less.
@@ -329,19 +330,6 @@ impl From<Refusal> for Denied {
 /// take the place of what the same name says on the board in force.
 fn on_board(name: &Name, group: PublicKey) -> String {
     format!("{name}@{}", group.fingerprint())
-}
-
-/// Who said something under `board`, as the owner of it. A key that another one has replaced under the same
-/// name, since it may be stolen, must not fill the room of whoever has the name now.
-fn speaker(chain: &Chain, board: &Board, name: &Name) -> String {
-    let key = board.by_name(name).map(|member| member.key);
-    let now = chain.policy().and_then(|policy| policy.board.by_name(name));
-    match (key, now) {
-        (Some(key), Some(now)) if now.key != key && !now.former.contains(&key) => {
-            format!("{name}@former")
-        }
-        _ => name.to_string(),
-    }
 }
 
 pub(crate) fn quota(kind: &str) -> usize {

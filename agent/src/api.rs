@@ -23,6 +23,7 @@ use crate::handback::Handbacks;
 use crate::keeper_watch::KeeperView;
 use crate::ledger::{Admission, Ledger};
 use crate::ledger_handle::LedgerHandle;
+use crate::object_api::{chosen, ids, page};
 use crate::questions::report::WITHIN_DEFAULT;
 use crate::questions::{Observer, QuestionHandle, lookup, report};
 use crate::roll::Out;
@@ -95,6 +96,7 @@ enum Get {
     Status,
     Tree,
     Nodes,
+    Ids,
     Objects,
     Object,
     Heads,
@@ -121,6 +123,7 @@ struct Request {
     kind: Option<String>,
     after: Option<Digest>,
     id: Option<Digest>,
+    ids: Option<Vec<Digest>>,
     envelope: Option<Box<RawValue>>,
     digest: Option<Digest>,
     size: Option<u64>,
@@ -214,12 +217,23 @@ impl Api {
                 let after = request.after;
                 ledger.run(move |ledger| page(ledger, Report::KIND, after)).await
             }
-            Get::Objects => {
+            Get::Ids => {
                 let (Some(kind), after) = (request.kind.clone(), request.after) else {
-                    return error("bad_request", "`objects` needs a `kind`");
+                    return error("bad_request", "`ids` needs a `kind`");
                 };
-                ledger.run(move |ledger| page(ledger, &kind, after)).await
+                ledger.run(move |ledger| ids(ledger, &kind, after)).await
             }
+            Get::Objects => match (&request.kind, &request.ids) {
+                (Some(kind), None) => {
+                    let (kind, after) = (kind.clone(), request.after);
+                    ledger.run(move |ledger| page(ledger, &kind, after)).await
+                }
+                (None, Some(ids)) => {
+                    let ids = ids.clone();
+                    ledger.run(move |ledger| chosen(ledger, &ids)).await
+                }
+                _ => error("bad_request", "`objects` needs either a `kind` or `ids`"),
+            },
             Get::Ask => {
                 let Some(question) = request.question.clone() else {
                     return error("bad_request", "`ask` needs a `question`");
@@ -455,24 +469,4 @@ fn place(view: &View) -> Value {
 fn heads(ledger: &Ledger) -> Value {
     let heads = ledger.heads().into_iter().map(|(lane, head)| (lane.to_string(), json!(head)));
     Value::Object(heads.collect())
-}
-
-/// One page of the objects of a kind, whole envelopes; `next` goes into `after` for the next one.
-fn page(ledger: &Ledger, kind: &str, after: Option<Digest>) -> Value {
-    let mut objects = Vec::new();
-    let mut bytes = 0;
-    let mut last = None;
-    let mut more = false;
-    for stored in ledger.store().list(kind, after) {
-        let length = stored.body.as_str().len() + 1;
-        if bytes + length > PAGE_BYTES && !objects.is_empty() {
-            more = true;
-            break;
-        }
-        bytes += length;
-        last = Some(stored.id);
-        objects.push(json!(stored.envelope));
-    }
-    let next = if more { last } else { None };
-    ok(json!({"objects": objects, "next": next}))
 }

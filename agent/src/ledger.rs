@@ -341,9 +341,13 @@ impl Ledger {
         let settled = self.chain.settled_count();
         self.chain.apply(verified);
         let ruled = self.chain.settled_count() > settled;
+        let mut before = BTreeSet::new();
         if ruled {
             // An eviction may have lost its place.
-            self.evicted = self.chain.evicted();
+            before = std::mem::replace(&mut self.evicted, self.chain.evicted());
+        }
+        if lane == Lane::Policy {
+            self.look_at_speakers();
         }
         let out = evicted.map(|nodes| (BTreeSet::from_iter(nodes), Out::Evicted));
         let forgotten = match &out {
@@ -367,7 +371,7 @@ impl Ledger {
         let head = self.head_of(lane).map(|head| (lane, head));
         // A policy may also carry what an earlier board signed.
         let carries = lane == Lane::Policy && !self.placeless.is_empty();
-        let reopened = (ruled || carries).then(|| self.reopened());
+        let reopened = (ruled || carries).then(|| self.reopened(&before));
         Ok(Admitted { object, forgotten, head, contact: None, fanout, out, reopened })
     }
 

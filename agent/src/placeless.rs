@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use borgios_peertree::Head;
 use borgios_policy::{Lane, Statement, VerifiedStatement, message};
-use borgios_types::{Digest, Envelope};
+use borgios_types::{Digest, Envelope, NodeId};
 
 use crate::ledger::{Heads, Ledger};
 
@@ -25,6 +25,8 @@ pub struct Reopened {
     pub ids: BTreeSet<Digest>,
     /// Where each lane ends now: one of them may have gone back.
     pub heads: Heads,
+    /// Nodes that may be members again, for their eviction lost its place.
+    pub back: BTreeSet<NodeId>,
 }
 
 impl Ledger {
@@ -53,13 +55,15 @@ impl Ledger {
         policy.is_some_and(|policy| message::signed_by(envelope, &policy.board.group()))
     }
 
-    /// After a ruling: what had no place, and what lost it, may have one now.
-    pub(crate) fn reopened(&mut self) -> Reopened {
+    /// After a ruling: what had no place, and what lost it, may have one now. `evicted` were the nodes
+    /// that were evicted before it.
+    pub(crate) fn reopened(&mut self, evicted: &BTreeSet<NodeId>) -> Reopened {
         let mut ids = std::mem::take(&mut self.placeless);
         ids.extend(self.chain.overruled().map(VerifiedStatement::id));
         // A lane whose first statement was overruled begins anew.
         let none = Head { seq: 0, id: Digest([0; 32]) };
         let heads = Lane::ALL.into_iter().map(|lane| (lane, self.head_of(lane).unwrap_or(none)));
-        Reopened { ids, heads: heads.collect() }
+        let back = evicted.iter().filter(|node| self.out(node).is_none()).copied().collect();
+        Reopened { ids, heads: heads.collect(), back }
     }
 }

@@ -28,7 +28,8 @@ impl Judge<'_> {
             return Err(Denied::Known);
         }
         let full = self.store.owned(Ballot::KIND, owner).count() >= quota(Ballot::KIND);
-        let oldest = if full { casts.oldest(self.chain, &ballot.governor) } else { None };
+        let theirs = |id: &Digest| self.store.get(id).is_some_and(|one| one.owner == owner);
+        let oldest = full.then(|| casts.oldest(self.chain, &ballot.governor, theirs)).flatten();
         match oldest {
             Some((counter, oldest)) if counter < ballot.counter => {
                 Ok(Passed { owner: owner.to_owned(), date: 0, replaces: vec![oldest] })
@@ -119,6 +120,18 @@ mod tests {
         };
         assert_eq!(replaces, [ballot(2).id()], "the oldest");
         assert!(matches!(judged(&chain, &store, 1), Err(Denied::Known)), "older than all");
+        // Those of a key that was replaced make room for themselves alone.
+        store.reown(&[Ballot::KIND], |one| {
+            let counter = Ballot::parse(&one.envelope).unwrap().counter;
+            Some(if counter < 5 { format!("{ann}@former") } else { ann.to_string() })
+        });
+        for counter in most + 2..most + 5 {
+            store.index(ballot(counter), ann.to_string(), 0);
+        }
+        let Ok(Passed { replaces, .. }) = judged(&chain, &store, most + 5) else {
+            panic!("no room was made")
+        };
+        assert_eq!(replaces, [ballot(5).id()], "the oldest of this key");
     }
 
     /// It leaves the disk, does not come in again, and is not back after a restart.

@@ -137,17 +137,39 @@ impl Store {
             if let Some(ids) = self.kinds.get_mut(stored.kind()) {
                 ids.remove(id);
             }
-            let key = owner_key(&stored);
-            if let Some(owned) = self.owners.get_mut(&key) {
-                owned.remove(&(stored.date, *id));
-                if owned.is_empty() {
-                    self.owners.remove(&key);
-                }
-            }
+            self.leave_owner(&stored);
             if let Some(ballot) = ballot(&stored) {
                 self.casts.remove(*id, &ballot);
             }
             let _ = std::fs::remove_file(self.path(&stored.envelope));
+        }
+    }
+
+    /// Gives objects of some kinds the owner that `whose` names, where it names one.
+    pub fn reown(&mut self, kinds: &[&str], whose: impl Fn(&Stored) -> Option<String>) {
+        let ids = kinds.iter().filter_map(|kind| self.kinds.get(*kind)).flatten();
+        let moved = ids.filter_map(|id| {
+            let stored = self.objects.get(id)?;
+            let owner = whose(stored).filter(|owner| *owner != stored.owner)?;
+            Some((stored.clone(), owner))
+        });
+        for (stored, owner) in moved.collect::<Vec<_>>() {
+            let Stored { id, envelope, body, date, .. } = &*stored;
+            let (id, date) = (*id, *date);
+            self.leave_owner(&stored);
+            let moved = Stored { id, envelope: envelope.clone(), body: body.clone(), owner, date };
+            self.owners.entry(owner_key(&moved)).or_default().insert((date, id));
+            self.objects.insert(id, Arc::new(moved));
+        }
+    }
+
+    fn leave_owner(&mut self, stored: &Stored) {
+        let key = owner_key(stored);
+        if let Some(owned) = self.owners.get_mut(&key) {
+            owned.remove(&(stored.date, stored.id));
+            if owned.is_empty() {
+                self.owners.remove(&key);
+            }
         }
     }
 

@@ -277,7 +277,9 @@ impl TreeShell {
     /// What the core must know after an object entered.
     fn consequences(&mut self, admitted: Admitted, hub: &LinkHub) {
         let Admitted { object, forgotten, head, contact, fanout, out, reopened } = admitted;
-        if let Some(Reopened { ids, heads }) = reopened {
+        if let Some(Reopened { ids, heads, back }) = reopened {
+            // They find their way themselves, as any server does that was refused for a while.
+            self.out.retain(|node, why| *why != Out::Evicted || !back.contains(node));
             self.feed(Input::Reopen(ids), hub);
             for (lane, head) in heads {
                 self.feed(Input::Head { lane: lane.as_str().to_owned(), head }, hub);

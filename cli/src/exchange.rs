@@ -19,6 +19,17 @@ const WARNINGS_MAX: usize = 20;
 /// Most nodes asked what they know of one's own ballots.
 const HANDBACKS_MAX: usize = 3;
 
+/// Most times that one place is asked on in one run, [`crate::transport::FETCH_MAX`] each.
+const RUNS_MAX: usize = 4;
+
+/// What broke while a place was read.
+enum Broken {
+    /// The place: the others may do.
+    Place(Failure),
+    /// This folder: nothing else would do better.
+    Archive(Failure),
+}
+
 /// What an exchange moved.
 #[derive(Debug, Default)]
 pub(crate) struct Moved {
@@ -59,27 +70,52 @@ impl Exchange {
         let mut moved = Moved::default();
         let mut failed = None;
         for (mut place, _) in std::mem::take(&mut self.places) {
-            let fetched = match place.fetch(&KINDS) {
-                Ok(fetched) => fetched,
-                Err(failure) => {
+            match self.fetch_from(&mut *place, archive, now, &mut moved) {
+                Ok(has) => self.places.push((place, has)),
+                Err(Broken::Place(failure)) => {
                     self.printer.warn(&failure.summary());
                     failed = Some(failure);
-                    continue;
                 }
-            };
-            self.warn_of("left out ", &fetched.skipped);
-            let admitted = archive.admit(now, fetched.envelopes.clone())?;
-            self.warn_of(&format!("refused from {}: ", place.name()), &admitted.refused);
-            moved.received += admitted.new.len();
-            moved.refused += admitted.refused.len();
-            let genuine = fetched.envelopes.iter().filter(|envelope| archive.holds(envelope));
-            let has = genuine.map(Envelope::id).collect();
-            self.places.push((place, has));
+                Err(Broken::Archive(failure)) => return Err(failure),
+            }
         }
         match failed {
             Some(failure) if self.places.is_empty() => Err(failure),
             _ => Ok(moved),
         }
+    }
+
+    /// Fetches from one place while it has more and brings something; which objects it has.
+    fn fetch_from(
+        &self,
+        place: &mut dyn Transport,
+        archive: &mut Archive,
+        now: UnixSeconds,
+        moved: &mut Moved,
+    ) -> Result<BTreeSet<Digest>, Broken> {
+        let mut has = BTreeSet::new();
+        for _ in 0..RUNS_MAX {
+            let held = |id: &Digest| archive.find(id).is_some();
+            let fetched = place.fetch(&KINDS, &held).map_err(Broken::Place)?;
+            self.warn_of("left out ", &fetched.skipped);
+            let admitted =
+                archive.admit(now, fetched.envelopes.clone()).map_err(Broken::Archive)?;
+            self.warn_of(&format!("refused from {}: ", place.name()), &admitted.refused);
+            moved.received += admitted.new.len();
+            moved.refused += admitted.refused.len();
+            has.extend(fetched.has);
+            let genuine = fetched.envelopes.iter().filter(|envelope| archive.holds(envelope));
+            has.extend(genuine.map(Envelope::id));
+            if !fetched.more {
+                return Ok(has);
+            }
+            if admitted.new.is_empty() {
+                break;
+            }
+        }
+        let hint = "somebody fills it up; run this again, which goes on where it stopped";
+        self.printer.warn(&format!("{} has more than one run takes: {hint}", place.name()));
+        Ok(has)
     }
 
     /// The same for what servers say: fetched from every place, and brought where no node tells it.
@@ -89,7 +125,7 @@ impl Exchange {
         archive: &Archive,
     ) -> Result<(), Failure> {
         for (mut place, mut has) in std::mem::take(&mut self.places) {
-            let fetched = match place.fetch(&SERVER_KINDS) {
+            let fetched = match place.fetch(&SERVER_KINDS, &|_| false) {
                 Ok(fetched) => fetched,
                 Err(failure) => {
                     self.printer.warn(&failure.summary());
@@ -97,6 +133,10 @@ impl Exchange {
                 }
             };
             self.warn_of("left out ", &fetched.skipped);
+            if fetched.more {
+                let what = "has more of what servers say than is taken";
+                self.printer.warn(&format!("{} {what}", place.name()));
+            }
             has.extend(fetched.envelopes.iter().map(Envelope::id));
             let admitted = servers.admit(archive, fetched.envelopes)?;
             self.warn_of(&format!("refused from {}: ", place.name()), &admitted.refused);
@@ -283,7 +323,7 @@ mod tests {
             format!("node {}", self.key)
         }
 
-        fn fetch(&mut self, _: &[&str]) -> Result<Fetched, Failure> {
+        fn fetch(&mut self, _: &[&str], _: &dyn Fn(&Digest) -> bool) -> Result<Fetched, Failure> {
             Ok(Fetched::default())
         }
 

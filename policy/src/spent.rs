@@ -127,11 +127,18 @@ impl Casts {
 
     /// The oldest ballot of a governor who has too many that can make room for a newer one: of a place that
     /// is decided, no proof against its governor, and not what its statement stands on. Its counter and
-    /// its id. Laptops keep all of them, and prove from there what is older.
+    /// its id. Laptops keep all of them, and prove from there what is older. Only ballots that `counts`
+    /// accepts are looked at: a name has had several keys, and one makes no room for another.
     #[must_use]
-    pub fn oldest(&self, chain: &Chain, governor: &Name) -> Option<(u64, Digest)> {
-        let all = self.counters.get(governor)?;
-        let old = all.iter().take(all.len().saturating_sub(NEWEST));
+    pub fn oldest(
+        &self,
+        chain: &Chain,
+        governor: &Name,
+        counts: impl Fn(&Digest) -> bool,
+    ) -> Option<(u64, Digest)> {
+        let all = self.counters.get(governor)?.iter();
+        let all: Vec<_> = all.filter(|((_, id), _)| counts(id)).collect();
+        let old = all.iter().copied().take(all.len().saturating_sub(NEWEST));
         let mut free = old.filter(|((_, id), (lane, seq))| {
             let place = self.places.get(&(*lane, *seq));
             let cast = place.and_then(|place| Some((place, place.get(id)?)));

@@ -144,6 +144,36 @@ fn a_key_that_was_replaced_takes_no_room_of_who_has_its_name_now() {
     assert_eq!(owner, "ann");
 }
 
+/// What lay here when the key was replaced moves with it, at once and not with the next start.
+#[test]
+fn what_was_said_with_a_key_makes_room_when_the_key_is_replaced() {
+    let (former, council, chain) = succession();
+    let said = |council: &Council, at: usize| {
+        let statement = draft(Lane::Release, 9, chain.network(), None, Some(1), release_body("1"));
+        let note = Some(format!("{at} {}", council.board.group().short()));
+        let proposal = Proposal { statement: statement.to_payload(), lane: Lane::Release, note };
+        proposal.to_envelope().sign(&council.keys[&council.name(at)])
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = crate::ledger::Ledger::open(folder.path(), 0).unwrap();
+    for (envelope, owner) in
+        [(said(&former, 0), "ann"), (said(&former, 1), "ben"), (said(&council, 0), "ann@former")]
+    {
+        ledger.store.put(envelope, owner.to_owned(), 0).unwrap();
+    }
+    ledger.chain = chain.clone();
+    ledger.look_at_speakers();
+    let owned = |owner: &str| {
+        let owned = ledger.store.owned(Proposal::KIND, owner);
+        owned.map(|stored| stored.envelope.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(owned("ann"), [said(&council, 0)]);
+    assert_eq!(owned("ann@former"), [said(&former, 0)]);
+    assert_eq!(owned("ben@former"), [said(&former, 1)]);
+    assert_eq!(ledger.store.counts().collect::<Vec<_>>(), [(Proposal::KIND, 3)]);
+    assert!(ledger.store.get(&said(&former, 1).id()).is_some_and(|one| one.by() == "ben"));
+}
+
 /// Whoever stole a former board's key cannot keep its governor from speaking on the new one.
 #[test]
 fn a_former_boards_key_takes_no_place_of_the_same_name_on_the_board_in_force() {

@@ -1,8 +1,8 @@
 //! A node that the board puts out is out, everywhere and for good.
 
 use borgios_agent::wire::{Frame, Hello, PROTOCOL};
-use borgios_policy::{Eviction, Join, Lane, Object as _};
-use borgios_types::{Envelope, NodeId, SecretKey};
+use borgios_policy::{Eviction, Join, Lane, Object as _, Ruling};
+use borgios_types::{Envelope, NodeId, SecretKey, Seq};
 use serde_json::{Value, json};
 
 use crate::fleet::{Fleet, Server, until};
@@ -82,6 +82,30 @@ async fn an_eviction_cuts_every_link_and_holds_for_good() {
     fleet.all_have(&note).await;
     let peers = std::fs::read_to_string(fleet.servers[0].state().join("peers.json"));
     assert!(!peers.unwrap_or_default().contains(&out.to_string()), "it is remembered as a peer");
+}
+
+/// Its neighbours let it in without being started again; its own agent had ended its work, and begins anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_eviction_loses_its_place_is_let_in_again() {
+    let mut fleet = Fleet::of(3, 2).await;
+    let out = fleet.servers[2].me();
+    let statement = eviction(&mut fleet, out);
+    assert_eq!(fleet.servers[0].put(&statement).await["ok"]["new"], true);
+    for server in &fleet.servers {
+        until("all know", async || server.agent().ledger.run(move |l| l.out(&out)).await.is_some())
+            .await;
+    }
+    until("the others are two", async || fleet.servers[1].status().await["tree"]["size"] == 2)
+        .await;
+    let rulings = vec![Ruling { lane: Lane::Member, seq: Seq(1), winner: None }];
+    let ruling = fleet.board.rules(|policy| policy.rulings = rulings);
+    for server in [&fleet.servers[0], &fleet.servers[2]] {
+        assert_eq!(server.put(&ruling).await["ok"]["new"], true);
+    }
+    fleet.servers[2].kill().await;
+    fleet.servers[2].start().await;
+    fleet.whole().await;
+    assert_eq!(members(&fleet.servers[1]).await, 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

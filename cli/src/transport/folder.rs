@@ -44,7 +44,7 @@ impl Transport for Folder {
         self.root.display().to_string()
     }
 
-    fn fetch(&mut self, kinds: &[&str]) -> Result<Fetched, Failure> {
+    fn fetch(&mut self, kinds: &[&str], _: &dyn Fn(&Digest) -> bool) -> Result<Fetched, Failure> {
         let mut fetched = Fetched::default();
         let paths = durable::list(&self.objects())?;
         if paths.len() > FILES_MAX {

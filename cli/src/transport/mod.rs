@@ -11,34 +11,38 @@
 
 pub(crate) mod api;
 mod download;
+mod fetching;
 pub(crate) mod folder;
 pub(crate) mod node;
 pub(crate) mod socket;
 pub(crate) mod upload;
+
+use std::collections::BTreeSet;
 
 use borgios_policy::{Blob, Name};
 use borgios_types::{Digest, Envelope, NodeId};
 
 use crate::failure::Failure;
 
-/// The kinds that governors' tools fetch, keep and pass on.
+/// The kinds that governors' tools fetch, keep and pass on. Where one run does not take all that a
+/// place has, what decides comes first.
 pub(crate) const KINDS: [&str; 17] = [
     "policy",
     "release",
     "credential",
     "member",
     "access",
-    "proposal",
-    "pool",
-    "burn",
     "ballot",
+    "veto",
+    "pause",
+    "proposal",
+    "burn",
+    "pool",
     "session",
     "share",
     "note",
     "drill",
     "drill-answer",
-    "veto",
-    "pause",
     "beacon",
 ];
 
@@ -52,6 +56,10 @@ pub(crate) const SERVER_KINDS: [&str; 6] =
 pub(crate) struct Fetched {
     /// Well-formed envelopes; no signature was checked.
     pub(crate) envelopes: Vec<Envelope>,
+    /// Objects that it says it has and that were not asked for, for they are held here.
+    pub(crate) has: BTreeSet<Digest>,
+    /// More than one run takes: the next one goes on.
+    pub(crate) more: bool,
     /// What was left out, one line each.
     pub(crate) skipped: Vec<String>,
     /// Bytes of their payloads.
@@ -59,10 +67,15 @@ pub(crate) struct Fetched {
 }
 
 /// Most bytes of objects taken from one place in one run: many years of votes, and no more than a
-/// laptop can hold.
+/// laptop's memory can hold. A node that has more is gone on with in the next run.
 pub(crate) const FETCH_MAX: usize = 512 * 1024 * 1024;
 
 impl Fetched {
+    /// Whether `max` bytes of payload have room for this one.
+    fn room(&self, envelope: &Envelope, max: usize) -> bool {
+        self.bytes + envelope.payload.len() <= max
+    }
+
     /// Takes one more envelope.
     ///
     /// # Errors
@@ -73,11 +86,11 @@ impl Fetched {
         envelope: Envelope,
         max: usize,
     ) -> Result<(), Failure> {
-        self.bytes += envelope.payload.len();
-        if self.bytes > max {
+        if !self.room(&envelope, max) {
             return Err(Failure::new(format!("{from} offers over {max} bytes of objects"))
                 .hint("somebody filled it up; use another place, or clean this one"));
         }
+        self.bytes += envelope.payload.len();
         self.envelopes.push(envelope);
         Ok(())
     }
@@ -105,8 +118,10 @@ pub(crate) trait Transport {
     /// How to call it in a message: the folder, or the node's address.
     fn name(&self) -> String;
 
-    /// Everything it has of these kinds.
-    fn fetch(&mut self, kinds: &[&str]) -> Result<Fetched, Failure>;
+    /// Everything it has of these kinds. What `held` knows is not sent again where the place can tell
+    /// what it has without sending it.
+    fn fetch(&mut self, kinds: &[&str], held: &dyn Fn(&Digest) -> bool)
+    -> Result<Fetched, Failure>;
 
     /// Leaves one object there. Returns only once the place has stored it.
     fn put(&mut self, envelope: &Envelope) -> Result<(), Failure>;

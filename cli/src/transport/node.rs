@@ -11,13 +11,12 @@ use borgios_types::limits::ENVELOPE_MAX;
 use borgios_types::{Digest, Envelope, NodeId, PublicKey};
 use russh::client;
 use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::runtime::Runtime;
 
 use super::api::{ANSWER_MAX, Door, read_answer};
-use super::{FETCH_MAX, Fetched, Transport, download, upload};
+use super::{Fetched, Transport, download, fetching, upload};
 use crate::failure::{Failure, OrFail as _};
 use crate::identity::Identity;
 
@@ -29,9 +28,6 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long one answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Most pages of objects asked for; a node that never stops answering is not followed for ever.
-const PAGES_MAX: usize = 10_000;
 
 type Stream = russh::ChannelStream<client::Msg>;
 
@@ -204,57 +200,17 @@ impl Door for Node {
     }
 }
 
-/// One page of objects.
-#[derive(Deserialize)]
-struct Page {
-    objects: Vec<Value>,
-    #[serde(default)]
-    next: Option<Value>,
-}
-
 impl Transport for Node {
     fn name(&self) -> String {
         self.address.clone()
     }
 
-    fn fetch(&mut self, kinds: &[&str]) -> Result<Fetched, Failure> {
-        let mut fetched = Fetched::default();
-        for kind in kinds {
-            let mut request = json!({"get": "objects", "kind": kind});
-            for _ in 0..PAGES_MAX {
-                let answer = self.ask(&request)?;
-                let page: Page = serde_json::from_value(answer)
-                    .or_fail(|| format!("{} sent no page of objects", self.address))?;
-                for object in &page.objects {
-                    let text = object.to_string();
-                    if text.len() > ENVELOPE_MAX {
-                        let why = format!("{}: a {kind} that is too long", self.address);
-                        fetched.skip(&self.address, why)?;
-                        continue;
-                    }
-                    match Envelope::parse(text.as_bytes()) {
-                        Ok(envelope) if envelope.kind.as_str() == *kind => {
-                            fetched.take(&self.address, envelope, FETCH_MAX)?;
-                        }
-                        Ok(envelope) => {
-                            let what = format!("a {} among its objects of kind", envelope.kind);
-                            let why = format!("{}: {what} {kind}", self.address);
-                            fetched.skip(&self.address, why)?;
-                        }
-                        Err(error) => {
-                            fetched.skip(&self.address, format!("{}: {error}", self.address))?;
-                        }
-                    }
-                }
-                match page.next {
-                    Some(next) if !page.objects.is_empty() && !next.is_null() => {
-                        request = json!({"get": "objects", "kind": kind, "after": next});
-                    }
-                    _ => break,
-                }
-            }
-        }
-        Ok(fetched)
+    fn fetch(
+        &mut self,
+        kinds: &[&str],
+        held: &dyn Fn(&Digest) -> bool,
+    ) -> Result<Fetched, Failure> {
+        fetching::fetch(self, kinds, held)
     }
 
     fn put(&mut self, envelope: &Envelope) -> Result<(), Failure> {
