@@ -9,7 +9,7 @@ mod holder;
 use std::time::{Duration, Instant};
 
 use borgios_policy::fixture::{Council, NOW, release_body, statement};
-use borgios_policy::gate::{DOCS_MAX, OPEN_MAX, RIVALS_MAX, Standing, Voice};
+use borgios_policy::gate::{DOCS_BYTES, DOCS_MAX, OPEN_MAX, RIVALS_MAX, Standing, Voice};
 use borgios_policy::{
     Gate, Lane, Object as _, Objection, Pause, Policy, Statement, Submission, Veto,
 };
@@ -106,7 +106,11 @@ fn vetoed_rounds_leave_a_place_open_for_the_next_one() {
 
 /// As many releases as are kept, one upon the other.
 fn flood(holder: &mut Holder, council: &Council) -> Vec<Envelope> {
-    let base = next(&holder.chain, Lane::Release, release_body("1"));
+    flood_with(holder, council, release_body("1"))
+}
+
+fn flood_with(holder: &mut Holder, council: &Council, body: Value) -> Vec<Envelope> {
+    let base = next(&holder.chain, Lane::Release, body);
     let mut all: Vec<Envelope> = Vec::new();
     for seq in 1..=DOCS_MAX as u64 {
         let prev = all.last().map(Envelope::id);
@@ -148,6 +152,34 @@ fn a_lane_that_is_full_leaves_room_for_every_other_one() {
     holder.offer(NOW, &rival).unwrap();
     assert_eq!(holder.standing(NOW, &rival).unwrap().as_str(), "frozen");
     assert_eq!(holder.gate.docs().count(), DOCS_MAX);
+}
+
+/// The longest documents that the board can sign leave room in the gate's file for what is said against
+/// them, or a lock would end with nobody heard.
+#[test]
+fn the_longest_documents_leave_room_for_every_veto() {
+    let (council, first) = board(|policy| policy.classes.policy.lock_s = Some(LOCK_S));
+    let mut holder = Holder::new(&first);
+    let mut body = release_body("1");
+    body["notes"] = "x".repeat(60_000).into();
+    let all = flood_with(&mut holder, &council, body);
+    let length = |holder: &Holder| serde_json::to_vec(&holder.gate).unwrap().len();
+    assert!(2 * length(&holder) > DOCS_BYTES, "this floods nothing");
+    let mut rules = holder.chain.policy().unwrap().clone();
+    rules.fanout = 9;
+    let policy = council.sign(&next(&holder.chain, Lane::Policy, rules.to_body()));
+    holder.offer(NOW, &policy).unwrap();
+    assert!(holder.gate.waiting(&policy.id()).is_some(), "a lane that is full shuts another");
+    let kept = holder.gate.docs().count();
+    assert!((100..DOCS_MAX).contains(&kept) && length(&holder) <= DOCS_BYTES, "{kept} wait");
+    let last = &all[kept - 2];
+    assert!(holder.gate.waiting(&last.id()).is_some(), "the first places stay");
+    for at in 0..3 {
+        holder.gate.object(NOW, &holder.chain, &veto(&holder, &council, at, last)).unwrap();
+    }
+    assert_eq!(holder.standing(NOW, last).unwrap().as_str(), "vetoed");
+    // The next one of the lane has no room, and one ballot more for what waits neither.
+    assert_eq!(holder.offer(NOW, &all[kept - 1]).unwrap_err().code(), "held_back");
 }
 
 /// Whoever has a governor's key and vetoes all that waits takes no voice from its owner; and what is said

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use borgios_types::{Digest, Seq, UnixSeconds};
+use borgios_types::{Digest, Envelope, Seq, UnixSeconds};
 use serde::{Deserialize, Serialize};
 
 use crate::lane::Lane;
@@ -65,6 +65,13 @@ impl Doc {
         let made = statement.lane == Lane::Policy;
         let policy = made.then(|| Policy::parse(&statement.body).ok().map(Arc::new)).flatten();
         Self { submission, statement, policy, seen, was: None, recovery }
+    }
+
+    /// Bytes that it takes in a file at most: each character of a payload may be escaped there.
+    pub(super) fn bytes(&self) -> usize {
+        let Submission { statement, ballots } = &self.submission;
+        let of = |envelope: &Envelope| 2 * envelope.payload.len() + 256 * (1 + envelope.sigs.len());
+        of(statement) + ballots.iter().map(of).sum::<usize>()
     }
 
     /// What it says.

@@ -56,6 +56,9 @@ use standing::Judged;
 /// Most statements that wait at once: a lane that decides every day for half a year of locks. Beyond
 /// that the lane of which most wait gives up its last, so that no lane shuts another.
 pub const DOCS_MAX: usize = 256;
+/// Most bytes that what waits may take in the holder's file, ballots included. The rest of what the file
+/// may have is for vetoes and pauses: whoever holds t shares must not be able to fill it before them.
+pub const DOCS_BYTES: usize = 24 * 1024 * 1024;
 /// Most documents kept for one place, but for what is vetoed. Two are an alarm; more change nothing
 /// until a ruling, after which its winner is taken whenever it is brought again.
 pub const RIVALS_MAX: usize = 4;

@@ -8,7 +8,7 @@ use borgios_types::{Digest, Envelope, Seq, UnixSeconds};
 use super::ballots;
 use super::doc::Doc;
 use super::standing::{Judged, Standing};
-use super::{DOCS_MAX, Gate, RIVALS_MAX, Silence};
+use super::{Gate, RIVALS_MAX, Silence};
 use crate::chain::{Chain, Verdict};
 use crate::lane::Lane;
 use crate::refusal::Refusal;
@@ -40,8 +40,8 @@ impl Gate {
     /// Takes a statement that anyone brought.
     ///
     /// # Errors
-    /// As [`Chain::verify`]; `rival` beyond what is kept for one place, `held_back` while too many
-    /// wait, `recovery` where the board has not been silent for long enough. Nothing changes then.
+    /// As [`Chain::verify`]; `rival` beyond what is kept for one place, `held_back` while too much
+    /// waits, `recovery` where the board has not been silent for long enough. Nothing changes then.
     pub fn offer(
         &mut self,
         now: UnixSeconds,
@@ -55,6 +55,10 @@ impl Gate {
         if self.docs.contains_key(&id) {
             // Rules that came meanwhile may need more ballots than came first.
             let more = self.add_ballots(chain, id, ballots);
+            if more && let Some(doc) = self.docs.get(&id) {
+                let Statement { lane, seq, .. } = doc.statement;
+                self.keep_to_room(now, chain, id, lane, seq)?;
+            }
             return Ok(if more {
                 Offered::Held(self.stand(now, chain, id))
             } else {
@@ -109,13 +113,35 @@ impl Gate {
                 self.docs.remove(&id);
                 why.map_or(Ok(Offered::Known), Err)
             }
-            Some(Judged::Held(_) | Judged::Ready(_)) | None
-                if self.docs.len() > DOCS_MAX && self.make_room(now, chain) == Some(id) =>
-            {
-                Err(Refusal::HeldBack { lane, seq, waiting: DOCS_MAX })
+            Some(Judged::Held(standing)) => {
+                self.keep_to_room(now, chain, id, lane, seq)?;
+                Ok(Offered::Held(standing))
             }
-            Some(Judged::Held(standing)) => Ok(Offered::Held(standing)),
-            Some(Judged::Ready(_)) | None => Ok(Offered::Held(Standing::Due)),
+            Some(Judged::Ready(_)) | None => {
+                self.keep_to_room(now, chain, id, lane, seq)?;
+                Ok(Offered::Held(Standing::Due))
+            }
+        }
+    }
+
+    /// Makes room where too much waits, with what was brought last.
+    ///
+    /// # Errors
+    /// What was brought last is what had to go.
+    fn keep_to_room(
+        &mut self,
+        now: UnixSeconds,
+        chain: &Chain,
+        id: Digest,
+        lane: Lane,
+        seq: Seq,
+    ) -> Result<(), Refusal> {
+        let waiting = self.docs.len() - 1;
+        while self.make_room(now, chain) {}
+        if self.docs.contains_key(&id) {
+            Ok(())
+        } else {
+            Err(Refusal::HeldBack { lane, seq, waiting })
         }
     }
 
