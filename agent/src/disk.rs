@@ -63,6 +63,9 @@ pub fn read_bounded(path: &Path, max: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Most bytes that are overwritten of one file: far more than any key has.
+const SHRED_MAX: u64 = 1024 * 1024;
+
 /// Overwrites a file with zeros, syncs it and removes it; a missing file is fine.
 ///
 /// The folder may be somebody else's: no link is followed, nothing but a plain file of one name is
@@ -82,8 +85,12 @@ pub fn shred(path: &Path) -> io::Result<()> {
         Ok(mut file) => {
             let meta = file.metadata()?;
             if meta.is_file() && meta.nlink() == 1 {
-                io::copy(&mut io::repeat(0).take(meta.len()), &mut file)?;
-                file.sync_all()?;
+                // A length that its owner invented, or a full disk, must not keep its name alive.
+                let length = meta.len().min(SHRED_MAX);
+                let over = io::copy(&mut io::repeat(0).take(length), &mut file);
+                if let Err(error) = over.and_then(|_| file.sync_all()) {
+                    tracing::warn!(%error, "cannot overwrite {}", path.display());
+                }
             }
         }
         // A link, a folder, a pipe that nobody reads.
@@ -91,7 +98,8 @@ pub fn shred(path: &Path) -> io::Result<()> {
     }
     if std::fs::symlink_metadata(path)?.is_dir() {
         // Not ours to empty; it holds no name that we would look for.
-        std::fs::rename(path, path.with_extension("aside"))?;
+        let aside = format!("aside-{:016x}", rand::random::<u64>());
+        std::fs::rename(path, path.with_extension(aside))?;
     } else {
         std::fs::remove_file(path)?;
     }

@@ -23,7 +23,7 @@ use tracing::{debug, warn};
 use crate::admission::ballots_on;
 use crate::frame::FRAME_MAX;
 use crate::gating::lacks_ballots;
-use crate::keeper::protocol::{Activity, OBJECTS_MAX, Status};
+use crate::keeper::protocol::{Activity, OBJECTS_MAX, RUN_MAX, Status};
 use crate::keeper_client::{Keeper, KeeperError};
 use crate::ledger::Ledger;
 use crate::ledger_handle::LedgerHandle;
@@ -230,7 +230,7 @@ fn next_run(left: &mut VecDeque<Submission>) -> Vec<Submission> {
     while let Some(next) = left.front() {
         let envelopes = next.ballots.iter().chain([&next.statement]);
         bytes += envelopes.map(|envelope| envelope.to_json().len()).sum::<usize>();
-        if bytes > RUN_BYTES && !run.is_empty() {
+        if run.len() == RUN_MAX || (bytes > RUN_BYTES && !run.is_empty()) {
             break;
         }
         run.extend(left.pop_front());

@@ -20,8 +20,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use borgios_policy::{
-    Beacon, Chain, Dated, Gate, Lane, Object as _, ObjectError, Offered, Refusal, Submission,
-    Verdict, VerifiedStatement,
+    Beacon, Chain, Dated, Gate, Lane, Object as _, ObjectError, Offered, Refusal, Statement,
+    Submission, Verdict, VerifiedStatement,
 };
 use borgios_releases::Manifest;
 use borgios_types::limits::ENVELOPE_MAX;
@@ -293,6 +293,8 @@ impl ChainStore {
         submission: &Submission,
         dated: Dated,
     ) -> Result<Submitted, SubmitError> {
+        // What is no statement at all is not worth a copy of what waits.
+        Statement::parse(&submission.statement).map_err(Refusal::from)?;
         let mut gate = self.gate().clone();
         match gate.offer(now, &self.chain, submission, dated) {
             Ok(Offered::Known) => Ok(Submitted::AlreadyKnown),

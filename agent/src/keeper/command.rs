@@ -36,6 +36,23 @@ pub enum CommandError {
     Slow(u64),
 }
 
+impl CommandError {
+    /// Whether it says something about this moment on this machine and nothing about the program: no
+    /// memory, no process or no file to be had, or too slow.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        use rustix::io::Errno;
+        let passing = [Errno::AGAIN, Errno::NOMEM, Errno::MFILE, Errno::NFILE];
+        match self {
+            Self::Start(error) => error
+                .raw_os_error()
+                .is_some_and(|code| passing.iter().any(|errno| errno.raw_os_error() == code)),
+            Self::Slow(_) => true,
+            Self::Failed { .. } => false,
+        }
+    }
+}
+
 /// Runs a program to its end and returns what it wrote to standard output, shortened.
 ///
 /// It gets no input, and a process group of its own, which is killed at the deadline.

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use borgios_policy::{Refusal, VerifiedStatement};
 use borgios_releases::Manifest;
-use borgios_types::Seq;
+use borgios_types::{Digest, Seq};
 use tracing::{debug, error};
 
 use super::due::is_due;
@@ -25,8 +25,10 @@ use super::service::Shared;
 use super::staging::StageError;
 use super::{ledger, refused};
 
-/// Pause before a step that the disk refused is done again.
+/// Pause before a step that the disk refused is done again; it doubles while the disk goes on refusing,
+/// for each attempt writes whole components anew, up to [`DISK_PAUSE_MAX`].
 const DISK_PAUSE: Duration = Duration::from_secs(5);
+const DISK_PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// What the installer thread is asked for, and how it fares.
 #[derive(Debug, Default)]
@@ -85,8 +87,9 @@ impl Errands {
 /// First what an earlier process left unfinished, then whatever is asked for, until the keeper
 /// itself must be replaced.
 pub(super) fn run(shared: &Shared, installer: &Installer) {
+    let newest = |release: &Digest| shared.head().is_some_and(|head| head.id() == *release);
     loop {
-        match installer.resume() {
+        match installer.resume(&newest) {
             Ok(Run::ReplaceKeeper) => return,
             Ok(Run::Done(_)) => break,
             Err(failure) => {
@@ -99,18 +102,23 @@ pub(super) fn run(shared: &Shared, installer: &Installer) {
     if let Some(head) = pending(shared) {
         shared.errands.ask(head.statement().seq);
     }
+    let mut pause = DISK_PAUSE;
     loop {
         let seq = shared.errands.next();
-        let tried = pending(shared).map(|head| install(shared, installer, &head));
+        let tried = pending(shared).map(|head| install(installer, &head, &newest));
         match tried {
             Some(Ok(Run::ReplaceKeeper)) => return,
-            Some(Ok(Run::Done(_))) | None => shared.errands.done(None),
+            Some(Ok(Run::Done(_))) | None => {
+                pause = DISK_PAUSE;
+                shared.errands.done(None);
+            }
             Some(Err(failure)) => {
                 say(seq, &failure);
                 let (code, message) = (failure.code().to_owned(), failure.to_string());
                 shared.errands.done(Some(Problem { release: seq, code, message }));
                 if failure.code() == "disk" {
-                    std::thread::sleep(DISK_PAUSE);
+                    std::thread::sleep(pause);
+                    pause = DISK_PAUSE_MAX.min(pause * 2);
                     shared.errands.ask(seq);
                 }
             }
@@ -119,17 +127,15 @@ pub(super) fn run(shared: &Shared, installer: &Installer) {
 }
 
 fn install(
-    shared: &Shared,
     installer: &Installer,
     head: &VerifiedStatement,
+    newest: &dyn Fn(&Digest) -> bool,
 ) -> Result<Run, InstallError> {
     let manifest = Manifest::of(head).map_err(|refusal: Refusal| {
         // Never stored by this version; an older one may have known other rules.
         StageError::Set(refusal.to_string())
     })?;
-    let id = head.id();
-    let newest = || shared.head().is_some_and(|head| head.id() == id);
-    installer.install(&manifest, head.statement().seq, id, &newest)
+    installer.install(&manifest, head.statement().seq, head.id(), newest)
 }
 
 /// The newest release, if it neither runs nor failed here.

@@ -158,7 +158,7 @@ pub fn run(
     let id = verified.release().id();
     ledger::forgive(paths, &id).map_err(at(&paths.attempted()))?;
     let installer = Installer::new(paths.clone(), host(), Seat::Beside);
-    let run = installer.install(verified.manifest(), statement.seq, id, &|| true)?;
+    let run = installer.install(verified.manifest(), statement.seq, id, &|_| true)?;
     match run {
         Run::Done(Some(last)) if last.outcome == Outcome::Committed => {
             say(&format!("done     release/{} runs here", last.seq));

@@ -94,6 +94,9 @@ impl std::fmt::Debug for Installer {
     }
 }
 
+/// How what is being removed from the store is called.
+const REMOVED: &str = ".removed-";
+
 impl Installer {
     /// An installer that has done nothing yet.
     #[must_use]
@@ -102,18 +105,21 @@ impl Installer {
     }
 
     /// Goes on with what an earlier process left unfinished. Waits for whoever moves the journal.
+    /// `newest` is asked as [`Installer::install`] asks it.
     ///
     /// # Errors
     /// [`InstallError::Disk`]; call it again.
-    pub fn resume(&self) -> Result<Run, InstallError> {
+    pub fn resume(&self, newest: &dyn Fn(&Digest) -> bool) -> Result<Run, InstallError> {
         let _lock = Lock::take(&self.paths)?;
-        self.resume_locked(&|| true)
+        self.resume_locked(newest)
     }
 
     /// Installs the complete set that a verified release names, to the end.
     ///
-    /// `newest` says whether that release is still the head of its lane; it is asked once, before
-    /// anything is switched. A release that is installed already is left as it is.
+    /// `newest` says whether a release is still the head of its lane. It is asked before anything is
+    /// switched, of the very release that the journal holds: one that was staged before this one, and
+    /// that the board has overtaken or overruled meanwhile, is never begun. A release that is
+    /// installed already is left as it is.
     ///
     /// # Errors
     /// See [`InstallError`]; what runs is what ran before, or the journal says how to go on.
@@ -122,7 +128,7 @@ impl Installer {
         manifest: &Manifest,
         seq: Seq,
         id: Digest,
-        newest: &dyn Fn() -> bool,
+        newest: &dyn Fn(&Digest) -> bool,
     ) -> Result<Run, InstallError> {
         let _lock = Lock::take(&self.paths)?;
         if let Run::ReplaceKeeper = self.resume_locked(newest)? {
@@ -185,7 +191,7 @@ impl Installer {
         Ok(running)
     }
 
-    fn resume_locked(&self, newest: &dyn Fn() -> bool) -> Result<Run, InstallError> {
+    fn resume_locked(&self, newest: &dyn Fn(&Digest) -> bool) -> Result<Run, InstallError> {
         let mut journal = ledger::read(&self.paths)?;
         if !self.counted.swap(true, Ordering::Relaxed)
             && let Some(release) = journal.under_way()
@@ -205,7 +211,11 @@ impl Installer {
     }
 
     /// Does step after step until nothing is under way.
-    fn drive(&self, mut journal: Journal, newest: &dyn Fn() -> bool) -> Result<Run, InstallError> {
+    fn drive(
+        &self,
+        mut journal: Journal,
+        newest: &dyn Fn(&Digest) -> bool,
+    ) -> Result<Run, InstallError> {
         loop {
             let event = match journal.step() {
                 Step::Nothing => {
@@ -214,7 +224,7 @@ impl Installer {
                     };
                     return Ok(Run::Done(last));
                 }
-                Step::Begin if newest() => Event::Begun,
+                Step::Begin if journal.under_way().is_some_and(|to| newest(&to.id)) => Event::Begun,
                 Step::Begin => Event::Superseded,
                 Step::Switch(to) => match self.switch(&to) {
                     Ok(moving::Moved::Done) => Event::Switched,
@@ -265,7 +275,17 @@ impl Installer {
                 keep.contains(&digest) || running.values().any(|d| *d == digest)
             });
             let path = self.paths.store.join(&name);
-            if !kept && let Err(error) = fs::remove_dir_all(&path) {
+            // Under another name first: half of a component must not pass for one.
+            let removed = || {
+                if name.starts_with(REMOVED) {
+                    return fs::remove_dir_all(&path);
+                }
+                let gone = self.paths.store.join(format!("{REMOVED}{name}"));
+                fs::rename(&path, &gone)?;
+                disk::sync_folder(&self.paths.store)?;
+                fs::remove_dir_all(&gone)
+            };
+            if !kept && let Err(error) = removed() {
                 warn!(%error, "cannot remove {}", path.display());
             }
         }

@@ -38,7 +38,8 @@ pub enum Request {
     /// Statements in a row, judged together: what a later one in date builds upon may have expired
     /// meanwhile, so a server that was away for a year can follow. The answer is a [`RunTaken`].
     SubmitRun {
-        /// Oldest first.
+        /// Oldest first; at most [`RUN_MAX`].
+        #[serde(deserialize_with = "few_submissions")]
         submissions: Vec<Submission>,
     },
     /// Vetoes, pauses and beacons; the answer is an [`ObjectsTaken`].
@@ -81,8 +82,19 @@ pub enum Request {
     },
 }
 
+/// Most statements of one run. Each is weighed against all that waits, and nobody else is answered meanwhile.
+pub const RUN_MAX: usize = 256;
 /// Most vetoes, pauses and beacons in one line.
 pub const OBJECTS_MAX: usize = 64;
+
+/// Refuses a longer run than is sent, before one of it is looked at.
+fn few_submissions<'de, D: Deserializer<'de>>(reader: D) -> Result<Vec<Submission>, D::Error> {
+    let run = Vec::deserialize(reader)?;
+    if run.len() > RUN_MAX {
+        return Err(D::Error::custom(format!("{} statements, at most {RUN_MAX}", run.len())));
+    }
+    Ok(run)
+}
 
 /// Refuses more objects than are sent, before one of them is looked at.
 fn few_objects<'de, D: Deserializer<'de>>(reader: D) -> Result<Vec<Envelope>, D::Error> {

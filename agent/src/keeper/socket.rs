@@ -8,8 +8,8 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
@@ -201,8 +201,16 @@ fn talk(
     }
 }
 
+/// What a line asks for. One at a time: a hostile line takes many times its length of memory while it is
+/// read, and there are as many of them as connections.
+fn read_request(line: &str) -> Result<Request, serde_json::Error> {
+    static READING: Mutex<()> = Mutex::new(());
+    let _one = READING.lock().unwrap_or_else(PoisonError::into_inner);
+    serde_json::from_str(line)
+}
+
 fn reply(line: &str, answer: &dyn Fn(Request) -> Answer) -> Answer {
-    match serde_json::from_str(line) {
+    match read_request(line) {
         Ok(request) => answer(request),
         Err(error) => {
             refused::line("bad_request", &error.to_string());

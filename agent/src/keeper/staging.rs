@@ -108,24 +108,37 @@ fn stage_one(paths: &Paths, component: &Component) -> Result<ComponentInfo, Stag
     let stored = paths.stored(&component.digest);
     let refused = |source| StageError::Component { name: component.name.clone(), source };
     let expected = Expected { name: &component.name, arch: std::env::consts::ARCH };
-    if stored.is_dir() {
-        let info = read_info(&stored).map_err(at(&stored))?;
+    let info = if stored.is_dir() { described(&stored).map_err(at(&stored))? } else { None };
+    if let Some(info) = info {
         if info.name != component.name {
             let (found, expected) = (info.name, component.name.clone());
             return Err(refused(UnpackError::Name { found, expected }));
         }
         return Ok(info);
     }
+    if stored.is_dir() {
+        // Its description is gone or damaged: what is unpacked anew is known to be whole.
+        fs::remove_dir_all(&stored).map_err(at(&stored))?;
+    }
     let spooled = paths.spool().join(component.digest.hex());
-    copy_from_depot(&paths.depot.join(component.digest.hex()), &spooled, component)?;
-    let blob = File::open(&spooled).map_err(at(&spooled))?;
-    let info =
+    let unpacked = || {
+        copy_from_depot(&paths.depot.join(component.digest.hex()), &spooled, component)?;
+        let blob = File::open(&spooled).map_err(at(&spooled))?;
         unpack(io::BufReader::new(blob), &stored, &expected).map_err(|error| match error {
             UnpackError::Disk { path, source } => StageError::Disk { path, source },
+            // Its digest was right a moment ago: the disk does not give back what it took.
+            UnpackError::Damaged(source) if source.raw_os_error().is_some() => {
+                StageError::Disk { path: spooled.clone(), source }
+            }
             error => refused(error),
-        })?;
-    fs::remove_file(&spooled).map_err(at(&spooled))?;
-    Ok(info)
+        })
+    };
+    let info = unpacked();
+    // Also where the disk is full: what is of no use must not keep it so until the next attempt.
+    match fs::remove_file(&spooled) {
+        Err(error) if info.is_ok() => Err(at(&spooled)(error)),
+        _ => info,
+    }
 }
 
 /// Reads a stored component's own description.
@@ -135,6 +148,19 @@ fn stage_one(paths: &Paths, component: &Component) -> Result<ComponentInfo, Stag
 pub fn read_info(stored: &Path) -> io::Result<ComponentInfo> {
     let bytes = disk::read_bounded(&stored.join(INFO), INFO_MAX)?;
     ComponentInfo::parse(&bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// What a stored component says it is; none where that is gone or damaged.
+fn described(stored: &Path) -> io::Result<Option<ComponentInfo>> {
+    match read_info(stored) {
+        Ok(info) => Ok(Some(info)),
+        Err(error)
+            if [io::ErrorKind::NotFound, io::ErrorKind::InvalidData].contains(&error.kind()) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Copies a blob while hashing it. Its folder is another user's: no link is followed, nothing
@@ -207,6 +233,11 @@ fn check_keeper(paths: &Paths, host: &dyn Host, manifest: &Manifest) -> Result<(
     match host.selftest(&program) {
         Ok(()) => Ok(()),
         Err(HostError::Disk(source)) => Err(StageError::Disk { path: program, source }),
+        // A machine that is out of breath says nothing about the release.
+        Err(HostError::Command { what, source }) if source.is_passing() => {
+            let source = io::Error::other(format!("{what}: {source}"));
+            Err(StageError::Disk { path: program, source })
+        }
         Err(error) => Err(StageError::Set(format!("the new keeper does not run: {error}"))),
     }
 }

@@ -150,6 +150,14 @@ impl Installer {
     fn unlink_units(&self, wanted: &Wanted) -> Result<(), HostError> {
         for unit in ours(&self.paths.units, &self.paths.current)? {
             if wanted.units.contains(&unit) {
+                // What started it at boot may be another target now, or none.
+                for by in TARGETS {
+                    let link = self.paths.units.join(by).join(&unit);
+                    let stale = !wanted.links.iter().any(|(wanted, _)| *wanted == link);
+                    if stale && link.is_symlink() {
+                        self.host.unlink(&link)?;
+                    }
+                }
                 continue;
             }
             if let Err(error) = self.host.stop(&unit) {

@@ -89,7 +89,7 @@ impl Bench {
     }
 
     fn install(&self, seq: u64, manifest: &Manifest) -> Result<Run, InstallError> {
-        self.installer().install(manifest, Seq(seq), id(seq), &|| true)
+        self.installer().install(manifest, Seq(seq), id(seq), &|_| true)
     }
 
     /// Installs until the power goes after `calls` calls; whether it went.
@@ -205,8 +205,8 @@ fn power_lost_at_any_call_ends_in_the_old_set_or_the_new_one() {
             bench.install(1, &old).unwrap();
             let cut = bench.cut(Some(calls), |bench| drop(bench.install(2, &new)));
             // Cut once more on the way back up, then left alone.
-            bench.cut(Some(calls / 2), |bench| drop(bench.installer().resume()));
-            bench.installer().resume().unwrap();
+            bench.cut(Some(calls / 2), |bench| drop(bench.installer().resume(&|_| true)));
+            bench.installer().resume(&|_| true).unwrap();
             let marked = ledger::is_marked(&bench.paths, &id(2));
             if health == "well" {
                 assert!(bench.runs(2, &new) && !marked, "{health}, cut at call {calls}");
@@ -248,10 +248,10 @@ fn a_release_that_fails_once_the_disk_has_room_again_is_not_begun_a_second_time(
     // One process, as the daemon is: the disk holds the switch up, then the same call goes on.
     let installer = bench.installer();
     bench.fake.server().full = true;
-    let held_up = installer.install(&sick, Seq(2), id(2), &|| true).unwrap_err();
+    let held_up = installer.install(&sick, Seq(2), id(2), &|_| true).unwrap_err();
     assert_eq!(held_up.code(), "disk");
     bench.fake.server().full = false;
-    let (how, _) = outcome(installer.install(&sick, Seq(2), id(2), &|| true));
+    let (how, _) = outcome(installer.install(&sick, Seq(2), id(2), &|_| true));
     assert_eq!(how, Outcome::RolledBack);
     assert!(bench.runs(1, &old));
     let calls = std::mem::take(&mut bench.fake.server().calls);
@@ -353,7 +353,7 @@ fn what_was_overtaken_before_the_switch_is_left() {
     let old = old(&bench);
     bench.install(1, &old).unwrap();
     let new = new(&bench, "well");
-    bench.installer().install(&new, Seq(2), id(2), &|| false).unwrap();
+    bench.installer().install(&new, Seq(2), id(2), &|_| false).unwrap();
     assert!(bench.runs(1, &old) && !ledger::is_marked(&bench.paths, &id(2)));
     // What is no longer named is swept out with the next release that stays.
     bench.install(2, &new).unwrap();
@@ -361,6 +361,39 @@ fn what_was_overtaken_before_the_switch_is_left() {
     bench.install(3, &third).unwrap();
     let stored = fs::read_dir(&bench.paths.store).unwrap().count();
     assert_eq!(stored, new.components.len() + third.components.len());
+}
+
+/// The journal may hold another release than the one that is asked for: staged, and held up by the disk.
+#[test]
+fn what_was_staged_and_then_overtaken_or_overruled_is_never_begun() {
+    for overruled in [false, true] {
+        let bench = Bench::new();
+        let old = old(&bench);
+        bench.install(1, &old).unwrap();
+        let burnt = new(&bench, "well");
+        let third = bench.release(&[service("hello", "units/hello.service", "three", "well")]);
+        // The power goes when it is staged and not begun.
+        let cut = |_: &Digest| -> bool { std::panic::panic_any(Cut) };
+        let went = bench.cut(None, |bench| {
+            drop(bench.installer().install(&burnt, Seq(2), id(2), &cut));
+        });
+        assert!(went && matches!(ledger::read(&bench.paths), Ok(Journal::Staged { .. })));
+        let calls = bench.fake.server().calls.len();
+        let installer = bench.installer();
+        if overruled {
+            installer.resume(&|release| *release == id(1)).unwrap();
+            assert!(bench.runs(1, &old), "what the board burnt was installed");
+        } else {
+            let head = |release: &Digest| *release == id(3);
+            installer.install(&third, Seq(3), id(3), &head).unwrap();
+            assert!(bench.runs(3, &third));
+        }
+        let server = bench.fake.server();
+        let links = server.calls[calls..].iter().filter(|call| call.starts_with("link ")).count();
+        assert!(if overruled { links == 0 } else { links > 0 }, "{:?}", &server.calls[calls..]);
+        drop(server);
+        assert!(!ledger::is_marked(&bench.paths, &id(2)), "nothing was wrong with it");
+    }
 }
 
 #[test]
@@ -372,14 +405,14 @@ fn a_full_disk_is_no_verdict_and_the_install_goes_on_when_there_is_room() {
         let new = new(&bench, health);
         bench.fake.server().full = true;
         let installer = bench.installer();
-        let error = installer.install(&new, Seq(2), id(2), &|| true).unwrap_err();
+        let error = installer.install(&new, Seq(2), id(2), &|_| true).unwrap_err();
         assert_eq!(error.code(), "disk");
         for _ in 0..2 * STARTS_MAX {
-            assert_eq!(installer.resume().unwrap_err().code(), "disk");
+            assert_eq!(installer.resume(&|_| true).unwrap_err().code(), "disk");
         }
         assert!(ledger::marked(&bench.paths).unwrap().is_empty());
         bench.fake.server().full = false;
-        installer.resume().unwrap();
+        installer.resume(&|_| true).unwrap();
         assert!(if health == "well" { bench.runs(2, &new) } else { bench.runs(1, &old) });
     }
 }
