@@ -11,6 +11,20 @@ const BEGIN: &str = "-----BEGIN SSH SIGNATURE-----";
 /// Its last line.
 const END: &str = "-----END SSH SIGNATURE-----";
 
+/// What the keeper signed, from a receipt as it is printed and lies on the server; whose network it is,
+/// the receipt says itself.
+///
+/// # Errors
+/// As [`signed`].
+pub(crate) fn printed(text: &str) -> Result<Envelope, Failure> {
+    let what = || "it is no receipt of a hand-over";
+    let payload = text.lines().find(|line| line.starts_with('{'));
+    let payload = payload.ok_or_else(|| Failure::new(what()))?;
+    let kind = Kind::new(Handover::KIND).or_fail(what)?;
+    let named = Handover::parse(&Envelope::unsigned(kind, payload.to_owned())).or_fail(what)?;
+    signed(text, named.network)
+}
+
 /// What the keeper signed: one line of JSON, then its signature.
 ///
 /// # Errors
@@ -64,6 +78,7 @@ mod tests {
         let keeper = SecretKey::from_seed([1; 32]);
         let (envelope, text) = text(&keeper, &keeper);
         assert_eq!(signed(&text, network()).unwrap().to_json(), envelope.to_json());
+        assert_eq!(printed(&text).unwrap().to_json(), envelope.to_json());
     }
 
     #[test]
@@ -74,6 +89,8 @@ mod tests {
             assert!(signed(&good[..at], network()).is_err(), "{at}");
         }
         assert!(signed(&good.replace("web-1", "web-2"), network()).is_err());
+        assert!(printed(&good.replace("web-1", "web-2")).is_err());
+        assert!(printed("RECEIPT\n{}\n").is_err() && printed("").is_err());
         assert!(signed(&good, Digest::of(b"other")).is_err());
         let (_, forged) = text(&SecretKey::from_seed([3; 32]), &keeper);
         assert!(signed(&forged, network()).is_err());

@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::json;
 use zeroize::Zeroizing;
 
+use crate::adopt::receipt;
 use crate::commands::access_request::elsewhere;
 use crate::context::Context;
 use crate::desk::Desk;
@@ -37,7 +38,8 @@ pub(crate) struct Depart {
     #[arg(id = "nodes", long = "node", value_name = "SERVER", num_args = 1,
           required_unless_present_any = ["receipt", "send"])]
     node: Vec<String>,
-    /// The receipt of the hand-over, handover.json, which names network and server
+    /// The receipt of the hand-over, which names network and server: receipt.txt as it was printed, or
+    /// the handover.json that `adopt` keeps
     #[arg(long, value_name = "FILE", conflicts_with = "send")]
     receipt: Option<PathBuf>,
     /// Your ssh-ed25519 private key, the one that the receipt names
@@ -117,7 +119,11 @@ impl Depart {
             let what = || format!("{} is no receipt of a hand-over", path.display());
             let bytes = durable::read(path, ENVELOPE_MAX)?
                 .ok_or_else(|| Failure::new(format!("{} does not exist", path.display())))?;
-            let envelope = Envelope::parse(&bytes).or_fail(what)?;
+            let envelope = match (Envelope::parse(&bytes), core::str::from_utf8(&bytes)) {
+                (Ok(envelope), _) => envelope,
+                (Err(_), Ok(text)) => receipt::printed(text).map_err(|why| why.within(what()))?,
+                (Err(error), Err(_)) => return Err(Failure::new(what()).cause(error)),
+            };
             let parsed = Handover::parse(&envelope).or_fail(what)?;
             let receipt = Handover::verify(parsed.network, &envelope).or_fail(what)?;
             let named = self.node.first();
@@ -206,8 +212,8 @@ fn this_server(context: &Context, word: &str) -> Result<Leaving, Failure> {
         objects: Vec<serde_json::Value>,
     }
     let mut door = Socket::at(&context.socket);
-    let hint = "on your laptop, give the receipt: `--receipt handover.json`; it lies in \
-                /var/lib/borgios-keeper of the server";
+    let hint = "on your laptop, give the receipt: `--receipt receipt.txt`, what the hand-over printed; \
+                it lies in /var/lib/borgios-bootstrap of the server";
     let status = door.ask(&json!({"get": "status"})).map_err(|failure| failure.hint(hint))?;
     let what = || format!("the agent at {} did not say which server it is", door.name());
     let status: Status = serde_json::from_value(status).or_fail(what)?;
