@@ -927,7 +927,8 @@ end_sessions() {
     leave 0
     sleep 2
     takeover end-sessions || onward "a login could not be ended, see above"
-    # Until it ended, such a login could open again what was found shut.
+    # Until it ended, such a login could open again what was found shut, and give root a password.
+    "$TAKER" rotate --once </dev/null || onward "the root credential could not be changed, see above"
     takeover apply && takeover verify || onward "something came back before the last login ended, see above"
     forget joined
 }

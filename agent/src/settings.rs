@@ -252,7 +252,11 @@ fn name_of(text: &str) -> Option<Name> {
 }
 
 fn host_name() -> Name {
-    let host = sysinfo::System::host_name().unwrap_or_default();
+    of_host(&sysinfo::System::host_name().unwrap_or_default())
+}
+
+/// The name that a host has in the fleet where nobody gave it one: there always is one.
+pub(crate) fn of_host(host: &str) -> Name {
     let short: String = host.chars().take(NAME_MAX).collect();
     name_of(&short).unwrap_or_else(|| "server".parse().expect("six letters are a name"))
 }
@@ -266,6 +270,20 @@ mod tests {
         let file = folder.path().join("agent.json");
         std::fs::write(&file, text).unwrap();
         Settings::of_server(&file)
+    }
+
+    #[test]
+    fn every_host_has_a_name() {
+        for (host, name) in [
+            ("web_1", "web-1"),
+            ("Web-3", "web-3"),
+            ("_", "server"),
+            ("", "server"),
+            ("ü", "server"),
+        ] {
+            assert_eq!(of_host(host).as_str(), name, "{host}");
+        }
+        assert_eq!(of_host(&"x".repeat(300)).as_str().len(), NAME_MAX);
     }
 
     #[test]

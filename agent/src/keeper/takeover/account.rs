@@ -15,6 +15,7 @@
 
 use std::collections::BTreeSet;
 
+use borgios_credentials::shadow::{SHADOW_MAX, Shadow};
 use borgios_types::Digest;
 
 use super::catalogue::Kind;
@@ -86,6 +87,23 @@ struct Judged {
     shadow: Vec<u8>,
     copy_is_old: bool,
     findings: Vec<Finding>,
+}
+
+/// Whether the rotation, without which there is no receipt and no way in, will take the account files as
+/// they will be. To be asked before the owner is shut out.
+pub(super) fn check_for_rotation(machine: &Machine) -> Result<(), MachineError> {
+    let judged = Judged::of(machine)?;
+    let odd = |path: &str, why: String| MachineError::Odd { path: path.into(), why };
+    Shadow::parse(&judged.shadow).map_err(|error| odd(SHADOW, error.to_string()))?;
+    let roots =
+        judged.passwd.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"root:"));
+    match (roots.count(), judged.passwd.len()) {
+        (1, length) if length <= SHADOW_MAX => Ok(()),
+        (1, length) => {
+            Err(odd(PASSWD, format!("has {length} bytes, at most {SHADOW_MAX} are read")))
+        }
+        (lines, _) => Err(odd(PASSWD, format!("has {lines} lines for root, and must have one"))),
+    }
 }
 
 impl Judged {

@@ -49,6 +49,9 @@ pub(super) fn apply(machine: &mut Machine) -> Result<Taken, TakeoverError> {
             if let Err(error) = file_owner::check_folders(machine) {
                 return Err(back(machine, taking, error.into(), false));
             }
+            if let Err(error) = account::check_for_rotation(machine) {
+                return Err(back(machine, taking, error.into(), false));
+            }
             taking.found = catalogue::look(machine)?;
             // What the owner may have put where our files go: a host key, principals.
             machine.remove(doors::FOLDER)?;

@@ -34,11 +34,18 @@ impl Kind for AuthorizedKeys {
     fn look(&self, machine: &Machine) -> Result<Vec<Finding>, MachineError> {
         let mut found = Vec::new();
         for (path, user) in files(machine)? {
-            let before = machine.read(&path)?.unwrap_or_default();
+            // What its owner made too long to be read, or took the right to read, goes as well: it must
+            // not hold up the hand-over.
+            let read = machine.read(&path);
+            let is_read = read.is_ok();
+            let before = read.ok().flatten().unwrap_or_default();
             let keys = keys(&before);
-            if keys > 0 {
+            if keys > 0 || !is_read {
                 let s = if keys == 1 { "" } else { "s" };
-                let what = format!("{keys} key{s} for {user}");
+                let what = match is_read {
+                    true => format!("{keys} key{s} for {user}"),
+                    false => format!("cannot be read, for {user}"),
+                };
                 found.push(Finding::new(KIND, &path, what, &before, "removed"));
             }
         }
@@ -149,6 +156,19 @@ mod tests {
         AuthorizedKeys.apply(&machine, &found).unwrap();
         assert!(!machine.exists("/etc/ssh/keys/ann"));
         assert_eq!(AuthorizedKeys.look(&machine).unwrap(), []);
+    }
+
+    #[test]
+    fn a_file_that_its_owner_made_unreadable_goes_as_well() {
+        let (_folder, machine, _) = server();
+        let path = "/home/ann/.ssh/authorized_keys";
+        plant(&machine, path);
+        let file = std::fs::File::options().write(true).open(machine.at(path)).unwrap();
+        file.set_len(1 << 30).unwrap();
+        let found = AuthorizedKeys.look(&machine).unwrap();
+        assert_eq!(found.len(), 1, "{found:#?}");
+        AuthorizedKeys.apply(&machine, &found).unwrap();
+        assert!(!machine.exists(path));
     }
 
     #[test]

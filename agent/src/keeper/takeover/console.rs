@@ -10,8 +10,16 @@ use super::sshd_unit::property;
 
 const KIND: &str = "console";
 const DEBUG_SHELL: &str = "debug-shell.service";
-/// Where an owner overrides units.
-const FOLDERS: [&str; 2] = ["/etc/systemd/system", "/run/systemd/system"];
+/// Where an owner overrides units (systemd.unit(5)). What generators make comes back with each
+/// `daemon-reload`, and a look that finds it for ever would end no hand-over.
+const FOLDERS: [&str; 6] = [
+    "/etc/systemd/system.control",
+    "/run/systemd/system.control",
+    "/run/systemd/transient",
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/usr/local/lib/systemd/system",
+];
 /// Beginnings of the names of units that have to do with consoles.
 const UNITS: [&str; 7] = [
     "getty@",
@@ -22,9 +30,13 @@ const UNITS: [&str; 7] = [
     "rescue",
     "emergency",
 ];
-/// Words that open a console without a password.
-const WORDS: [&str; 5] =
-    ["--autologin", " -a ", "--skip-login", "SYSTEMD_SULOGIN_FORCE", "/bin/login -f"];
+/// The word by which systemd's rescue asks for nothing.
+const FORCE: &str = "SYSTEMD_SULOGIN_FORCE";
+/// Options of agetty that let somebody in, or run another program than login, each as its shortest
+/// abbreviation.
+const OPENING: [&str; 4] = ["--a", "--sk", "--login-p", "--host"];
+/// The same in one letter, and `-f` for login.
+const LETTERS: [char; 4] = ['a', 'n', 'l', 'f'];
 
 /// Consoles.
 pub(super) struct Console;
@@ -79,7 +91,7 @@ fn open(machine: &Machine) -> Result<Vec<PathBuf>, MachineError> {
                 for drop_in in machine.names(&path)? {
                     found.push(path.join(drop_in));
                 }
-            } else if !machine.is_link(&path) {
+            } else if !is_vendors_link(machine, &path) {
                 found.push(path);
             }
         }
@@ -87,12 +99,46 @@ fn open(machine: &Machine) -> Result<Vec<PathBuf>, MachineError> {
     let mut opening = Vec::new();
     for path in found {
         let text = machine.text(&path)?;
-        let lines = text.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';']));
-        if lines.into_iter().any(|line| WORDS.iter().any(|word| line.contains(word))) {
+        let mut lines = text.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';']));
+        if lines.any(opens) {
             opening.push(path);
         }
     }
     Ok(opening)
+}
+
+/// Whether a line of such a unit lets somebody in without a password. What is taken for one and is none
+/// costs its owner an override of a console, which then asks as it does on a fresh system.
+fn opens(line: &str) -> bool {
+    if line.contains(FORCE) {
+        return true;
+    }
+    let Some((key, command)) = line.split_once('=') else { return false };
+    if !key.trim_end().starts_with("ExecStart") || command.trim().is_empty() {
+        return false;
+    }
+    let mut words = command.split_whitespace().map(|word| word.trim_matches(['\'', '"']));
+    let program = words.next().unwrap_or_default().trim_start_matches(['-', '@', ':', '+', '!']);
+    let program = program.rsplit('/').next().unwrap_or_default();
+    let letters = match program {
+        "agetty" | "getty" => &LETTERS[..],
+        // With -e it lets root in whose password is locked.
+        "sulogin" => &['e'][..],
+        "systemd-sulogin-shell" | "plymouth" => return false,
+        _ => return true,
+    };
+    words.any(|word| match word.strip_prefix("--") {
+        Some(_) => OPENING.iter().any(|long| word.starts_with(long)) || word.starts_with("--fo"),
+        None => word.strip_prefix('-').is_some_and(|short| short.contains(letters)),
+    })
+}
+
+/// A mask, or a link to one of the distribution's units.
+fn is_vendors_link(machine: &Machine, path: &Path) -> bool {
+    const VENDORS: [&str; 2] = ["/usr/lib/systemd", "/lib/systemd"];
+    std::fs::read_link(machine.at(path)).is_ok_and(|target| {
+        target == Path::new("/dev/null") || VENDORS.iter().any(|folder| target.starts_with(folder))
+    })
 }
 
 #[cfg(test)]
@@ -109,10 +155,64 @@ mod tests {
         machine.write(format!("{folder}/auto.conf"), auto, 0o644).unwrap();
         let other = b"[Service]\n# --autologin\nTTYVTDisallocate=no\n";
         machine.write(format!("{folder}/other.conf"), other, 0o644).unwrap();
+        // As the distribution has it, and as an administrator may who wants no clear screen.
+        let asks =
+            b"[Service]\nExecStart=\nExecStart=-/sbin/agetty -o '-p -- \\u' --noclear %I $TERM\n";
+        machine.write(format!("{folder}/asks.conf"), asks, 0o644).unwrap();
         let found = Console.look(&machine).unwrap();
         assert_eq!(found.len(), 1, "{found:#?}");
         Console.apply(&machine, &found).unwrap();
         assert_eq!(Console.look(&machine).unwrap(), []);
-        assert_eq!(machine.names(folder).unwrap(), ["other.conf"]);
+        let mut left = machine.names(folder).unwrap();
+        left.sort();
+        assert_eq!(left, ["asks.conf", "other.conf"]);
+    }
+
+    #[test]
+    fn every_spelling_of_a_console_that_asks_for_nothing_is_found() {
+        for line in [
+            "ExecStart=-/sbin/agetty --autologin root %I",
+            "ExecStart=-/sbin/agetty --autol root %I",
+            "ExecStart=-/sbin/agetty -aroot %I",
+            "ExecStart=-/sbin/agetty -n -l /bin/bash %I",
+            "ExecStart=@-/sbin/agetty agetty -Lna root ttyS0",
+            "ExecStart=-/sbin/agetty -o '-f root' %I",
+            "ExecStart=-/sbin/agetty --login-program=/bin/sh %I",
+            "ExecStart=/bin/bash",
+            "ExecStart = /usr/sbin/sulogin --force",
+            "ExecStart=-/sbin/sulogin -e",
+            "Environment=SYSTEMD_SULOGIN_FORCE=1",
+        ] {
+            assert!(opens(line), "{line}");
+        }
+        for line in [
+            "ExecStart=",
+            "ExecStartPre=",
+            "TTYVTDisallocate=no",
+            "ExecStart=-/sbin/agetty -o '-p -- \\u' --keep-baud 115200,57600,38400,9600 - $TERM",
+            "ExecStart=-/lib/systemd/systemd-sulogin-shell rescue",
+            "ExecStart=-/sbin/sulogin",
+        ] {
+            assert!(!opens(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn an_override_is_found_wherever_systemd_reads_it() {
+        let (_folder, machine, _) = server();
+        let auto = b"[Service]\nExecStart=\nExecStart=-/sbin/agetty -a root %I\n";
+        for folder in FOLDERS {
+            let folder = format!("{folder}/serial-getty@ttyS0.service.d");
+            machine.folder(&folder, 0o755).unwrap();
+            machine.write(format!("{folder}/auto.conf"), auto, 0o644).unwrap();
+        }
+        machine.folder("/srv", 0o755).unwrap();
+        machine.write("/srv/x.service", auto, 0o644).unwrap();
+        let link = machine.at("/etc/systemd/system/getty@tty2.service");
+        std::os::unix::fs::symlink(machine.at("/srv/x.service"), link).unwrap();
+        let found = Console.look(&machine).unwrap();
+        assert_eq!(found.len(), FOLDERS.len() + 1, "{found:#?}");
+        Console.apply(&machine, &found).unwrap();
+        assert_eq!(Console.look(&machine).unwrap(), []);
     }
 }

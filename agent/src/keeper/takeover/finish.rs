@@ -51,6 +51,7 @@ pub(super) fn finish(machine: &mut Machine) -> Result<bool, TakeoverError> {
     }
     // Until it ends, a login may undo what was just looked at.
     session::end(machine)?;
+    machine.tools.rotate(&machine.paths)?;
     apply::apply(machine)?;
     verify::verify(machine)?;
     Ok(true)

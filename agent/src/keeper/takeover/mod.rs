@@ -52,6 +52,7 @@ mod journal;
 mod machine;
 mod meta;
 mod passwd;
+mod reach;
 mod receipt;
 mod restore;
 mod sealed;

@@ -10,7 +10,6 @@ use borgios_types::{NodeId, PublicKey};
 
 use super::apply::counts;
 use super::failure::TakeoverError;
-use super::finding::plain;
 use super::host_key;
 use super::journal::Journal;
 use super::machine::Machine;
@@ -19,6 +18,7 @@ use crate::disk;
 use crate::identity;
 use crate::keeper::chain_store::ChainStore;
 use crate::keeper::handed_over;
+use crate::settings::of_host;
 
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 
@@ -68,7 +68,7 @@ pub(super) fn sign(machine: &Machine, asked: &Receipt) -> Result<String, Takeove
         network,
         node: asked.node,
         keeper: key.public(),
-        name: name(machine, asked.name.as_deref())?,
+        name: name(machine, asked.name.as_deref()),
         host_keys: host_key::public(machine)?.into_iter().collect::<Vec<PublicKey>>(),
         taken: counts(&taking.found)
             .into_iter()
@@ -86,11 +86,11 @@ pub(super) fn sign(machine: &Machine, asked: &Receipt) -> Result<String, Takeove
     Ok(envelope.to_json())
 }
 
-fn name(machine: &Machine, given: Option<&str>) -> Result<Name, TakeoverError> {
+/// The name that stands in the receipt. Without a receipt no door opens, and by now the old ones are shut:
+/// whatever the host is called, there is one.
+fn name(machine: &Machine, given: Option<&str>) -> Name {
     let found = std::fs::read_to_string(machine.at(HOSTNAME)).unwrap_or_default();
     let name = given.unwrap_or(found.trim());
     // The first label: `web-1` of `web-1.example.org`.
-    let short = name.split('.').next().unwrap_or_default().to_ascii_lowercase();
-    let parsed = name.parse().or_else(|_| short.parse::<Name>());
-    parsed.map_err(|error| TakeoverError::Refused(format!("--name {}: {error}", plain(name))))
+    name.parse().unwrap_or_else(|_| of_host(name.split('.').next().unwrap_or_default()))
 }

@@ -7,9 +7,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use tracing::warn;
+
 use super::machine::{Machine, MachineError, disk_error, is_absent, write_like};
 use super::meta::Meta;
 use super::passwd::Lock;
+use super::reach::{Held, Reach, reach};
 use super::snapshot::{Entry, Snapshot};
 
 /// Brings everything back but `keep`, which is left as it is whether or not it was there.
@@ -43,9 +46,35 @@ pub(super) fn restore(
     Ok(())
 }
 
+/// The place of a path, its folder made where it is not there; none where somebody else than root has put
+/// a link on the way: what lies behind that is not what was taken.
+fn hold(machine: &Machine, path: &Path, entry: &Entry) -> Result<Option<Held>, MachineError> {
+    let reached = || reach(machine, path).map_err(|source| disk_error(path, source));
+    let mut way = reached()?;
+    if let (Reach::Missing, Some(folder)) = (&way, path.parent())
+        && !matches!(entry, Entry::Absent | Entry::Other)
+    {
+        machine.folder(folder, 0o755)?;
+        way = reached()?;
+    }
+    match way {
+        Reach::There(held) => Ok(Some(held)),
+        Reach::Missing => Ok(None),
+        Reach::Foreign => {
+            warn!(
+                BORGIOS_EVENT = "not_brought_back",
+                "{} is not brought back: somebody has put a link on the way to it",
+                path.display()
+            );
+            Ok(None)
+        }
+    }
+}
+
 fn bring_back(machine: &Machine, path: &Path, entry: &Entry) -> Result<(), MachineError> {
-    let place = machine.at(path);
-    let found = match fs::symlink_metadata(&place) {
+    let Some(held) = hold(machine, path, entry)? else { return Ok(()) };
+    let place = held.place();
+    let found = match fs::symlink_metadata(place) {
         Ok(meta) => Some(meta.file_type()),
         Err(error) if is_absent(&error) => None,
         Err(source) => return Err(disk_error(path, source)),
@@ -64,27 +93,22 @@ fn bring_back(machine: &Machine, path: &Path, entry: &Entry) -> Result<(), Machi
         machine.remove(path)?;
     }
     machine.tidy(path)?;
-    if !matches!(entry, Entry::Absent | Entry::Other)
-        && let Some(folder) = path.parent()
-    {
-        machine.folder(folder, 0o755)?;
-    }
     match entry {
         Entry::Absent | Entry::Other => Ok(()),
         Entry::Folder { meta } => {
             machine.folder(path, 0o700)?;
-            put(machine, path, meta)
+            put(machine, path, place, meta)
         }
         Entry::Link { meta, target } => {
             machine.link(path, target)?;
-            put(machine, path, meta)
+            put(machine, path, place, meta)
         }
         Entry::File { meta, digest } => {
             let bytes = Snapshot::content(machine, digest)?;
             if same_type && machine.read(path)?.as_ref() == Some(&bytes) {
-                return put(machine, path, meta);
+                return put(machine, path, place, meta);
             }
-            machine.change("restore", path, || write_like(&place, &bytes, 0o600, Some(meta)))
+            machine.change("restore", path, || write_like(place, &bytes, 0o600, Some(meta)))
         }
     }
 }
@@ -110,12 +134,11 @@ fn remove_new(
     Ok(())
 }
 
-fn put(machine: &Machine, path: &Path, meta: &Meta) -> Result<(), MachineError> {
-    let place = machine.at(path);
-    if Meta::of(&place).is_ok_and(|now| now == *meta) {
+fn put(machine: &Machine, path: &Path, place: &Path, meta: &Meta) -> Result<(), MachineError> {
+    if Meta::of(place).is_ok_and(|now| now == *meta) {
         return Ok(());
     }
-    machine.change("put back", path, || meta.put(&place))
+    machine.change("put back", path, || meta.put(place))
 }
 
 fn put_time(machine: &Machine, path: &Path, meta: &Meta) -> Result<(), MachineError> {

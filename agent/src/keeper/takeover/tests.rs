@@ -235,6 +235,43 @@ fn an_abort_restores_every_bit() {
     begin(&machine);
 }
 
+/// Who owns a home may lead root elsewhere by a link while the hand-over is open.
+#[test]
+fn an_abort_writes_nothing_through_a_link_that_somebody_put_into_a_home() {
+    if disk::roots().0 != 0 {
+        return;
+    }
+    let (_folder, machine, _, _) = open();
+    machine.folder("/etc/apt/apt.conf.d", 0o755).unwrap();
+    let home = machine.at("/home/ann");
+    std::os::unix::fs::chown(&home, Some(1_000), Some(1_000)).unwrap();
+    fs::rename(home.join(".ssh"), home.join(".s")).unwrap();
+    let victim = machine.at("/etc/apt/apt.conf.d");
+    std::os::unix::fs::symlink(victim, home.join(".ssh")).unwrap();
+    abort::abort(&machine).unwrap();
+    assert!(!machine.exists("/etc/apt/apt.conf.d/authorized_keys"), "root wrote where ann said");
+    assert_eq!(machine.text("/root/.ssh/authorized_keys").unwrap(), "ssh-ed25519 AAAA me\n");
+}
+
+/// What the rotation will not take is found while it can still go back: without it nobody gets in again.
+#[test]
+fn account_files_that_the_rotation_would_refuse_end_it_before_anybody_is_shut_out() {
+    for (path, wrong) in [
+        ("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nroot:x:0:0:root:/root:/bin/bash\n"),
+        ("/etc/shadow", "root:$y$a:1:0:99999:7:::\nroot:$y$b:1:0:99999:7:::\n"),
+    ] {
+        let (_folder, machine, _) = owned();
+        let mode = if path == "/etc/passwd" { 0o644 } else { 0o640 };
+        machine.write(path, wrong.as_bytes(), mode).unwrap();
+        install(&machine);
+        begin(&machine);
+        let ended = apply(&machine);
+        assert!(matches!(ended, Err(TakeoverError::RolledBack(_))), "{path}: {ended:?}");
+        assert!(machine.exists("/root/.ssh/authorized_keys") && !is_done(&machine));
+        assert!(machine.text(path).unwrap().starts_with(wrong), "{path} was edited");
+    }
+}
+
 #[test]
 fn the_deadline_and_a_boot_go_back_and_before_the_deadline_nothing_happens() {
     for boot in [false, true] {

@@ -62,11 +62,12 @@ pub(super) fn verify(machine: &mut Machine) -> Result<Vec<String>, TakeoverError
     Ok(held)
 }
 
-/// A port on which this machine reaches its own sshd at 127.0.0.1.
+/// A port on which this machine reaches its own sshd at 127.0.0.1. One that listens on IPv6 alone is not
+/// reached there (OpenSSH sets `IPV6_V6ONLY`), and what it was told is all that can be said of it.
 fn port(effective: &Effective) -> Option<u16> {
     let addresses = effective.all("listenaddress").map(|text| text.split(' ').next());
     addresses.flatten().find_map(|address| {
         let (host, port) = address.rsplit_once(':')?;
-        ["0.0.0.0", "127.0.0.1", "[::]"].contains(&host).then(|| port.parse().ok())?
+        ["0.0.0.0", "127.0.0.1"].contains(&host).then(|| port.parse().ok())?
     })
 }
