@@ -349,7 +349,9 @@ impl Api {
         };
         let uploads = self.0.uploads.clone();
         let put = move || uploads.put(digest, size, offset, &bytes);
-        match tokio::task::spawn_blocking(put).await {
+        let put = tokio::task::spawn_blocking(put).await;
+        self.0.uploads.watch();
+        match put {
             Ok(Ok(Progress::Whole)) => ok(json!({"have": size, "whole": true})),
             Ok(Ok(Progress::At(have))) => ok(json!({"have": have, "whole": false})),
             Ok(Err(refused)) => error(refused.code(), &refused.to_string()),

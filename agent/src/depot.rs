@@ -37,6 +37,9 @@ pub enum DepotError {
     /// Larger than anything the fleet installs.
     #[error("a blob of {0} bytes, at most {COMPONENT_MAX} are taken")]
     TooLarge(u64),
+    /// No room for it that this server can spare.
+    #[error("no room for a blob of {0} bytes: a tenth of the disk stays free for what is decided")]
+    Full(u64),
     /// Somebody else is writing this blob now.
     #[error("{0} is being received already; ask again later")]
     Busy(Digest),
@@ -70,6 +73,7 @@ impl DepotError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::TooLarge(_) | Self::TooLong(_) => "too_large",
+            Self::Full(_) => "full",
             Self::Busy(_) => "busy",
             Self::Incomplete { .. } => "incomplete",
             Self::BadDigest { .. } => "bad_digest",
@@ -116,6 +120,17 @@ impl Depot {
     pub fn size(&self, digest: &Digest) -> Option<u64> {
         let meta = std::fs::metadata(self.path(digest)).ok()?;
         meta.is_file().then_some(meta.len())
+    }
+
+    /// Whether a blob that nothing signed asks for may be taken in: whoever brings such blobs must not
+    /// be able to fill the disk on which statements, vetoes and the keeper's journal are written.
+    ///
+    /// # Errors
+    /// Whatever the disk says.
+    pub fn has_room(&self, size: u64) -> io::Result<bool> {
+        let disk = rustix::fs::statvfs(&self.folder)?;
+        let (free, all) = (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize);
+        Ok(free.saturating_sub(size) >= all / 10)
     }
 
     /// Begins to receive a blob, or goes on where an earlier attempt was cut off. Reads what is

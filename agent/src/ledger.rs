@@ -232,6 +232,12 @@ impl Ledger {
     /// Judges an envelope and, if it passes, stores it and everything that waited for it.
     pub fn admit(&mut self, envelope: Envelope, from: &str) -> Admission {
         let (kind, id) = (envelope.kind.clone(), envelope.id());
+        // What came inside a greeting, a last word or an invitation was bounded with that as a whole.
+        // What others, and the next start, would refuse to read is not taken in.
+        if let Err(bad) = Envelope::parse(envelope.to_json().as_bytes()) {
+            let refusal = Refusal::from(bad);
+            return Admission::Refused { code: refusal.code(), why: refusal.to_string() };
+        }
         self.bus.offered(id, from);
         let offered = envelope.clone();
         let admitted = match self.admit_one(envelope.clone()) {

@@ -363,14 +363,18 @@ impl LinkHub {
             return Err(LinkEnd::NotReady);
         };
         let hello = Hello { protocol: PROTOCOL, network, membership };
-        ends.writer.send(Frame::Hello(hello).to_line()).await.map_err(|_| LinkEnd::Closed)?;
+        let hello = ends.writer.send(Frame::Hello(hello).to_line());
+        let said = tokio::time::timeout(HELLO_TIMEOUT, hello).await.map_err(|_| LinkEnd::Silent)?;
+        said.map_err(|_| LinkEnd::Closed)?;
         let line = tokio::time::timeout(HELLO_TIMEOUT, ends.reader.next())
             .await
             .map_err(|_| LinkEnd::Silent)??
             .ok_or(LinkEnd::Closed)?;
         let hello = match Frame::parse(&line)? {
             Frame::Hello(hello) => hello,
-            Frame::Bye(bye) => return Err(self.on_bye(peer, bye).await),
+            Frame::Bye(bye) if dialled.is_some() => return Err(self.on_bye(peer, bye).await),
+            // A stranger that dialled has nothing to tell this node.
+            Frame::Bye(bye) => return Err(bye_of(&bye)),
             Frame::Ask(_) => return Err(LinkEnd::Unexpected("ask")),
             Frame::Answer(_) => return Err(LinkEnd::Unexpected("answer")),
             Frame::Blob(_) => return Err(LinkEnd::Unexpected("blob")),
@@ -438,8 +442,13 @@ impl LinkHub {
     /// The other side's last word. That this node is out it does not believe, but what proves it
     /// is judged like anything else.
     async fn on_bye(&self, peer: NodeId, bye: Bye) -> LinkEnd {
-        let Bye { code, message, because } = bye;
-        if code == Out::Departed.code() {
+        let end = bye_of(&bye);
+        let Bye { code, because, .. } = bye;
+        let me = self.me;
+        // The neighbours' word that they heard of it counts once there is something to hear of.
+        if code == Out::Departed.code()
+            && self.ledger.run(move |l| l.out(&me)).await == Some(Out::Departed)
+        {
             self.farewell.cancel();
         }
         if [Out::Evicted.code(), Out::Departed.code()].contains(&code.as_str()) {
@@ -458,8 +467,7 @@ impl LinkHub {
                 }
             }
         }
-        let short = |text: &str, max| text.chars().filter(|c| !c.is_control()).take(max).collect();
-        LinkEnd::Bye { code: short(&code, 40), message: short(&message, 200) }
+        end
     }
 
     /// Moves frames until one side ends the link.
@@ -561,6 +569,12 @@ async fn held(share: &Arc<Semaphore>, bytes: usize) -> Option<OwnedSemaphorePerm
     let bytes = bytes.clamp(SHARE_LEAST, SHARE_BYTES);
     let bytes = u32::try_from(bytes).expect("a frame is far below 4 GiB");
     share.clone().acquire_many_owned(bytes).await.ok()
+}
+
+/// How a link ended by the other side's word.
+fn bye_of(bye: &Bye) -> LinkEnd {
+    let short = |text: &str, max| text.chars().filter(|c| !c.is_control()).take(max).collect();
+    LinkEnd::Bye { code: short(&bye.code, 40), message: short(&bye.message, 200) }
 }
 
 /// Tells the tree that a link ended, also when its future is dropped half-way.

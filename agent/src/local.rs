@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{Api, Caller, error};
 use crate::depot::{Depot, DepotError};
 use crate::frame::FRAME_MAX;
+use crate::uploads::UPLOAD_IDLE;
 
 /// Longest wait for the answer on the agent's health.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -170,11 +171,18 @@ async fn receive(
     if !changed && depot.size(&digest) == Some(size) {
         return Ok(());
     }
+    if !depot.has_room(size)? {
+        return Err(DepotError::Full(size));
+    }
     let opened = depot.clone();
     let mut receiving = blocking(move || opened.receive(digest, size)).await?;
     // A body is sent from its beginning.
     receiving.restart()?;
-    while let Some(chunk) = next(&mut body).await {
+    // Nobody else can bring this blob meanwhile.
+    let stalled = |_| io::Error::new(io::ErrorKind::TimedOut, "the blob stopped coming");
+    while let Some(chunk) =
+        tokio::time::timeout(UPLOAD_IDLE, next(&mut body)).await.map_err(stalled)?
+    {
         receiving.write(&chunk.map_err(io::Error::other)?)?;
     }
     blocking(move || receiving.finish()).await?;

@@ -54,6 +54,8 @@ pub async fn provide_objects(
                     body: object.body.clone(),
                 });
                 if outbox.push_object(frame.to_line()).is_err() {
+                    // A link over which nothing is provided any more would look like a withholding one.
+                    cut.cancel();
                     return;
                 }
             }

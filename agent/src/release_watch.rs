@@ -30,6 +30,9 @@ use crate::tree_handle::TreeHandle;
 /// How often the pause doubles while nothing helps: from one second to half a minute.
 const STUCK_DOUBLINGS: u32 = 6;
 
+/// How often blobs that nobody needs are looked for where nothing is fetched.
+const SWEEP: std::time::Duration = std::time::Duration::from_secs(3600);
+
 /// The task.
 pub struct ReleaseWatch {
     /// This node.
@@ -69,7 +72,12 @@ impl ReleaseWatch {
         let mut heads = self.ledger.heads();
         let mut found = self.neighbours.found();
         let mut stuck = 0;
+        let mut swept = tokio::time::Instant::now();
         loop {
+            if swept.elapsed() >= SWEEP {
+                blobs::sweep(&self.ledger, &self.depot).await;
+                swept = tokio::time::Instant::now();
+            }
             heads.mark_unchanged();
             found.mark_unchanged();
             let status = self.view.borrow_and_update().clone();

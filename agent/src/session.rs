@@ -55,9 +55,13 @@ pub async fn run(api: Api, caller: Caller, mut reader: FrameReader, writer: Fram
                 return refuse(reader, writer).await;
             }
         };
-        let answer = api.request(&caller, &line).await;
-        if writer.send(answer.to_string()).await.is_err() {
-            return Ended::Done;
+        let answer = api.request(&caller, &line).await.to_string();
+        drop(line);
+        match tokio::time::timeout(IDLE, writer.send(answer)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Ended::Done,
+            // Who asks and does not read keeps answers here for as long as that.
+            Err(_) => return Ended::Refused,
         }
     }
 }

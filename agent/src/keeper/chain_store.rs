@@ -212,6 +212,7 @@ impl ChainStore {
     /// # Errors
     /// See [`SubmitError`].
     pub fn submit_history(&mut self, submission: &Submission) -> Result<Submitted, SubmitError> {
+        readable(&submission.statement)?;
         match self.chain.verify_stored(&submission.statement, &submission.ballots)? {
             Verdict::New(verified) => {
                 self.store(submission, *verified)?;
@@ -239,6 +240,7 @@ impl ChainStore {
     /// # Errors
     /// See [`SubmitError`].
     pub fn object(&mut self, now: UnixSeconds, envelope: &Envelope) -> Result<bool, SubmitError> {
+        readable(envelope)?;
         let mut gate = self.gate().clone();
         let changed = if envelope.kind.as_str() == Beacon::KIND {
             gate.beacon(now, &self.chain, envelope)?
@@ -293,6 +295,7 @@ impl ChainStore {
         submission: &Submission,
         dated: Dated,
     ) -> Result<Submitted, SubmitError> {
+        readable(&submission.statement)?;
         // What is no statement at all is not worth a copy of what waits.
         Statement::parse(&submission.statement).map_err(Refusal::from)?;
         let mut gate = self.gate().clone();
@@ -481,6 +484,12 @@ fn read_submission(path: &Path) -> io::Result<Submission> {
     let bytes = disk::read_bounded(path, FILE_MAX)?;
     serde_json::from_slice(&bytes)
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// Refuses what could not be read again at the next start: in a request it was bounded with the request
+/// as a whole.
+fn readable(envelope: &Envelope) -> Result<(), Refusal> {
+    Envelope::parse(envelope.to_json().as_bytes()).map(drop).map_err(Refusal::from)
 }
 
 #[cfg(test)]

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use borgios_agent::channel::russh_key;
+use borgios_agent::ledger::Admission;
 use borgios_agent::ssh_client::{self, DialError};
 use borgios_agent::ssh_server::STRANGER_CHANNELS_MAX;
-use borgios_agent::wire::{Frame, Hello, PROTOCOL};
+use borgios_agent::wire::{Bye, Frame, Hello, PROTOCOL};
 use borgios_policy::{Join, Lane, Object as _};
+use borgios_types::limits::SIGNATURES_MAX;
 use borgios_types::{Digest, Envelope, SecretKey, Seq};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -72,6 +74,37 @@ pub(crate) async fn refused_with(server: &Server, key: &SecretKey, lines: Vec<St
         Some(Frame::Bye(bye)) => assert_eq!(bye.code, code, "{}", bye.message),
         other => panic!("expected bye {code}, got {other:?}"),
     }
+}
+
+/// Who dials and says goodbye before it showed that it is a member has nothing to tell: no statement comes
+/// in that way, and nothing that waits for others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_strangers_last_word_brings_nothing() {
+    let mut fleet = Fleet::of(1, 2).await;
+    let policy = fleet.board.policy(3);
+    let bye =
+        Bye { code: "departed".into(), message: String::new(), because: vec![policy.clone()] };
+    let key = SecretKey::from_seed([78; 32]);
+    talk(&fleet.servers[0], &key, vec![Frame::Bye(bye).to_line()]).await;
+    let id = policy.id();
+    let known = async |server: &Server| {
+        server.agent().ledger.run(move |l| l.chain().known(&id).is_some()).await
+    };
+    assert!(!known(&fleet.servers[0]).await, "a stranger's word was judged");
+    assert_eq!(fleet.servers[0].put(&policy).await["ok"]["new"], true);
+    assert!(known(&fleet.servers[0]).await);
+}
+
+/// What others and the next start would refuse to read is not taken in, by whatever door it comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_with_more_signatures_than_are_read_is_refused_by_the_ledger_itself() {
+    let fleet = Fleet::of(1, 2).await;
+    let mut note = fleet.board.note("signed by many");
+    for seed in 0..SIGNATURES_MAX as u8 {
+        note = note.sign(&SecretKey::from_seed([seed; 32]));
+    }
+    let admission = fleet.servers[0].agent().ledger.run(move |l| l.admit(note, "a link")).await;
+    assert!(matches!(admission, Admission::Refused { .. }), "{admission:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
