@@ -31,6 +31,10 @@ const PART: &str = ".part";
 /// News of blobs that may wait to be heard; who misses one finds the blob later.
 const NEWS: usize = 64;
 
+/// Bytes of the disk, or a tenth of it if that is less, that stay free of blobs that nothing signed asks
+/// for: statements, vetoes and the keeper's journal are written there.
+const RESERVE: u64 = 2 * 1024 * 1024 * 1024;
+
 /// Why a blob was not taken.
 #[derive(Debug, Error)]
 pub enum DepotError {
@@ -38,7 +42,7 @@ pub enum DepotError {
     #[error("a blob of {0} bytes, at most {COMPONENT_MAX} are taken")]
     TooLarge(u64),
     /// No room for it that this server can spare.
-    #[error("no room for a blob of {0} bytes: a tenth of the disk stays free for what is decided")]
+    #[error("no room for a blob of {0} bytes that nothing signed asks for yet; free some of this server's disk, or bring it to another one")]
     Full(u64),
     /// Somebody else is writing this blob now.
     #[error("{0} is being received already; ask again later")]
@@ -130,7 +134,7 @@ impl Depot {
     pub fn has_room(&self, size: u64) -> io::Result<bool> {
         let disk = rustix::fs::statvfs(&self.folder)?;
         let (free, all) = (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize);
-        Ok(free.saturating_sub(size) >= all / 10)
+        Ok(free.saturating_sub(size) >= (all / 10).min(RESERVE))
     }
 
     /// Begins to receive a blob, or goes on where an earlier attempt was cut off. Reads what is

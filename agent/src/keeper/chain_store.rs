@@ -297,7 +297,7 @@ impl ChainStore {
     ) -> Result<Submitted, SubmitError> {
         readable(&submission.statement)?;
         // What is no statement at all is not worth a copy of what waits.
-        Statement::parse(&submission.statement).map_err(Refusal::from)?;
+        Statement::parse(&submission.statement)?;
         let mut gate = self.gate().clone();
         match gate.offer(now, &self.chain, submission, dated) {
             Ok(Offered::Known) => Ok(Submitted::AlreadyKnown),

@@ -230,6 +230,8 @@ impl World {
         let signed = council.sign(&Statement { round: Round(ROUNDS), expires, ..draft });
         self.say(0, signed);
         self.hear_all();
+        // A node that went back hears of what comes after the winner once that is applied, and locks it then.
+        self.wait();
         self.wait();
     }
 
