@@ -10,7 +10,7 @@ fresh() { machine; invitation; release; pack; }
 # The order of a join, and what is left of it.
 verbs() { sed -n 's/^\(install\|rotate\) .*/\1/p; s/^takeover \([a-z-]*\).*/\1/p' "$box/asked" | grep -v status | tr '\n' ' '; }
 fresh; join; expect a_join_hands_root_over 0 'RECEIPT' ran
-check every_stage_in_its_order [ "$(verbs)" = 'plan begin install trial apply rotate verify receipt end-sessions apply verify ' ]
+check every_stage_in_its_order [ "$(verbs)" = 'plan begin install trial apply rotate verify receipt end-sessions rotate apply verify ' ]
 check the_stage_is_recorded grep -q '^joined ' "$box/state/stage"
 check the_receipt_is_checked_by_stock_ssh_keygen bash -c \
     "cd '$box/state' && ssh-keygen -Y verify -f handover.signers -I keeper -n borgios-handover@v1 -s handover.json.sig <handover.json >/dev/null"
@@ -65,7 +65,7 @@ for verb in rotate verify receipt end-sessions; do
     bootstrap abort; expect "$verb failed: abort says no" 3 'only reinstalling' ran
     rm "$box/goes-wrong"; : >"$box/asked"; join
     expect "$verb failed: join goes on" 0 'going on' ran
-    check "$verb failed: and installs nothing again" [ "$(verbs)" = 'apply rotate verify receipt end-sessions apply verify ' ]
+    check "$verb failed: and installs nothing again" [ "$(verbs)" = 'apply rotate verify receipt end-sessions rotate apply verify ' ]
 done
 fresh; echo 'echo purging >"$box/taken"; wrong=5' >"$box/apply-does"; join
 expect a_purge_cut_off_cannot_go_back 5 'Root is handed over' ran
@@ -139,7 +139,8 @@ gate() { # the trial waits until $box/gate is there
     first=$!
     for _ in $(seq 1200); do grep -q '^trial ' "$box/state/stage" 2>/dev/null && grep -q 'From here on' "$box/first" && break; /bin/sleep 0.05; done
 }
-foreground() { pgrep -f "^/bin/sh $script join" | head -n 1; } # the oldest: the other one is its fork
+ours="^/bin/sh $script join .*$box/" # not those of another run beside this one
+foreground() { pgrep -f "$ours" | head -n 1; } # the oldest: the other one is its fork
 gate; kill -HUP "$(foreground)"; wait "$first"
 check a_closed_terminal_ends_what_is_shown [ ! -e "$box/state/join.exit" ]
 # The gate opens once the second terminal shows the join: one that comes after its end finds a member.
@@ -151,7 +152,7 @@ said to_its_end 'logins that are still open'
 check it_was_handed_over grep -qx "done" "$box/taken"
 # The second after which a terminal believes that nobody is at work lasts no time here, as sleep is a
 # stub; still it must not believe it while abort is about to be.
-gate; stub systemctl "case \$1 in kill) pgrep -f '^/bin/sh $script join' | tail -n +2 | xargs kill -9; : >'$box/gate'; /bin/sleep 1 ;; esac"
+gate; stub systemctl "case \$1 in kill) pgrep -f '$ours' | tail -n +2 | xargs kill -9; : >'$box/gate'; /bin/sleep 1 ;; esac"
 bootstrap abort; expect abort_ends_a_join_that_runs 0 'as it was before' ran
 wait "$first"; code=$?
 check and_its_terminal_is_told [ "$code" = 6 ]
