@@ -42,7 +42,9 @@ pub enum DepotError {
     #[error("a blob of {0} bytes, at most {COMPONENT_MAX} are taken")]
     TooLarge(u64),
     /// No room for it that this server can spare.
-    #[error("no room for a blob of {0} bytes that nothing signed asks for yet; free some of this server's disk, or bring it to another one")]
+    #[error(
+        "no room for a blob of {0} bytes that nothing signed asks for yet; free some of this server's disk, or bring it to another one"
+    )]
     Full(u64),
     /// Somebody else is writing this blob now.
     #[error("{0} is being received already; ask again later")]
