@@ -116,13 +116,14 @@ fn stage_one(paths: &Paths, component: &Component) -> Result<ComponentInfo, Stag
         }
         return Ok(info);
     }
-    if stored.is_dir() {
-        // Its description is gone or damaged: what is unpacked anew is known to be whole.
-        fs::remove_dir_all(&stored).map_err(at(&stored))?;
-    }
     let spooled = paths.spool().join(component.digest.hex());
     let unpacked = || {
         copy_from_depot(&paths.depot.join(component.digest.hex()), &spooled, component)?;
+        if stored.is_dir() {
+            // Its description is gone or damaged: what is unpacked anew is known to be whole. It may
+            // run, so it goes only once there is something to put in its place.
+            fs::remove_dir_all(&stored).map_err(at(&stored))?;
+        }
         let blob = File::open(&spooled).map_err(at(&spooled))?;
         unpack(io::BufReader::new(blob), &stored, &expected).map_err(|error| match error {
             UnpackError::Disk { path, source } => StageError::Disk { path, source },
