@@ -397,6 +397,26 @@ fn what_was_staged_and_then_overtaken_or_overruled_is_never_begun() {
 }
 
 #[test]
+fn a_component_whose_description_is_damaged_is_unpacked_anew_and_stays_until_then() {
+    let bench = Bench::new();
+    let old = old(&bench);
+    bench.install(1, &old).unwrap();
+    let digest = old.components[0].digest;
+    let (blob, info) =
+        (bench.paths.depot.join(digest.hex()), bench.paths.stored(&digest).join("component.json"));
+    fs::write(&info, "{").unwrap();
+    let kept = bench.paths.depot.join("kept");
+    fs::rename(&blob, &kept).unwrap();
+    let error = bench.install(2, &old).unwrap_err();
+    assert_eq!(error.code(), "no_blob");
+    assert!(info.exists(), "what may run was removed with nothing in its place");
+    fs::rename(&kept, &blob).unwrap();
+    bench.install(2, &old).unwrap();
+    assert!(bench.runs(2, &old) && fs::read_to_string(&info).unwrap().len() > 1);
+    assert_eq!(fs::read_dir(bench.paths.spool()).unwrap().count(), 0);
+}
+
+#[test]
 fn a_full_disk_is_no_verdict_and_the_install_goes_on_when_there_is_room() {
     for health in ["well", "sick"] {
         let bench = Bench::new();
