@@ -202,10 +202,10 @@ fn t43_a_folder_restored_from_yesterday_does_not_vote() {
     assert!(said.contains("not the newest copy") && said.contains("[E_CLONE]"), "{said}");
 }
 
-/// T41, T50: a slot takes one ballot for ever, whatever it was and whatever comes after it, also from two
-/// terminals at once.
+/// A slot takes one ballot for ever, whatever it was and whatever comes after it, also from two terminals
+/// at once.
 #[test]
-fn t41_t50_a_slot_takes_one_choice_for_ever_also_from_two_terminals_at_once() {
+fn t41_a_slot_takes_one_choice_for_ever_also_from_two_terminals_at_once() {
     let board = Board::founded(&["ann", "ben", "cleo"], 3);
     let first = board.propose("ann", "1.0");
     let other = board.propose("ben", "1.1");
@@ -225,9 +225,6 @@ fn t41_t50_a_slot_takes_one_choice_for_ever_also_from_two_terminals_at_once() {
         let said = board.refused("ann", second);
         assert!(said.contains("E_SLOT_USED"), "{second:?}: {said}");
     }
-    board.ok("ben", &["vote", first, "reject", "--reason", "x"]);
-    let said = board.refused("ben", &["vote", first, "approve"]);
-    assert!(said.contains("E_SLOT_USED"), "{said}");
     // Two terminals: whoever comes first has voted, the other one is told.
     let votes = [["vote", first, "approve"], ["vote", other, "approve"]];
     let started = votes.map(|vote| {
@@ -237,13 +234,34 @@ fn t41_t50_a_slot_takes_one_choice_for_ever_also_from_two_terminals_at_once() {
     assert_eq!(ended.iter().filter(|output| output.status.success()).count(), 1);
     let told = ended.iter().find(|output| !output.status.success()).unwrap();
     assert!(stderr(told).contains("E_SLOT_USED"), "{}", stderr(told));
-    for name in ["ann", "ben", "cleo"] {
-        let by = format!(r#""governor":"{name}""#);
-        let of = |payload: &str| payload.contains(&by) && payload.contains("release");
-        let ballots = board.published("ballot");
-        let ballots = ballots.iter().filter(|(_, b)| of(b["payload"].as_str().unwrap()));
-        assert_eq!(ballots.count(), 1, "{name}");
+    for name in ["ann", "cleo"] {
+        assert_eq!(ballots_of(&board, name), 1, "{name}");
     }
+}
+
+/// How many ballots on releases a governor has published.
+fn ballots_of(board: &Board, name: &str) -> usize {
+    let by = format!(r#""governor":"{name}""#);
+    let of = |payload: &str| payload.contains(&by) && payload.contains("release");
+    let ballots = board.published("ballot");
+    ballots.iter().filter(|(_, ballot)| of(ballot["payload"].as_str().unwrap())).count()
+}
+
+#[test]
+fn t50_who_rejected_does_not_approve_in_the_same_slot() {
+    let board = Board::founded(&["ann", "ben", "cleo"], 3);
+    let first = board.propose("ann", "1.0");
+    let other = board.propose("ben", "1.1");
+    let [first, other] = [&first, &other].map(|proposal| proposal["statement"].as_str().unwrap());
+    for id in [first, other] {
+        board.ok("ben", &["review", id]);
+    }
+    board.ok("ben", &["vote", first, "reject", "--reason", "x"]);
+    for id in [first, other] {
+        let said = board.refused("ben", &["vote", id, "approve"]);
+        assert!(said.contains("E_SLOT_USED"), "{id}: {said}");
+    }
+    assert_eq!(ballots_of(&board, "ben"), 1);
 }
 
 /// A split that nobody can end is refused before it is there, in the one lane where no ruling helps.

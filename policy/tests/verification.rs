@@ -2,16 +2,22 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use borgios_policy::fixture::{Council, EXPIRES, ISSUED, NOW, release_body, statement};
 use borgios_policy::{
     Ballot, Chain, Lane, Object as _, Policy, Refusal, Statement, Submission, Verdict,
-    merge_signatures,
+    merge_signatures, message,
 };
-use borgios_types::{Digest, Envelope, EnvelopeError, Kind, Seq, UnixSeconds, sshsig};
+use borgios_types::{
+    Digest, Envelope, EnvelopeError, Kind, Seq, Signature, SignedBy, UnixSeconds, sshsig,
+};
+use curve25519_dalek::{EdwardsPoint, Scalar};
+use frost_ed25519 as frost;
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha20Rng;
 
 /// A fleet of 2 of 3 with policy/1 applied.
 fn fleet() -> (Council, Chain, Digest) {
@@ -214,7 +220,7 @@ fn approvals_count_distinct_governors_for_exactly_this_statement() {
 }
 
 #[test]
-fn no_flipped_bit_of_a_signed_statement_passes() {
+fn t02_no_flipped_bit_of_a_signed_statement_its_signature_or_its_key_passes() {
     let (council, chain, _) = fleet();
     let good = council.sign(&next_release(&chain, "0.1")).to_json().into_bytes();
     assert!(receive(&chain, &good).is_ok());
@@ -228,6 +234,70 @@ fn no_flipped_bit_of_a_signed_statement_passes() {
     for code in ["malformed", "wrong_kind", "wrong_network", "bad_signature"] {
         assert!(codes.contains(code), "{code} of {codes:?}");
     }
+}
+
+/// What t−1 governors can make of their shares: a signature of all t with one share left out of it, and a
+/// whole one of their own, which is good for the key that t−1 of these shares would belong to.
+#[test]
+fn t05_what_fewer_than_t_shares_make_is_no_signature_of_the_board() {
+    let council = Council::new(5, 3, 1, 1);
+    let first = council.sign(&council.first_policy(3));
+    let mut chain = Chain::new(Some(first.id()));
+    admit(&mut chain, &first);
+    let draft = next_release(&chain, "1");
+    let mut envelope = draft.to_envelope();
+    let group = council.board.group();
+    let message = message::signed_bytes(Lane::Release, &envelope.payload, &group);
+    let public = frost::VerifyingKey::deserialize(&group.to_bytes()).unwrap();
+    let sign = |signers: u16, key: frost::VerifyingKey| {
+        let mut rng = ChaCha20Rng::seed_from_u64(5);
+        let (mut packages, mut nonces) = (Vec::new(), Vec::new());
+        let mut commitments = BTreeMap::new();
+        for (at, share) in (1..=signers).zip(council.shares.values()) {
+            let id = frost::Identifier::try_from(at).unwrap();
+            let secret = frost::keys::SigningShare::deserialize(share.to_scalar().expose());
+            let secret = secret.unwrap();
+            let (nonce, commitment) = frost::round1::commit(&secret, &mut rng);
+            let verifying = frost::keys::VerifyingShare::from(secret);
+            packages.push(frost::keys::KeyPackage::new(id, secret, verifying, key, signers));
+            nonces.push(nonce);
+            commitments.insert(id, commitment);
+        }
+        let package = frost::SigningPackage::new(commitments, &message);
+        let shares = packages.iter().zip(&nonces).map(|(signer, nonce)| {
+            (*signer.identifier(), frost::round2::sign(&package, nonce, signer).unwrap())
+        });
+        let shares: BTreeMap<_, _> = shares.collect();
+        let verifying = packages.iter().map(|one| (*one.identifier(), *one.verifying_share()));
+        let public = frost::keys::PublicKeyPackage::new(verifying.collect(), key, Some(signers));
+        (frost::aggregate(&package, &shares, &public), shares)
+    };
+    let mut refused = |sig: [u8; 64]| {
+        let sig = Signature(sig);
+        envelope.sigs = vec![SignedBy { by: group, sig }];
+        refusal(&chain, &envelope).code()
+    };
+    let (whole, shares) = sign(3, public);
+    let whole: [u8; 64] = whole.unwrap().serialize().unwrap().try_into().unwrap();
+    let scalar = |bytes: &[u8]| Scalar::from_bytes_mod_order(bytes.try_into().unwrap());
+    for left_out in shares.values() {
+        let mut forged = whole;
+        let rest = scalar(&whole[32..]) - scalar(&left_out.serialize());
+        forged[32..].copy_from_slice(rest.as_bytes());
+        assert_eq!(refused(forged), "bad_signature");
+    }
+    // Two shares interpolate to 2·s1 − s2; that is another key than the board's, and theirs.
+    let secrets: Vec<Scalar> =
+        council.shares.values().map(|share| scalar(share.to_scalar().expose())).collect();
+    let theirs = EdwardsPoint::mul_base(&(secrets[0] + secrets[0] - secrets[1])).compress();
+    let (own, _) = sign(2, frost::VerifyingKey::deserialize(theirs.as_bytes()).unwrap());
+    let own = own.expect("good for their own key").serialize().unwrap();
+    assert_eq!(refused(own.try_into().unwrap()), "bad_signature");
+    assert!(sign(2, public).0.is_err(), "nor does it add up under the board's");
+    // The same steps with all t pass: what is refused above is refused for its shares.
+    let sig = Signature(whole);
+    envelope.sigs = vec![SignedBy { by: group, sig }];
+    assert!(matches!(chain.verify(NOW, &envelope, &[]), Ok(Verdict::New(_))));
 }
 
 /// A vote and a change of rules under one board may arrive in either order, unless the rules were
