@@ -9,7 +9,7 @@ use borgios_policy::{
     Ballot, Board, BoardError, Burn, Card, Chain, KeyShare, Lane, Name, Object as _, Pool, Refusal,
     Verdict, tally,
 };
-use borgios_types::{Envelope, Round, SecretKey, Seq, UnixSeconds};
+use borgios_types::{Digest, Envelope, Round, SecretKey, Seq, UnixSeconds};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 
@@ -114,8 +114,12 @@ fn t47_a_corrupt_helper_s_value_is_refused_by_the_public_share() {
     let wrong = {
         let recipient: age::x25519::Recipient =
             ward.council.board.by_name(&name("ben")).unwrap().recipient.parse().unwrap();
-        let mut value = [0_u8; 32];
-        value[0] = 5;
+        let request = Envelope::parse(&ward.folder["repair.ben.0.json"]).unwrap().id();
+        let group = ward.council.board.group().to_bytes();
+        let way = [&b"borgios repair v1"[..], b"sigma", &group, &request.0, b"cleo", b"ben"];
+        let mut value = [0_u8; 64];
+        value[..32].copy_from_slice(&Digest::of_parts(&way).0);
+        value[32] = 5;
         borgios_policy::Bytes(age::encrypt(&recipient, &value).unwrap())
     };
     ward.rewrite("repair.ben.0.cleo.sigma.json", "cleo", |paper| {
@@ -133,6 +137,39 @@ fn t47_a_corrupt_helper_s_value_is_refused_by_the_public_share() {
     assert!(matches!(ward.finish("ben"), Ok(Status::Repaired(_))));
     // Cleo was not asked this time.
     assert!(matches!(ward.help("cleo", "ben"), Ok(Status::NotAsked)));
+}
+
+/// Who lays an honest helper's sealed values once more as their own would make two honest sums hold one
+/// part twice, from which asker and helper together could solve an honest share.
+#[test]
+fn what_one_helper_sealed_is_no_other_helper_s_value() {
+    let mut ward = Ward::new(5, 3);
+    ward.ask("ben", 0, &["ann", "cleo", "dan"]);
+    for helper in ["ann", "dan", "cleo"] {
+        ward.help(helper, "ben").unwrap();
+    }
+    ward.folder.retain(|file, _| !file.ends_with(".sigma.json"));
+    let anns = Envelope::parse(&ward.folder["repair.ben.0.ann.delta.json"]).unwrap();
+    let anns: serde_json::Value = serde_json::from_str(&anns.payload).unwrap();
+    ward.rewrite("repair.ben.0.cleo.delta.json", "cleo", |paper| {
+        paper["values"]["ann"] = anns["values"]["ann"].clone();
+        paper["values"]["dan"] = anns["values"]["dan"].clone();
+    });
+    for honest in ["ann", "dan"] {
+        let refused = ward.help(honest, "ben").unwrap_err();
+        assert!(matches!(&refused, RepairError::Bad { name, .. } if name == "cleo"), "{refused}");
+        assert!(!ward.folder.contains_key(&format!("repair.ben.0.{honest}.sigma.json")));
+    }
+    // Nor is a value of one request good in another.
+    ward.ask("ben", 1, &["ann", "cleo", "dan"]);
+    for helper in ["ann", "dan", "cleo"] {
+        ward.help(helper, "ben").unwrap();
+    }
+    ward.folder.retain(|file, _| !file.ends_with(".sigma.json"));
+    ward.rewrite("repair.ben.1.ann.delta.json", "ann", |paper| {
+        paper["values"] = anns["values"].clone();
+    });
+    assert!(matches!(ward.help("dan", "ben"), Err(RepairError::Bad { name, .. }) if name == "ann"));
 }
 
 /// A folder is used again under the next key, and others may write into it.

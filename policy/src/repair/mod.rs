@@ -7,7 +7,8 @@
 //!
 //! The scheme is that of Laing and Stinson (<https://eprint.iacr.org/2017/1155>), as the FROST
 //! library has it. The share comes out the same, so the group key, the board's verifying shares and
-//! everybody else's share stay. No helper learns anything: each value is one part of a random sum.
+//! everybody else's share stay. No helper learns anything: each value is one part of a random sum, and
+//! each seal says of what, so that nobody's part can be taken for another's.
 //!
 //! What is added up is taken only if it fits the governor's verifying share on the board. A helper
 //! who lies is not named, since nothing in the scheme proves who it was; the repair is asked for
@@ -191,7 +192,8 @@ pub fn finish(board: &Board, me: &Me<'_>, files: &Files) -> Result<Status, Repai
             return Err(RepairError::Disagrees(helper.clone()));
         }
         let bad = |why: String| bad(helper, Sigma::KIND, why);
-        let value = open(me, &paper.value).map_err(bad)?;
+        let way = Way { kind: Sigma::KIND, board, request, from: helper, to: name };
+        let value = way.open(me, &paper.value).map_err(bad)?;
         let sigma: Result<repairable::Sigma, frost::Error> =
             repairable::Sigma::deserialize(value.expose());
         values.push(sigma.map_err(|error| bad(error.to_string()))?);
@@ -234,8 +236,8 @@ fn delta(
     let mut values = BTreeMap::new();
     for name in &ask.helpers {
         let part = parts.get(&index(name)?).ok_or_else(|| state(format!("no value for {name}")))?;
-        let plain = SecretBytes::new(part.serialize());
-        values.insert(name.clone(), seal(board, name, &plain)?);
+        let way = Way { kind: Delta::KIND, board, request, from: &me.card.name, to: name };
+        values.insert(name.clone(), way.seal(&part.serialize())?);
     }
     Ok(Delta { group: board.group(), request, helper: me.card.name.clone(), values })
 }
@@ -253,12 +255,14 @@ fn sigma(
         let bad = |why: String| bad(helper, Delta::KIND, why);
         let sealed = paper.values.get(&me.card.name);
         let sealed = sealed.ok_or_else(|| bad(format!("nothing for {}", me.card.name)))?;
-        let value = open(me, sealed).map_err(bad)?;
+        let way = Way { kind: Delta::KIND, board, request, from: helper, to: &me.card.name };
+        let value = way.open(me, sealed).map_err(bad)?;
         let delta = repairable::Delta::deserialize(value.expose());
         values.push(delta.map_err(|error: frost::Error| bad(error.to_string()))?);
     }
     let sum = SecretBytes::new(repairable::repair_share_part2(&values).serialize());
-    let value = seal(board, &ask.governor, &sum)?;
+    let way = Way { kind: Sigma::KIND, board, request, from: &me.card.name, to: &ask.governor };
+    let value = way.seal(sum.expose())?;
     let (helper, seen) = (me.card.name.clone(), papers::digest(deltas));
     Ok(Sigma { group: board.group(), request, helper, seen, value })
 }
@@ -267,18 +271,50 @@ fn bad(name: &Name, kind: &'static str, why: String) -> RepairError {
     RepairError::Bad { name: name.clone(), kind, why }
 }
 
-fn seal(board: &Board, name: &Name, plain: &SecretBytes) -> Result<Bytes, RepairError> {
-    let state = |why: String| RepairError::State(why);
-    let governor = board.by_name(name).ok_or_else(|| state(format!("{name} is not there")))?;
-    let recipient: age::x25519::Recipient =
-        governor.recipient.parse().map_err(|why: &str| state(why.to_owned()))?;
-    age::encrypt(&recipient, plain.expose()).map(Bytes).map_err(|error| state(error.to_string()))
+/// Which value goes from whom to whom.
+///
+/// It stands inside the seal, before the value. Otherwise a helper could lay what an honest one had
+/// sealed to itself once more as its own paper: two honest helpers' sums would then hold one part twice
+/// and another not at all, and whoever asked could solve them for an honest share.
+struct Way<'a> {
+    kind: &'static str,
+    board: &'a Board,
+    request: Digest,
+    from: &'a Name,
+    to: &'a Name,
 }
 
-fn open(me: &Me<'_>, sealed: &Bytes) -> Result<SecretBytes, String> {
-    let identity: age::x25519::Identity =
-        me.identity.parse().map_err(|why: &str| why.to_owned())?;
-    age::decrypt(&identity, &sealed.0).map(SecretBytes::new).map_err(|error| error.to_string())
+impl Way<'_> {
+    fn digest(&self) -> Digest {
+        let Self { kind, board, request, from, to } = self;
+        let (group, domain) = (board.group().to_bytes(), b"borgios repair v1");
+        let names = [from.as_str().as_bytes(), to.as_str().as_bytes()];
+        Digest::of_parts(&[domain, kind.as_bytes(), &group, &request.0, names[0], names[1]])
+    }
+
+    fn seal(&self, value: &[u8]) -> Result<Bytes, RepairError> {
+        let state = |why: String| RepairError::State(why);
+        let there = self.board.by_name(self.to);
+        let governor = there.ok_or_else(|| state(format!("{} is not there", self.to)))?;
+        let recipient: age::x25519::Recipient =
+            governor.recipient.parse().map_err(|why: &str| state(why.to_owned()))?;
+        let plain = SecretBytes::new([&self.digest().0, value].concat());
+        age::encrypt(&recipient, plain.expose())
+            .map(Bytes)
+            .map_err(|error| state(error.to_string()))
+    }
+
+    fn open(&self, me: &Me<'_>, sealed: &Bytes) -> Result<SecretBytes, String> {
+        let identity: age::x25519::Identity =
+            me.identity.parse().map_err(|why: &str| why.to_owned())?;
+        let plain = age::decrypt(&identity, &sealed.0).map(SecretBytes::new);
+        let plain = plain.map_err(|error| error.to_string())?;
+        let value = plain.expose().strip_prefix(&self.digest().0);
+        let value = value.ok_or_else(|| {
+            format!("it was sealed for something else than the {} of {}", self.kind, self.from)
+        })?;
+        Ok(SecretBytes::new(value.to_vec()))
+    }
 }
 
 fn list(names: &[Name]) -> String {

@@ -139,15 +139,24 @@ pub fn repair_paper(bytes: &[u8]) -> String {
     }
 }
 
-/// A paper whose sealed values hold `plain`, for whoever they are sealed to.
+/// A paper whose sealed values hold `plain`, for whoever they are sealed to, behind what says of which
+/// repair they are.
 fn resealed(council: &Council, payload: &str, plain: &[u8]) -> Option<String> {
+    let mut paper: serde_json::Value = serde_json::from_str(payload).ok()?;
+    let kind = if paper.get("values").is_some() { "delta" } else { "sigma" };
+    let helper = paper["helper"].as_str().unwrap_or_default().to_owned();
+    let request: Option<Digest> = paper["request"].as_str().and_then(|text| text.parse().ok());
+    let group = council.board.group().to_bytes();
     let seal = |name: &Name| {
+        let (request, names) = (request?, [helper.as_bytes(), name.as_str().as_bytes()]);
+        let way =
+            [&b"borgios repair v1"[..], kind.as_bytes(), &group, &request.0, names[0], names[1]];
+        let plain = [&Digest::of_parts(&way).0, plain].concat();
         let recipient = council.board.by_name(name)?.recipient.clone();
         let recipient: age::x25519::Recipient = recipient.parse().ok()?;
-        let sealed = borgios_policy::Bytes(age::encrypt(&recipient, plain).ok()?);
+        let sealed = borgios_policy::Bytes(age::encrypt(&recipient, &plain).ok()?);
         serde_json::to_value(sealed).ok()
     };
-    let mut paper: serde_json::Value = serde_json::from_str(payload).ok()?;
     if let Some(values) = paper.get_mut("values").and_then(|values| values.as_object_mut()) {
         for (name, value) in values {
             *value = seal(&name.parse().ok()?)?;
