@@ -30,6 +30,10 @@ const HEALTH_S: u32 = 10;
 /// Longest a program may take to test itself.
 const SELFTEST_MAX: Duration = Duration::from_secs(10);
 
+/// Below so many bytes, or so many files, a disk counts as full: what systemd's tools write is smaller.
+const ROOM_MIN: u64 = 256 * 1024;
+const FILES_MIN: u64 = 8;
+
 /// Why the host did not do what was asked.
 #[derive(Debug, Error)]
 pub enum HostError {
@@ -76,6 +80,8 @@ pub trait Host: Send {
     /// # Errors
     /// [`HostError::Disk`].
     fn unlink(&self, link: &Path) -> Result<(), HostError>;
+    /// Whether the disk below systemd's folders has no room left.
+    fn is_full(&self) -> bool;
     /// Makes systemd read its units again.
     ///
     /// # Errors
@@ -193,6 +199,14 @@ impl Host for Systemd {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             synced => Ok(synced?),
         }
+    }
+
+    fn is_full(&self) -> bool {
+        // Accounts are written anew beside the old file; some disks count no inodes.
+        rustix::fs::statvfs("/etc").is_ok_and(|disk| {
+            disk.f_bfree.saturating_mul(disk.f_frsize) < ROOM_MIN
+                || (disk.f_files > 0 && disk.f_ffree < FILES_MIN)
+        })
     }
 
     fn reload(&self) -> Result<(), HostError> {

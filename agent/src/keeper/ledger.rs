@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! journal.json            the state of releases::plan, whole or the one before
+//! installed.json          the set that ran when nothing was under way, should the journal be damaged
 //! attempted/<hex>         one file per release that failed, with the reason in it
 //! lock                    held by the one process that moves the journal
 //! daemon                  held by the daemon
@@ -12,11 +13,13 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use borgios_releases::Journal;
+use borgios_releases::plan::KEEPER;
+use borgios_releases::{Installed, Journal};
 use borgios_types::Digest;
 use rustix::fs::FlockOperation;
 use tracing::error;
 
+use super::installer::Installer;
 use super::paths::Paths;
 use crate::disk;
 
@@ -64,7 +67,9 @@ impl Lock {
 
 /// Reads the journal; none is the idle one.
 ///
-/// A damaged one is set aside: the links say what runs, and the next release puts all in order.
+/// A damaged one is set aside. What ran before is known all the same if nothing was under way: then the
+/// next release that fails is taken back to it. Otherwise the next release puts all in order, with
+/// nothing to go back to.
 ///
 /// # Errors
 /// Whatever the disk says.
@@ -86,9 +91,23 @@ pub fn read(paths: &Paths) -> io::Result<Journal> {
             );
             fs::rename(&path, path.with_extension("damaged"))?;
             disk::sync_folder(&paths.keeper)?;
-            Ok(Journal::default())
+            let journal = Journal::Idle { installed: remembered(paths), last: None };
+            if journal.installed().is_some() {
+                write(paths, &journal)?;
+            }
+            Ok(journal)
         }
     }
+}
+
+/// The set that last ran with nothing under way, if the links are still those of it.
+fn remembered(paths: &Paths) -> Option<Installed> {
+    let bytes = disk::read_bounded(&paths.installed(), JOURNAL_MAX).ok()?;
+    let installed: Installed = serde_json::from_slice(&bytes).ok()?;
+    let mut running = Installer::running(paths).ok()?;
+    // The keeper is linked whether or not a set names it.
+    running.retain(|name, _| *name != KEEPER || installed.components.contains_key(name));
+    (running == installed.components).then_some(installed)
 }
 
 /// Writes the journal; when this returns, the state survives a crash.
@@ -97,7 +116,13 @@ pub fn read(paths: &Paths) -> io::Result<Journal> {
 /// Whatever the disk says; the state before is there then.
 pub fn write(paths: &Paths, journal: &Journal) -> io::Result<()> {
     let text = serde_json::to_vec(journal).expect("a journal has string keys only");
-    disk::write_durable(&paths.journal(), &text, 0o600)
+    disk::write_durable(&paths.journal(), &text, 0o600)?;
+    // After the journal, which alone is asked while it is whole.
+    if let Journal::Idle { installed: Some(installed), .. } = journal {
+        let text = serde_json::to_vec(installed).expect("a set has string keys only");
+        disk::write_durable(&paths.installed(), &text, 0o600)?;
+    }
+    Ok(())
 }
 
 /// Marks a release as never to be tried again.

@@ -57,6 +57,12 @@ impl Paths {
         self.keeper.join("journal.json")
     }
 
+    /// The set that last ran with nothing under way, for when the journal is damaged.
+    #[must_use]
+    pub fn installed(&self) -> PathBuf {
+        self.keeper.join("installed.json")
+    }
+
     /// Where the change of root's credential stands.
     #[must_use]
     pub fn rotation(&self) -> PathBuf {

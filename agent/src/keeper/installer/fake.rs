@@ -27,6 +27,10 @@ pub(super) struct Server {
     pub(super) left: Option<usize>,
     /// Whether the disk is full: no link can be made.
     pub(super) full: bool,
+    /// Whether only the disk of systemd's tools is full.
+    pub(super) cramped: bool,
+    /// How often systemd's own tools fail from here on.
+    pub(super) refusals: usize,
     now: u64,
 }
 
@@ -57,6 +61,16 @@ impl Fake {
         server.left = server.left.map(|left| left - 1);
         server.calls.push(what);
         server
+    }
+
+    /// One of systemd's tools, which may fail.
+    fn tool(&self, what: &str) -> Result<(), HostError> {
+        let mut server = self.call(what.to_owned());
+        if server.refusals == 0 {
+            return Ok(());
+        }
+        server.refusals -= 1;
+        Err(failed(what, "not now"))
     }
 
     fn real(&self) -> Systemd {
@@ -90,21 +104,22 @@ impl Host for Fake {
         self.real().unlink(link)
     }
 
+    fn is_full(&self) -> bool {
+        self.server().cramped
+    }
+
     fn reload(&self) -> Result<(), HostError> {
-        drop(self.call("reload".into()));
-        Ok(())
+        self.tool("reload")
     }
 
     fn sysusers(&self, fragment: &Path) -> Result<(), HostError> {
-        drop(self.call("sysusers".into()));
         assert!(fragment.is_file(), "{}", fragment.display());
-        Ok(())
+        self.tool("sysusers")
     }
 
     fn tmpfiles(&self, fragment: &Path) -> Result<(), HostError> {
-        drop(self.call("tmpfiles".into()));
         assert!(fragment.is_file(), "{}", fragment.display());
-        Ok(())
+        self.tool("tmpfiles")
     }
 
     fn restart(&self, unit: &str) -> Result<(), HostError> {

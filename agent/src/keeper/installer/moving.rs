@@ -14,14 +14,20 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use borgios_releases::Move;
 use borgios_releases::plan::KEEPER;
-use tracing::error;
+use tracing::{error, warn};
 
 use super::{Installer, Seat, is_linked_keeper};
 use crate::keeper::host::HostError;
 use crate::keeper::staging::{self, files};
+
+/// How long the machine's own tools may fail before a release has failed with them.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Pause between two tries.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// How far a move came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,12 +76,12 @@ impl Installer {
         for name in &to.changed {
             let component = self.paths.linked(name);
             for file in files(&component.join("sysusers.d"))? {
-                let made = self.host.sysusers(&component.join("sysusers.d").join(file));
-                bear(mood, made)?;
+                let fragment = component.join("sysusers.d").join(file);
+                bear(mood, self.ask_machine(|| self.host.sysusers(&fragment)))?;
             }
             for file in files(&component.join("tmpfiles.d"))? {
-                let made = self.host.tmpfiles(&component.join("tmpfiles.d").join(file));
-                bear(mood, made)?;
+                let fragment = component.join("tmpfiles.d").join(file);
+                bear(mood, self.ask_machine(|| self.host.tmpfiles(&fragment)))?;
             }
         }
         // 3. Units and fragments: first those that go, then those that come.
@@ -96,7 +102,7 @@ impl Installer {
             self.host.link(link, target)?;
         }
         // 4. systemd learns of it.
-        self.host.reload()?;
+        self.ask_machine(|| self.host.reload())?;
         // 5. The keeper goes on as its own successor.
         if self.seat == Seat::Keeper {
             let own = std::env::current_exe()?;
@@ -116,6 +122,27 @@ impl Installer {
             }
         }
         Ok(Moved::Done)
+    }
+
+    /// Asks for what the machine's own tools do. That they fail once says nothing about a release: another
+    /// program holds the accounts, systemd starts anew, the disk is full. The last is waited for like any
+    /// full disk; all else for a while, and only then it is held against whoever asked.
+    fn ask_machine(&self, ask: impl Fn() -> Result<(), HostError>) -> Result<(), HostError> {
+        let start = self.host.now();
+        loop {
+            let failed = match ask() {
+                Err(failed @ HostError::Command { .. }) => failed,
+                done => return done,
+            };
+            if self.host.is_full() {
+                return Err(HostError::Disk(io::ErrorKind::StorageFull.into()));
+            }
+            if self.host.now().since(start) >= PATIENCE {
+                return Err(failed);
+            }
+            warn!(BORGIOS_EVENT = "machine_busy", error = %failed, "asked again in a moment");
+            self.host.pause(AGAIN);
+        }
     }
 
     /// Every link that must be there for a set, outside `current/`.

@@ -436,3 +436,61 @@ fn a_full_disk_is_no_verdict_and_the_install_goes_on_when_there_is_room() {
         assert!(if health == "well" { bench.runs(2, &new) } else { bench.runs(1, &old) });
     }
 }
+
+/// A set that makes an account.
+fn with_account(bench: &Bench) -> Manifest {
+    let account = ("sysusers.d/app.conf", "u app -");
+    let files = vec![("units/app.service", "one"), ("files/bin/check", "well"), account];
+    bench.release(&[Part { name: "app", files, health: true, restart: vec!["app.service"] }])
+}
+
+#[test]
+fn systemd_s_tools_that_fail_for_a_moment_or_on_a_full_disk_are_no_verdict() {
+    let bench = Bench::new();
+    let old = old(&bench);
+    bench.install(1, &old).unwrap();
+    let new = with_account(&bench);
+    let installer = bench.installer();
+    bench.fake.server().refusals = usize::MAX;
+    bench.fake.server().cramped = true;
+    let held_up = installer.install(&new, Seq(2), id(2), &|_| true).unwrap_err();
+    assert_eq!(held_up.code(), "disk");
+    for _ in 0..2 * STARTS_MAX {
+        assert_eq!(installer.resume(&|_| true).unwrap_err().code(), "disk");
+    }
+    // There is room again, and something holds them up a few times more.
+    bench.fake.server().cramped = false;
+    bench.fake.server().refusals = 5;
+    installer.resume(&|_| true).unwrap();
+    assert!(bench.runs(2, &new));
+    assert!(ledger::marked(&bench.paths).unwrap().is_empty());
+}
+
+#[test]
+fn systemd_s_tools_that_go_on_failing_end_in_the_old_set() {
+    let bench = Bench::new();
+    let old = old(&bench);
+    bench.install(1, &old).unwrap();
+    let new = with_account(&bench);
+    // Just enough for the minute of the switch; on the way back they work again.
+    bench.fake.server().refusals = 31;
+    let (how, why) = outcome(bench.install(2, &new));
+    assert_eq!(how, Outcome::RolledBack);
+    assert!(why.contains("sysusers"), "{why}");
+    assert!(bench.runs(1, &old));
+}
+
+#[test]
+fn a_damaged_journal_costs_the_way_back_only_where_something_was_under_way() {
+    let bench = Bench::new();
+    let old = old(&bench);
+    bench.install(1, &old).unwrap();
+    fs::write(bench.paths.journal(), "{").unwrap();
+    let (how, _) = outcome(bench.install(2, &new(&bench, "sick")));
+    assert_eq!(how, Outcome::RolledBack);
+    assert!(bench.runs(1, &old), "it went back to what ran before");
+    // Links that are not those of the set that was written down: it is not believed.
+    fs::write(bench.paths.journal(), "{").unwrap();
+    fs::remove_file(bench.paths.current.join("hello")).unwrap();
+    assert_eq!(ledger::read(&bench.paths).unwrap(), Journal::default());
+}
