@@ -4,12 +4,13 @@
 
 mod governors;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use borgios_policy::fixture::{Council, NOW, release_body, statement};
-use borgios_policy::session::{Bound, Session, SessionError};
+use borgios_policy::session::{Bound, Member, SESSIONS_MAX, Session, SessionError};
 use borgios_policy::{
-    Ballot, Chain, Lane, Name, Object as _, OpenRound, Proof, Statement, Verdict, tally,
+    Ballot, Chain, Choice, Lane, Name, Object as _, OpenRound, Proof, SessionShare, Statement,
+    Verdict, tally,
 };
 use borgios_types::{Digest, Envelope};
 use governors::{Objects, PAPERS, Tool, garbage, nonce, of_kind, table};
@@ -77,7 +78,7 @@ fn t44_garbage_and_silence_of_n_minus_t_stop_no_session_and_name_no_innocent() {
                     continue;
                 }
                 if liars.contains(&tool.me) {
-                    let due = state.due(&tool.me, &BTreeSet::new());
+                    let due = state.due(&tool.me);
                     if let Some((session, _)) = due {
                         let next = nonce(&council, &tool.me, slot, 99);
                         let forged = garbage(&council, &tool.me, session, &next);
@@ -125,7 +126,8 @@ fn t36_the_order_of_arrival_changes_no_session() {
         let tally = tally(&council.board, slot, &texts, papers, &ballots);
         let table =
             borgios_policy::session::Table::of(&council.board, slot, &text, &ballots, papers);
-        (tally, table.next(), table.awaited())
+        let next: Vec<_> = tools.iter().map(|tool| table.next(&tool.me)).collect();
+        (tally, next, table.awaited())
     };
     let expected = look(&papers);
     assert_eq!(expected.0.culprits[0].name, tools[5].me);
@@ -205,7 +207,10 @@ fn who_uses_nonces_twice_is_named_with_the_proof() {
     assert_eq!(culprits.len(), 1);
     assert_eq!(culprits[0].name, clone.me);
     assert!(matches!(culprits[0].proof, Proof::TwoShares(_, _)));
-    assert!(!state.next().unwrap().members.contains_key(&clone.me));
+    let next: Vec<_> = tools.iter().filter_map(|tool| state.next(&tool.me)).collect();
+    assert_eq!(next.len(), 8, "each of its members would open it");
+    assert!(next.iter().all(|session| *session == next[0]));
+    assert!(!next[0].members.contains_key(&clone.me));
 }
 
 /// A liar who publishes another member's nonces as his own stops nobody: he cannot use them.
@@ -222,7 +227,7 @@ fn who_copies_another_s_nonces_keeps_nobody_out() {
     let liar = tools.remove(0).me;
     let copy = Ballot { choice: copied, ..own }.to_envelope().sign(&council.keys[&liar]);
     put(&mut objects, copy);
-    let first = table(&council, slot, &text, &objects).next().unwrap();
+    let first = table(&council, slot, &text, &objects).next(&liar).unwrap();
     assert!(first.members.contains_key(&liar) && first.members.contains_key(&tools[0].me));
     for _ in 0..4 {
         for tool in &mut tools {
@@ -237,6 +242,151 @@ fn who_copies_another_s_nonces_keeps_nobody_out() {
     assert_eq!(state.culprits().count(), 0, "silence is no crime");
 }
 
+/// Which nonces each approver would use next, from what was published.
+#[derive(Default)]
+struct Nonces(BTreeMap<Name, Member>);
+
+impl Nonces {
+    fn see(&mut self, envelope: &Envelope) {
+        let from = envelope.id();
+        if let Ok(share) = SessionShare::parse(envelope) {
+            self.0.insert(share.governor, Member { from, commitment: share.next });
+        } else if let Ok(ballot) = Ballot::parse(envelope)
+            && let Choice::Commit { nonces: commitment } = ballot.choice
+        {
+            self.0.insert(ballot.governor, Member { from, commitment });
+        }
+    }
+
+    /// A session that nobody's view of the objects led to.
+    fn session(&self, council: &Council, of: &Statement, number: u32, who: &[Name]) -> Session {
+        Session {
+            group: council.board.group(),
+            lane: of.lane,
+            seq: of.seq,
+            round: of.round,
+            statement: Digest::of(of.to_payload().as_bytes()),
+            number,
+            members: who.iter().map(|name| (name.clone(), self.0[name].clone())).collect(),
+        }
+    }
+}
+
+/// Honest members go online one after another, `rounds` times each at most. Before the next one does,
+/// each of the `hostile` opens a session of itself and honest members with the nonces that are new, and
+/// never gives a share. Returns how often everybody was online until it was signed.
+fn crowded_out(
+    council: &Council,
+    document: &Statement,
+    hostile: &[usize],
+    honest: &[usize],
+    rounds: usize,
+) -> Option<usize> {
+    let needed = usize::from(council.board.threshold().0);
+    let (slot, text) = (council.slot(document), document.to_payload());
+    let (mut objects, mut nonces) = (Objects::new(), Nonces::default());
+    let mut tools: Vec<Tool> = council.keys.keys().map(Tool::new).collect();
+    for at in hostile.iter().chain(honest) {
+        let none = BTreeSet::new();
+        let ballot = tools[*at].vote(council, document, true, &objects, &none).unwrap();
+        nonces.see(&ballot);
+        put(&mut objects, ballot);
+    }
+    let names = |all: &[usize]| all.iter().map(|at| council.name(*at)).collect::<Vec<Name>>();
+    let (liars, victims) = (names(hostile), names(honest));
+    let react = |objects: &mut Objects, nonces: &Nonces, turn: usize| {
+        for (at, liar) in liars.iter().enumerate() {
+            // Each with others of them, and always with whoever was online last.
+            let first = turn + victims.len() - at;
+            let others = victims.iter().cycle().skip(first).take(needed - 1).cloned();
+            let who: Vec<Name> = others.chain([liar.clone()]).collect();
+            let session = nonces.session(council, document, 0, &who);
+            put(objects, session.to_envelope().sign(&council.keys[liar]));
+        }
+    };
+    react(&mut objects, &nonces, 0);
+    for round in 0..rounds {
+        for (turn, at) in honest.iter().enumerate() {
+            for envelope in tools[*at].touch_two(council, document, &objects) {
+                nonces.see(&envelope);
+                put(&mut objects, envelope);
+            }
+            if table(council, slot, &text, &objects).signed().is_some() {
+                return Some(round + 1);
+            }
+            react(&mut objects, &nonces, turn);
+        }
+    }
+    None
+}
+
+/// A liar who opens the next session of itself and the others as soon as they are free, and never
+/// gives a share, stops nobody: it owes one already, so no further one with it stands.
+#[test]
+fn who_opens_sessions_without_end_and_never_signs_stops_nobody() {
+    let council = Council::new(14, 8, 1, 13);
+    let (_, document) = network(&council);
+    let honest: Vec<usize> = (0..14).filter(|at| *at != 4).take(8).collect();
+    for liar in [4, 13] {
+        let rounds = crowded_out(&council, &document, &[liar], &honest, 12);
+        assert!(rounds.is_some_and(|rounds| rounds <= 3), "{rounds:?}");
+    }
+}
+
+/// Nor do n−t of them together: each session that is begun and hangs takes one of them out.
+#[test]
+fn n_minus_t_who_open_sessions_without_end_stop_nobody() {
+    let council = Council::new(14, 8, 1, 14);
+    let (_, document) = network(&council);
+    for liars in [0..6, 8..14, 4..10] {
+        let honest: Vec<usize> = (0..14).filter(|at| !liars.contains(at)).collect();
+        let liars: Vec<usize> = liars.collect();
+        let rounds = crowded_out(&council, &document, &liars, &honest, 12);
+        assert!(rounds.is_some_and(|rounds| rounds <= 3), "{liars:?}: {rounds:?}");
+    }
+}
+
+/// After so many no session of a governor stands any more, and nobody is waited for in one.
+#[test]
+fn who_opens_too_many_sessions_is_no_longer_followed() {
+    let council = Council::new(14, 8, 1, 15);
+    let (_, document) = network(&council);
+    let (slot, text) = (council.slot(&document), document.to_payload());
+    let (tools, mut objects) = first_touches(&council, &document);
+    let mut nonces = Nonces::default();
+    objects.values().for_each(|ballot| nonces.see(ballot));
+    let (liar, me) = (tools[0].me.clone(), tools[1].me.clone());
+    let who: Vec<Name> = tools[..8].iter().map(|tool| tool.me.clone()).collect();
+    let open = |number: usize| {
+        let number = u32::try_from(number).unwrap();
+        let session = nonces.session(&council, &document, number, &who);
+        session.to_envelope().sign(&council.keys[&liar])
+    };
+    for number in 0..SESSIONS_MAX {
+        put(&mut objects, open(number));
+    }
+    // Of all that name the same members one stands.
+    let state = table(&council, slot, &text, &objects);
+    assert_eq!(state.due(&me).unwrap(), (&open(0), &liar));
+    assert_eq!(state.awaited().len(), 8);
+    assert!(tools.iter().all(|tool| state.next(&tool.me).is_none()), "six are free");
+    put(&mut objects, open(SESSIONS_MAX));
+    let state = table(&council, slot, &text, &objects);
+    assert!(tools.iter().all(|tool| state.due(&tool.me).is_none()));
+    assert!(state.awaited().is_empty() && state.next(&liar).is_none());
+    let next = state.next(&me).unwrap();
+    assert!(!next.members.contains_key(&liar), "who did that is asked last");
+    put(&mut objects, next.to_envelope().sign(&council.keys[&me]));
+    let state = table(&council, slot, &text, &objects);
+    assert_eq!(state.due(&me).unwrap().1, &me);
+    // Nonces that nobody published make no session that comes before it.
+    let mut invented = next;
+    invented.number = 0;
+    invented.members.get_mut(&me).unwrap().from = Digest::of(b"nothing");
+    put(&mut objects, invented.to_envelope().sign(&council.keys[&me]));
+    assert_eq!(table(&council, slot, &text, &objects).awaited(), state.awaited());
+}
+
 /// A binding signs its own session and statement alone, and the same bytes whenever it is asked.
 #[test]
 fn a_binding_makes_one_share_and_no_other() {
@@ -246,7 +396,7 @@ fn a_binding_makes_one_share_and_no_other() {
     let (tools, objects) = first_touches(&council, &document);
     let me = tools[0].me.clone();
     let (key, board) = (&council.shares[&me], &council.board);
-    let session = table(&council, slot, &text, &objects).next().unwrap();
+    let session = table(&council, slot, &text, &objects).next(&me).unwrap();
     let session = session.to_envelope().sign(&council.keys[&me]);
     let (seed, next) = (nonce(&council, &me, slot, 0), nonce(&council, &me, slot, 1));
     let bound = Bound::to(board, key, &session, &text, 0, &seed, &next).unwrap();
@@ -277,6 +427,12 @@ fn a_binding_makes_one_share_and_no_other() {
     zoe.members.insert("zoe".parse().unwrap(), member);
     assert_eq!(code(&zoe), "bad_body");
     assert_eq!(Session::verify(board, &read.to_envelope()).unwrap_err().code(), "bad_signature");
+    // Nobody puts a name to a session who is not in it, not even beside a member's.
+    let stranger = &council.keys[&tools[13].me];
+    let foreign = read.to_envelope().sign(stranger);
+    assert_eq!(Session::verify(board, &foreign).unwrap_err().code(), "bad_signature");
+    let beside = foreign.sign(&council.keys[&me]);
+    assert_eq!(Session::verify(board, &beside).unwrap().1, me);
     // Invented nonces of others are never answered.
     let mut invented = read;
     let taken = invented.members.last_entry().unwrap().key().clone();
@@ -284,7 +440,7 @@ fn a_binding_makes_one_share_and_no_other() {
     let mut more = objects.clone();
     put(&mut more, invented.to_envelope().sign(&council.keys[&taken]));
     let state = table(&council, slot, &text, &more);
-    assert!(state.due(&me, &BTreeSet::new()).is_none());
+    assert!(state.due(&me).is_none());
 }
 
 /// A large board has no shares in its ballots, a small one no nonces.

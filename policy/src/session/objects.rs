@@ -10,12 +10,12 @@ use super::commitment;
 use crate::board::{Board, identifier};
 use crate::lane::Lane;
 use crate::name::Name;
-use crate::object::{Object, ObjectError, signed_by, signed_by_a_governor};
+use crate::object::{Object, ObjectError, signed_by};
 use crate::slot::Slot;
 use crate::wire::Bytes;
 
-/// t members who shall sign one statement together. Two tools that see the same objects write the
-/// same payload, whoever signs it.
+/// t members who shall sign one statement together, one of whom opens it. Two tools that see the same
+/// objects write the same payload, whoever of its members signs it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
     /// The group key that signs.
@@ -77,8 +77,8 @@ impl Object for SessionShare {
 }
 
 impl Session {
-    /// Reads a session: group key, a governor's signature, t members of the board, each with
-    /// nonces. Whether those are the members' nonces, only [`super::Table`] can say. Returns the
+    /// Reads a session: group key, a member's signature, t members of the board, each with nonces.
+    /// Whether those are the members' nonces, only [`super::Table`] can say. Returns the
     /// governor whose tool opened it.
     ///
     /// # Errors
@@ -89,7 +89,13 @@ impl Session {
         if session.group != expected {
             return Err(ObjectError::WrongGroup { kind, found: session.group, expected });
         }
-        let by = signed_by_a_governor(board, kind, envelope)?.name.clone();
+        // Sessions are counted against those who open them, and the id of one does not hang on the
+        // signature: a liar who is not in it cannot put a name of his own to it.
+        let mut members = session.members.keys().filter_map(|name| board.by_name(name));
+        let by = members
+            .find(|member| envelope.signed_by(&member.key))
+            .map(|member| member.name.clone())
+            .ok_or_else(|| ObjectError::BadSignature { kind, signer: "a member".to_owned() })?;
         let refused = |why: String| ObjectError::Refused { kind, why };
         if board.one_touch().is_ok() {
             return Err(refused("this board votes in one touch".to_owned()));

@@ -1,11 +1,12 @@
 //! What the sessions of one statement amount to, for anyone who holds the objects.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use borgios_types::{Digest, Envelope, Signature, SignedBy};
 use frost_ed25519 as frost;
 
-use super::{Member, Session, SessionShare};
+use super::{Member, SESSIONS_MAX, Session, SessionShare};
 use crate::ballot::{Ballot, Choice};
 use crate::board::{Board, identifier};
 use crate::cast::Cast;
@@ -45,6 +46,13 @@ struct Held {
     by: Name,
     /// By member: the share's id and number.
     shares: BTreeMap<Name, (Digest, frost::round2::SignatureShare)>,
+}
+
+impl Held {
+    /// The members who have given no share in it.
+    fn owing(&self) -> impl Iterator<Item = &Name> {
+        self.session.members.keys().filter(|name| !self.shares.contains_key(*name))
+    }
 }
 
 impl Table {
@@ -120,9 +128,12 @@ impl Table {
         for envelope in papers {
             if let Ok((session, by)) = Session::verify(board, envelope) {
                 if session.slot(board) == self.slot && session.statement == self.statement {
+                    // Two members may have opened the same one: whose it is must not hang on the order.
                     let (envelope, id) = (envelope.clone(), envelope.id());
-                    let held = Held { session, envelope, by, shares: BTreeMap::new() };
-                    waiting.entry(id).or_insert(held);
+                    if waiting.get(&id).is_none_or(|known| by < known.by) {
+                        let held = Held { session, envelope, by, shares: BTreeMap::new() };
+                        waiting.insert(id, held);
+                    }
                 }
             } else if let Ok(share) = SessionShare::verify(board, envelope)
                 && share.slot(board) == self.slot
@@ -249,9 +260,45 @@ impl Table {
         })
     }
 
-    /// The sessions that can still end.
-    fn alive(&self) -> impl Iterator<Item = (&Digest, &Held)> {
-        self.sessions.iter().filter(|(id, held)| !self.is_dead(**id, held))
+    /// Whether a session can still end. Nonces that are not its owner's newest are never used.
+    fn can_end(&self, id: Digest, held: &Held) -> bool {
+        let members = &held.session.members;
+        !self.is_dead(id, held)
+            && held.owing().all(|name| self.current(name) == members.get(name).map(|it| it.from))
+    }
+
+    /// Those who opened more sessions than an honest tool ever does: see [`SESSIONS_MAX`]. All that is
+    /// counted names its opener and bears the opener's signature, so nobody makes another one spent.
+    fn spent(&self) -> BTreeSet<&Name> {
+        let mut opened: BTreeMap<&Name, usize> = BTreeMap::new();
+        for held in self.sessions.values() {
+            *opened.entry(&held.by).or_default() += 1;
+        }
+        opened.into_iter().filter(|(_, count)| *count > SESSIONS_MAX).map(|(by, _)| by).collect()
+    }
+
+    /// The sessions that members answer and wait for. Nobody owes a share in two of them: where two
+    /// would have a debtor in common, the one stands that has more shares, so that what honest members
+    /// began is neither given up for a session that nobody answered, nor held up by a debtor's next one.
+    fn standing(&self) -> Vec<&Held> {
+        let spent = self.spent();
+        let mut all: Vec<(&Digest, &Held)> = self
+            .sessions
+            .iter()
+            .filter(|(id, held)| !spent.contains(&held.by) && self.can_end(**id, held))
+            .collect();
+        all.sort_unstable_by_key(|(id, held)| {
+            (Reverse(held.shares.len()), held.session.number, **id)
+        });
+        let mut owing: BTreeSet<&Name> = BTreeSet::new();
+        let mut standing = Vec::new();
+        for (_, held) in all {
+            if held.owing().all(|name| !owing.contains(name)) {
+                owing.extend(held.owing());
+                standing.push(held);
+            }
+        }
+        standing
     }
 
     /// The nonces that a member would use next: those of the ballot, or of the newest share.
@@ -266,24 +313,31 @@ impl Table {
 
     /// The members whom a new session may count on; who kept others waiting before comes last.
     fn free(&self) -> Vec<&Name> {
-        let owes = |held: &Held, name: &Name| {
-            held.session.members.contains_key(name) && !held.shares.contains_key(name)
+        let spent = self.spent();
+        let owing: BTreeSet<&Name> = self.standing().into_iter().flat_map(Held::owing).collect();
+        // What nobody answered, or a flood opened, kept nobody waiting.
+        let kept_waiting = |name: &Name| {
+            let begun = self
+                .sessions
+                .values()
+                .filter(|held| !held.shares.is_empty() && !spent.contains(&held.by));
+            begun.filter(|held| held.owing().any(|other| other == name)).count()
         };
-        let mut free: Vec<(usize, &Name)> = self
+        let mut free: Vec<(bool, usize, &Name)> = self
             .approvers
             .keys()
-            .filter(|name| !self.culprits.contains_key(*name))
-            .filter(|name| !self.alive().any(|(_, held)| owes(held, name)))
-            .map(|name| (self.sessions.values().filter(|held| owes(held, name)).count(), name))
+            .filter(|name| !self.culprits.contains_key(*name) && !owing.contains(*name))
+            .map(|name| (spent.contains(name), kept_waiting(name), name))
             .collect();
         free.sort_unstable();
-        free.into_iter().map(|(_, name)| name).collect()
+        free.into_iter().map(|(_, _, name)| name).collect()
     }
 
-    /// The session that should be opened now, if enough members are free.
+    /// The session that `me` should open now: the next one, if enough members are free and `me` is one
+    /// of those it takes. All of them would open the same.
     #[must_use]
-    pub fn next(&self) -> Option<Session> {
-        if self.signed.is_some() {
+    pub fn next(&self, me: &Name) -> Option<Session> {
+        if self.signed.is_some() || self.spent().contains(me) {
             return None;
         }
         let free = self.free();
@@ -292,51 +346,27 @@ impl Table {
             let commitment = self.sources.get(&((*name).clone(), from))?.clone();
             Some(((*name).clone(), Member { from, commitment }))
         });
-        Some(Session {
+        let members = members.collect::<Option<BTreeMap<Name, Member>>>()?;
+        members.contains_key(me).then(|| Session {
             group: self.group,
             lane: self.slot.lane,
             seq: self.slot.seq,
             round: self.slot.round,
             statement: self.statement,
             number: u32::try_from(self.sessions.len()).unwrap_or(u32::MAX),
-            members: members.collect::<Option<_>>()?,
+            members,
         })
     }
 
-    /// The session that `me` should answer now, and whose tool opened it: the one with the fewest
-    /// members who keep others waiting. Those opened by the tools in `exhausted` are left out: see
-    /// [`super::SESSIONS_MAX`].
+    /// The session that `me` should answer now, and whose tool opened it. There is never more than one.
     #[must_use]
-    pub fn due(&self, me: &Name, exhausted: &BTreeSet<Name>) -> Option<(&Envelope, &Name)> {
+    pub fn due(&self, me: &Name) -> Option<(&Envelope, &Name)> {
         if self.signed.is_some() {
             return None;
         }
-        let from = self.current(me)?;
-        let waits = |held: &Held| {
-            held.session.members.get(me).is_some_and(|member| member.from == from)
-                && !held.shares.contains_key(me)
-                && !exhausted.contains(&held.by)
-        };
-        let due = self.alive().filter(|(_, held)| waits(held));
-        let key = |(id, held): &(&Digest, &Held)| {
-            (self.debtors(**id, held, me), held.session.number, **id)
-        };
-        let (_, held) = due.min_by_key(key)?;
+        let mut standing = self.standing().into_iter();
+        let held = standing.find(|held| held.owing().any(|name| name == me))?;
         Some((&held.envelope, &held.by))
-    }
-
-    /// How many others in a session keep one waiting that has begun: they may be silent for good.
-    fn debtors(&self, id: Digest, held: &Held, me: &Name) -> usize {
-        let others = held.session.members.keys().filter(|name| *name != me);
-        let owes = |name: &&Name| {
-            self.alive().any(|(other, begun)| {
-                *other != id
-                    && !begun.shares.is_empty()
-                    && begun.session.members.contains_key(*name)
-                    && !begun.shares.contains_key(*name)
-            })
-        };
-        others.filter(owes).count()
     }
 
     /// The signed statement, if a session ended.
@@ -351,14 +381,9 @@ impl Table {
         all.map(|(name, proof)| Culprit { name: name.clone(), proof: *proof })
     }
 
-    /// Who is waited for, in sessions that can still end.
+    /// Who is waited for.
     #[must_use]
     pub fn awaited(&self) -> BTreeSet<Name> {
-        let members = |held: &Held| -> Vec<Name> { held.session.members.keys().cloned().collect() };
-        self.alive()
-            .flat_map(|(_, held)| {
-                members(held).into_iter().filter(|name| !held.shares.contains_key(name))
-            })
-            .collect()
+        self.standing().into_iter().flat_map(Held::owing).cloned().collect()
     }
 }

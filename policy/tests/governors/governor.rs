@@ -340,7 +340,7 @@ impl World {
         for document in &outlook.documents {
             let Some(table) = outlook.table(council, document) else { return };
             let text = &document.text;
-            let due = table.due(&me, &BTreeSet::new()).map(|(session, _)| session.clone());
+            let due = table.due(&me).map(|(session, _)| session.clone());
             let approved = self.people[at].tool.approved(outlook.slot, text);
             if let Some(session) = due.filter(|_| approved) {
                 let read = Session::parse(&session).unwrap();
@@ -348,7 +348,7 @@ impl World {
                 let share = self.people[at].tool.answer(council, outlook.slot, text, &session);
                 self.use_nonce(nonce, share.id());
                 return self.say(at, share);
-            } else if let Some(session) = table.next() {
+            } else if let Some(session) = table.next(&me) {
                 return self.say(at, session.to_envelope().sign(&council.keys[&me]));
             }
         }

@@ -1,11 +1,10 @@
 //! What liars do: whatever honest tools refuse.
 
-use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use borgios_policy::fixture::Council;
 use borgios_policy::{
-    Ballot, Beacon, Bytes, Choice, Lane, Name, Object as _, OpenRound, Pool, Seed, Slot,
+    Ballot, Beacon, Bytes, Choice, Lane, Object as _, OpenRound, Pool, Seed, Slot,
 };
 use borgios_types::{Digest, Envelope, Round};
 use rand::Rng as _;
@@ -114,7 +113,7 @@ impl World {
     ) {
         let (me, slot) = (self.people[at].tool.me.clone(), outlook.slot);
         let Some(table) = outlook.table(council, document) else { return };
-        let due = table.due(&me, &BTreeSet::<Name>::new()).map(|(session, _)| session.clone());
+        let due = table.due(&me).map(|(session, _)| session.clone());
         if let Some(session) = due {
             let next = nonce(council, &me, slot, self.rng.gen_range(50..60));
             self.say(at, garbage(council, &me, &session, &next));

@@ -157,10 +157,10 @@ impl Tool {
         let mut made = Vec::new();
         for _ in 0..4 {
             let table = table(council, slot, &text, &seen);
-            let due = table.due(&self.me, &BTreeSet::new()).map(|(session, _)| session.clone());
+            let due = table.due(&self.me).map(|(session, _)| session.clone());
             let envelope = if let Some(session) = due.filter(|_| self.approved(slot, &text)) {
                 self.answer(council, slot, &text, &session)
-            } else if let Some(session) = table.next() {
+            } else if let Some(session) = table.next(&self.me) {
                 session.to_envelope().sign(&council.keys[&self.me])
             } else {
                 break;

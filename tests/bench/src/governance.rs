@@ -371,13 +371,14 @@ impl Large<'_> {
             if now.signed().is_some() {
                 return Ok(papers);
             }
-            if let Some(session) = now.next() {
-                papers.push(session.to_envelope().sign(&self.members[0].key));
-            }
+            let opened = self.members.iter().find_map(|member| {
+                let session = now.next(&member.card.name)?;
+                Some(session.to_envelope().sign(&member.key))
+            });
+            papers.extend(opened);
             for (at, member) in self.members.iter().enumerate() {
                 let now = table(&papers);
-                let due =
-                    now.due(&member.card.name, &[].into()).map(|(session, _)| session.clone());
+                let due = now.due(&member.card.name).map(|(session, _)| session.clone());
                 if let Some(session) = due {
                     papers.push(self.answer(at, numbers[at], &session, at < liars)?);
                     numbers[at] += 1;

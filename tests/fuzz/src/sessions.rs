@@ -1,7 +1,6 @@
 //! The sessions of a board that votes in two touches: one object more among those of an honest
 //! session that is half done.
 
-use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use borgios_policy::fixture::{Council, release_body, statement};
@@ -35,7 +34,7 @@ fn half() -> &'static Half {
         for name in council.keys.keys() {
             ballots.extend(commit(&council, name, slot, &text, &ballots));
         }
-        let session = Table::of(&council.board, slot, &text, &ballots, &[]).next();
+        let session = Table::of(&council.board, slot, &text, &ballots, &[]).next(&council.name(0));
         let session =
             session.map(|session| session.to_envelope().sign(&council.keys[&council.name(0)]));
         let members = session.as_ref().and_then(|session| Session::parse(session).ok());
@@ -114,7 +113,7 @@ pub fn paper(bytes: &[u8]) -> String {
         culprits.iter().all(|name| *name == author),
         "who lied is {author}, named are {culprits:?}"
     );
-    let _ = (table.next(), table.awaited(), table.signed(), table.due(&author, &BTreeSet::new()));
+    let _ = (table.next(&author), table.awaited(), table.signed(), table.due(&author));
     said
 }
 
