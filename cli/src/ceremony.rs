@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use borgios_policy::keygen::{Ceremony, Files};
-use borgios_policy::{Board, Card, Name};
+use borgios_policy::{Card, Name};
 use borgios_types::limits::ENVELOPE_MAX;
 use borgios_types::{Digest, Threshold};
-use serde::Deserialize;
 use serde_json::json;
 
 use crate::context::Context;
@@ -24,9 +23,10 @@ const FILES_MAX: usize = 4_000;
 /// Largest stored state, in bytes: it keeps every paper this governor wrote.
 const STATE_MAX: usize = 8 * 1024 * 1024;
 
-/// Fewest digits of a roster that are worth comparing. Whoever can write two plans chooses both:
-/// with 8 digits in common he finds them at once, with 16 within hours, with 32 never.
-const ROSTER_DIGITS: usize = 32;
+/// Fewest digits of a roster that are worth comparing. Whoever can write two plans chooses both, and finds
+/// two with N digits in common after some 16^(N/2) tries: with 8 at once, with 16 within hours; 32 take 2^64,
+/// which a state may spend, and 40 take 2^80.
+const ROSTER_DIGITS: usize = 40;
 
 /// How often `--watch` looks again.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -73,32 +73,6 @@ pub(crate) fn load_state(path: &Path, identity: &Identity) -> Result<Option<Cere
     let Some(cipher) = durable::read(path, STATE_MAX)? else { return Ok(None) };
     let plain = identity.unseal(&cipher, &path.display().to_string())?;
     serde_json::from_slice(&plain).map(Some).or_fail(|| format!("{} is damaged", path.display()))
-}
-
-/// The board whose key is in the state that is stored there, if there is one already.
-pub(crate) fn keyed_board(path: &Path, identity: &Identity) -> Result<Option<Board>, Failure> {
-    /// What is read of it: no secret.
-    #[derive(Deserialize)]
-    struct State {
-        phase: Phase,
-    }
-    #[derive(Deserialize)]
-    struct Phase {
-        keyed: Option<Keyed>,
-    }
-    #[derive(Deserialize)]
-    struct Keyed {
-        made: Made,
-    }
-    #[derive(Deserialize)]
-    struct Made {
-        board: Board,
-    }
-    let Some(cipher) = durable::read(path, STATE_MAX)? else { return Ok(None) };
-    let plain = identity.unseal(&cipher, &path.display().to_string())?;
-    let state: State =
-        serde_json::from_slice(&plain).or_fail(|| format!("{} is damaged", path.display()))?;
-    Ok(state.phase.keyed.map(|keyed| keyed.made.board))
 }
 
 /// Stores it: before any of the papers it holds is published.
@@ -208,25 +182,32 @@ mod tests {
 
     /// As the state of a ceremony is stored, by its own type.
     #[test]
-    fn the_board_of_a_stored_key_is_read() {
+    fn the_key_in_a_stored_state_is_read() {
         let council = borgios_policy::fixture::Council::new(3, 2, 2, 1);
         let identity = Identity::drawn(council.name(0));
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("change.age");
-        let secret = borgios_policy::SecretBytes::new(vec![1; 32]);
+        let secret = council.shares[identity.name()].to_secret();
         let made = json!({
             "board": council.board, "transcript": Digest::of(b"t"), "key": secret, "seeds": [],
         });
-        for (phase, board) in [
-            (json!({"keyed": {"made": made}}), Some(council.board.clone())),
-            (json!({"shared": {"secret": secret}}), None),
+        for (phase, keyed) in [
+            (json!({"keyed": {"made": made}}), true),
+            (json!({"shared": {"secret": secret}}), false),
         ] {
             let roster = Digest::of(b"plan");
             let state = json!({"roster": roster, "phase": phase, "wrote": {}, "answered": {}});
             let state: Ceremony = serde_json::from_value(state).unwrap();
-            assert_eq!(state.is_keyed(), board.is_some());
             save_state(&path, &state, &identity).unwrap();
-            assert_eq!(keyed_board(&path, &identity).unwrap(), board);
+            let read = load_state(&path, &identity).unwrap().unwrap();
+            assert_eq!((read.is_keyed(), read.roster()), (keyed, roster));
+            let made = read.made(identity.name());
+            assert_eq!(made.is_some(), keyed);
+            if let Some((board, key, seeds)) = made {
+                assert_eq!((board, seeds.len()), (council.board.clone(), 0));
+                assert_eq!(key.to_secret().expose(), secret.expose());
+            }
+            assert!(read.made(&council.name(1)).is_none(), "another's");
         }
     }
 
@@ -235,11 +216,11 @@ mod tests {
     fn a_roster_is_not_accepted_by_its_first_few_digits() {
         let roster = Digest::of(b"plan");
         let hex = roster.hex();
-        for good in [&hex, &roster.to_string(), &hex[..32], &in_fours(&hex[..32])] {
+        for good in [&hex, &roster.to_string(), &hex[..40], &in_fours(&hex[..40])] {
             assert!(is_roster(good, &roster), "{good}");
         }
-        let other = format!("{}0", &hex[..32]);
-        for bad in ["", "sha256:", &hex[..8], &hex[..31], &other, &format!("{hex}0")] {
+        let other = format!("{}0", &hex[..40]);
+        for bad in ["", "sha256:", &hex[..8], &hex[..32], &hex[..39], &other, &format!("{hex}0")] {
             assert!(!is_roster(bad, &roster), "{bad}");
         }
     }

@@ -29,7 +29,7 @@ pub(crate) const LOG_BEHIND: Code = Code {
 pub(crate) const CLONE: Code = Code {
     name: "E_CLONE",
     next: "vote with the folder that made that ballot; two copies that vote can give the key share \
-           away. If the other one is lost: `borgios governor restore`",
+           away. If this one is to count: `borgios governor repair --anew --exchange DIR`",
 };
 
 /// A governor without whose published nonces no signature with them is possible.

@@ -197,7 +197,8 @@ impl Context {
             return self.nodes.iter().map(|node| known::address(node)).collect();
         }
         if self.exchange.is_some() {
-            // Who names a folder means that folder; an air-gapped laptop dials nobody.
+            // Who names a folder means that folder; an air-gapped laptop dials nobody. Only a burn also goes
+            // to servers known before: see `governor repair`.
             return Ok(Vec::new());
         }
         let known = KnownNodes::load(&self.home)?;

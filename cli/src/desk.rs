@@ -8,11 +8,10 @@ use std::path::Path;
 use borgios_policy::round::OpenRound;
 use borgios_policy::tally::{State, Tally, tally};
 use borgios_policy::{
-    Blob, Board, Credential, Handback, Lane, Name, Pool, Proposal, RecoveryBoard, Refusal, Slot,
-    Statement,
+    Blob, Board, Handback, Lane, Name, Pool, Proposal, RecoveryBoard, Refusal, Slot, Statement,
 };
 use borgios_releases::Component;
-use borgios_types::{Digest, Envelope, Round, Seq};
+use borgios_types::{Digest, Envelope, PublicKey, Round, Seq};
 
 use crate::archive::{Archive, Held};
 use crate::carrier;
@@ -21,8 +20,9 @@ use crate::exchange::{Exchange, Moved};
 use crate::failure::{Failure, OrFail as _};
 use crate::identity::Identity;
 use crate::notices;
+use crate::reviewed::Reviewed;
 use crate::servers::Servers;
-use crate::shelf;
+use crate::shelf::{self, Needs};
 use crate::subject::Subject;
 use crate::succession;
 
@@ -36,6 +36,8 @@ pub(crate) struct Desk<'a> {
     archive: Archive,
     exchange: Exchange,
     fetched: Moved,
+    /// The key of whoever's table it is, where the identity is open.
+    own: Option<PublicKey>,
 }
 
 /// One round of one place that is being voted on.
@@ -83,7 +85,8 @@ impl<'a> Desk<'a> {
         let mut archive = Archive::load(&context.home, membership.network)?;
         let mut exchange = Exchange::new(context.transports(identity)?, context.printer);
         let fetched = exchange.fetch(&mut archive, context.now())?;
-        Ok(Self { context, membership, archive, exchange, fetched })
+        let own = identity.map(|identity| identity.ssh().public());
+        Ok(Self { context, membership, archive, exchange, fetched, own })
     }
 
     /// What this folder holds, with nobody to exchange with.
@@ -91,7 +94,8 @@ impl<'a> Desk<'a> {
         let membership = context.membership()?;
         let archive = Archive::load(&context.home, membership.network)?;
         let exchange = Exchange::new(Vec::new(), context.printer);
-        Ok(Self { context, membership, archive, exchange, fetched: Moved::default() })
+        let fetched = Moved::default();
+        Ok(Self { context, membership, archive, exchange, fetched, own: None })
     }
 
     /// The settings of this run.
@@ -180,22 +184,27 @@ impl<'a> Desk<'a> {
         Ok(blob)
     }
 
-    /// Brings the blobs of the schedule in force and of those that are voted on everywhere they are
-    /// missing, as far as they are at hand; how many were at hand.
+    /// Brings the blobs of the schedule in force and of what is voted on everywhere they are missing, as
+    /// far as they are at hand and not too many, and lets go of those that nothing needs any more; how
+    /// many were at hand. Whoever calls it holds the folder's lock.
     pub(crate) fn bring_blobs(&mut self) -> Result<usize, Failure> {
-        let votes = self.votes()?;
-        let open = votes.iter().flat_map(|vote| vote.documents.values());
-        let mut wanted: Vec<Credential> =
-            open.filter_map(|document| Credential::of(&document.statement).ok()).collect();
-        wanted.extend(self.archive.chain().credential().map(|(credential, _)| credential));
+        let context = self.context;
+        let (home, printer) = (&context.home, context.printer);
+        let reviewed = Reviewed::load(home)?;
+        let needs = Needs::of(&self.archive, &self.votes()?, self.own.as_ref(), &reviewed)?;
+        // First, so that there is room for what comes.
+        shelf::clear(home, &needs.spare)?;
+        if let Some(line) = needs.left_out_line() {
+            printer.warn(&line);
+        }
         let mut brought = 0;
-        for Credential { schedule, escrow, .. } in wanted {
-            for blob in [schedule, escrow] {
-                let Some(bytes) = self.blob(&blob)? else { continue };
-                match self.exchange.put_blob(blob.digest, &bytes) {
-                    Ok(()) => brought += 1,
-                    Err(failure) => self.context.printer.warn(&failure.summary()),
-                }
+        let wanted = needs.wanted.iter().map(|blob| (blob, true));
+        for (blob, fetch) in wanted.chain(needs.at_hand.iter().map(|blob| (blob, false))) {
+            let found = if fetch { self.blob(blob)? } else { shelf::held(home, blob)? };
+            let Some(bytes) = found else { continue };
+            match self.exchange.put_blob(blob.digest, &bytes) {
+                Ok(()) => brought += 1,
+                Err(failure) => printer.warn(&failure.summary()),
             }
         }
         Ok(brought)
@@ -553,8 +562,8 @@ impl<'a> Desk<'a> {
     }
 
     /// Goes on from a vetoed statement: see [`Archive::uphold`].
-    pub(crate) fn uphold(&mut self, id: Digest) -> Result<(), Failure> {
-        self.archive.uphold(id)
+    pub(crate) fn uphold(&mut self, id: Digest, sits: bool) -> Result<(), Failure> {
+        self.archive.uphold(id, sits)
     }
 
     /// Holds it dead again: see [`Archive::let_fall`].

@@ -234,7 +234,9 @@ impl Exchange {
     /// A node may refuse what is of no use to it any more: that is said and does no harm.
     pub(crate) fn push(&mut self, archive: &Archive) -> Result<usize, Failure> {
         let (mut sent, spent) = (0, archive.spent());
-        for (place, has) in &mut self.places {
+        let (mut failed, mut through) = (None, false);
+        // One place that breaks off keeps nothing from the others.
+        'places: for (place, has) in &mut self.places {
             let folder = place.wants_servers();
             // Nodes take nothing of a recovery board from a governor: its policy is brought by itself.
             let apart = archive.recoveries().envelopes().filter(|_| folder);
@@ -249,11 +251,21 @@ impl Exchange {
                     Err(failure) if failure.is(Failure::NODE_REFUSED) => {
                         self.printer.warn(&failure.summary());
                     }
-                    Err(failure) => return Err(failure),
+                    Err(failure) => {
+                        self.printer.warn(&failure.summary());
+                        // It did not come there: the next run sends it.
+                        has.remove(&id);
+                        failed = Some(failure);
+                        continue 'places;
+                    }
                 }
             }
+            through = true;
         }
-        Ok(sent)
+        match failed {
+            Some(failure) if !through => Err(failure),
+            _ => Ok(sent),
+        }
     }
 
     /// Sends one object everywhere. It is enough if one place took it; the others get it with

@@ -18,9 +18,19 @@ use borgios_types::Seq;
 use crate::desk::Desk;
 use crate::next_key;
 
-/// Seconds beyond the lock for which nodes are taken to hold a change back: one that was off when it was
-/// signed began later.
+/// Seconds beyond lock and pauses for which nodes are taken to hold a change back: one that was off when it
+/// was signed began later.
 const SLACK_S: u64 = 86_400;
+
+/// Seconds for which nodes may hold back a change of the board that `before` makes wait, once it is signed:
+/// its lock, a pause by each of its governors, and the slack. None where nothing is locked.
+pub(crate) fn held_back_s(before: &Policy) -> u64 {
+    let pauses = before.pause().saturating_mul(before.board.governors().len() as u64);
+    match before.class(Lane::Policy).lock() {
+        0 => 0,
+        lock_s => lock_s.saturating_add(pauses).saturating_add(SLACK_S),
+    }
+}
 
 /// The policies that a node may have in force while `statement` waits there, by those of their boards: the
 /// one before the first locked change of the board at the head.
@@ -61,14 +71,14 @@ fn changes_of_board<'a>(chain: &'a Chain, latest: Seq, now: &'a Policy) -> Vec<(
 /// Whether nodes may still hold that change back: who has a share of both boards noted it, and who has
 /// not goes by when the policy came here.
 fn is_held_back(desk: &Desk<'_>, change: Seq, before: &Policy) -> bool {
-    let lock_s = before.class(Lane::Policy).lock();
+    let held_back_s = held_back_s(before);
     let context = desk.context();
     let policy = desk.archive().chain().get(Lane::Policy, change);
     let came = policy.and_then(|policy| desk.archive().stored_at(policy.envelope()));
     let newest = desk.archive().chain().head_seq(Lane::Policy) == change;
-    lock_s > 0
+    held_back_s > 0
         && ((newest && next_key::is_held_back(&context.home))
-            || came.is_some_and(|came| context.now() < came.plus(lock_s + SLACK_S)))
+            || came.is_some_and(|came| context.now() < came.plus(held_back_s)))
 }
 
 #[cfg(test)]
@@ -77,6 +87,15 @@ mod tests {
     use borgios_policy::{Verdict, merge_signatures};
 
     use super::*;
+
+    #[test]
+    fn a_change_may_be_held_back_for_its_lock_and_a_pause_by_each_governor() {
+        let mut before = Council::new(3, 2, 1, 1).policy(2);
+        assert_eq!(held_back_s(&before), 0, "nothing is locked");
+        before.classes.policy.lock_s = Some(604_800);
+        before.pause_s = Some(7_200);
+        assert_eq!(held_back_s(&before), 604_800 + 3 * 7_200 + SLACK_S);
+    }
 
     #[test]
     fn every_change_of_the_board_is_named_with_the_board_before_it() {

@@ -25,7 +25,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use borgios_types::{Digest, Kind};
+use borgios_types::{Digest, KeyEpoch, Kind};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
@@ -111,6 +111,11 @@ impl Home {
     /// A file of the governor.
     pub(crate) fn governor(&self, name: &str) -> PathBuf {
         self.root.join("governor").join(name)
+    }
+
+    /// Which generation of this governor's pools counts under the key of an epoch.
+    pub(crate) fn generation(&self, epoch: KeyEpoch) -> PathBuf {
+        self.governor(&format!("generation-{epoch}"))
     }
 
     /// The folder of the vote slots.

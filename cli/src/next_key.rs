@@ -18,11 +18,12 @@ use borgios_policy::{Board, KeyShare, Name, SecretBytes};
 use borgios_types::{Digest, KeyEpoch, UnixSeconds};
 use serde::{Deserialize, Serialize};
 
+use crate::ceremony;
 use crate::durable;
 use crate::failure::{Failure, OrFail as _};
 use crate::home::Home;
 use crate::identity::Identity;
-use crate::slots::Slots;
+use crate::slots::{SlotState, Slots};
 
 /// Largest stored share, in bytes.
 const SHARE_MAX: usize = 64 * 1024;
@@ -187,14 +188,14 @@ fn set_aside(home: &Home, old: &[u8], new: KeyEpoch, until: UnixSeconds) -> Resu
 /// Takes the next key into use once its board is in force: the new share is laid and read back,
 /// only then the old one goes. Each step can be done again. Whether anything was done.
 ///
-/// Where nodes still hold the change back, for `lock_s` seconds, the old share is kept so long: a
+/// Where nodes may hold the change back, for `held_back_s` seconds, the old share is kept so long: a
 /// veto there would leave the old board in office.
 pub(crate) fn adopt(
     home: &Home,
     in_force: &Board,
     identity: &Identity,
     now: UnixSeconds,
-    lock_s: u64,
+    held_back_s: u64,
 ) -> Result<bool, Failure> {
     if restore_past(home, in_force, identity)? {
         return Ok(false);
@@ -209,7 +210,11 @@ pub(crate) fn adopt(
         // Last, so that what is cut off before it is done again.
         durable::erase(&home.governor("past.json"))?;
     }
-    let Some(next) = NextKey::load(home)? else { return Ok(false) };
+    let Some(next) = NextKey::load(home)?
+        .map_or_else(|| found(home, in_force, identity), |next| Ok(Some(next)))?
+    else {
+        return Ok(false);
+    };
     if next.board.group() != in_force.group() {
         // Another attempt came into force.
         if next.board.epoch() <= in_force.epoch() {
@@ -239,9 +244,9 @@ pub(crate) fn adopt(
         }
         // 2. The old one goes, or steps aside for as long as nodes may still need it.
         if let Some(old) = read(&to)?
-            && lock_s > 0
+            && held_back_s > 0
         {
-            set_aside(home, &old, in_force.epoch(), now.plus(lock_s))?;
+            set_aside(home, &old, in_force.epoch(), now.plus(held_back_s))?;
         }
         durable::erase(&to)?;
         // 3. The new one takes its place, and is read back by `write`.
@@ -249,7 +254,7 @@ pub(crate) fn adopt(
     }
     // 4. The seeds of the old board's slots can give its shares away and sign nothing more. Where
     //    nodes hold the change back, they go with the old share.
-    if lock_s == 0 {
+    if held_back_s == 0 {
         Slots::new(home).retire(in_force.epoch())?;
     }
     // 5. The ceremony's state holds the share and the seeds too, if its end was cut off.
@@ -257,6 +262,28 @@ pub(crate) fn adopt(
     durable::erase(&from)?;
     durable::erase(&home.governor("next.json"))?;
     Ok(true)
+}
+
+/// What a ceremony came to on this machine, where its board came into force before this machine heard that
+/// all had signed for the key. The group's signature of that board says it as well as they do.
+fn found(home: &Home, in_force: &Board, identity: &Identity) -> Result<Option<NextKey>, Failure> {
+    let path = home.governor("change.age");
+    // One that cannot be read stops nothing here; `governor change` names it.
+    let Ok(Some(state)) = ceremony::load_state(&path, identity) else { return Ok(None) };
+    let Some((board, key, seeds)) = state.made(identity.name()) else { return Ok(None) };
+    if board.group() != in_force.group() {
+        return Ok(None);
+    }
+    let slots = Slots::new(home);
+    for (slot, seed) in &seeds {
+        if matches!(slots.state(*slot)?, SlotState::Absent) {
+            slots.keep_seed(*slot, seed, identity)?;
+        }
+    }
+    let (roster, proposer) = (state.roster(), identity.name().clone());
+    let next = NextKey { board, roster, proposer, recovery: false };
+    next.store(home, &key, identity)?;
+    Ok(Some(next))
 }
 
 /// Whether a sealed share is this governor's of `board`.

@@ -1,17 +1,18 @@
 //! A governor at work: the desk, the opened identity, the home's lock, and the slots kept filled.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
-use borgios_policy::burn;
+use borgios_policy::burn::{self, Burn};
 use borgios_policy::pool::{self, slots_per_pool};
 use borgios_policy::{Board, KeyShare, Lane, Name, Object as _, Policy, Pool, Seed, Slot};
-use borgios_types::{Digest, Envelope, Seq};
+use borgios_types::{Digest, Envelope, KeyEpoch, Seq};
+use serde::Serialize;
 
 use crate::context::Context;
 use crate::desk::Desk;
 use crate::durable;
 use crate::failure::{Failure, OrFail as _};
+use crate::hearing::held_back_s;
 use crate::home::Lock;
 use crate::identity::Identity;
 use crate::next_key;
@@ -29,7 +30,7 @@ pub(crate) struct Session<'a> {
 }
 
 /// What was done besides the command itself.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 pub(crate) struct Settled {
     /// Statements that turned out to be signed: `release/2`.
     pub(crate) signed: Vec<String>,
@@ -77,16 +78,29 @@ impl<'a> Session<'a> {
         Self::begin(context, lock, identity)
     }
 
+    /// The same, to say first that all earlier nonces are void: nothing is published before that. Who came
+    /// from a backup does not know all that was published, and would publish it again in another form.
+    pub(crate) fn anew(context: &'a Context, identity: Identity) -> Result<Self, Failure> {
+        let lock = context.lock()?;
+        Self::quietly(context, lock, identity)
+    }
+
     /// Gives the lock back and keeps the identity open.
     pub(crate) fn into_identity(self) -> Identity {
         self.identity
     }
 
-    fn begin(context: &'a Context, lock: Lock, identity: Identity) -> Result<Self, Failure> {
+    fn quietly(context: &'a Context, lock: Lock, identity: Identity) -> Result<Self, Failure> {
         let desk = Desk::with(context, Some(&identity))?;
-        let mut session = Self { desk, identity, _lock: lock };
+        let session = Self { desk, identity, _lock: lock };
         session.finish_erasing()?;
         session.take_office()?;
+        Ok(session)
+    }
+
+    fn begin(context: &'a Context, lock: Lock, identity: Identity) -> Result<Self, Failure> {
+        let mut session = Self::quietly(context, lock, identity)?;
+        session.finish_burn()?;
         // Whatever this governor came for, the others may be waiting for nonces to vote with.
         if !session.desk.is_offline()
             && let Err(failure) = session.refill()
@@ -148,8 +162,14 @@ impl<'a> Session<'a> {
         }
         // Whoever cannot see what was published before must not publish it again in another form.
         // A machine without a network made all its pools itself.
-        let slots =
-            if self.desk.is_offline() && !self.is_air_gapped() { 0 } else { self.refill()? };
+        let slots = match self.desk.is_offline() && !self.is_air_gapped() {
+            true => 0,
+            false => match self.refill() {
+                // Who has no share makes no nonces, as was said when the session began.
+                Err(_) if self.on_board().is_ok() && self.share().is_err() => 0,
+                done => done?,
+            },
+        };
         Ok(Settled { signed, recoveries, slots, shares })
     }
 
@@ -179,10 +199,9 @@ impl<'a> Session<'a> {
         let context = self.desk.context();
         let chain = self.desk.archive().chain();
         let Some(policy) = chain.policy() else { return Ok(()) };
-        let before = self.policy_of_another_key();
-        let lock_s = before.map_or(0, |before| before.class(Lane::Policy).lock());
-        let adopted =
-            next_key::adopt(&context.home, &policy.board, &self.identity, context.now(), lock_s)?;
+        let held_back_s = self.policy_of_another_key().map_or(0, held_back_s);
+        let (home, now) = (&context.home, context.now());
+        let adopted = next_key::adopt(home, &policy.board, &self.identity, now, held_back_s)?;
         if adopted {
             let epoch = policy.board.epoch();
             context
@@ -229,7 +248,7 @@ impl<'a> Session<'a> {
         wanted.retain(|slot| !recovery || slot.lane == Lane::Policy);
         let mut seeds: Vec<(Slot, Seed)> = Vec::new();
         for slot in wanted {
-            match self.slots().state(slot)? {
+            match self.slots().state_under(slot, &board)? {
                 // Drawn and stored before, but never published.
                 SlotState::Fresh => {
                     seeds.extend(self.slots().seed(slot, &self.identity)?.map(|seed| (slot, seed)));
@@ -266,17 +285,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// `E_CLONE` where a burn of a later generation is known: the seeds in this folder are void.
     pub(crate) fn generation(&self, board: &Board) -> Result<u64, Failure> {
-        let path = self.generation_file(board);
-        let own = match durable::read(&path, GENERATION_MAX)? {
-            None => 0,
-            Some(bytes) => String::from_utf8_lossy(&bytes)
-                .trim()
-                .parse()
-                .or_fail(|| format!("{} is damaged", path.display()))?,
-        };
-        let burns = self.desk.archive().burns();
-        let known = burn::generations(board, &burns).get(self.identity.name()).copied();
-        let known = known.unwrap_or_default();
+        let (own, known) = (self.own_generation(board.epoch())?, self.known_generation(board));
         if known <= own {
             // A burn that was prepared and not published yet burns nothing.
             return Ok(known);
@@ -290,10 +299,46 @@ impl<'a> Session<'a> {
             .hint("vote with the folder that was restored since"))
     }
 
-    /// Makes this folder the newest copy of its governor, before a burn of this generation is published:
-    /// what is known to be cast counts as cast here, and whatever seeds lie here are destroyed, since
-    /// other copies may hold them too.
-    pub(crate) fn begin_anew(&self, board: &Board, generation: u64) -> Result<(), Failure> {
+    /// The generation that this folder was made for.
+    fn own_generation(&self, epoch: KeyEpoch) -> Result<u64, Failure> {
+        let path = self.desk.context().home.generation(epoch);
+        match durable::read(&path, GENERATION_MAX)? {
+            None => Ok(0),
+            Some(bytes) => String::from_utf8_lossy(&bytes)
+                .trim()
+                .parse()
+                .or_fail(|| format!("{} is damaged", path.display())),
+        }
+    }
+
+    /// The generation of the newest burn that was published.
+    fn known_generation(&self, board: &Board) -> u64 {
+        let burns = self.desk.archive().burns();
+        let known = burn::generations(board, &burns).get(self.identity.name()).copied();
+        known.unwrap_or_default()
+    }
+
+    /// Publishes a burn that was written down and not said yet: what wrote it was cut off, or its key has
+    /// come into force only now. Returns the generation that counts.
+    pub(crate) fn finish_burn(&mut self) -> Result<u64, Failure> {
+        // Who is not on the board in force has nothing to burn.
+        let Ok((board, name)) = self.on_board() else { return Ok(0) };
+        let (board, governor) = (board.clone(), name.clone());
+        let generation = self.own_generation(board.epoch())?;
+        if generation > self.known_generation(&board) {
+            self.slots().burn(board.epoch())?;
+            let (group, at) = (board.group(), self.desk.context().now());
+            let burn = Burn { group, governor, generation, at };
+            self.desk.publish(&burn.to_envelope().sign(self.identity.ssh()))?;
+        }
+        Ok(generation)
+    }
+
+    /// Makes this folder the newest copy of its governor, before a burn is published: what is known to be
+    /// cast counts as cast here, and whatever seeds lie here are destroyed, since other copies may hold
+    /// them too. Those of another key as well, which may be in force later: its burn is written down,
+    /// and said then.
+    pub(crate) fn begin_anew(&self, board: &Board) -> Result<(), Failure> {
         let slots = self.slots();
         for held in self.desk.archive().ballots().values() {
             if held.by == *self.identity.name() && held.value.group == board.group() {
@@ -307,12 +352,22 @@ impl<'a> Session<'a> {
                 slots.adopt_share(held.value.slot(board), &held.envelope)?;
             }
         }
-        slots.burn(board.epoch())?;
-        durable::write(&self.generation_file(board), generation.to_string().as_bytes())
-    }
-
-    fn generation_file(&self, board: &Board) -> PathBuf {
-        self.desk.context().home.governor(&format!("generation-{}", board.epoch()))
+        let home = &self.desk.context().home;
+        let mut epochs = slots.epochs_with_seeds()?;
+        // The state of a ceremony holds seeds too.
+        if home.governor("change.age").exists() {
+            epochs.insert(board.next_epoch());
+        }
+        epochs.remove(&board.epoch());
+        // The key in force last: what is cut off before it is done again whole.
+        for epoch in epochs.into_iter().chain([board.epoch()]) {
+            let boards = self.desk.archive().boards().filter(|board| board.epoch() == epoch);
+            let known = boards.map(|board| self.known_generation(board)).max().unwrap_or_default();
+            let next = known.max(self.own_generation(epoch)?) + 1;
+            durable::write(&home.generation(epoch), next.to_string().as_bytes())?;
+            slots.burn(epoch)?;
+        }
+        Ok(())
     }
 
     /// The network's id.

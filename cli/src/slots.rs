@@ -30,9 +30,11 @@
 //!
 //! A nonce that is bound is never bound to another session, and its share comes out the same again.
 
+use std::collections::BTreeSet;
+
 use borgios_policy::session::Bound;
 use borgios_policy::vote::Intent;
-use borgios_policy::{Lane, Seed, Slot};
+use borgios_policy::{Ballot, Board, Lane, Object as _, Seed, Slot, Vote};
 use borgios_types::limits::ENVELOPE_MAX;
 use borgios_types::{Digest, Envelope, KeyEpoch, Round, Seq};
 use rand::rngs::OsRng;
@@ -89,6 +91,37 @@ impl<'a> Slots<'a> {
         }
         let seed = self.path(slot, "seed.age");
         Ok(if seed.exists() { SlotState::Fresh } else { SlotState::Absent })
+    }
+
+    /// The same under the key of `board`: a ballot that was set aside with a key that was given up counts
+    /// if that very key came back. It was sent, and a governor speaks once.
+    pub(crate) fn state_under(&self, slot: Slot, board: &Board) -> Result<SlotState, Failure> {
+        let state = self.state(slot)?;
+        if !matches!(state, SlotState::Fresh | SlotState::Absent) {
+            return Ok(state);
+        }
+        for path in durable::list(&self.home.slots())? {
+            let aside = split(&path).filter(|(of, what)| {
+                *of == slot && what.ends_with(".ballot.json") && what != "ballot.json"
+            });
+            if aside.is_some()
+                && let Some(bytes) = durable::read(&path, ENVELOPE_MAX)?
+            {
+                let ballot = read_back(&path, &bytes)?;
+                if Ballot::parse(&ballot).is_ok_and(|read| read.group == board.group()) {
+                    return Ok(SlotState::Cast(ballot));
+                }
+            }
+        }
+        Ok(state)
+    }
+
+    /// The keys of which seeds or nonces lie here.
+    pub(crate) fn epochs_with_seeds(&self) -> Result<BTreeSet<KeyEpoch>, Failure> {
+        let all = durable::list(&self.home.slots())?.into_iter();
+        let seed = |what: &str| what == "seed.age" || what.starts_with("nonce-");
+        let found = all.filter_map(|path| split(&path).filter(|(_, what)| seed(what)));
+        Ok(found.map(|(slot, _)| slot.epoch).collect())
     }
 
     /// The seed of `slot`, if it is still there.
@@ -341,7 +374,8 @@ impl<'a> Slots<'a> {
     }
 
     /// Destroys the seeds of all slots of this epoch, and its nonces. Those that are bound too: another
-    /// copy may have bound the same ones to another session.
+    /// copy may have bound the same ones to another session. Without its seed an approval that was begun
+    /// and not stored can never be finished, and nothing of it was sent: its intent goes as well.
     pub(crate) fn burn(&self, epoch: KeyEpoch) -> Result<(), Failure> {
         for path in durable::list(&self.home.slots())? {
             if split(&path).is_some_and(|(slot, what)| slot.epoch == epoch && what == "seed.age") {
@@ -350,6 +384,15 @@ impl<'a> Slots<'a> {
         }
         for (slot, number) in self.nonces()?.into_iter().filter(|(slot, _)| slot.epoch == epoch) {
             self.erase_nonce(slot, number)?;
+        }
+        for path in durable::list(&self.home.slots())? {
+            let begun = split(&path).filter(|(_, what)| what == "intent.json");
+            let Some((slot, _)) = begun.filter(|(slot, _)| slot.epoch == epoch) else { continue };
+            if let SlotState::Begun(intent) = self.state(slot)?
+                && !matches!(intent.vote, Vote::Reject { .. })
+            {
+                durable::erase(&path)?;
+            }
         }
         Ok(())
     }
@@ -416,6 +459,28 @@ mod tests {
             assert!(said.contains("is damaged") && said.contains("hint: do not remove"), "{said}");
         }
         assert!(slots.ballots().unwrap_err().to_text().contains("hint: do not remove"));
+    }
+
+    /// A key that was given up and came back: what was sent under it was said.
+    #[test]
+    fn a_ballot_set_aside_with_its_key_counts_again_with_that_key_alone() {
+        use borgios_policy::fixture::{Council, release_body, statement};
+
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::at(Some(folder.path().to_owned())).unwrap();
+        durable::folder(&home.slots()).unwrap();
+        let slots = Slots::new(&home);
+        let [council, other] = [1, 2].map(|seed| Council::new(3, 2, 1, seed));
+        let network = Some(Digest::of(b"network"));
+        let release = statement(Lane::Release, 1, network, None, Some(1), release_body("1"));
+        let slot = council.slot(&release);
+        let ballot = council.reject(&council.name(0), &release);
+        slots.cast(slot, &ballot).unwrap();
+        slots.forget(slot.epoch).unwrap();
+        assert!(matches!(slots.state(slot).unwrap(), SlotState::Absent));
+        let found = slots.state_under(slot, &council.board).unwrap();
+        assert!(matches!(found, SlotState::Cast(found) if found == ballot));
+        assert!(matches!(slots.state_under(slot, &other.board).unwrap(), SlotState::Absent));
     }
 
     #[test]

@@ -210,7 +210,7 @@ fn ballot_in(
     let Seat { board, slot, of, .. } = seat;
     let slot = *slot;
     let what = || format!("no ballot was made for {} as a member of {of}", place(slot));
-    let ballot = match session.slots().state(slot)? {
+    let ballot = match session.slots().state_under(slot, board)? {
         SlotState::Cast(stored) => again(seat, statement, words, stored)?,
         SlotState::Begun(intent) => {
             let begun = Digest::of(intent.statement.as_bytes());

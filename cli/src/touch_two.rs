@@ -7,10 +7,8 @@
 //!
 //! Killed at any point, the next run goes on from what is stored: see [`crate::slots`].
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use borgios_policy::session::{Bound, SESSIONS_MAX, Session, Table};
-use borgios_policy::{Ballot, Board, Choice, KeyShare, Lane, Name, Object as _, Slot};
+use borgios_policy::session::{Bound, Table};
+use borgios_policy::{Ballot, Board, Choice, KeyShare, Lane, Object as _, Slot};
 use borgios_types::{Digest, Envelope};
 
 use crate::clones;
@@ -101,7 +99,7 @@ fn follow(work: &mut Work<'_>, matter: &Matter, alone: &mut Alone) -> Result<usi
         let (papers, ballots) =
             (archive.papers_for(board, slot), archive.ballots_at(slot.lane, slot.seq));
         let table = Table::of(board, slot, text, &ballots, &papers);
-        if mine && let Some((session, _)) = table.due(&me, &exhausted(work, matter)?) {
+        if mine && let Some((session, _)) = table.due(&me) {
             let session = session.clone();
             if !alone.holds(work)? {
                 break;
@@ -115,7 +113,7 @@ fn follow(work: &mut Work<'_>, matter: &Matter, alone: &mut Alone) -> Result<usi
                 }
                 Err(failure) => return Err(failure),
             }
-        } else if let Some(session) = table.next() {
+        } else if mine && let Some(session) = table.next(&me) {
             let envelope = session.to_envelope().sign(work.identity().ssh());
             work.desk.publish(&envelope)?;
         } else {
@@ -183,13 +181,14 @@ fn answer(work: &mut Work<'_>, matter: &Matter, session: &Envelope) -> Result<()
     };
     // What the next session needs is on the disk before it is promised.
     let next = slots.nonce_or_draw(slot, number + 1, work.identity())?;
-    let bound =
-        Bound::to(board, &work.share()?, session, text, number, &seed, &next).map_err(|error| {
-            Failure::new(what())
-                .code(Failure::CLONE)
-                .cause(error)
-                .hint(format!("another copy of this folder may have answered for {me}"))
-        })?;
+    // Of the board that votes, which is not in force yet where the document makes it.
+    let share = key_share(work, board)?;
+    let bound = Bound::to(board, &share, session, text, number, &seed, &next).map_err(|error| {
+        Failure::new(what())
+            .code(Failure::CLONE)
+            .cause(error)
+            .hint(format!("another copy of this folder may have answered for {me}"))
+    })?;
     slots.bind(&bound)?;
     finish(work, matter, &bound)
 }
@@ -213,19 +212,6 @@ fn finish(work: &mut Work<'_>, matter: &Matter, bound: &Bound) -> Result<(), Fai
     let envelope = share.to_envelope().sign(work.identity().ssh());
     work.slots().keep_share(slot, number, &envelope)?;
     work.desk.publish(&envelope)
-}
-
-/// Whose sessions are no longer answered in this slot: each answer costs the others a round.
-fn exhausted(work: &Work<'_>, matter: &Matter) -> Result<BTreeSet<Name>, Failure> {
-    let (board, slot) = (&matter.board, matter.slot);
-    let mut opened: BTreeMap<Name, usize> = BTreeMap::new();
-    for number in 0.. {
-        let Some(bound) = work.slots().bound(slot, number)? else { break };
-        let (_, by) = Session::verify(board, &bound.session)
-            .or_fail(|| format!("the binding {number} of {slot} is damaged"))?;
-        *opened.entry(by).or_default() += 1;
-    }
-    Ok(opened.into_iter().filter(|(_, count)| *count >= SESSIONS_MAX).map(|(by, _)| by).collect())
 }
 
 /// Erases the nonces of places that are decided.

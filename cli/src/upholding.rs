@@ -5,11 +5,12 @@
 //! one governor from approving in both. If fewer than 2t−n governors are dishonest, two groups of t have an
 //! honest one in common: then the board signs one of the two at most.
 
-use borgios_policy::{Ballot, Lane, Object as _, Slot};
+use borgios_policy::{Ballot, Lane, Object as _, Policy, Slot};
 use borgios_types::{Digest, Round, Seq};
 
 use crate::archive::Held;
 use crate::failure::{Failure, OrFail as _};
+use crate::next_key;
 use crate::session::Session;
 use crate::slots::SlotState;
 
@@ -34,7 +35,44 @@ pub(crate) fn uphold(session: &mut Session<'_>, id: Digest) -> Result<(), Failur
             ))
             .hint("the board goes one way or the other: agree on which before you go on"));
     }
-    session.desk.uphold(id)
+    let made = Policy::parse(&statement.body).ok().filter(|_| lane == Lane::Policy);
+    let (home, me) = (&session.desk.context().home, session.identity());
+    let sits = made.is_some_and(|made| next_key::share(home, &made.board, me.name(), me).is_ok());
+    session.desk.uphold(id, sits)
+}
+
+/// Refuses an approval in a later round of a place while this governor approves something that builds upon
+/// what was vetoed there: the board could sign both.
+///
+/// # Errors
+/// [`Failure::RIVAL`].
+pub(crate) fn refuse_both(session: &Session<'_>, slot: Slot) -> Result<(), Failure> {
+    let Slot { lane, seq, .. } = slot;
+    let dead = session.desk.archive().dead_statements()?.into_iter();
+    let dead: Vec<Digest> = dead
+        .filter(|(one, _)| (one.lane, one.seq) == (lane, seq) && one.round < slot.round)
+        .map(|(_, id)| id)
+        .collect();
+    if dead.is_empty() {
+        return Ok(());
+    }
+    let upon = |held: &Held<Ballot>| builds_upon(session, held, &dead);
+    let Some((ballot, _)) = open_approval(session, lane, seq.next(), upon)? else { return Ok(()) };
+    Err(Failure::new(format!("no ballot was made for {slot}"))
+        .code(Failure::RIVAL)
+        .because(format!(
+            "you approve {}, which builds upon what was vetoed at {lane}/{seq} and can still be signed",
+            ballot.statement.short()
+        ))
+        .hint("the board goes one way or the other: `borgios sync --uphold ID` goes on from the vetoed one"))
+}
+
+/// Whether what a ballot approves builds upon one of these. What it approves may not have come here yet.
+fn builds_upon(session: &Session<'_>, held: &Held<Ballot>, upon: &[Digest]) -> bool {
+    let mut proposals = session.desk.archive().proposals().values();
+    let proposed = proposals.find(|one| one.value.statement_id() == held.value.statement);
+    let read = proposed.and_then(|one| one.value.parse_statement().ok());
+    read.is_none_or(|one| one.prev.is_some_and(|prev| upon.contains(&prev)))
 }
 
 /// Holds `id` dead again.
@@ -48,13 +86,7 @@ pub(crate) fn let_fall(session: &mut Session<'_>, id: Digest) -> Result<(), Fail
         && archive.upheld().contains(&id)
     {
         let (lane, seq) = (held.statement().lane, held.statement().seq.next());
-        let upon = |held: &Held<Ballot>| {
-            let mut proposals = session.desk.archive().proposals().values();
-            let proposed = proposals.find(|one| one.value.statement_id() == held.value.statement);
-            let read = proposed.and_then(|one| one.value.parse_statement().ok());
-            // What it approves may not have come here yet.
-            read.is_none_or(|one| one.prev == Some(id))
-        };
+        let upon = |held: &Held<Ballot>| builds_upon(session, held, &[id]);
         if let Some((ballot, _)) = open_approval(session, lane, seq, upon)? {
             return Err(Failure::new(format!("{} did not fall", id.short()))
                 .code(Failure::RIVAL)

@@ -306,3 +306,45 @@ fn a_recovery_board_does_nothing_else_and_nothing_before_it_is_named() {
     let refused = board.refused("ann", &["governor", "change", "--recovery", "--remove", "ben"]);
     assert!(refused.contains("names no recovery key"), "{refused}");
 }
+
+/// Who founds again with the same words hears that it is done; a folder of one network never says that it
+/// founded another.
+#[test]
+fn a_folder_of_a_network_founds_nothing_else() {
+    let town = Town::new();
+    let (board, rescue, network) = (&town.board, &town.rescue, town.network.as_str());
+    let plan = ["governor", "found", "--threshold", "2", "--governors", "3"];
+    for again in [&plan[..2], &plan[..]] {
+        let said = board.json("ann", again);
+        assert_eq!((&said["status"], &said["network"]), (&"founded".into(), &network.into()));
+    }
+    for (otherwise, why) in [
+        (["--threshold", "3", "--governors", "3"], "its plan is 2 of 3"),
+        (["--threshold", "2", "--governors", "4"], "its plan is 2 of 3"),
+        (["--threshold", "2", "--recovers", network], "of no recovery board"),
+    ] {
+        let said = board.refused("ann", &[&plan[..2], &otherwise[..]].concat());
+        assert!(said.contains(why) && said.contains("--home DIR"), "{said}");
+    }
+
+    // The same of a recovery board.
+    town.found_rescue();
+    let again = [&plan[..], &["--recovers", network]].concat();
+    assert_eq!(rescue.json("rita", &again)["recovers"], *network);
+    let said = rescue.refused("rita", &plan);
+    assert!(said.contains("the key of a recovery board of sha256:"), "{said}");
+
+    // In the folder of another founding, with options or without.
+    let there = board.exchange().join("founding.json");
+    std::fs::copy(rescue.exchange().join("founding.json"), &there).unwrap();
+    for other in [&plan[..2], &plan[..], &again[..]] {
+        let said = board.refused("ann", other);
+        assert!(said.contains("is not the plan that it came of"), "{said}");
+    }
+    // In one without a plan the network can be asked for, and nothing is planned.
+    std::fs::remove_file(&there).unwrap();
+    assert_eq!(board.json("ann", &plan[..2])["network"], *network);
+    let said = board.refused("ann", &again);
+    assert!(said.contains("founding.json is missing") && said.contains("--home DIR"), "{said}");
+    assert!(!there.exists());
+}

@@ -97,6 +97,8 @@ fn a_lost_share_is_repaired_by_the_others() {
     assert_eq!(board.json("ann", &help)["status"], "helped");
     let done = board.json("ben", &["governor", "repair"]);
     assert_eq!(done["status"], "repaired", "{done}");
+    assert_eq!((&done["signed"], &done["shares"]), (&serde_json::json!([]), &0.into()), "{done}");
+    assert!(done["slots"].as_u64() > Some(30) && done["recoveries"].is_array(), "{done}");
     release(&board, "release/1", "1.0", ["cleo", "ben"]);
 }
 

@@ -110,6 +110,29 @@ fn a_large_board_votes_in_two_touches_and_no_interruption_uses_a_nonce_twice() {
     let slots = std::fs::read_dir(board.home("ann").join("governor/slots")).unwrap();
     let names = slots.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert_eq!(names.filter(|name| name.contains(".nonce-")).count(), 0);
+
+    a_new_key_comes_into_force(&board);
+}
+
+/// The board that a policy makes votes in two touches as well, with shares that are not in force yet.
+fn a_new_key_comes_into_force(board: &Board) {
+    board.json("ann", &["governor", "refresh"]);
+    board.change(&NAMES, None);
+    let mut signed = false;
+    for name in &NAMES[..THRESHOLD] {
+        board.approve(name, "policy/2");
+    }
+    // Each gives one share under the old key and one under the new one.
+    for _ in 0..2 {
+        for name in &NAMES[..THRESHOLD] {
+            let sync = board.json(name, &["sync"]);
+            signed |= sync["signed"].as_array().unwrap().iter().any(|place| place == "policy/2");
+        }
+    }
+    assert!(signed, "policy/2 never had both signatures");
+    board.ok("ann", &["sync"]);
+    let answer = board.json("ann", &["governor", "change"]);
+    assert_eq!((&answer["status"], &answer["epoch"]), (&"in_force".into(), &2.into()));
 }
 
 /// Ann's `sync` with a fault at each call of one kind, in a fresh copy each time; then without one. There

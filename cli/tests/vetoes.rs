@@ -92,6 +92,36 @@ fn a_change_of_the_board_is_taken_back_by_the_board_before_it() {
     signed_by(&board, &["ann", "ben"], "release/2");
 }
 
+/// What builds upon a vetoed release, and the next one for its place, are two slots: who approves in one
+/// approves in the other no more, so that the board does not sign both.
+#[test]
+fn who_approves_what_builds_upon_a_vetoed_release_approves_no_other_for_its_place() {
+    let names = ["ann", "ben", "cleo", "dan"];
+    let board = Board::founded(&names, 3);
+    let signed = |place: &str| {
+        let last = names[..3].iter().map(|name| board.approve(name, place)).last().unwrap();
+        assert_eq!(last["signed"], true, "{place}");
+    };
+    board.json("ann", &["propose", "policy", "--lock", "release=7d"]);
+    signed("policy/2");
+    board.propose("ann", "1.0");
+    signed("release/1");
+    board.propose("ben", "2.0");
+    board.approve("ann", "release/2");
+    for name in ["ben", "cleo"] {
+        board.ok(name, &["veto", "release/1", "--reason", "it deletes /etc"]);
+    }
+    assert_eq!(board.propose("cleo", "1.1")["place"], "release/1");
+    let said = board.refused("ann", &["vote", "release/1", "approve"]);
+    assert!(said.contains("[E_RIVAL]") && said.contains("builds upon what was vetoed"), "{said}");
+    // Everybody lays nonces for the round that is open now.
+    names.iter().for_each(|name| drop(board.ok(name, &["sync"])));
+    for name in ["ben", "cleo"] {
+        assert_eq!(board.approve(name, "release/1")["signed"], false, "{name}");
+    }
+    assert_eq!(board.approve("dan", "release/1")["signed"], true);
+}
+
 /// A release signed under rules that are then taken back has no place, and stops nobody.
 #[test]
 fn what_was_signed_under_a_policy_that_died_stops_nobody() {

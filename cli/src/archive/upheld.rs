@@ -58,12 +58,14 @@ impl Archive {
     }
 
     /// Goes on from a statement that is dead here. The caller knows that its governor is not bound
-    /// to something else at its place.
+    /// to something else at its place, and whether the governor `sits` on the board that it makes.
     ///
     /// # Errors
-    /// It is not dead, its place went to another one, or it makes another board: servers that hold it
-    /// dead follow no word of a board that they never had.
-    pub(crate) fn uphold(&mut self, id: Digest) -> Result<(), Failure> {
+    /// It is not dead, its place went to another one, or it makes another board of which this governor
+    /// has no share: servers that hold it dead follow no word of a board that they never had. Who has
+    /// one may know that the servers took the policy before the vetoes came, weeks later perhaps, from
+    /// governors who are on the board no more.
+    pub(crate) fn uphold(&mut self, id: Digest, sits: bool) -> Result<(), Failure> {
         if self.upheld.contains(&id) {
             return Ok(());
         }
@@ -83,12 +85,16 @@ impl Archive {
             let made = Policy::parse(&statement.body).ok()?.board.group();
             Some(self.chain.policy()?.board.group() != made)
         };
-        if lane == Lane::Policy && makes_a_board().unwrap_or(true) {
+        if lane == Lane::Policy && !sits && makes_a_board().unwrap_or(true) {
             return Err(not()
                 .because(
                     "it makes another board, whose word counts at no server that holds it dead",
                 )
-                .hint("servers that have it are reinstalled, or those that hold it dead"));
+                .hint(
+                    "where `borgios status` of the servers shows it applied, those with a share of its \
+                     board go on from it with `--uphold`, and you have none here; servers that went the \
+                     other way are reinstalled",
+                ));
         }
         let mut all = self.upheld.clone();
         all.insert(id);

@@ -8,6 +8,7 @@
 //! synced, only then are files published. Order at the end: pools, seeds, the next share, the note
 //! of it; then the state is erased. The old share is not touched here: see [`crate::next_key`].
 
+mod attempts;
 mod closing;
 mod recovering;
 
@@ -18,10 +19,8 @@ use borgios_policy::change::{
     ATTEMPTS_MAX, Change as Plan, Changed, Standing, Status, Step, newest, plans, step,
 };
 use borgios_policy::founding::Me;
-use borgios_policy::keygen::{Ceremony, CeremonyError, Files};
-use borgios_policy::{
-    Board, Card, Chain, Lane, Name, Object as _, RecoveryBoard, Statement, Submission,
-};
+use borgios_policy::keygen::{CeremonyError, Files};
+use borgios_policy::{Board, Card, Chain, Lane, Name, Object as _, RecoveryBoard, Submission};
 use borgios_types::{Digest, Envelope, Seq, Threshold, UnixSeconds};
 use clap::Args;
 use serde_json::{Value, json};
@@ -72,6 +71,9 @@ struct Common {
     /// Plan it once more, where an attempt was given up
     #[arg(long)]
     anew: bool,
+    /// Give up the key that an earlier attempt made here, for the attempt that was planned since
+    #[arg(long)]
+    give_up: bool,
     /// Propose the policy, though another was to do it
     #[arg(long)]
     propose: bool,
@@ -84,7 +86,7 @@ struct Common {
     /// For who is new: what you call the network
     #[arg(long, value_name = "NET")]
     name: Option<Name>,
-    /// The roster digest, or its first 32 digits at least, as compared with every other governor
+    /// The roster digest, or its first 40 digits at least, as compared with every other governor
     #[arg(long, value_name = "DIGEST")]
     accept_roster: Option<String>,
     /// Go on until the policy is proposed
@@ -108,7 +110,7 @@ impl Change {
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
         let plans = !self.add.is_empty() || !self.remove.is_empty() || self.threshold.is_some();
         let anew = self.common.anew;
-        Run { plans: plans || anew, refresh: false, change: self }.run(context)
+        Run { plans: plans || anew, refresh: false, warned: false, change: self }.run(context)
     }
 }
 
@@ -116,7 +118,7 @@ impl Refresh {
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
         let change =
             Change { add: Vec::new(), remove: Vec::new(), threshold: None, common: self.common };
-        Run { plans: true, refresh: true, change }.run(context)
+        Run { plans: true, refresh: true, warned: false, change }.run(context)
     }
 }
 
@@ -126,6 +128,8 @@ struct Run {
     plans: bool,
     /// Whether a plan in which nothing changes but the key is meant.
     refresh: bool,
+    /// Whether a newer attempt was spoken of.
+    warned: bool,
     change: Change,
 }
 
@@ -259,7 +263,25 @@ impl Run {
         let paper = self.recovery_board(session)?;
         let recovery = paper.as_ref().map(RecoveryBoard::board);
         let standing = Standing { network, board: &board, recovery };
+        let context = session.desk.context();
+        let next = NextKey::load(&context.home)?;
+        let path = context.home.governor("change.age");
+        // A key that all signed for leaves no state, or one that is being erased.
+        let state = match &next {
+            Some(_) => None,
+            None => ceremony::load_state(&path, session.identity())?,
+        };
         let mut found = newest(standing, &files).or_fail(|| "the plan in the folder is refused")?;
+        let held = attempts::Held { next: next.as_ref(), state: state.as_ref() };
+        let Common { give_up, anew, recovery: by_recovery, .. } = self.change.common;
+        let kept = if give_up || anew { None } else { held.keeps(session)? };
+        if let Some(kept) = kept {
+            let newer = attempts::keep_only(&mut files, kept, by_recovery);
+            if let Some(text) = newer.filter(|_| !core::mem::replace(&mut self.warned, true)) {
+                context.printer.warn(&text);
+            }
+            found = newest(standing, &files).or_fail(|| "the plan in the folder is refused")?;
+        }
         let wanted = found.is_none() || self.change.common.anew;
         if self.plans && wanted && (self.refresh || !self.is_so(&board)?) {
             let attempt = found.as_ref().map_or(0, |(plan, _, _)| plan.attempt + 1);
@@ -272,32 +294,32 @@ impl Run {
         }
         let Some((plan, _, roster)) = found else { return Ok(in_force(session)) };
         self.same_wish(&plan)?;
-        let next = NextKey::load(&session.desk.context().home)?;
-        let path = session.desk.context().home.governor("change.age");
         match next {
             Some(next) if next.roster == roster => {
                 // It holds the share and the seeds; the end may have been cut off before it went.
                 durable::erase(&path)?;
                 return self.proposed(session, &next);
             }
-            Some(next) if proposal(session, &next)?.is_none() => {
-                next.give_up(&session.desk.context().home)?;
-            }
-            Some(_) => {
+            // Its plan is not in this folder.
+            Some(next) if kept.is_some() => return self.proposed(session, &next),
+            Some(next) if proposal(session, &next)?.is_some() => {
                 return Err(Failure::new("another attempt at this change has a proposal")
                     .hint("vote on that policy first; once it is dead, this one can go on"));
             }
+            Some(next) => next.give_up(&session.desk.context().home)?,
+            None if kept.is_some_and(|kept| kept != roster) => {
+                return Err(attempts::without_plan(&plan.file(by_recovery)));
+            }
             None => {}
         }
-        let state = ceremony::load_state(&path, session.identity())?;
         let secret = session.identity().age().to_string();
         let me = Me { card, key: session.identity().ssh(), identity: secret.expose_secret() };
-        let agreed = (confirmed, may_drop_state(session, state.as_ref(), &path)?);
+        let agreed = (confirmed, true);
         let begun = state.is_some();
         let stepped = step(&me, standing, state, &files, agreed, &mut rand::rngs::OsRng);
         if let (false, Err(CeremonyError::OwnFile(file))) = (begun, &stepped) {
             let plan = plan.file(self.change.common.recovery);
-            return Err(over(session, &plan, file));
+            return Err(attempts::over(session, &plan, file));
         }
         let Step { state, write, status } =
             stepped.or_fail(|| "the change cannot go on").map_err(|failure| {
@@ -470,46 +492,6 @@ fn proposal(
         }
     }
     Ok(None)
-}
-
-/// This machine took part in an attempt to its end and keeps nothing of it: going on would mean to write
-/// other papers in the place of its own.
-fn over(session: &Session<'_>, plan: &str, file: &str) -> Failure {
-    let archive = session.desk.archive();
-    let board = archive.board().ok();
-    let taken_back = archive.proposals().values().find(|held| {
-        archive.is_dead(&held.value.statement_id())
-            && board.is_some_and(|board| successor(board, &held.value.statement).is_some())
-    });
-    let died = taken_back.and_then(|held| held.value.parse_statement().ok());
-    let why = match died {
-        Some(Statement { lane, seq, .. }) => {
-            format!("{lane}/{seq}, which it came to, was signed and then taken back by vetoes")
-        }
-        None => format!(
-            "{file} is of an earlier run here, and what belongs to it is gone: its policy was \
-             rejected, or this folder was restored from a backup"
-        ),
-    };
-    Failure::new(format!("{plan} is over: it cannot be gone on with")).because(why).hint(
-        "the old key stands. `borgios governor change --anew`, with what is to change, plans another \
-         attempt",
-    )
-}
-
-/// Whether a key in the state of an attempt may be given up for another attempt: nobody is asked to vote for
-/// the board that counts on it. Any other board that somebody proposes is no reason to keep it.
-fn may_drop_state(
-    session: &Session<'_>,
-    state: Option<&Ceremony>,
-    path: &Path,
-) -> Result<bool, Failure> {
-    if !state.is_some_and(Ceremony::is_keyed) {
-        return Ok(true);
-    }
-    let candidates = session.desk.archive().candidates();
-    let made = ceremony::keyed_board(path, session.identity())?;
-    Ok(made.map_or(candidates.is_empty(), |made| !candidates.contains(&made)))
 }
 
 /// Lays everything where votes expect it. Repeated after a crash, it writes the same again:

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use age::secrecy::ExposeSecret as _;
 use borgios_policy::founding::{Files, Me, PLAN_FILE, POLICY_FILE, Status, Step, step};
-use borgios_policy::{Ballot, Card, Founded, Name, Object as _, Plan};
-use borgios_types::{Digest, Envelope, Threshold};
+use borgios_policy::{Ballot, Board, Card, Founded, Lane, Name, Object as _, Plan, Statement};
+use borgios_types::limits::ENVELOPE_MAX;
+use borgios_types::{Digest, Envelope, Seq, Threshold};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -50,7 +51,7 @@ pub(crate) struct Found {
     /// What this governor calls the network
     #[arg(long, value_name = "NET")]
     name: Option<Name>,
-    /// The roster digest, or its first 32 digits at least, as compared with every other governor
+    /// The roster digest, or its first 40 digits at least, as compared with every other governor
     #[arg(long, value_name = "DIGEST")]
     accept_roster: Option<String>,
     /// Go on until the network is founded
@@ -65,6 +66,7 @@ impl Found {
         if let Ok(membership) = context.membership() {
             // The last run may have been cut off before it removed what is no longer needed.
             durable::erase(&state_path(context))?;
+            self.refuse_another(context, &folder, &membership)?;
             return answer_done(context, &membership);
         }
         let identity = context.identity()?;
@@ -102,6 +104,55 @@ impl Found {
                 status => return answer_waiting(context, &status),
             }
         }
+    }
+
+    /// Refuses to call done what this folder did not come of: it belongs to a network already, and what it
+    /// is asked to found is another one, or was founded otherwise.
+    fn refuse_another(
+        &self,
+        context: &Context,
+        folder: &Path,
+        membership: &Membership,
+    ) -> Result<(), Failure> {
+        let (place, name) = (folder.join(PLAN_FILE), &membership.name);
+        let refused = |why: String| {
+            let home = context.home.root().display();
+            Failure::new(format!("{home} belongs to {name} already and founds nothing else"))
+                .because(why)
+                .hint(
+                    "for another founding make an identity of its own with `borgios governor init` in \
+                     another folder, and name that with `--home DIR` in each command",
+                )
+        };
+        let Some(bytes) = durable::read(&place, ENVELOPE_MAX)? else {
+            if self.threshold.is_some() {
+                let there = place.display();
+                return Err(refused(format!("{there} is missing, and would be another plan")));
+            }
+            // With any folder one may ask which network this is.
+            let folder = folder.display();
+            let what = format!("this home folder is of {name}: nothing was laid into {folder}");
+            context.printer.say(&what);
+            return Ok(());
+        };
+        let plan = Envelope::parse(&bytes).ok().and_then(|envelope| Plan::verify(&envelope).ok());
+        let (made, board) = beginning(&context.archive()?, membership)?;
+        let Some(plan) = plan.filter(|plan| made_this(plan, &made, &board, membership)) else {
+            return Err(refused(format!("{} is not the plan that it came of", place.display())));
+        };
+        // The same command again is no other founding: everyone repeats it until it says done.
+        let Some(threshold) = self.threshold else { return Ok(()) };
+        let (founded, count) = (plan.threshold, plan.governors.len());
+        if Threshold(threshold) != founded || self.governors.is_some_and(|wanted| wanted > count) {
+            return Err(refused(format!("its plan is {founded} of {count} governors")));
+        }
+        if self.recovers != plan.recovers {
+            return Err(refused(match plan.recovers {
+                Some(network) => format!("it holds the key of a recovery board of {network}"),
+                None => "it holds the key of a network, and of no recovery board".to_owned(),
+            }));
+        }
+        Ok(())
     }
 
     /// One look at the folder, and everything that follows from it.
@@ -233,6 +284,32 @@ impl Found {
         durable::erase(&state_path(context))?;
         Ok(membership)
     }
+}
+
+/// What a founding signed at its end, and the board it made: policy/1, or a recovery board's paper.
+fn beginning(archive: &Archive, membership: &Membership) -> Result<(Statement, Board), Failure> {
+    if let Some(id) = membership.recovery {
+        let paper = archive.recoveries().papers().find(|paper| paper.id() == id);
+        let paper = paper.ok_or_else(|| Failure::new("the recovery board's paper is damaged"))?;
+        let made = Statement::parse(paper.envelope()).or_fail(|| "the paper is no statement")?;
+        return Ok((made, paper.board().clone()));
+    }
+    // A folder that was told which network it belongs to may have fetched nothing yet.
+    archive.board()?;
+    let first = archive.chain().get(Lane::Policy, Seq(1));
+    let made = first.and_then(|first| Some((first.statement(), &first.policy()?.board)));
+    let (made, board) = made.ok_or_else(|| Failure::new("policy/1 is not known here"))?;
+    Ok((made.clone(), board.clone()))
+}
+
+/// Whether a founding by this plan ended so: what it signed says who governs, by how many and from when to
+/// when, as the plan did.
+fn made_this(plan: &Plan, made: &Statement, board: &Board, membership: &Membership) -> bool {
+    let sits = |card: &Card| board.by_name(&card.name).is_some_and(|seat| seat.key == card.key);
+    plan.recovers == membership.recovery.map(|_| membership.network)
+        && (plan.issued, plan.expires) == (made.issued, made.expires)
+        && (plan.threshold, plan.governors.len()) == (board.threshold(), board.governors().len())
+        && plan.governors.iter().all(sits)
 }
 
 fn state_path(context: &Context) -> PathBuf {

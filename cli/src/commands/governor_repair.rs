@@ -14,7 +14,7 @@ use borgios_policy::repair::{self, Status};
 use borgios_policy::{Board, Card, Lane, Name, Policy};
 use borgios_types::{Digest, Envelope};
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::ceremony::{self, LOOK_EVERY, list};
 use crate::commands::governor_restore::burn;
@@ -22,8 +22,16 @@ use crate::commands::propose::{Terms, propose};
 use crate::context::{Context, Membership};
 use crate::durable;
 use crate::failure::{Failure, OrFail as _};
-use crate::identity::read_card;
-use crate::session::Session;
+use crate::identity::{Identity, read_card};
+use crate::known::KnownNodes;
+use crate::session::{Session, Settled};
+
+/// Most remembered nodes that are talked to where nonces are made void: one would do, for nodes tell each
+/// other, and two may be down.
+const NODES_TOLD: usize = 3;
+
+/// Whether it is done, for programs, for people.
+type Said = (bool, Value, String);
 
 /// Get a lost share back with the others' help, or help
 #[derive(Debug, Args)]
@@ -60,10 +68,12 @@ impl Repair {
         }
         let card = Card::verify(&read_card(&context.home)?).or_fail(|| "the card is damaged")?;
         let mut identity = context.identity()?;
+        let wide = with_nodes(context)?;
         let mut said = String::new();
         loop {
-            let mut session = Session::with(context, identity)?;
-            let (done, answer, text) = self.look(&mut session, &folder, &card)?;
+            let session = Session::with(context, identity)?;
+            let (opened, (done, answer, text)) =
+                self.look(session, &folder, &card, wide.as_ref())?;
             // One new request is enough.
             self.anew = false;
             if done || !self.watch {
@@ -73,7 +83,7 @@ impl Repair {
                 context.printer.say(&text);
                 said = text;
             }
-            identity = session.into_identity();
+            identity = opened;
             std::thread::sleep(LOOK_EVERY);
         }
     }
@@ -91,13 +101,15 @@ impl Repair {
         durable::write(&context.home.governor("board.json"), &text)
     }
 
-    /// One look at the folder: whether it is done, and what to say.
-    fn look(
+    /// One look at the folder: whether it is done, and what to say. Where it comes to a burn, it is done
+    /// with `wide`, if there is more than the folder: see [`with_nodes`].
+    fn look<'a>(
         &self,
-        session: &mut Session<'_>,
+        mut session: Session<'a>,
         folder: &Path,
         card: &Card,
-    ) -> Result<(bool, serde_json::Value, String), Failure> {
+        wide: Option<&'a Context>,
+    ) -> Result<(Identity, Said), Failure> {
         let files = ceremony::read_files(folder)?;
         let (board, name) = session.on_board().map_err(|failure| {
             failure.hint(
@@ -114,24 +126,24 @@ impl Repair {
             let (write, status) = repair::help(&board, &me, &key, whom, &files, rng)
                 .or_fail(|| format!("the repair for {whom} cannot go on"))?;
             ceremony::write_files(folder, write)?;
-            return Ok(said(&status, whom));
+            return Ok((session.into_identity(), said(&status, whom)));
         }
         if session.share().is_ok() && self.anew {
-            // Another copy's ballots, or its nonces, came to light: this copy counts from now on.
-            let generation = burn(session)?;
-            let settled = session.settle()?;
-            let mut text = format!("{name} goes on with this folder, generation {generation}");
-            for line in settled.lines() {
-                text.push('\n');
-                text.push_str(&line);
+            if let Some(wide) = wide {
+                let session = Session::anew(wide, session.into_identity())?;
+                return self.look(session, folder, card, None);
             }
-            let answer = json!({"status": "whole", "governor": name, "generation": generation});
-            return Ok((true, answer, text));
+            // Another copy's ballots, or its nonces, came to light: this copy counts from now on.
+            let renewed = Renewed::make(&mut session)?;
+            let generation = renewed.generation;
+            let text = format!("{name} goes on with this folder, generation {generation}");
+            return Ok((session.into_identity(), renewed.said("whole", &name, &board, text)));
         }
         if session.share().is_ok() {
             let text =
                 format!("{name} has the share of key epoch {}; nothing to do", board.epoch());
-            return Ok((true, json!({"status": "whole", "governor": name}), text));
+            let answer = json!({"status": "whole", "governor": name});
+            return Ok((session.into_identity(), (true, answer, text)));
         }
         if repair::newest(&board, &name, &files).is_none() || self.anew {
             let others = board.governors().iter().map(|g| g.name.clone()).filter(|n| *n != name);
@@ -155,35 +167,78 @@ impl Repair {
                  until it says done",
                 list(&helpers)
             );
-            return Ok((false, json!({"status": "asked", "helpers": helpers}), text));
+            let answer = json!({"status": "asked", "helpers": helpers});
+            return Ok((session.into_identity(), (false, answer, text)));
         }
         let status = repair::finish(&board, &me, &files)
             .or_fail(|| "the repair cannot go on")
             .map_err(|failure| {
                 failure.hint("`--anew` with other helpers, named with `--helper`, asks again")
             })?;
-        let Status::Repaired(share) = status else { return Ok(said(&status, &name)) };
+        let Status::Repaired(share) = status else {
+            return Ok((session.into_identity(), said(&status, &name)));
+        };
+        if let Some(wide) = wide {
+            let session = Session::anew(wide, session.into_identity())?;
+            return self.look(session, folder, card, None);
+        }
         let path = session.desk.context().home.governor("share.age");
         let sealed = session.identity().seal(share.to_secret().expose())?;
         durable::write(&path, &sealed)?;
         // The seeds are gone with the share: nonces published before are of no use.
+        let renewed = Renewed::make(&mut session)?;
+        let text = format!("{name} has the share of key epoch {} again", board.epoch());
+        Ok((session.into_identity(), renewed.said("repaired", &name, &board, text)))
+    }
+}
+
+/// This run with the nodes talked to last beside the folder; none if it names nodes itself, if none is
+/// known, or if the machine has no network.
+///
+/// Nodes must hear at once that nonces are void, since the others may vote with them meanwhile, and what
+/// they know of this governor's ballots is to be taken over before.
+fn with_nodes(context: &Context) -> Result<Option<Context>, Failure> {
+    if !context.nodes.is_empty() || context.home.air_gap().exists() {
+        return Ok(None);
+    }
+    let known = KnownNodes::load(&context.home)?;
+    let newest = known.nodes().iter().rev().take(NODES_TOLD);
+    let nodes: Vec<String> = newest.map(|node| node.address.clone()).collect();
+    Ok((!nodes.is_empty()).then(|| Context { nodes, ..context.clone() }))
+}
+
+/// What came of making this folder the one that counts.
+struct Renewed {
+    generation: u64,
+    settled: Settled,
+    places: String,
+}
+
+impl Renewed {
+    fn make(session: &mut Session<'_>) -> Result<Self, Failure> {
         let generation = burn(session)?;
         let settled = session.settle()?;
-        let mut text = format!("{name} has the share of key epoch {} again", board.epoch());
+        Ok(Self { generation, settled, places: session.desk.places() })
+    }
+
+    fn said(self, status: &str, name: &Name, board: &Board, mut text: String) -> Said {
+        let Self { generation, settled, places } = self;
         for line in settled.lines() {
             text.push('\n');
             text.push_str(&line);
         }
+        text.push_str(&format!("\nsent to {places}"));
         let answer = json!({
-            "status": "repaired", "governor": name, "epoch": board.epoch(),
-            "generation": generation,
+            "status": status, "governor": name, "epoch": board.epoch(), "generation": generation,
+            "signed": settled.signed, "recoveries": settled.recoveries, "slots": settled.slots,
+            "shares": settled.shares, "sent_to": places,
         });
-        Ok((true, answer, text))
+        (true, answer, text)
     }
 }
 
 /// What a status says: whether it is the end, for programs, for people.
-fn said(status: &Status, whom: &Name) -> (bool, serde_json::Value, String) {
+fn said(status: &Status, whom: &Name) -> Said {
     match status {
         Status::NotAsked => (
             false,

@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 
 use age::secrecy::SecretString;
 use bip39::{Language, Mnemonic};
-use borgios_policy::burn::{Burn, generations};
-use borgios_policy::{KeyShare, Name, Object as _, SecretBytes};
+use borgios_policy::{KeyShare, Name, SecretBytes};
 use clap::Args;
 use serde_json::json;
 use zeroize::{Zeroize as _, Zeroizing};
@@ -48,7 +47,16 @@ impl Restore {
             Some(file) => self.read_file(context, file)?,
             None => from_words(context)?,
         };
-        let mut session = Session::with(context, identity)?;
+        let mut session = Session::anew(context, identity)?;
+        // Without the board in force nothing can be burnt, and nobody would hear of it later.
+        session.desk.archive().board().map_err(|failure| {
+            failure
+                .within("what the backup held is laid, and its earlier nonces are not void yet")
+                .hint(
+                    "run the same command again with `--exchange DIR` or `--node HOST:PORT`, where the \
+                     network's policies are",
+                )
+        })?;
         let burnt = burn(&mut session)?;
         let settled = session.settle()?;
         let (name, board) = (session.identity().name(), session.desk.archive().board()?);
@@ -56,7 +64,7 @@ impl Restore {
         let usable = session.share().is_ok();
         let answer = json!({
             "governor": name, "epoch": epoch, "generation": burnt, "slots": settled.slots,
-            "usable": usable, "sent_to": session.desk.places(),
+            "settled": settled, "usable": usable, "sent_to": session.desk.places(),
         });
         let mut text = format!("{name} is back, generation {burnt}");
         for line in settled.lines() {
@@ -152,13 +160,8 @@ pub(crate) fn burn(session: &mut Session<'_>) -> Result<u64, Failure> {
             session.slots().adopt(held.value.slot(board), &held.envelope)?;
         }
     }
-    let burns = archive.burns();
-    let generation = generations(&board, &burns).get(&name).copied().unwrap_or_default() + 1;
-    session.begin_anew(&board, generation)?;
-    let at = session.desk.context().now();
-    let burn = Burn { group: board.group(), governor: name, generation, at };
-    session.desk.publish(&burn.to_envelope().sign(session.identity().ssh()))?;
-    Ok(generation)
+    session.begin_anew(&board)?;
+    session.finish_burn()
 }
 
 /// The 32 bytes of a share as 24 words, whose last holds a checksum (BIP 39, English list).

@@ -24,10 +24,11 @@ use crate::desk::OpenVote;
 use crate::failure::{Failure, OrFail as _};
 use crate::next_key;
 use crate::reviewed::Reviewed;
-use crate::session::Session;
+use crate::session::{Session, Settled};
 use crate::slots::SlotState;
 use crate::subject::Subject;
 use crate::succession::{self, Second, Words};
+use crate::upholding;
 
 /// Approve or reject, once and for good
 #[derive(Debug, Args)]
@@ -106,7 +107,11 @@ impl Vote {
         succession::refuse_recoverers(&session, &statement)?;
         let place = format!("{}/{}", slot.lane, slot.seq);
         let what = || format!("no ballot was made for {place}");
-        let (ballot, made) = match session.slots().state(slot)? {
+        let state = match session.on_board() {
+            Ok((board, _)) => session.slots().state_under(slot, board)?,
+            Err(_) => session.slots().state(slot)?,
+        };
+        let (ballot, made) = match state {
             SlotState::Cast(envelope) => (self.again(slot, statement, envelope)?, Made::Before),
             SlotState::Begun(intent) => {
                 let intent = self.resume(&session, slot, statement, intent)?;
@@ -114,6 +119,7 @@ impl Vote {
             }
             SlotState::Fresh | SlotState::Absent => {
                 let intent = self.intent(&mut session, slot, statement)?;
+                refuse_without_seed(&session, &intent).map_err(|failure| failure.within(what()))?;
                 session.slots().begin(slot, &intent)?;
                 (cast(&session, &intent).map_err(|failure| failure.within(what()))?, Made::Now)
             }
@@ -123,15 +129,23 @@ impl Vote {
                 .within(format!("the ballot for {place} is stored, but was not sent"))
                 .hint("run the same command again: it sends the stored ballot")
         })?;
-        let second = succession::second_ballot(&mut session, statement, &self.words())?;
-        let settled = session.settle()?;
-        if let Some(path) = &self.out {
-            carrier::write(path, &self.carried(&session, &ballot)?)?;
-        }
-        if let Some(second) = second {
+        let mut done = || -> Result<_, Failure> {
+            let second = succession::second_ballot(&mut session, statement, &self.words())?;
+            let settled = session.settle()?;
+            if let Some(path) = &self.out {
+                carrier::write(path, &self.carried(&session, &ballot)?)?;
+            }
+            Ok((second, settled))
+        };
+        let (second, settled) = done().map_err(|failure| {
+            failure
+                .within(format!("the ballot for {place} counts, and what follows it was not done"))
+        })?;
+        if let Some(second) = &second {
             context.printer.say(&second.to_string());
         }
-        self.answer(context, &session, (slot, statement), &ballot, made, &settled)
+        let cast = (&ballot, made, second.as_ref());
+        self.answer(context, &session, (slot, statement), cast, &settled)
     }
 
     /// What a carrier takes from here: the ballot, and what this governor gave since in sessions.
@@ -169,13 +183,14 @@ impl Vote {
         session: &Session<'_>,
         statement: Digest,
         cast: &Second,
-        settled: &crate::session::Settled,
+        settled: &Settled,
     ) -> Result<(), Failure> {
         let archive = session.desk.archive();
         let mut answer = cast.to_json();
         answer["statement"] = json!(statement);
         answer["signed"] = json!(archive.chain().known(&statement).is_some());
         answer["waits"] = json!(archive.recoveries().waiting().any(|one| one.id() == statement));
+        answer["settled"] = json!(settled);
         let mut text = cast.to_string();
         for line in settled.lines() {
             text.push('\n');
@@ -332,6 +347,7 @@ impl Vote {
                 .because(format!("{} is dead: t governors are bound otherwise", statement.short()))
                 .hint("a further round is open: propose it there"));
         }
+        upholding::refuse_both(session, slot)?;
         if succession::successor(board, &text).is_some() {
             next_key::refuse_further(&context.home, context.now(), &what())?;
         }
@@ -416,9 +432,8 @@ impl Vote {
         context: &Context,
         session: &Session<'_>,
         (slot, statement): (Slot, Digest),
-        ballot: &Envelope,
-        made: Made,
-        settled: &crate::session::Settled,
+        (ballot, made, second): (&Envelope, Made, Option<&Second>),
+        settled: &Settled,
     ) -> Result<(), Failure> {
         let place = format!("{}/{}", slot.lane, slot.seq);
         let vote = session.desk.vote(slot.lane, slot.seq, slot.round)?;
@@ -429,7 +444,8 @@ impl Vote {
             "place": place, "round": slot.round, "statement": statement, "ballot": ballot.id(),
             "choice": if self.choice == ForOrAgainst::Approve { "approve" } else { "reject" },
             "again": made == Made::Before, "approvals": approvals, "threshold": threshold,
-            "signed": signed, "shares": settled.shares, "sent_to": session.desk.places(),
+            "signed": signed, "second": second.map(Second::to_json), "settled": settled,
+            "shares": settled.shares, "sent_to": session.desk.places(),
         });
         let done = match self.choice {
             ForOrAgainst::Approve => "approved",
@@ -455,6 +471,21 @@ impl Vote {
         }
         context.printer.answer(&answer, &text)
     }
+}
+
+/// Refuses to begin what could not be finished: an approval whose nonces are not in this folder. Begun, it
+/// would keep the slot for ever.
+fn refuse_without_seed(session: &Session<'_>, intent: &Intent) -> Result<(), Failure> {
+    let needed = matches!(intent.vote, Choice::Approve { .. });
+    if !needed || session.slots().seed(intent.slot, session.identity())?.is_some() {
+        return Ok(());
+    }
+    Err(Failure::new(format!("the nonces that you published for {} are not in this folder", intent.slot))
+        .code(Failure::CLONE)
+        .hint(
+            "if this folder is the one that counts, `borgios governor repair --anew --exchange DIR` voids \
+             them and publishes new ones; else vote with the folder that has them",
+        ))
 }
 
 /// The order that keeps nonces safe. The intent is on the disk already.

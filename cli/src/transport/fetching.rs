@@ -7,9 +7,11 @@
 //! ```
 //!
 //! A node may lie about what it has, as it may keep back what it has: nothing here believes it, and
-//! other nodes are asked too. It can neither make this run last for ever nor fill the memory.
+//! other nodes are asked too. It can neither make this run last for ever nor fill the memory: what came
+//! until it is too late counts, and the next run asks for the rest.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use borgios_policy::Lane;
 use borgios_types::limits::ENVELOPE_MAX;
@@ -18,7 +20,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::api::Door;
-use super::{FETCH_MAX, Fetched};
+use super::{FETCH_MAX, Fetched, patience};
 use crate::failure::{Failure, OrFail as _};
 
 /// Most pages asked for of one kind; a node that never stops answering is not followed for ever.
@@ -46,28 +48,50 @@ struct Ids {
     next: Option<Digest>,
 }
 
-/// Everything that this node has of these kinds and that `held` does not know.
+impl Fetched {
+    /// Whether nothing more is asked for: more came than one run takes, or it is too late.
+    fn ends(&mut self, until: Instant) -> bool {
+        self.late |= patience::is_past(until);
+        self.more |= self.late;
+        self.more
+    }
+}
+
+/// Everything that this node has of these kinds and that `held` does not know, or what of it comes until
+/// it is too late.
 pub(crate) fn fetch(
     door: &mut dyn Door,
     kinds: &[&str],
     held: &dyn Fn(&Digest) -> bool,
+    until: Instant,
 ) -> Result<Fetched, Failure> {
     let mut fetched = Fetched::default();
     for kind in kinds {
         // A statement comes whole each time: which signatures a node has on it counts, and they are few.
-        let listed = if kind.parse::<Lane>().is_ok() { None } else { ids(door, kind, held)? };
+        let listed = if kind.parse::<Lane>().is_ok() {
+            None
+        } else {
+            ids(door, kind, held, (&mut fetched, until))?
+        };
         match listed {
             Some(listed) => {
                 let (has, lacks): (BTreeSet<_>, BTreeSet<_>) =
                     listed.into_iter().partition(|id| held(id));
                 fetched.has.extend(has);
-                chosen(door, kind, &Vec::from_iter(lacks), &mut fetched)?;
+                chosen(door, kind, &Vec::from_iter(lacks), (&mut fetched, until))?;
             }
-            None => all(door, kind, &mut fetched)?,
+            None => all(door, kind, (&mut fetched, until))?,
         }
         if fetched.more {
             break;
         }
+    }
+    if fetched.late {
+        // Ahead of what it sent that is of no use, of which only the first lines are said.
+        let minutes = patience::FETCHING_MAX.as_secs() / 60;
+        let why =
+            format!("it took over {minutes} minutes; run this again, which goes on from there");
+        fetched.skipped.insert(0, format!("the rest of what {} has: {why}", door.name()));
     }
     Ok(fetched)
 }
@@ -78,10 +102,14 @@ fn ids(
     door: &mut dyn Door,
     kind: &str,
     held: &dyn Fn(&Digest) -> bool,
+    (fetched, until): (&mut Fetched, Instant),
 ) -> Result<Option<Vec<Digest>>, Failure> {
     let mut all = Vec::new();
     let mut request = json!({"get": "ids", "kind": kind});
     for page in 0..PAGES_MAX {
+        if fetched.ends(until) {
+            break;
+        }
         let answer = match door.ask(&request) {
             Err(failure) if page == 0 && failure.is(Failure::NODE_REFUSED) => return Ok(None),
             answer => answer?,
@@ -109,11 +137,11 @@ fn chosen(
     door: &mut dyn Door,
     kind: &str,
     ids: &[Digest],
-    fetched: &mut Fetched,
+    (fetched, until): (&mut Fetched, Instant),
 ) -> Result<(), Failure> {
     for ids in ids.chunks(ASKED) {
         let mut rest = ids;
-        while !rest.is_empty() && !fetched.more {
+        while !rest.is_empty() && !fetched.ends(until) {
             let answer = door.ask(&json!({"get": "objects", "ids": rest}))?;
             let next = take(door, kind, answer, Some(rest), fetched)?;
             // An answer that goes no further is the last one.
@@ -125,9 +153,16 @@ fn chosen(
 }
 
 /// Takes all objects of a kind.
-fn all(door: &mut dyn Door, kind: &str, fetched: &mut Fetched) -> Result<(), Failure> {
+fn all(
+    door: &mut dyn Door,
+    kind: &str,
+    (fetched, until): (&mut Fetched, Instant),
+) -> Result<(), Failure> {
     let mut request = json!({"get": "objects", "kind": kind});
     for _ in 0..PAGES_MAX {
+        if fetched.ends(until) {
+            break;
+        }
         let answer = door.ask(&request)?;
         match take(door, kind, answer, None, fetched)? {
             Some(next) if !fetched.more => {
@@ -182,6 +217,7 @@ fn take(
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::time::Duration;
 
     use borgios_types::Kind;
 
@@ -246,8 +282,12 @@ mod tests {
         }
     }
 
+    fn later() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
+
     fn fetched(fake: &mut Fake, held: &[Digest]) -> Fetched {
-        fetch(fake, &["note"], &|id| held.contains(id)).unwrap()
+        fetch(fake, &["note"], &|id| held.contains(id), later()).unwrap()
     }
 
     #[test]
@@ -298,17 +338,56 @@ mod tests {
         let [held, other] = [note(1).id(), note(2).id()];
         // The same page again and again, and never the object.
         let mut parrot = Parrot(json!({"ids": [held, other], "next": other, "objects": []}), 0);
-        let came = fetch(&mut parrot, &["note"], &|id| *id == held).unwrap();
+        let came = fetch(&mut parrot, &["note"], &|id| *id == held, later()).unwrap();
         assert!(came.envelopes.is_empty() && parrot.1 <= PAGES_MAX + 1, "{}", parrot.1);
         let many: Vec<Digest> = vec![held; 1_000];
         let mut parrot = Parrot(json!({"ids": many, "next": held, "objects": []}), 0);
-        let failure = fetch(&mut parrot, &["note"], &|id| *id == held).unwrap_err();
+        let failure = fetch(&mut parrot, &["note"], &|id| *id == held, later()).unwrap_err();
         assert!(failure.summary().contains("lists over"), "{}", failure.summary());
         // Another object than the one asked for, and a `next` that goes nowhere.
         let answer = json!({"ids": [held, other], "objects": [note(3)], "next": note(3).id()});
         let mut parrot = Parrot(answer, 0);
-        let came = fetch(&mut parrot, &["note"], &|id| *id == held);
+        let came = fetch(&mut parrot, &["note"], &|id| *id == held, later());
         let skipped = came.map(|came| (came.envelopes.len(), came.skipped.len()));
         assert!(matches!(skipped, Ok((0, 1)) | Err(_)));
+    }
+
+    /// Answers the requests of whoever asks a node, each after a while.
+    struct Slow(Fake);
+
+    impl Door for Slow {
+        fn name(&self) -> String {
+            "slow".into()
+        }
+
+        fn ask(&mut self, request: &Value) -> Result<Value, Failure> {
+            std::thread::sleep(Duration::from_millis(20));
+            self.0.ask(request)
+        }
+    }
+
+    /// One fresh id or object a page, each just in time, would last for days.
+    #[test]
+    fn what_came_until_it_is_too_late_counts_and_the_next_run_goes_on() {
+        for knows_ids in [true, false] {
+            let mut slow = Slow(Fake { knows_ids, ..Fake::with(2_000, 1) });
+            let first = slow.0.ids()[0];
+            let until = Instant::now() + Duration::from_millis(200);
+            let came = fetch(&mut slow, &["note"], &|id| *id == first, until).unwrap();
+            assert!(came.more && came.envelopes.len() < 100, "{}", came.envelopes.len());
+            assert!(came.skipped[0].contains("run this again"), "{:?}", came.skipped);
+            let asked = slow.0.asked.len();
+            assert!((1..100).contains(&asked), "{asked}");
+            // Too late from the beginning: nothing is asked.
+            slow.0.asked.clear();
+            let kinds = ["policy", "note"];
+            let came = fetch(&mut slow, &kinds, &|id| *id == first, Instant::now()).unwrap();
+            assert!(came.more && came.envelopes.is_empty() && slow.0.asked.is_empty());
+        }
+        // What came in time is held by the next run, which asks for the rest.
+        let mut fake = Fake::with(40, 7);
+        let held: Vec<Digest> = fake.ids().into_iter().take(10).collect();
+        let came = fetched(&mut fake, &held);
+        assert!(!came.more && came.envelopes.len() == 30);
     }
 }

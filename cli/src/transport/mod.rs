@@ -7,13 +7,15 @@
 //!                 socket.rs   POST /v1 on /run/borgios/api.sock, no objects ┘ api.rs
 //! ```
 //!
-//! Nothing that comes through one is trusted: [`crate::archive`] verifies every object.
+//! Nothing that comes through one is trusted: [`crate::archive`] verifies every object. No node is waited
+//! for without an end: see `patience.rs`.
 
 pub(crate) mod api;
 mod download;
 mod fetching;
 pub(crate) mod folder;
 pub(crate) mod node;
+mod patience;
 pub(crate) mod socket;
 pub(crate) mod upload;
 
@@ -60,6 +62,8 @@ pub(crate) struct Fetched {
     pub(crate) has: BTreeSet<Digest>,
     /// More than one run takes: the next one goes on.
     pub(crate) more: bool,
+    /// It was too late to ask for the rest.
+    late: bool,
     /// What was left out, one line each.
     pub(crate) skipped: Vec<String>,
     /// Bytes of their payloads.

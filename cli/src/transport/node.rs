@@ -4,7 +4,7 @@
 //! time, and a changed one is refused.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use borgios_policy::{Blob, Name};
 use borgios_types::limits::ENVELOPE_MAX;
@@ -16,7 +16,9 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::runtime::Runtime;
 
 use super::api::{ANSWER_MAX, Door, read_answer};
-use super::{Fetched, Transport, download, fetching, upload};
+use super::download::Blobs;
+use super::patience::{self, BRINGING_MAX, FETCHING_MAX, Patience};
+use super::{Fetched, Transport, fetching, upload};
 use crate::failure::{Failure, OrFail as _};
 use crate::identity::Identity;
 
@@ -38,6 +40,11 @@ pub(crate) struct Node {
     runtime: Runtime,
     /// Taken when the connection is closed.
     open: Option<Open>,
+    blobs: Blobs,
+    /// How much longer this run waits for what it tells of its objects.
+    fetching: Patience,
+    /// And for all else that is exchanged with it.
+    bringing: Patience,
 }
 
 /// The parts of a connection that live on the runtime.
@@ -90,7 +97,15 @@ impl Node {
         let failed = match (opened, shown) {
             (Ok(Ok((session, stream))), Some(key)) => {
                 let open = Some(Open { stream: BufReader::new(stream), session });
-                return Ok(Self { address: address.to_owned(), key, runtime, open });
+                return Ok(Self {
+                    address: address.to_owned(),
+                    key,
+                    runtime,
+                    open,
+                    blobs: Blobs::of(address),
+                    fetching: Patience::of(FETCHING_MAX),
+                    bringing: Patience::of(BRINGING_MAX),
+                });
             }
             (_, Some(key)) if expected.is_some_and(|expected| expected != key) => Failure::new(
                 what(),
@@ -135,11 +150,13 @@ impl Node {
             }
             Ok::<_, std::io::Error>(line)
         };
-        let answer = self
-            .runtime
-            .block_on(async { tokio::time::timeout(ANSWER_TIMEOUT, exchange).await })
-            .or_fail(what)?
-            .or_fail(what)?;
+        let answer =
+            self.runtime.block_on(async { tokio::time::timeout(ANSWER_TIMEOUT, exchange).await });
+        if answer.is_err() {
+            // An answer that comes after all must not be read as that to another request.
+            self.close();
+        }
+        let answer = answer.or_fail(what)?.or_fail(what)?;
         if answer.last() != Some(&b'\n') {
             return Err(Failure::new(what()).because(if answer.is_empty() {
                 "it closed without an answer; is this identity on the board in force?".to_owned()
@@ -149,12 +166,28 @@ impl Node {
         }
         String::from_utf8(answer).or_fail(what)
     }
-}
 
-impl Drop for Node {
+    /// Does what is no fetching of objects, for as long as this run has time for it.
+    fn in_time<T>(
+        &mut self,
+        at_most: Duration,
+        work: impl FnOnce(&mut Self, Instant) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let mut patience = self.bringing;
+        if patience.is_over() {
+            let minutes = BRINGING_MAX.as_secs() / 60;
+            return Err(Failure::new(format!("{} has no more time in this run", self.address))
+                .because(format!("it was waited for {minutes} minutes"))
+                .because("run the same command again, which goes on, or name another node"));
+        }
+        let done = patience.during(at_most, |until| work(self, until));
+        self.bringing = patience;
+        done
+    }
+
     /// Says goodbye within a second. What is dropped must be dropped on the runtime, which the
     /// SSH library needs to close a channel.
-    fn drop(&mut self) {
+    fn close(&mut self) {
         let Some(Open { stream, session }) = self.open.take() else { return };
         self.runtime.block_on(async {
             drop(stream);
@@ -162,6 +195,12 @@ impl Drop for Node {
             // Whether it arrives makes no difference: every answer has been read.
             let _ = tokio::time::timeout(GOODBYE_TIMEOUT, goodbye).await;
         });
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -210,11 +249,20 @@ impl Transport for Node {
         kinds: &[&str],
         held: &dyn Fn(&Digest) -> bool,
     ) -> Result<Fetched, Failure> {
-        fetching::fetch(self, kinds, held)
+        let mut patience = self.fetching;
+        if patience.is_over() {
+            // It was said when it ran out.
+            return Ok(Fetched { more: true, ..Fetched::default() });
+        }
+        let fetched =
+            patience.during(FETCHING_MAX, |until| fetching::fetch(self, kinds, held, until));
+        self.fetching = patience;
+        fetched
     }
 
     fn put(&mut self, envelope: &Envelope) -> Result<(), Failure> {
-        self.ask(&json!({"put": "envelope", "envelope": envelope})).map(|_| ())
+        let request = json!({"put": "envelope", "envelope": envelope});
+        self.in_time(ANSWER_TIMEOUT, |node, _| node.ask(&request)).map(drop)
     }
 
     fn wants_servers(&self) -> bool {
@@ -227,7 +275,7 @@ impl Transport for Node {
         challenge: Digest,
     ) -> Result<Option<(NodeId, Envelope)>, Failure> {
         let question = json!({"get": "handback", "governor": governor, "challenge": challenge});
-        let answer = self.ask(&question)?.to_string();
+        let answer = self.in_time(ANSWER_TIMEOUT, |node, _| node.ask(&question))?.to_string();
         let what = || format!("{} sent no handback", self.address);
         if answer.len() > ENVELOPE_MAX {
             return Err(Failure::new(what()).because(format!("{} bytes", answer.len())));
@@ -236,10 +284,12 @@ impl Transport for Node {
     }
 
     fn blob(&mut self, blob: &Blob) -> Result<Option<Vec<u8>>, Failure> {
-        download::blob(&self.address, blob)
+        let time = patience::of_blob(blob.size);
+        self.in_time(time, |node, until| node.blobs.get(blob, until))
     }
 
     fn put_blob(&mut self, digest: Digest, bytes: &[u8]) -> Result<(), Failure> {
-        upload::send(self, digest, bytes)
+        let time = patience::of_blob(bytes.len() as u64);
+        self.in_time(time, |node, until| upload::send_until(node, digest, bytes, until))
     }
 }

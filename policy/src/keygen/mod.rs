@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use crate::board::Board;
 use crate::card::Card;
 use crate::name::Name;
-use crate::share::Seed;
+use crate::share::{KeyShare, Seed};
 use crate::slot::Slot;
 use crate::wire::SecretBytes;
 
@@ -104,6 +104,15 @@ impl Ceremony {
             Phase::Committed { .. } | Phase::Shared { .. } => false,
             Phase::Keyed { .. } | Phase::Voted { .. } => true,
         }
+    }
+
+    /// The board of the key in here, `name`'s share of it, and the seeds of the first pools; `None` before
+    /// there is a key.
+    #[must_use]
+    pub fn made(&self, name: &Name) -> Option<(Board, KeyShare, Vec<(Slot, Seed)>)> {
+        let (Phase::Keyed { made } | Phase::Voted { made }) = &self.phase else { return None };
+        let key = KeyShare::from_secret(&made.board, name, &made.key).ok()?;
+        Some((made.board.clone(), key, made.seeds.clone()))
     }
 
     /// Neither this governor's files nor the answered ones have changed.
