@@ -125,3 +125,48 @@ fn a_governor_with_a_lost_laptop_goes_on_under_a_new_identity() {
     assert_eq!((&done["status"], &done["generation"]), (&"repaired".into(), &1.into()));
     release(&board, "release/1", "1.0", ["ben", "ann"]);
 }
+
+/// A burn that was written down and cut off before it was said is said by the next command.
+#[test]
+fn a_burn_that_was_cut_off_is_finished_by_whatever_is_run_next() {
+    let board = Board::founded(&["ann", "ben", "cleo"], 2);
+    board.propose("ann", "1.0");
+    std::fs::write(board.home("ben").join("governor/generation-1"), "1").unwrap();
+    let synced = board.json("ben", &["sync"]);
+    let burns = board.published("burn");
+    assert_eq!(burns.len(), 1, "{synced}");
+    assert!(burns[0].1["payload"].as_str().unwrap().contains(r#""governor":"ben","generation":1"#));
+    // Nothing is burnt twice, and the new nonces are good.
+    board.ok("ben", &["sync"]);
+    assert_eq!(board.published("burn").len(), 1);
+    board.approve("ann", "release/1");
+    assert_eq!(board.approve("ben", "release/1")["signed"], true);
+}
+
+/// Nothing of a restore counts before its burn; without a place to learn the board from there is none.
+#[test]
+fn a_restore_that_nobody_would_hear_of_says_what_is_missing() {
+    let board = Board::founded(&["ann", "ben"], 2);
+    let file = board.path("ann.backup");
+    let file = file.to_str().unwrap();
+    let two = format!("{PASSPHRASE}another one for the backup\n");
+    answer(&board.run_with("ann", &["governor", "backup", file, "--json"], &two));
+    let lines = board.path("stdin");
+    std::fs::write(&lines, format!("another one for the backup\n{PASSPHRASE}")).unwrap();
+    let restore = |exchange: bool| {
+        let mut command = std::process::Command::new(board::BORGIOS);
+        command.args(["governor", "restore", file, "--passphrase-fd", "0", "--home"]);
+        command.arg(board.path("empty")).env_remove("BORGIOS_HOME");
+        command.arg("--socket").arg(board.path("no.sock"));
+        if exchange {
+            command.arg("--exchange").arg(board.exchange());
+        }
+        command.stdin(std::fs::File::open(&lines).unwrap()).output().unwrap()
+    };
+    let said = stderr(&restore(false));
+    assert!(said.contains("not void yet") && said.contains("--exchange DIR"), "{said}");
+    assert!(board.published("burn").is_empty());
+    let again = restore(true);
+    assert!(again.status.success(), "{}", stderr(&again));
+    assert_eq!(board.published("burn").len(), 1);
+}

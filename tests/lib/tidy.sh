@@ -33,6 +33,7 @@ tidy() {
     check "tidy: no catch-all names" none tidy_names
     check "tidy: no path of a developer's computer" none tidy_paths
     check "tidy: no ignored tests" none tidy_ignored
+    check "tidy: a test for each attack on what is signed" none tidy_rows
 }
 none() { local out; out=$("$1"); [[ -z $out ]] || { echo "$out"; return 1; }; }
 
@@ -63,6 +64,13 @@ tidy_headers() {
     done
     for f in $(sources '*.py'); do
         [[ "$(sed -n '1,2p' "$f")" =~ (\"\"\"|\#\ ).{8} ]] || echo "$f: no header comment"
+    done
+}
+tidy_rows() {                       # t01 to t29 and t35 to t50: signatures, versions, policies, time, relays, FROST
+    local n named
+    named=$(sources '*.rs' | tr '\n' '\0' | xargs -0 grep -hoE 'fn t[0-9]{2}_' | sort -u)
+    for n in $(seq -w 1 29) $(seq 35 50); do
+        grep -qx "fn t${n}_" <<<"$named" || echo "t$n: no test by that name"
     done
 }
 tidy_lengths() {

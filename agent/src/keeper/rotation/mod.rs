@@ -36,7 +36,7 @@ use std::io;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use borgios_credentials::{Current, Mark};
+use borgios_credentials::{Current, Mark, RootField};
 use borgios_policy::{Object as _, RotationReport};
 use borgios_types::{Digest, Epoch, NodeId, PublicKey, SecretKey, UnixSeconds};
 use tracing::{info, warn};
@@ -158,8 +158,8 @@ struct Rotations {
     host: Box<dyn Accounts>,
     key: PublicKey,
     schedules: Schedules,
-    /// What was wanted when all was last found right, and `/etc/shadow` then.
-    rest: Option<(Mark, Stamp)>,
+    /// What was wanted when all was last found right, and `/etc/shadow` then; no mark: that it is shut.
+    rest: Option<(Option<Mark>, Stamp)>,
     changed: UnixSeconds,
     /// Not before then is a change tried again.
     pause: Option<Instant>,
@@ -190,7 +190,13 @@ impl Rotations {
         let now = clock.max(inputs.newest);
         let (at_work, behind) = self.schedules.at_work(inputs);
         self.behind.is(behind.as_ref());
-        let (digest, schedule) = at_work?;
+        let Some((digest, schedule)) = at_work else {
+            // One that is signed and not at hand leaves what root carries.
+            if inputs.schedules.is_empty() {
+                self.keep_shut();
+            }
+            return None;
+        };
         let current = schedule.current(now, &inputs.orders, &self.key);
         let wanted = Mark { epoch: current.epoch, verifier: current.verifier.clone() };
         if self.pause.is_none_or(|until| until <= Instant::now()) {
@@ -208,6 +214,39 @@ impl Rotations {
         Some(CredentialStatus { epoch, due, next, changed, exhausted, schedule, problem })
     }
 
+    /// As long as there is no schedule no password opens root; whoever was still logged in when root changed
+    /// hands may have set one since.
+    fn keep_shut(&mut self) {
+        if self.pause.is_some_and(|until| Instant::now() < until) {
+            return;
+        }
+        let shut = self.shut();
+        self.pause = match &shut {
+            Ok(()) | Err(Obstacle::Locked) => None,
+            Err(_) => Some(Instant::now() + RETRY),
+        };
+        self.stuck.is(shut.as_ref().err());
+    }
+
+    fn shut(&mut self) -> Result<(), Obstacle> {
+        let stamp = self.host.stamp()?;
+        if self.rest.as_ref().is_some_and(|(mark, seen)| mark.is_none() && *seen == stamp) {
+            return Ok(());
+        }
+        let _alone = alone(&self.paths).map_err(obstacle::at(&self.paths.keeper))?;
+        if leaving::path(&self.paths).exists() {
+            return Err(Obstacle::Leaving);
+        }
+        if self.host.root()? != RootField::Locked {
+            rotator::lock(&*self.host)?;
+            warn!(BORGIOS_EVENT = "root_shut", "root had got a password, and has none any more");
+        }
+        let stamp = self.host.stamp()?;
+        let locked = self.host.root()? == RootField::Locked;
+        self.rest = locked.then_some((None, stamp));
+        Ok(())
+    }
+
     /// Changes root's field if it is another, or looks closer if `/etc/shadow` was touched.
     fn reach(
         &mut self,
@@ -216,7 +255,8 @@ impl Rotations {
         wanted: &Mark,
     ) -> Result<(), Obstacle> {
         let stamp = self.host.stamp()?;
-        if self.rest.as_ref().is_some_and(|(mark, seen)| mark == wanted && *seen == stamp) {
+        let rests = |mark: &Option<Mark>| mark.as_ref() == Some(wanted);
+        if self.rest.as_ref().is_some_and(|(mark, seen)| rests(mark) && *seen == stamp) {
             return Ok(());
         }
         let _alone = alone(&self.paths).map_err(obstacle::at(&self.paths.keeper))?;
@@ -242,7 +282,7 @@ impl Rotations {
         // The stamp comes before the last look, so that no write falls between the two unseen.
         let stamp = self.host.stamp()?;
         let carries = self.host.root()?.verifier() == Some(&wanted.verifier);
-        self.rest = carries.then(|| (wanted.clone(), stamp));
+        self.rest = carries.then(|| (Some(wanted.clone()), stamp));
         Ok(())
     }
 

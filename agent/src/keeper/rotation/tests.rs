@@ -184,11 +184,26 @@ impl Bench {
 }
 
 #[test]
-fn nothing_is_changed_before_there_is_a_schedule() {
-    let mut bench = Bench::new("$6$owner$hash");
+fn root_stays_shut_before_there_is_a_schedule() {
+    let mut bench = Bench::new("*");
     let schedules = std::mem::take(&mut bench.inputs.schedules);
     assert_eq!(bench.look(T0 + 250), None);
-    assert_eq!((bench.carries(), bench.fake.server().calls), (RootField::Other, 0));
+    assert_eq!(bench.carries(), RootField::Locked);
+    // Rest costs one look at the file's stamp.
+    let calls = bench.fake.server().calls;
+    assert_eq!(bench.look(T0 + 250), None);
+    assert_eq!(bench.fake.server().calls, calls + 1);
+    for field in ["$6$owner$hash", "", verifier(1).as_str()] {
+        bench.fake.server().tamper(&file(field));
+        assert_eq!(bench.look(T0 + 250), None);
+        assert_eq!(bench.carries(), RootField::Locked, "{field}");
+        assert!(bench.fake.server().is_settled());
+    }
+    // A schedule that is signed and not at hand leaves what root carries.
+    bench.fake.server().tamper(&file("$6$other$hash"));
+    bench.inputs.schedules = vec![Digest::of(b"elsewhere")];
+    assert_eq!(bench.look(T0 + 250), None);
+    assert_eq!(bench.carries(), RootField::Other);
     bench.inputs.schedules = schedules;
     let status = bench.look(T0 + 250).unwrap();
     assert_eq!((status.epoch, status.due.0, status.next.unwrap().0), (Epoch(3), 1_200, 1_300));
