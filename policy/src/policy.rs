@@ -269,7 +269,8 @@ impl Policy {
 
     /// What `statement` needs: its lane's class, or one of its own. A release of a class that this
     /// policy does not have needs what others of its lane do; whether it may exist at all,
-    /// [`Policy::knows_class_of`] says.
+    /// [`Policy::knows_class_of`] says. What shuts a door waits for nothing: a revocation, and a reveal,
+    /// whose password is known from its ballots on, so that only what ends it would be held up.
     #[must_use]
     pub fn class_of(&self, statement: &Statement) -> Class {
         let lane = self.class(statement.lane);
@@ -283,8 +284,8 @@ impl Policy {
                 let offline = self.offline();
                 Class { approvals: offline.approvals.max(lane.approvals), ..offline }
             }
-            Ok(AccessOrder::Grant(_) | AccessOrder::Revoke(_) | AccessOrder::Reveal(_))
-            | Err(_) => lane,
+            Ok(AccessOrder::Revoke(_) | AccessOrder::Reveal(_)) => Class { lock_s: None, ..lane },
+            Ok(AccessOrder::Grant(_)) | Err(_) => lane,
         }
     }
 

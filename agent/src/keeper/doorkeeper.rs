@@ -75,7 +75,9 @@ fn look(shared: &Shared) -> Result<(), String> {
     if !open.is_empty() && !marker.exists() {
         disk::write_durable(&marker, b"", 0o600).map_err(|error| error.to_string())?;
     }
-    let changed = doors::write(&shared.paths, &wanted).map_err(|error| error.to_string())?;
+    // What cannot be written is said after logins were ended: a full disk must not keep them.
+    let written = doors::write(&shared.paths, &wanted).map_err(|error| error.to_string());
+    let changed = written.as_deref().unwrap_or_default();
     if !changed.is_empty() {
         info!(
             BORGIOS_EVENT = "doors_changed",
@@ -89,7 +91,7 @@ fn look(shared: &Shared) -> Result<(), String> {
     if open.is_empty() && marker.exists() {
         end_logins(shared, &marker)?;
     }
-    Ok(())
+    written.map(drop)
 }
 
 /// Ends what came in through the last grant that was open. A certificate's own end only keeps new

@@ -14,11 +14,14 @@
 
 use std::fs::{DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, lchown};
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileExt as _, MetadataExt as _, PermissionsExt as _, lchown,
+};
 use std::path::{Path, PathBuf};
 
 use borgios_types::PublicKey;
 use thiserror::Error;
+use tracing::error;
 
 use super::paths::Paths;
 use crate::disk;
@@ -57,7 +60,9 @@ pub struct DoorsError {
 
 /// Writes what differs; the names of the files that did.
 ///
-/// Revocations are written before grants: at no moment is something open that should be shut.
+/// Revocations are written before grants: at no moment is something open that should be shut. Where one of
+/// the two cannot be replaced, as on a full disk, what must not be open any more is struck out of the list
+/// of principals in its place, which takes no room.
 ///
 /// # Errors
 /// The first file that cannot be written. Run it again.
@@ -71,7 +76,7 @@ pub fn write(paths: &Paths, wanted: &DoorsWanted) -> Result<Vec<&'static str>, D
     let root = format!("{PRINCIPALS}/root");
     let files: [(&'static str, PathBuf, Vec<u8>); 3] = [
         (REVOKED, folder.join(REVOKED), revocation_list(&wanted.ca, &wanted.revoked_serials)),
-        (PRINCIPALS, folder.join(root), lines.into_bytes()),
+        (PRINCIPALS, folder.join(&root), lines.into_bytes()),
         (BOARD, folder.join(BOARD), format!("{}\n", wanted.ca).into_bytes()),
     ];
     let mut changed = Vec::new();
@@ -80,12 +85,37 @@ pub fn write(paths: &Paths, wanted: &DoorsWanted) -> Result<Vec<&'static str>, D
         if disk::read_bounded(&path, FILE_MAX).is_ok_and(|found| found == bytes) {
             continue;
         }
-        disk::write_durable(&path, &bytes, 0o644).map_err(failed)?;
         // Whatever mask the process runs under: sshd reads them as nobody in particular.
-        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).map_err(failed)?;
+        let written = disk::write_durable(&path, &bytes, 0o644)
+            .and_then(|()| std::fs::set_permissions(&path, Permissions::from_mode(0o644)));
+        if let Err(source) = written {
+            strike_out(&folder.join(&root), &principals);
+            return Err(failed(source));
+        }
         changed.push(name);
     }
     Ok(changed)
+}
+
+/// Leaves of the list of principals only what is wanted. One write of the same length: no new block is
+/// needed, and no reader sees half of it. sshd passes over empty lines.
+fn strike_out(root: &Path, wanted: &[String]) {
+    let Ok(listed) = disk::read_bounded(root, FILE_MAX) else { return };
+    let is_wanted = |line: &&[u8]| wanted.iter().any(|wanted| wanted.as_bytes() == *line);
+    let lines = listed.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    if lines.clone().all(|line| is_wanted(&line)) {
+        return;
+    }
+    let mut kept: Vec<u8> =
+        lines.filter(is_wanted).flat_map(|line| [line, b"\n"].concat()).collect();
+    kept.resize(listed.len(), b'\n');
+    let struck = std::fs::OpenOptions::new().write(true).open(root).and_then(|file| {
+        file.write_all_at(&kept, 0)?;
+        file.sync_all()
+    });
+    if let Err(error) = struck.or_else(|_| std::fs::remove_file(root)) {
+        error!(BORGIOS_EVENT = "doors_open", %error, "{} keeps what it lists", root.display());
+    }
 }
 
 /// Whether all three are there; sshd refuses everybody while one of them is not.
@@ -181,6 +211,34 @@ mod tests {
         assert_eq!(write(&paths, &wanted(&[7])).unwrap(), [REVOKED]);
         let principals = folder(&paths).join("principals/root");
         assert_eq!(std::fs::read_to_string(principals).unwrap(), "a\nb\n");
+    }
+
+    /// A folder in the place of each temporary file stands for a disk without room.
+    #[test]
+    fn what_must_be_shut_is_shut_on_a_full_disk_and_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::below(root.path());
+        write(&paths, &wanted(&[])).unwrap();
+        let folder = folder(&paths);
+        let principals = folder.join("principals/root");
+        let full = [folder.join(".revoked.tmp"), folder.join("principals/.root.tmp")];
+        let lines = || {
+            let text = std::fs::read_to_string(&principals).unwrap();
+            text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+        };
+        full.iter().for_each(|path| std::fs::create_dir(path).unwrap());
+        // Another grant cannot be opened, and those that are open stay.
+        let more =
+            DoorsWanted { principals: ["a", "b", "c"].map(str::to_owned).into(), ..wanted(&[]) };
+        write(&paths, &more).unwrap_err();
+        assert_eq!(lines(), ["a", "b"]);
+        // One is revoked.
+        let fewer = DoorsWanted { principals: vec!["b".to_owned()], ..wanted(&[7]) };
+        write(&paths, &fewer).unwrap_err();
+        assert_eq!(lines(), ["b"]);
+        full.iter().for_each(|path| std::fs::remove_dir(path).unwrap());
+        assert_eq!(write(&paths, &fewer).unwrap(), [REVOKED, PRINCIPALS]);
+        assert_eq!(std::fs::read_to_string(&principals).unwrap(), "b\n");
     }
 
     #[test]

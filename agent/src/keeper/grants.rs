@@ -209,7 +209,7 @@ pub fn standing(
 #[must_use]
 pub fn principals(chain: &Chain, standing: &[AccessStatus]) -> Vec<String> {
     let open = standing.iter().filter(|status| status.state == AccessState::Open);
-    open.filter_map(|status| Some(chain.grant(&status.id)?.grant.principal())).collect()
+    open.filter_map(|status| Some(chain.grant(&status.id)?.grant.principal(status.id))).collect()
 }
 
 /// Whether sshd would take a certificate of this statement at all: it knows the key of the board

@@ -184,8 +184,10 @@ impl Gate {
         if now < until {
             return Judged::Held(Standing::Waiting { until });
         }
-        // 5. Pauses.
-        if let Some(paused) = self.paused(now, chain, id, doc) {
+        // 5. Pauses: of software, of rules, and of what a lock holds up anyway. What the board wants at once,
+        // as that a door be shut or a password renewed, no single governor holds up.
+        let pausable = lock > 0 || matches!(lane, Lane::Release | Lane::Policy);
+        if pausable && let Some(paused) = self.paused(now, chain, id, doc) {
             return Judged::Held(paused);
         }
         // 6. Staleness stops releases and nothing else.

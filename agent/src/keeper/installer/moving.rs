@@ -77,11 +77,11 @@ impl Installer {
             let component = self.paths.linked(name);
             for file in files(&component.join("sysusers.d"))? {
                 let fragment = component.join("sysusers.d").join(file);
-                bear(mood, self.ask_machine(|| self.host.sysusers(&fragment)))?;
+                self.ask_machine(mood, || self.host.sysusers(&fragment))?;
             }
             for file in files(&component.join("tmpfiles.d"))? {
                 let fragment = component.join("tmpfiles.d").join(file);
-                bear(mood, self.ask_machine(|| self.host.tmpfiles(&fragment)))?;
+                self.ask_machine(mood, || self.host.tmpfiles(&fragment))?;
             }
         }
         // 3. Units and fragments: first those that go, then those that come.
@@ -102,7 +102,7 @@ impl Installer {
             self.host.link(link, target)?;
         }
         // 4. systemd learns of it.
-        self.ask_machine(|| self.host.reload())?;
+        self.ask_machine(Mood::Strict, || self.host.reload())?;
         // 5. The keeper goes on as its own successor.
         if self.seat == Seat::Keeper {
             let own = std::env::current_exe()?;
@@ -126,8 +126,16 @@ impl Installer {
 
     /// Asks for what the machine's own tools do. That they fail once says nothing about a release: another
     /// program holds the accounts, systemd starts anew, the disk is full. The last is waited for like any
-    /// full disk; all else for a while, and only then it is held against whoever asked.
-    fn ask_machine(&self, ask: impl Fn() -> Result<(), HostError>) -> Result<(), HostError> {
+    /// full disk; all else for a while, and only then it is held against whoever asked. On the way back
+    /// what ran before had its accounts and folders, and must not wait for them.
+    fn ask_machine(
+        &self,
+        mood: Mood,
+        ask: impl Fn() -> Result<(), HostError>,
+    ) -> Result<(), HostError> {
+        if mood == Mood::Stoic {
+            return bear(mood, ask());
+        }
         let start = self.host.now();
         loop {
             let failed = match ask() {
