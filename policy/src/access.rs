@@ -205,7 +205,7 @@ impl Grant {
             key: self.key,
             serial: self.serial,
             key_id: format!("borgios access/{} {id}", statement.seq),
-            principal: principal(self.serial, &self.node),
+            principal: principal(self.serial, &self.node, id),
             after: self.after,
             before: self.before,
             sources: self.sources.clone(),
@@ -223,10 +223,10 @@ impl Grant {
         })
     }
 
-    /// The principal its node lists while the grant is open.
+    /// The principal its node lists while the grant of the statement `id` is open.
     #[must_use]
-    pub fn principal(&self) -> String {
-        principal(self.serial, &self.node)
+    pub fn principal(&self, id: Digest) -> String {
+        principal(self.serial, &self.node, id)
     }
 
     fn check(&self, statement: &Statement) -> Result<(), AccessError> {
@@ -269,10 +269,12 @@ fn count(what: &'static str, found: usize, max: usize) -> Result<(), AccessError
     if (1..=max).contains(&found) { Ok(()) } else { Err(AccessError::Count { what, found, max }) }
 }
 
-/// `borgios-<serial>-<32 hex digits>`: names grant and node, and means nothing to any other.
-fn principal(serial: u64, node: &NodeId) -> String {
-    let node = Digest::of(&node.to_bytes()).hex();
-    format!("borgios-{serial}-{}", &node[..32])
+/// `borgios-<serial>-<32 hex digits>`: names this grant on this node, and means nothing to any other. The
+/// statement is in it, for two of one number can be signed: what vetoes or a ruling took back must not pass
+/// through the door of what came in its place.
+fn principal(serial: u64, node: &NodeId, id: Digest) -> String {
+    let both = Digest::of_parts(&[&node.to_bytes(), &id.0]).hex();
+    format!("borgios-{serial}-{}", &both[..32])
 }
 
 /// An address, or an address and a prefix length, as sshd's `source-address` takes them.
@@ -369,8 +371,10 @@ mod tests {
 
     #[test]
     fn principals_differ_by_grant_and_by_node() {
-        assert_ne!(principal(1, &key(1)), principal(1, &key(2)));
-        assert_ne!(principal(1, &key(1)), principal(2, &key(1)));
-        assert!(principal(u64::MAX, &key(1)).bytes().all(|b| b.is_ascii_graphic()));
+        let [one, two] = [b"one", b"two"].map(|text| Digest::of(text));
+        assert_ne!(principal(1, &key(1), one), principal(1, &key(2), one));
+        assert_ne!(principal(1, &key(1), one), principal(2, &key(1), one));
+        assert_ne!(principal(1, &key(1), one), principal(1, &key(1), two));
+        assert!(principal(u64::MAX, &key(1), one).bytes().all(|b| b.is_ascii_graphic()));
     }
 }

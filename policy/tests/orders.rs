@@ -85,7 +85,7 @@ fn a_vote_on_a_grant_makes_a_certificate_that_stock_ssh_reads() {
     let granted = chain.grant(&signed.id()).unwrap();
     let wanted = [
         council.board.group().fingerprint(),
-        granted.grant.principal(),
+        granted.grant.principal(signed.id()),
         "source-address 127.0.0.0/8".to_owned(),
         "Serial: 1".to_owned(),
         format!("borgios access/1 {}", signed.id()),

@@ -88,7 +88,7 @@ impl Cert {
             "place": format!("access/{}", statement.seq), "id": verified.id(),
             "certificate": certificate, "known_hosts": known.is_some().then_some(&hosts),
             "key": key, "host": host, "port": self.port, "ssh": line, "serial": grant.serial,
-            "principal": grant.principal(), "after": grant.after, "before": grant.before,
+            "principal": grant.principal(verified.id()), "after": grant.after, "before": grant.before,
         });
         context.printer.answer(&answer, &line)?;
         context.printer.say(&format!(
