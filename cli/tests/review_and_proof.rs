@@ -3,13 +3,19 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 mod board;
+mod fleet;
 
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 
 use board::{Board, stderr};
+use borgios_policy::fixture::{Council, release_body, statement};
+use borgios_policy::{Chain, Lane, ProofFile, message};
+use borgios_types::{Digest, SecretKey, Signature, SignedBy};
+use fleet::{Server, ssh_key};
 
 /// A component with one service.
-fn component(board: &Board, name: &str, unit: &str) -> std::path::PathBuf {
+fn component(board: &Board, name: &str, unit: &str) -> PathBuf {
     let folder = board.path(&format!("{name}-{}", unit.len()));
     std::fs::create_dir_all(folder.join("files")).unwrap();
     std::fs::create_dir_all(folder.join("units")).unwrap();
@@ -24,7 +30,7 @@ fn component(board: &Board, name: &str, unit: &str) -> std::path::PathBuf {
     out
 }
 
-fn propose(board: &Board, version: &str, component: &std::path::Path) {
+fn propose(board: &Board, version: &str, component: &Path) {
     let installer = board.path("installer");
     std::fs::write(&installer, "keeper").unwrap();
     let args = [
@@ -97,6 +103,12 @@ fn a_review_shows_what_a_release_may_do_and_what_changes() {
     assert!(other.contains("powers    not known"), "{other}");
 }
 
+/// Runs the steps that `verify --out` laid out, without BorgIOS.
+fn check(folder: &Path) -> Output {
+    let script = folder.join("check.sh");
+    Command::new("sh").arg(script).stdin(Stdio::null()).output().unwrap()
+}
+
 #[test]
 fn a_proof_is_checked_offline_and_by_stock_openssh() {
     let board = Board::founded(&["ann", "ben", "cleo"], 2);
@@ -124,10 +136,6 @@ fn a_proof_is_checked_offline_and_by_stock_openssh() {
         assert_eq!(proven["shares_make_signature"], true, "{proven}");
         assert_eq!(proven["policies"].as_array().unwrap().len(), policies);
         assert!(!board.home("stranger").exists(), "verify left a folder behind");
-        let check = |folder: &std::path::Path| {
-            let script = folder.join("check.sh");
-            Command::new("sh").arg(script).stdin(Stdio::null()).output().unwrap()
-        };
         let checked = check(&out);
         let said = String::from_utf8_lossy(&checked.stdout).into_owned();
         assert!(checked.status.success(), "{said} {}", stderr(&checked));
@@ -156,6 +164,132 @@ fn a_proof_is_checked_offline_and_by_stock_openssh() {
     ] {
         assert!(log.contains(part), "{part}: {log}");
     }
+}
+
+/// The file holds a grant of the board before and one of the board after a change of the key; each is
+/// checked as a certificate of its own board, and as one for its own text.
+#[test]
+fn grants_on_both_sides_of_a_refresh_are_checked_by_stock_openssh() {
+    let board = Board::founded(&["ann", "ben"], 2);
+    Server::join(&board, "ann", 1, "web-1");
+    let key = ssh_key(&board, "id", "ann@laptop");
+    let grant = |place: &str, reason: &str| {
+        let key = key.to_str().unwrap();
+        let args = ["access", "request", "--node", "web-1", "--for", "15m", "--key", key];
+        let args: Vec<&str> = args.into_iter().chain(["--reason", reason]).collect();
+        assert_eq!(board.json("ann", &args)["place"], place);
+        board.approve("ann", place);
+        assert_eq!(board.approve("ben", place)["signed"], true, "{place}");
+    };
+    grant("access/1", "the disk is full");
+    board.json("ann", &["governor", "refresh"]);
+    board.change(&["ann", "ben"], None);
+    board.approve("ann", "policy/2");
+    assert_eq!(board.approve("ben", "policy/2")["signed"], true);
+    for name in ["ann", "ben"] {
+        board.ok(name, &["sync"]);
+        assert_eq!(board.json(name, &["governor", "change"])["status"], "in_force", "{name}");
+    }
+    grant("access/2", "full again");
+    let file = board.path("proof.json");
+    let path = file.to_str().unwrap();
+    let export = board.json("ben", &["export", "--proof", "access/2", path]);
+    // On its way somebody adds signatures, before the board's own: to the grants such that make good
+    // certificates of another authority, to the rest such that do not hold. It is as true as before.
+    let mut proof = ProofFile::parse(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    let stranger = SecretKey::from_seed([77; 32]);
+    let by = stranger.public();
+    for envelope in &mut proof.envelopes {
+        let mut sig = Signature([7; 64]);
+        if envelope.kind == Lane::Access.kind() {
+            let bytes = message::signed_bytes(Lane::Access, &envelope.payload, &by);
+            sig = stranger.sign_bytes(&bytes);
+        }
+        envelope.sigs.insert(0, SignedBy { by, sig });
+    }
+    std::fs::write(&file, proof.to_json()).unwrap();
+    let out = board.path("steps");
+    let network = export["network"].as_str().unwrap();
+    let args = ["verify", path, "--network", network, "--out", out.to_str().unwrap()];
+    let proven = board.json("stranger", &args);
+    assert_eq!((&proven["place"], &proven["epoch"]), (&"access/2".into(), &2.into()), "{proven}");
+    let holds = || {
+        let checked = check(&out);
+        let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+        assert!(checked.status.success(), "{said} {}", stderr(&checked));
+        assert!(said.contains("every step holds"), "{said}");
+    };
+    holds();
+
+    let ending = |end: &str| {
+        let all = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().path());
+        let mut paths: Vec<PathBuf> =
+            all.filter(|path| path.to_str().unwrap().ends_with(end)).collect();
+        paths.sort();
+        paths
+    };
+    let (payloads, certificates) = (ending("-access.json"), ending("-access-cert.pub"));
+    assert_eq!((payloads.len(), certificates.len()), (2, 2));
+    let fails = |what: &str| {
+        let checked = check(&out);
+        assert!(!checked.status.success(), "{what}");
+        assert!(stderr(&checked).contains("a step does not hold"), "{what}: {}", stderr(&checked));
+    };
+    // The certificate of the other grant; its own with another signature.
+    let whole = std::fs::read_to_string(&certificates[0]).unwrap();
+    std::fs::copy(&certificates[1], &certificates[0]).unwrap();
+    fails("another certificate");
+    let mut forged = whole.trim_end().to_owned();
+    let at = forged.len() - 20;
+    let other = if &forged[at..=at] == "A" { "B" } else { "A" };
+    forged.replace_range(at..=at, other);
+    std::fs::write(&certificates[0], forged + "\n").unwrap();
+    fails("another signature");
+    std::fs::write(&certificates[0], whole).unwrap();
+    holds();
+    // Another text, whose sum the script is made to expect.
+    let text = std::fs::read_to_string(&payloads[0]).unwrap();
+    let reworded = text.replacen("the disk is full", "just because", 1);
+    let script = out.join("check.sh");
+    let steps = std::fs::read_to_string(&script).unwrap();
+    let sum = |text: &str| Digest::of(text.as_bytes()).hex();
+    assert!(text != reworded && steps.contains(&sum(&text)));
+    std::fs::write(&payloads[0], &reworded).unwrap();
+    std::fs::write(&script, steps.replace(&sum(&text), &sum(&reworded))).unwrap();
+    fails("another text");
+}
+
+/// Cleo approves and rejects, and whoever hands the file over puts the approval first.
+#[test]
+fn a_proof_counts_nobody_who_contradicted_herself() {
+    let (board, council) = (Board::of(&[]), Council::new(3, 2, 1, 5));
+    let first = council.sign(&council.first_policy(2));
+    let network = first.id();
+    let release = statement(Lane::Release, 1, Some(network), None, Some(1), release_body("1.0"));
+    let signed = council.sign(&release);
+    let id = signed.id();
+    let chain = Chain::restore(Some(network), [first, signed]).unwrap();
+    let pools = council.pools(council.slot(&release));
+    let approve = |at| council.approve(&council.name(at), &release, &pools);
+    let rejection = council.reject(&council.name(2), &release);
+    let ballots = [approve(0), approve(1), approve(2), rejection];
+    let proof = ProofFile::of(&chain, &id, &ballots, &pools).unwrap();
+    let file = board.path("proof.json");
+    std::fs::write(&file, proof.to_json()).unwrap();
+    let network = network.to_string();
+    let args = ["verify", file.to_str().unwrap(), "--network", &network];
+    let told = board.ok("stranger", &args);
+    for part in [
+        "approved by ann\n",
+        "approved by ben\n",
+        "cleo cast two ballots that contradict each other: neither counts",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert!(!told.contains("by cleo"), "{told}");
+    let proven = board.json("stranger", &args);
+    assert_eq!(proven["ballots"].as_array().map(Vec::len), Some(2), "{proven}");
+    assert_eq!(proven["contradictions"][0]["governor"], "cleo", "{proven}");
 }
 
 #[test]

@@ -21,6 +21,7 @@ use thiserror::Error;
 
 use crate::ballot::{Ballot, Choice};
 use crate::board::Board;
+use crate::cast::Cast;
 use crate::chain::Chain;
 use crate::lane::Lane;
 use crate::name::Name;
@@ -63,8 +64,11 @@ pub struct Proven {
     pub board: Board,
     /// How many approvals its class asked for, by the policy it names.
     pub needed: u16,
-    /// The ballots on it, in order of name.
+    /// The ballots on it that count, in order of name.
     pub voices: Vec<Voice>,
+    /// Who contradicted themselves in its slot, with the ids of two ballots that prove it: they have
+    /// cast none, whichever the file holds first.
+    pub contradictions: BTreeMap<Name, (Digest, Digest)>,
     /// Whether the signature shares in the ballots, together with the pools in the file, make the
     /// group key's signature over it once more: then the approvals are those that signed.
     pub shares: bool,
@@ -259,9 +263,14 @@ impl ProofFile {
             Some(made) => (made.board.clone(), made.board.threshold().0),
             None => (policy.board.clone(), policy.class_of(statement.statement()).approvals),
         };
-        let voices = voices(&board, self.statement, &self.envelopes);
-        let shares = signs_again(&board, &statement, &self.envelopes);
-        Ok(Proven { statement, board, needed, voices, shares, policies })
+        let of = statement.statement();
+        let slot = Slot { epoch: board.epoch(), lane: of.lane, seq: of.seq, round: of.round };
+        let ballots = of_kind(&self.envelopes, Ballot::KIND);
+        // As the tally collects them: what the file names must not hang on the order of its parts.
+        let Cast { ballots: cast, contradictions } = Cast::collect(&board, slot, &ballots);
+        let voices = voices(&board, self.statement, cast);
+        let shares = signs_again(&board, slot, &statement, &self.envelopes, &ballots);
+        Ok(Proven { statement, board, needed, voices, contradictions, shares, policies })
     }
 }
 
@@ -288,30 +297,32 @@ fn check(boards: &[&Board], at: usize, envelope: &Envelope) -> Result<(), ProofF
     Err(ProofFileError::Object { at, kind: envelope.kind.to_string(), why })
 }
 
-/// The ballots on a statement, one for each governor.
-fn voices(board: &Board, statement: Digest, envelopes: &[Envelope]) -> Vec<Voice> {
-    let mut voices: BTreeMap<Name, Voice> = BTreeMap::new();
-    for envelope in envelopes.iter().filter(|e| e.kind.as_str() == Ballot::KIND) {
-        let Ok(ballot) = Ballot::verify(board, envelope) else { continue };
-        let Some(governor) = board.by_name(&ballot.governor) else { continue };
-        if ballot.statement == statement {
-            let (name, key) = (governor.name.clone(), governor.key);
-            voices.entry(name.clone()).or_insert(Voice { name, key, ballot });
-        }
-    }
-    voices.into_values().collect()
+fn of_kind(envelopes: &[Envelope], kind: &str) -> Vec<Envelope> {
+    envelopes.iter().filter(|envelope| envelope.kind.as_str() == kind).cloned().collect()
+}
+
+/// The ballots on a statement, of those that count in its slot.
+fn voices(board: &Board, statement: Digest, cast: BTreeMap<Name, (Digest, Ballot)>) -> Vec<Voice> {
+    let on_it = cast.into_iter().filter(|(_, (_, ballot))| ballot.statement == statement);
+    let voices = on_it.filter_map(|(name, (_, ballot))| {
+        let key = board.by_name(&name)?.key;
+        Some(Voice { name, key, ballot })
+    });
+    voices.collect()
 }
 
 /// Whether ballots and pools make a signature over the statement once more.
-fn signs_again(board: &Board, statement: &VerifiedStatement, envelopes: &[Envelope]) -> bool {
-    let of = statement.statement();
-    let slot = Slot { epoch: board.epoch(), lane: of.lane, seq: of.seq, round: of.round };
-    let kind = |kind: &str| -> Vec<Envelope> {
-        envelopes.iter().filter(|e| e.kind.as_str() == kind).cloned().collect()
-    };
+fn signs_again(
+    board: &Board,
+    slot: Slot,
+    statement: &VerifiedStatement,
+    envelopes: &[Envelope],
+    ballots: &[Envelope],
+) -> bool {
     let text = statement.envelope().payload.clone();
-    let papers = [Pool::KIND, Session::KIND, SessionShare::KIND].map(kind).concat();
-    let tally = tally(board, slot, &[text], &papers, &kind(Ballot::KIND));
+    let kinds = [Pool::KIND, Session::KIND, SessionShare::KIND];
+    let papers = kinds.map(|kind| of_kind(envelopes, kind)).concat();
+    let tally = tally(board, slot, &[text], &papers, ballots);
     let standing = tally.documents.get(&statement.id());
     standing.is_some_and(|standing| matches!(standing.state, State::Signed(_)))
 }

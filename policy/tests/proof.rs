@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use borgios_policy::fixture::{Council, release_body, statement};
 use borgios_policy::proof_file::{ProofFile, ProofFileError};
-use borgios_policy::{Chain, Drill, DrillAnswer, Lane, Object as _, Verdict};
-use borgios_types::{Digest, Envelope, UnixSeconds};
+use borgios_policy::{Ballot, Chain, Drill, DrillAnswer, Lane, Object as _, Statement, Verdict};
+use borgios_types::{Digest, Envelope, Round, UnixSeconds};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 
@@ -115,6 +115,41 @@ fn a_proof_with_one_bad_part_is_no_proof() {
     }
     let newer = proof.to_json().replace("proof@v1", "proof@v2");
     assert!(matches!(ProofFile::parse(&newer), Err(ProofFileError::Format(_))));
+}
+
+/// Cleo approves what she rejected. Whoever hands the file over chooses which ballot comes first.
+#[test]
+fn who_contradicts_herself_is_named_for_that_alone_whatever_comes_first() {
+    let (fixture, proof, network) = proof();
+    let cleo = fixture.name(2);
+    let release = proof.envelopes.iter().find(|one| one.id() == proof.statement).unwrap();
+    let release = Statement::parse(release).unwrap();
+    let pools = fixture.pools(fixture.slot(&release));
+    let approval = fixture.approve(&cleo, &release, &pools);
+    let is_ballot = |one: &Envelope| one.kind.as_str() == Ballot::KIND;
+    let first = proof.envelopes.iter().position(is_ballot).unwrap();
+    let rejection = fixture.reject(&cleo, &release).id();
+    let mut ids = [rejection, approval.id()];
+    ids.sort();
+    for at in [first, proof.envelopes.len()] {
+        let mut both = proof.clone();
+        both.envelopes.insert(at, approval.clone());
+        let proven = ProofFile::parse(&both.to_json()).unwrap().verify(network).unwrap();
+        let names: Vec<_> = proven.voices.iter().map(|voice| voice.name.clone()).collect();
+        assert_eq!(names, [fixture.name(0), fixture.name(1)], "at {at}");
+        let expected = BTreeMap::from([(cleo.clone(), (ids[0], ids[1]))]);
+        assert_eq!(proven.contradictions, expected, "at {at}");
+        assert!(proven.shares, "the two others make the signature");
+    }
+    assert!(proof.verify(network).unwrap().contradictions.is_empty());
+    // Nor does a ballot count that names the statement in a slot which is not its own.
+    let mut elsewhere = proof.clone();
+    let hers = elsewhere.envelopes.iter_mut().find(|one| one.id() == rejection).unwrap();
+    let ballot = Ballot { round: Round(1), ..Ballot::parse(hers).unwrap() };
+    *hers = ballot.to_envelope().sign(&fixture.keys[&cleo]);
+    let proven = elsewhere.verify(network).unwrap();
+    assert!(proven.voices.iter().all(|voice| voice.name != cleo));
+    assert!(proven.contradictions.is_empty());
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use borgios_policy::proof_file::{PROOF_MAX, ProofFile, ProofFileError, Proven};
-use borgios_policy::{AccessOrder, Choice, Lane, Refusal, VerifiedStatement, message};
-use borgios_types::{Digest, Envelope, sshsig};
+use borgios_policy::{AccessOrder, Choice, Lane, Refusal, Statement, VerifiedStatement};
+use borgios_types::{Digest, Envelope, SignedBy, sshsig};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -87,13 +87,18 @@ fn answer(proven: &Proven, steps: &[String]) -> Value {
             })
         })
         .collect();
+    let contradictions = proven.contradictions.iter();
+    let contradictions: Vec<Value> = contradictions
+        .map(|(name, (one, other))| json!({ "governor": name, "ballots": [one, other] }))
+        .collect();
     json!({
         "verified": true, "place": format!("{}/{}", statement.lane, statement.seq),
         "round": statement.round, "id": proven.statement.id(), "issued": statement.issued,
         "expires": statement.expires, "policy": statement.policy, "body": statement.body,
         "group": proven.board.group(), "epoch": proven.board.epoch(),
         "threshold": proven.board.threshold(), "governors": proven.board.size(),
-        "approvals_needed": proven.needed, "ballots": voices, "shares_make_signature": proven.shares,
+        "approvals_needed": proven.needed, "ballots": voices, "contradictions": contradictions,
+        "shares_make_signature": proven.shares,
         "policies": proven.policies.iter().map(|policy| policy.id()).collect::<Vec<_>>(),
         "recoveries": recovered(proven).map(|policy| policy.id()).collect::<Vec<_>>(),
         "steps": steps,
@@ -142,9 +147,16 @@ fn describe(proven: &Proven) -> String {
         let words: String = words.map(|words| format!(": {}", one_line(&words))).collect();
         text.push_str(&format!("  {verb} by {}{words}\n", voice.name));
     }
+    for name in proven.contradictions.keys() {
+        text.push_str(&format!(
+            "  {name} cast two ballots that contradict each other: neither counts\n"
+        ));
+    }
     text.push_str(match (proven.shares, proven.voices.is_empty()) {
         (true, _) => "  the shares in these ballots make the signature once more\n",
-        (false, true) => "  no ballots are in the file: it shows that the board signed, not who\n",
+        (false, true) => {
+            "  no ballots that count are in the file: it shows that the board signed, not who\n"
+        }
         (false, false) => {
             "  the shares in these ballots were not tried out: pools are missing, or too few approve\n"
         }
@@ -163,15 +175,21 @@ fn lay_out(folder: &Path, file: &ProofFile, proven: &Proven) -> Result<Vec<Strin
         durable::write_public(&folder.join(&payload), envelope.payload.as_bytes())?;
         let id = envelope.id().hex();
         steps.push(format!("echo {id}  {payload} | sha256sum -c --quiet -"));
-        if let Some(certificate) = certificate(envelope, proven) {
-            let path = format!("{name}-cert.pub");
+        let path = format!("{name}-cert.pub");
+        if let Some((certificate, checks)) = certificate(envelope, proven, &payload, &path) {
             durable::write_public(&folder.join(&path), format!("{certificate}\n").as_bytes())?;
-            // `ssh-keygen -L` checks a certificate's signature as it reads it.
-            steps.push(format!("ssh-keygen -L -f {path} >/dev/null"));
+            steps.extend(checks);
             continue;
         }
         let namespace = envelope.kind.namespace();
-        for (number, sig) in envelope.sigs.iter().enumerate() {
+        // Whoever relayed it can have added signatures that do not hold: they are no part of the proof.
+        let holds =
+            |sig: &&SignedBy| sig.by.verifies(&namespace, envelope.payload.as_bytes(), &sig.sig);
+        let sigs: Vec<&SignedBy> = envelope.sigs.iter().filter(holds).collect();
+        if sigs.is_empty() {
+            steps.push(format!("echo {payload}: no signature holds >&2; exit 1"));
+        }
+        for (number, sig) in sigs.into_iter().enumerate() {
             let armour = format!("{name}.{number}.sig");
             let text = sshsig::armour(&sig.by, &namespace, &sig.sig);
             durable::write_public(&folder.join(&armour), text.as_bytes())?;
@@ -189,11 +207,15 @@ fn lay_out(folder: &Path, file: &ProofFile, proven: &Proven) -> Result<Vec<Strin
     let network = file.network.hex();
     let first = file.envelopes.iter().position(|envelope| envelope.id() == file.network);
     let first = first.unwrap_or_default();
+    // The comparisons in it are silent: the trap says that one of them ended the script.
     let mut script = format!(
         "#!/bin/sh\n# Checks every signature of a BorgIOS proof with stock OpenSSH. Which keys had \
-         to sign, each policy's\n# board says: docs/protocol/governance.md, Proofs.\nset -eu\n\
+         to sign, each policy's\n# board says: docs/protocol/governance.md, Proofs. A grant of access \
+         is signed as a certificate, which\n# `ssh-keygen -L` refuses unless its signature holds; its \
+         Key ID names the SHA-256 of the grant.\nset -eu\n\
+         trap 'test $? = 0 || echo \"a step does not hold; sh -x shows which\" >&2' EXIT\n\
          cd \"$(dirname \"$0\")\"\n\
-        echo {network}  {first:04}-policy.json | sha256sum -c --quiet -   # the network's id\n"
+         echo {network}  {first:04}-policy.json | sha256sum -c --quiet -   # the network's id\n"
     );
     for step in &steps {
         script.push_str(step);
@@ -204,13 +226,43 @@ fn lay_out(folder: &Path, file: &ProofFile, proven: &Proven) -> Result<Vec<Strin
     Ok(steps)
 }
 
-/// A grant of access in the form in which it is signed: an OpenSSH certificate.
-fn certificate(envelope: &Envelope, proven: &Proven) -> Option<String> {
+/// A grant of access in the form in which it is signed, an OpenSSH certificate, and the steps that check
+/// it once it lies at `path`: its signature, whose that is, and that it is for the text in `payload`.
+fn certificate(
+    envelope: &Envelope,
+    proven: &Proven,
+    payload: &str,
+    path: &str,
+) -> Option<(String, [String; 3])> {
     if envelope.kind != Lane::Access.kind() {
         return None;
     }
-    let statement = borgios_policy::Statement::parse(envelope).ok()?;
-    let grant = matches!(AccessOrder::of(&statement), Ok(AccessOrder::Grant(_)));
-    let signed = message::signed_by(envelope, &proven.board.group());
-    (grant && signed).then(|| borgios_policy::Grant::openssh(&statement, envelope)).flatten()
+    let statement = Statement::parse(envelope).ok()?;
+    let Ok(AccessOrder::Grant(grant)) = AccessOrder::of(&statement) else { return None };
+    // The board of the policy that it names: another one may govern by now. And not whichever signature
+    // comes first: a stranger can add one that makes a good certificate of the stranger's own.
+    let under = statement.policy?;
+    let policy = proven.policies.iter().find(|policy| policy.statement().seq == under)?;
+    let group = policy.policy()?.board.group();
+    let id = envelope.id();
+    let unsigned = grant.certificate(&statement, id, &group);
+    let mut sigs = envelope.sigs.iter().filter(|sig| sig.by == group);
+    let text = sigs.find_map(|sig| unsigned.with_signature(&sig.sig))?;
+    let (authority, key_id) = (group.fingerprint(), unsigned.key_id.strip_suffix(&id.hex())?);
+    let list = format!("ssh-keygen -L -f {path}");
+    let checks = [
+        // It verifies the signature as it reads, and fails if that does not hold.
+        format!("{list} >/dev/null"),
+        // The first such line is ssh-keygen's own: it stands before all that a signer can choose.
+        format!(
+            "test \"$({list} | sed -n 's/^ *Signing CA: \\([^ ]* [^ ]*\\).*/\\1/p' | head -n 1)\" \
+             = 'ED25519 {authority}'"
+        ),
+        // The sum is taken anew: two sums in the script could differ unseen.
+        format!(
+            "test \"$({list} | sed -n 's/^ *Key ID: //p' | head -n 1)\" \
+             = \"\\\"{key_id}$(sha256sum <{payload} | cut -c -64)\\\"\""
+        ),
+    ];
+    Some((text, checks))
 }
