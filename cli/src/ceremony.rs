@@ -203,9 +203,9 @@ mod tests {
             assert_eq!((read.is_keyed(), read.roster()), (keyed, roster));
             let made = read.made(identity.name());
             assert_eq!(made.is_some(), keyed);
-            if let Some((board, key, seeds)) = made {
-                assert_eq!((board, seeds.len()), (council.board.clone(), 0));
-                assert_eq!(key.to_secret().expose(), secret.expose());
+            if let Some(made) = made {
+                assert_eq!((made.board, made.seeds.len()), (council.board.clone(), 0));
+                assert_eq!(made.key.to_secret().expose(), secret.expose());
             }
             assert!(read.made(&council.name(1)).is_none(), "another's");
         }

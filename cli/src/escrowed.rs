@@ -1,6 +1,6 @@
 //! What a governor checks and gives of an escrow: before it approves a schedule, and for a reveal.
 
-use borgios_credentials::{OpenedShares, Schedule, SealedShare};
+use borgios_credentials::{Escrow, OpenedShares, Schedule, SealedShare};
 use borgios_policy::{Bytes, Credential, Reveal, Statement};
 use borgios_types::Epoch;
 
@@ -11,10 +11,16 @@ use crate::schedules::{self, Scheduled};
 use crate::session::Session;
 use crate::span;
 
+/// What helps where the escrow is an earlier board's.
+const DEAL: &str = "deal a new schedule: `borgios credential schedule --days 90`";
+
 /// Refuses a schedule that this governor could not help to reveal later: both blobs are at hand,
 /// belong together and to the board, and the own share of every epoch fits its commitments.
 ///
-/// There is no way around this: whoever approves unchecked shares finds out when it is too late.
+/// There is no way around this: whoever approves unchecked shares finds out when it is too late. But
+/// an advance deals no shares. Its escrow is judged by the board it was dealt among, and who has no
+/// share in it has none to check: were an advance refused for that, nobody could move servers off
+/// a password that leaked once the board has changed.
 pub(crate) fn check(session: &mut Session<'_>, statement: &Statement) -> Result<(), Failure> {
     let scheduled = Scheduled::of(&mut session.desk, statement)?;
     let (min, schedule) = (scheduled.credential.min_epoch, &scheduled.schedule);
@@ -27,7 +33,25 @@ pub(crate) fn check(session: &mut Session<'_>, statement: &Statement) -> Result<
             ),
         ));
     }
+    let advances = scheduled.is_in_force(&session.desk);
+    if !advances && scheduled.board_before(&session.desk)?.is_some() {
+        let what = format!("credential/{} brings an earlier schedule back", scheduled.seq);
+        return Err(Failure::new(what)
+            .because("its shares are an earlier board's, which can bring its passwords back")
+            .hint(DEAL));
+    }
+    if advances && !is_sealed_to(session, &scheduled)? {
+        return scheduled.escrow(&mut session.desk).map(drop);
+    }
     open(session, &scheduled).map(drop)
+}
+
+/// Whether a share of a schedule was sealed to this governor as it is now. The name on the board is
+/// not enough: it may have been another's, and an identity may have been replaced.
+fn is_sealed_to(session: &Session<'_>, scheduled: &Scheduled) -> Result<bool, Failure> {
+    let (identity, board) = (session.identity(), scheduled.board(&session.desk)?);
+    let own = identity.age().to_public().to_string();
+    Ok(board.by_name(identity.name()).is_some_and(|seat| seat.recipient == own))
 }
 
 /// The own shares of a schedule, each proved.
@@ -47,6 +71,13 @@ pub(crate) fn share(session: &mut Session<'_>, reveal: &Reveal) -> Result<Bytes,
         reveal.to.parse().map_err(|why: &str| Failure::new(what()).because(why))?;
     let scheduled = schedules::holding(&mut session.desk, reveal.epoch)?;
     schedules::leaves(&mut session.desk, reveal.epoch).map_err(|failure| failure.within(what()))?;
+    if !is_sealed_to(session, &scheduled)? {
+        let place = format!("credential/{}", scheduled.seq);
+        return Err(Failure::new(what())
+            .because(format!("nothing in the escrow of {place} is sealed to you"))
+            .because("it was dealt among an earlier board, or to an identity you no longer have")
+            .hint(DEAL));
+    }
     let opened = open(session, &scheduled)?;
     let share = opened.share(reveal.epoch).ok_or_else(|| Failure::new(what()))?;
     let sealed = SealedShare::seal(share, &recipient).or_fail(what)?;
@@ -158,18 +189,46 @@ pub(crate) fn review(desk: &mut Desk<'_>, statement: &Statement) -> Result<Vec<S
     }
     match new.escrow(desk) {
         Ok(escrow) => {
-            let threshold = escrow.threshold();
-            lines.push(format!(
-                "escrow    belongs to schedule and board; {threshold} governors bring a password \
-                 back"
-            ));
-            lines.push("            your own shares are checked when you vote".to_owned());
+            lines.extend(held_by(desk, &new, &escrow)?);
             lines.push(format!("            {}", credential.escrow.digest));
         }
         Err(failure) => lines.push(format!("REFUSED   {}", one_line(&failure.summary()))),
     }
     if !credential.reason.is_empty() {
         lines.push(format!("reason    {}", one_line(&credential.reason)));
+    }
+    Ok(lines)
+}
+
+/// What a review says of who holds the shares of an escrow that belongs to its schedule.
+fn held_by(desk: &Desk<'_>, new: &Scheduled, escrow: &Escrow) -> Result<Vec<String>, Failure> {
+    let threshold = escrow.threshold();
+    let Some(before) = new.board_before(desk)? else {
+        return Ok(vec![
+            format!(
+                "escrow    belongs to schedule and board; {threshold} governors bring a password \
+                 back"
+            ),
+            "            your own shares are checked when you vote".to_owned(),
+        ]);
+    };
+    let (here, of) = (schedules::still_on(before, desk.archive().board()?), before.size());
+    let mut lines = vec![
+        format!(
+            "escrow    the escrow is the earlier board's; {here} of its {of} governors are on the \
+             board in force"
+        ),
+        format!(
+            "            any {threshold} of the {of} bring a password back, until a new schedule is \
+             dealt"
+        ),
+        "            your own shares, if you have any, are checked when you vote".to_owned(),
+    ];
+    if !new.is_in_force(desk) {
+        lines.push(
+            "WRONG     it brings an earlier schedule back: your tool refuses to approve it"
+                .to_owned(),
+        );
     }
     Ok(lines)
 }

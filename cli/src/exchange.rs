@@ -235,7 +235,8 @@ impl Exchange {
     pub(crate) fn push(&mut self, archive: &Archive) -> Result<usize, Failure> {
         let (mut sent, spent) = (0, archive.spent());
         let (mut failed, mut through) = (None, false);
-        // One place that breaks off keeps nothing from the others.
+        // One place that breaks off keeps nothing from the others. A folder that somebody named must have
+        // taken it all.
         'places: for (place, has) in &mut self.places {
             let folder = place.wants_servers();
             // Nodes take nothing of a recovery board from a governor: its policy is brought by itself.
@@ -255,7 +256,9 @@ impl Exchange {
                         self.printer.warn(&failure.summary());
                         // It did not come there: the next run sends it.
                         has.remove(&id);
-                        failed = Some(failure);
+                        if folder || failed.is_none() {
+                            failed = Some((failure, folder));
+                        }
                         continue 'places;
                     }
                 }
@@ -263,7 +266,7 @@ impl Exchange {
             through = true;
         }
         match failed {
-            Some(failure) if !through => Err(failure),
+            Some((failure, folder)) if folder || !through => Err(failure),
             _ => Ok(sent),
         }
     }

@@ -9,6 +9,7 @@
 //! governor/change.age        the state of a change of the board while its key is made
 //! governor/next.{age,json}   the key it made, until its policy is in force; see next_key.rs
 //! governor/past.{age,json}   the old share, while nodes may still hold the change back
+//! governor/dead-….age        shares of keys that vetoes took out of use; they may come back
 //! governor/slots/…           see slots.rs
 //! governor/generation-E      of its pools under the key of epoch E; absent: the first
 //! governor/air-gap           exists on a machine without a network

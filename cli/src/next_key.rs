@@ -14,6 +14,7 @@
 
 use std::path::{Path, PathBuf};
 
+use borgios_policy::keygen::Keyed;
 use borgios_policy::{Board, KeyShare, Name, SecretBytes};
 use borgios_types::{Digest, KeyEpoch, UnixSeconds};
 use serde::{Deserialize, Serialize};
@@ -100,7 +101,7 @@ pub(crate) fn share(
 ) -> Result<KeyShare, Failure> {
     let mut found = Vec::new();
     let first = SHARES.map(|file| home.governor(file));
-    for path in first.into_iter().chain(further_past(home)?) {
+    for path in first.into_iter().chain(further_past(home)?).chain(dead_shares(home)?) {
         let Some(cipher) = durable::read(&path, SHARE_MAX)? else { continue };
         let plain = identity.unseal(&cipher, &path.display().to_string())?;
         match KeyShare::from_secret(board, name, &SecretBytes::new(plain.to_vec())) {
@@ -169,6 +170,17 @@ fn further_past(home: &Home) -> Result<Vec<PathBuf>, Failure> {
         all.filter_map(|path| Some((number(&path)?, path))).collect();
     all.sort();
     Ok(all.into_iter().map(|(_, path)| path).collect())
+}
+
+/// The shares of keys that vetoes took out of use.
+fn dead_shares(home: &Home) -> Result<Vec<PathBuf>, Failure> {
+    let mut all = durable::list(&home.root().join("governor"))?;
+    all.retain(|path| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| name.starts_with("dead-") && name.ends_with(".age"))
+    });
+    all.sort();
+    Ok(all)
 }
 
 /// Sets the share that is replaced aside, beside those that are there already.
@@ -264,18 +276,48 @@ pub(crate) fn adopt(
     Ok(true)
 }
 
-/// What a ceremony came to on this machine, where its board came into force before this machine heard that
-/// all had signed for the key. The group's signature of that board says it as well as they do.
+/// A share of the board in force that is not where it is used, made ready to be laid there: one that vetoes
+/// had set aside with its board, or what a ceremony came to on this machine, where its board came into
+/// force before this machine heard that all had signed for the key. The group's signature of that board
+/// says it as well as they do.
 fn found(home: &Home, in_force: &Board, identity: &Identity) -> Result<Option<NextKey>, Failure> {
+    let laid = home.governor("share.age");
+    if let Some(cipher) = durable::read(&laid, SHARE_MAX)?
+        && fits(&cipher, &laid, in_force, identity)?
+    {
+        return Ok(None);
+    }
+    for path in dead_shares(home)? {
+        let Some(cipher) = durable::read(&path, SHARE_MAX)? else { continue };
+        if !fits(&cipher, &path, in_force, identity)? {
+            continue;
+        }
+        let secret = identity.unseal(&cipher, &path.display().to_string())?;
+        let secret = SecretBytes::new(secret.to_vec());
+        let key = KeyShare::from_secret(in_force, identity.name(), &secret)
+            .or_fail(|| format!("{} is damaged", path.display()))?;
+        // Its seeds went with it, and its pools are out: a burn says so, before it is voted with.
+        let epoch = in_force.epoch();
+        let own = durable::read(&home.generation(epoch), NEXT_MAX)?.unwrap_or_default();
+        let own: u64 = String::from_utf8_lossy(&own).trim().parse().unwrap_or_default();
+        durable::write(&home.generation(epoch), (own + 1).to_string().as_bytes())?;
+        let (roster, proposer) = (in_force.group().to_bytes(), identity.name().clone());
+        let roster = Digest::of(&roster);
+        let next = NextKey { board: in_force.clone(), roster, proposer, recovery: false };
+        next.store(home, &key, identity)?;
+        durable::erase(&path)?;
+        return Ok(Some(next));
+    }
     let path = home.governor("change.age");
     // One that cannot be read stops nothing here; `governor change` names it.
     let Ok(Some(state)) = ceremony::load_state(&path, identity) else { return Ok(None) };
-    let Some((board, key, seeds)) = state.made(identity.name()) else { return Ok(None) };
+    let Some(Keyed { board, key, seeds }) = state.made(identity.name()) else { return Ok(None) };
     if board.group() != in_force.group() {
         return Ok(None);
     }
     let slots = Slots::new(home);
-    for (slot, seed) in &seeds {
+    let void = home.generation(board.epoch()).exists();
+    for (slot, seed) in seeds.iter().filter(|_| !void) {
         if matches!(slots.state(*slot)?, SlotState::Absent) {
             slots.keep_seed(*slot, seed, identity)?;
         }
@@ -316,9 +358,10 @@ fn restore_past(home: &Home, in_force: &Board, identity: &Identity) -> Result<bo
         None => false,
     };
     if !is_back {
-        // A policy that somebody built upon before the vetoes came lives: `share` finds its key here.
+        // Its policy may come back, by what is built upon it or by the governor's word: see `found`.
         if let Some(replaced) = laid {
-            durable::write(&home.governor("next.age"), &replaced)?;
+            let name = format!("dead-{}.age", &Digest::of(&replaced).hex()[..16]);
+            durable::write(&home.governor(&name), &replaced)?;
         }
         durable::write(&to, &old)?;
     }
@@ -426,5 +469,27 @@ mod tests {
         // It is as it was before the first.
         assert!(!is_held_back(&all.home));
         assert!(!all.adopt(0, NOW.plus(7_300)));
+    }
+
+    /// What vetoes took out of use comes back where somebody built upon it, or goes on from it.
+    #[test]
+    fn a_key_that_comes_back_is_laid_where_the_next_change_looks_for_it() {
+        let all = Three::after_two_changes();
+        assert!(!all.adopt(0, NOW.plus(7_200)));
+        assert_eq!(all.readable(), [true; 3]);
+        assert!(all.adopt(2, NOW.plus(7_300)));
+        let path = all.home.governor("share.age");
+        let laid = durable::read(&path, SHARE_MAX).unwrap().unwrap();
+        assert!(fits(&laid, &path, &all.councils[2].board, &all.identity).unwrap());
+        for gone in ["next.age", "next.json"] {
+            assert!(!all.home.governor(gone).exists(), "{gone}");
+        }
+        // Its first nonces are gone, and out: a burn will say so.
+        let generation = all.home.generation(KeyEpoch(3));
+        assert_eq!(durable::read(&generation, 9).unwrap().unwrap(), b"1");
+        assert!(!all.adopt(2, NOW.plus(7_400)));
+        assert_eq!(durable::read(&generation, 9).unwrap().unwrap(), b"1");
+        // Servers may still turn to the first.
+        assert!(all.readable()[0] && is_held_back(&all.home));
     }
 }

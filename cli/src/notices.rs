@@ -8,6 +8,7 @@
 //! | `VETOED` | what was signed for the place before was vetoed, and some servers may have applied it |
 //! | `UPON` | something is proposed upon what is vetoed here |
 //! | `LOCKED` | what this builds upon is signed, and servers still hold it back |
+//! | `ESCROW` | an earlier board still can bring back the passwords of the schedule in force |
 //!
 //! None of them refuses anything. "Here" is this folder: when something came is the date of its file.
 
@@ -18,6 +19,7 @@ use serde_json::{Value, json};
 use crate::desk::{Desk, OpenVote};
 use crate::failure::Failure;
 use crate::rivalry::{self, Rival};
+use crate::schedules;
 
 /// Statements of a lane looked at for a lock that still runs, the newest first.
 const LOCKS_LOOKED_AT: usize = 8;
@@ -176,6 +178,25 @@ pub(crate) fn upon_vetoed(desk: &Desk<'_>) -> Result<Vec<Notice>, Failure> {
         }
     }
     Ok(all)
+}
+
+/// A schedule that outlived the board among which it was dealt. A new group key changes nothing about
+/// the shares of its passwords: they are sealed to governors, and stay where they are.
+pub(crate) fn escrow(desk: &Desk<'_>) -> Option<Notice> {
+    let chain = desk.archive().chain();
+    let (before, now) = (schedules::board_before(chain)?, &chain.policy()?.board);
+    Some(Notice {
+        code: "ESCROW",
+        text: format!(
+            "the schedule in force is escrowed to the board before: any {} of its {} governors can bring \
+             back its passwords, {} of them are on the board in force, and nobody else on it can help with \
+             a reveal",
+            before.threshold(),
+            before.size(),
+            schedules::still_on(before, now)
+        ),
+        next: "deal a new one with `borgios credential schedule --days 90`".to_owned(),
+    })
 }
 
 /// Whether servers still hold a signed statement back, reckoned from when it came here.

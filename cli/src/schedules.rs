@@ -1,10 +1,16 @@
 //! The lane `credential` with its blobs: which schedule holds an epoch, and which is current.
 //!
 //! Blobs come from anywhere and are proved by digest; a schedule must be this network's, an escrow
-//! must belong to its schedule and to the board under which it was dealt.
+//! must belong to its schedule and to the board under which it was dealt:
+//!
+//! ```text
+//! credential/1 under policy/1   dealt: {schedule, escrow}         board 1 holds the shares
+//! credential/2 under policy/2   an advance: the same two blobs    board 1 still holds them
+//! credential/3 under policy/2   dealt: {schedule', escrow'}       board 2 holds the new ones
+//! ```
 
 use borgios_credentials::{Escrow, Orders, Schedule};
-use borgios_policy::{Blob, Board, Chain, Credential, Lane, Statement};
+use borgios_policy::{Blob, Board, Chain, Credential, Lane, Statement, VerifiedStatement};
 use borgios_types::{Epoch, Seq, UnixSeconds};
 
 use crate::desk::Desk;
@@ -17,7 +23,7 @@ pub(crate) struct Scheduled {
     pub(crate) credential: Credential,
     /// Its place in the lane.
     pub(crate) seq: Seq,
-    /// The policy it stands under, whose board holds the shares.
+    /// The policy under which it was dealt, whose board holds the shares.
     policy: Option<Seq>,
     /// What its blob says.
     pub(crate) schedule: Schedule,
@@ -40,7 +46,8 @@ impl Scheduled {
             return Err(Failure::new(format!("the schedule of {place} is another network's"))
                 .because(format!("it names {}, this is {network}", schedule.network())));
         }
-        Ok(Self { credential, seq: statement.seq, policy: statement.policy, schedule })
+        let policy = dealt_under(desk.archive().chain(), statement, &credential);
+        Ok(Self { credential, seq: statement.seq, policy, schedule })
     }
 
     /// The escrow that came with it.
@@ -60,6 +67,51 @@ impl Scheduled {
         let named = || format!("the policy of credential/{} is not known here", self.seq);
         policy.map(|policy| &policy.board).ok_or_else(|| Failure::new(named()))
     }
+
+    /// The same, if another board is in force by now: a change of the board deals nothing anew.
+    pub(crate) fn board_before<'d>(
+        &self,
+        desk: &'d Desk<'_>,
+    ) -> Result<Option<&'d Board>, Failure> {
+        let (dealt, now) = (self.board(desk)?, desk.archive().board()?);
+        Ok(Some(dealt).filter(|dealt| dealt.group() != now.group()))
+    }
+
+    /// Whether it names what is in force already, as an advance does.
+    pub(crate) fn is_in_force(&self, desk: &Desk<'_>) -> bool {
+        let newest = desk.archive().chain().credential();
+        newest.is_some_and(|(newest, _)| are_same(&newest, &self.credential))
+    }
+}
+
+/// Whether both name the same two blobs.
+fn are_same(one: &Credential, other: &Credential) -> bool {
+    (one.schedule, one.escrow) == (other.schedule, other.escrow)
+}
+
+/// The policy under which what a statement names was dealt: that of the first signed statement that
+/// named the same two blobs, else its own. The board may have changed between the two.
+fn dealt_under(chain: &Chain, statement: &Statement, credential: &Credential) -> Option<Seq> {
+    let all = chain.after(Lane::Credential, Seq(0)).map(VerifiedStatement::statement);
+    let mut earlier = all.take_while(|at| at.seq < statement.seq);
+    let first = earlier.find(|at| Credential::of(at).is_ok_and(|one| are_same(&one, credential)));
+    first.unwrap_or(statement).policy
+}
+
+/// The board among which the schedule in force was dealt, if another one is in force by now: any t
+/// of it bring the passwords back, and nobody who came since can help.
+pub(crate) fn board_before(chain: &Chain) -> Option<&Board> {
+    let (credential, at) = chain.credential()?;
+    let dealt = chain.policy_at(dealt_under(chain, at.statement(), &credential)?)?;
+    let now = chain.policy()?;
+    Some(&dealt.board).filter(|dealt| dealt.group() != now.board.group())
+}
+
+/// How many of an earlier board are on the board in force and can open what was sealed to them then:
+/// a name alone may be somebody else's by now, or of an identity that was replaced.
+pub(crate) fn still_on(before: &Board, now: &Board) -> usize {
+    let pairs = before.governors().iter().map(|then| (then, now.by_name(&then.name)));
+    pairs.filter(|(then, at)| at.is_some_and(|at| at.recipient == then.recipient)).count()
 }
 
 /// The schedule in force, if there is any.

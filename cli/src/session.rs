@@ -15,7 +15,8 @@ use crate::failure::{Failure, OrFail as _};
 use crate::hearing::held_back_s;
 use crate::home::Lock;
 use crate::identity::Identity;
-use crate::next_key;
+use crate::next_key::{self, NextKey};
+use crate::notices;
 use crate::slots::{SlotState, Slots};
 use crate::touch_two;
 
@@ -100,11 +101,13 @@ impl<'a> Session<'a> {
 
     fn begin(context: &'a Context, lock: Lock, identity: Identity) -> Result<Self, Failure> {
         let mut session = Self::quietly(context, lock, identity)?;
-        session.finish_burn()?;
         // Whatever this governor came for, the others may be waiting for nonces to vote with.
-        if !session.desk.is_offline()
-            && let Err(failure) = session.refill()
-        {
+        let burnt = session.finish_burn();
+        let filled = match session.desk.is_offline() {
+            true => burnt,
+            false => burnt.and_then(|_| session.refill().map(|slots| slots as u64)),
+        };
+        if let Err(failure) = filled {
             session.desk.context().printer.warn(&failure.summary());
         }
         session.beacon_if_due();
@@ -207,6 +210,9 @@ impl<'a> Session<'a> {
             context
                 .printer
                 .say(&format!("the key of epoch {epoch} is in force, and yours is laid"));
+            if let Some(notice) = notices::escrow(&self.desk) {
+                context.printer.warn(&notice.line());
+            }
         }
         Ok(())
     }
@@ -354,10 +360,11 @@ impl<'a> Session<'a> {
         }
         let home = &self.desk.context().home;
         let mut epochs = slots.epochs_with_seeds()?;
-        // The state of a ceremony holds seeds too.
+        // The state of a ceremony holds seeds too, and a key that it made has pools.
         if home.governor("change.age").exists() {
             epochs.insert(board.next_epoch());
         }
+        epochs.extend(NextKey::load(home)?.map(|next| next.board.epoch()));
         epochs.remove(&board.epoch());
         // The key in force last: what is cut off before it is done again whole.
         for epoch in epochs.into_iter().chain([board.epoch()]) {

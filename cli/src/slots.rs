@@ -351,7 +351,8 @@ impl<'a> Slots<'a> {
                 durable::erase(&path)?;
             }
         }
-        Ok(())
+        // A burn of its nonces that was written down and not said is of no use to the next attempt.
+        durable::erase(&self.home.generation(epoch))
     }
 
     /// Takes a ballot that another copy of this folder cast for this slot's; one of its own stays.
@@ -388,9 +389,14 @@ impl<'a> Slots<'a> {
         for path in durable::list(&self.home.slots())? {
             let begun = split(&path).filter(|(_, what)| what == "intent.json");
             let Some((slot, _)) = begun.filter(|(slot, _)| slot.epoch == epoch) else { continue };
-            if let SlotState::Begun(intent) = self.state(slot)?
-                && !matches!(intent.vote, Vote::Reject { .. })
-            {
+            let goes = match self.state(slot) {
+                Ok(SlotState::Begun(intent)) => !matches!(intent.vote, Vote::Reject { .. }),
+                Ok(SlotState::Cast(_) | SlotState::Fresh | SlotState::Absent) => false,
+                // Damaged: what it began can no more be made. A rejection may have been said; then there is
+                // a ballot on record.
+                Err(_) => self.ballot(slot).is_ok_and(|ballot| ballot.is_none()),
+            };
+            if goes {
                 durable::erase(&path)?;
             }
         }

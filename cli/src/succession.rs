@@ -21,6 +21,7 @@ use borgios_policy::{
 };
 use borgios_types::{Digest, Envelope, Seq};
 
+use crate::commands::vote::refuse_without_seed;
 use crate::desk::Desk;
 use crate::failure::{Failure, OrFail as _};
 use crate::next_key;
@@ -224,6 +225,7 @@ fn ballot_in(
         SlotState::Fresh | SlotState::Absent => {
             let key = share(session, board).map_err(|failure| failure.within(what()))?;
             let intent = intent(session, seat, &key, text, words)?;
+            refuse_without_seed(session, &intent).map_err(|failure| failure.within(what()))?;
             session.slots().begin(slot, &intent)?;
             cast(session, board, &key, &intent).map_err(|failure| failure.within(what()))?
         }

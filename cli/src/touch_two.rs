@@ -16,6 +16,7 @@ use crate::desk::{Document, OpenVote};
 use crate::failure::{Failure, OrFail as _};
 use crate::next_key;
 use crate::session::Session as Work;
+use crate::slots::SlotState;
 use crate::succession::successor;
 
 /// Most sessions opened or answered for one statement in one run: a tool opens one and answers two or
@@ -89,7 +90,7 @@ pub(crate) fn run(work: &mut Work<'_>) -> Result<usize, Failure> {
 fn follow(work: &mut Work<'_>, matter: &Matter, alone: &mut Alone) -> Result<usize, Failure> {
     let Matter { board, slot, text } = matter;
     let (slot, id, me) = (*slot, Digest::of(text.as_bytes()), work.identity().name().clone());
-    let mine = approved(work, slot)?.is_some_and(|approved| approved == id);
+    let mine = approved(work, slot, board)?.is_some_and(|approved| approved == id);
     let mut given = 0;
     if mine {
         given += resume(work, matter, alone)?;
@@ -124,8 +125,8 @@ fn follow(work: &mut Work<'_>, matter: &Matter, alone: &mut Alone) -> Result<usi
 }
 
 /// What this governor's stored ballot approves in two touches.
-fn approved(work: &Work<'_>, slot: Slot) -> Result<Option<Digest>, Failure> {
-    let Some(stored) = work.slots().ballot(slot)? else { return Ok(None) };
+fn approved(work: &Work<'_>, slot: Slot, board: &Board) -> Result<Option<Digest>, Failure> {
+    let SlotState::Cast(stored) = work.slots().state_under(slot, board)? else { return Ok(None) };
     let ballot = Ballot::parse(&stored).or_fail(|| "a stored ballot is damaged")?;
     Ok(matches!(ballot.choice, Choice::Commit { .. }).then_some(ballot.statement))
 }

@@ -65,7 +65,7 @@ pub enum EscrowError {
         expected: Digest,
     },
     /// Of another board.
-    #[error("an escrow for another board: its {0} is not that of the board in force")]
+    #[error("an escrow for another board: its {0} is not that of the board that it was judged by")]
     Board(&'static str),
     /// Commitments are missing, or there are some for no epoch of the schedule.
     #[error("an escrow whose epochs are not those of its schedule")]

@@ -31,8 +31,8 @@ impl Chain {
         newest.filter_map(|at| Some((Credential::of(at.statement()).ok()?, at))).last()
     }
 
-    /// The lowest epoch that may be current: the highest that any statement asked for, so that no
-    /// statement turns it back.
+    /// The lowest epoch that may be current: the highest that any statement asked for, so that no later one
+    /// turns it back. A ruling that closes a place does: what was signed there orders nothing any more.
     #[must_use]
     pub fn min_epoch(&self) -> Epoch {
         let all = self.after(Lane::Credential, borgios_types::Seq(0));

@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::commands::propose::{Terms, date, put_to_vote};
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::notices;
 use crate::schedules;
 use crate::session::Session;
 
@@ -47,6 +48,10 @@ impl Advance {
             proposed.statement
         );
         context.printer.answer(&proposed.answer, &text)?;
+        // An advance leaves the shares of what is left where they are.
+        if let Some(notice) = notices::escrow(&session.desk) {
+            context.printer.warn(&notice.line());
+        }
         proposed.talk(context);
         Ok(())
     }

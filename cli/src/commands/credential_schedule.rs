@@ -110,9 +110,9 @@ impl Schedule {
         );
         context.printer.answer(&proposed.answer, &text)?;
         context.printer.say(
-            "This computer knew every one of these passwords while it dealt them. They were never \
-             written to its\ndisk and are erased from its memory now; if it is not to be trusted, \
-             neither are they: deal on another one.",
+            "This computer knew every one of these passwords while it dealt them. This program wrote \
+             none of them down\nand erased them from its memory; if the computer is not to be \
+             trusted, neither are they: deal on another one.",
         );
         proposed.talk(context);
         Ok(())

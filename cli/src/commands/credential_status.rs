@@ -1,4 +1,5 @@
-//! `borgios credential status`: which epoch it is, what comes next, and who is late.
+//! `borgios credential status`: which epoch it is, what comes next, who is late, and whether the
+//! passwords are escrowed to another board than the one in force.
 
 use borgios_types::UnixSeconds;
 use clap::Args;
@@ -7,6 +8,7 @@ use serde_json::{Value, json};
 use crate::context::Context;
 use crate::desk::Desk;
 use crate::failure::Failure;
+use crate::notices::{self, Notice};
 use crate::printer::{one_line, table};
 use crate::schedules::{self, Scheduled};
 use crate::servers::{Servers, evicted};
@@ -55,12 +57,14 @@ impl Status {
         });
         let fleet = follow(&scheduled, &desk, &servers, now);
         let exhausted = now >= schedule.warns_from() || last;
+        let escrow = notices::escrow(&desk);
         let answer = json!({
             "place": format!("credential/{}", scheduled.seq), "epoch": epoch, "next": next,
             "first": schedule.first(), "last": schedule.last(), "t0": schedule.t0(),
             "ends": schedule.ends(), "interval_s": schedule.interval_s(),
             "jitter_s": schedule.jitter_s(), "min_epoch": chain.min_epoch(),
             "exhausted": exhausted, "schedule": schedule.digest(), "fleet": fleet.to_json(),
+            "notices": escrow.iter().map(Notice::to_json).collect::<Vec<_>>(),
         });
         let mut text = format!("epoch {epoch} of {} to {}\n", schedule.first(), schedule.last());
         match next {
@@ -82,6 +86,9 @@ impl Status {
             text.push_str(
                 "  ALARM     it ends soon or has ended: `borgios credential schedule --days 90`\n",
             );
+        }
+        if let Some(notice) = &escrow {
+            text.push_str(&format!("  ALARM     {}\n", notice.line()));
         }
         text.push_str(&fleet.to_text());
         context.printer.answer(&answer, &text)

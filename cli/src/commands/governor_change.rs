@@ -306,7 +306,14 @@ impl Run {
                 return Err(Failure::new("another attempt at this change has a proposal")
                     .hint("vote on that policy first; once it is dead, this one can go on"));
             }
-            Some(next) => next.give_up(&session.desk.context().home)?,
+            // Not before it is known what for.
+            Some(_) if confirmed != Some(roster) && plan.needs_confirmation(card, &board) => {
+                return Ok(Look::Confirm(Box::new(plan)));
+            }
+            Some(next) => {
+                next.give_up(&context.home)?;
+                self.change.common.give_up = false;
+            }
             None if kept.is_some_and(|kept| kept != roster) => {
                 return Err(attempts::without_plan(&plan.file(by_recovery)));
             }
@@ -330,6 +337,10 @@ impl Run {
             })?;
         if let Some(state) = state {
             ceremony::save_state(&path, &state, session.identity())?;
+            if state.roster() == roster {
+                // Given up once; what is planned after that is another matter.
+                self.change.common.give_up = false;
+            }
         }
         ceremony::write_files(folder, write)?;
         match status {
@@ -509,8 +520,11 @@ fn conclude(
         durable::write(&path, envelope.to_json().as_bytes())?;
     }
     let slots = Slots::new(home);
-    for (slot, seed) in &made.seeds {
-        slots.keep_seed(*slot, seed, identity)?;
+    // Whoever said since that another copy of this folder exists has no more use for them.
+    if !home.generation(made.board.epoch()).exists() {
+        for (slot, seed) in &made.seeds {
+            slots.keep_seed(*slot, seed, identity)?;
+        }
     }
     // Who wrote the plan proposes, or the first who stays, if the author goes.
     let in_force = session.desk.archive().board()?;

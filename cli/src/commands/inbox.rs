@@ -43,8 +43,9 @@ impl Inbox {
         if votes.is_empty() {
             text.push_str("nothing is open\n");
         }
-        let upon = notices::upon_vetoed(&desk)?;
-        for notice in &upon {
+        let mut told = notices::upon_vetoed(&desk)?;
+        told.extend(notices::escrow(&desk));
+        for notice in &told {
             text.push_str(&format!("{}\n", notice.line()));
         }
         let (now, reminders) = (context.now(), deadlines::reminders(&desk)?);
@@ -55,7 +56,7 @@ impl Inbox {
         let threshold = desk.archive().board()?.threshold();
         let answer = json!({
             "open": answer, "signed": signed, "threshold": threshold, "reminders": reminders,
-            "notices": upon.iter().map(Notice::to_json).collect::<Vec<_>>(),
+            "notices": told.iter().map(Notice::to_json).collect::<Vec<_>>(),
         });
         context.printer.answer(&answer, &text)
     }

@@ -80,6 +80,7 @@ impl Sync {
         let (now, reminders) = (context.now(), deadlines::reminders(&session.desk)?);
         let mut lane_notices = notices::frozen(&session.desk);
         lane_notices.extend(notices::upon_vetoed(&session.desk)?);
+        lane_notices.extend(notices::escrow(&session.desk));
         let answer = json!({
             "notices": lane_notices.iter().map(Notice::to_json).collect::<Vec<_>>(),
             "places": places, "received": received, "refused": refused, "sent": sent,

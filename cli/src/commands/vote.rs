@@ -475,7 +475,7 @@ impl Vote {
 
 /// Refuses to begin what could not be finished: an approval whose nonces are not in this folder. Begun, it
 /// would keep the slot for ever.
-fn refuse_without_seed(session: &Session<'_>, intent: &Intent) -> Result<(), Failure> {
+pub(crate) fn refuse_without_seed(session: &Session<'_>, intent: &Intent) -> Result<(), Failure> {
     let needed = matches!(intent.vote, Choice::Approve { .. });
     if !needed || session.slots().seed(intent.slot, session.identity())?.is_some() {
         return Ok(());

@@ -289,7 +289,7 @@ impl Transport for Node {
     }
 
     fn put_blob(&mut self, digest: Digest, bytes: &[u8]) -> Result<(), Failure> {
-        let time = patience::of_blob(bytes.len() as u64);
+        let time = patience::of_blob(upload::in_base64(bytes.len()));
         self.in_time(time, |node, until| upload::send_until(node, digest, bytes, until))
     }
 }

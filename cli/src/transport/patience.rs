@@ -51,7 +51,7 @@ impl Patience {
     }
 }
 
-/// Longest that a blob of so many bytes is waited for, in either direction.
+/// Longest that a blob of so many bytes is waited for, as they are on the line.
 pub(super) fn of_blob(size: u64) -> Duration {
     BLOB_BASE + Duration::from_secs(size / RATE_MIN)
 }

@@ -28,10 +28,15 @@ struct Progress {
     whole: bool,
 }
 
+/// How many bytes so many are on the line.
+pub(super) fn in_base64(bytes: usize) -> u64 {
+    (bytes as u64).div_ceil(3) * 4
+}
+
 /// Sends a blob from where the node wants it; one that it has is not sent. The node has as long for it
 /// as its size asks for.
 pub(crate) fn send(door: &mut dyn Door, digest: Digest, bytes: &[u8]) -> Result<(), Failure> {
-    let until = Instant::now() + patience::of_blob(bytes.len() as u64);
+    let until = Instant::now() + patience::of_blob(in_base64(bytes.len()));
     send_until(door, digest, bytes, until)
 }
 

@@ -78,6 +78,17 @@ pub(crate) enum Phase {
     Voted { made: Made },
 }
 
+/// What a key generation came to for one governor.
+#[derive(Debug)]
+pub struct Keyed {
+    /// The board that the key makes.
+    pub board: Board,
+    /// The governor's share.
+    pub key: KeyShare,
+    /// The seeds of the governor's first pools.
+    pub seeds: Vec<(Slot, Seed)>,
+}
+
 /// What came of the key generation.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Made {
@@ -109,10 +120,10 @@ impl Ceremony {
     /// The board of the key in here, `name`'s share of it, and the seeds of the first pools; `None` before
     /// there is a key.
     #[must_use]
-    pub fn made(&self, name: &Name) -> Option<(Board, KeyShare, Vec<(Slot, Seed)>)> {
+    pub fn made(&self, name: &Name) -> Option<Keyed> {
         let (Phase::Keyed { made } | Phase::Voted { made }) = &self.phase else { return None };
         let key = KeyShare::from_secret(&made.board, name, &made.key).ok()?;
-        Some((made.board.clone(), key, made.seeds.clone()))
+        Some(Keyed { board: made.board.clone(), key, seeds: made.seeds.clone() })
     }
 
     /// Neither this governor's files nor the answered ones have changed.

@@ -32,8 +32,8 @@ impl Held<'_> {
     pub(super) fn keeps(self, session: &Session<'_>) -> Result<Option<Digest>, Failure> {
         let made = || {
             let state = self.state?;
-            let (board, ..) = state.made(session.identity().name())?;
-            Some((board, state.roster()))
+            let made = state.made(session.identity().name())?;
+            Some((made.board, state.roster()))
         };
         let next = self.next.map(|next| (next.board.clone(), next.roster));
         let Some((board, roster)) = next.or_else(made) else { return Ok(None) };

@@ -2,7 +2,7 @@
 //! places that it closes, whoever speaks for the board that goes.
 
 use borgios_policy::change::{carried, closed, next_policy};
-use borgios_policy::{Board, Policy, Ruling, Statement};
+use borgios_policy::{Board, Lane, Policy, Ruling, Statement};
 use borgios_types::Digest;
 
 use crate::changes::board::and;
@@ -44,8 +44,18 @@ pub(super) fn words(closes: &[String]) -> String {
     if closes.is_empty() {
         return String::new();
     }
-    format!(
+    let shuts = closes.iter().any(|place| {
+        [Lane::Access, Lane::Credential].iter().any(|lane| place.starts_with(lane.as_str()))
+    });
+    let mut text = format!(
         "\nIt closes {}, which the board votes on now: once it is in force, propose that again",
         and(closes)
-    )
+    );
+    if shuts {
+        text.push_str(
+            "\nWhere a revocation, a reveal or an advance of the password is among them and was signed after \
+             all, its effect ends there: vote an advance, and revoke again, once this is in force",
+        );
+    }
+    text
 }
