@@ -512,3 +512,35 @@ fn a_clock_that_was_behind_for_a_while_eats_no_lock_and_no_pause() {
         assert_eq!(holder.head(Lane::Release), 1);
     }
 }
+
+/// What shuts a door, or renews a password, no single governor holds up, not even by a pause that came
+/// before the signature; and a lock of its lane locks no revocation.
+#[test]
+fn no_governor_and_no_lock_holds_a_revocation_up() {
+    let revoke = serde_json::json!({"order": "revoke", "serials": [9], "reason": "stolen"});
+    for locked in [false, true] {
+        let (council, first) = board(|policy| {
+            if locked {
+                policy.classes.access = Some(borgios_policy::Class {
+                    lock_s: Some(LOCK_S),
+                    ..policy.class(Lane::Access)
+                });
+            }
+        });
+        let mut holder = Holder::new(&first);
+        let one = council.sign(&next(&holder.chain, Lane::Access, revoke.clone()));
+        let early = pause(&holder, &council, 0, &one);
+        assert!(holder.gate.object(NOW, &holder.chain, &early).is_ok());
+        assert!(matches!(holder.offer(NOW, &one), Ok(Offered::Apply(_))), "locked: {locked}");
+        assert_eq!(holder.head(Lane::Access), 1);
+        // Where grants are locked, they still are, and pauses count there.
+        let grant = serde_json::json!({
+            "order": "grant", "node": council.keys[&council.name(0)].public(), "serial": 2,
+            "key": council.keys[&council.name(1)].public(), "after": NOW, "before": NOW.plus(900),
+            "class": "normal", "sources": [], "reason": "the disk is full",
+        });
+        let two = council.sign(&next(&holder.chain, Lane::Access, grant));
+        let offered = holder.offer(NOW, &two).unwrap();
+        assert_eq!(matches!(offered, Offered::Held(Standing::Waiting { .. })), locked);
+    }
+}
