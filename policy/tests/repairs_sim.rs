@@ -177,9 +177,7 @@ impl World {
                 self.blames(&error, sum);
             }
         }
-        let Some(helpers) = self.sets.pop() else {
-            return None;
-        };
+        let helpers = self.sets.pop()?;
         let board = &self.council.board;
         let attempt = free(board, &self.lost, &self.views[&self.lost])?;
         let (file, paper) = ask(board, &self.me(&self.lost), attempt, &helpers).unwrap();
