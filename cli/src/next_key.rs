@@ -80,6 +80,15 @@ impl NextKey {
         durable::write(&home.governor("next.json"), &text)
     }
 
+    /// The same where its policy was signed and taken back, and may come back: the share is kept, see
+    /// [`found`].
+    pub(crate) fn lay_down(&self, home: &Home) -> Result<(), Failure> {
+        if let Some(share) = durable::read(&home.governor("next.age"), SHARE_MAX)? {
+            keep_dead(home, &share)?;
+        }
+        self.give_up(home)
+    }
+
     /// Gives the key up: the seeds of its slots, the share, and last the note of it.
     pub(crate) fn give_up(&self, home: &Home) -> Result<(), Failure> {
         durable::erase(&home.governor("change.age"))?;
@@ -103,7 +112,14 @@ pub(crate) fn share(
     let first = SHARES.map(|file| home.governor(file));
     for path in first.into_iter().chain(further_past(home)?).chain(dead_shares(home)?) {
         let Some(cipher) = durable::read(&path, SHARE_MAX)? else { continue };
-        let plain = identity.unseal(&cipher, &path.display().to_string())?;
+        // One that is damaged, as by a power cut while it was erased, hides none of the others.
+        let plain = match identity.unseal(&cipher, &path.display().to_string()) {
+            Ok(plain) => plain,
+            Err(failure) => {
+                found.push(failure.summary());
+                continue;
+            }
+        };
         match KeyShare::from_secret(board, name, &SecretBytes::new(plain.to_vec())) {
             Ok(share) => return Ok(share),
             Err(error) => found.push(format!("{}: {error}", path.display())),
@@ -172,6 +188,12 @@ fn further_past(home: &Home) -> Result<Vec<PathBuf>, Failure> {
     Ok(all.into_iter().map(|(_, path)| path).collect())
 }
 
+/// Keeps a share of a key that vetoes took out of use.
+fn keep_dead(home: &Home, share: &[u8]) -> Result<(), Failure> {
+    let name = format!("dead-{}.age", &Digest::of(share).hex()[..16]);
+    durable::write(&home.governor(&name), share)
+}
+
 /// The shares of keys that vetoes took out of use.
 fn dead_shares(home: &Home) -> Result<Vec<PathBuf>, Failure> {
     let mut all = durable::list(&home.root().join("governor"))?;
@@ -200,11 +222,13 @@ fn set_aside(home: &Home, old: &[u8], new: KeyEpoch, until: UnixSeconds) -> Resu
 /// Takes the next key into use once its board is in force: the new share is laid and read back,
 /// only then the old one goes. Each step can be done again. Whether anything was done.
 ///
+/// `known` is the generation of the newest burn of this governor's that was said under its key.
+///
 /// Where nodes may hold the change back, for `held_back_s` seconds, the old share is kept so long: a
 /// veto there would leave the old board in office.
 pub(crate) fn adopt(
     home: &Home,
-    in_force: &Board,
+    (in_force, known): (&Board, u64),
     identity: &Identity,
     now: UnixSeconds,
     held_back_s: u64,
@@ -218,12 +242,16 @@ pub(crate) fn adopt(
             durable::erase(&past)?;
         }
         durable::erase(&home.governor(PAST))?;
+        // What died before this came into force comes back no more.
+        for dead in dead_shares(home)? {
+            durable::erase(&dead)?;
+        }
         Slots::new(home).retire(in_force.epoch())?;
         // Last, so that what is cut off before it is done again.
         durable::erase(&home.governor("past.json"))?;
     }
     let Some(next) = NextKey::load(home)?
-        .map_or_else(|| found(home, in_force, identity), |next| Ok(Some(next)))?
+        .map_or_else(|| found(home, in_force, known, identity), |next| Ok(Some(next)))?
     else {
         return Ok(false);
     };
@@ -238,7 +266,7 @@ pub(crate) fn adopt(
     let read = |path: &Path| durable::read(path, SHARE_MAX);
     let fits = |cipher: &[u8], path: &Path| fits(cipher, path, in_force, identity);
     let laid = match read(&to)? {
-        Some(cipher) => fits(&cipher, &to)?,
+        Some(cipher) => fits(&cipher, &to),
         None => false,
     };
     if !laid {
@@ -247,7 +275,7 @@ pub(crate) fn adopt(
                 .hint("`borgios governor repair` asks the others for your share")
         })?;
         // 1. The new share is good where it lies.
-        if !fits(&cipher, &from)? {
+        if !fits(&cipher, &from) {
             return Err(Failure::new(format!("{} is no share of this board", from.display()))
                 .hint(
                     "`borgios governor restore` lays one back from a backup; without one, move this file \
@@ -280,16 +308,21 @@ pub(crate) fn adopt(
 /// had set aside with its board, or what a ceremony came to on this machine, where its board came into
 /// force before this machine heard that all had signed for the key. The group's signature of that board
 /// says it as well as they do.
-fn found(home: &Home, in_force: &Board, identity: &Identity) -> Result<Option<NextKey>, Failure> {
+fn found(
+    home: &Home,
+    in_force: &Board,
+    known: u64,
+    identity: &Identity,
+) -> Result<Option<NextKey>, Failure> {
     let laid = home.governor("share.age");
     if let Some(cipher) = durable::read(&laid, SHARE_MAX)?
-        && fits(&cipher, &laid, in_force, identity)?
+        && fits(&cipher, &laid, in_force, identity)
     {
         return Ok(None);
     }
     for path in dead_shares(home)? {
         let Some(cipher) = durable::read(&path, SHARE_MAX)? else { continue };
-        if !fits(&cipher, &path, in_force, identity)? {
+        if !fits(&cipher, &path, in_force, identity) {
             continue;
         }
         let secret = identity.unseal(&cipher, &path.display().to_string())?;
@@ -300,7 +333,8 @@ fn found(home: &Home, in_force: &Board, identity: &Identity) -> Result<Option<Ne
         let epoch = in_force.epoch();
         let own = durable::read(&home.generation(epoch), NEXT_MAX)?.unwrap_or_default();
         let own: u64 = String::from_utf8_lossy(&own).trim().parse().unwrap_or_default();
-        durable::write(&home.generation(epoch), (own + 1).to_string().as_bytes())?;
+        let next = own.max(known) + 1;
+        durable::write(&home.generation(epoch), next.to_string().as_bytes())?;
         let (roster, proposer) = (in_force.group().to_bytes(), identity.name().clone());
         let roster = Digest::of(&roster);
         let next = NextKey { board: in_force.clone(), roster, proposer, recovery: false };
@@ -329,10 +363,12 @@ fn found(home: &Home, in_force: &Board, identity: &Identity) -> Result<Option<Ne
 }
 
 /// Whether a sealed share is this governor's of `board`.
-fn fits(cipher: &[u8], path: &Path, board: &Board, identity: &Identity) -> Result<bool, Failure> {
-    let plain = identity.unseal(cipher, &path.display().to_string())?;
+///
+/// One that is damaged is none of any board, and stops nothing: it may be what is to be repaired.
+fn fits(cipher: &[u8], path: &Path, board: &Board, identity: &Identity) -> bool {
+    let Ok(plain) = identity.unseal(cipher, &path.display().to_string()) else { return false };
     let secret = SecretBytes::new(plain.to_vec());
-    Ok(KeyShare::from_secret(board, identity.name(), &secret).is_ok())
+    KeyShare::from_secret(board, identity.name(), &secret).is_ok()
 }
 
 /// Takes the old key into use again, where vetoes killed the change that had replaced it: its share
@@ -345,7 +381,7 @@ fn restore_past(home: &Home, in_force: &Board, identity: &Identity) -> Result<bo
     let mut found = None;
     for path in all {
         if let Some(old) = durable::read(&path, SHARE_MAX)?
-            && fits(&old, &path, in_force, identity)?
+            && fits(&old, &path, in_force, identity)
         {
             found = Some((path, old));
             break;
@@ -354,20 +390,19 @@ fn restore_past(home: &Home, in_force: &Board, identity: &Identity) -> Result<bo
     let Some((past, old)) = found else { return Ok(false) };
     let laid = durable::read(&to, SHARE_MAX)?;
     let is_back = match &laid {
-        Some(cipher) => fits(cipher, &to, in_force, identity)?,
+        Some(cipher) => fits(cipher, &to, in_force, identity),
         None => false,
     };
     if !is_back {
         // Its policy may come back, by what is built upon it or by the governor's word: see `found`.
         if let Some(replaced) = laid {
-            let name = format!("dead-{}.age", &Digest::of(&replaced).hex()[..16]);
-            durable::write(&home.governor(&name), &replaced)?;
+            keep_dead(home, &replaced)?;
         }
         durable::write(&to, &old)?;
     }
     if let Some(next) = NextKey::load(home)? {
         // It died while its share was being laid.
-        next.give_up(home)?;
+        next.lay_down(home)?;
     }
     // So did each change upon it.
     for epoch in (in_force.epoch().0 + 1..).take(1 + further.len()) {
@@ -424,7 +459,7 @@ mod tests {
         }
 
         fn adopt(&self, at: usize, now: UnixSeconds) -> bool {
-            adopt(&self.home, &self.councils[at].board, &self.identity, now, LOCK_S).unwrap()
+            adopt(&self.home, (&self.councils[at].board, 0), &self.identity, now, LOCK_S).unwrap()
         }
 
         /// Which of the boards' shares can be read.
@@ -465,7 +500,7 @@ mod tests {
         assert!(all.readable()[0]);
         let laid = durable::read(&all.home.governor("share.age"), SHARE_MAX).unwrap().unwrap();
         let path = all.home.governor("share.age");
-        assert!(fits(&laid, &path, &all.councils[0].board, &all.identity).unwrap());
+        assert!(fits(&laid, &path, &all.councils[0].board, &all.identity));
         // It is as it was before the first.
         assert!(!is_held_back(&all.home));
         assert!(!all.adopt(0, NOW.plus(7_300)));
@@ -480,7 +515,7 @@ mod tests {
         assert!(all.adopt(2, NOW.plus(7_300)));
         let path = all.home.governor("share.age");
         let laid = durable::read(&path, SHARE_MAX).unwrap().unwrap();
-        assert!(fits(&laid, &path, &all.councils[2].board, &all.identity).unwrap());
+        assert!(fits(&laid, &path, &all.councils[2].board, &all.identity));
         for gone in ["next.age", "next.json"] {
             assert!(!all.home.governor(gone).exists(), "{gone}");
         }

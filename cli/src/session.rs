@@ -203,8 +203,9 @@ impl<'a> Session<'a> {
         let chain = self.desk.archive().chain();
         let Some(policy) = chain.policy() else { return Ok(()) };
         let held_back_s = self.policy_of_another_key().map_or(0, held_back_s);
-        let (home, now) = (&context.home, context.now());
-        let adopted = next_key::adopt(home, &policy.board, &self.identity, now, held_back_s)?;
+        let (home, now, board) = (&context.home, context.now(), &policy.board);
+        let known = self.known_generation(board);
+        let adopted = next_key::adopt(home, (board, known), &self.identity, now, held_back_s)?;
         if adopted {
             let epoch = policy.board.epoch();
             context
@@ -292,9 +293,20 @@ impl<'a> Session<'a> {
     /// `E_CLONE` where a burn of a later generation is known: the seeds in this folder are void.
     pub(crate) fn generation(&self, board: &Board) -> Result<u64, Failure> {
         let (own, known) = (self.own_generation(board.epoch())?, self.known_generation(board));
-        if known <= own {
-            // A burn that was prepared and not published yet burns nothing.
-            return Ok(known);
+        if known == own {
+            return Ok(own);
+        }
+        if known < own {
+            return Err(Failure::new(format!(
+                "the nonces of key epoch {} in this folder are void: a burn of them is written down and not \
+                 said yet",
+                board.epoch()
+            ))
+            .code(Failure::CLONE)
+            .hint(
+                "it is said by itself once that key is in force; where a warning above names a file, mend \
+                 that and run this again",
+            ));
         }
         Err(Failure::new("this folder is not the newest copy of this governor")
             .code(Failure::CLONE)

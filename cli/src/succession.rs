@@ -224,6 +224,9 @@ fn ballot_in(
         }
         SlotState::Fresh | SlotState::Absent => {
             let key = share(session, board).map_err(|failure| failure.within(what()))?;
+            if words.reject.is_none() {
+                session.generation(board).map_err(|failure| failure.within(what()))?;
+            }
             let intent = intent(session, seat, &key, text, words)?;
             refuse_without_seed(session, &intent).map_err(|failure| failure.within(what()))?;
             session.slots().begin(slot, &intent)?;

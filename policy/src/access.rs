@@ -183,6 +183,13 @@ impl AccessOrder {
         }
     }
 
+    /// Whether a statement only shuts: a revocation, or a reveal, whose password is known from its ballots
+    /// on, so that what waits is what ends it. Neither has a lock.
+    #[must_use]
+    pub fn shuts(statement: &Statement) -> bool {
+        matches!(Self::of(statement), Ok(Self::Revoke(_) | Self::Reveal(_)))
+    }
+
     /// As the body of a statement.
     #[must_use]
     pub fn to_body(&self) -> Value {

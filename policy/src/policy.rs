@@ -284,8 +284,8 @@ impl Policy {
                 let offline = self.offline();
                 Class { approvals: offline.approvals.max(lane.approvals), ..offline }
             }
-            Ok(AccessOrder::Revoke(_) | AccessOrder::Reveal(_)) => Class { lock_s: None, ..lane },
-            Ok(AccessOrder::Grant(_)) | Err(_) => lane,
+            _ if AccessOrder::shuts(statement) => Class { lock_s: None, ..lane },
+            Ok(_) | Err(_) => lane,
         }
     }
 

@@ -544,3 +544,40 @@ fn no_governor_and_no_lock_holds_a_revocation_up() {
         assert_eq!(matches!(offered, Offered::Held(Standing::Waiting { .. })), locked);
     }
 }
+
+/// What builds upon a vetoed grant brings it back only after a lock as long as the grant's own, though a
+/// revocation has none.
+#[test]
+fn a_revocation_brings_no_vetoed_grant_back_at_once() {
+    let (council, first) = board(|policy| {
+        let lock_s = Some(LOCK_S);
+        policy.classes.access =
+            Some(borgios_policy::Class { lock_s, ..policy.class(Lane::Access) });
+    });
+    let mut holder = Holder::new(&first);
+    let grant = serde_json::json!({
+        "order": "grant", "node": council.keys[&council.name(0)].public(), "serial": 1,
+        "key": council.keys[&council.name(1)].public(), "after": NOW, "before": NOW.plus(80_000),
+        "class": "normal", "sources": [], "reason": "the disk is full",
+    });
+    let draft = next(&holder.chain, Lane::Access, grant);
+    let grant = council.sign(&draft);
+    holder.offer(NOW, &grant).unwrap();
+    for at in 0..2 {
+        let veto = veto(&holder, &council, at, &grant);
+        assert!(holder.gate.object(NOW, &holder.chain, &veto).unwrap());
+    }
+    let late = NOW.plus(3 * LOCK_S);
+    holder.tick(late);
+    assert!(matches!(holder.standing(late, &grant), Some(Standing::Vetoed { back: None, .. })));
+    let body = serde_json::json!({"order": "revoke", "serials": [9], "reason": "stolen"});
+    let revoke = Statement { seq: Seq(2), prev: Some(grant.id()), body, ..draft };
+    holder.offer(late, &council.sign(&revoke)).unwrap();
+    let back = late.plus(LOCK_S);
+    for now in [late, UnixSeconds(back.0 - 1)] {
+        holder.tick(now);
+        assert_eq!(holder.head(Lane::Access), 0);
+        let standing = holder.standing(now, &grant);
+        assert!(matches!(standing, Some(Standing::Vetoed { back: Some(at), .. }) if at == back));
+    }
+}

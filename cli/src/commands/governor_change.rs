@@ -19,7 +19,7 @@ use borgios_policy::change::{
     ATTEMPTS_MAX, Change as Plan, Changed, Standing, Status, Step, newest, plans, step,
 };
 use borgios_policy::founding::Me;
-use borgios_policy::keygen::{CeremonyError, Files};
+use borgios_policy::keygen::{Ceremony, CeremonyError, Files};
 use borgios_policy::{Board, Card, Chain, Lane, Name, Object as _, RecoveryBoard, Submission};
 use borgios_types::{Digest, Envelope, Seq, Threshold, UnixSeconds};
 use clap::Args;
@@ -311,7 +311,7 @@ impl Run {
                 return Ok(Look::Confirm(Box::new(plan)));
             }
             Some(next) => {
-                next.give_up(&context.home)?;
+                next.lay_down(&context.home)?;
                 self.change.common.give_up = false;
             }
             None if kept.is_some_and(|kept| kept != roster) => {
@@ -322,7 +322,7 @@ impl Run {
         let secret = session.identity().age().to_string();
         let me = Me { card, key: session.identity().ssh(), identity: secret.expose_secret() };
         let agreed = (confirmed, true);
-        let begun = state.is_some();
+        let (begun, before) = (state.is_some(), state.as_ref().map(Ceremony::roster));
         let stepped = step(&me, standing, state, &files, agreed, &mut rand::rngs::OsRng);
         if let (false, Err(CeremonyError::OwnFile(file))) = (begun, &stepped) {
             let plan = plan.file(self.change.common.recovery);
@@ -336,6 +336,10 @@ impl Run {
                 )
             })?;
         if let Some(state) = state {
+            // What was noted of the slots of the attempt before is of no use to this one.
+            if before.is_some_and(|before| before != state.roster()) {
+                Slots::new(&context.home).forget(board.next_epoch())?;
+            }
             ceremony::save_state(&path, &state, session.identity())?;
             if state.roster() == roster {
                 // Given up once; what is planned after that is another matter.

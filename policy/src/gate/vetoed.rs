@@ -16,6 +16,7 @@ use borgios_types::{Digest, UnixSeconds};
 use super::Gate;
 use super::doc::{Doc, since};
 use super::standing::Standing;
+use crate::access::AccessOrder;
 use crate::chain::Chain;
 use crate::lane::Lane;
 use crate::name::Name;
@@ -70,6 +71,10 @@ impl Gate {
 
     /// Who killed it, if enough of one board did: see [`Chain::veto_boards`].
     pub(super) fn vetoed(&self, chain: &Chain, id: Digest, doc: &Doc) -> Option<Vec<Name>> {
+        // As on laptops: what has no lock by its nature is not taken back while it waits for its turn.
+        if AccessOrder::shuts(&doc.statement) {
+            return None;
+        }
         let place = (doc.statement.lane, doc.statement.seq);
         chain.veto_boards(&doc.statement, id).into_iter().find_map(|(board, needed)| {
             let voices = self.vetoes.of_board(&id, board.group(), place);
@@ -105,9 +110,13 @@ impl Gate {
         if beside.any(|(other, rival)| self.vetoed(chain, *other, rival).is_none()) {
             return None;
         }
-        // The rules that it follows may be those of the dead one; they shorten no lock.
-        let lock = [named, in_force].map(|rules| rules.class_of(&doc.statement).lock());
-        let lock = lock.into_iter().max().unwrap_or_default();
+        // The rules that it follows may be those of the dead one; they shorten no lock. Nor is what it brings
+        // back locked for less than it was itself: something without a lock would give nobody time.
+        let below = &self.docs.get(&doc.statement.prev?)?.statement;
+        let locks = [named, in_force].into_iter().flat_map(|rules| {
+            [rules.class_of(&doc.statement).lock(), rules.class_of(below).lock()]
+        });
+        let lock = locks.max().unwrap_or_default();
         let mut at = self.until(now, since(now, doc.seen, doc.was), lock);
         if let Some(Dead { back, .. }) = self.dead_below(now, chain, id, doc, upon) {
             at = at.max(back?);
