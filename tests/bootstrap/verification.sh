@@ -22,7 +22,7 @@ fresh; sign board borgios-policy@v1; pack; join
 expect another_namespace_is_refused 4 'NOT signed by the board' not-run
 fresh; flip "$box/b/release.json" 40; pack; join
 expect flipped_bit_in_release_is_refused 4 'NOT signed by the board' not-run
-fresh; sed -i '3s/^A/B/;3s/^[^B]/A/' "$box/b/release.json.sig"; pack; join
+fresh; sed -i '3{s/^A/B/;t;s/^./A/}' "$box/b/release.json.sig"; pack; join
 expect changed_signature_is_refused 4 'NOT signed by the board' not-run
 fresh; : >"$box/b/release.json.sig"; pack; join
 expect empty_signature_is_refused 4 'NOT signed by the board' not-run

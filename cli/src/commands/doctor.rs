@@ -6,8 +6,8 @@ use std::net::{TcpStream, ToSocketAddrs as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use borgios_policy::Lane;
 use borgios_policy::pool::SLOTS_AHEAD;
+use borgios_policy::{Card, Lane};
 use borgios_types::Round;
 use clap::Args;
 use serde::Serialize;
@@ -134,6 +134,20 @@ fn network(context: &Context, archive: &Archive, findings: &mut Findings) -> Res
     }
     let slots = Slots::new(&context.home);
     let board = archive.board()?;
+    let card = read_card(&context.home).ok().and_then(|card| Card::verify(&card).ok());
+    if !card.is_some_and(|card| board.by_key(&card.key).is_some()) {
+        // Nor is there anything to vote with for a member of a recovery board.
+        findings.well("this identity is not on the board in force");
+        return Ok(());
+    }
+    if context.home.governor("share.age").exists() {
+        findings.well(format!("a share, of key epoch {} if a vote finds it good", board.epoch()));
+    } else {
+        findings.ill(
+            "the share of the key is not here",
+            "borgios governor restore lays one back from a backup; borgios governor repair asks the others",
+        );
+    }
     for lane in Lane::ALL {
         let head = chain.head_seq(lane);
         let mut ready = 0;

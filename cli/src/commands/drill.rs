@@ -118,6 +118,8 @@ fn answer(session: &mut Session<'_>, drill: Digest, now: UnixSeconds) -> Result<
 fn tried(session: &Session<'_>) -> Result<BTreeMap<Lane, u16>, Failure> {
     let (board, me) = session.on_board()?;
     let (archive, share) = (session.desk.archive(), session.share()?);
+    // Those of a key that died, or of before a burn, cover the same places and are of no use.
+    let generation = session.generation(board)?;
     let mut good = BTreeMap::new();
     for lane in Lane::ALL {
         let head = archive.chain().head_seq(lane);
@@ -125,10 +127,11 @@ fn tried(session: &Session<'_>) -> Result<BTreeMap<Lane, u16>, Failure> {
         for step in 1..=borgios_policy::pool::SLOTS_AHEAD {
             let seq = Seq(head.0.saturating_add(step));
             let slot = Slot { epoch: board.epoch(), lane, seq, round: Round(0) };
-            let mut mine = archive
-                .pools()
-                .values()
-                .filter(|held| held.by == *me && held.value.covers(board, slot));
+            let mut mine = archive.pools().values().filter(|held| {
+                let counts =
+                    (held.value.group, held.value.generation) == (board.group(), generation);
+                held.by == *me && counts && held.value.covers(board, slot)
+            });
             let Some(held) = mine.next() else { continue };
             let Some(seed) = session.slots().seed(slot, session.identity())? else { continue };
             let made = Pool::make(board, &share, &[(slot, seed)]);

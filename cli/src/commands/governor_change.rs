@@ -10,34 +10,32 @@
 
 mod attempts;
 mod closing;
+mod joining;
 mod recovering;
 
 use std::path::{Path, PathBuf};
 
 use age::secrecy::ExposeSecret as _;
 use borgios_policy::change::{
-    ATTEMPTS_MAX, Change as Plan, Changed, Standing, Status, Step, newest, plans, step,
+    ATTEMPTS_MAX, Change as Plan, Changed, Standing, Status, Step, newest, step,
 };
 use borgios_policy::founding::Me;
 use borgios_policy::keygen::{Ceremony, CeremonyError, Files};
-use borgios_policy::{Board, Card, Chain, Lane, Name, Object as _, RecoveryBoard, Submission};
-use borgios_types::{Digest, Envelope, Seq, Threshold, UnixSeconds};
+use borgios_policy::{Board, Card, Lane, Name, Object as _, RecoveryBoard};
+use borgios_types::{Digest, Envelope, Threshold};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::archive::recoveries;
 use crate::ceremony::{self, LOOK_EVERY, Question, list};
 use crate::commands::propose::{Terms, put_to_vote};
-use crate::context::{Context, Membership};
+use crate::context::Context;
 use crate::durable;
 use crate::failure::{Failure, OrFail as _};
-use crate::identity::{Identity, read_card};
+use crate::identity::read_card;
 use crate::next_key::{self, NextKey};
 use crate::session::Session;
 use crate::slots::Slots;
 use crate::succession::successor;
-use crate::transport::folder::Folder;
-use crate::transport::{KINDS, Transport as _};
 
 /// Do the next steps of changing the board; run it until it says done
 #[derive(Debug, Args)]
@@ -186,69 +184,6 @@ impl Run {
         }
     }
 
-    /// Who governs nothing yet: lays the card, and learns from a plan which network it is for. What
-    /// the folder says is believed only once the roster, which names the network, is confirmed.
-    fn look_as_newcomer(
-        &self,
-        context: &Context,
-        folder: &Path,
-        identity: &Identity,
-        card: &Card,
-        confirmed: Option<Digest>,
-    ) -> Result<Look, Failure> {
-        let _lock = context.lock()?;
-        let files = ceremony::read_files(folder)?;
-        let file = format!("{}.card.json", card.name);
-        if !files.contains_key(&file) {
-            let text = identity.card().to_json().into_bytes();
-            durable::write_public(&folder.join(&file), &text)?;
-        }
-        let fetched = Folder::at(folder)?.fetch(&KINDS, &|_| false)?.envelopes;
-        let recovery = self.change.common.recovery;
-        let mut mine = plans(&files, recovery);
-        mine.retain(|plan| plan.governors.contains(card));
-        mine.sort_by_key(|plan| (plan.network, plan.epoch, plan.attempt));
-        mine.dedup_by_key(|plan| plan.network);
-        // The chain may have gone through a recovery key's policy. The plan names the key that it
-        // replaces, and all compare the plan: so that is the chain that counts.
-        let tries = mine.iter().flat_map(|plan| [(plan.network, false), (plan.network, true)]);
-        for (network, recovered) in tries {
-            let chain = chain_of(network, recovered, &fetched, context.now());
-            let Some(policy) = chain.policy() else { continue };
-            let paper = policy.recovery.filter(|_| recovery).and_then(|rule| {
-                let mut papers =
-                    fetched.iter().filter_map(|one| RecoveryBoard::verify(network, one).ok());
-                papers.find(|paper| paper.board().group() == rule.group)
-            });
-            if recovery && paper.is_none() {
-                continue;
-            }
-            let recovery = paper.as_ref().map(RecoveryBoard::board);
-            let standing = Standing { network, board: &policy.board, recovery };
-            let Ok(Some((plan, _, _))) = newest(standing, &files) else { continue };
-            if !plan.governors.contains(card) {
-                continue;
-            }
-            if confirmed != Some(plan.roster()) {
-                return Ok(Look::Confirm(Box::new(plan)));
-            }
-            let through = chain.after(Lane::Policy, Seq(0)).filter(|one| one.is_recovered());
-            recoveries::accept(&context.home, &through.map(|one| one.id()).collect::<Vec<_>>())?;
-            // The roster names the network: from here on this folder belongs to it.
-            let given = self.change.common.name.clone();
-            let name = given.map_or_else(|| ceremony::short_name(network), Ok)?;
-            let text = serde_json::to_vec_pretty(&Membership { network, name, recovery: None })
-                .or_fail(|| "could not encode")?;
-            durable::write(&context.home.governor("board.json"), &text)?;
-            return Ok(Look::Again);
-        }
-        let text = format!(
-            "your card is in the folder; a governor runs `borgios governor change --exchange DIR \
-             --add {file}`, then run this again"
-        );
-        Ok(Look::Waiting { answer: json!({"status": "no_plan", "card": file}), text })
-    }
-
     /// One look at the folder by who belongs to the network, and everything that follows from it.
     fn look(
         &mut self,
@@ -283,7 +218,7 @@ impl Run {
             found = newest(standing, &files).or_fail(|| "the plan in the folder is refused")?;
         }
         let wanted = found.is_none() || self.change.common.anew;
-        if self.plans && wanted && (self.refresh || !self.is_so(&board)?) {
+        if self.plans && wanted && (self.refresh || !self.is_so(session, &board)?) {
             let attempt = found.as_ref().map_or(0, |(plan, _, _)| plan.attempt + 1);
             self.plan(session, standing, attempt, folder, &mut files)?;
             found = newest(standing, &files).or_fail(|| "this program wrote a bad plan")?;
@@ -371,11 +306,23 @@ impl Run {
     }
 
     /// Whether the board in force is what was asked for: the same command was run once more.
-    fn is_so(&self, board: &Board) -> Result<bool, Failure> {
+    fn is_so(&self, session: &Session<'_>, board: &Board) -> Result<bool, Failure> {
+        let archive = session.desk.archive();
         let there = |card: &Card| board.by_key(&card.key).is_some_and(|g| g.name == card.name);
         let cards = self.cards()?;
         let new = |name: &Name| cards.iter().any(|card| card.name == *name);
         let Change { remove, threshold, .. } = &self.change;
+        // Whoever was to get a new identity, and is named with the one that the board has.
+        let old = cards.iter().find(|card| remove.contains(&card.name) && there(card));
+        if let Some(card) = old
+            && !archive
+                .boards()
+                .any(|one| one.by_name(&card.name).is_some_and(|g| g.key != card.key))
+        {
+            return Err(Failure::new(format!("this is the card that {} has now", card.name)).hint(
+                "ask for that of the new identity: `borgios governor card --json` prints it there",
+            ));
+        }
         Ok(cards.iter().all(there)
             && remove.iter().all(|name| board.by_name(name).is_none() || new(name))
             && (!remove.is_empty() || !cards.is_empty() || threshold.is_some())
@@ -427,12 +374,13 @@ impl Run {
     /// Refuses to go on with another plan than the one that was asked for.
     fn same_wish(&self, plan: &Plan) -> Result<(), Failure> {
         let Change { remove, threshold, .. } = &self.change;
-        let stays = remove.iter().find(|name| {
-            // Who lost an identity is removed and added under one name.
-            self.change.add.is_empty() && plan.governors.iter().any(|card| card.name == **name)
-        });
+        let added = self.cards()?;
+        // Who lost an identity is removed and added under one name.
+        let stays =
+            plan.governors.iter().any(|card| remove.contains(&card.name) && !added.contains(card));
+        let lacks = added.iter().any(|card| !plan.governors.contains(card));
         let other = threshold.is_some_and(|threshold| threshold != plan.threshold.0);
-        if stays.is_none() && !other {
+        if !(stays || lacks || other) {
             return Ok(());
         }
         let file = plan.file(self.change.common.recovery);
@@ -541,18 +489,6 @@ fn conclude(
     next.store(home, &made.key, identity)?;
     durable::erase(state)?;
     Ok(next)
-}
-
-/// The chain of a network as it was fetched, through the policies of recovery keys or not.
-fn chain_of(network: Digest, recovered: bool, fetched: &[Envelope], now: UnixSeconds) -> Chain {
-    let mut chain = Chain::new(Some(network));
-    let policies = fetched.iter().filter(|one| recovered && one.kind == Lane::Policy.kind());
-    policies.for_each(|one| chain.ripen(one.id()));
-    let submissions = Submission::sort(fetched.iter().cloned());
-    for verified in chain.verify_run(now, &submissions).accepted {
-        chain.apply(verified);
-    }
-    chain
 }
 
 fn in_force(session: &Session<'_>) -> Look {

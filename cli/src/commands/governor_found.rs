@@ -384,7 +384,7 @@ fn answer_recovery(
     let text = format!(
         "made: the key of a recovery board\n  network     {}\n  recovery key {}\n  board       {} of {}\n\
          Next: a governor of the network names it with {POLICY_FILE} of this folder: `borgios propose \
-         policy --recovery-board {POLICY_FILE} --recovery-silence 60d --recovery-lock 30d`. Keep this \
+         policy --recovery-board {POLICY_FILE} --recovery-silence 60d --recovery-lock 30d --freshness 2/24h`. Keep this \
          home folder for nothing else.",
         membership.network,
         board.group().fingerprint(),
