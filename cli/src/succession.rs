@@ -87,7 +87,8 @@ impl UnderWay {
         {
             for (id, document) in &vote.documents {
                 let standing = vote.tally.documents.get(id);
-                let dead = standing.is_some_and(|standing| standing.state == State::Dead);
+                let dead = standing.is_some_and(|standing| standing.state == State::Dead)
+                    || desk.archive().is_dead(id);
                 let Ok(policy) = Policy::parse(&document.statement.body) else { continue };
                 if !dead && policy.board.group() != in_force.group() {
                     return Ok(Some(Self { place: place(vote.slot), rulings: policy.rulings }));

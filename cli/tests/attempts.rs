@@ -86,3 +86,56 @@ fn a_newer_attempt_is_followed_only_by_who_says_so() {
     }
     assert_eq!(board.change(&["ann", "ben", "cleo"], None)["place"], "policy/3");
 }
+
+/// What was asked for is what is planned, or it is said; and a card that the board has already is no new one.
+#[test]
+fn a_plan_that_is_not_what_was_asked_for_is_refused() {
+    let board = Board::founded(&["ann", "ben", "cleo"], 2);
+    let card = |name: &str| board.exchange().join(format!("{name}.card.json"));
+    let (old, new) = (card("ben"), card("zoe"));
+    let (old, new) = (old.to_str().unwrap(), new.to_str().unwrap());
+    let said = board.refused("ann", &["governor", "change", "--remove", "ben", "--add", old]);
+    assert!(said.contains("this is the card that ben has now"), "{said}");
+    board.json("ann", &["governor", "refresh"]);
+    board.ok("zoe", &["governor", "init", "--name", "zoe"]);
+    assert_eq!(board.json("zoe", &["governor", "change"])["status"], "no_plan");
+    let said = board.refused("ann", &["governor", "change", "--add", new, "--remove", "cleo"]);
+    assert!(said.contains("plans another change"), "{said}");
+    // Ben's laptop is in wrong hands, and his new one lays another card in the place of the old one.
+    std::fs::remove_dir_all(board.home("ben")).unwrap();
+    board.ok("ben", &["governor", "init", "--name", "ben"]);
+    let before = std::fs::read(old).unwrap();
+    assert_eq!(board.json("ben", &["governor", "change"])["status"], "no_plan");
+    assert_ne!(std::fs::read(old).unwrap(), before);
+    let change = ["governor", "change", "--anew", "--remove", "ben", "--add", old];
+    assert_eq!(board.json("ann", &change)["status"], "confirm");
+}
+
+/// A change that vetoes took back keeps nobody out who is to come with the next one.
+#[test]
+fn who_is_new_finds_the_plan_that_follows_a_vetoed_change() {
+    let board = Board::founded(&["ann", "ben", "cleo"], 2);
+    board.json("ann", &["propose", "policy", "--lock", "policy=7d"]);
+    board.approve("ann", "policy/2");
+    assert_eq!(board.approve("ben", "policy/2")["signed"], true);
+    board.ok("ann", &["sync"]);
+    board.ok("cleo", &["sync"]);
+    board.json("ann", &["governor", "refresh"]);
+    board.change(&["ann", "ben", "cleo"], None);
+    board.approve("ann", "policy/3");
+    assert_eq!(board.approve("ben", "policy/3")["signed"], true);
+    for name in ["ben", "cleo"] {
+        board.ok(name, &["veto", "policy/3", "--reason", "too soon"]);
+    }
+    board.ok("ann", &["sync"]);
+    board.ok("zoe", &["governor", "init", "--name", "zoe"]);
+    assert_eq!(board.json("zoe", &["governor", "change"])["status"], "no_plan");
+    let card = board.exchange().join("zoe.card.json");
+    let plan = ["governor", "change", "--anew", "--remove", "cleo", "--add"];
+    let plan: Vec<&str> = plan.into_iter().chain([card.to_str().unwrap()]).collect();
+    let asked = board.json("ann", &plan);
+    let roster = asked["roster"].as_str().unwrap();
+    assert_eq!(board.json("zoe", &["governor", "change"])["roster"], roster);
+    let proposed = board.change(&["ann", "ben", "zoe"], Some(roster));
+    assert_eq!(proposed["place"], "policy/3");
+}

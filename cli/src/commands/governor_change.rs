@@ -446,7 +446,9 @@ fn proposal(
     for vote in session.desk.votes()? {
         for (id, document) in &vote.documents {
             let standing = vote.tally.documents.get(id);
-            let dead = standing.is_some_and(|s| s.state == borgios_policy::State::Dead);
+            // Or signed, and taken back.
+            let dead = standing.is_some_and(|s| s.state == borgios_policy::State::Dead)
+                || session.desk.archive().is_dead(id);
             let makes = successor(session.desk.archive().board()?, &document.text);
             if !dead && makes.is_some_and(|board| board.group() == next.board.group()) {
                 let place = format!("{}/{}", vote.slot.lane, vote.slot.seq);

@@ -86,7 +86,8 @@ fn is_dead(session: &Session<'_>, board: &Board) -> Result<bool, Failure> {
     for vote in session.desk.votes()? {
         for id in vote.documents.iter().filter(|(_, one)| makes(&one.text)).map(|(id, _)| id) {
             let standing = vote.tally.documents.get(id);
-            match standing.is_some_and(|standing| standing.state == State::Dead) {
+            let is_dead = standing.is_some_and(|standing| standing.state == State::Dead);
+            match is_dead || archive.is_dead(id) {
                 true => dead = true,
                 false => open = true,
             }
