@@ -135,7 +135,7 @@ fn network(context: &Context, archive: &Archive, findings: &mut Findings) -> Res
     let slots = Slots::new(&context.home);
     let board = archive.board()?;
     let card = read_card(&context.home).ok().and_then(|card| Card::verify(&card).ok());
-    if !card.is_some_and(|card| board.by_key(&card.key).is_some()) {
+    if card.is_none_or(|card| board.by_key(&card.key).is_none()) {
         // Nor is there anything to vote with for a member of a recovery board.
         findings.well("this identity is not on the board in force");
         return Ok(());
