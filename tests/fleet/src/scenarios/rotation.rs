@@ -45,8 +45,6 @@ struct Scale {
     off: u64,
     /// How long memory and time are watched.
     watched: Duration,
-    /// Most that the busiest server may use of a core.
-    core_max_percent: f64,
 }
 
 const CHECKS: Scale = Scale {
@@ -56,8 +54,6 @@ const CHECKS: Scale = Scale {
     dark: 2,
     off: 3,
     watched: Duration::from_secs(20),
-    // With an epoch every five seconds no server is idle: this only finds one that never rests.
-    core_max_percent: 5.0,
 };
 const WHOLE: Scale = Scale {
     servers: 8,
@@ -66,7 +62,6 @@ const WHOLE: Scale = Scale {
     dark: 6,
     off: 10,
     watched: Duration::from_secs(300),
-    core_max_percent: CORE_MAX_PERCENT,
 };
 
 /// Most times that an idle fleet is watched.
@@ -366,7 +361,7 @@ fn cost(scale: &Scale, lab: &Lab, say: &Say) -> Result<()> {
     // What else runs on the machine only ever adds: what a server needs is the least that is seen.
     let (mut mib, mut percent) = usage::watch(&servers, scale.watched)?;
     for _ in 1..WATCHES_MAX {
-        if percent <= scale.core_max_percent {
+        if percent <= CORE_MAX_PERCENT {
             break;
         }
         say(&format!("{percent:.2} % of a core; watched once more"));
@@ -385,8 +380,7 @@ fn cost(scale: &Scale, lab: &Lab, say: &Say) -> Result<()> {
         scores.join(", ")
     ));
     ensure!(mib <= MEMORY_MAX_MIB, "{mib:.1} MiB, at most {MEMORY_MAX_MIB}");
-    let most = scale.core_max_percent;
-    ensure!(percent <= most, "{percent:.2} % of a core, at most {most}");
+    ensure!(percent <= CORE_MAX_PERCENT, "{percent:.2} % of a core, at most {CORE_MAX_PERCENT}");
     Ok(())
 }
 
