@@ -64,9 +64,6 @@ const WHOLE: Scale = Scale {
     watched: Duration::from_secs(300),
 };
 
-/// Most times that an idle fleet is watched.
-const WATCHES_MAX: usize = 4;
-
 /// Longest a killed process or a booted server may take until its file must be right.
 const GRACE: Duration = Duration::from_secs(60);
 /// Epochs of the first schedule: enough for all of the story on a slow computer.
@@ -358,16 +355,7 @@ fn advanced(network: &Network<'_>, say: &Say) -> Result<()> {
 /// What all that costs a server that has nothing to do, and how far its processes are shut in.
 fn cost(scale: &Scale, lab: &Lab, say: &Say) -> Result<()> {
     let servers: Vec<Server<'_>> = lab.servers().collect();
-    // What else runs on the machine only ever adds: what a server needs is the least that is seen.
-    let (mut mib, mut percent) = usage::watch(&servers, scale.watched)?;
-    for _ in 1..WATCHES_MAX {
-        if percent <= CORE_MAX_PERCENT {
-            break;
-        }
-        say(&format!("{percent:.2} % of a core; watched once more"));
-        let (more_mib, again) = usage::watch(&servers, scale.watched)?;
-        (mib, percent) = (mib.max(more_mib), percent.min(again));
-    }
+    let (mib, percent) = usage::watch(&servers, scale.watched)?;
     let mut scores = Vec::new();
     for (unit, most) in EXPOSED_MAX {
         let score = lab.server(1).exposure(unit)?;
