@@ -55,8 +55,10 @@ use crate::witnessing;
 
 /// Longest wait for the tasks when the agent ends.
 const END_TIMEOUT: Duration = Duration::from_secs(3);
-/// How often the gate looks at the clock.
+/// How often the gate looks at the clock while something waits for its time.
 const GATE_PACE: Duration = Duration::from_secs(1);
+/// How often while nothing does. What is counted in such looks has steps of minutes and more.
+const GATE_REST: Duration = Duration::from_secs(5);
 /// Contacts from join records that the tree's core is given at the start.
 const CONTACTS_MAX: usize = 512;
 
@@ -385,11 +387,13 @@ impl Joining {
 
 /// Applies what waited, when its time has come, and has the tree list what still waits.
 async fn tick(ledger: LedgerHandle, tree: TreeHandle, stop: CancellationToken) {
-    let mut listed = None;
+    let (mut listed, mut waits) = (None, ledger.waits());
     loop {
+        let pace = if *waits.borrow_and_update() { GATE_PACE } else { GATE_REST };
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(GATE_PACE) => {}
+            () = tokio::time::sleep(pace) => {}
+            Ok(()) = waits.changed() => {}
         }
         let (applied, waiting) = ledger
             .run(|ledger| {

@@ -1,9 +1,21 @@
 //! Writing a file so that it is there after a crash, whole or not at all.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
+
+/// What tells one state of a file from another without reading it: which inode it is, and when it and
+/// its inode were last changed, to the nanosecond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp(pub(crate) [i64; 5]);
+
+impl Stamp {
+    pub(crate) fn of(meta: &Metadata) -> Self {
+        let inode = i64::from_ne_bytes(meta.ino().to_ne_bytes());
+        Self([inode, meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()])
+    }
+}
 
 /// Writes `bytes` to `path`: temporary file, fsync, rename, fsync of the folder.
 ///

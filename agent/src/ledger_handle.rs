@@ -17,6 +17,7 @@ pub struct LedgerHandle {
     jobs: mpsc::Sender<Job>,
     heads: watch::Receiver<Heads>,
     news: watch::Receiver<u64>,
+    waits: watch::Receiver<bool>,
 }
 
 impl LedgerHandle {
@@ -27,12 +28,16 @@ impl LedgerHandle {
     pub fn spawn(mut ledger: Ledger) -> io::Result<Self> {
         let (jobs, mut waiting) = mpsc::channel::<Job>(QUEUE);
         let (heads, news) = (ledger.watch_heads(), ledger.watch_news());
+        let is_waited_for = |ledger: &Ledger| ledger.gate().docs().next().is_some();
+        let (tell, waits) = watch::channel(is_waited_for(&ledger));
         std::thread::Builder::new().name("ledger".to_owned()).spawn(move || {
             while let Some(job) = waiting.blocking_recv() {
                 job(&mut ledger);
+                let now = is_waited_for(&ledger);
+                tell.send_if_modified(|waits| std::mem::replace(waits, now) != now);
             }
         })?;
-        Ok(Self { jobs, heads, news })
+        Ok(Self { jobs, heads, news, waits })
     }
 
     /// Runs `work` on the ledger's thread, after everything sent before.
@@ -58,6 +63,12 @@ impl LedgerHandle {
     #[must_use]
     pub fn heads(&self) -> watch::Receiver<Heads> {
         self.heads.clone()
+    }
+
+    /// Whether the gate holds anything whose time may come, and a notice when that changes.
+    #[must_use]
+    pub fn waits(&self) -> watch::Receiver<bool> {
+        self.waits.clone()
     }
 
     /// A notice of each witness and departure that enters.

@@ -19,7 +19,7 @@ use borgios_stream::{
 use borgios_types::{NodeId, Time, UnixSeconds};
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::hub::{Event, HubConfig, PUBLISH_QUEUE, PublishError};
@@ -164,6 +164,8 @@ pub(crate) struct Shell {
     open: bool,
     /// When a link that is waited for may have been waited for long enough.
     look_again: Option<Instant>,
+    ticked: Instant,
+    next_tick: Instant,
 }
 
 impl Shell {
@@ -196,6 +198,8 @@ impl Shell {
             eased: Arc::new(Notify::new()),
             open: true,
             look_again: None,
+            ticked: Instant::now(),
+            next_tick: Instant::now(),
         }
     }
 
@@ -205,8 +209,6 @@ impl Shell {
         mut commands: mpsc::Receiver<Command>,
         mut publish: mpsc::Receiver<Publish>,
     ) {
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard: Vec<HeardOn> = Vec::with_capacity(HEARD_MAX);
         let mut new = Vec::new();
         let (mut next_look, mut loaded) = (Instant::now(), false);
@@ -243,9 +245,10 @@ impl Shell {
                 () = eased.notified() => {}
                 () = self.told.pass_on(), if self.told.is_waiting() => {}
                 () = wait_until(self.look_again), if self.look_again.is_some() => {}
-                _ = tick.tick() => self.on_tick(),
+                () = tokio::time::sleep_until(self.next_tick) => self.on_tick(),
             }
             self.work();
+            self.pace_ticks();
         };
         self.end().await;
         drop(stopped);
@@ -273,7 +276,16 @@ impl Shell {
         }
     }
 
+    /// When to tick next: soon, or once the core's rest is over.
+    fn pace_ticks(&mut self) {
+        let soon = self.ticked + TICK;
+        let rest = self.core.rests_until().filter(|_| self.taken.is_empty());
+        self.next_tick =
+            rest.map_or(soon, |Time(ms)| soon.max(self.begun + Duration::from_millis(ms)));
+    }
+
     fn on_tick(&mut self) {
+        self.ticked = Instant::now();
         self.inputs.push_back(Input::Tick);
         self.log.look_after();
         for (origin, upto) in std::mem::take(&mut self.taken) {

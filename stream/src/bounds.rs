@@ -31,7 +31,8 @@ pub const HEADS_PAGE_MAX: usize = 1_024;
 /// Longest frame that is no batch: a page of heads, or two signed manifests as evidence.
 pub const CONTROL_MAX: usize = 128 * 1024;
 
-/// How often the shell says [`Input::Tick`](crate::Input::Tick).
+/// How often the shell says [`Input::Tick`](crate::Input::Tick), unless the core
+/// [rests](crate::Core::rests_until).
 pub const TICK: Duration = Duration::from_millis(250);
 
 /// Most bytes of one stream that a log keeps: at 1 KiB a message, its last quarter of a day at one

@@ -332,6 +332,20 @@ impl Core {
         }
     }
 
+    /// Until when nothing is under way that a tick would bring further, if no input comes before: an
+    /// idle server need not be woken. None while something is.
+    #[must_use]
+    pub fn rests_until(&self) -> Option<Time> {
+        let rests = self.wants.is_empty()
+            && self.lagging.is_empty()
+            && self.asked.is_empty()
+            && self.unkept.is_empty()
+            && self.store_retry.is_none()
+            && self.pending_bytes == 0
+            && self.links.values().all(Neighbour::is_at_rest);
+        rests.then_some(self.compare_at)
+    }
+
     /// How far a stream is stored here: none where it is not followed.
     #[must_use]
     pub fn head(&self, origin: &Origin) -> Option<Position> {

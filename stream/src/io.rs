@@ -134,7 +134,7 @@ pub enum Input {
         /// The last message taken.
         upto: Position,
     },
-    /// [`TICK`](crate::bounds::TICK) has passed.
+    /// [`TICK`](crate::bounds::TICK) has passed, or the core's [rest](crate::Core::rests_until) is over.
     Tick,
 }
 

@@ -105,6 +105,16 @@ impl Neighbour {
         self.fetches_left = FETCHES_PER_TICK;
     }
 
+    /// Whether a tick would change nothing here.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.page.is_none()
+            && self.suspects.is_empty()
+            && self.serving.is_empty()
+            && self.tokens == TOKENS_MAX
+            && self.excess == 0
+            && self.fetches_left == FETCHES_PER_TICK
+    }
+
     /// Whether it can be asked now.
     pub(crate) fn is_askable(&self) -> bool {
         self.fetching < FETCHES_PER_LINK && self.fetches_left > 0 && !self.full

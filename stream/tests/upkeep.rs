@@ -11,7 +11,7 @@ use borgios_stream::{
     Position, Relay, Ticket,
 };
 use bytes::Bytes;
-use desk::{CHILD, Desk, EPOCH, PARENT, chain, forged};
+use desk::{CHILD, Desk, EPOCH, PARENT, batch, chain, forged};
 
 #[test]
 fn a_full_disk_makes_no_storm() {
@@ -182,4 +182,27 @@ fn who_holds_the_same_says_so_rarely() {
     desk.wait(60_000);
     assert!(digests(&desk) - before >= 5, "{}", digests(&desk) - before);
     assert_ne!(BatchId::NONE, batch.id());
+}
+
+/// Ticks are left out only while none of them would do anything.
+#[test]
+fn what_rests_need_not_be_woken() {
+    let mut desk = Desk::new(Relay::Verified);
+    desk.wait(250);
+    let until = desk.core.rests_until().unwrap();
+    assert!(until > desk.now.time, "heads are compared then");
+    let batches = chain(1, 3, b"hello");
+    desk.batch(PARENT, &batches[0]);
+    assert_eq!((desk.got.len(), desk.core.rests_until()), (1, Some(until)), "nothing is open");
+    // Something is missing: until it is here, or its neighbour has been silent for too long, ticks count.
+    desk.batch(PARENT, &batches[2]);
+    assert_eq!(desk.core.rests_until(), None);
+    desk.batch(PARENT, &batches[1]);
+    assert_eq!(desk.got.len(), 3);
+    desk.wait(2_500);
+    assert!(desk.core.rests_until().is_some(), "whoever was asked had its time");
+    // A disk that fails is tried again.
+    desk.full = true;
+    desk.batch(PARENT, &batch(1, 4, batches[2].id(), b"more"));
+    assert_eq!(desk.core.rests_until(), None);
 }

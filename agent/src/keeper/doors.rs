@@ -146,7 +146,10 @@ fn make(principals: &Path) -> Result<(), DoorsError> {
         if (meta.uid(), meta.gid()) != (uid, gid) {
             lchown(folder, Some(uid), Some(gid)).map_err(failed)?;
         }
-        std::fs::set_permissions(folder, Permissions::from_mode(0o755)).map_err(failed)?;
+        // Setting what is set already would dirty the inode, and wake the disk, with every look.
+        if meta.mode() & 0o7777 != 0o755 {
+            std::fs::set_permissions(folder, Permissions::from_mode(0o755)).map_err(failed)?;
+        }
     }
     Ok(())
 }

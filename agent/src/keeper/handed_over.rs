@@ -6,6 +6,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use borgios_policy::Handover;
 use borgios_types::limits::ENVELOPE_MAX;
@@ -13,7 +14,7 @@ use borgios_types::{Digest, Envelope, PublicKey};
 use tracing::warn;
 
 use super::paths::Paths;
-use crate::disk;
+use crate::disk::{self, Stamp};
 
 /// Where the receipt lies.
 #[must_use]
@@ -48,6 +49,38 @@ pub fn read(paths: &Paths, network: Digest, keeper: &PublicKey) -> Option<(Hando
     }
 }
 
+/// The receipt as it was last read. Threads ask every second; its signature is checked again only when
+/// the file is another one.
+#[derive(Debug, Default)]
+pub(super) struct Receipt {
+    seen: Mutex<Option<(Stamp, Handover, Envelope)>>,
+}
+
+impl Receipt {
+    /// As [`read`], for the same `network` and `keeper` each time.
+    pub(super) fn read(
+        &self,
+        paths: &Paths,
+        network: Digest,
+        keeper: &PublicKey,
+    ) -> Option<(Handover, Envelope)> {
+        // Before reading: a file that is replaced meanwhile is read once more than needed.
+        let stamp = std::fs::metadata(path(paths)).ok().map(|meta| Stamp::of(&meta));
+        // A whole value, whatever a thread did.
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some((known, handover, envelope)), Some(stamp)) = (&*seen, stamp)
+            && *known == stamp
+        {
+            return Some((handover.clone(), envelope.clone()));
+        }
+        let found = read(paths, network, keeper);
+        *seen = stamp
+            .zip(found.clone())
+            .map(|(stamp, (handover, envelope))| (stamp, handover, envelope));
+        found
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use borgios_policy::Object as _;
@@ -74,16 +107,26 @@ mod tests {
             at: UnixSeconds(5),
         };
         let write = |envelope: &Envelope| {
-            std::fs::write(path(&paths), envelope.to_json()).unwrap();
+            disk::write_durable(&path(&paths), envelope.to_json().as_bytes(), 0o600).unwrap();
         };
+        let receipt = Receipt::default();
+        let again = || receipt.read(&paths, network, &keeper.public()).map(|(found, _)| found);
+        assert!(again().is_none());
         write(&handover.to_envelope().sign(&keeper));
         let (found, _) = read(&paths, network, &keeper.public()).unwrap();
         assert_eq!(found, handover);
+        assert_eq!(again().as_ref(), Some(&handover));
+        assert_eq!(again().as_ref(), Some(&handover));
         assert!(read(&paths, Digest::of(b"other"), &keeper.public()).is_none());
         assert!(read(&paths, network, &node.public()).is_none());
         write(&handover.to_envelope().sign(&node));
         assert!(read(&paths, network, &keeper.public()).is_none());
+        assert!(again().is_none(), "another file is read again");
+        write(&handover.to_envelope().sign(&keeper));
+        assert_eq!(again(), Some(handover));
         std::fs::write(path(&paths), "{").unwrap();
-        assert!(read(&paths, network, &keeper.public()).is_none());
+        assert!(read(&paths, network, &keeper.public()).is_none() && again().is_none());
+        std::fs::remove_file(path(&paths)).unwrap();
+        assert!(again().is_none());
     }
 }

@@ -34,7 +34,7 @@ use super::doorkeeper;
 use super::due::is_due;
 use super::errands::{self, Errands};
 use super::grants::{self, Witnesses};
-use super::handed_over;
+use super::handed_over::Receipt;
 use super::host::Host;
 use super::installer::{Installer, Seat};
 use super::leaving;
@@ -90,6 +90,7 @@ pub(super) struct Shared {
     pub(super) witnesses: Witnesses,
     pub(super) outside: Outside,
     pub(super) rotation: Watch,
+    receipt: Receipt,
 }
 
 /// Runs the keeper until it must be replaced or its socket fails.
@@ -122,6 +123,7 @@ pub fn run(paths: Paths, host: Box<dyn Host>) -> Result<(), ServiceError> {
         witnesses: Witnesses::at(&paths),
         outside: Outside::of(&paths),
         rotation: Watch::default(),
+        receipt: Receipt::default(),
     });
     if leaving::path(&paths).exists() {
         info!(BORGIOS_EVENT = "departing", "this server is on its way out; going on with it");
@@ -377,7 +379,7 @@ impl Shared {
     /// The receipt for this server's root, once it was handed over.
     pub(super) fn handed_over(&self) -> Option<(Handover, Envelope)> {
         let network = self.store().network();
-        handed_over::read(&self.paths, network, &self.key.public())
+        self.receipt.read(&self.paths, network, &self.key.public())
     }
 
     fn witness(&self, statement: &Digest, offered: &[WitnessProof]) -> Answer {

@@ -7,7 +7,9 @@ mod wires;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::time::Duration;
 
+use borgios_stream::bounds::TICK;
 use borgios_stream::frame::Frame;
 use borgios_stream::{
     Admission, Input, Kind, LinkId, Now, Output, Relay, Role, Ticket, Verdict, jobs,
@@ -28,6 +30,10 @@ const PUBLISHERS: usize = 5;
 const LIFE_MS: u64 = 8_000;
 /// How long it may take to heal: two intervals of comparison and some fetches.
 const HEAL_MS: u64 = 40_000;
+
+fn in_ms(pause: Duration) -> u64 {
+    u64::try_from(pause.as_millis()).expect("ticks are short")
+}
 
 /// What a run is made of.
 #[derive(Clone, Debug)]
@@ -187,7 +193,8 @@ impl Fleet {
                 }
             }
             let offset = self.random.gen_range(0..250);
-            self.at(offset, Event::Tick { at: n });
+            self.nodes[n].ticked = offset;
+            self.pace_ticks(n);
         }
         let mut left = plan.messages;
         while left > 0 {
@@ -267,11 +274,14 @@ impl Fleet {
                     inputs.into_iter().for_each(|input| self.step(at, input));
                 }
             }
+            // One that was set earlier, for another time.
+            Event::Tick { at } if self.nodes[at].next_tick != self.now => {}
             Event::Tick { at } => {
+                self.nodes[at].ticked = self.now;
                 if self.alive[at] {
                     self.step(at, Input::Tick);
                 }
-                self.at(self.now + 250, Event::Tick { at });
+                self.pace_ticks(at);
             }
             Event::Publish { at, count } => self.publish(at, count),
             Event::Move => self.move_subtree(),
@@ -335,12 +345,23 @@ impl Fleet {
         }
     }
 
+    /// As the shell does: soon, or once the core's rest is over.
+    fn pace_ticks(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        let soon = self.now.max(node.ticked + in_ms(TICK));
+        let next = node.core.rests_until().map_or(soon, |rest| soon.max(rest.0));
+        if std::mem::replace(&mut node.next_tick, next) != next {
+            self.at(next, Event::Tick { at });
+        }
+    }
+
     /// Lets a node handle an input and does what it says.
     fn step(&mut self, at: usize, input: Input) {
         let clock = self.clock();
         for output in self.nodes[at].handle(clock, input) {
             self.apply(at, output);
         }
+        self.pace_ticks(at);
         if self.steps.is_multiple_of(64)
             && let Err(broken) = self.nodes[at].core.check()
         {

@@ -144,6 +144,9 @@ pub(crate) struct Node {
     pub(crate) app: App,
     /// Lives so far; what happens for an earlier life is dropped.
     pub(crate) life: u64,
+    /// When it ticked last and ticks next, in milliseconds.
+    pub(crate) ticked: u64,
+    pub(crate) next_tick: u64,
     config: Config,
     jobs: Vec<LogJob>,
 }
@@ -153,7 +156,7 @@ impl Node {
         let config = Config { network, me: key.public(), relay };
         let core = Core::new(config.clone(), Recovered::default());
         let (log, app, jobs) = (FragileLog::new(), App::default(), Vec::new());
-        Self { key, core, log, app, life: 0, config, jobs }
+        Self { key, core, log, app, life: 0, ticked: 0, next_tick: 0, config, jobs }
     }
 
     pub(crate) fn origin(&self) -> Origin {

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use borgios_credentials::{RootField, Shadow, Verifier};
 
-use super::host::{Accounts, Stamp};
+use super::host::Accounts;
 use super::journal::Record;
 use super::obstacle::{Obstacle, at};
+use crate::disk::Stamp;
 
 /// What goes wrong at a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

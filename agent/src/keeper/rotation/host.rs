@@ -16,7 +16,7 @@ use borgios_credentials::{RootField, Shadow, Verifier};
 use super::account_lock::AccountLock;
 use super::journal::{self, Record};
 use super::obstacle::{Obstacle, at};
-use crate::disk;
+use crate::disk::{self, Stamp};
 use crate::keeper::command;
 use crate::keeper::paths::Paths;
 
@@ -26,10 +26,6 @@ const CHPASSWD_MAX: Duration = Duration::from_secs(30);
 const PASSWD_MAX: usize = SHADOW_MAX;
 /// A field that no password opens.
 const LOCKED: &str = "*";
-
-/// What tells one state of a file from another without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp(pub(super) [i64; 5]);
 
 /// What a rotation may do to the host. Each call, done twice, is as good as done once.
 pub(super) trait Accounts: Send {
@@ -96,9 +92,7 @@ impl Accounts for ShadowTools {
 
     fn stamp(&self) -> Result<Stamp, Obstacle> {
         let meta = fs::metadata(self.shadow()).map_err(at(&self.shadow()))?;
-        let inode = i64::from_ne_bytes(meta.ino().to_ne_bytes());
-        let [mtime, ctime] = [meta.mtime_nsec(), meta.ctime_nsec()];
-        Ok(Stamp([inode, meta.mtime(), mtime, meta.ctime(), ctime]))
+        Ok(Stamp::of(&meta))
     }
 
     fn root(&self) -> Result<RootField, Obstacle> {

@@ -41,7 +41,7 @@ use borgios_policy::{Object as _, RotationReport};
 use borgios_types::{Digest, Epoch, NodeId, PublicKey, SecretKey, UnixSeconds};
 use tracing::{info, warn};
 
-use host::{Accounts, ShadowTools, Stamp};
+use host::{Accounts, ShadowTools};
 use inputs::Inputs;
 pub use obstacle::Obstacle;
 use rotator::Work;
@@ -53,6 +53,7 @@ use super::paths::Paths;
 use super::protocol::{Answer, CredentialStatus};
 use super::service::Shared;
 use crate::clock::unix_now;
+use crate::disk::Stamp;
 
 /// Longest sleep.
 const TICK: Duration = Duration::from_secs(1);
