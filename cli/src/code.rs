@@ -35,8 +35,8 @@ pub(crate) const CLONE: Code = Code {
 /// A governor without whose published nonces no signature with them is possible.
 pub(crate) const POOL_MISSING: Code = Code {
     name: "E_POOL_MISSING",
-    next: "that governor runs `borgios sync`; or vote for the other signing sets with \
-           `--without NAME`",
+    next: "that governor runs `borgios sync` on their own laptop, which publishes new nonces; then \
+           run this again. Or vote for the other signing sets with `--without NAME`",
 };
 
 /// An approval of what was not looked at here.

@@ -178,18 +178,37 @@ impl Context {
     /// server, else a node talked to before.
     pub(crate) fn door(&self) -> Result<Box<dyn Door>, Failure> {
         if self.nodes.is_empty() && (self.socket.exists() || !self.talks_to_nodes()?) {
-            return Ok(Box::new(Socket::at(&self.socket)));
+            // One that may not be looked at is asked, and says so itself.
+            return match self.socket.try_exists() {
+                Ok(false) => Err(self.no_node()),
+                Ok(true) | Err(_) => Ok(Box::new(Socket::at(&self.socket))),
+            };
         }
         let identity = self.identity()?;
-        let mut failed = None;
-        for address in self.addresses()? {
-            match self.connect(&address, &identity) {
+        let addresses = self.addresses()?;
+        let mut failed = Vec::new();
+        for address in &addresses {
+            match self.connect(address, &identity) {
                 Ok(node) => return Ok(Box::new(node)),
-                Err(failure) => failed = Some(failure),
+                Err(failure) => failed.push(failure),
             }
         }
-        Err(failed
-            .unwrap_or_else(|| Failure::new("no node is known").hint("use `--node HOST:PORT`")))
+        Err(none_answers(&addresses, failed))
+    }
+
+    /// Why there is nobody to ask: on a laptop that never talked to a node, as a rule.
+    fn no_node(&self) -> Failure {
+        let known = match self.exchange {
+            None => "none was talked to before",
+            Some(_) => "with `--exchange` none of those talked to before is asked",
+        };
+        let socket = self.socket.display();
+        Failure::new("there is no node to ask")
+            .because(format!("`--node` names none, {known}, and no agent runs here: {socket} is missing"))
+            .hint(
+                "`borgios connect HOST:PORT` remembers a node for this and later commands, `--node \
+                 HOST:PORT` names one for this; on a server, `systemctl status borgiosd` shows its agent",
+            )
     }
 
     fn addresses(&self) -> Result<Vec<String>, Failure> {
@@ -205,4 +224,22 @@ impl Context {
         let newest = known.nodes().iter().rev().take(NODES_TRIED);
         Ok(newest.map(|node| node.address.clone()).collect())
     }
+}
+
+/// Why no node could be asked, of those that were tried.
+fn none_answers(addresses: &[String], mut failed: Vec<Failure>) -> Failure {
+    let advice = failed.iter().find_map(|failure| failure.advice().map(str::to_owned));
+    let why = match (addresses, failed.pop()) {
+        ([_], Some(alone)) => alone,
+        (_, last) => {
+            let what = format!("none of these nodes answers: {}", addresses.join(", "));
+            let all = failed.into_iter().chain(last);
+            all.fold(Failure::new(what), |why, failure| why.because(failure.summary()))
+        }
+    };
+    why.hint(advice.unwrap_or_else(|| {
+        "`--node HOST:PORT` names another node, and `borgios connect HOST:PORT` remembers one for later \
+         commands"
+            .to_owned()
+    }))
 }

@@ -221,6 +221,13 @@ impl<'a> Desk<'a> {
         for line in &admitted.refused {
             printer.warn(&format!("refused from {}: {line}", path.display()));
         }
+        if admitted.unjudged > 0 {
+            let count = admitted.unjudged;
+            printer.warn(&format!(
+                "{count} objects from {} wait until a board is known here: bring them again then",
+                path.display()
+            ));
+        }
         Ok(admitted.new.len())
     }
 

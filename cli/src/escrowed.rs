@@ -1,7 +1,7 @@
 //! What a governor checks and gives of an escrow: before it approves a schedule, and for a reveal.
 
 use borgios_credentials::{Escrow, OpenedShares, Schedule, SealedShare};
-use borgios_policy::{Bytes, Credential, Reveal, Statement};
+use borgios_policy::{Bytes, Credential, Reveal, Statement, VerifiedStatement};
 use borgios_types::Epoch;
 
 use crate::desk::Desk;
@@ -9,6 +9,7 @@ use crate::failure::{Failure, OrFail as _};
 use crate::printer::one_line;
 use crate::schedules::{self, Scheduled};
 use crate::session::Session;
+use crate::signed;
 use crate::span;
 
 /// What helps where the escrow is an earlier board's.
@@ -133,7 +134,11 @@ pub(crate) fn review(desk: &mut Desk<'_>, statement: &Statement) -> Result<Vec<S
         Ok(credential) => credential,
         Err(error) => return Ok(vec![format!("nothing: {error}")]),
     };
-    let old = schedules::in_force(desk);
+    let before = signed::before(desk, statement).map(|before| before.statement().clone());
+    let asked = signed::all_before(desk, statement).map(VerifiedStatement::statement);
+    let asked = asked.filter_map(|at| Some(Credential::of(at).ok()?.min_epoch));
+    let reached = asked.max().unwrap_or_default();
+    let old = before.map(|before| Scheduled::of(desk, &before)).transpose();
     let now = desk.context().now();
     let mut lines = Vec::new();
     let new = match Scheduled::of(desk, statement) {
@@ -172,7 +177,6 @@ pub(crate) fn review(desk: &mut Desk<'_>, statement: &Statement) -> Result<Vec<S
     let jitter = span::words(schedule.jitter_s());
     lines.push(format!("spread    each server changes within {jitter} after its time"));
     lines.push(format!("            {}", credential.schedule.digest));
-    let reached = desk.archive().chain().min_epoch();
     let min = credential.min_epoch;
     lines.push(match reached {
         Epoch(0) => format!("from      epoch {min} on"),

@@ -101,6 +101,13 @@ impl Exchange {
             let admitted =
                 archive.admit(now, fetched.envelopes.clone()).map_err(Broken::Archive)?;
             self.warn_of(&format!("refused from {}: ", place.name()), &admitted.refused);
+            if admitted.unjudged > 0 {
+                let (count, from) = (admitted.unjudged, place.name());
+                self.printer.warn(&format!(
+                    "{count} objects from {from} wait until a board is known here; the `borgios sync` of any \
+                     governor brings it there"
+                ));
+            }
             moved.received += admitted.new.len();
             moved.refused += admitted.refused.len();
             has.extend(fetched.has);
@@ -124,6 +131,10 @@ impl Exchange {
         servers: &mut Servers,
         archive: &Archive,
     ) -> Result<(), Failure> {
+        if archive.board().is_err() {
+            // Nothing of it could be judged; it is fetched whole the next time.
+            return Ok(());
+        }
         for (mut place, mut has) in std::mem::take(&mut self.places) {
             let fetched = match place.fetch(&SERVER_KINDS, &|_| false) {
                 Ok(fetched) => fetched,

@@ -126,7 +126,7 @@ pub fn backup_of(board: &borgios_policy::Board, share: &KeyShare) -> Result<Vec<
 /// A file that is locked under a passphrase. The passphrase is `x`, and the work that the file asks
 /// for must be bounded before any of it is done.
 pub fn locked(cipher: &[u8]) -> Said {
-    summary(vault::unlock("x".to_owned().into(), cipher))
+    summary(vault::unlock("x".to_owned().into(), cipher, Path::new("fuzzed")))
 }
 
 /// How many kinds of files [`file()`] knows.

@@ -81,7 +81,7 @@ impl Identity {
             ));
         };
         let name = card_name(home).unwrap_or_else(|| home.root().display().to_string());
-        let plain = vault::unlock(source.existing(&name)?, &cipher)?;
+        let plain = vault::unlock(source.existing(&name)?, &cipher, &path)?;
         let what = || format!("{} is not an identity", path.display());
         let stored: Stored = serde_json::from_slice(&plain).or_fail(what)?;
         let age = stored.age.parse().map_err(|why: &str| Failure::new(what()).because(why))?;

@@ -52,6 +52,7 @@ mod schedules;
 mod servers;
 mod session;
 mod shelf;
+mod signed;
 mod slots;
 mod span;
 mod subject;
@@ -65,6 +66,7 @@ mod wording;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
 use crate::args::Args;
 
@@ -73,6 +75,7 @@ use crate::args::Args;
 pub fn run() -> ExitCode {
     let args = Args::parse();
     let printer = args.global.printer();
+    keep_memory_private();
     let done = args.global.context().and_then(|context| args.command.run(&context));
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -81,4 +84,13 @@ pub fn run() -> ExitCode {
             failure.exit_code()
         }
     }
+}
+
+/// Shares, nonces and passphrases pass through this memory: no core file gets it, and no other process of
+/// the same user may look into it. What it starts, as `ssh`, may be looked at as ever.
+fn keep_memory_private() {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    // A kernel that refuses leaves things as they are for every other program too.
+    let _ = setrlimit(Resource::Core, none);
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }

@@ -20,6 +20,7 @@ use crate::desk::{Desk, OpenVote};
 use crate::failure::Failure;
 use crate::rivalry::{self, Rival};
 use crate::schedules;
+use crate::signed;
 
 /// Statements of a lane looked at for a lock that still runs, the newest first.
 const LOCKS_LOOKED_AT: usize = 8;
@@ -99,6 +100,15 @@ fn rivalry(desk: &Desk<'_>, vote: &OpenVote, id: &Digest) -> Vec<Notice> {
 
 /// Places for which two documents are signed, as far as this folder met both.
 pub(crate) fn frozen(desk: &Desk<'_>) -> Vec<Notice> {
+    frozen_where(desk, |_, _| true)
+}
+
+/// The same of one place.
+pub(crate) fn frozen_at(desk: &Desk<'_>, lane: Lane, seq: Seq) -> Vec<Notice> {
+    frozen_where(desk, |at, number| (at, number) == (lane, seq))
+}
+
+fn frozen_where(desk: &Desk<'_>, is_meant: impl Fn(Lane, Seq) -> bool) -> Vec<Notice> {
     let archive = desk.archive();
     let notice = |(id, statement): (&Digest, &Statement)| {
         let (lane, seq) = (statement.lane, statement.seq);
@@ -127,7 +137,8 @@ pub(crate) fn frozen(desk: &Desk<'_>) -> Vec<Notice> {
             next,
         })
     };
-    archive.rivals().all().filter_map(notice).collect()
+    let all = archive.rivals().all().filter(|(_, at)| is_meant(at.lane, at.seq));
+    all.filter_map(notice).collect()
 }
 
 /// What was signed for the place of a vote and vetoed: a server that applied it in time never takes another.
@@ -201,12 +212,8 @@ pub(crate) fn escrow(desk: &Desk<'_>) -> Option<Notice> {
 
 /// Whether servers still hold a signed statement back, reckoned from when it came here.
 pub(crate) fn locked(desk: &Desk<'_>, signed: &VerifiedStatement) -> Option<Notice> {
-    let (archive, statement) = (desk.archive(), signed.statement());
-    let lock_s = archive.chain().class_for(statement, signed.id())?.lock();
-    let until = archive.stored_at(signed.envelope())?.plus(lock_s);
-    if lock_s == 0 || until <= desk.context().now() {
-        return None;
-    }
+    let statement = signed.statement();
+    let until = signed::locked_until(desk, signed)?;
     let place = format!("{}/{}", statement.lane, statement.seq);
     Some(Notice {
         code: "LOCKED",

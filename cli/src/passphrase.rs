@@ -34,8 +34,8 @@ impl Source {
         }
     }
 
-    /// Asks for the passphrase of an SSH key.
-    pub(crate) fn of_key(self, path: &std::path::Path) -> Result<SecretString, Failure> {
+    /// Asks for the passphrase of a file with one of its own: an SSH key, a backup.
+    pub(crate) fn of_file(self, path: &std::path::Path) -> Result<SecretString, Failure> {
         match self {
             Self::Descriptor(number) => from_descriptor(number),
             Self::Terminal => prompt(&format!("Passphrase of {}: ", path.display())),

@@ -127,10 +127,17 @@ impl<'a> Session<'a> {
     /// The governor's place on the board in force.
     pub(crate) fn on_board(&self) -> Result<(&Board, &Name), Failure> {
         let (board, name) = (self.desk.archive().board()?, self.identity.name());
-        if board.by_name(name).is_some_and(|me| me.key == self.identity.ssh().public()) {
-            return Ok((board, name));
+        let own = self.identity.ssh().public();
+        match board.by_name(name) {
+            Some(seat) if seat.key == own => Ok((board, name)),
+            Some(seat) => Err(Failure::new(format!("the board in force has another key for {name}"))
+                .because(format!("it has {}, this folder {}", seat.key.fingerprint(), own.fingerprint()))
+                .hint(
+                    "an identity in whose place there is another votes no more: use the folder with that \
+                     one. A new one counts once the board has voted on its card",
+                )),
+            None => Err(Failure::new(format!("{name} is not on the board in force"))),
         }
-        Err(Failure::new(format!("{name} is not on the board in force")))
     }
 
     /// The governor's place on the recovery board, in a folder that is its member's.

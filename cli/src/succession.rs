@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 
 use borgios_policy::round::OpenRound;
 use borgios_policy::tally::{State, tally};
-use borgios_policy::vote::{Intent, Vote as Choice};
+use borgios_policy::vote::{Intent, Vote as Choice, VoteError};
 use borgios_policy::{
     Ballot, Board, KeyShare, Lane, Name, Object as _, Policy, Pool, Ruling, Slot, Statement,
     merge_signatures,
@@ -361,10 +361,15 @@ fn intent(
     let pools = archive.papers_for(board, slot);
     Intent::approve(board, &me, open, text, &pools, &words.without, comment, counter).map_err(
         |error| {
+            let who = if let VoteError::MissingPools { names, .. } = &error {
+                names.iter().map(Name::as_str).collect::<Vec<_>>().join(" and ")
+            } else {
+                "each of its members".to_owned()
+            };
             Failure::new(what()).code(Failure::POOL_MISSING).cause(error).hint(format!(
-                "nonces of {of} are missing here: each of its members runs `borgios sync` with this \
-                 folder, or `borgios governor change` where its key is new; then vote again. A \
-                 recovery board may vote `--without NAME`"
+                "nonces of {of} are missing here: {who} must run `borgios sync` with this folder, or \
+                 `borgios governor change` where its key is new; then run this again. A recovery board \
+                 may vote `--without NAME`"
             ))
         },
     )

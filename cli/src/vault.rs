@@ -3,6 +3,8 @@
 //! One passphrase opens `identity.age`; the age identity inside opens everything else. So the
 //! slow key derivation is paid once per command, and a slot's seed can be written without asking.
 
+use std::path::Path;
+
 use age::secrecy::SecretString;
 use age::{scrypt, x25519};
 use zeroize::Zeroizing;
@@ -24,19 +26,21 @@ pub(crate) fn lock(passphrase: SecretString, plain: &[u8]) -> Result<Vec<u8>, Fa
     age::encrypt(&recipient, plain).or_fail(|| "could not encrypt under the passphrase")
 }
 
-/// Decrypts what [`lock`] made.
+/// Decrypts what [`lock`] made and `file` holds.
 ///
 /// # Errors
 /// A wrong passphrase and a damaged file cannot be told apart.
 pub(crate) fn unlock(
     passphrase: SecretString,
     cipher: &[u8],
+    file: &Path,
 ) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let mut identity = scrypt::Identity::new(passphrase);
     // A file that asks for more work than we ever ask for was not written here.
     identity.set_max_work_factor(WORK_FACTOR);
     age::decrypt(&identity, cipher).map(Zeroizing::new).map_err(|error| {
-        let what = "could not open the identity: wrong passphrase, or a damaged file";
+        let what =
+            format!("could not open {}: wrong passphrase, or a damaged file", file.display());
         let failure = match error {
             // The library's own words shift by as much as the file says, and overflow.
             age::DecryptError::ExcessiveWork { required, .. } => Failure::new(what).because(
@@ -44,7 +48,9 @@ pub(crate) fn unlock(
             ),
             error => Failure::new(what).cause(error),
         };
-        failure.hint("there is no way around the passphrase; try again")
+        failure.hint(
+            "there is no way around the passphrase: try again, or take another copy of the file",
+        )
     })
 }
 
@@ -68,11 +74,28 @@ pub(crate) fn open(
 mod tests {
     use super::*;
 
+    fn unlocked(passphrase: &str, cipher: &[u8]) -> Result<Zeroizing<Vec<u8>>, String> {
+        let file = Path::new("stick/ben.backup");
+        unlock(passphrase.into(), cipher, file).map_err(|failure| failure.to_text())
+    }
+
     #[test]
-    fn only_the_passphrase_opens() {
+    fn only_the_passphrase_opens_and_whatever_does_not_names_the_file() {
         let locked = lock("correct horse".into(), b"secret").unwrap();
-        assert_eq!(*unlock("correct horse".into(), &locked).unwrap(), b"secret");
-        assert!(unlock("wrong horse".into(), &locked).is_err());
+        assert_eq!(*unlocked("correct horse", &locked).unwrap(), b"secret");
+        let (mut damaged, cut) = (locked.clone(), &locked[..locked.len() / 2]);
+        *damaged.last_mut().unwrap() ^= 1;
+        for (passphrase, cipher) in [
+            ("wrong horse", &locked[..]),
+            ("correct horse", &damaged[..]),
+            ("correct horse", cut),
+            ("correct horse", &b"no such file"[..]),
+        ] {
+            let said = unlocked(passphrase, cipher).unwrap_err();
+            assert!(said.starts_with("error: could not open stick/ben.backup: "), "{said}");
+            assert!(said.contains("wrong passphrase, or a damaged file\n"), "{said}");
+            assert!(said.contains("\nhint: "), "{said}");
+        }
     }
 
     #[test]
@@ -82,7 +105,7 @@ mod tests {
         for asked in [18, 63, 80, 81, 206, 255] {
             let mut hostile = locked.clone();
             hostile.splice(at..at + 4, format!(" {asked}\n").into_bytes());
-            let failure = unlock("correct horse".into(), &hostile).unwrap_err().to_text();
+            let failure = unlocked("correct horse", &hostile).unwrap_err();
             assert!(failure.contains(&format!("2^{asked}, at most 2^17")), "{failure}");
         }
     }

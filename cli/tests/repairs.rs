@@ -38,7 +38,10 @@ fn a_restored_laptop_votes_again_with_new_nonces() {
     board.approve("ann", "release/1");
     std::fs::remove_dir_all(board.home("ann")).unwrap();
     let wrong = board.run_with("ann", &["governor", "restore", file], &two);
-    assert!(stderr(&wrong).contains("wrong passphrase"), "{}", stderr(&wrong));
+    let said = stderr(&wrong);
+    for part in ["wrong passphrase", "ann.backup", "the backup has a passphrase of its own"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
     let lines = format!("another one for the backup\n{PASSPHRASE}");
     let back = answer(&board.run_with("ann", &["governor", "restore", file, "--json"], &lines));
     assert_eq!((&back["governor"], &back["generation"]), (&"ann".into(), &1.into()));
@@ -76,7 +79,9 @@ fn a_share_comes_back_from_words() {
     assert!(said.contains("governor restore"), "{said}");
     let args = ["governor", "restore", "--words", "--json"];
     let slip = format!("{PASSPHRASE}{}\n", words.replacen(' ', " abandon ", 1));
-    assert_eq!(board.run_with("ann", &args, &slip).status.code(), Some(1));
+    let slipped = board.run_with("ann", &args, &slip);
+    assert_eq!(slipped.status.code(), Some(1));
+    assert!(stderr(&slipped).contains("check the words"), "{}", stderr(&slipped));
     let back = board.run_with("ann", &args, &format!("{PASSPHRASE}{words}\n"));
     assert_eq!(answer(&back)["usable"], true);
 }
@@ -107,12 +112,16 @@ fn a_lost_share_is_repaired_by_the_others() {
 fn a_governor_with_a_lost_laptop_goes_on_under_a_new_identity() {
     let board = Board::founded(&["ann", "ben", "cleo"], 2);
     let network = board.json("ann", &["governor", "found"])["network"].clone();
+    let file = board.path("ben.backup");
+    let file = file.to_str().unwrap();
+    let two = format!("{PASSPHRASE}another one for the backup\n");
+    answer(&board.run_with("ben", &["governor", "backup", file, "--json"], &two));
     std::fs::remove_dir_all(board.home("ben")).unwrap();
     board.ok("ben", &["governor", "init", "--name", "ben"]);
     let card = board.home("ben").join("governor/card.json");
     let args = ["governor", "repair", "--network", network.as_str().unwrap()];
     let early = board.refused("ben", &args);
-    assert!(early.contains("--card"), "{early}");
+    assert!(early.contains("has another key for ben") && early.contains("--card"), "{early}");
     board.ok("ann", &["governor", "repair", "--card", card.to_str().unwrap()]);
     board.approve("ann", "policy/2");
     assert_eq!(board.approve("cleo", "policy/2")["signed"], true);
@@ -124,6 +133,15 @@ fn a_governor_with_a_lost_laptop_goes_on_under_a_new_identity() {
     let done = board.json("ben", &["governor", "repair"]);
     assert_eq!((&done["status"], &done["generation"]), (&"repaired".into(), &1.into()));
     release(&board, "release/1", "1.0", ["ben", "ann"]);
+    // The old identity is no way back any more, and nothing is laid for it.
+    let lines = format!("another one for the backup\n{PASSPHRASE}");
+    let old = board.run_with("old", &["governor", "restore", file], &lines);
+    let said = stderr(&old);
+    assert_eq!(old.status.code(), Some(1), "{said}");
+    for part in ["ben.backup was replaced since", "--home DIR"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!board.home("old").join("governor/share.age").exists());
 }
 
 /// A burn that was written down and cut off before it was said is said by the next command.

@@ -81,11 +81,8 @@ fn a_lock_that_runs_below_a_proposal_is_named() {
     let message = review["notices"][0]["message"].as_str().unwrap();
     assert!(message.contains("release/1 is signed") && message.contains("hold it back until 2"));
     assert!(review["notices"][0]["next"].as_str().unwrap().contains("`borgios veto release/1"));
-    let decided = board.refused("ben", &["review", "release/1"]);
-    assert!(
-        decided.contains("is decided: it is signed") && decided.contains("[LOCKED]"),
-        "{decided}"
-    );
+    let signed = board.json("ben", &["review", "release/1"]);
+    assert_eq!((&signed["signed"], &signed["standing"]), (&true.into(), &"locked".into()));
     // Another lane without a lock of its own has none.
     board.json("ann", &["propose", "policy", "--fanout", "4"]);
     assert_eq!(codes(&board.json("ben", &["review", "policy/3"])), Vec::<&str>::new());
@@ -123,7 +120,12 @@ fn two_signed_documents_for_one_place_are_named_and_can_be_ruled_on() {
             assert!(message.contains(id["statement"].as_str().unwrap()), "{message}");
         }
     }
-    let decided = board.refused("cleo", &["review", "release/1"]);
+    for (id, standing) in [("release/1", "locked"), (two["statement"].as_str().unwrap(), "rival")] {
+        let seen = board.json("cleo", &["review", id]);
+        assert_eq!((&seen["standing"], codes(&seen)), (&standing.into(), vec!["FROZEN"]), "{seen}");
+        assert!(seen["changes"].to_string().contains("version"), "{seen}");
+    }
+    let decided = board.refused("cleo", &["vote", "release/1", "approve"]);
     assert!(decided.contains("[FROZEN]") && decided.contains("--settle release/1=ID"), "{decided}");
     // Something is undecided there, so that a ruling needs no more words; and then it is no more.
     let winner = format!("release/1={}", two["statement"].as_str().unwrap());
@@ -150,6 +152,10 @@ fn another_terminal_at_work_is_named_and_waited_for() {
     while !said.contains("(process 7, borgios vote): waiting") {
         assert!(stderr.read_line(&mut said).unwrap() > 0, "it did not wait: {said}");
     }
+    // What passes through its memory leaves it in no core file.
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", running.id())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
     drop(lock);
     let output = running.wait_with_output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();

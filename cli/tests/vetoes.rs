@@ -92,6 +92,68 @@ fn a_change_of_the_board_is_taken_back_by_the_board_before_it() {
     signed_by(&board, &["ann", "ben"], "release/2");
 }
 
+/// Nobody objects unseen: what is signed and held back is listed and reviewed like what is voted on, and
+/// what vetoes took back stays in the story.
+#[test]
+fn what_is_held_back_can_be_looked_at_before_it_is_vetoed() {
+    let board = locked(&["ann", "ben", "cleo"]);
+    board.json("ann", &["propose", "policy", "--fanout", "7", "--note", "wider"]);
+    let proposed = board.json("ann", &["inbox"]);
+    assert_eq!(proposed["kept_back"], serde_json::json!([]), "nothing is signed yet");
+    signed_by(&board, &["ann", "ben"], "policy/3");
+
+    board.ok("cleo", &["sync"]);
+    let kept = board.json("cleo", &["inbox"])["kept_back"][0].clone();
+    assert_eq!((&kept["place"], &kept["standing"]), (&"policy/3".into(), &"locked".into()));
+    let seen = board.json("cleo", &["review", "policy/3"]);
+    assert_eq!((&seen["signed"], &seen["until"]), (&true.into(), &kept["until"]));
+    let changes = seen["changes"].to_string();
+    assert!(changes.contains("fanout") && changes.contains("→ 7"), "{changes}");
+    assert!(!changes.contains("changed   classes"), "only against the one before: {changes}");
+    let said = board.ok("cleo", &["review", "policy/3"]);
+    for line in [
+        "proposed by ann: wider",
+        "approved by ben",
+        "SIGNED, and servers",
+        "borgios veto policy/3",
+    ] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    assert!(said.contains("0 of 2 vetoes of the board of key epoch 1"), "{said}");
+    // A statement whose class has no lock is reviewed as well.
+    let first = board.json("cleo", &["review", "policy/1"]);
+    assert_eq!(first["standing"], "in_force");
+
+    board.ok("cleo", &["veto", "policy/3", "--reason", "too wide"]);
+    let said = board.ok("ann", &["review", "policy/3"]);
+    assert!(said.contains("1 of 2 vetoes") && said.contains("veto by cleo at"), "{said}");
+    board.ok("ann", &["veto", "policy/3", "--reason", "she is right"]);
+    let kept = board.json("ben", &["inbox"])["kept_back"].clone();
+    assert_eq!(
+        (&kept[0]["standing"], kept.as_array().unwrap().len()),
+        (&"vetoed".into(), 1),
+        "{kept}"
+    );
+    let id = kept[0]["statement"].as_str().unwrap().trim_start_matches("sha256:").to_owned();
+    let said = board.ok("ben", &["review", &id[..12]]);
+    assert!(said.contains("2 of 2 vetoes") && said.contains("sync --uphold"), "{said}");
+    let log = board.ok("ben", &["log", "policy"]);
+    assert!(log.contains("taken back by the vetoes of ann, cleo"), "{log}");
+    assert!(!log.contains("not signed"), "it was signed: {log}");
+    // Once another one has its place, the story is the same.
+    board.json("ben", &["propose", "policy", "--fanout", "5"]);
+    for name in ["ann", "ben", "cleo"] {
+        board.ok(name, &["sync"]);
+    }
+    signed_by(&board, &["ann", "ben"], "policy/3");
+    let log = board.json("cleo", &["log", "policy"]);
+    let rows = log.as_array().unwrap();
+    let vetoed = rows.iter().find(|row| row["vetoed"] == "policy/3").unwrap();
+    assert_eq!(vetoed["by"], serde_json::json!(["ann", "cleo"]));
+    assert!(rows.iter().all(|row| row.get("not_signed").is_none()), "{log}");
+    assert!(rows.iter().any(|row| row["place"] == "policy/3" && row["signed"] == true), "{log}");
+}
+
 /// What builds upon a vetoed release, and the next one for its place, are two slots: who approves in one
 /// approves in the other no more, so that the board does not sign both.
 #[test]

@@ -56,6 +56,9 @@ pub(crate) struct Admitted {
     pub(crate) new: Vec<Digest>,
     /// What was refused, one line each.
     pub(crate) refused: Vec<String>,
+    /// How many could not be judged, for no board is known here yet. They are not kept, and no worse for
+    /// it when they are offered again.
+    pub(crate) unjudged: usize,
 }
 
 /// All verified objects of one network.
@@ -190,8 +193,13 @@ impl Archive {
         // What a recovery key signed is kept apart, once the chain is as far as it goes.
         let (mut left, mut rivals) = (Vec::new(), Vec::new());
         let mut stand = Vec::new();
+        let blind = accepted.is_empty() && !self.knows_a_board();
         for (at, refusal) in run.refused {
             let Some(submission) = submissions.get(at) else { continue };
+            if blind && matches!(refusal, Refusal::Gap { .. }) {
+                admitted.unjudged += 1;
+                continue;
+            }
             if matches!(refusal, Refusal::Replayed { .. } | Refusal::Closed { .. })
                 || taken.contains(&submission.statement.id())
             {
@@ -285,6 +293,7 @@ impl Archive {
         }
         admitted.new.extend(judged.new);
         admitted.refused.extend(judged.refused);
+        admitted.unjudged += judged.unjudged;
         for envelope in others {
             self.keep(&envelope, &mut admitted)?;
         }
@@ -316,11 +325,17 @@ impl Archive {
                 self.insert(id, object);
                 admitted.new.push(id);
             }
+            Err(_) if !self.knows_a_board() => admitted.unjudged += 1,
             Err(why) => {
                 admitted.refused.push(format!("{} {}: {why}", envelope.kind, id.short()));
             }
         }
         Ok(())
+    }
+
+    /// Whether there is a board to judge objects by.
+    fn knows_a_board(&self) -> bool {
+        self.boards().next().is_some()
     }
 
     /// Holds one object from this archive's own folder, if it verifies.
@@ -412,4 +427,37 @@ pub(crate) fn read_kind(home: &Home, kind: &str) -> Result<Vec<Envelope>, Failur
 pub(crate) fn slot_of(board: &Board, statement: &Statement) -> Slot {
     let Statement { lane, seq, round, .. } = *statement;
     Slot { epoch: board.epoch(), lane, seq, round }
+}
+
+#[cfg(test)]
+mod tests {
+    use borgios_policy::fixture::{Council, NOW, release_body, statement as draft};
+
+    use super::*;
+
+    /// Whoever is new to a folder may find there what a board said before the board itself.
+    #[test]
+    fn what_comes_before_its_board_is_not_refused_and_is_taken_when_it_comes_again() {
+        let council = Council::new(3, 2, 1, 1);
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::at(Some(folder.path().to_owned())).unwrap();
+        let first = council.sign(&council.first_policy(2));
+        let network = first.id();
+        let of = |network| draft(Lane::Release, 1, Some(network), None, Some(1), release_body("1"));
+        let release = of(network);
+        let statement = release.to_envelope().payload;
+        let proposal = Proposal { statement, lane: Lane::Release, note: None };
+        let proposal = proposal.to_envelope().sign(&council.keys[&council.name(0)]);
+        let mut archive = Archive::load(&home, network).unwrap();
+        let mut offered = vec![council.sign(&release), proposal];
+        let early = archive.admit(NOW, offered.clone()).unwrap();
+        assert_eq!((early.unjudged, early.new, early.refused), (2, Vec::new(), Vec::new()));
+        // What is another network's will never be good, and is said at once.
+        let foreign = council.sign(&of(Digest::of(b"another network")));
+        let refused = archive.admit(NOW, vec![foreign]).unwrap();
+        assert_eq!((refused.unjudged, refused.refused.len()), (0, 1));
+        offered.push(first);
+        let taken = archive.admit(NOW, offered).unwrap();
+        assert_eq!((taken.unjudged, taken.new.len(), taken.refused), (0, 3, Vec::new()));
+    }
 }

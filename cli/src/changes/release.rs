@@ -1,9 +1,9 @@
-//! A release against the one in force: component by component, and what is in them where their
+//! A release against the one before it: component by component, and what is in them where their
 //! bytes are at hand.
 
 use std::collections::BTreeMap;
 
-use borgios_policy::{Lane, Name, Statement};
+use borgios_policy::{Name, Statement};
 use borgios_releases::{Component, Manifest};
 use borgios_types::Digest;
 
@@ -12,6 +12,7 @@ use crate::blobs::size_text;
 use crate::desk::Desk;
 use crate::failure::{Failure, OrFail as _};
 use crate::printer::one_line;
+use crate::signed;
 
 /// The bytes of components that were given as files, by digest.
 pub(crate) type Given = BTreeMap<Digest, Vec<u8>>;
@@ -24,8 +25,8 @@ pub(crate) fn changes(
     given: &Given,
 ) -> Result<Vec<String>, Failure> {
     let new = Manifest::parse(statement).or_fail(|| "the proposal has no good manifest")?;
-    let old = desk.archive().chain().head(Lane::Release).map(Manifest::of).transpose();
-    let old = old.or_fail(|| "the release in force has no manifest")?;
+    let old = signed::before(desk, statement).map(Manifest::of).transpose();
+    let old = old.or_fail(|| "the release before it has no manifest")?;
     let by_name = |manifest: &Manifest| -> BTreeMap<Name, Component> {
         manifest.components.iter().map(|c| (c.name.clone(), c.clone())).collect()
     };

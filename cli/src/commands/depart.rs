@@ -161,7 +161,7 @@ impl Depart {
         if !locked.is_encrypted() {
             return Err(Failure::new(what()).hint("give the key whose .pub is in the receipt"));
         }
-        let passphrase = source.of_key(path)?;
+        let passphrase = source.of_file(path)?;
         let open = locked
             .decrypt(age::secrecy::ExposeSecret::expose_secret(&passphrase))
             .or_fail(|| format!("the passphrase does not open {}", path.display()))?;

@@ -15,13 +15,16 @@ use clap::Args;
 use serde_json::json;
 use zeroize::{Zeroize as _, Zeroizing};
 
+use crate::archive::Archive;
 use crate::commands::governor_backup::{FORMAT, Kept};
-use crate::context::Context;
+use crate::context::{Context, Membership};
 use crate::durable;
 use crate::failure::{Failure, OrFail as _};
 use crate::identity::Identity;
 use crate::passphrase::Source;
 use crate::session::Session;
+use crate::transport::folder::Folder;
+use crate::transport::{KINDS, Transport as _};
 use crate::vault;
 
 /// Largest backup file, in bytes.
@@ -47,7 +50,16 @@ impl Restore {
             Some(file) => self.read_file(context, file)?,
             None => from_words(context)?,
         };
-        let mut session = Session::anew(context, identity)?;
+        let mut session = Session::anew(context, identity).map_err(|failure| {
+            if failure.advice().is_some() {
+                return failure;
+            }
+            failure.hint(
+                "run this again with `--exchange DIR` or another `--node HOST:PORT`. A node that does not \
+                 accept the key may know of a newer one in its place, as another governor's `borgios log \
+                 policy` would show",
+            )
+        })?;
         // Without the board in force nothing can be burnt, and nobody would hear of it later.
         session.desk.archive().board().map_err(|failure| {
             failure
@@ -79,10 +91,13 @@ impl Restore {
         }
         context.printer.answer(&answer, &text)?;
         if !usable {
-            context.printer.warn(&format!(
-                "the share in the backup is not of key epoch {epoch}, which is in force; `borgios \
-                 governor repair` asks the others for yours"
-            ));
+            context.printer.warn(&match session.on_board() {
+                Ok(_) => format!(
+                    "the share in the backup is not of key epoch {epoch}, which is in force; `borgios \
+                     governor repair` asks the others for yours"
+                ),
+                Err(failure) => format!("{}: nothing can be voted on here", failure.summary()),
+            });
         }
         Ok(())
     }
@@ -94,7 +109,12 @@ impl Restore {
         let cipher = durable::read(file, BACKUP_MAX)?
             .ok_or_else(|| Failure::new(format!("{} does not exist", file.display())))?;
         let source = self.backup_passphrase_fd.map_or(context.passphrase, Source::Descriptor);
-        let plain = vault::unlock(source.existing(&file.display().to_string())?, &cipher)?;
+        let plain = vault::unlock(source.of_file(file)?, &cipher, file).map_err(|failure| {
+            failure.hint(
+                "try again: the backup has a passphrase of its own, not that of the identity in it. There \
+                 is no way around it; if you are sure of it, the file is damaged: take another copy",
+            )
+        })?;
         let what = || format!("{} is no backup of this version", file.display());
         let kept: Kept = serde_json::from_slice(&plain).or_fail(what)?;
         if kept.format != FORMAT {
@@ -110,6 +130,7 @@ impl Restore {
             None => durable::write(&path, &kept.identity.0)?,
         }
         let identity = Identity::open(&context.home, context.passphrase)?;
+        refuse_replaced(context, &kept.membership, &identity, file)?;
         let share = KeyShare::from_secret(&kept.board, identity.name(), &kept.share)
             .or_fail(|| "the share in the backup is not this governor's")?;
         let card = identity.card().to_json();
@@ -123,6 +144,33 @@ impl Restore {
         durable::write(&context.home.governor("board.json"), &text)?;
         Ok(identity)
     }
+}
+
+/// Refuses an identity in whose place the board in force has another. That is asked of what lies here and
+/// in the folder of this run: a node would say no more than that it does not let it in.
+fn refuse_replaced(
+    context: &Context,
+    membership: &Membership,
+    identity: &Identity,
+    file: &Path,
+) -> Result<(), Failure> {
+    let (name, own) = (identity.name(), identity.ssh().public());
+    let mut archive = Archive::load(&context.home, membership.network)?;
+    if let Some(folder) = &context.exchange {
+        let fetched = Folder::at(folder)?.fetch(&KINDS, &|_| false)?;
+        archive.admit(context.now(), fetched.envelopes)?;
+    }
+    // Where no board is known here yet, the burn says so.
+    let Ok(board) = archive.board() else { return Ok(()) };
+    let Some(seat) = board.by_name(name).filter(|seat| seat.key != own) else { return Ok(()) };
+    Err(Failure::new(format!("the identity in {} was replaced since", file.display()))
+        .because(format!("it is {}", own.fingerprint()))
+        .because(format!("for {name} the board in force has {}", seat.key.fingerprint()))
+        .hint(format!(
+            "use the folder that holds the newer key, or a backup made of it, restored into an empty \
+             folder named with `--home DIR`. If both are lost: `borgios governor init --name {name}` in an \
+             empty folder, and another governor proposes its card with `borgios governor repair --card`"
+        )))
 }
 
 /// Lays the share alone; identity and network are here.
@@ -139,7 +187,13 @@ fn from_words(context: &Context) -> Result<Identity, Failure> {
     let (board, name) = session.on_board()?;
     let share = KeyShare::from_scalar(board, name, &scalar)
         .or_fail(|| format!("these words are not the share of {name} on the board in force"))
-        .map_err(|failure| failure.hint("after a change of the board, older words open nothing"))?;
+        .map_err(|failure| {
+            let epoch = board.epoch();
+            failure.hint(format!(
+                "check that they are yours, of key epoch {epoch}: older words open nothing any more. \
+                 Without them, `borgios governor repair` asks the others for your share"
+            ))
+        })?;
     let sealed = session.identity().seal(share.to_secret().expose())?;
     durable::write(&context.home.governor("share.age"), &sealed)?;
     Ok(session.into_identity())
@@ -180,7 +234,10 @@ pub(crate) fn scalar_of(text: &str) -> Result<SecretBytes, Failure> {
     let mut words = Mnemonic::parse_in_normalized(Language::English, &clean)
         .or_fail(|| "these are not the words of a backup")
         .map_err(|failure| {
-            failure.hint("24 words of the list, in order; the last is a checksum")
+            failure.hint(
+                "check the words against the paper and try again: 24 of the list, in order; the last is a \
+                 checksum",
+            )
         })?;
     let scalar = SecretBytes::new(words.to_entropy());
     words.zeroize();
@@ -189,7 +246,7 @@ pub(crate) fn scalar_of(text: &str) -> Result<SecretBytes, Failure> {
             "{} bytes of words, a share has 32",
             scalar.expose().len()
         ))
-        .hint("a share is 24 words"));
+        .hint("check the words against the paper and try again: a share is 24 words"));
     }
     Ok(scalar)
 }

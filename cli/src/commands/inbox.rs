@@ -13,6 +13,7 @@ use crate::notices::{self, Notice};
 use crate::printer::one_line;
 use crate::reviewed::Reviewed;
 use crate::servers::Servers;
+use crate::signed::{self, Signed, Standing};
 use crate::wording;
 
 /// What is open: who voted, what is missing
@@ -32,7 +33,11 @@ impl Inbox {
             context.printer.say(&format!("{place} is signed"));
         }
         let reviewed = Reviewed::load(&context.home)?;
-        let votes = desk.votes()?;
+        let mut votes = desk.votes()?;
+        for vote in &mut votes {
+            vote.tally.documents.retain(|id, _| !desk.archive().is_dead(id));
+        }
+        votes.retain(|vote| !vote.tally.documents.is_empty() || !vote.tally.culprits.is_empty());
         let servers = desk.known_servers()?;
         let answer: Vec<Value> =
             votes.iter().flat_map(|vote| rows(vote, &servers, &reviewed)).collect();
@@ -42,6 +47,11 @@ impl Inbox {
         }
         if votes.is_empty() {
             text.push_str("nothing is open\n");
+        }
+        let mut kept = signed::locked(&desk);
+        kept.extend(signed::vetoed(&desk)?);
+        for one in &kept {
+            text.push_str(&kept_back(one, &desk, &servers));
         }
         let mut told = notices::upon_vetoed(&desk)?;
         told.extend(notices::escrow(&desk));
@@ -57,9 +67,27 @@ impl Inbox {
         let answer = json!({
             "open": answer, "signed": signed, "threshold": threshold, "reminders": reminders,
             "notices": told.iter().map(Notice::to_json).collect::<Vec<_>>(),
+            "kept_back": kept.iter().map(|one| one.to_json(&desk)).collect::<Vec<_>>(),
         });
         context.printer.answer(&answer, &text)
     }
+}
+
+/// A signed statement that servers hold back, or that vetoes took back.
+fn kept_back(one: &Signed, desk: &Desk<'_>, servers: &Servers) -> String {
+    let mut text = format!("{}  {}  signed\n", one.place(), one.id.short());
+    if let Some(words) = wording::summary(servers, &one.statement) {
+        text.push_str(&format!("  {words}\n"));
+    }
+    for line in one.said_against(desk).into_iter().chain(one.words(desk)) {
+        text.push_str(&format!("  {line}\n"));
+    }
+    let named = match one.standing {
+        Standing::Locked(_) => one.place(),
+        _ => one.id.short(),
+    };
+    text.push_str(&format!("  look at it with `borgios review {named}`\n"));
+    text
 }
 
 /// How one document stands, in a word.
@@ -139,7 +167,11 @@ fn describe(vote: &OpenVote, servers: &Servers, reviewed: &Reviewed) -> String {
         }
         text.push_str(&format!("  {}\n", state_text(&standing.state)));
         if !reviewed.contains(id) {
-            text.push_str(&format!("  look at it with `borgios review {place}`\n"));
+            let named = match vote.tally.documents.len() {
+                1 => place,
+                _ => id.short(),
+            };
+            text.push_str(&format!("  look at it with `borgios review {named}`\n"));
         }
     }
     for culprit in &vote.tally.culprits {

@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use borgios_policy::{Burn, Choice, Lane, Object as _, Settled, Statement, VerifiedStatement};
+use borgios_policy::{
+    Burn, Choice, Lane, Object as _, Settled, Statement, VerifiedStatement, Veto,
+};
 use borgios_types::{Digest, Round, Seq, UnixSeconds};
 use clap::Args;
 use serde_json::{Value, json};
@@ -69,6 +71,11 @@ impl Log {
         for verified in archive.chain().overruled().filter(|v| wanted(v.statement().lane)) {
             overruled(&archive, verified, &mut log);
         }
+        for (statement, id) in archive.dead_statements()? {
+            if wanted(statement.lane) {
+                vetoed(&archive, &servers, &statement, id, &mut log);
+            }
+        }
         for lane in Lane::ALL.into_iter().filter(|lane| wanted(*lane)) {
             for one in fallen(&archive, lane) {
                 one.tell(&archive, &mut log);
@@ -120,7 +127,7 @@ fn said(archive: &Archive, log: &mut Written) {
 }
 
 /// A ballot on a statement, for one line of the log.
-struct Voice {
+pub(crate) struct Voice {
     name: String,
     approves: bool,
     /// Whether it was cast for the board that the statement makes.
@@ -133,7 +140,7 @@ struct Voice {
 }
 
 /// The ballots on a statement: first those of the board that was to sign it.
-fn voices(archive: &Archive, statement: &Statement, id: Digest) -> Vec<Voice> {
+pub(crate) fn voices(archive: &Archive, statement: &Statement, id: Digest) -> Vec<Voice> {
     // A change of the board is voted on by two boards: the one in force and the one it makes.
     let under = statement.policy.and_then(|seq| archive.chain().policy_at(seq));
     let group = under.map(|policy| policy.board.group());
@@ -214,7 +221,9 @@ impl Fallen {
 fn fallen(archive: &Archive, lane: Lane) -> Vec<Fallen> {
     let chain = archive.chain();
     let signed = |id: &Digest| {
-        chain.known(id).is_some() || chain.overruled().any(|verified| verified.id() == *id)
+        chain.known(id).is_some()
+            || archive.is_dead(id)
+            || chain.overruled().any(|verified| verified.id() == *id)
     };
     let mut fallen: BTreeMap<(Seq, Round, Digest), Fallen> = BTreeMap::new();
     for held in archive.proposals().values() {
@@ -285,6 +294,42 @@ fn waits(archive: &Archive, verified: &VerifiedStatement, log: &mut Written) {
         place(statement),
         spoken(&voices)
     );
+    log.add(statement.issued, row, text);
+}
+
+/// What was signed, and taken back by vetoes while servers held it back.
+fn vetoed(
+    archive: &Archive,
+    servers: &Servers,
+    statement: &Statement,
+    id: Digest,
+    log: &mut Written,
+) {
+    let voices = voices(archive, statement, id);
+    let said = archive.objections().values().filter(|held| held.value.statement == id);
+    let by: BTreeSet<&str> = said
+        .filter(|held| held.envelope.kind.as_str() == Veto::KIND)
+        .map(|held| held.by.as_str())
+        .collect();
+    let words = words(archive, servers, statement);
+    let row = json!({
+        "vetoed": place(statement), "round": statement.round, "id": id, "issued": statement.issued,
+        "by": by, "summary": (!words.is_empty()).then(|| words.join("; ")),
+        "ballots": ballots(&voices), "proposed_by": proposers(archive, id),
+    });
+    let mut text = format!(
+        "{}  {}  {}{}  signed, and taken back by the vetoes of {}: dead wherever it was not applied before\n",
+        vote(statement),
+        statement.issued,
+        id.short(),
+        version(statement),
+        by.into_iter().collect::<Vec<_>>().join(", ")
+    );
+    text.push_str(&by_whom(archive, id));
+    for line in words {
+        text.push_str(&format!("  {line}\n"));
+    }
+    text.push_str(&spoken(&voices));
     log.add(statement.issued, row, text);
 }
 
@@ -382,16 +427,16 @@ fn proposed(archive: &Archive, statement: Digest) -> Vec<(String, String)> {
     by.into_iter().collect()
 }
 
-fn by_whom(archive: &Archive, statement: Digest) -> String {
+pub(crate) fn by_whom(archive: &Archive, statement: Digest) -> String {
     let each = proposed(archive, statement).into_iter();
     each.map(|(name, note)| format!("  proposed by {name}{note}\n")).collect()
 }
 
-fn proposers(archive: &Archive, statement: Digest) -> Vec<String> {
+pub(crate) fn proposers(archive: &Archive, statement: Digest) -> Vec<String> {
     proposed(archive, statement).into_iter().map(|(name, _)| name).collect()
 }
 
-fn ballots(voices: &[Voice]) -> Vec<Value> {
+pub(crate) fn ballots(voices: &[Voice]) -> Vec<Value> {
     let each = voices.iter().map(|voice| {
         let choice = if voice.approves { "approve" } else { "reject" };
         json!({
@@ -403,7 +448,7 @@ fn ballots(voices: &[Voice]) -> Vec<Value> {
     each.collect()
 }
 
-fn spoken(voices: &[Voice]) -> String {
+pub(crate) fn spoken(voices: &[Voice]) -> String {
     let each = voices.iter().map(|voice| {
         let verb = if voice.approves { "approved" } else { "rejected" };
         let of = match (voice.recovers, voice.for_new) {

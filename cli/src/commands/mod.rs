@@ -44,6 +44,7 @@ pub(crate) mod release;
 pub(crate) mod release_build;
 pub(crate) mod release_show;
 pub(crate) mod review;
+mod review_signed;
 pub(crate) mod status;
 pub(crate) mod stream;
 pub(crate) mod stream_heads;

@@ -18,6 +18,9 @@ use crate::durable;
 use crate::failure::{Failure, OrFail as _};
 use crate::session::Session;
 
+/// The component that borgiosd is: its unit and its health command name the program by it.
+const AGENT: &str = "agent";
+
 /// A complete set of software
 #[derive(Debug, Args)]
 pub(crate) struct Release {
@@ -68,6 +71,14 @@ impl Release {
         };
         let what = || format!("release/{seq} cannot be proposed: its manifest breaks a rule");
         manifest.validate(seq).or_fail(what)?;
+        if let Some(before) = in_force.as_ref().filter(|before| drops_agent(before, &manifest)) {
+            context.printer.warn(&format!(
+                "version {} has no component {AGENT}, and version {}, in force, has: a server that \
+                 installs this stops borgiosd and hears of nothing more, and no fresh one can join with \
+                 it; `--keep` takes over what is not given",
+                manifest.version, before.version
+            ));
+        }
         for path in &self.components {
             session.desk.leave_in_folders(&blobs::read(path)?)?;
         }
@@ -127,10 +138,45 @@ impl Release {
     }
 }
 
+/// Whether servers that install `after` lose the agent. The keeper's own component stays, whatever a
+/// release says; the agent's is dropped like any other.
+fn drops_agent(before: &Manifest, after: &Manifest) -> bool {
+    let has = |manifest: &Manifest| manifest.components.iter().any(|part| part.name == AGENT);
+    has(before) && !has(after)
+}
+
 fn read(path: &std::path::Path, seq: Seq) -> Result<Manifest, Failure> {
     let what = || format!("{} is no manifest of a release", path.display());
     let bytes = durable::read(path, PAYLOAD_MAX)?
         .ok_or_else(|| Failure::new(format!("{} does not exist", path.display())))?;
     let body: Value = serde_json::from_slice(&bytes).or_fail(what)?;
     Manifest::from_body(&body, seq).or_fail(what)
+}
+
+#[cfg(test)]
+mod tests {
+    use borgios_types::Digest;
+
+    use super::*;
+
+    fn of(names: &[&str]) -> Manifest {
+        let digest = Digest::of(b"component");
+        let part = |name: &&str| Component { name: name.parse().unwrap(), digest, size: 1 };
+        Manifest {
+            version: "1".to_owned(),
+            components: names.iter().map(part).collect(),
+            installer: Installer { digest, size: 1 },
+            urls: Vec::new(),
+            floor: Seq(1),
+            notes: String::new(),
+        }
+    }
+
+    #[test]
+    fn only_a_release_that_takes_the_agent_away_is_warned_of() {
+        let (whole, alone) = (of(&[AGENT, "borgios-keeper", "shop"]), of(&["shop"]));
+        assert!(drops_agent(&whole, &alone));
+        assert!(!drops_agent(&whole, &of(&[AGENT])), "the keeper stays by itself");
+        assert!(!drops_agent(&alone, &alone) && !drops_agent(&alone, &whole));
+    }
 }

@@ -12,6 +12,7 @@ use crate::blobs;
 use crate::changes;
 use crate::changes::release::Given;
 use crate::commands::inbox::state_text;
+use crate::commands::review_signed;
 use crate::context::Context;
 use crate::deadlines::{self, Dates};
 use crate::desk::{Desk, OpenVote};
@@ -23,6 +24,7 @@ use crate::recovery;
 use crate::reviewed::Reviewed;
 use crate::rivalry;
 use crate::rulings;
+use crate::signed;
 use crate::span;
 use crate::subject::Subject;
 use crate::succession::UnderWay;
@@ -46,29 +48,30 @@ impl Review {
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
         let begun = context.now();
         let mut desk = Desk::look(context)?;
-        let (vote, id) = desk.named(&self.subject, self.round.map(Round))?;
+        let (vote, id) = match desk.named(&self.subject, self.round.map(Round)) {
+            Ok((vote, id)) if !desk.archive().is_dead(&id) => (vote, id),
+            // What is signed takes no ballot, but a veto, and nobody shall object unseen.
+            other => match (signed::named(&desk, &self.subject)?, other) {
+                (Some(found), _) => {
+                    return review_signed::run(context, &mut desk, &found, &self.given()?);
+                }
+                (None, Err(failure)) => return Err(failure),
+                (None, Ok(found)) => found,
+            },
+        };
         let Some(document) = vote.documents.get(&id) else {
             return Err(Failure::new(format!("the text of {} is not here", self.subject)));
         };
         let statement = &document.statement;
         let place = format!("{}/{}", statement.lane, statement.seq);
-        let changes = match statement.lane {
-            Lane::Release => changes::release::changes(&mut desk, statement, &self.given()?)?,
-            Lane::Policy => {
-                let head = desk.archive().chain().head(Lane::Policy);
-                let before = head.map(|verified| &verified.statement().body);
-                let mut lines = changes::policy::changes(before, &statement.body);
-                if let Ok(policy) = Policy::parse(&statement.body) {
-                    lines.extend(changes::policy::taken_back(desk.archive().chain(), &policy));
-                    lines.extend(rulings::burns(&desk, &policy)?);
-                }
-                lines.extend(recovery::words(&desk, &vote, statement));
-                lines
-            }
-            Lane::Credential => escrowed::review(&mut desk, statement)?,
-            Lane::Member => wording::eviction(&desk.servers()?, statement),
-            Lane::Access => access_changes(&mut desk, statement)?,
-        };
+        let mut changes = changes(&mut desk, statement, &self.given()?)?;
+        if let (Lane::Policy, Ok(policy)) = (statement.lane, Policy::parse(&statement.body)) {
+            changes.extend(changes::policy::taken_back(desk.archive().chain(), &policy));
+            changes.extend(rulings::burns(&desk, &policy)?);
+        }
+        if statement.lane == Lane::Policy {
+            changes.extend(recovery::words(&desk, &vote, statement));
+        }
         let obeyed = desk.archive().chain().review(context.now(), &document.to_envelope());
         let mut text = format!(
             "{place}, round {}  {id}\n  issued {}, expires {}\n",
@@ -135,7 +138,8 @@ impl Review {
             "dates": dates.to_json(context.now()), "waits_for_you": !of_this.is_empty(),
             "beside": beside,
             "notices": notices.iter().map(Notice::to_json).collect::<Vec<_>>(),
-            "place": place, "round": statement.round, "statement": id, "changes": changes,
+            "place": place, "round": statement.round, "statement": id, "signed": false,
+            "changes": changes,
             "approvals": standing.map(|standing| &standing.approvals),
             "rejections": standing.map(|standing| &standing.rejections),
             "consequence": consequence, "terms": terms, "body": statement.body,
@@ -156,6 +160,24 @@ impl Review {
             Ok((Digest::of(&bytes), bytes))
         });
         each.collect()
+    }
+}
+
+/// What a statement changes against the one before it in its lane.
+pub(crate) fn changes(
+    desk: &mut Desk<'_>,
+    statement: &Statement,
+    given: &Given,
+) -> Result<Vec<String>, Failure> {
+    match statement.lane {
+        Lane::Release => changes::release::changes(desk, statement, given),
+        Lane::Policy => {
+            let before = signed::before(desk, statement).map(|before| &before.statement().body);
+            Ok(changes::policy::changes(before, &statement.body))
+        }
+        Lane::Credential => escrowed::review(desk, statement),
+        Lane::Member => Ok(wording::eviction(&desk.servers()?, statement)),
+        Lane::Access => access_changes(desk, statement),
     }
 }
 

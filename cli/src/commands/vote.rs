@@ -334,6 +334,7 @@ impl Vote {
         vote_checks::refuse_stuck(session, slot, &ballots, thought, &without, self.even_if_stuck)?;
         let comment = self.comment.clone();
         if self.choice == ForOrAgainst::Reject {
+            vote_checks::warn_of_rejection(session, slot, statement)?;
             let reason = self.reason.clone().unwrap_or_default();
             return Intent::reject(board, me, &open, &text, reason, comment, counter).or_fail(what);
         }
@@ -550,16 +551,21 @@ fn no_intent(place: &str, error: VoteError) -> Failure {
             let list = names.iter().map(Name::as_str).collect::<Vec<_>>();
             let without: Vec<String> =
                 list.iter().map(|name| format!("--without {name}")).collect();
-            let (has, them) = if list.len() == 1 { ("has", list[0]) } else { ("have", "them") };
+            let (has, run, them) = match list[..] {
+                [one] => ("has", "runs", one),
+                _ => ("have", "each run", "them"),
+            };
+            let who = list.join(" and ");
             Failure::new(what)
                 .code(Failure::POOL_MISSING)
                 .because(format!(
-                    "{} {has} published no nonces for this slot, so no signature with {them} is \
-                     possible",
-                    list.join(" and ")
+                    "{who} {has} published no nonces for this slot, so no signature with {them} is \
+                     possible"
                 ))
                 .hint(format!(
-                    "`borgios vote {place} approve {}` votes for the other signing sets",
+                    "{who} {run} `borgios sync` on their own laptop, which publishes them; then run this \
+                     again. If it says the same, or cannot wait: `borgios vote {place} approve {}` votes \
+                     for the other signing sets",
                     without.join(" ")
                 ))
         }
@@ -568,7 +574,8 @@ fn no_intent(place: &str, error: VoteError) -> Failure {
             Failure::new(what).code(Failure::POOL_MISSING).cause(error).hint(hint)
         }
         VoteError::NoOwnPool(_) => Failure::new(what).code(Failure::POOL_MISSING).cause(error).hint(
-            "run `borgios sync` with a node or exchange folder: it publishes nonces for this slot",
+            "run `borgios sync` with a node or exchange folder, which publishes nonces for this slot; then \
+             run this again",
         ),
         error => Failure::new(what).cause(error),
     }

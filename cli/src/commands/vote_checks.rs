@@ -95,6 +95,26 @@ pub(crate) fn refuse_new_rival(
     Ok(())
 }
 
+/// Warns of what a rejection does beside what was asked for, where something else is proposed for the
+/// place: whoever rejects is bound against every document of the round.
+pub(crate) fn warn_of_rejection(
+    session: &Session<'_>,
+    slot: Slot,
+    statement: Digest,
+) -> Result<(), Failure> {
+    let vote = session.desk.vote(slot.lane, slot.seq, slot.round)?;
+    let all = rivalry::rivals(&session.desk, &vote);
+    for rival in all.iter().filter(|rival| rival.statement != statement) {
+        let other = rival.statement.short();
+        session.desk.context().printer.warn(&format!(
+            "{}/{} has another proposal, {other}: this rejection is your only ballot in this round, so it \
+             counts against {other} too, and you cannot approve that one any more",
+            slot.lane, slot.seq
+        ));
+    }
+    Ok(())
+}
+
 /// What the voter's own build came to, if it came to what is proposed.
 pub(crate) fn rebuild(
     rebuilt: &[PathBuf],
