@@ -5,15 +5,18 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-/// What tells one state of a file from another without reading it: which inode it is, and when it and
-/// its inode were last changed, to the nanosecond.
+/// What tells one state of a file from another without reading it: which inode of which disk it is, how
+/// long, and when it and its inode were last changed. Two changes in place within one tick of the kernel's
+/// clock, some milliseconds, that leave its length may look alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stamp(pub(crate) [i64; 5]);
+pub(crate) struct Stamp(pub(crate) [i64; 7]);
 
 impl Stamp {
     pub(crate) fn of(meta: &Metadata) -> Self {
-        let inode = i64::from_ne_bytes(meta.ino().to_ne_bytes());
-        Self([inode, meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()])
+        let [disk, inode, length] = [meta.dev(), meta.ino(), meta.size()]
+            .map(|number| i64::from_ne_bytes(number.to_ne_bytes()));
+        let [changed, changed_ns] = [meta.mtime(), meta.mtime_nsec()];
+        Self([disk, inode, length, changed, changed_ns, meta.ctime(), meta.ctime_nsec()])
     }
 }
 

@@ -264,6 +264,10 @@ impl<'a> Desk<'a> {
             return Err(Failure::new("this program made an object that it would itself refuse")
                 .because(line.clone()));
         }
+        if admitted.unjudged > 0 {
+            let what = format!("a {} cannot be sent from here yet", envelope.kind);
+            return Err(Failure::new(what).because("no board is known here, so it was not stored"));
+        }
         self.exchange.send(envelope)
     }
 
@@ -395,6 +399,15 @@ impl<'a> Desk<'a> {
         subject: &Subject,
         round: Option<Round>,
     ) -> Result<(OpenVote, Digest), Failure> {
+        self.find(subject, round)?.ok_or_else(|| self.nothing_named(subject))
+    }
+
+    /// The same; none where nothing of that name is voted on.
+    pub(crate) fn find(
+        &self,
+        subject: &Subject,
+        round: Option<Round>,
+    ) -> Result<Option<(OpenVote, Digest)>, Failure> {
         let mut found = Vec::new();
         for vote in self.votes()? {
             let newest = match vote.recovery {
@@ -433,13 +446,11 @@ impl<'a> Desk<'a> {
                 .because(ids.join(", "))
                 .hint("name one of them by the first digits of its id"));
         }
-        match found.pop().and_then(|(vote, ids)| Some((vote, *ids.first()?))) {
-            Some(found) => Ok(found),
-            None => Err(self.nothing_named(subject)),
-        }
+        Ok(found.pop().and_then(|(vote, ids)| Some((vote, *ids.first()?))))
     }
 
-    fn nothing_named(&self, subject: &Subject) -> Failure {
+    /// Why nothing of that name is voted on.
+    pub(crate) fn nothing_named(&self, subject: &Subject) -> Failure {
         if let Subject::Place(lane, seq) = subject {
             let head = self.archive.chain().head_seq(*lane);
             if let Some(failure) = self.closed(*lane, *seq) {

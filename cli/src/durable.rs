@@ -10,6 +10,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
+use rustix::process::{Pid, test_kill_process};
 
 use crate::failure::{Failure, OrFail as _};
 
@@ -96,7 +97,9 @@ pub(crate) fn sweep(folder: &Path) -> Result<(), Failure> {
 
 /// The same where other runs may be writing now: what they are at stays.
 pub(crate) fn sweep_dead(folder: &Path) -> Result<(), Failure> {
-    sweep_if(folder, |process| !Path::new("/proc").join(process).exists())
+    // Not by /proc, which may hide processes of others, and of one's own that let nobody look into them.
+    let is_gone = |pid: Pid| test_kill_process(pid) == Err(rustix::io::Errno::SRCH);
+    sweep_if(folder, |process| process.parse().ok().and_then(Pid::from_raw).is_none_or(is_gone))
 }
 
 fn sweep_if(folder: &Path, may_go: impl Fn(&str) -> bool) -> Result<(), Failure> {

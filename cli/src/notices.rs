@@ -5,7 +5,7 @@
 //! | `BUSY` | another command works in this folder: what is shown may change under one's hands |
 //! | `RIVAL` | something else is proposed for the place, and which of the two was here first |
 //! | `FROZEN` | two documents are signed for one place: servers that met both hold the lane back |
-//! | `VETOED` | what was signed for the place before was vetoed, and some servers may have applied it |
+//! | `VETOED` | what was signed for the place before was vetoed, and some servers may have applied it, or a policy of the recovery key was that is taken all the same |
 //! | `UPON` | something is proposed upon what is vetoed here |
 //! | `LOCKED` | what this builds upon is signed, and servers still hold it back |
 //! | `ESCROW` | an earlier board still can bring back the passwords of the schedule in force |
@@ -16,8 +16,11 @@ use borgios_policy::{Lane, Name, Statement, VerifiedStatement};
 use borgios_types::{Digest, Seq, UnixSeconds};
 use serde_json::{Value, json};
 
+use crate::archive::is_veto;
 use crate::desk::{Desk, OpenVote};
 use crate::failure::Failure;
+use crate::objections;
+use crate::printer::one_line;
 use crate::rivalry::{self, Rival};
 use crate::schedules;
 use crate::signed;
@@ -159,6 +162,28 @@ fn vetoed(desk: &Desk<'_>, vote: &OpenVote) -> Result<Vec<Notice>, Failure> {
         ),
     };
     Ok(here.map(notice).collect())
+}
+
+/// Vetoes of a policy of the recovery key that its governor takes all the same.
+pub(crate) fn vetoed_recovery(desk: &Desk<'_>, id: Digest) -> Option<Notice> {
+    let of_it = objections::to(desk.archive(), id).into_iter();
+    let of_it: Vec<_> = of_it.filter(|held| is_veto(held)).collect();
+    let seq = of_it.first()?.value.seq;
+    let by: Vec<String> = of_it
+        .iter()
+        .map(|held| format!("{} at {} ({})", held.by, held.value.at, one_line(&held.value.reason)))
+        .collect();
+    Some(Notice {
+        code: "VETOED",
+        text: format!(
+            "policy/{seq} of the recovery key was vetoed by {}: a server that heard of it while it waited \
+             does not take this policy",
+            by.join(", ")
+        ),
+        next: "compare `borgios status` of several servers; where none has it in force, restore this folder \
+               from a backup of before"
+            .to_owned(),
+    })
 }
 
 /// What is proposed upon something that is vetoed here, and is not voted on here therefore.

@@ -7,8 +7,32 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use borgios_policy::{Board, Chain, Lane, Name, Refusal, Statement, Submission, Veto};
+use borgios_policy::{Board, Chain, Lane, Name, Objection, Refusal, Statement, Submission, Veto};
 use borgios_types::{Digest, Envelope};
+
+use crate::archive::{Archive, Held};
+
+/// The vetoes and pauses of a statement that a board said which is in force or was, in the order of time.
+///
+/// The archive also holds those of boards that somebody only proposed, for they vote too; such a board may
+/// give honest names to keys of its own, and nobody hears its objections.
+pub(crate) fn to(archive: &Archive, id: Digest) -> Vec<&Held<Objection>> {
+    let all = archive.objections().values().filter(|held| held.value.statement == id);
+    let mut all: Vec<_> = all.filter(|held| is_heard(archive, held)).collect();
+    all.sort_by(|one, other| (one.value.at, &one.by).cmp(&(other.value.at, &other.by)));
+    all
+}
+
+/// Whether a board said it that is in force or was.
+pub(crate) fn is_heard(archive: &Archive, held: &Held<Objection>) -> bool {
+    archive.boards().any(|board| is_of(board, held))
+}
+
+/// Whether it is an objection of this board, by a key that the governor has on it.
+pub(crate) fn is_of(board: &Board, held: &Held<Objection>) -> bool {
+    let seat = board.by_name(&held.by);
+    held.value.group == board.group() && seat.is_some_and(|seat| held.envelope.signed_by(&seat.key))
+}
 
 /// What was said of signed statements.
 #[derive(Clone, Copy, Debug)]
@@ -113,6 +137,34 @@ mod tests {
     use borgios_types::Seq;
 
     use super::*;
+
+    /// A board that is only proposed may name honest governors with keys of its own.
+    #[test]
+    fn nobody_objects_in_the_name_of_another() {
+        let (council, imposters) = (Council::new(3, 2, 1, 1), Council::new(3, 2, 1, 9));
+        let name = council.name(0);
+        assert_eq!(name, imposters.name(0));
+        let held = |by: &Council, group: &Board| {
+            let value = Objection {
+                network: Digest::of(b"network"),
+                group: group.group(),
+                governor: name.clone(),
+                statement: Digest::of(b"release"),
+                lane: Lane::Release,
+                seq: Seq(1),
+                reason: "it deletes /etc".to_owned(),
+                at: NOW,
+            };
+            let envelope = Veto(value.clone()).to_envelope().sign(&by.keys[&name]);
+            Held { value, by: name.clone(), envelope }
+        };
+        let (board, other) = (&council.board, &imposters.board);
+        assert!(is_of(board, &held(&council, board)));
+        for forged in [held(&imposters, board), held(&imposters, other), held(&council, other)] {
+            assert!(!is_of(board, &forged));
+        }
+        assert!(is_of(other, &held(&imposters, other)), "there it counts");
+    }
 
     #[test]
     fn a_lock_that_came_after_the_vote_counts_here_as_at_a_server() {

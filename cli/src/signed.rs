@@ -11,15 +11,22 @@
 //! A laptop counts a statement as in force from its signature on; servers hold it back for its lock. Until
 //! when is reckoned from when it came into this folder: a server that heard of it later holds it longer.
 
-use borgios_policy::{Object as _, Objection, Statement, VerifiedStatement, Veto};
-use borgios_types::{Digest, Seq, UnixSeconds};
+use std::collections::BTreeSet;
+
+use borgios_policy::{Lane, Objection, Statement, VerifiedStatement};
+use borgios_types::{Digest, Round, Seq, UnixSeconds};
 use serde_json::{Value, json};
 
-use crate::archive::Held;
+use crate::archive::{Held, is_veto};
 use crate::desk::Desk;
 use crate::failure::Failure;
+use crate::hearing::hearing;
+use crate::objections;
 use crate::printer::one_line;
 use crate::subject::Subject;
+
+/// Most statements of a lane that are listed as held back: a folder that was restored knows no dates.
+const LISTED_MAX: usize = 8;
 
 /// Where a signed statement stands, as far as this folder knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,11 +72,11 @@ impl Signed {
         format!("{}/{}", self.statement.lane, self.statement.seq)
     }
 
-    /// Vetoes and pauses, in the order of time.
+    /// Vetoes and pauses of boards that were in force, in the order of time.
     pub(crate) fn objections<'d>(&self, desk: &'d Desk<'_>) -> Vec<&'d Held<Objection>> {
-        let all = desk.archive().objections().values();
-        let mut all: Vec<_> = all.filter(|held| held.value.statement == self.id).collect();
-        all.sort_by(|one, other| (one.value.at, &one.by).cmp(&(other.value.at, &other.by)));
+        let Statement { lane, seq, .. } = self.statement;
+        let mut all = objections::to(desk.archive(), self.id);
+        all.retain(|held| (held.value.lane, held.value.seq) == (lane, seq));
         // A governor of two boards says it on both.
         all.dedup_by(|one, other| {
             (&one.by, &one.envelope.kind, &one.value.reason)
@@ -78,20 +85,30 @@ impl Signed {
         all
     }
 
-    /// How far each board whose vetoes kill it has come.
+    /// How far each board whose vetoes kill it at servers has come.
     pub(crate) fn vetoes(&self, desk: &Desk<'_>) -> Vec<Vetoes> {
-        let boards = desk.archive().chain().veto_boards(&self.statement, self.id).into_iter();
-        let said = desk.archive().objections().values();
-        let said: Vec<_> = said
-            .filter(|held| held.envelope.kind.as_str() == Veto::KIND)
-            .filter(|held| held.value.statement == self.id)
-            .collect();
-        let each = boards.map(|(board, needed)| {
-            let by = said.iter().filter(|held| held.value.group == board.group());
-            let by: std::collections::BTreeSet<_> = by.map(|held| &held.by).collect();
+        let archive = desk.archive();
+        let mut boards = archive.chain().veto_boards(&self.statement, self.id);
+        // The board that a policy makes is in force too late to take it back.
+        if self.statement.lane == Lane::Policy {
+            let hear = hearing(desk, &self.statement);
+            boards.retain(|(board, _)| hear.iter().any(|at| at.board.group() == board.group()));
+        }
+        let all = objections::to(archive, self.id).into_iter();
+        let at = (self.statement.lane, self.statement.seq);
+        let all: Vec<_> =
+            all.filter(|held| is_veto(held) && (held.value.lane, held.value.seq) == at).collect();
+        let each = boards.into_iter().map(|(board, needed)| {
+            let by = all.iter().filter(|held| objections::is_of(board, held));
+            let by: BTreeSet<_> = by.map(|held| &held.by).collect();
             Vetoes { epoch: board.epoch().0, said: by.len(), needed }
         });
         each.collect()
+    }
+
+    /// Whether another signed document has its place here by now.
+    fn is_replaced(&self, desk: &Desk<'_>) -> bool {
+        self.statement.seq <= desk.archive().chain().head_seq(self.statement.lane)
     }
 
     /// Where it stands and what can be done, line by line.
@@ -99,25 +116,37 @@ impl Signed {
         let place = self.place();
         let mut lines = match self.standing {
             Standing::Locked(until) => vec![
-                format!("SIGNED, and servers that saw it when this folder did hold it back until {until}"),
+                format!(
+                    "SIGNED, and servers that saw it when this folder did hold it back until {until} (issued \
+                     {})",
+                    self.statement.issued
+                ),
                 format!(
                     "`borgios veto {place} --reason TEXT` takes it back with enough others; \
                      `borgios pause {place} --reason TEXT` asks servers to wait"
                 ),
             ],
             Standing::InForce => {
-                vec!["signed: servers obey it as soon as they hear of it; only a later statement changes that"
+                vec!["signed, and no lock of its own runs: servers obey it once they have what comes before \
+                      it; only a later statement changes that"
                     .to_owned()]
             }
-            Standing::Vetoed => vec![
-                "signed, and taken back by vetoes: it is dead wherever it was not applied before they came"
-                    .to_owned(),
-                format!(
-                    "where servers have it (`borgios status`), the board can go on from it: \
-                     `borgios sync --uphold {}`",
-                    self.id
-                ),
-            ],
+            Standing::Vetoed => {
+                let mut lines = vec![
+                    "signed, and taken back by vetoes: it is dead wherever it was not applied before they \
+                     came"
+                        .to_owned(),
+                ];
+                lines.push(match self.is_replaced(desk) {
+                    true => "another one is signed for its place".to_owned(),
+                    false => format!(
+                        "where servers have it (`borgios status`), the board can go on from it: \
+                         `borgios sync --uphold {}`",
+                        self.id
+                    ),
+                });
+                lines
+            }
             Standing::Overruled => {
                 vec!["signed, and taken back by a policy's ruling: it counts nowhere".to_owned()]
             }
@@ -181,53 +210,87 @@ impl Signed {
     }
 }
 
-/// The signed statement that was named. A place means the one that has it; what was taken back there has
-/// only its id.
-pub(crate) fn named(desk: &Desk<'_>, subject: &Subject) -> Result<Option<Signed>, Failure> {
+/// The signed statement that was named. A place means the one that has it, else the newest that was taken
+/// back there.
+pub(crate) fn named(
+    desk: &Desk<'_>,
+    subject: &Subject,
+    round: Option<Round>,
+) -> Result<Option<Signed>, Failure> {
     let archive = desk.archive();
-    let names =
-        |statement: &Statement, id: &Digest| subject.names(statement.lane, statement.seq, id);
+    let names = |at: &Statement, id: &Digest| {
+        subject.names(at.lane, at.seq, id) && round.is_none_or(|round| round == at.round)
+    };
     let in_chain = archive.chain().history().find(|at| names(at.statement(), &at.id()));
     if let Some(found) = in_chain {
         return Ok(Some(Signed::of(desk, found)));
     }
-    let waiting = archive.recoveries().waiting().map(|at| (at, Standing::Recovery));
-    let overruled = archive.chain().overruled().map(|at| (at, Standing::Overruled));
-    let mut others = waiting.chain(overruled);
-    if let Some((at, standing)) = others.find(|(at, _)| names(at.statement(), &at.id())) {
-        return Ok(Some(Signed { statement: at.statement().clone(), id: at.id(), standing }));
-    }
-    if let Some((id, statement)) = archive.rivals().all().find(|(id, at)| names(at, id)) {
-        let standing = Standing::Rival;
-        return Ok(Some(Signed { statement: statement.clone(), id: *id, standing }));
-    }
-    let dead = vetoed(desk)?;
-    Ok(dead.into_iter().find(|dead| names(&dead.statement, &dead.id)))
+    let signed = |standing: Standing, at: &Statement, id: Digest| {
+        names(at, &id).then(|| Signed { statement: at.clone(), id, standing })
+    };
+    let waiting = archive.recoveries().waiting();
+    let waiting = waiting.filter_map(|at| signed(Standing::Recovery, at.statement(), at.id()));
+    let overruled = archive.chain().overruled();
+    let overruled = overruled.filter_map(|at| signed(Standing::Overruled, at.statement(), at.id()));
+    let rivals = archive.rivals().all().filter_map(|(id, at)| signed(Standing::Rival, at, *id));
+    let dead = vetoed(desk)?.into_iter().filter(|dead| names(&dead.statement, &dead.id));
+    let all = waiting.chain(overruled).chain(rivals).chain(dead);
+    Ok(all.max_by_key(|one| (one.statement.round, one.statement.issued)))
 }
 
-/// What servers may still hold back, in the order of lanes and places.
-pub(crate) fn locked(desk: &Desk<'_>) -> Vec<Signed> {
-    let history = desk.archive().chain().history();
-    let mut all: Vec<Signed> = history
-        .filter(|verified| locked_until(desk, verified).is_some())
-        .map(|verified| Signed::of(desk, verified))
-        .collect();
+/// What servers may still hold back: the newest of each lane, with what the newest builds upon.
+fn locked(desk: &Desk<'_>) -> Vec<Signed> {
+    let mut all = Vec::new();
+    for lane in Lane::ALL {
+        let lane: Vec<_> = desk.archive().chain().after(lane, Seq(0)).collect();
+        let newest = lane.into_iter().rev().take(LISTED_MAX);
+        let held_back = newest.take_while(|verified| locked_until(desk, verified).is_some());
+        all.extend(held_back.map(|verified| Signed::of(desk, verified)));
+    }
     all.sort_by_key(|signed| (signed.statement.lane, signed.statement.seq));
     all
 }
 
+/// What `inbox` lists beside open votes: what servers may hold back, what vetoes took back whose place is
+/// free, and what waits of the recovery key.
+pub(crate) fn kept_back(desk: &Desk<'_>) -> Result<Vec<Signed>, Failure> {
+    let mut all = locked(desk);
+    all.extend(vetoed(desk)?.into_iter().filter(|dead| !dead.is_replaced(desk)));
+    all.extend(desk.archive().recoveries().waiting().map(|at| Signed {
+        statement: at.statement().clone(),
+        id: at.id(),
+        standing: Standing::Recovery,
+    }));
+    Ok(all)
+}
+
 /// What was signed and vetoed.
-pub(crate) fn vetoed(desk: &Desk<'_>) -> Result<Vec<Signed>, Failure> {
+fn vetoed(desk: &Desk<'_>) -> Result<Vec<Signed>, Failure> {
     let dead = desk.archive().dead_statements()?.into_iter();
     Ok(dead.map(|(statement, id)| Signed { statement, id, standing: Standing::Vetoed }).collect())
 }
 
 /// Until when servers hold a statement back that heard of it when this folder did; none if they do no more.
+///
+/// The lock is the one that the policy named by it asks for, and a longer one that came since only where
+/// servers had that policy in force before the first was over. Where that is not known, the earlier date is
+/// told: who objects too early has lost nothing.
 pub(crate) fn locked_until(desk: &Desk<'_>, signed: &VerifiedStatement) -> Option<UnixSeconds> {
-    let archive = desk.archive();
-    let lock_s = archive.chain().class_for(signed.statement(), signed.id())?.lock();
-    let until = archive.stored_at(signed.envelope())?.plus(lock_s);
-    (lock_s > 0 && until > desk.context().now()).then_some(until)
+    let (archive, statement) = (desk.archive(), signed.statement());
+    let chain = archive.chain();
+    let came = archive.stored_at(signed.envelope())?;
+    let named = chain.policy_at(statement.policy?)?.class_of(statement).lock();
+    let now = chain.class_for(statement, signed.id())?.lock();
+    let until = match chain.head(Lane::Policy) {
+        Some(head) if now > named && statement.lane != Lane::Policy => {
+            let before = head.statement().policy.and_then(|seq| chain.policy_at(seq));
+            let waits = before.map_or(0, |policy| policy.class(Lane::Policy).lock());
+            let in_force = archive.stored_at(head.envelope())?.plus(waits);
+            came.plus(if in_force < came.plus(named) { now } else { named })
+        }
+        Some(_) | None => came.plus(now),
+    };
+    (now > 0 && until > desk.context().now()).then_some(until)
 }
 
 /// The statements of its lane before this one, oldest first.
@@ -239,10 +302,12 @@ pub(crate) fn all_before<'d>(
     desk.archive().chain().after(lane, Seq(0)).take_while(move |at| at.statement().seq < seq)
 }
 
-/// The newest statement of its lane before this one: what it changes.
+/// The statement of its lane that this one changes: the one that it follows, else the newest before it.
 pub(crate) fn before<'d>(
     desk: &'d Desk<'_>,
     statement: &Statement,
 ) -> Option<&'d VerifiedStatement> {
-    all_before(desk, statement).last()
+    let followed = |at: &&VerifiedStatement| statement.prev == Some(at.id());
+    let overruled = desk.archive().chain().overruled().find(followed);
+    overruled.or_else(|| all_before(desk, statement).last())
 }

@@ -174,7 +174,11 @@ fn a_board_that_is_gone_is_followed_by_the_one_that_the_recovery_board_names() {
     let refused = board.refused("zoe", &["sync", "--accept-recovery", &wrong]);
     assert!(refused.contains("no policy of a recovery key waits"), "{refused}");
     for name in ["xia", "yan", "zoe", "rita", "cleo"] {
-        board.json(name, &["sync", "--accept-recovery", &id]);
+        let taken = board.json(name, &["sync", "--accept-recovery", &id]);
+        // Against a known veto, and that is said.
+        let notice = &taken["notices"][0];
+        let said = notice["message"].as_str().unwrap();
+        assert!(notice["code"] == "VETOED" && said.contains("by ben at"), "{taken}");
     }
     for name in NEW {
         let answer = board.json(name, &["governor", "change"]);

@@ -137,6 +137,8 @@ fn what_is_held_back_can_be_looked_at_before_it_is_vetoed() {
     let id = kept[0]["statement"].as_str().unwrap().trim_start_matches("sha256:").to_owned();
     let said = board.ok("ben", &["review", &id[..12]]);
     assert!(said.contains("2 of 2 vetoes") && said.contains("sync --uphold"), "{said}");
+    let said = board.refused("ben", &["export", "--proof", &id[..12], "proof.json"]);
+    assert!(said.contains("was taken back") && said.contains("vetoed it"), "{said}");
     let log = board.ok("ben", &["log", "policy"]);
     assert!(log.contains("taken back by the vetoes of ann, cleo"), "{log}");
     assert!(!log.contains("not signed"), "it was signed: {log}");

@@ -91,6 +91,11 @@ pub(crate) struct Pace {
 }
 
 impl Links {
+    /// Whether nothing waits for a neighbour that may be found to read nothing.
+    pub(crate) fn are_read(&self) -> bool {
+        self.all.values().all(|link| link.stuck || link.full || link.outbox.bytes() <= BUSY)
+    }
+
     pub(crate) fn insert(
         &mut self,
         link: LinkId,

@@ -180,6 +180,11 @@ impl LogWorker {
         }
     }
 
+    /// Whether it is here and works: there is nothing to [look after](Self::look_after).
+    pub(crate) fn is_sound(&self) -> bool {
+        self.reopen.is_none() && self.log.as_ref().is_some_and(|log| !log.is_broken())
+    }
+
     /// Bytes of appends that are not done yet.
     pub(crate) fn waiting_bytes(&self) -> usize {
         self.waiting_bytes + self.running_bytes

@@ -276,10 +276,11 @@ impl Shell {
         }
     }
 
-    /// When to tick next: soon, or once the core's rest is over.
+    /// When to tick next: soon, or once the core's rest is over, if nothing here goes by ticks either.
     fn pace_ticks(&mut self) {
         let soon = self.ticked + TICK;
-        let rest = self.core.rests_until().filter(|_| self.taken.is_empty());
+        let rests = self.taken.is_empty() && self.log.is_sound() && self.links.are_read();
+        let rest = self.core.rests_until().filter(|_| rests);
         self.next_tick =
             rest.map_or(soon, |Time(ms)| soon.max(self.begun + Duration::from_millis(ms)));
     }

@@ -170,8 +170,23 @@ pub(crate) fn find<'a>(
         (Some(one), None) => Ok(one),
         (Some(_), Some(_)) => Err(Failure::new(format!("{subject} names several statements"))
             .hint("give more digits of the id")),
-        (None, _) => Err(Failure::new(format!("no signed statement {subject} is known here"))
-            .hint("`borgios log` lists what is known; `borgios sync` fetches")),
+        (None, _) => {
+            let dead = archive.dead_statements()?.into_iter();
+            let dead = dead.filter(|(at, id)| subject.names(at.lane, at.seq, id));
+            let dead = dead.max_by_key(|(at, _)| (at.round, at.issued));
+            let unknown = Failure::new(format!("no signed statement {subject} is known here"));
+            Err(match dead {
+                Some((at, id)) => Failure::new(format!("{subject} was taken back"))
+                    .because(format!(
+                        "{}/{} {} was signed, and enough governors vetoed it: it proves nothing",
+                        at.lane,
+                        at.seq,
+                        id.short()
+                    ))
+                    .hint(format!("`borgios review {}` shows who and why", id.short())),
+                None => unknown.hint("`borgios log` lists what is known; `borgios sync` fetches"),
+            })
+        }
     }
 }
 

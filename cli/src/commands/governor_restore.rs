@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use age::secrecy::SecretString;
 use bip39::{Language, Mnemonic};
-use borgios_policy::{KeyShare, Name, SecretBytes};
+use borgios_policy::{KeyShare, Lane, Name, SecretBytes, VerifiedStatement};
+use borgios_types::Seq;
 use clap::Args;
 use serde_json::json;
 use zeroize::{Zeroize as _, Zeroizing};
@@ -20,6 +21,7 @@ use crate::commands::governor_backup::{FORMAT, Kept};
 use crate::context::{Context, Membership};
 use crate::durable;
 use crate::failure::{Failure, OrFail as _};
+use crate::hearing::held_back_s;
 use crate::identity::Identity;
 use crate::passphrase::Source;
 use crate::session::Session;
@@ -120,6 +122,7 @@ impl Restore {
         if kept.format != FORMAT {
             return Err(Failure::new(what()).because(format!("it says {:?}", kept.format)));
         }
+        let mut laid = false;
         match durable::read(&path, BACKUP_MAX)? {
             // A restore that was cut off goes on.
             Some(there) if there == kept.identity.0 => {}
@@ -127,10 +130,19 @@ impl Restore {
                 return Err(Failure::new(format!("{} exists and is kept", path.display()))
                     .hint("restore into an empty folder, named with `--home DIR`"));
             }
-            None => durable::write(&path, &kept.identity.0)?,
+            None => {
+                durable::write(&path, &kept.identity.0)?;
+                laid = true;
+            }
         }
         let identity = Identity::open(&context.home, context.passphrase)?;
-        refuse_replaced(context, &kept.membership, &identity, file)?;
+        if let Err(failure) = refuse_replaced(context, &kept.membership, &identity, file) {
+            // A newer backup has room here then.
+            if laid {
+                durable::erase(&path)?;
+            }
+            return Err(failure);
+        }
         let share = KeyShare::from_secret(&kept.board, identity.name(), &kept.share)
             .or_fail(|| "the share in the backup is not this governor's")?;
         let card = identity.card().to_json();
@@ -163,6 +175,19 @@ fn refuse_replaced(
     // Where no board is known here yet, the burn says so.
     let Ok(board) = archive.board() else { return Ok(()) };
     let Some(seat) = board.by_name(name).filter(|seat| seat.key != own) else { return Ok(()) };
+    let chain = archive.chain();
+    let policies = chain.after(Lane::Policy, Seq(0)).filter_map(VerifiedStatement::policy);
+    let had =
+        policies.filter(|at| at.board.by_name(name).is_some_and(|seat| seat.key == own)).last();
+    if had.is_some_and(|before| held_back_s(before) > 0) {
+        // Servers may have the board before in force yet, which can take the change back.
+        context.printer.warn(&format!(
+            "for {name} the board in force here has another key, {}: where servers still hold that change \
+             back, this identity can veto it; else it speaks for nobody",
+            seat.key.fingerprint()
+        ));
+        return Ok(());
+    }
     Err(Failure::new(format!("the identity in {} was replaced since", file.display()))
         .because(format!("it is {}", own.fingerprint()))
         .because(format!("for {name} the board in force has {}", seat.key.fingerprint()))

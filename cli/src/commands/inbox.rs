@@ -48,8 +48,7 @@ impl Inbox {
         if votes.is_empty() {
             text.push_str("nothing is open\n");
         }
-        let mut kept = signed::locked(&desk);
-        kept.extend(signed::vetoed(&desk)?);
+        let kept = signed::kept_back(&desk)?;
         for one in &kept {
             text.push_str(&kept_back(one, &desk, &servers));
         }

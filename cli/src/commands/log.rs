@@ -4,18 +4,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use borgios_policy::{
-    Burn, Choice, Lane, Object as _, Settled, Statement, VerifiedStatement, Veto,
+    Ballot, Burn, Choice, Lane, Object as _, Policy, Settled, Statement, VerifiedStatement,
 };
 use borgios_types::{Digest, Round, Seq, UnixSeconds};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::archive::Archive;
+use crate::archive::{Archive, Held, is_veto};
 use crate::changes;
 use crate::changes::board::Shift;
 use crate::context::Context;
 use crate::desk::Desk;
 use crate::failure::Failure;
+use crate::objections;
 use crate::printer::one_line;
 use crate::servers::Servers;
 use crate::wording;
@@ -84,7 +85,9 @@ impl Log {
         if self.lane.is_none() {
             said(&archive, &mut log);
         }
-        for held in archive.objections().values().filter(|held| wanted(held.value.lane)) {
+        let heard =
+            archive.objections().values().filter(|held| objections::is_heard(&archive, held));
+        for held in heard.filter(|held| wanted(held.value.lane)) {
             let (by, said) = (&held.by, &held.value);
             let kind = held.envelope.kind.as_str();
             let place = format!("{}/{}", said.lane, said.seq);
@@ -147,7 +150,19 @@ pub(crate) fn voices(archive: &Archive, statement: &Statement, id: Digest) -> Ve
     let papers = || archive.recoveries().papers().map(|paper| paper.board());
     let boards = || archive.boards().chain(archive.candidates()).chain(papers());
     let on_it = archive.ballots().values().filter(|held| held.value.statement == id);
+    // A board that somebody else only proposed may give honest names to keys of its own.
+    let makes = match statement.lane {
+        Lane::Policy => Policy::parse(&statement.body).ok().map(|policy| policy.board.group()),
+        Lane::Release | Lane::Credential | Lane::Member | Lane::Access => None,
+    };
+    let may = |held: &&Held<Ballot>| {
+        let of = held.value.group;
+        group.is_none_or(|group| group == of)
+            || makes == Some(of)
+            || papers().any(|board| board.group() == of)
+    };
     let mut voices: Vec<Voice> = on_it
+        .filter(may)
         .map(|held| {
             let reason = match &held.value.choice {
                 Choice::Reject { reason } => Some(reason.clone()),
@@ -306,9 +321,9 @@ fn vetoed(
     log: &mut Written,
 ) {
     let voices = voices(archive, statement, id);
-    let said = archive.objections().values().filter(|held| held.value.statement == id);
+    let said = objections::to(archive, id).into_iter();
     let by: BTreeSet<&str> = said
-        .filter(|held| held.envelope.kind.as_str() == Veto::KIND)
+        .filter(|held| is_veto(held) && held.value.seq == statement.seq)
         .map(|held| held.by.as_str())
         .collect();
     let words = words(archive, servers, statement);

@@ -48,16 +48,20 @@ impl Review {
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
         let begun = context.now();
         let mut desk = Desk::look(context)?;
-        let (vote, id) = match desk.named(&self.subject, self.round.map(Round)) {
-            Ok((vote, id)) if !desk.archive().is_dead(&id) => (vote, id),
-            // What is signed takes no ballot, but a veto, and nobody shall object unseen.
-            other => match (signed::named(&desk, &self.subject)?, other) {
-                (Some(found), _) => {
-                    return review_signed::run(context, &mut desk, &found, &self.given()?);
-                }
-                (None, Err(failure)) => return Err(failure),
-                (None, Ok(found)) => found,
-            },
+        let round = self.round.map(Round);
+        // What is signed takes no ballot, but a veto, and nobody shall object unseen.
+        let (vote, id) = match desk.find(&self.subject, round)? {
+            Some((vote, id)) if !desk.archive().is_dead(&id) => (vote, id),
+            found => {
+                let subject = match found {
+                    Some((_, id)) => Subject::Id(id.hex()),
+                    None => self.subject.clone(),
+                };
+                let Some(signed) = signed::named(&desk, &subject, round)? else {
+                    return Err(desk.nothing_named(&subject));
+                };
+                return review_signed::run(context, &mut desk, &signed, &self.given()?);
+            }
         };
         let Some(document) = vote.documents.get(&id) else {
             return Err(Failure::new(format!("the text of {} is not here", self.subject)));

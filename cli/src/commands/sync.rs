@@ -54,6 +54,8 @@ impl Sync {
         if let Some(path) = &self.brought {
             received += session.desk.take_in(path)?;
         }
+        let vetoed =
+            self.accept_recovery.and_then(|id| notices::vetoed_recovery(&session.desk, id));
         if let Some(id) = self.accept_recovery {
             session.desk.accept_recovery(id)?;
         }
@@ -81,6 +83,7 @@ impl Sync {
         let mut lane_notices = notices::frozen(&session.desk);
         lane_notices.extend(notices::upon_vetoed(&session.desk)?);
         lane_notices.extend(notices::escrow(&session.desk));
+        lane_notices.extend(vetoed);
         let answer = json!({
             "notices": lane_notices.iter().map(Notice::to_json).collect::<Vec<_>>(),
             "places": places, "received": received, "refused": refused, "sent": sent,

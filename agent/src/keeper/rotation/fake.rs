@@ -129,7 +129,7 @@ impl Accounts for Fake {
     }
 
     fn stamp(&self) -> Result<Stamp, Obstacle> {
-        self.call(|server| Ok(Stamp([server.writes; 5])))
+        self.call(|server| Ok(Stamp([server.writes; 7])))
     }
 
     fn root(&self) -> Result<RootField, Obstacle> {
