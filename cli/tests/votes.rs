@@ -322,3 +322,40 @@ fn exit_codes_and_hints() {
     let said = board.refused("ann", &["governor", "found", "--threshold", "2"]);
     assert!(said.contains("identity.age: wrong passphrase"), "{said}");
 }
+
+/// A release without the agent takes it from every server: whoever proposes or reviews one is told.
+#[test]
+fn a_release_that_drops_the_agent_is_told_as_what_it_is() {
+    let board = Board::founded(&["ann", "ben"], 2);
+    let installer = board.path("keeper");
+    std::fs::write(&installer, "the keeper").unwrap();
+    let propose = |part: &str, version: &str| {
+        let component = board.component(part, version);
+        let output = board.run(
+            "ann",
+            &[
+                "propose",
+                "release",
+                "--component",
+                component.to_str().unwrap(),
+                "--installer",
+                installer.to_str().unwrap(),
+                "--version",
+                version,
+            ],
+        );
+        assert!(output.status.success());
+        board::stderr(&output)
+    };
+    assert!(!propose("agent", "1.0").contains("no component agent"));
+    assert!(!board.ok("ben", &["review", "release/1"]).contains("DROPS"));
+    board.approve("ann", "release/1");
+    board.approve("ben", "release/1");
+    let warned = propose("hello", "2.0");
+    assert!(
+        warned.contains("2.0 has no component agent") && warned.contains("hears of nothing"),
+        "{warned}"
+    );
+    let review = board.ok("ben", &["review", "release/2"]);
+    assert!(review.contains("DROPS     agent: a server that installs this"), "{review}");
+}

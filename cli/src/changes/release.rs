@@ -14,6 +14,9 @@ use crate::failure::{Failure, OrFail as _};
 use crate::printer::one_line;
 use crate::signed;
 
+/// The component that borgiosd is: its unit and its health command name the program by it.
+pub(crate) const AGENT: &str = "agent";
+
 /// The bytes of components that were given as files, by digest.
 pub(crate) type Given = BTreeMap<Digest, Vec<u8>>;
 
@@ -36,6 +39,12 @@ pub(crate) fn changes(
     match &old {
         None => lines.push(format!("version   {} (the first release)", new.version)),
         Some(old) => lines.push(format!("version   {} → {}", old.version, new.version)),
+    }
+    if old.as_ref().is_some_and(|old| drops_agent(old, &new)) {
+        lines.push(format!(
+            "DROPS     {AGENT}: a server that installs this stops borgiosd and hears of nothing more; the \
+             way back is to reinstall it"
+        ));
     }
     for (name, is) in &after {
         match before.get(name) {
@@ -66,6 +75,13 @@ pub(crate) fn changes(
         lines.push(format!("class     {}", one_line(class)));
     }
     Ok(lines)
+}
+
+/// Whether servers that install `after` lose the agent. The keeper's own component stays, whatever a
+/// release says; the agent's is dropped like any other.
+pub(crate) fn drops_agent(before: &Manifest, after: &Manifest) -> bool {
+    let has = |manifest: &Manifest| manifest.components.iter().any(|part| part.name == AGENT);
+    has(before) && !has(after)
 }
 
 /// Installer, floor, urls and notes.
@@ -133,4 +149,33 @@ fn look(desk: &mut Desk<'_>, component: &Component, given: &Given) -> Result<Con
             .ok_or_else(|| format!("{} is not at hand", component.digest.short()))?,
     };
     Contents::of(&bytes).map_err(|failure| format!("it is damaged: {}", failure.summary()))
+}
+
+#[cfg(test)]
+mod tests {
+    use borgios_releases::manifest::Installer;
+    use borgios_types::Seq;
+
+    use super::*;
+
+    fn of(names: &[&str]) -> Manifest {
+        let digest = Digest::of(b"component");
+        let part = |name: &&str| Component { name: name.parse().unwrap(), digest, size: 1 };
+        Manifest {
+            version: "1".to_owned(),
+            components: names.iter().map(part).collect(),
+            installer: Installer { digest, size: 1 },
+            urls: Vec::new(),
+            floor: Seq(1),
+            notes: String::new(),
+        }
+    }
+
+    #[test]
+    fn only_a_release_that_takes_the_agent_away_is_warned_of() {
+        let (whole, alone) = (of(&[AGENT, "borgios-keeper", "shop"]), of(&["shop"]));
+        assert!(drops_agent(&whole, &alone));
+        assert!(!drops_agent(&whole, &of(&[AGENT])), "the keeper stays by itself");
+        assert!(!drops_agent(&alone, &alone) && !drops_agent(&alone, &whole));
+    }
 }

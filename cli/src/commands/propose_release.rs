@@ -12,14 +12,12 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::blobs;
+use crate::changes::release::{AGENT, drops_agent};
 use crate::commands::propose::{Terms, propose};
 use crate::context::Context;
 use crate::durable;
 use crate::failure::{Failure, OrFail as _};
 use crate::session::Session;
-
-/// The component that borgiosd is: its unit and its health command name the program by it.
-const AGENT: &str = "agent";
 
 /// A complete set of software
 #[derive(Debug, Args)]
@@ -138,45 +136,10 @@ impl Release {
     }
 }
 
-/// Whether servers that install `after` lose the agent. The keeper's own component stays, whatever a
-/// release says; the agent's is dropped like any other.
-fn drops_agent(before: &Manifest, after: &Manifest) -> bool {
-    let has = |manifest: &Manifest| manifest.components.iter().any(|part| part.name == AGENT);
-    has(before) && !has(after)
-}
-
 fn read(path: &std::path::Path, seq: Seq) -> Result<Manifest, Failure> {
     let what = || format!("{} is no manifest of a release", path.display());
     let bytes = durable::read(path, PAYLOAD_MAX)?
         .ok_or_else(|| Failure::new(format!("{} does not exist", path.display())))?;
     let body: Value = serde_json::from_slice(&bytes).or_fail(what)?;
     Manifest::from_body(&body, seq).or_fail(what)
-}
-
-#[cfg(test)]
-mod tests {
-    use borgios_types::Digest;
-
-    use super::*;
-
-    fn of(names: &[&str]) -> Manifest {
-        let digest = Digest::of(b"component");
-        let part = |name: &&str| Component { name: name.parse().unwrap(), digest, size: 1 };
-        Manifest {
-            version: "1".to_owned(),
-            components: names.iter().map(part).collect(),
-            installer: Installer { digest, size: 1 },
-            urls: Vec::new(),
-            floor: Seq(1),
-            notes: String::new(),
-        }
-    }
-
-    #[test]
-    fn only_a_release_that_takes_the_agent_away_is_warned_of() {
-        let (whole, alone) = (of(&[AGENT, "borgios-keeper", "shop"]), of(&["shop"]));
-        assert!(drops_agent(&whole, &alone));
-        assert!(!drops_agent(&whole, &of(&[AGENT])), "the keeper stays by itself");
-        assert!(!drops_agent(&alone, &alone) && !drops_agent(&alone, &whole));
-    }
 }
