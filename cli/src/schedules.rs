@@ -23,6 +23,8 @@ pub(crate) struct Scheduled {
     pub(crate) credential: Credential,
     /// Its place in the lane.
     pub(crate) seq: Seq,
+    /// The place of the statement with which it was dealt; an advance names it again.
+    pub(crate) dealt: Seq,
     /// The policy under which it was dealt, whose board holds the shares.
     policy: Option<Seq>,
     /// What its blob says.
@@ -46,8 +48,9 @@ impl Scheduled {
             return Err(Failure::new(format!("the schedule of {place} is another network's"))
                 .because(format!("it names {}, this is {network}", schedule.network())));
         }
-        let policy = dealt_under(desk.archive().chain(), statement, &credential);
-        Ok(Self { credential, seq: statement.seq, policy, schedule })
+        let dealing = dealing(desk.archive().chain(), statement, &credential);
+        let (dealt, policy) = (dealing.seq, dealing.policy);
+        Ok(Self { credential, seq: statement.seq, dealt, policy, schedule })
     }
 
     /// The escrow that came with it.
@@ -89,20 +92,24 @@ fn are_same(one: &Credential, other: &Credential) -> bool {
     (one.schedule, one.escrow) == (other.schedule, other.escrow)
 }
 
-/// The policy under which what a statement names was dealt: that of the first signed statement that
-/// named the same two blobs, else its own. The board may have changed between the two.
-fn dealt_under(chain: &Chain, statement: &Statement, credential: &Credential) -> Option<Seq> {
+/// The statement with which what a statement names was dealt: the first signed one that named the same
+/// two blobs, else itself. The board may have changed between the two.
+fn dealing<'s>(
+    chain: &'s Chain,
+    statement: &'s Statement,
+    credential: &Credential,
+) -> &'s Statement {
     let all = chain.after(Lane::Credential, Seq(0)).map(VerifiedStatement::statement);
     let mut earlier = all.take_while(|at| at.seq < statement.seq);
     let first = earlier.find(|at| Credential::of(at).is_ok_and(|one| are_same(&one, credential)));
-    first.unwrap_or(statement).policy
+    first.unwrap_or(statement)
 }
 
 /// The board among which the schedule in force was dealt, if another one is in force by now: any t
 /// of it bring the passwords back, and nobody who came since can help.
 pub(crate) fn board_before(chain: &Chain) -> Option<&Board> {
     let (credential, at) = chain.credential()?;
-    let dealt = chain.policy_at(dealt_under(chain, at.statement(), &credential)?)?;
+    let dealt = chain.policy_at(dealing(chain, at.statement(), &credential).policy?)?;
     let now = chain.policy()?;
     Some(&dealt.board).filter(|dealt| dealt.group() != now.board.group())
 }

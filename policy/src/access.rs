@@ -220,13 +220,15 @@ impl Grant {
         }
     }
 
-    /// The certificate of a signed statement as stock `ssh` reads it, if it is a grant that a key
-    /// in its envelope signed.
+    /// The certificate of a signed statement as stock `ssh` reads it, if it is a grant that the board
+    /// with the group key `ca` signed. Whoever passes an envelope on may add signatures of their own: no
+    /// server trusts a certificate by another key.
     #[must_use]
-    pub fn openssh(statement: &Statement, envelope: &Envelope) -> Option<String> {
+    pub fn openssh(statement: &Statement, envelope: &Envelope, ca: &PublicKey) -> Option<String> {
         let AccessOrder::Grant(grant) = AccessOrder::of(statement).ok()? else { return None };
-        envelope.sigs.iter().find_map(|sig| {
-            grant.certificate(statement, envelope.id(), &sig.by).with_signature(&sig.sig)
+        let mut of_board = envelope.sigs.iter().filter(|sig| sig.by == *ca);
+        of_board.find_map(|sig| {
+            grant.certificate(statement, envelope.id(), ca).with_signature(&sig.sig)
         })
     }
 

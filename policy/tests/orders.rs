@@ -72,8 +72,15 @@ fn a_vote_on_a_grant_makes_a_certificate_that_stock_ssh_reads() {
         panic!("two of three approve: {counted:?}")
     };
     admit(&mut chain, signed, &[]).unwrap();
-    let text = Grant::openssh(&document, signed).unwrap();
+    let text = Grant::openssh(&document, signed, &council.board.group()).unwrap();
     assert!(is_signed_by(&text, &council.board.group()));
+    // A signature that somebody added is no certificate, wherever in the list it stands.
+    let stranger = SecretKey::from_seed([77; 32]);
+    let mut added = document.to_envelope().sign(&stranger);
+    assert_eq!(Grant::openssh(&document, &added, &council.board.group()), None);
+    added.sigs.extend(signed.sigs.iter().cloned());
+    let found = Grant::openssh(&document, &added, &council.board.group()).unwrap();
+    assert!(is_signed_by(&found, &council.board.group()));
 
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("id-cert.pub");

@@ -170,7 +170,8 @@ fn build() -> Vectors {
     });
     let order = v.next(Lane::Access, grant);
     let grant = v.order("access/1 grant", &order);
-    let certificate = borgios_policy::Grant::openssh(&order, &grant).unwrap();
+    let ca = v.council.board.group();
+    let certificate = borgios_policy::Grant::openssh(&order, &grant, &ca).unwrap();
     v.lines.last_mut().unwrap()["certificate"] = certificate.into();
     let body = json!({"order": "revoke", "serials": [1], "reason": "done"});
     let order = v.next(Lane::Access, body);

@@ -46,7 +46,9 @@ impl Cert {
         let verified = find(archive, &self.subject)?;
         let granted = archive.chain().grant(&verified.id());
         let (statement, envelope) = (verified.statement(), verified.envelope());
-        let text = Grant::openssh(statement, envelope);
+        let under = statement.policy.and_then(|seq| archive.chain().policy_at(seq));
+        let text =
+            under.and_then(|policy| Grant::openssh(statement, envelope, &policy.board.group()));
         let (Some(granted), Some(text)) = (granted, text) else {
             return Err(Failure::new(format!("{} grants no access", self.subject))
                 .hint("`borgios access list` shows what does"));

@@ -13,7 +13,9 @@ use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use borgios_credentials::{Password, ReconstructError, SealedShare, SecretShare};
-use borgios_policy::{AccessOrder, Ballot, Lane, Name, Object as _, Reveal as Order};
+use borgios_policy::{
+    AccessOrder, Ballot, Lane, Name, Object as _, Reveal as Order, VerifiedStatement,
+};
 use borgios_types::{Digest, Epoch, Seq};
 use clap::Args;
 use serde_json::json;
@@ -285,7 +287,7 @@ fn print(context: &Context, session: &mut Session<'_>, asked: &Asked) -> Result<
         let dealer = dealer(session, &scheduled);
         Failure::new(what())
             .cause(error)
-            .because(format!("credential/{} was dealt by {dealer}", scheduled.seq))
+            .because(format!("credential/{} was dealt by {dealer}", scheduled.dealt))
             .hint("deal a new schedule on a computer that you trust")
     })?;
     let left = order.until.0.saturating_sub(context.now().0);
@@ -310,14 +312,13 @@ fn wrong_shares(failure: Failure, wrong: &[Name]) -> Failure {
     })
 }
 
-/// Who proposed the schedule, as far as it is known here.
+/// Who proposed the schedule when it was dealt, as far as it is known here; whoever proposed an advance
+/// dealt nothing.
 fn dealer(session: &Session<'_>, scheduled: &schedules::Scheduled) -> String {
-    let proposals = session.desk.archive().proposals().values();
-    let mut by = proposals.filter(|held| {
-        held.value.parse_statement().is_ok_and(|statement| {
-            (statement.lane, statement.seq) == (Lane::Credential, scheduled.seq)
-        })
-    });
+    let archive = session.desk.archive();
+    let signed = archive.chain().get(Lane::Credential, scheduled.dealt);
+    let id = signed.map(VerifiedStatement::id);
+    let mut by = archive.proposals().values().filter(|held| Some(held.value.statement_id()) == id);
     by.next().map_or_else(|| "somebody unknown here".to_owned(), |held| held.by.to_string())
 }
 

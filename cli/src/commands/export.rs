@@ -49,7 +49,7 @@ impl Export {
         let (envelope, key) = (verified.envelope(), board.group());
         let sig = envelope.sigs.iter().find(|sig| sig.by == key);
         let sig = sig.ok_or_else(|| Failure::new("the statement has no signature of its board"))?;
-        if let Some(text) = Grant::openssh(statement, envelope) {
+        if let Some(text) = Grant::openssh(statement, envelope, &key) {
             return grant(context, verified, &key, &text, out);
         }
         let namespace = statement.lane.namespace();
