@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use borgios_types::Digest;
 use frost_ed25519 as frost;
-use frost_ed25519::keys::dkg;
+use frost_ed25519::keys::{VerifiableSecretSharingCommitment, dkg};
 use rand::{CryptoRng, RngCore};
 
 use super::papers::{self, All, Dkg1, Dkg2, Done, Paper};
@@ -149,8 +149,15 @@ impl Ceremony {
         secret: &SecretBytes,
         first: &All<Dkg1>,
     ) -> Result<Self, CeremonyError> {
+        let length = secret.expose().len();
         let secret =
             dkg::round1::SecretPackage::deserialize(secret.expose()).map_err(|e| state(&e))?;
+        let numbers = (*secret.min_signers(), *secret.max_signers());
+        check_kept(me, roster, secret.identifier(), secret.commitment(), numbers)?;
+        // Of the polynomial itself no more can be seen from here than how much room it takes.
+        if length != polynomial_len(roster) {
+            return Err(damaged());
+        }
         let others = first_packages(me, roster, first)?;
         let (secret, values) =
             dkg::part2(secret, &others).map_err(|error| blame(roster, Dkg1::KIND, &error))?;
@@ -185,6 +192,8 @@ impl Ceremony {
     ) -> Result<Self, CeremonyError> {
         let secret =
             dkg::round2::SecretPackage::deserialize(secret.expose()).map_err(|e| state(&e))?;
+        let numbers = (*secret.min_signers(), *secret.max_signers());
+        check_kept(me, roster, secret.identifier(), secret.commitment(), numbers)?;
         let received = unseal(me, roster, second)?;
         let (package, public) = dkg::part3(&secret, &first_packages(me, roster, first)?, &received)
             .map_err(|error| blame(roster, Dkg2::KIND, &error))?;
@@ -238,6 +247,34 @@ impl Ceremony {
         let text = paper.to_envelope().sign(me.key).to_json();
         self.wrote.insert(roster.file(&me.card.name, T::KIND), text);
     }
+}
+
+/// What a ceremony kept is this governor's secret for this roster. The library takes the numbers in it on
+/// trust: of no signers it would subtract one, and of a polynomial without coefficients take the first.
+fn check_kept(
+    me: &Me<'_>,
+    roster: &Roster,
+    of: &frost::Identifier,
+    commitment: &VerifiableSecretSharingCommitment,
+    (t, n): (u16, u16),
+) -> Result<(), CeremonyError> {
+    let mine = *of == identifier(roster.index_of(&me.card.name)?);
+    let committed = commitment.coefficients().len() == usize::from(roster.threshold.0);
+    match mine && committed && (t, n) == (roster.threshold.0, roster.size()) {
+        true => Ok(()),
+        false => Err(damaged()),
+    }
+}
+
+fn damaged() -> CeremonyError {
+    CeremonyError::State("the secret that it kept is damaged, or another ceremony's".to_owned())
+}
+
+/// Bytes of a first round's secret: who, then t coefficients and t commitments, each list with its length,
+/// then t and n. At most 21, so that each number takes one byte.
+fn polynomial_len(roster: &Roster) -> usize {
+    let list = 1 + 32 * usize::from(roster.threshold.0);
+    32 + list + list + 1 + 1
 }
 
 /// Every governor signed the same transcript, group key and outcome.
