@@ -46,7 +46,10 @@ fn main() -> ExitCode {
 
 fn run(settings: PathBuf) -> ExitCode {
     logging::begin("borgiosd");
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    // One worker: what is heavy (the ledger, verification, disks) has threads of its own, and two would wake
+    // each other for every timer of an idle server. It carries more than a server's network does.
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let result = runtime
         .context("cannot start the runtime")
         .and_then(|runtime| runtime.block_on(serve(settings)));
