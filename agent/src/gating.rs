@@ -3,7 +3,7 @@
 //! ```text
 //! statement ─▶ Gate::offer ─┬▶ apply at once
 //!                           └▶ gate.json alone, relayed, not in the chain
-//! veto, pause, beacon ─▶ objects/, gate.json        tick, once a second ─▶ apply what has its time
+//! veto, pause, beacon ─▶ objects/, gate.json        tick, now and then ─▶ apply what has its time
 //! ```
 //!
 //! `objects/<lane>/` holds what was applied and nothing else: no lost or late write of `gate.json`
@@ -140,7 +140,8 @@ impl Ledger {
         }
     }
 
-    /// Applies what has its time now. To be called about once a second.
+    /// Applies what has its time now. To be called about once a second while something waits, and now and
+    /// then else.
     pub fn tick(&mut self) -> Vec<Admitted> {
         let mut all = Vec::new();
         if let Err(error) = self.apply_due(&mut all) {

@@ -180,8 +180,8 @@ pub(crate) fn vetoed_recovery(desk: &Desk<'_>, id: Digest) -> Option<Notice> {
              does not take this policy",
             by.join(", ")
         ),
-        next: "compare `borgios status` of several servers; where none has it in force, restore this folder \
-               from a backup of before"
+        next: "compare `borgios status` of several servers; where none has it in force, `borgios governor \
+               restore` from a backup into an empty folder goes on without it"
             .to_owned(),
     })
 }

@@ -164,6 +164,7 @@ pub(crate) struct Shell {
     open: bool,
     /// When a link that is waited for may have been waited for long enough.
     look_again: Option<Instant>,
+    /// When the core ticked last, and when it is to tick next.
     ticked: Instant,
     next_tick: Instant,
 }

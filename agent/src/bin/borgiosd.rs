@@ -46,8 +46,9 @@ fn main() -> ExitCode {
 
 fn run(settings: PathBuf) -> ExitCode {
     logging::begin("borgiosd");
-    // One worker: what is heavy (the ledger, verification, disks) has threads of its own, and two would wake
-    // each other for every timer of an idle server. It carries more than a server's network does.
+    // One worker: two wake each other for every timer of an idle server. The ledger and slow disks have threads
+    // of their own; links and, unless `relay` is `link`, signatures of streams share this one. At 4 us a message
+    // of 1 KiB (`ours-ssh` in tests/bench/README.md) that is 2 Gbit/s.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let result = runtime
