@@ -4,10 +4,13 @@ use borgios_types::Time;
 
 use crate::arriving::Way;
 use crate::batch::Batch;
-use crate::bounds::{ASKED_MAX, ASKED_TIMEOUT, HELD_MAX, REFUSED_MAX, STREAMS_MAX};
+use crate::bounds::{
+    ADMIT_RETRY, ASKED_MAX, ASKED_TIMEOUT, HELD_MAX, NEWCOMER_REST, NEWCOMERS_MAX, REFUSED_MAX,
+    STREAMS_MAX,
+};
 use crate::core::Core;
 use crate::evidence::Evidence;
-use crate::io::{Admission, LinkId, Output};
+use crate::io::{Admission, LinkId, Output, Role};
 use crate::lack::Lack;
 use crate::log::LogJob;
 use crate::position::{Origin, Position};
@@ -29,6 +32,24 @@ impl Asked {
     fn bytes(&self) -> usize {
         let proof = self.evidence.as_ref().map_or(0, evidence_len);
         proof + self.held.as_ref().map_or(0, |(_, batch)| batch.len())
+    }
+}
+
+/// An origin whose record may be on its way, and what a neighbour has of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Newcomer {
+    upto: Position,
+    link: LinkId,
+    /// When it is asked about again; none once it was asked about for long enough.
+    again: Option<Time>,
+    /// Until when it is asked about, then until when it is left alone.
+    until: Time,
+}
+
+impl Newcomer {
+    /// When there is something to do for it.
+    pub(crate) fn next(&self) -> Option<Time> {
+        self.again
     }
 }
 
@@ -79,6 +100,12 @@ impl Core {
     ) {
         let asked = self.asked.remove(&origin);
         self.held_bytes -= asked.as_ref().map_or(0, Asked::bytes);
+        match (admission, &asked) {
+            (Admission::Later, Some(asked)) => self.wait_for_record(origin, asked),
+            _ => {
+                self.newcomers.remove(&origin);
+            }
+        }
         match admission {
             Admission::Yes => {
                 self.refused.remove(&origin);
@@ -89,6 +116,51 @@ impl Core {
             }
             Admission::No => self.expel(origin, out),
             Admission::Later => self.suspend(origin, out),
+        }
+    }
+
+    /// A record and the first words of its server take different ways: who is unknown now may be a member
+    /// in a second, and what it said would else wait for the next comparison.
+    fn wait_for_record(&mut self, origin: Origin, asked: &Asked) {
+        let now = self.now.time;
+        let flooded = asked.held.as_ref().map(|(link, batch)| (batch.last(), *link));
+        let Some((upto, link)) = flooded.or(asked.wanted) else { return };
+        let again = Some(now + ADMIT_RETRY);
+        if let Some(known) = self.newcomers.get_mut(&origin) {
+            if now >= known.until {
+                // Too long for a record that is on its way.
+                (known.again, known.until) = (None, now + NEWCOMER_REST);
+            } else if known.again.is_some() {
+                // Who brought it by the tree is asked for it: it withheld nothing.
+                let by_tree = |link| self.links.get(link).is_some_and(|l| l.role == Role::Tree);
+                let link = if by_tree(&known.link) && !by_tree(&link) { known.link } else { link };
+                let upto = known.upto.max(upto);
+                *known = Newcomer { upto, link, again, ..*known };
+            }
+            return;
+        }
+        if self.newcomers.len() >= NEWCOMERS_MAX {
+            let given_up = self.newcomers.iter().find(|(_, known)| known.again.is_none());
+            let Some(given_up) = given_up.map(|(origin, _)| *origin) else { return };
+            self.newcomers.remove(&given_up);
+        }
+        let until = now + ASKED_TIMEOUT;
+        self.newcomers.insert(origin, Newcomer { upto, link, again, until });
+    }
+
+    /// Asks again about those whose records may have come.
+    pub(crate) fn ask_again(&mut self, out: &mut Vec<Output>) {
+        let now = self.now.time;
+        self.newcomers.retain(|_, known| known.again.is_some() || now < known.until);
+        let due = |known: &Newcomer| known.again.is_some_and(|again| again <= now);
+        let due = self.newcomers.iter().filter(|(_, known)| due(known));
+        let due: Vec<(Origin, Newcomer)> = due.map(|(origin, known)| (*origin, *known)).collect();
+        for (origin, Newcomer { upto, link, .. }) in due {
+            if let Some(known) = self.newcomers.get_mut(&origin) {
+                // Should no answer come, the question itself is forgotten after this time.
+                known.again = Some(now + ASKED_TIMEOUT);
+            }
+            self.ask(origin, None, Some((upto, link)), out);
         }
     }
 
@@ -103,8 +175,10 @@ impl Core {
         {
             self.place(origin, link, batch, Way::Flood, out);
         }
-        if let Some((upto, link)) = asked.wanted {
-            self.want(origin, upto, link, out);
+        let Some((upto, link)) = asked.wanted else { return };
+        match self.links.get(&link).map(|neighbour| neighbour.role) {
+            Some(Role::Cross) => self.want_in_time(origin, upto, link),
+            Some(Role::Tree) | None => self.want(origin, upto, link, out),
         }
     }
 
@@ -141,6 +215,7 @@ impl Core {
         self.drop_pending(origin, 0, out);
         self.end_fetch(&origin);
         self.leave_digest(origin);
+        self.late.remove(&origin);
         let stream: Option<Stream> = self.streams.remove(&origin);
         let given = stream.map_or(0, |stream| stream.delivery.given.iter().map(|(_, n)| n).sum());
         self.given_bytes -= given;

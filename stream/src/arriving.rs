@@ -114,11 +114,13 @@ impl Core {
             return false;
         }
         neighbour.pending_bytes += length;
-        let from_tree = neighbour.role == Role::Tree && way == Way::Flood;
+        let role = neighbour.role;
+        let from_tree = role == Role::Tree && way == Way::Flood;
         let forwarded = from_tree && self.config.relay == Relay::Link && batch.last() > stream.sent;
         if forwarded {
             self.forward(batch.bytes(), Some(link), out);
         }
+        let late = self.is_late(role, way, batch.issued());
         let job = self.new_job(origin);
         out.push(Output::Verify(VerifyJob { job, batch: batch.clone() }));
         self.pending_bytes += length;
@@ -128,6 +130,7 @@ impl Core {
                 batch,
                 from: Some(link),
                 answer: way != Way::Flood,
+                late,
                 forwarded,
                 stage: Stage::Judging(job),
                 tickets: Vec::new(),

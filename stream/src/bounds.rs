@@ -144,6 +144,18 @@ pub const COMPARE_IDLE_INTERVAL: Duration = Duration::from_secs(300);
 /// other's answers.
 pub const REPLY_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Whole seconds after it was issued beyond which a flooded batch is late, and told over cross links at
+/// once instead of at the next comparison: the tree was cut, or somebody withholds. Floods take fractions
+/// of a second, a slow disk of the origin's a second, and clocks of servers differ by as much.
+pub const LATE_AFTER_S: u64 = 2;
+
+/// Pause between two tellings of what came late.
+pub const TELL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Most streams of one telling, 5 KiB: of what came late beyond that, cross links hear a second later, or by
+/// the comparison. A node whose own clock is ahead takes everything for late.
+pub const TELL_MAX: usize = 64;
+
 /// How long the tree may take to bring what a cross link already has: it may be quicker by some
 /// hops, not by seconds.
 pub const CROSS_GRACE: Duration = Duration::from_secs(1);
@@ -170,6 +182,19 @@ pub const HELD_MAX: usize = 4 * 1024 * 1024;
 
 /// How long an unanswered question about an origin is remembered.
 pub const ASKED_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Most origins that are asked about again because their records may be on their way, or were, until
+/// [`NEWCOMER_REST`] ago: a handful of servers join at a time. Whoever makes up origins fills these places,
+/// and no others; then what a newcomer said first waits for the next comparison.
+pub const NEWCOMERS_MAX: usize = 64;
+
+/// Pause before such an origin is asked about again, for as long as [`ASKED_TIMEOUT`]: records travel
+/// in fractions of a second.
+pub const ADMIT_RETRY: Duration = Duration::from_secs(1);
+
+/// How long an origin that did not become a member in that time is left alone: who has lapsed for good is
+/// still in neighbours' heads, and must keep nobody awake.
+pub const NEWCOMER_REST: Duration = Duration::from_secs(300);
 
 /// Most refused origins that are remembered, so that they are not asked about again.
 pub const REFUSED_MAX: usize = 4_096;

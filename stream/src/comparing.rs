@@ -3,11 +3,13 @@
 //! Whoever gets a digest unlike its own answers with its heads; whoever gets heads fetches what it
 //! lacks, and tells its own head where the other one lacks something.
 
-use borgios_types::Time;
+use borgios_types::{Time, UnixSeconds};
 use sha2::{Digest as _, Sha256};
 
+use crate::arriving::Way;
 use crate::bounds::{
-    COMPARE_IDLE_INTERVAL, CROSS_GRACE, EPOCH_AHEAD_MAX_S, HEADS_PAGE_MAX, REPLY_INTERVAL,
+    COMPARE_IDLE_INTERVAL, CROSS_GRACE, EPOCH_AHEAD_MAX_S, HEADS_PAGE_MAX, LATE_AFTER_S,
+    REPLY_INTERVAL, TELL_INTERVAL, TELL_MAX,
 };
 use crate::core::Core;
 use crate::frame::{Fetch, Frame, HeadsDigest};
@@ -73,7 +75,8 @@ impl Core {
     pub(crate) fn on_heads(&mut self, link: LinkId, heads: &[Head], out: &mut Vec<Output>) {
         let Some(neighbour) = self.links.get(&link) else { return };
         let (role, now) = (neighbour.role, self.now.time);
-        let may_reply = neighbour.replied.is_none_or(|at| now.since(at) >= REPLY_INTERVAL);
+        let due = |last: Option<Time>| last.is_none_or(|at| now.since(at) >= REPLY_INTERVAL);
+        let (may_reply, may_warn) = (due(neighbour.replied), due(neighbour.warned));
         let (mut behind, mut evidence) = (Vec::new(), None);
         for head in heads {
             let origin = head.origin;
@@ -91,11 +94,7 @@ impl Core {
             } else if head.last > stream.seen() {
                 match role {
                     Role::Tree => self.want(origin, head.last, link, out),
-                    Role::Cross => {
-                        let grace = &mut stream.lack.grace;
-                        grace.get_or_insert((head.last, link, now + CROSS_GRACE));
-                        self.wants.insert(origin);
-                    }
+                    Role::Cross => self.want_in_time(origin, head.last, link),
                 }
             } else if head.last < stream.head {
                 behind.extend(head_of(origin, stream));
@@ -103,17 +102,69 @@ impl Core {
                 self.ask_for_rival(link, head, out);
             }
         }
-        if !may_reply || (behind.is_empty() && evidence.is_none()) {
+        if may_warn && let Some(evidence) = evidence.and_then(|origin| self.evidence.get(&origin)) {
+            self.send(link, Frame::Evidence(evidence.clone()).encode(), out);
+            if let Some(neighbour) = self.links.get_mut(&link) {
+                neighbour.warned = Some(now);
+            }
+        }
+        if may_reply && !behind.is_empty() {
+            self.send(link, Frame::Heads(behind).encode(), out);
+            if let Some(neighbour) = self.links.get_mut(&link) {
+                neighbour.replied = Some(now);
+            }
+        }
+    }
+
+    /// Whether a batch that comes in now comes late: not by the tree's flood, or long after it was issued.
+    /// What a tree neighbour brings as an answer is a catch-up, of which the others hear by comparison.
+    pub(crate) fn is_late(&self, role: Role, way: Way, issued: UnixSeconds) -> bool {
+        let overdue = self.now.unix > issued.plus(LATE_AFTER_S);
+        role == Role::Cross || (way == Way::Flood && overdue)
+    }
+
+    /// Something of this stream was stored. If it came late, cross links are told before the next
+    /// comparison: behind several neighbours that withhold, each segment of the tree hears of it from
+    /// the one before, and would wait an interval for each.
+    pub(crate) fn note_late(&mut self, origin: Origin, late: bool) {
+        if late && self.links.values().any(|known| known.role == Role::Cross) {
+            self.late.insert(origin);
+        }
+    }
+
+    pub(crate) fn tell_late(&mut self, out: &mut Vec<Output>) {
+        if self.late.is_empty() || self.now.time < self.tell_at {
             return;
         }
-        if let Some(evidence) = evidence.and_then(|origin| self.evidence.get(&origin)) {
-            self.send(link, Frame::Evidence(evidence.clone()).encode(), out);
+        self.tell_at = self.now.time + TELL_INTERVAL;
+        // Whose turn was last time comes last, so that none waits for ever.
+        let behind = self.late.split_off(&self.told_upto);
+        let page: Vec<Origin> = behind.iter().chain(&self.late).take(TELL_MAX).copied().collect();
+        self.late.extend(behind);
+        for origin in &page {
+            self.late.remove(origin);
         }
-        if !behind.is_empty() {
-            self.send(link, Frame::Heads(behind).encode(), out);
+        // None comes between this one and the last of the page but those that were told.
+        self.told_upto = page.last().copied().unwrap_or(self.told_upto);
+        let streams =
+            page.into_iter().filter_map(|origin| Some((origin, self.streams.get(&origin)?)));
+        let heads: Vec<Head> =
+            streams.filter_map(|(origin, stream)| head_of(origin, stream)).collect();
+        if heads.is_empty() {
+            return;
         }
-        if let Some(neighbour) = self.links.get_mut(&link) {
-            neighbour.replied = Some(now);
+        let frame = Frame::Heads(heads).encode();
+        for (link, _) in self.links.iter().filter(|(_, known)| known.role == Role::Cross) {
+            self.send(*link, frame.clone(), out);
+        }
+    }
+
+    /// A cross link has the stream up to `upto`: the tree has its time to bring it.
+    pub(crate) fn want_in_time(&mut self, origin: Origin, upto: Position, link: LinkId) {
+        let end = self.now.time + CROSS_GRACE;
+        if let Some(stream) = self.streams.get_mut(&origin).filter(|it| upto > it.seen()) {
+            stream.lack.grace.get_or_insert((upto, link, end));
+            self.wants.insert(origin);
         }
     }
 

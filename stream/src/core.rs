@@ -29,7 +29,7 @@ use std::time::Duration;
 use borgios_types::{Digest, PublicKey, Time};
 use bytes::Bytes;
 
-use crate::admitting::Asked;
+use crate::admitting::{Asked, Newcomer};
 use crate::bounds::{self, COMPARE_INTERVAL};
 use crate::evidence::Evidence;
 use crate::frame::{Frame, HeadsDigest};
@@ -75,6 +75,8 @@ pub struct Core {
     pub(crate) asked: BTreeMap<Origin, Asked>,
     /// Bytes of batches held until it answers.
     pub(crate) held_bytes: usize,
+    /// Origins of which it said that their records may come.
+    pub(crate) newcomers: BTreeMap<Origin, Newcomer>,
     /// Origins that are no members, and until when they are not asked about again.
     pub(crate) refused: BTreeMap<Origin, Time>,
     /// Evidence against origins whose streams are stopped.
@@ -98,6 +100,12 @@ pub struct Core {
     /// When the log, which failed, is tried again, and the pause before that.
     pub(crate) store_retry: Option<(Time, Duration)>,
     compare_at: Time,
+    /// Streams of which something came late and was not told over cross links yet.
+    pub(crate) late: BTreeSet<Origin>,
+    /// No such telling before this time.
+    pub(crate) tell_at: Time,
+    /// The last stream told then.
+    pub(crate) told_upto: Origin,
 }
 
 /// How much a core holds, for metrics and tests.
@@ -135,6 +143,7 @@ impl Core {
             asked: BTreeMap::new(),
             held_bytes: 0,
             refused: BTreeMap::new(),
+            newcomers: BTreeMap::new(),
             evidence: BTreeMap::new(),
             unkept: BTreeSet::new(),
             jobs: BTreeMap::new(),
@@ -147,6 +156,9 @@ impl Core {
             own: Own::default(),
             store_retry: None,
             compare_at: Time(0),
+            late: BTreeSet::new(),
+            tell_at: Time(0),
+            told_upto: Origin([0; 32]),
             config,
         };
         for found in recovered.streams {
@@ -256,11 +268,13 @@ impl Core {
         self.links.values_mut().for_each(Neighbour::refill);
         self.cut_suspects(out);
         self.forget_questions();
+        self.ask_again(out);
         self.end_grace(out);
         self.time_out_fetches(out);
         self.fetch_more(out);
         self.serve_laggards(out);
         self.keep_evidence(out);
+        self.tell_late(out);
         let compare = self.now.time >= self.compare_at;
         if compare {
             self.compare_at = self.now.time + COMPARE_INTERVAL;
@@ -343,7 +357,9 @@ impl Core {
             && self.store_retry.is_none()
             && self.pending_bytes == 0
             && self.links.values().all(Neighbour::is_at_rest);
-        rests.then_some(self.compare_at)
+        let late = (!self.late.is_empty()).then_some(self.tell_at);
+        let next = self.newcomers.values().filter_map(Newcomer::next).chain(late).min();
+        rests.then(|| next.map_or(self.compare_at, |next| next.min(self.compare_at)))
     }
 
     /// How far a stream is stored here: none where it is not followed.
@@ -398,6 +414,12 @@ impl Core {
         }
         if self.held_bytes > bounds::HELD_MAX || self.asked.len() > bounds::ASKED_MAX {
             return Err("too much is held until an origin is admitted".to_owned());
+        }
+        if self.newcomers.len() > bounds::NEWCOMERS_MAX {
+            return Err("too many origins are asked about again".to_owned());
+        }
+        if !self.late.iter().all(|origin| self.streams.contains_key(origin)) {
+            return Err("a stream that is not followed is late".to_owned());
         }
         if self.streams.len() > bounds::STREAMS_MAX {
             return Err("too many streams".to_owned());

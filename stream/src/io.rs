@@ -45,8 +45,8 @@ pub enum Admission {
     /// No member: what claims to be its stream is dropped, the neighbour that sent it is not
     /// blamed (it may know more, or less).
     No,
-    /// Not known yet, or no member just now: what came is dropped, and asked for again by the next
-    /// comparison of heads; what is stored of it stays. Nothing more is taken until [`Self::Yes`].
+    /// Not known yet, or no member just now: what came is dropped, and asked for again within
+    /// seconds, or by the next comparison of heads; what is stored of it stays. Nothing more is taken until [`Self::Yes`].
     Later,
 }
 

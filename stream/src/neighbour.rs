@@ -44,6 +44,8 @@ pub(crate) struct Neighbour {
     pub(crate) theirs: Option<HeadsDigest>,
     /// When it was last told that it is behind.
     pub(crate) replied: Option<Time>,
+    /// When it was last sent evidence, which must not wait for such news of busy streams.
+    pub(crate) warned: Option<Time>,
     /// Forgeries that it forwarded and has not disowned yet.
     pub(crate) suspects: Vec<Suspect>,
     /// What it disowned and was not blamed for yet; the oldest makes room.
@@ -90,6 +92,7 @@ impl Neighbour {
             compared: None,
             theirs: None,
             replied: None,
+            warned: None,
             suspects: Vec::new(),
             disowned: VecDeque::new(),
             absolved: VecDeque::new(),

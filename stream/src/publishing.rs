@@ -169,6 +169,7 @@ impl Core {
             batch: batch.clone(),
             from: None,
             answer: false,
+            late: false,
             forwarded: false,
             stage: Stage::Storing(id, job),
             tickets: signing.messages.iter().map(|waiting| waiting.ticket).collect(),

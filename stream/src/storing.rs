@@ -31,6 +31,7 @@ impl Core {
                 None => self.on_own_stored(&stored, out),
                 Some(link) => {
                     let role = self.links.get(&link).map(|neighbour| neighbour.role);
+                    self.note_late(origin, stored.late);
                     if role == Some(Role::Cross) {
                         let upto = stored.batch.last();
                         out.push(Output::Withheld { origin, upto, told_by: link });

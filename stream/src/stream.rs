@@ -53,6 +53,8 @@ pub(crate) struct Pending {
     pub(crate) from: Option<LinkId>,
     /// Whether it came as the answer to a fetch: out of a log, so verified by whoever sent it.
     pub(crate) answer: bool,
+    /// Whether cross links are to hear of it at once: see [`Core::is_late`](crate::Core).
+    pub(crate) late: bool,
     /// Whether it went on to the other tree links.
     pub(crate) forwarded: bool,
     pub(crate) stage: Stage,

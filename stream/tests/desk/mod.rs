@@ -6,7 +6,7 @@ use borgios_stream::builder::Draft;
 use borgios_stream::frame::Fetch;
 use borgios_stream::log::{LogAnswer, LogError, LogJob, Recovered, serve};
 use borgios_stream::{
-    Admission, Batch, BatchId, Config, Core, Durability, Frame, Input, Kind, Limits, LinkId,
+    Admission, Batch, BatchId, Config, Core, Durability, Frame, Head, Input, Kind, Limits, LinkId,
     MemoryLog, Misdeed, Now, Output, Position, Relay, Role,
 };
 use borgios_types::{Digest, SecretKey, Time, UnixSeconds};
@@ -75,6 +75,9 @@ pub(crate) struct Desk {
     pub(crate) now: Now,
     /// The log takes nothing while its disk is full.
     pub(crate) full: bool,
+    /// What the shell answers when it is asked about an origin, and how often it was.
+    pub(crate) admission: Admission,
+    pub(crate) asked: usize,
     /// The application says at once that it has taken what it got.
     pub(crate) takes: bool,
     pub(crate) sent: Vec<(LinkId, Frame)>,
@@ -92,6 +95,8 @@ impl Desk {
             log: MemoryLog::new(Limits::default()),
             now: Now { time: Time(1_000), unix: UnixSeconds(EPOCH) },
             full: false,
+            admission: Admission::Yes,
+            asked: 0,
             takes: true,
             sent: Vec::new(),
             cuts: Vec::new(),
@@ -126,7 +131,8 @@ impl Desk {
             Output::Send { link, frame } => self.sent.push((link, Frame::parse(frame).unwrap())),
             Output::Cut { link, why } => self.cuts.push((link, why)),
             Output::Admit(origin) => {
-                inputs.push(Input::Admitted { origin, admission: Admission::Yes });
+                self.asked += 1;
+                inputs.push(Input::Admitted { origin, admission: self.admission });
             }
             Output::Verify(job) => {
                 inputs.push(Input::Verified { job: job.job, verdict: job.run() });
@@ -166,6 +172,15 @@ impl Desk {
 
     pub(crate) fn batches_sent_to(&self, to: LinkId) -> usize {
         self.sent.iter().filter(|(link, f)| *link == to && matches!(f, Frame::Batch(_))).count()
+    }
+
+    /// The heads that were sent over a link.
+    pub(crate) fn heads_to(&self, to: LinkId) -> Vec<Head> {
+        let heads = |(link, frame): &(LinkId, Frame)| match frame {
+            Frame::Heads(heads) if *link == to => Some(heads.clone()),
+            _ => None,
+        };
+        self.sent.iter().filter_map(heads).flatten().collect()
     }
 
     pub(crate) fn fetches_to(&self, to: LinkId) -> Vec<Fetch> {
