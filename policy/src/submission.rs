@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ballot::Ballot;
 use crate::chain::{Chain, Verdict, check_expiry};
+use crate::gate::ballots::counting;
 use crate::lane::Lane;
 use crate::object::Object as _;
 use crate::refusal::Refusal;
@@ -106,6 +107,20 @@ impl Chain {
                 return run;
             }
         }
+    }
+
+    /// A submission with those of its ballots alone that can count for it here: approvals of this very
+    /// statement by governors of the board that it stands under, one each. Whoever brings a statement may
+    /// lay anything beside it, another statement or a twin with forged signatures too.
+    #[must_use]
+    pub fn counting(&self, submission: &Submission) -> Submission {
+        let Submission { statement, ballots } = submission;
+        let parsed = Statement::parse(statement).ok();
+        let kept = parsed.and_then(|one| {
+            let board = &self.policy_at(one.policy?)?.board;
+            Some(counting(board, &one, statement.id(), ballots.iter()))
+        });
+        Submission { statement: statement.clone(), ballots: kept.unwrap_or_default() }
     }
 
     /// Applies what verifies of this holder's own store; returns what does not, by its place.

@@ -20,8 +20,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use borgios_policy::{
-    Beacon, Chain, Dated, Gate, Lane, Object as _, ObjectError, Offered, Refusal, Statement,
-    Submission, Verdict, VerifiedStatement,
+    Ballot, Beacon, Chain, Dated, Gate, Lane, Object as _, ObjectError, Offered, Refusal,
+    Statement, Submission, Verdict, VerifiedStatement,
 };
 use borgios_releases::Manifest;
 use borgios_types::limits::ENVELOPE_MAX;
@@ -350,7 +350,10 @@ impl ChainStore {
         let folder = self.lane_folder(lane);
         fs::create_dir_all(&folder)?;
         disk::sync_folder(&self.folder.join("chain"))?;
-        let bytes = serde_json::to_vec(submission).expect("a submission has string keys only");
+        // Whoever brings a statement brings what they like with it: what cannot count is never stored, for
+        // what is stored was judged.
+        let submission = self.chain.counting(submission);
+        let bytes = serde_json::to_vec(&submission).expect("a submission has string keys only");
         disk::write_durable(&folder.join(format!("{seq}.json")), &bytes, 0o600)?;
         let settled = self.chain.settled_count();
         self.chain.apply(verified);
@@ -393,16 +396,21 @@ impl ChainStore {
         self.folder.join("chain").join(lane.as_str())
     }
 
-    /// Every stored envelope that can be read; the others are set aside.
+    /// Every stored envelope that can be read; the others are set aside. Of each file that statement
+    /// alone which stands at its place, and ballots on it: nothing else in it was ever judged.
     fn read_all(&self) -> Result<Vec<Envelope>, OpenError> {
         let mut all = Vec::new();
         for lane in Lane::ALL {
             for (seq, path) in self.files(lane)? {
                 match read_submission(&path) {
-                    Ok(submission) => {
+                    Ok(submission) if is_at(&submission.statement, lane, seq) => {
+                        let id = submission.statement.id();
+                        let ballots =
+                            submission.ballots.into_iter().filter(|ballot| is_on(ballot, id));
                         all.push(submission.statement);
-                        all.extend(submission.ballots);
+                        all.extend(ballots);
                     }
+                    Ok(_) => self.set_aside(lane, seq, &path)?,
                     Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                         self.set_aside(lane, seq, &path)?;
                     }
@@ -472,6 +480,17 @@ impl ChainStore {
             warn!(BORGIOS_EVENT = "evidence_lost", %error, "a rival statement could not be kept");
         }
     }
+}
+
+/// Whether a statement has this place.
+fn is_at(statement: &Envelope, lane: Lane, seq: Seq) -> bool {
+    Statement::parse(statement).is_ok_and(|one| (one.lane, one.seq) == (lane, seq))
+}
+
+/// Whether it is a ballot on this statement.
+fn is_on(envelope: &Envelope, statement: Digest) -> bool {
+    envelope.kind.as_str() == Ballot::KIND
+        && Ballot::parse(envelope).is_ok_and(|ballot| ballot.statement == statement)
 }
 
 fn read_pin(path: &Path) -> io::Result<Digest> {

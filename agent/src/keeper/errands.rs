@@ -105,7 +105,12 @@ pub(super) fn run(shared: &Shared, installer: &Installer) {
     let mut pause = DISK_PAUSE;
     loop {
         let seq = shared.errands.next();
-        let tried = pending(shared).map(|head| install(installer, &head, &newest));
+        // What was begun comes to its end whatever is newest by now: a release that failed is marked, and
+        // its way back may have met a full disk.
+        let tried = match pending(shared) {
+            Some(head) => Some(install(installer, &head, &newest)),
+            None => is_under_way(shared).then(|| installer.resume(&newest)),
+        };
         match tried {
             Some(Ok(Run::ReplaceKeeper)) => return,
             Some(Ok(Run::Done(_))) | None => {
@@ -146,6 +151,11 @@ fn pending(shared: &Shared) -> Option<VerifiedStatement> {
     let due = is_due(&shared.store(), journal.installed(), seq, &id);
     let open = due && !ledger::is_marked(&shared.paths, &id);
     open.then_some(head)
+}
+
+/// Whether the journal says that something was begun and is not done.
+fn is_under_way(shared: &Shared) -> bool {
+    ledger::read(&shared.paths).is_ok_and(|journal| journal.under_way().is_some())
 }
 
 fn say(seq: Seq, failure: &InstallError) {

@@ -26,6 +26,8 @@ use crate::disk;
 
 /// Longest stored list of proofs, in bytes: [`WITNESSES_MAX`] of three small envelopes each.
 const FILE_MAX: usize = 512 * 1024;
+/// Longest proof that is kept, so that as many as are kept fit such a file.
+const PROOF_MAX: usize = FILE_MAX / WITNESSES_MAX as usize - 1;
 /// Seconds for which a grant that is over is still told of.
 const TOLD_S: u64 = 24 * 3600;
 /// Most grants told of.
@@ -114,7 +116,9 @@ impl Witnesses {
                 }
             };
             held += 1;
-            let fits = kept.len() < usize::from(WITNESSES_MAX);
+            // Never more than is read again: one member's long words must not undo what others said.
+            let length = serde_json::to_vec(proof).map_err(io::Error::other)?.len();
+            let fits = kept.len() < usize::from(WITNESSES_MAX) && length <= PROOF_MAX;
             if fits && counts(chain, me, &node) && seen.insert(node) {
                 kept.push(proof.clone());
             }

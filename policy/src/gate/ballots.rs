@@ -17,7 +17,7 @@ use crate::statement::Statement;
 /// The ballots of `all` that count for a statement signed under `board`, in order of the governors'
 /// names. Of two by one governor that is kept which names the statement's own components, then that
 /// of the lower id, so that the order in which they came does not matter.
-pub(super) fn counting<'a>(
+pub(crate) fn counting<'a>(
     board: &Board,
     statement: &Statement,
     id: Digest,

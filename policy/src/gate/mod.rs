@@ -22,7 +22,7 @@
 //! What is kept follows from the *set* of what was brought, so its order does not matter before a
 //! lock is over. Everything is bounded: see [`DOCS_MAX`], [`RIVALS_MAX`], [`OPEN_MAX`].
 
-mod ballots;
+pub(crate) mod ballots;
 mod doc;
 mod offer;
 mod pulse;

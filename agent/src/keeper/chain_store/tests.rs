@@ -440,3 +440,72 @@ fn a_recovery_that_an_invitation_led_to_counts_and_survives_a_restart() {
     let store = ChainStore::open(folder.path()).unwrap();
     assert_eq!(store.chain().policy().unwrap().board, new.board);
 }
+
+/// What lies beside a statement as its ballots is no statement, at the next start neither: borgiosd could
+/// else pass by a lock, a veto, a pause and a date.
+#[test]
+fn a_statement_among_the_ballots_of_another_is_never_applied() {
+    let fleet = locked(LOCK_S);
+    let (folder, mut store) = opened(&fleet);
+    store.submit(NOW, &fleet.all[0]).unwrap();
+    let held = fleet.all[1].statement.clone();
+    // Of another lane, and without a lock.
+    let evicted = borgios_types::SecretKey::from_seed([9; 32]).public();
+    let body = serde_json::json!({"evict": [evicted], "reason": "stolen"});
+    let free =
+        fleet.council.sign(&statement(Lane::Member, 1, Some(fleet.network), None, Some(1), body));
+    let ballots = vec![held.clone()];
+    let submission = Submission { statement: free.clone(), ballots };
+    assert_eq!(store.submit(NOW, &submission).unwrap(), Submitted::Accepted);
+    let file = folder.path().join("chain/member/1.json");
+    assert!(read_submission(&file).unwrap().ballots.is_empty(), "nothing else is stored");
+    // Nor is it read where an earlier version has stored it.
+    let stored = Submission { statement: free, ballots: vec![held] };
+    fs::write(&file, serde_json::to_vec(&stored).unwrap()).unwrap();
+    let store = ChainStore::open(folder.path()).unwrap();
+    assert_eq!(store.chain().head_seq(Lane::Member), Seq(1));
+    assert_eq!(store.chain().head_seq(Lane::Release), Seq(0), "it is still locked");
+}
+
+/// Forged twins of an old statement, laid beside a new one, do not take its place at the next start.
+#[test]
+fn twins_among_the_ballots_take_nothing_back() {
+    let fleet = fleet(1);
+    let (folder, mut store) = opened(&fleet);
+    for submission in &fleet.all[..3] {
+        store.submit(NOW, submission).unwrap();
+    }
+    let old = &fleet.all[1].statement;
+    let twin = |n: u8| {
+        let mut twin = old.clone();
+        twin.sigs[0].sig = borgios_types::Signature([n; 64]);
+        twin
+    };
+    let ballots: Vec<Envelope> = (0..4).map(twin).collect();
+    let last = Submission { statement: fleet.all[3].statement.clone(), ballots };
+    assert_eq!(store.submit(NOW, &last).unwrap(), Submitted::Accepted);
+    let file = folder.path().join("chain/release/3.json");
+    for stored in [None, Some(serde_json::to_vec(&last).unwrap())] {
+        if let Some(stored) = stored {
+            fs::write(&file, stored).unwrap();
+        }
+        let store = ChainStore::open(folder.path()).unwrap();
+        assert_eq!(store.chain().head_seq(Lane::Release), Seq(3));
+        assert!(!folder.path().join("damaged").exists());
+    }
+}
+
+/// A file holds the statement of its own place.
+#[test]
+fn a_statement_in_another_places_file_is_set_aside() {
+    let fleet = fleet(1);
+    let (folder, mut store) = opened(&fleet);
+    for submission in &fleet.all {
+        store.submit(NOW, submission).unwrap();
+    }
+    let at = |seq: u64| folder.path().join(format!("chain/release/{seq}.json"));
+    fs::copy(at(2), at(3)).unwrap();
+    let store = ChainStore::open(folder.path()).unwrap();
+    assert_eq!(store.chain().head_seq(Lane::Release), Seq(2));
+    assert!(folder.path().join("damaged/release-3.json").exists());
+}
