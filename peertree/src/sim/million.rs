@@ -4,7 +4,7 @@
 //! join ──▶ broadcast ──▶ churn ──▶ broadcast ──▶ 10 % die at once ──▶ healed ──▶ broadcast
 //! ```
 //!
-//! The first hundred nodes join at the root, all others at members of the upper levels that their
+//! The first nodes, some hundreds, join at the root, all others at members of the upper levels that their
 //! invitations name, and follow redirects; the fleet grows by its own size every
 //! second until [`Plan::joins_per_s`] is reached. Signatures are stubbed (a shell admits what it
 //! is offered), nodes publish no join records (a million of them to a million nodes are no matter

@@ -22,12 +22,14 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Members that invitations name: the upper levels, a hundred nodes at least. The root alone
-    /// takes part in 128 conversations with strangers at a time, some thousand joins a second.
+    /// Members that invitations name: as many whole upper levels as have a thousand nodes at most, and a
+    /// tenth of the machines. The root alone takes part in 128 conversations with strangers at a time, some
+    /// thousand joins a second.
     #[must_use]
     pub fn named(&self) -> u32 {
+        let most = (self.nodes / 10).min(1_000);
         let (mut width, mut named) = (1_u32, 1_u32);
-        while named < 100 && named < self.nodes / 10 {
+        while named + width * u32::from(self.fanout) <= most {
             width *= u32::from(self.fanout);
             named += width;
         }
