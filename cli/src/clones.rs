@@ -97,7 +97,9 @@ impl Own {
         let by_me = |envelope: &Envelope| keys.iter().any(|key| envelope.signed_by(key));
         for (id, held) in archive.ballots().iter().filter(|(_, held)| held.by == *name) {
             if !by_me(&held.envelope) {
-                *counter = (*counter).max(held.value.counter);
+                if archive.boards().any(|board| board.group() == held.value.group) {
+                    *counter = (*counter).max(held.value.counter);
+                }
                 made.insert(*id);
             } else if !made.contains(id) {
                 let Ballot { lane, seq, .. } = held.value;
@@ -142,12 +144,12 @@ impl Own {
     }
 }
 
-/// The identity keys of this governor, former ones too, by all boards that know the present one.
+/// The identity keys of this governor, former ones too, by all boards of the chain that know the present
+/// one. A board that is only proposed is one governor's word.
 fn keys(session: &Session<'_>, name: &Name) -> BTreeSet<PublicKey> {
     let present = session.identity().ssh().public();
     let archive = session.desk.archive();
-    let boards = archive.boards().chain(archive.candidates());
-    let entries = boards.filter_map(|board| board.by_name(name));
+    let entries = archive.boards().filter_map(|board| board.by_name(name));
     let former = entries.filter(|me| me.key == present).flat_map(|me| me.former.iter().copied());
     former.chain([present]).collect()
 }

@@ -228,7 +228,11 @@ impl Context {
 
 /// Why no node could be asked, of those that were tried.
 fn none_answers(addresses: &[String], mut failed: Vec<Failure>) -> Failure {
-    let advice = failed.iter().find_map(|failure| failure.advice().map(str::to_owned));
+    let advice = addresses.iter().zip(&failed).find_map(|(address, failure)| {
+        let advice = failure.advice()?;
+        // Among several, it must be said whom it is about.
+        Some(if addresses.len() > 1 { format!("{address}: {advice}") } else { advice.to_owned() })
+    });
     let why = match (addresses, failed.pop()) {
         ([_], Some(alone)) => alone,
         (_, last) => {

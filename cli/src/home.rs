@@ -139,6 +139,12 @@ impl Home {
         self.root.join("blobs").join(digest.hex())
     }
 
+    /// Exists from the moment a backup is laid until the nonces published before are void: what is made in
+    /// between would be this governor's second.
+    pub(crate) fn restoring(&self) -> PathBuf {
+        self.governor("restoring")
+    }
+
     /// Exists where the governor said that this machine has no network.
     pub(crate) fn air_gap(&self) -> PathBuf {
         self.governor("air-gap")

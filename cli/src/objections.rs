@@ -30,8 +30,7 @@ pub(crate) fn is_heard(archive: &Archive, held: &Held<Objection>) -> bool {
 
 /// Whether it is an objection of this board, by a key that the governor has on it.
 pub(crate) fn is_of(board: &Board, held: &Held<Objection>) -> bool {
-    let seat = board.by_name(&held.by);
-    held.value.group == board.group() && seat.is_some_and(|seat| held.envelope.signed_by(&seat.key))
+    held.value.group == board.group() && held.is_of(board)
 }
 
 /// What was said of signed statements.

@@ -86,7 +86,7 @@ mod tests {
     /// What `key` proposes for release/1 at `now`; junk is out of date.
     fn proposal(
         network: Digest,
-        key: &SecretKey,
+        (governor, key): (Name, &SecretKey),
         version: &str,
         (now, junk): (UnixSeconds, bool),
     ) -> (Digest, Envelope) {
@@ -94,7 +94,7 @@ mod tests {
         one.issued = UnixSeconds(now.0 - 100);
         one.expires = if junk { UnixSeconds(now.0 - 50) } else { now.plus(86_400) };
         let statement = one.to_envelope().payload;
-        let proposal = Proposal { statement, lane: Lane::Release, note: None };
+        let proposal = Proposal { governor, statement, lane: Lane::Release, note: None };
         (proposal.statement_id(), proposal.to_envelope().sign(key))
     }
 
@@ -116,7 +116,7 @@ mod tests {
         };
         let now = context.now();
         let mut archive = Archive::load(&home, network).unwrap();
-        let key = |at: usize| &council.keys[&council.name(at)];
+        let key = |at: usize| (council.name(at), &council.keys[&council.name(at)]);
         let (mine, good) = proposal(network, key(0), "1", (now, false));
         assert_eq!(archive.admit(NOW, vec![first, good]).unwrap().refused, Vec::<String>::new());
         let text = format!(r#"{{"network":"{network}","name":"fleet"}}"#);
@@ -136,7 +136,7 @@ mod tests {
         };
         look();
         assert_eq!(in_the_way(), None);
-        let mut lay = |key: &SecretKey, version: &str, junk: bool| {
+        let mut lay = |key: (Name, &SecretKey), version: &str, junk: bool| {
             let (id, envelope) = proposal(network, key, version, (now, junk));
             let admitted = archive.admit(now, vec![envelope]).unwrap();
             assert_eq!(admitted.refused, Vec::<String>::new());

@@ -236,6 +236,9 @@ impl<'a> Session<'a> {
 
     /// Keeps pools for eight places ahead in every lane, and for a further round that is open.
     fn refill(&mut self) -> Result<usize, Failure> {
+        if self.is_restoring() {
+            return Ok(0);
+        }
         let ((board, me), recovery) = match (self.on_board(), self.recovering()) {
             (Ok(seat), _) => (seat, false),
             (Err(_), Ok(seat)) => (seat, true),
@@ -293,12 +296,34 @@ impl<'a> Session<'a> {
         self.desk.context().home.air_gap().exists()
     }
 
+    /// Whether a backup was laid here, and what its governor published before is not void yet.
+    fn is_restoring(&self) -> bool {
+        self.desk.context().home.restoring().exists()
+    }
+
+    /// It is void now.
+    pub(crate) fn restored(&self) -> Result<(), Failure> {
+        let mark = self.desk.context().home.restoring();
+        if mark.exists() { durable::erase(&mark) } else { Ok(()) }
+    }
+
     /// Which generation of this governor's pools this folder makes: the one that the last restore of
     /// it published a burn for, else the first.
     ///
     /// # Errors
     /// `E_CLONE` where a burn of a later generation is known: the seeds in this folder are void.
     pub(crate) fn generation(&self, board: &Board) -> Result<u64, Failure> {
+        if self.is_restoring() {
+            return Err(Failure::new(
+                "this folder was laid from a backup, and that is not done yet",
+            )
+            .code(Failure::CLONE)
+            .because("the nonces that its governor published before are not void yet")
+            .hint(
+                "run the same `borgios governor restore` again, with `--exchange DIR` or `--node \
+                     HOST:PORT`, where the network's policies are",
+            ));
+        }
         let (own, known) = (self.own_generation(board.epoch())?, self.known_generation(board));
         if known == own {
             return Ok(own);
@@ -359,6 +384,20 @@ impl<'a> Session<'a> {
         Ok(generation)
     }
 
+    /// Takes over what another copy cast on boards that are only proposed. Aside: the place may be voted on
+    /// under another attempt's key, and that ballot stands in no way of it.
+    pub(crate) fn adopt_ahead(&self) -> Result<(), Failure> {
+        let (archive, own) = (self.desk.archive(), self.identity.ssh().public());
+        for held in archive.ballots().values().filter(|held| held.by == *self.identity.name()) {
+            let made_under =
+                archive.candidates().iter().find(|board| board.group() == held.value.group);
+            if let Some(board) = made_under.filter(|_| held.envelope.signed_by(&own)) {
+                self.slots().adopt_aside(held.value.slot(board), &held.envelope)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Makes this folder the newest copy of its governor, before a burn is published: what is known to be
     /// cast counts as cast here, and whatever seeds lie here are destroyed, since other copies may hold
     /// them too. Those of another key as well, which may be in force later: its burn is written down,
@@ -370,6 +409,7 @@ impl<'a> Session<'a> {
                 slots.adopt(held.value.slot(board), &held.envelope)?;
             }
         }
+        self.adopt_ahead()?;
         let mine: BTreeSet<Digest> = slots.shares()?.iter().map(Envelope::id).collect();
         for (id, held) in self.desk.archive().shares() {
             let of_this_key = held.value.group == board.group();

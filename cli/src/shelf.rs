@@ -353,6 +353,7 @@ mod tests {
         fn propose(&self, by: usize, statement: &Statement) -> Digest {
             let envelope = statement.to_envelope();
             let proposal = Proposal {
+                governor: self.name(by),
                 statement: envelope.payload.clone(),
                 lane: Lane::Credential,
                 note: None,

@@ -368,6 +368,15 @@ impl<'a> Slots<'a> {
         durable::write(&self.path(slot, &what), ballot.to_json().as_bytes())
     }
 
+    /// The same of a ballot on a board that is only proposed: beside whatever is cast in that slot.
+    pub(crate) fn adopt_aside(&self, slot: Slot, ballot: &Envelope) -> Result<(), Failure> {
+        if self.ballots()?.contains(ballot) {
+            return Ok(());
+        }
+        let what = format!("{}.ballot.json", &ballot.id().hex()[..16]);
+        durable::write(&self.path(slot, &what), ballot.to_json().as_bytes())
+    }
+
     /// Takes a share that another copy of this folder gave: it is on record here from now on.
     pub(crate) fn adopt_share(&self, slot: Slot, share: &Envelope) -> Result<(), Failure> {
         let what = format!("{}.share.json", &share.id().hex()[..16]);

@@ -24,7 +24,7 @@ use borgios_types::{Digest, Envelope, Seq};
 use crate::commands::vote::refuse_without_seed;
 use crate::desk::Desk;
 use crate::failure::{Failure, OrFail as _};
-use crate::next_key;
+use crate::next_key::{self, NextKey};
 use crate::reviewed::Reviewed;
 use crate::session::Session;
 use crate::slots::SlotState;
@@ -178,9 +178,27 @@ pub(crate) fn second_ballot(
     if !is_on(session, &board) {
         return Ok(None);
     }
+    refuse_another_board(session, &board)?;
     let open = open(session, &matter)?.for_successor(&board);
     let seat = Seat { slot: open.slot(), board, open, of: "the new board" };
     ballot_in(session, &seat, &matter.text, statement, words).map(Some)
+}
+
+/// Refuses a board that has this governor's new key, and is not the one that the ceremony made: whoever
+/// writes the proposal may have changed an identity, or a recipient.
+fn refuse_another_board(session: &Session<'_>, board: &Board) -> Result<(), Failure> {
+    let made = NextKey::load(&session.desk.context().home)?.map(|next| next.board);
+    match made.filter(|made| made.group() == board.group() && made != board) {
+        None => Ok(()),
+        Some(_) => Err(Failure::new(
+            "the board in this proposal is not the one that the change of the board made",
+        )
+        .because("it has the same key, and other members, identities or recipients")
+        .hint(
+            "reject it with `borgios vote reject`, and ask whoever proposed it; `borgios governor change` \
+             of another member proposes the right one with `--propose`",
+        )),
+    }
 }
 
 /// Casts, or sends again, the ballot of a member of the recovery board on what it votes on.

@@ -320,7 +320,8 @@ fn copied(board: &Board, name: &str, change: impl Fn(&mut Statement, &mut Reveal
     let (old, mut statement, mut order) = reveals.next().unwrap();
     change(&mut statement, &mut order);
     statement.body = AccessOrder::Reveal(order).to_body();
-    let proposal = Proposal { statement: statement.to_payload(), ..old };
+    let governor = name.parse().unwrap();
+    let proposal = Proposal { governor, statement: statement.to_payload(), ..old };
     board.publish(&proposal.to_envelope().sign(&secrets(board, name).0));
     proposal
 }

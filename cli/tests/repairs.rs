@@ -184,7 +184,25 @@ fn a_restore_that_nobody_would_hear_of_says_what_is_missing() {
     let said = stderr(&restore(false));
     assert!(said.contains("not void yet") && said.contains("--exchange DIR"), "{said}");
     assert!(board.published("burn").is_empty());
+    // Whatever comes first makes no second nonces in the place of those that are not void.
+    let pools = board.published("pool").len();
+    board.ok("ben", &["propose", "policy", "--witnesses", "1"]);
+    let with = |args: &[&str]| {
+        std::fs::write(board.path("pass"), PASSPHRASE).unwrap();
+        let mut command = std::process::Command::new(board::BORGIOS);
+        command.args(args).args(["--passphrase-fd", "0", "--home"]);
+        command.arg(board.path("empty")).env_remove("BORGIOS_HOME");
+        command.arg("--socket").arg(board.path("no.sock"));
+        command.arg("--exchange").arg(board.exchange());
+        command.stdin(std::fs::File::open(board.path("pass")).unwrap()).output().unwrap()
+    };
+    assert!(with(&["sync"]).status.success());
+    assert_eq!(board.published("pool").len(), pools);
+    assert!(with(&["review", "policy/2"]).status.success());
+    let said = stderr(&with(&["vote", "policy/2", "approve"]));
+    assert!(said.contains("E_CLONE") && said.contains("laid from a backup"), "{said}");
     let again = restore(true);
     assert!(again.status.success(), "{}", stderr(&again));
     assert_eq!(board.published("burn").len(), 1);
+    assert!(board.published("pool").len() > pools, "new ones, of the next generation");
 }

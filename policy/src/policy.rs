@@ -141,6 +141,11 @@ pub enum PolicyError {
              identity the old one under `former`"
     )]
     BoardWithoutKey,
+    /// A new group key whose board gives a governor former identity keys.
+    #[error(
+        "governor {0} has former keys under a new group key; a ceremony makes boards of cards, and none has any"
+    )]
+    FormerWithNewKey(Name),
     /// A new group key that does not open the next epoch.
     #[error("a new group key with key epoch {found}, expected {expected}")]
     Epoch {
@@ -233,7 +238,15 @@ impl Policy {
         }
         let (found, expected) =
             (self.board.epoch(), KeyEpoch(before.board.epoch().0.saturating_add(1)));
-        if found == expected { Ok(()) } else { Err(PolicyError::Epoch { found, expected }) }
+        if found != expected {
+            return Err(PolicyError::Epoch { found, expected });
+        }
+        // A ceremony makes a board of cards, and a card names one key: a former one that somebody laid beside
+        // it would cast ballots in that governor's name.
+        match self.board.governors().iter().find(|governor| !governor.former.is_empty()) {
+            Some(governor) => Err(PolicyError::FormerWithNewKey(governor.name.clone())),
+            None => Ok(()),
+        }
     }
 
     /// What statements of `lane` need.

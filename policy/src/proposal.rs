@@ -6,13 +6,16 @@ use serde::{Deserialize, Serialize};
 use crate::board::Board;
 use crate::lane::Lane;
 use crate::name::Name;
-use crate::object::{Object, ObjectError, signed_by_a_governor, text_fits};
+use crate::object::{Object, ObjectError, text_fits};
 use crate::refusal::Refusal;
 use crate::statement::Statement;
 
-/// The text to be signed, byte for byte, and a word about it.
+/// The text to be signed, byte for byte, who proposes it, and a word about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proposal {
+    /// Who proposes it: so nobody takes it over by a signature of their own, with its note and the place
+    /// that proposers have on laptops.
+    pub governor: Name,
     /// The statement's exact payload.
     pub statement: String,
     /// Its lane.
@@ -24,7 +27,7 @@ pub struct Proposal {
 
 impl Object for Proposal {
     const KIND: &'static str = "proposal";
-    const FIELDS: &'static [&'static str] = &["statement", "lane", "note"];
+    const FIELDS: &'static [&'static str] = &["governor", "statement", "lane", "note"];
 
     fn check(&self) -> Result<(), ObjectError> {
         text_fits(Self::KIND, "note", self.note.as_ref())
@@ -59,7 +62,11 @@ impl Proposal {
     /// As [`Object::parse`], `bad_signature`, and a text that is no statement.
     pub fn verify(board: &Board, envelope: &Envelope) -> Result<(Self, Name), ObjectError> {
         let proposal = Self::parse(envelope)?;
-        let governor = signed_by_a_governor(board, Self::KIND, envelope)?;
+        let seat = board.by_name(&proposal.governor);
+        let Some(governor) = seat.filter(|seat| envelope.signed_by(&seat.key)) else {
+            let signer = proposal.governor.to_string();
+            return Err(ObjectError::BadSignature { kind: Self::KIND, signer });
+        };
         proposal.parse_statement().map_err(|refusal| {
             let why = format!("what it proposes: {refusal}");
             ObjectError::Refused { kind: Self::KIND, why }

@@ -87,7 +87,8 @@ fn a_card_is_signed_by_its_own_key() {
 fn proposals_and_notes_are_a_governors() {
     let (council, ann) = council();
     let release = statement(Lane::Release, 1, Some(network()), None, Some(1), release_body("0.1"));
-    let proposal = Proposal { statement: release.to_payload(), lane: Lane::Release, note: None };
+    let (statement, governor) = (release.to_payload(), ann.clone());
+    let proposal = Proposal { governor, statement, lane: Lane::Release, note: None };
     let signed = proposal.to_envelope().sign(&council.keys[&ann]);
     let (found, by) = Proposal::verify(&council.board, &signed).unwrap();
     assert_eq!((&found, &by), (&proposal, &ann));
@@ -95,6 +96,11 @@ fn proposals_and_notes_are_a_governors() {
     assert_eq!(found.statement_id(), release.to_envelope().id());
     let code = |envelope: &Envelope| Proposal::verify(&council.board, envelope).unwrap_err().code();
     assert_eq!(code(&proposal.to_envelope().sign(&key(NODE))), "bad_signature");
+    // Another governor's signature makes it nobody's, and beside the true one it changes nothing.
+    let ben = &council.keys[&council.name(1)];
+    assert_eq!(code(&proposal.to_envelope().sign(ben)), "bad_signature");
+    let both = proposal.to_envelope().sign(ben).sign(&council.keys[&ann]);
+    assert_eq!(Proposal::verify(&council.board, &both).unwrap().1, ann);
     assert_eq!(code(&with(&proposal, "lane", "policy".into(), &[&council.keys[&ann]])), "bad_body");
     assert_eq!(
         code(&with(&proposal, "note", "x".repeat(5_000).into(), &[&council.keys[&ann]])),

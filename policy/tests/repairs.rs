@@ -345,3 +345,43 @@ fn a_share_comes_back_from_its_scalar_and_no_other_does() {
     let other = Council::new(3, 2, 2, 25);
     assert!(KeyShare::from_scalar(&other.board, &ben, &scalar).is_err());
 }
+
+/// Whoever proposes another's new identity could lay their own recipient beside the right key, and be
+/// sealed the share.
+#[test]
+fn nobody_asks_for_a_share_that_would_be_sealed_to_another() {
+    let mut ward = Ward::new(3, 2);
+    let stranger = age::x25519::Identity::generate().to_public().to_string();
+    let mut governors = ward.council.board.governors().to_vec();
+    governors[1].recipient.clone_from(&stranger);
+    let right = ward.council.board.clone();
+    let board = Board::new(right.epoch(), right.threshold(), right.group(), governors).unwrap();
+    let refused = |result: Result<(), RepairError>| {
+        let Err(RepairError::Recipient { name, found, own }) = result else { panic!("taken") };
+        assert_eq!((name.as_str(), &found), ("ben", &stranger));
+        assert_ne!(found, own);
+    };
+    let helpers = [name("ann"), name("cleo")];
+    refused(ask(&board, &ward.me("ben"), 0, &helpers).map(drop));
+    refused(finish(&board, &ward.me("ben"), &ward.folder).map(drop));
+    ward.ask("ben", 0, &["ann", "cleo"]);
+    refused(finish(&board, &ward.me("ben"), &ward.folder).map(drop));
+}
+
+/// A board of a new key is one of cards: a former key beside a governor's own would vote in their name.
+#[test]
+fn a_new_key_comes_without_former_ones() {
+    let council = Council::new(3, 2, 1, 24);
+    let next = Council::new(3, 2, 2, 25);
+    let before = council.policy(2);
+    let with = |former: Vec<borgios_types::PublicKey>| {
+        let mut governors = next.board.governors().to_vec();
+        governors[1].former = former;
+        let made = &next.board;
+        let board = Board::new(made.epoch(), made.threshold(), made.group(), governors).unwrap();
+        borgios_policy::Policy { board, ..before.clone() }
+    };
+    assert_eq!(with(Vec::new()).follows(&before), Ok(()));
+    let refused = with(vec![SecretKey::from_seed([80; 32]).public()]).follows(&before);
+    assert_eq!(refused, Err(borgios_policy::PolicyError::FormerWithNewKey(name("ben"))));
+}

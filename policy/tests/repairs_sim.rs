@@ -203,7 +203,9 @@ impl World {
                 assert!(lied, "{}: a wrong sum of honest helpers", self.context);
             }
             RepairError::Disagrees(_) | RepairError::File(_) => {}
-            RepairError::Helpers(_) | RepairError::State(_) => panic!("{}: {error}", self.context),
+            RepairError::Helpers(_) | RepairError::State(_) | RepairError::Recipient { .. } => {
+                panic!("{}: {error}", self.context)
+            }
         }
     }
 

@@ -127,7 +127,8 @@ fn build() -> Vectors {
     });
     let release = v.next(Lane::Release, body);
     let note = Some("as agreed".to_owned());
-    let proposal = Proposal { statement: release.to_payload(), lane: Lane::Release, note };
+    let (governor, statement) = (names[0].clone(), release.to_payload());
+    let proposal = Proposal { governor, statement, lane: Lane::Release, note };
     v.object("proposal", &proposal, &[&keys[&names[0]]]);
     let slot = v.council.slot(&release);
     let pools = v.council.pools(slot);

@@ -67,8 +67,8 @@ fn a_governors_quota_is_no_end_of_decisions() {
     let ann = &council.keys[&council.name(0)];
     let proposal = |n: usize| {
         let statement = release.to_payload();
-        let note = Some(n.to_string());
-        Proposal { statement, lane: Lane::Release, note }.to_envelope().sign(ann)
+        let (governor, note) = (council.name(0), Some(n.to_string()));
+        Proposal { governor, statement, lane: Lane::Release, note }.to_envelope().sign(ann)
     };
     let folder = tempfile::tempdir().unwrap();
     let (mut store, _) = Store::open(folder.path()).unwrap();
@@ -118,8 +118,9 @@ fn a_key_that_was_replaced_takes_no_room_of_who_has_its_name_now() {
     let release = draft(Lane::Release, 99, this, prev, Some(1), release_body("1"));
     let proposal = |council: &Council, n: usize| {
         let (statement, note) = (release.to_payload(), Some(n.to_string()));
-        let ann = &council.keys[&council.name(0)];
-        Proposal { statement, lane: Lane::Release, note }.to_envelope().sign(ann)
+        let governor = council.name(0);
+        let ann = &council.keys[&governor];
+        Proposal { governor, statement, lane: Lane::Release, note }.to_envelope().sign(ann)
     };
     let folder = tempfile::tempdir().unwrap();
     let (mut store, _) = Store::open(folder.path()).unwrap();
@@ -151,7 +152,8 @@ fn what_was_said_with_a_key_makes_room_when_the_key_is_replaced() {
     let said = |council: &Council, at: usize| {
         let statement = draft(Lane::Release, 9, chain.network(), None, Some(1), release_body("1"));
         let note = Some(format!("{at} {}", council.board.group().short()));
-        let proposal = Proposal { statement: statement.to_payload(), lane: Lane::Release, note };
+        let (governor, statement) = (council.name(at), statement.to_payload());
+        let proposal = Proposal { governor, statement, lane: Lane::Release, note };
         proposal.to_envelope().sign(&council.keys[&council.name(at)])
     };
     let folder = tempfile::tempdir().unwrap();

@@ -111,7 +111,8 @@ mod tests {
         let mut one = draft(Lane::Policy, 2, first, first, Some(1), body);
         one.issued = ISSUED.plus(at);
         let statement = one.to_envelope().payload;
-        let proposal = Proposal { statement, lane: Lane::Policy, note: None };
+        let (governor, lane) = (by.clone(), Lane::Policy);
+        let proposal = Proposal { governor, statement, lane, note: None };
         proposal.to_envelope().sign(&council.keys[by])
     }
 

@@ -22,8 +22,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use borgios_policy::{
     Ballot, Beacon, Board, Burn, Chain, Drill, DrillAnswer, Lane, Name, Note, Object as _,
-    Objection, Pause, Pool, Proposal, Refusal, Session, SessionShare, Slot, Statement, Submission,
-    VerifiedStatement, Veto,
+    Objection, Pause, Pool, Proposal, RecoveryBoard, Refusal, Session, SessionShare, Slot,
+    Statement, Submission, VerifiedStatement, Veto,
 };
 use borgios_types::limits::ENVELOPE_MAX;
 use borgios_types::{Digest, Envelope, Kind, UnixSeconds};
@@ -47,6 +47,15 @@ pub(crate) struct Held<T> {
     pub(crate) by: Name,
     /// The envelope.
     pub(crate) envelope: Envelope,
+}
+
+impl<T> Held<T> {
+    /// Whether who made it has a seat on this board, under the key that signed it. The archive also holds
+    /// what members of boards made that are only proposed, and such a board may have others under honest
+    /// names.
+    pub(crate) fn is_of(&self, board: &Board) -> bool {
+        board.by_name(&self.by).is_some_and(|seat| self.envelope.signed_by(&seat.key))
+    }
 }
 
 /// What became of a batch of offered objects.
@@ -177,7 +186,8 @@ impl Archive {
         let (statements, others): (Vec<_>, Vec<_>) =
             offered.into_iter().partition(|e| e.kind.as_str().parse::<Lane>().is_ok());
         let statements = statements.into_iter().filter(|e| !self.dead.contains(&e.id()));
-        let (papers, statements) = recoveries::papers(self.chain.network(), statements.collect());
+        let (network, named) = (self.chain.network(), self.recovery_keys());
+        let (papers, statements) = recoveries::papers(network, &named, statements.collect());
         let with = statements.into_iter().chain(self.ballot_envelopes());
         let with = with.chain(others.iter().filter(|e| e.kind.as_str() == Ballot::KIND).cloned());
         let submissions = Submission::sort(with);
@@ -395,6 +405,18 @@ impl Archive {
         Err(why)
     }
 
+    /// Whether somebody made it who sits on a board that is in force or was, or on the recovery board.
+    pub(crate) fn is_seated<T>(&self, held: &Held<T>) -> bool {
+        let recoverers = self.recovery_board().map(RecoveryBoard::board);
+        self.boards().chain(recoverers).any(|board| held.is_of(board))
+    }
+
+    /// Who made it, for people.
+    pub(crate) fn made_by<T>(&self, held: &Held<T>) -> String {
+        let whose = if self.is_seated(held) { "" } else { " of a board that is only proposed" };
+        format!("{}{whose}", held.by)
+    }
+
     /// The boards that the proposals for the next policy would make.
     pub(crate) fn candidates(&self) -> &[Board] {
         &self.candidates
@@ -446,8 +468,9 @@ mod tests {
         let of = |network| draft(Lane::Release, 1, Some(network), None, Some(1), release_body("1"));
         let release = of(network);
         let statement = release.to_envelope().payload;
-        let proposal = Proposal { statement, lane: Lane::Release, note: None };
-        let proposal = proposal.to_envelope().sign(&council.keys[&council.name(0)]);
+        let (governor, lane) = (council.name(0), Lane::Release);
+        let key = &council.keys[&governor];
+        let proposal = Proposal { governor, statement, lane, note: None }.to_envelope().sign(key);
         let mut archive = Archive::load(&home, network).unwrap();
         let mut offered = vec![council.sign(&release), proposal];
         let early = archive.admit(NOW, offered.clone()).unwrap();

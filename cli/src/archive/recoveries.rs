@@ -147,13 +147,33 @@ impl Archive {
     ) -> Result<(), Failure> {
         for paper in papers {
             let group = paper.board().group();
-            let room = self.recoveries.papers.len() < PAPERS_MAX;
-            if room && !self.recoveries.papers.contains_key(&group) && self.is_named(group) {
-                self.keep_paper(paper.clone())?;
-                new.push(paper.id());
+            if self.recoveries.papers.contains_key(&group) || !self.is_named(group) {
+                continue;
             }
+            if self.recoveries.papers.len() >= PAPERS_MAX {
+                // What only a proposal names makes room for what a policy does.
+                let in_chain = self.recovery_keys();
+                let mut others =
+                    self.recoveries.papers.keys().filter(|key| !in_chain.contains(key));
+                let Some(other) = others.next().copied().filter(|_| in_chain.contains(&group))
+                else {
+                    continue;
+                };
+                if let Some(gone) = self.recoveries.papers.remove(&other) {
+                    let path = folder(&self.home).join(format!("{}.json", gone.id().hex()));
+                    durable::erase(&path)?;
+                }
+            }
+            self.keep_paper(paper.clone())?;
+            new.push(paper.id());
         }
         Ok(())
+    }
+
+    /// The recovery keys that policies of the chain name.
+    pub(super) fn recovery_keys(&self) -> BTreeSet<PublicKey> {
+        let policies = self.chain.after(Lane::Policy, Seq(0)).filter_map(VerifiedStatement::policy);
+        policies.filter_map(|policy| Some(policy.recovery?.group)).collect()
     }
 
     fn is_named(&self, group: PublicKey) -> bool {
@@ -206,21 +226,37 @@ impl Archive {
 }
 
 /// The papers of recovery boards among what was offered as statements, and the rest.
+///
+/// Anybody can found a board for this network, and a paper takes no signature but its own. So those whose
+/// keys policies of the network name come first, whatever else lies in a folder.
 pub(super) fn papers(
     network: Option<Digest>,
+    named: &BTreeSet<PublicKey>,
     statements: Vec<Envelope>,
 ) -> (Vec<RecoveryBoard>, Vec<Envelope>) {
     let Some(network) = network else { return (Vec::new(), statements) };
-    let (mut papers, mut rest) = (Vec::new(), Vec::new());
+    let (mut firsts, mut rest) = (Vec::new(), Vec::new());
     for envelope in statements {
         // Checking a board costs something: only what is no policy of this network is tried.
-        let first = envelope.id() != network
-            && Statement::parse(&envelope)
-                .is_ok_and(|one| (one.lane, one.seq) == (Lane::Policy, Seq(1)));
-        match first.then(|| RecoveryBoard::verify(network, &envelope)) {
-            Some(Ok(paper)) if papers.len() < PAPERS_MAX => papers.push(paper),
-            Some(Ok(_)) => {}
-            Some(Err(_)) | None => rest.push(envelope),
+        let first = Statement::parse(&envelope)
+            .ok()
+            .filter(|one| (one.lane, one.seq) == (Lane::Policy, Seq(1)))
+            .filter(|_| envelope.id() != network);
+        match first.map(|one| serde_json::from_value(one.body["board"]["group"].clone())) {
+            Some(group) => {
+                let known = group.is_ok_and(|group: PublicKey| named.contains(&group));
+                firsts.push((!known, envelope));
+            }
+            None => rest.push(envelope),
+        }
+    }
+    firsts.sort_by_key(|(unknown, _)| *unknown);
+    let mut papers = Vec::new();
+    for (_, envelope) in firsts {
+        match RecoveryBoard::verify(network, &envelope) {
+            Ok(paper) if papers.len() < PAPERS_MAX => papers.push(paper),
+            Ok(_) => {}
+            Err(_) => rest.push(envelope),
         }
     }
     (papers, rest)

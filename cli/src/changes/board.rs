@@ -35,6 +35,18 @@ pub(crate) fn governors(body: &Value) -> Governors {
     each.map(|g| (text(g, "name"), (text(g, "key"), text(g, "share")))).collect()
 }
 
+/// What else belongs to each governor: the recipient of what is sealed to them, and former keys.
+pub(crate) fn identities(body: &Value) -> BTreeMap<String, (String, Vec<String>)> {
+    let list = body.pointer("/board/governors").and_then(Value::as_array);
+    let text = |value: Option<&Value>| one_line(value.and_then(Value::as_str).unwrap_or_default());
+    let each = list.into_iter().flatten().map(|governor| {
+        let former = governor.get("former").and_then(Value::as_array);
+        let former = former.into_iter().flatten().map(|key| text(Some(key))).collect();
+        (text(governor.get("name")), (text(governor.get("recipient")), former))
+    });
+    each.collect()
+}
+
 /// The first board in words: `ann, ben and cleo govern; 2 of 3 sign together`.
 pub(crate) fn first(body: &Value) -> String {
     let all: Vec<String> = governors(body).into_keys().collect();

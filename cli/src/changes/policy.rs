@@ -145,6 +145,17 @@ fn members(old: &Value, new: &Value) -> Vec<String> {
             Some(_) => {}
         }
     }
+    let (had, has) = (board::identities(old), board::identities(new));
+    for (name, (recipient, former)) in &has {
+        let before = had.get(name);
+        if before.is_some_and(|(before, _)| before != recipient) {
+            lines.push(format!("changed   what is sealed to governor {name} goes to {recipient}"));
+        }
+        let new_ones = former.iter().filter(|key| before.is_none_or(|(_, was)| !was.contains(key)));
+        lines.extend(new_ones.map(|key| {
+            format!("changed   ballots that {key} signed count as those of governor {name}")
+        }));
+    }
     for name in was.keys().filter(|name| !is.contains_key(*name)) {
         lines.push(format!("removed   governor {name}: ballots cast afterwards count no more"));
     }

@@ -86,9 +86,12 @@ impl Drill {
 
 /// The newest drill of the board in force that still waits for answers.
 fn running(archive: &Archive, now: UnixSeconds) -> Option<Digest> {
-    let group = archive.board().ok()?.group();
+    let board = archive.board().ok()?;
     let open = archive.drills().iter().filter(|(_, held)| {
-        held.value.group == group && held.value.at <= now.plus(600) && now < held.value.until
+        held.value.group == board.group()
+            && held.is_of(board)
+            && held.value.at <= now.plus(600)
+            && now < held.value.until
     });
     open.max_by_key(|(id, held)| (held.value.at, **id)).map(|(id, _)| *id)
 }
@@ -96,8 +99,8 @@ fn running(archive: &Archive, now: UnixSeconds) -> Option<Digest> {
 /// Answers a drill, once.
 fn answer(session: &mut Session<'_>, drill: Digest, now: UnixSeconds) -> Result<(), Failure> {
     let (board, me) = session.on_board()?;
-    let answers = session.desk.archive().answers().values();
-    if answers.into_iter().any(|held| held.by == *me && held.value.drill == drill) {
+    let mut answers = session.desk.archive().answers().values();
+    if answers.any(|held| held.by == *me && held.is_of(board) && held.value.drill == drill) {
         return Ok(());
     }
     let share = session.share()?;
@@ -158,17 +161,20 @@ fn seen(archive: &Archive, drill: Option<Digest>) -> Result<BTreeMap<Name, Seen>
     let mut all = BTreeMap::new();
     for governor in board.governors() {
         let name = &governor.name;
-        let answers = || archive.answers().values().filter(|held| held.by == *name);
+        let answers =
+            || archive.answers().values().filter(|held| held.by == *name && held.is_of(board));
         let now = answers().find(|held| Some(held.value.drill) == drill);
         let said = answers().map(|held| (held.value.at, "a drill"));
-        let notes = archive.notes().values().filter(|held| held.by == *name);
+        let notes = archive.notes().values().filter(|held| held.by == *name && held.is_of(board));
         let said = said.chain(notes.map(|held| (held.value.at, "a note")));
-        let called = archive.drills().values().filter(|held| held.by == *name);
+        let called = archive.drills().values().filter(|held| held.by == *name && held.is_of(board));
         let said = said.chain(called.map(|held| (held.value.at, "a drill called")));
         let said =
             said.chain(archive.beacon_of(board, name).map(|held| (held.value.time, "a beacon")));
         // A ballot bears no date: it is not older than what it votes on.
-        let voted = archive.ballots().values().filter(|held| held.by == *name).filter_map(|held| {
+        let cast = archive.ballots().values();
+        let cast = cast.filter(|held| held.by == *name && governor.signed_ballot(&held.envelope));
+        let voted = cast.filter_map(|held| {
             let id = held.value.statement;
             let (lane, seq) = archive.chain().known(&id)?;
             let issued = archive.chain().get(lane, seq)?.statement().issued;

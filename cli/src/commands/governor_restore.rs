@@ -152,6 +152,7 @@ impl Restore {
         if !there.exists() {
             durable::write(&there, &identity.seal(share.to_secret().expose())?)?;
         }
+        durable::write(&context.home.restoring(), b"")?;
         let text = serde_json::to_vec_pretty(&kept.membership).or_fail(|| "could not encode")?;
         durable::write(&context.home.governor("board.json"), &text)?;
         Ok(identity)
@@ -239,8 +240,11 @@ pub(crate) fn burn(session: &mut Session<'_>) -> Result<u64, Failure> {
             session.slots().adopt(held.value.slot(board), &held.envelope)?;
         }
     }
+    session.adopt_ahead()?;
     session.begin_anew(&board)?;
-    session.finish_burn()
+    let generation = session.finish_burn()?;
+    session.restored()?;
+    Ok(generation)
 }
 
 /// The 32 bytes of a share as 24 words, whose last holds a checksum (BIP 39, English list).

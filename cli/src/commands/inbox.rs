@@ -5,6 +5,7 @@ use borgios_types::Digest;
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::archive::Archive;
 use crate::context::Context;
 use crate::deadlines;
 use crate::desk::{Desk, OpenVote};
@@ -43,7 +44,7 @@ impl Inbox {
             votes.iter().flat_map(|vote| rows(vote, &servers, &reviewed)).collect();
         let mut text = String::new();
         for vote in &votes {
-            text.push_str(&describe(vote, &servers, &reviewed));
+            text.push_str(&describe(desk.archive(), vote, &servers, &reviewed));
         }
         if votes.is_empty() {
             text.push_str("nothing is open\n");
@@ -136,7 +137,7 @@ fn rows(vote: &OpenVote, servers: &Servers, reviewed: &Reviewed) -> Vec<Value> {
     vote.tally.documents.iter().map(row).collect()
 }
 
-fn describe(vote: &OpenVote, servers: &Servers, reviewed: &Reviewed) -> String {
+fn describe(archive: &Archive, vote: &OpenVote, servers: &Servers, reviewed: &Reviewed) -> String {
     let mut text = String::new();
     for (id, standing) in &vote.tally.documents {
         let round = if vote.slot.round.0 == 0 {
@@ -155,7 +156,7 @@ fn describe(vote: &OpenVote, servers: &Servers, reviewed: &Reviewed) -> String {
             let note = held.value.note.as_deref().unwrap_or_default();
             let note =
                 if note.is_empty() { String::new() } else { format!(": {}", one_line(note)) };
-            text.push_str(&format!("  proposed by {}{note}\n", held.by));
+            text.push_str(&format!("  proposed by {}{note}\n", archive.made_by(held)));
         }
         let approvals: Vec<&str> = standing.approvals.iter().map(|name| name.as_str()).collect();
         if !approvals.is_empty() {

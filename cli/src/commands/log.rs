@@ -112,7 +112,7 @@ impl Log {
 
 /// Notes, and laptops that came back.
 fn said(archive: &Archive, log: &mut Written) {
-    for held in archive.notes().values() {
+    for held in archive.notes().values().filter(|held| archive.is_seated(held)) {
         let (by, note) = (&held.by, &held.value);
         let text = format!("note  {}  {by}: {}\n", note.at, one_line(&note.text));
         log.add(note.at, json!({"note": note.text, "by": by, "at": note.at}), text);

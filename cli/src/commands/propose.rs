@@ -157,7 +157,8 @@ pub(crate) fn put_to_vote(
     let here = votes.filter(|vote| at(vote) == (lane, seq, round, recovers));
     let rivals: Vec<Digest> = here.flat_map(|vote| vote.documents.into_keys()).collect();
 
-    let proposal = Proposal { statement: draft.payload.clone(), lane, note: terms.note };
+    let (governor, statement) = (session.identity().name().clone(), draft.payload.clone());
+    let proposal = Proposal { governor, statement, lane, note: terms.note };
     let envelope = proposal.to_envelope().sign(session.identity().ssh());
     session.desk.publish(&envelope)?;
 

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use borgios_policy::tally::State;
-use borgios_policy::{AccessOrder, Lane, Policy, Statement};
+use borgios_policy::{AccessOrder, Ballot, Lane, Policy, RecoveryBoard, Statement};
 use borgios_types::{Digest, Round};
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::archive::Held;
 use crate::blobs;
 use crate::changes;
 use crate::changes::release::Given;
@@ -83,7 +84,8 @@ impl Review {
         );
         for held in &document.proposals {
             let note = held.value.note.as_deref().map(|note| format!(": {}", one_line(note)));
-            text.push_str(&format!("  proposed by {}{}\n", held.by, note.unwrap_or_default()));
+            let by = desk.archive().made_by(held);
+            text.push_str(&format!("  proposed by {by}{}\n", note.unwrap_or_default()));
         }
         text.push_str("\nwhat would change\n");
         for line in &changes {
@@ -196,8 +198,17 @@ fn access_changes(desk: &mut Desk<'_>, statement: &Statement) -> Result<Vec<Stri
 
 fn said(desk: &Desk<'_>, vote: &OpenVote, id: &Digest) -> String {
     let Some(standing) = vote.tally.documents.get(id) else { return "  nothing yet\n".into() };
+    let archive = desk.archive();
+    let recoverers = archive.recovery_board().map(RecoveryBoard::board);
+    let board = if vote.recovery { recoverers } else { archive.board().ok() };
     let comment = |name: &str| {
-        let ballots = desk.archive().ballots().values();
+        // A board that is only proposed may have others under honest names.
+        let votes = |b: &&Held<Ballot>| {
+            let seat = board.filter(|board| board.group() == b.value.group);
+            let seat = seat.and_then(|board| board.by_name(&b.by));
+            seat.is_some_and(|seat| seat.signed_ballot(&b.envelope))
+        };
+        let ballots = archive.ballots().values().filter(votes);
         let mut mine = ballots.filter(|b| b.by == *name && b.value.statement == *id);
         mine.find_map(|ballot| ballot.value.comment.clone())
             .map(|comment| format!(": {}", one_line(&comment)))

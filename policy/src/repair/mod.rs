@@ -86,6 +86,19 @@ pub enum RepairError {
         /// Who helped.
         helpers: Vec<Name>,
     },
+    /// The board has another recipient than this governor's own: whoever holds that one would get the share.
+    #[error(
+        "the board has the recipient {found} for {name}, whose own is {own}: what helpers seal would go to \
+         whoever holds that one; somebody proposed this identity with another recipient than is on its card"
+    )]
+    Recipient {
+        /// Whose share.
+        name: Name,
+        /// On the board.
+        found: String,
+        /// On the governor's own card.
+        own: String,
+    },
     /// An identity that cannot be used, or a failure of the library.
     #[error("{0}")]
     State(String),
@@ -105,6 +118,7 @@ pub fn ask(
     helpers.sort();
     let ask = Ask { group: board.group(), governor: me.card.name.clone(), attempt, helpers };
     ask.fits(board).map_err(RepairError::Helpers)?;
+    check_recipient(board, me)?;
     Ok((request_file(&ask.governor, attempt), ask.to_envelope().sign(me.key)))
 }
 
@@ -176,6 +190,7 @@ pub fn help(
 /// [`RepairError::Wrong`] if what comes out is not the share on the board, and the others.
 pub fn finish(board: &Board, me: &Me<'_>, files: &Files) -> Result<Status, RepairError> {
     let name = &me.card.name;
+    check_recipient(board, me)?;
     let Some((ask, request)) = newest(board, name, files) else { return Ok(Status::NotAsked) };
     let deltas = match read::<Delta>(board, &ask, request, files)? {
         Ok(deltas) => deltas,
@@ -206,6 +221,21 @@ pub fn finish(board: &Board, me: &Me<'_>, files: &Files) -> Result<Status, Repai
         Ok(share) => Ok(Status::Repaired(Box::new(share))),
         Err(_) => Err(RepairError::Wrong { name: name.clone(), helpers: ask.helpers }),
     }
+}
+
+/// What helpers seal goes to the recipient that the board has for a governor: whoever proposed the
+/// identity, with another recipient beside the right key, would get the share.
+fn check_recipient(board: &Board, me: &Me<'_>) -> Result<(), RepairError> {
+    let name = &me.card.name;
+    let seat = board.by_name(name).ok_or_else(|| RepairError::State(format!("no {name}")))?;
+    if seat.recipient == me.card.recipient {
+        return Ok(());
+    }
+    Err(RepairError::Recipient {
+        name: name.clone(),
+        found: seat.recipient.clone(),
+        own: me.card.recipient.clone(),
+    })
 }
 
 /// First paper of a helper: a part of one random sum for each helper, oneself included.

@@ -99,10 +99,13 @@ impl World {
             match self.split() {
                 None => break,
                 Some((Lane::Policy, seq, why)) => {
-                    let Some(vetoed) = self.one_policy(seq) else {
+                    let vetoed = match self.one_policy(seq) {
+                        Ok(vetoed) => vetoed,
                         // Nothing ends it: see the head of this file.
-                        *self.counts.splits.entry("policy, not ended").or_default() += 1;
-                        return;
+                        Err(why) => {
+                            *self.counts.splits.entry(why).or_default() += 1;
+                            return;
+                        }
                     };
                     *self.counts.splits.entry(why).or_default() += 1;
                     self.build_upon(seq, vetoed);
@@ -172,8 +175,8 @@ impl World {
             && !now.carried.contains(&id)
     }
 
-    /// The one policy that is signed for a place and keeps the board; none if there are several.
-    fn one_policy(&self, seq: Seq) -> Option<Digest> {
+    /// The one policy that is signed for a place and keeps the board, or why there is none.
+    fn one_policy(&self, seq: Seq) -> Result<Digest, &'static str> {
         let here = self.said.values().filter_map(|said| match &said.what {
             What::Statement(one) if (one.lane, one.seq) == (Lane::Policy, seq) => {
                 Some((said.id, one))
@@ -181,11 +184,14 @@ impl World {
             _ => None,
         });
         let all: Vec<(Digest, &Statement)> = here.collect();
-        let [(id, one)] = all[..] else { return None };
+        let [(id, one)] = all[..] else {
+            return Err("policy, not ended: the next round is signed");
+        };
         let made = Policy::parse(&one.body).expect("a policy").board;
         // Nobody has this place for certain, and everybody the one before it.
         let before = self.nodes.iter().find_map(|(node, _)| node.chain.policy_at(one.policy?));
-        (made.group() == before?.board.group()).then_some(id)
+        let kept = before.is_some_and(|before| made.group() == before.board.group());
+        if kept { Ok(id) } else { Err("policy, not ended: another board") }
     }
 
     /// The board goes on from a policy that it vetoed, for some have it.

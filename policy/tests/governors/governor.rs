@@ -428,8 +428,9 @@ impl World {
         let policy = Some(desk.chain.head_seq(Lane::Policy).0);
         let draft = statement(lane, seq.0, Some(self.network), prev, policy, body);
         let draft = Statement { round, expires: self.expires, ..draft };
-        let proposal = Proposal { statement: draft.to_payload(), lane, note: None };
-        let key = &council.keys[&self.people[at].tool.me];
+        let governor = self.people[at].tool.me.clone();
+        let key = &council.keys[&governor];
+        let proposal = Proposal { governor, statement: draft.to_payload(), lane, note: None };
         self.say(at, proposal.to_envelope().sign(key));
     }
 }

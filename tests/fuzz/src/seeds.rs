@@ -149,7 +149,10 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "ballot" => ballots(),
         "proposal" => {
             let text = vote().1.to_payload();
-            vec![json!({"statement": text, "lane": "release", "note": "x"}).to_string().into()]
+            let governor = world().council.name(0);
+            let seed =
+                json!({"governor": governor, "statement": text, "lane": "release", "note": "x"});
+            vec![seed.to_string().into()]
         }
         "card" => payloads("card"),
         "plan" => payloads("founding"),
