@@ -69,8 +69,13 @@ pub fn roots() -> (u32, u32) {
 /// # Errors
 /// `InvalidData` for a longer one; otherwise whatever the disk says.
 pub fn read_bounded(path: &Path, max: usize) -> io::Result<Vec<u8>> {
+    read_open(&File::open(path)?, path, max)
+}
+
+/// As [`read_bounded`], of a file that is open; `path` is for the error.
+pub(crate) fn read_open(file: &File, path: &Path, max: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(max as u64 + 1).read_to_end(&mut bytes)?;
+    file.take(max as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > max {
         let text = format!("{} is longer than {max} bytes", path.display());
         return Err(io::Error::new(io::ErrorKind::InvalidData, text));

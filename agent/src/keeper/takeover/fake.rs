@@ -29,7 +29,10 @@ pub(super) enum Fate {
     Fail,
 }
 
-#[derive(Debug, Default)]
+/// What somebody else does, and at the beginning of which change.
+type Race = (String, Box<dyn FnOnce() + Send>);
+
+#[derive(Default)]
 struct State {
     root: PathBuf,
     calls: Vec<String>,
@@ -40,6 +43,7 @@ struct State {
     properties: BTreeMap<(String, String), String>,
     /// Points until something happens.
     fate: Option<(usize, Fate)>,
+    race: Option<Race>,
     points: usize,
     uptime_s: u64,
     boot: u32,
@@ -60,6 +64,12 @@ impl Fake {
     /// Every program whose words begin so fails.
     pub(super) fn fail(&self, beginning: &str) {
         self.state().failing.push(beginning.to_owned());
+    }
+
+    /// Right before the first change whose words begin so, somebody else does something, once.
+    pub(super) fn race(&self, beginning: &str, deed: impl FnOnce() + Send + 'static) {
+        let race: Race = (beginning.to_owned(), Box::new(deed));
+        self.state().race = Some(race);
     }
 
     pub(super) fn unit(&self, name: &str) {
@@ -204,6 +214,11 @@ impl Fake {
 
 impl Tools for Fake {
     fn about_to(&self, what: &str) -> io::Result<()> {
+        let is_now = |race: &mut Race| what.starts_with(&race.0);
+        let race = self.state().race.take_if(is_now);
+        if let Some((_, deed)) = race {
+            deed();
+        }
         if self.point(what) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 

@@ -5,14 +5,15 @@
 //! Paths are written as the server knows them (`/etc/passwd`) and lie below [`Machine::root`].
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, symlink};
+use std::os::unix::fs::{DirBuilderExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use borgios_types::{Digest, UnixSeconds};
+use rustix::fs::{Mode, OFlags};
 use thiserror::Error;
 
 use super::meta::Meta;
@@ -180,8 +181,13 @@ impl Machine {
 
     /// Removes a file, a link, or a folder with all that is in it; one that is absent is fine.
     pub(super) fn remove(&self, path: impl AsRef<Path>) -> Result<()> {
-        let (path, place) = (path.as_ref(), self.at(path.as_ref()));
-        let meta = match fs::symlink_metadata(&place) {
+        let path = path.as_ref();
+        self.remove_at(path, &self.at(path))
+    }
+
+    /// As [`Machine::remove`], where the folder is held and `place` means what is in it.
+    pub(super) fn remove_at(&self, path: &Path, place: &Path) -> Result<()> {
+        let meta = match fs::symlink_metadata(place) {
             Ok(meta) => meta,
             Err(error) if is_absent(&error) => return Ok(()),
             Err(source) => return Err(disk_error(path, source)),
@@ -189,9 +195,9 @@ impl Machine {
         self.change("remove", path, || {
             // The standard library follows no link on the way down.
             if meta.is_dir() {
-                fs::remove_dir_all(&place)?
+                fs::remove_dir_all(place)?
             } else {
-                fs::remove_file(&place)?
+                fs::remove_file(place)?
             }
             place.parent().map_or(Ok(()), disk::sync_folder)
         })
@@ -199,25 +205,31 @@ impl Machine {
 
     /// Makes `path` a link to `target`, in place of whatever file or link it was.
     pub(super) fn link(&self, path: impl AsRef<Path>, target: &Path) -> Result<()> {
-        let (path, place) = (path.as_ref(), self.at(path.as_ref()));
-        if fs::read_link(&place).is_ok_and(|found| found == target) {
+        let path = path.as_ref();
+        self.link_at(path, &self.at(path), target)
+    }
+
+    /// As [`Machine::link`], where the folder is held and `place` means what is in it.
+    pub(super) fn link_at(&self, path: &Path, place: &Path, target: &Path) -> Result<()> {
+        if fs::read_link(place).is_ok_and(|found| found == target) {
             return Ok(());
         }
         self.change("link", path, || {
-            let (folder, temporary) = beside(&place)?;
+            let (folder, temporary) = beside(place)?;
             match fs::remove_file(&temporary) {
                 Err(error) if !is_absent(&error) => return Err(error),
                 _ => symlink(target, &temporary)?,
             }
-            fs::rename(&temporary, &place)?;
+            fs::rename(&temporary, place)?;
             disk::sync_folder(&folder)
         })
     }
 
-    /// Removes what a write or link that was cut off left beside a path.
-    pub(super) fn tidy(&self, path: impl AsRef<Path>) -> Result<()> {
-        let hidden = beside(path.as_ref()).map_err(|e| disk_error(path.as_ref(), e))?.1;
-        self.remove(hidden)
+    /// Removes what a write or link that was cut off left beside a path, whose folder is held.
+    pub(super) fn tidy_at(&self, path: &Path, place: &Path) -> Result<()> {
+        let hidden = |path: &Path| beside(path).map(|(_, hidden)| hidden);
+        let at = |source| disk_error(path, source);
+        self.remove_at(&hidden(path).map_err(at)?, &hidden(place).map_err(at)?)
     }
 
     /// Makes a folder and those above it.
@@ -261,7 +273,8 @@ impl Machine {
     }
 }
 
-/// Writes a file beside its place and moves it there.
+/// Writes a file beside its place and moves it there. The folder may be somebody else's: what it
+/// is beside its content is set on what was made here, whatever has the name by then.
 pub(super) fn write_like(
     place: &Path,
     bytes: &[u8],
@@ -275,16 +288,15 @@ pub(super) fn write_like(
             Err(error) if !is_absent(&error) => return Err(error),
             _ => {}
         }
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(like.map_or(mode, |_| 0o600))
-            .open(&temporary)?;
+        let new = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        let flags = new | OFlags::WRONLY | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(like.map_or(mode, |_| 0o600));
+        let mut file = File::from(rustix::fs::open(&temporary, flags, mode)?);
         file.write_all(bytes)?;
         if let Some(like) = like {
-            like.put(&temporary)?;
+            like.put_to(&file)?;
         }
-        File::sync_all(&file)?;
+        file.sync_all()?;
         fs::rename(&temporary, place)
     })();
     if let Err(error) = written {

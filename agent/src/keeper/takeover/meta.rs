@@ -1,25 +1,27 @@
 //! What a file is beside its content: owner, mode, times, extended attributes.
 
 use std::collections::BTreeMap;
-use std::ffi::CString;
-use std::fs;
+use std::ffi::{CStr, CString};
+use std::fs::{self, File, Metadata, Permissions};
 use std::io;
-use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, fchown};
 use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Timespec, Timestamps, XattrFlags};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::inode::Inode;
 use crate::disk;
 
 /// Most bytes of attribute names, and of one value: what Linux allows at all.
 const ATTRIBUTE_MAX: usize = 64 * 1024;
+/// The attribute by which a program has a part of root's rights.
+const CAPABILITY: &str = "security.capability";
 
-/// Everything of a file that [`Meta::put`] can bring back. The time of its last change of state
+/// Everything of a file that [`Meta::put_to`] can bring back. The time of its last change of state
 /// (ctime) is the kernel's own and cannot be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Meta {
@@ -37,15 +39,50 @@ pub(super) struct Meta {
 impl Meta {
     /// Reads it, following no link.
     pub(super) fn of(path: &Path) -> io::Result<Self> {
-        let meta = fs::symlink_metadata(path)?;
-        Ok(Self {
+        let attributes = attributes(
+            |names| rustix::fs::llistxattr(path, names),
+            |name, value| rustix::fs::lgetxattr(path, name, value),
+        )?;
+        Ok(Self::with(&fs::symlink_metadata(path)?, attributes))
+    }
+
+    /// Reads it of an open file or folder.
+    pub(super) fn of_file(file: &File) -> io::Result<Self> {
+        let attributes = attributes(
+            |names| rustix::fs::flistxattr(file, names),
+            |name, value| rustix::fs::fgetxattr(file, name, value),
+        )?;
+        Ok(Self::with(&file.metadata()?, attributes))
+    }
+
+    /// Reads it of a link that is held.
+    pub(super) fn of_link(link: &Inode) -> io::Result<Self> {
+        // Nothing else names the attributes of what cannot be opened before Linux 6.13.
+        let by_fd = link.by_fd();
+        let attributes = attributes(
+            |names| rustix::fs::listxattr(&by_fd, names),
+            |name, value| rustix::fs::getxattr(&by_fd, name, value),
+        )?;
+        Ok(Self::with(&link.metadata()?, attributes))
+    }
+
+    fn with(meta: &Metadata, attributes: BTreeMap<String, String>) -> Self {
+        Self {
             uid: meta.uid(),
             gid: meta.gid(),
             mode: meta.mode() & 0o7777,
             mtime_s: meta.mtime(),
             mtime_ns: meta.mtime_nsec(),
-            attributes: attributes(path)?,
-        })
+            attributes,
+        }
+    }
+
+    /// The same without what gives rights to whoever starts it: set-uid, set-gid, capabilities.
+    pub(super) fn powerless(&self) -> Self {
+        let mut powerless = self.clone();
+        powerless.mode &= 0o1777;
+        powerless.attributes.remove(CAPABILITY);
+        powerless
     }
 
     /// The same as root's own file: nobody else's by owner, mode or ACL, and no wider than `mode`.
@@ -94,29 +131,69 @@ impl Meta {
         (self.uid, self.gid)
     }
 
-    /// Gives it to what stands at `path`, following no link; what is equal is left alone, so that
+    /// Gives it to an open file or folder, whatever has its name by now: whoever owns the folder
+    /// may change what stands at a name between any two calls. What is equal is left alone, so that
     /// a user's own files can be put back by that user.
-    pub(super) fn put(&self, path: &Path) -> io::Result<()> {
-        let now = Self::of(path)?;
-        if (now.uid, now.gid) != (self.uid, self.gid) {
-            lchown(path, Some(self.uid), Some(self.gid))?;
+    pub(super) fn put_to(&self, file: &File) -> io::Result<()> {
+        if !self.has_owner_of(&file.metadata()?) {
+            fchown(file, Some(self.uid), Some(self.gid))?;
         }
+        // After the owner: changing it takes capabilities away.
+        let now = Self::of_file(file)?;
+        self.put_attributes(
+            &now,
+            |name, value| rustix::fs::fsetxattr(file, name, value, XattrFlags::empty()),
+            |name| rustix::fs::fremovexattr(file, name),
+        )?;
+        if (now.mtime_s, now.mtime_ns) != (self.mtime_s, self.mtime_ns) {
+            rustix::fs::futimens(file, &self.times())?;
+        }
+        // Last: set-uid is nobody's before the file is its owner's, and changing that clears it.
+        file.set_permissions(Permissions::from_mode(self.mode))
+    }
+
+    /// Gives it to a link that is held, but for the mode: a link has none.
+    pub(super) fn put_to_link(&self, link: &Inode) -> io::Result<()> {
+        let (now, by_fd) = (Self::of_link(link)?, link.by_fd());
+        if !self.has_owner_of(&link.metadata()?) {
+            chown(&by_fd, Some(self.uid), Some(self.gid))?;
+        }
+        self.put_attributes(
+            &now,
+            |name, value| rustix::fs::setxattr(&by_fd, name, value, XattrFlags::empty()),
+            |name| rustix::fs::removexattr(&by_fd, name),
+        )?;
+        if (now.mtime_s, now.mtime_ns) != (self.mtime_s, self.mtime_ns) {
+            rustix::fs::utimensat(CWD, &by_fd, &self.times(), AtFlags::empty())?;
+        }
+        Ok(())
+    }
+
+    fn has_owner_of(&self, meta: &Metadata) -> bool {
+        (meta.uid(), meta.gid()) == (self.uid, self.gid)
+    }
+
+    /// Sets and removes attributes where they differ from those that are there `now`.
+    fn put_attributes(
+        &self,
+        now: &Self,
+        set: impl Fn(&str, &[u8]) -> rustix::io::Result<()>,
+        remove: impl Fn(&str) -> rustix::io::Result<()>,
+    ) -> io::Result<()> {
         for (name, value) in &self.attributes {
             if now.attributes.get(name) != Some(value) {
                 let value = BASE64.decode(value).map_err(io::Error::other)?;
-                rustix::fs::lsetxattr(path, name.as_str(), &value, XattrFlags::empty())?;
+                set(name, &value)?;
             }
         }
         for name in now.attributes.keys().filter(|name| !self.attributes.contains_key(*name)) {
             // A label that the system gives to every new file cannot be taken away.
-            match rustix::fs::lremovexattr(path, name.as_str()) {
+            match remove(name) {
                 Ok(()) | Err(Errno::NODATA | Errno::PERM | Errno::ACCESS) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        // After the owner: changing it clears set-uid.
-        set_mode(path, self.mode)?;
-        self.put_time(path)
+        Ok(())
     }
 
     /// Gives only the time, for folders, whose time changes with every file put into them.
@@ -125,39 +202,33 @@ impl Meta {
         if (meta.mtime(), meta.mtime_nsec()) == (self.mtime_s, self.mtime_ns) {
             return Ok(());
         }
+        Ok(rustix::fs::utimensat(CWD, path, &self.times(), AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    fn times(&self) -> Timestamps {
         let omit = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
         let time = Timespec { tv_sec: self.mtime_s, tv_nsec: self.mtime_ns };
-        let times = Timestamps { last_access: omit, last_modification: time };
-        Ok(rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+        Timestamps { last_access: omit, last_modification: time }
     }
 }
 
-/// Sets the mode of what stands at `path`, unless that is a link, which has none. It is opened first: whoever
-/// owns the folder could put a link in its place between a look and a change by name.
-fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let here = rustix::fs::open(path, flags, Mode::empty())?;
-    if FileType::from_raw_mode(rustix::fs::fstat(&here)?.st_mode) == FileType::Symlink {
-        return Ok(());
-    }
-    // Nothing else changes the mode of what is opened so before Linux 6.6.
-    let by_fd = format!("/proc/self/fd/{}", here.as_raw_fd());
-    fs::set_permissions(by_fd, fs::Permissions::from_mode(mode))
-}
-
-fn attributes(path: &Path) -> io::Result<BTreeMap<String, String>> {
-    let mut list = vec![0; ATTRIBUTE_MAX];
-    let length = match rustix::fs::llistxattr(path, list.as_mut_slice()) {
+/// Every attribute, by what lists their names and what reads the value of one.
+fn attributes(
+    list: impl FnOnce(&mut [u8]) -> rustix::io::Result<usize>,
+    read: impl Fn(&CStr, &mut [u8]) -> rustix::io::Result<usize>,
+) -> io::Result<BTreeMap<String, String>> {
+    let mut names = vec![0_u8; ATTRIBUTE_MAX];
+    let length = match list(names.as_mut_slice()) {
         Ok(length) => length,
         // A file system without them.
         Err(Errno::NOTSUP | Errno::NOSYS) => return Ok(BTreeMap::new()),
         Err(error) => return Err(error.into()),
     };
     let mut found = BTreeMap::new();
-    for name in list[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
         let name = CString::new(name).map_err(io::Error::other)?;
-        let mut value = vec![0; ATTRIBUTE_MAX];
-        match rustix::fs::lgetxattr(path, &name, value.as_mut_slice()) {
+        let mut value = vec![0_u8; ATTRIBUTE_MAX];
+        match read(name.as_c_str(), value.as_mut_slice()) {
             Ok(length) => {
                 let name = name.to_string_lossy().into_owned();
                 found.insert(name, BASE64.encode(&value[..length]));
@@ -179,12 +250,24 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (one, two) = (folder.path().join("one"), folder.path().join("two"));
         fs::write(&one, "x").unwrap();
-        fs::set_permissions(&one, fs::Permissions::from_mode(0o4750)).unwrap();
+        fs::set_permissions(&one, Permissions::from_mode(0o4750)).unwrap();
         let mut meta = Meta::of(&one).unwrap();
         (meta.mtime_s, meta.mtime_ns) = (1_000_000_007, 123_456_789);
         fs::write(&two, "y").unwrap();
-        meta.put(&two).unwrap();
-        assert_eq!(Meta::of(&two).unwrap(), meta);
+        // Another file has its name by the time.
+        let file = File::open(&two).unwrap();
+        let aside = folder.path().join("aside");
+        fs::rename(&two, &aside).unwrap();
+        fs::write(&two, "z").unwrap();
+        let another = Meta::of(&two).unwrap();
+        meta.put_to(&file).unwrap();
+        assert_eq!(Meta::of(&aside).unwrap(), meta);
+        assert_eq!(Meta::of_file(&file).unwrap(), meta);
+        assert_eq!(Meta::of(&two).unwrap(), another);
+        let powerless = meta.powerless();
+        powerless.put_to(&file).unwrap();
+        assert_eq!(Meta::of(&aside).unwrap(), powerless);
+        assert_eq!(powerless.mode, 0o750);
     }
 
     #[test]
@@ -196,7 +279,10 @@ mod tests {
         std::os::unix::fs::symlink("file", &link).unwrap();
         let mut meta = Meta::of(&link).unwrap();
         meta.mtime_s -= 1_000;
-        meta.put(&link).unwrap();
+        if disk::roots().0 == 0 {
+            (meta.uid, meta.gid) = (1_000, 1_001);
+        }
+        meta.put_to_link(&Inode::at(&link).unwrap()).unwrap();
         assert_eq!(Meta::of(&link).unwrap(), meta);
         assert_eq!(Meta::of(&file).unwrap(), before);
     }

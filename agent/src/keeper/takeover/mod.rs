@@ -22,7 +22,7 @@
 //! | `begin`, `trial`, `apply`, `verify`, `receipt`, `abort` | the verbs |
 //! | `timer` | the way back, and on, that needs nobody |
 //! | `finish` | what follows `apply`, done by timer and boot if nobody else did |
-//! | `machine`, `meta`, `systemd` | what is done to the server, in one reviewable place |
+//! | `machine`, `meta`, `inode`, `systemd` | what is done to the server, in one reviewable place |
 //!
 //! What always holds:
 //!  1. `plan` changes nothing.
@@ -48,6 +48,7 @@ pub mod fuzz;
 mod group;
 mod guest_agent;
 mod host_key;
+mod inode;
 mod journal;
 mod machine;
 mod meta;

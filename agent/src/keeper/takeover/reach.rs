@@ -28,12 +28,19 @@ pub(super) enum Reach {
 pub(super) struct Held {
     _folder: File,
     place: PathBuf,
+    is_roots: bool,
 }
 
 impl Held {
     /// The path by which the folder that is held is meant, whatever its names lead to by now.
     pub(super) fn place(&self) -> &Path {
         &self.place
+    }
+
+    /// Whether nobody but root can put a name into any folder on the way; not where a link is on
+    /// it, for what lies above the place to which that leads was not looked at.
+    pub(super) fn is_roots(&self) -> bool {
+        self.is_roots
     }
 }
 
@@ -44,6 +51,7 @@ pub(super) fn reach(machine: &Machine, path: &Path) -> io::Result<Reach> {
     };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let mut held = File::from(open(machine.at("/"), flags, Mode::empty())?);
+    let mut all_roots = is_roots(&held)?;
     for part in folder.components() {
         let part = match part {
             Component::Normal(part) => part,
@@ -52,6 +60,7 @@ pub(super) fn reach(machine: &Machine, path: &Path) -> io::Result<Reach> {
         };
         let next = match openat(&held, part, flags | OFlags::NOFOLLOW, Mode::empty()) {
             Err(Errno::LOOP | Errno::NOTDIR) if is_roots(&held)? => {
+                all_roots = false;
                 openat(&held, part, flags, Mode::empty())
             }
             next => next,
@@ -62,9 +71,10 @@ pub(super) fn reach(machine: &Machine, path: &Path) -> io::Result<Reach> {
             Err(Errno::LOOP | Errno::NOTDIR) => return Ok(Reach::Foreign),
             Err(error) => return Err(error.into()),
         };
+        all_roots = all_roots && is_roots(&held)?;
     }
     let place = PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd())).join(name);
-    Ok(Reach::There(Held { _folder: held, place }))
+    Ok(Reach::There(Held { _folder: held, place, is_roots: all_roots }))
 }
 
 /// Whether nobody but this process's user can put a name into a folder.
@@ -90,6 +100,7 @@ mod tests {
         symlink("srv/homes", machine.at("/homes")).unwrap();
         let there = |path: &str| reach(&machine, Path::new(path)).unwrap();
         let Reach::There(held) = there("/homes/ann/.ssh/keys") else { panic!("root's own link") };
+        assert!(!held.is_roots());
         fs::write(held.place(), "keys").unwrap();
         assert!(machine.exists("/srv/homes/ann/.ssh/keys"));
         // The folder is another one by now: what is held is still the one that was reached.
@@ -101,6 +112,9 @@ mod tests {
         let ann = machine.at("/srv/homes/ann");
         fs::set_permissions(&ann, fs::Permissions::from_mode(0o777)).unwrap();
         assert!(matches!(there("/homes/ann/.ssh/keys"), Reach::Foreign));
+        for (path, is_roots) in [("/etc/victim/keys", true), ("/srv/homes/ann/s/keys", false)] {
+            assert!(matches!(there(path), Reach::There(held) if held.is_roots() == is_roots));
+        }
         assert!(matches!(there("/homes/ben/keys"), Reach::Missing));
         assert!(matches!(there("/homes/../etc/keys"), Reach::Foreign));
         fs::write(machine.at("/open/file"), "").unwrap();

@@ -9,17 +9,18 @@
 //! minutes of a take-over the server's accounts, units and SSH settings are nobody else's to change.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use borgios_types::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::guest_agent::AGENTS;
-use super::machine::{Machine, MachineError, disk_error};
+use super::inode::Inode;
+use super::machine::{FILE_MAX, Machine, MachineError, disk_error, is_absent};
 use super::meta::Meta;
 use super::sshd_unit::{self, property};
 use super::{authorized_keys, sshd_config};
+use crate::disk;
 
 /// The snapshot's folder.
 pub(super) const BEFORE: &str = "/var/lib/borgios-bootstrap/takeover/before";
@@ -178,27 +179,7 @@ impl Snapshot {
         if self.entries.len() >= ENTRIES_MAX || depth > DEPTH_MAX {
             return Err(odd("holds too much to copy; move away what is not needed there"));
         }
-        let place = machine.at(path);
-        let at = |source| disk_error(path, source);
-        let entry = match fs::symlink_metadata(&place) {
-            Err(error) if super::machine::is_absent(&error) => Entry::Absent,
-            Err(source) => return Err(at(source)),
-            Ok(meta) if meta.is_symlink() => {
-                let target = fs::read_link(&place).map_err(at)?;
-                Entry::Link { meta: Meta::of(&place).map_err(at)?, target }
-            }
-            Ok(meta) if meta.is_dir() => Entry::Folder { meta: Meta::of(&place).map_err(at)? },
-            Ok(meta) if meta.is_file() => {
-                let bytes = machine.read(path)?.unwrap_or_default();
-                let digest = Digest::of(&bytes);
-                let copy = stored(&digest);
-                if !machine.exists(&copy) {
-                    machine.write(&copy, &bytes, 0o600)?;
-                }
-                Entry::File { meta: Meta::of(&place).map_err(at)?, digest }
-            }
-            Ok(_) => Entry::Other,
-        };
+        let entry = look(machine, path)?;
         let is_folder = matches!(entry, Entry::Folder { .. });
         self.entries.insert(path.to_owned(), entry);
         if is_folder {
@@ -220,6 +201,35 @@ impl Snapshot {
     }
 }
 
+/// What stands at a path; of a file the content is kept. Everything is of one inode, which is held:
+/// else its owner could put a link at the name between two looks, and have what that leads to.
+fn look(machine: &Machine, path: &Path) -> Result<Entry, MachineError> {
+    let (place, at) = (machine.at(path), |source| disk_error(path, source));
+    let inode = match Inode::at(&place) {
+        Ok(inode) => inode,
+        Err(error) if is_absent(&error) => return Ok(Entry::Absent),
+        Err(source) => return Err(at(source)),
+    };
+    if let Some(file) = inode.file().map_err(at)? {
+        let bytes = disk::read_open(&file, &place, FILE_MAX).map_err(at)?;
+        let digest = Digest::of(&bytes);
+        let copy = stored(&digest);
+        if !machine.exists(&copy) {
+            machine.write(&copy, &bytes, 0o600)?;
+        }
+        // After the content: what is written meanwhile takes set-uid away.
+        return Ok(Entry::File { meta: Meta::of_file(&file).map_err(at)?, digest });
+    }
+    if let Some(folder) = inode.folder().map_err(at)? {
+        return Ok(Entry::Folder { meta: Meta::of_file(&folder).map_err(at)? });
+    }
+    if inode.kind().map_err(at)?.is_symlink() {
+        let target = inode.target().map_err(at)?;
+        return Ok(Entry::Link { meta: Meta::of_link(&inode).map_err(at)?, target });
+    }
+    Ok(Entry::Other)
+}
+
 fn stored(digest: &Digest) -> PathBuf {
     Path::new(BEFORE).join("files").join(digest.hex())
 }
@@ -234,7 +244,57 @@ pub(super) fn shred(machine: &Machine) -> Result<(), MachineError> {
     let copies = machine.names(&files)?.into_iter().map(|name| files.join(name));
     for path in [PathBuf::from(INDEX)].into_iter().chain(copies) {
         let place = machine.at(&path);
-        machine.change("shred", &path, || crate::disk::shred(&place))?;
+        machine.change("shred", &path, || disk::shred(&place))?;
     }
     machine.remove(BEFORE)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::keeper::takeover::fake::server;
+
+    /// Whoever owns the folder can do so between any two looks: here it happens all the time.
+    #[test]
+    fn a_link_that_is_put_at_a_name_meanwhile_is_not_read_through() {
+        let (_folder, machine, _) = server();
+        machine.folder(Path::new(BEFORE).join("files"), 0o700).unwrap();
+        machine.folder("/home/ann", 0o755).unwrap();
+        let name = Path::new("/home/ann/keys");
+        let (keys, secret) = (machine.at(name), machine.at("/etc/shadow"));
+        let (own, aside) = (machine.at("/home/ann/own"), machine.at("/home/ann/aside"));
+        fs::write(&own, "mine").unwrap();
+        fs::hard_link(&own, &keys).unwrap();
+        let mine = Digest::of(b"mine");
+        let mut snapshot = Snapshot {
+            entries: BTreeMap::new(),
+            trees: Vec::new(),
+            above: BTreeMap::new(),
+            running: Vec::new(),
+            boot: String::new(),
+        };
+        std::thread::scope(|scope| {
+            let swapping = scope.spawn(|| {
+                for _ in 0..2_000 {
+                    symlink(&secret, &aside).unwrap();
+                    fs::rename(&aside, &keys).unwrap();
+                    fs::hard_link(&own, &aside).unwrap();
+                    fs::rename(&aside, &keys).unwrap();
+                }
+            });
+            while !swapping.is_finished() {
+                snapshot.add(&machine, name, 0).unwrap();
+                let entry = &snapshot.entries[name];
+                let is_one_of_both = match entry {
+                    Entry::File { digest, .. } => *digest == mine,
+                    Entry::Link { target, .. } => *target == secret,
+                    _ => false,
+                };
+                assert!(is_one_of_both, "{entry:?}");
+            }
+        });
+    }
 }

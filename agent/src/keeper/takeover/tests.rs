@@ -95,11 +95,14 @@ fn owned() -> (TempDir, Machine, Fake) {
         machine.write(path, text.as_bytes(), mode).unwrap();
     }
     fake.unit("qemu-guest-agent.service");
-    // Files that are not root's alone: an abort gives them back as they were.
-    for (path, mode) in [("/etc/group", 0o666), ("/etc/sudoers", 0o644), ("/etc/shadow-", 0o4604)] {
+    // Files that are not root's alone: an abort gives them back as they were. Set-uid comes back
+    // to root's own only.
+    for (path, mode, uid) in
+        [("/etc/group", 0o666, 1_000), ("/etc/sudoers", 0o644, 1_000), ("/etc/shadow-", 0o4604, 0)]
+    {
         let place = machine.at(path);
         if disk::roots().0 == 0 {
-            std::os::unix::fs::chown(&place, Some(1_000), Some(1_001)).unwrap();
+            std::os::unix::fs::chown(&place, Some(uid), Some(1_001)).unwrap();
         }
         fs::set_permissions(place, fs::Permissions::from_mode(mode)).unwrap();
     }
