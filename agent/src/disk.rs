@@ -126,6 +126,16 @@ pub fn shred(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), sync_folder)
 }
 
+/// Whether a file is gone, or holds nothing but zeros: what [`shred`] leaves if it is cut off
+/// before the name goes.
+#[must_use]
+pub fn is_shredded(path: &Path) -> bool {
+    match read_bounded(path, SHRED_MAX as usize) {
+        Ok(bytes) => bytes.iter().all(|byte| *byte == 0),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,9 +148,14 @@ mod tests {
         write_durable(&path, b"two", 0o600).unwrap();
         assert_eq!(read_bounded(&path, 3).unwrap(), b"two");
         assert_eq!(read_bounded(&path, 2).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert!(!is_shredded(&path));
         shred(&path).unwrap();
         shred(&path).unwrap();
+        assert!(is_shredded(&path));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        // Its last zero was written, and its name is still there.
+        std::fs::write(&path, [0_u8; 400]).unwrap();
+        assert!(is_shredded(&path));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use borgios_types::Time;
+use rustix::fs::StatVfs;
 use thiserror::Error;
 
 use super::account;
@@ -80,7 +81,7 @@ pub trait Host: Send {
     /// # Errors
     /// [`HostError::Disk`].
     fn unlink(&self, link: &Path) -> Result<(), HostError>;
-    /// Whether the disk below systemd's folders has no room left.
+    /// Whether a disk that systemd's tools write to has no room left.
     fn is_full(&self) -> bool;
     /// Makes systemd read its units again.
     ///
@@ -202,11 +203,11 @@ impl Host for Systemd {
     }
 
     fn is_full(&self) -> bool {
-        // Accounts are written anew beside the old file; some disks count no inodes.
-        rustix::fs::statvfs("/etc").is_ok_and(|disk| {
-            disk.f_bfree.saturating_mul(disk.f_frsize) < ROOM_MIN
-                || (disk.f_files > 0 && disk.f_ffree < FILES_MIN)
-        })
+        // Accounts are written anew beside the old file. systemd-run keeps its units in /run, which
+        // borgiosd's account can fill.
+        ["/etc", "/run"]
+            .into_iter()
+            .any(|folder| rustix::fs::statvfs(folder).is_ok_and(|disk| is_short(&disk)))
     }
 
     fn reload(&self) -> Result<(), HostError> {
@@ -261,6 +262,13 @@ impl Host for Systemd {
     }
 }
 
+/// Whether a disk has no room left. Some count no inodes; a tmpfs without bounds counts no blocks
+/// either.
+fn is_short(disk: &StatVfs) -> bool {
+    let room = disk.f_bfree.saturating_mul(disk.f_frsize);
+    (disk.f_blocks > 0 && room < ROOM_MIN) || (disk.f_files > 0 && disk.f_ffree < FILES_MIN)
+}
+
 fn remove(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -287,5 +295,20 @@ mod tests {
         host.unlink(&link).unwrap();
         assert!(!link.exists());
         assert!(folder.path().join("two").exists());
+    }
+
+    #[test]
+    fn a_disk_is_short_of_bytes_or_of_files_and_never_of_what_it_does_not_count() {
+        let mut disk = rustix::fs::statvfs("/").unwrap();
+        let mut short = |blocks: [u64; 2], files: [u64; 2]| {
+            disk.f_frsize = 4096;
+            [disk.f_blocks, disk.f_bfree] = blocks;
+            [disk.f_files, disk.f_ffree] = files;
+            is_short(&disk)
+        };
+        assert!(!short([1_000, 64], [1_000, 8]));
+        assert!(short([1_000, 63], [1_000, 8]));
+        assert!(short([1_000, 64], [1_000, 7]));
+        assert!(!short([0, 0], [0, 0]));
     }
 }

@@ -4,8 +4,12 @@
 //! ```text
 //! verb depart ─▶ owner's signature holds ─▶ departure.json ─▶ `borgios-keeper leave`, a unit of its own
 //!                                                               │ again at every start until done
-//!   borgiosd stopped ─ doors shut ─ root's password `*` ─ keys shredded ─ units unlinked ─ keeper stopped
+//!   borgiosd stopped ─ doors shut ─ root's password `*` ─ node's secrets shredded
+//!     ─ other units unlinked ─ keeper's key shredded ─ keeper's unit unlinked ─ keeper stopped
 //! ```
+//!
+//! What starts the keeper at boot is unlinked after its key was shredded: whenever the power goes,
+//! a boot goes on with this, or no secret is left. A key that is gone says that all before is done.
 //!
 //! Root stays shut: the way back to it is to reinstall. The one order that the keeper takes from
 //! somebody else than the board, and it gives nobody anything: it only ends this membership. Whose
@@ -16,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use borgios_policy::{Departure, Handover, ObjectError};
 use borgios_types::limits::ENVELOPE_MAX;
-use borgios_types::{Digest, Envelope};
+use borgios_types::{Digest, Envelope, SecretKey};
 use thiserror::Error;
 use tracing::info;
 
@@ -112,7 +116,7 @@ pub fn run(paths: &Paths, network: Digest) -> Result<(), LeaveError> {
         other => other?,
     };
     let departure = Envelope::parse(&bytes).map_err(io::Error::other)?;
-    let key = identity::load_or_make(&paths.key())?;
+    let Some(key) = key(paths)? else { return finish(paths, &outside) };
     let (handover, _) =
         handed_over::read(paths, network, &key.public()).ok_or(LeaveError::NotHandedOver)?;
     // 1. The owner's word, once more: this runs by itself, long after it was taken.
@@ -129,16 +133,36 @@ pub fn run(paths: &Paths, network: Digest) -> Result<(), LeaveError> {
     outside.close_root()?;
     outside.end_logins()?;
     drop(alone);
-    // 4. What this server could prove that it was a member with; the keeper's own key last, for
+    // 4. What this server could prove that it was a member with; the keeper's own key later, for
     //    until then all of this can be done again.
     let agent = paths.root.join("var/lib/borgios");
     for name in ["node.key", "invite.json"] {
         disk::shred(&agent.join(name))?;
     }
     shred_folder(&paths.keeper.join("credential"))?;
-    // 5. Nothing of it starts again.
-    outside.forget_units(paths)?;
+    // 5. Nothing of it starts again but the keeper, which goes on with this if the power goes.
+    outside.forget_others(paths)?;
+    finish(paths, &outside)
+}
+
+/// The keeper's key, as a leaving may find it: `None` once it was shredded, also if that was cut
+/// off. Never made anew, for the receipt would be another keeper's.
+///
+/// # Errors
+/// A key file that is neither a key nor shredded, or whatever the disk says.
+pub(super) fn key(paths: &Paths) -> Result<Option<SecretKey>, IdentityError> {
+    match identity::load(&paths.key()) {
+        Err(IdentityError::NotAKey { .. }) if disk::is_shredded(&paths.key()) => Ok(None),
+        found => found,
+    }
+}
+
+/// The last steps, which need no key: where it is gone, the owner's word was checked before that.
+fn finish(paths: &Paths, outside: &Outside) -> Result<(), LeaveError> {
+    // 6. The keeper's key, while its unit would still start it.
     disk::shred(&paths.key())?;
+    // 7. Nothing at all starts again.
+    outside.forget_units(paths)?;
     info!(BORGIOS_EVENT = "departed", "this server has left; reinstall it to have root again");
     outside.stop("borgios-keeper.service")?;
     Ok(())

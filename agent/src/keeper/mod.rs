@@ -16,6 +16,7 @@
 //! | [`first_install`] | what a fresh server checks and writes before its first release |
 //! | [`install`] | the command that makes a fresh server a member |
 //! | [`service`] | the daemon: verbs in, statements kept |
+//! | `again` | what is tried until it succeeds, such as making the socket |
 //! | `errands` | the installer's thread and what it is asked for |
 //! | [`installer`] | stage, switch, probation, commit or back, as the journal says |
 //! | [`staging`] | from an untrusted blob to a folder of the store |
@@ -34,6 +35,7 @@
 //! | [`paths`] | where everything lies |
 
 pub mod account;
+mod again;
 pub mod chain_store;
 pub mod command;
 mod doorkeeper;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use borgios_releases::plan::KEEPER;
 use thiserror::Error;
 
 use super::command::{self, CommandError};
@@ -86,14 +87,17 @@ impl Outside {
         run(what, command)
     }
 
-    /// Stops a unit.
+    /// Stops a unit. One that systemd does not know is stopped: it was unlinked before the power
+    /// went.
     ///
     /// # Errors
     /// See [`OutsideError`].
     pub fn stop(&self, unit: &'static str) -> Result<(), OutsideError> {
-        let mut command = Command::new("systemctl");
-        command.args(["--no-ask-password", "--quiet", "stop", unit]);
-        run("stop a unit", command)
+        let Err(failed) = run("stop a unit", systemctl(&["stop", unit])) else { return Ok(()) };
+        let show = systemctl(&["show", "--property=ActiveState", "--value", unit]);
+        let state = command::run(show, TASK_MAX);
+        let rests = state.is_ok_and(|state| matches!(state.trim(), "inactive" | "failed"));
+        if rests { Ok(()) } else { Err(failed) }
     }
 
     /// Makes root's password field `*`: no password opens it, and sshd still takes certificates.
@@ -110,30 +114,51 @@ impl Outside {
         run("close root's password", command)
     }
 
-    /// Unlinks every unit of ours, so that nothing starts at the next boot.
+    /// Unlinks every unit of ours but the keeper's, which a boot needs to go on with a leaving.
+    /// Fragments of tmpfiles.d stay as well: one makes the folder of the socket, and systemd starts
+    /// no keeper where that is missing.
+    ///
+    /// # Errors
+    /// Whatever the disk says.
+    pub fn forget_others(&self, paths: &Paths) -> io::Result<()> {
+        let keeper = paths.current.join(KEEPER);
+        let is_other =
+            |target: &Path| target.starts_with(&paths.current) && !target.starts_with(&keeper);
+        unlink(&paths.units, is_other)
+    }
+
+    /// Unlinks every unit of ours, so that nothing starts at the next boot. Fragments go last, for
+    /// the reason why [`Outside::forget_others`] lets them be.
     ///
     /// # Errors
     /// See [`OutsideError`].
     pub fn forget_units(&self, paths: &Paths) -> Result<(), OutsideError> {
         for folder in [&paths.units, &paths.tmpfiles] {
-            for name in links_below(folder, &paths.current)? {
-                for by in TARGETS {
-                    remove(&folder.join(by).join(&name))?;
-                }
-                remove(&folder.join(&name))?;
-            }
-            if folder.is_dir() {
-                disk::sync_folder(folder)?;
-            }
+            unlink(folder, |target| target.starts_with(&paths.current))?;
         }
-        let mut command = Command::new("systemctl");
-        command.args(["--no-ask-password", "--quiet", "daemon-reload"]);
-        run("reload systemd", command)
+        run("reload systemd", systemctl(&["daemon-reload"]))
     }
 }
 
-/// Names in a folder that are links below `current`.
-fn links_below(folder: &Path, current: &Path) -> io::Result<Vec<std::ffi::OsString>> {
+/// Removes the links in a folder of systemd's whose target is `gone`, and what starts them at boot.
+fn unlink(folder: &Path, gone: impl Fn(&Path) -> bool) -> io::Result<()> {
+    let starters = TARGETS.map(|by| folder.join(by));
+    for name in links(folder, gone)? {
+        for by in &starters {
+            remove(&by.join(&name))?;
+        }
+        remove(&folder.join(&name))?;
+    }
+    for folder in starters.iter().map(PathBuf::as_path).chain([folder]) {
+        if folder.is_dir() {
+            disk::sync_folder(folder)?;
+        }
+    }
+    Ok(())
+}
+
+/// Names in a folder that are links to such a target.
+fn links(folder: &Path, is_such: impl Fn(&Path) -> bool) -> io::Result<Vec<std::ffi::OsString>> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other?,
@@ -141,11 +166,17 @@ fn links_below(folder: &Path, current: &Path) -> io::Result<Vec<std::ffi::OsStri
     let mut names = Vec::new();
     for entry in entries {
         let entry = entry?;
-        if fs::read_link(entry.path()).is_ok_and(|target| target.starts_with(current)) {
+        if fs::read_link(entry.path()).is_ok_and(|target| is_such(&target)) {
             names.push(entry.file_name());
         }
     }
     Ok(names)
+}
+
+fn systemctl(arguments: &[&str]) -> Command {
+    let mut command = Command::new("systemctl");
+    command.args(["--no-ask-password", "--quiet"]).args(arguments);
+    command
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -159,4 +190,46 @@ fn run(what: &'static str, command: Command) -> Result<(), OutsideError> {
     command::run(command, TASK_MAX)
         .map(drop)
         .map_err(|source| OutsideError::Command { what, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn only_the_others_are_forgotten_and_what_makes_the_keepers_folder_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::below(folder.path());
+        let wanted = paths.units.join(TARGETS[0]);
+        for made in [&wanted, &paths.tmpfiles] {
+            fs::create_dir_all(made).unwrap();
+        }
+        for (component, unit) in [("agent", "borgiosd"), (KEEPER, "keeper"), (KEEPER, "second")] {
+            let target = paths.current.join(component).join("units").join(unit);
+            symlink(target, paths.units.join(unit)).unwrap();
+            symlink(Path::new("..").join(unit), wanted.join(unit)).unwrap();
+        }
+        fs::write(paths.units.join("theirs"), "").unwrap();
+        symlink("/elsewhere", paths.units.join("theirs-too")).unwrap();
+        let fragment = paths.current.join("agent/tmpfiles.d/borgios.conf");
+        symlink(fragment, paths.tmpfiles.join("borgios.conf")).unwrap();
+        let names = |folder: &Path| {
+            let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+            let mut names: Vec<_> = entries.map(|name| name.into_string().unwrap()).collect();
+            names.sort();
+            names
+        };
+        let outside = Outside::of(&paths);
+        for _ in 0..2 {
+            outside.forget_others(&paths).unwrap();
+            let left = [TARGETS[0], "keeper", "second", "theirs", "theirs-too"];
+            let mut left = left.map(str::to_owned);
+            left.sort();
+            assert_eq!(names(&paths.units), left);
+            assert_eq!(names(&wanted), ["keeper", "second"]);
+            assert_eq!(names(&paths.tmpfiles), ["borgios.conf"]);
+        }
+    }
 }

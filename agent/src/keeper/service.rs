@@ -9,6 +9,8 @@
 //! watchdog thread: takes the same locks, then tells systemd that this process is alive
 //! ```
 //!
+//! Where the socket cannot be made, as on a full `/run`, all else goes on, and it is tried again.
+//!
 //! Only the installer thread changes the software, only the rotation thread root's credential. The
 //! installer looks at the chain itself: `install` names a
 //! number so that a stale call is refused, and carries no order.
@@ -17,6 +19,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, lchown};
 use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +32,7 @@ use thiserror::Error;
 use tracing::{info, warn};
 
 use super::account;
+use super::again;
 use super::chain_store::{ChainStore, OpenError};
 use super::doorkeeper;
 use super::due::is_due;
@@ -40,7 +44,7 @@ use super::installer::{Installer, Seat};
 use super::leaving;
 use super::ledger::{self, Lock};
 use super::notify::{self, Notifier};
-use super::outside::Outside;
+use super::outside::{Outside, OutsideError};
 use super::paths::Paths;
 use super::protocol::{
     Activity, Answer, Head, Heard, LastInstall, ObjectsTaken, Request, RunRefused, RunTaken, Status,
@@ -59,7 +63,7 @@ pub enum ServiceError {
     /// Its own key cannot be used.
     #[error(transparent)]
     Key(#[from] IdentityError),
-    /// The socket cannot be made or failed.
+    /// The socket, or a thread without which there is no keeper, failed.
     #[error("the socket {path} failed")]
     Socket {
         /// Where.
@@ -93,19 +97,28 @@ pub(super) struct Shared {
     receipt: Receipt,
 }
 
-/// Runs the keeper until it must be replaced or its socket fails.
+/// Runs the keeper until it must be replaced or one of its threads fails.
 ///
 /// # Errors
 /// See [`ServiceError`]. `Ok` means that a new keeper is installed and systemd shall start it.
 pub fn run(paths: Paths, host: Box<dyn Host>) -> Result<(), ServiceError> {
     let store = ChainStore::open(&paths.keeper)?;
     let _daemon = Lock::of_the_daemon(&paths).map_err(ServiceError::NotAlone)?;
-    let key = identity::load_or_make(&paths.key())?;
+    let (ended, end) = channel();
+    let key = if leaving::path(&paths).exists() {
+        info!(BORGIOS_EVENT = "departing", "this server is on its way out; going on with it");
+        let outside = Outside::of(&paths);
+        spawn("leaving", &ended, move || leave(&outside))?;
+        let Some(key) = leaving::key(&paths)? else {
+            // What is left needs no key, and one that were made anew would be another keeper's.
+            spawn("watchdog", &ended, || show_life("leaving", || {}))?;
+            return first_end(&end, &paths.socket);
+        };
+        key
+    } else {
+        identity::load_or_make(&paths.key())?
+    };
     let account = account::lookup(&paths.root).ok();
-    let socket_failed = |source| ServiceError::Socket { path: paths.socket.clone(), source };
-    let listener = prepare_folder(&paths.socket, account.map(|account| account.gid))
-        .and_then(|()| socket::bind(&paths.socket, account.map(|account| account.gid)))
-        .map_err(socket_failed)?;
     let installer = Installer::new(paths.clone(), host, Seat::Keeper);
     info!(
         BORGIOS_EVENT = "keeper_started",
@@ -125,13 +138,6 @@ pub fn run(paths: Paths, host: Box<dyn Host>) -> Result<(), ServiceError> {
         rotation: Watch::default(),
         receipt: Receipt::default(),
     });
-    if leaving::path(&paths).exists() {
-        info!(BORGIOS_EVENT = "departing", "this server is on its way out; going on with it");
-        if let Err(error) = shared.outside.begin_leaving() {
-            warn!(BORGIOS_EVENT = "departing", %error, "cannot go on with it now: {error}");
-        }
-    }
-    let (ended, end) = std::sync::mpsc::channel();
     spawn("installer", &ended, {
         let shared = Arc::clone(&shared);
         move || {
@@ -154,26 +160,35 @@ pub fn run(paths: Paths, host: Box<dyn Host>) -> Result<(), ServiceError> {
             std::thread::sleep(GATE_PACE);
         }
     })?;
-    spawn("watchdog", &ended, {
+    // Tried once before READY, so that what starts after this unit finds the door. READY waits for
+    // no more than that: systemd would end, again and again, a keeper that does all of the above.
+    let (path, gid) = (paths.socket.clone(), account.map(|account| account.gid));
+    let bind = move || prepare_folder(&path, gid).and_then(|()| socket::bind(&path, gid));
+    let first = bind();
+    spawn("door", &ended, {
         let shared = Arc::clone(&shared);
-        move || show_life(&shared)
+        move || {
+            let listener = socket::bound_at_last(first, bind, std::thread::sleep);
+            // Without the agent's account (before the first release, or in a test) only root and
+            // this process's own user may talk.
+            let mut uids = vec![0, rustix::process::geteuid().as_raw()];
+            uids.extend(account.map(|account| account.uid));
+            socket::serve(&listener, &uids, move |request| shared.answer(request))
+        }
     })?;
-    spawn("door", &ended, move || {
-        // Without the agent's account (before the first release, or in a test) only root and this
-        // process's own user may talk.
-        let mut uids = vec![0, rustix::process::geteuid().as_raw()];
-        uids.extend(account.map(|account| account.uid));
-        socket::serve(&listener, &uids, move |request| shared.answer(request))
+    spawn("watchdog", &ended, move || {
+        show_life("obeying signed statements", || {
+            // Whoever holds one of these locks for good keeps this thread from saying the word.
+            drop(shared.store());
+            drop(shared.errands.seen());
+        })
     })?;
-    // The first thread that ends, ends the process; all that matters is on disk.
-    end.recv()
-        .unwrap_or_else(|_| Err(io::Error::other("every thread ended")))
-        .map_err(socket_failed)
+    first_end(&end, &paths.socket)
 }
 
 fn spawn(
     name: &str,
-    ended: &std::sync::mpsc::Sender<io::Result<()>>,
+    ended: &Sender<io::Result<()>>,
     work: impl FnOnce() -> io::Result<()> + Send + 'static,
 ) -> Result<(), ServiceError> {
     let ended = ended.clone();
@@ -188,6 +203,25 @@ fn spawn(
         })
         .map(drop)
         .map_err(ServiceError::Begin)
+}
+
+/// The first thread that ends, ends the process; all that matters is on disk.
+fn first_end(end: &Receiver<io::Result<()>>, socket: &Path) -> Result<(), ServiceError> {
+    end.recv()
+        .unwrap_or_else(|_| Err(io::Error::other("every thread ended")))
+        .map_err(|source| ServiceError::Socket { path: socket.to_owned(), source })
+}
+
+/// Has systemd go on with this server's leaving, which stops this process when it is done.
+fn leave(outside: &Outside) -> ! {
+    again::until_done(
+        || outside.begin_leaving(),
+        |error: &OutsideError| {
+            warn!(BORGIOS_EVENT = "departing", %error, "cannot go on with it now: {error}");
+        },
+        std::thread::sleep,
+    );
+    forever()
 }
 
 /// The socket's folder: writable by the agent, and sticky, so that it cannot replace the socket.
@@ -465,17 +499,16 @@ fn last(journal: &Journal) -> Option<LastInstall> {
     Some(LastInstall { release: last.seq, outcome, reason, at: last.at })
 }
 
-/// Tells systemd that the keeper is ready, and from then on that nothing in it is stuck.
-fn show_life(shared: &Shared) -> io::Result<()> {
+/// Tells systemd that the keeper is ready and what it does, and from then on, each time `look`
+/// comes back, that nothing in it is stuck.
+fn show_life(status: &str, look: impl Fn()) -> io::Result<()> {
     let Some(notifier) = Notifier::from_environment()? else {
         forever();
     };
-    notifier.say("READY=1\nSTATUS=obeying signed statements")?;
+    notifier.say(&format!("READY=1\nSTATUS={status}"))?;
     let Some(pace) = notify::watchdog_pace() else { forever() };
     loop {
-        // Whoever holds one of these locks for good keeps this thread from saying the word.
-        drop(shared.store());
-        drop(shared.errands.seen());
+        look();
         if let Err(error) = notifier.say("WATCHDOG=1") {
             warn!(%error, "systemd did not take the sign of life");
         }

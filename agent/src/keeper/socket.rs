@@ -13,8 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
+use super::again;
 use super::protocol::{Answer, Request};
 use super::refused;
 use crate::frame::{FrameError, Lines};
@@ -66,6 +67,32 @@ pub fn bind(path: &Path, gid: Option<u32>) -> io::Result<UnixListener> {
         std::fs::rename(&fresh, path)?;
     }
     Ok(listener)
+}
+
+/// What the `first` attempt to bind made, or else a later one: whoever has the agent's account can
+/// fill the disk of the socket's folder, and shall thereby end nothing else that the keeper does.
+pub(super) fn bound_at_last(
+    first: io::Result<UnixListener>,
+    bind: impl Fn() -> io::Result<UnixListener>,
+    pause: impl FnMut(Duration),
+) -> UnixListener {
+    let (mut first, mut failed) = (Some(first), false);
+    let listener = again::until_done(
+        || first.take().unwrap_or_else(&bind),
+        |error: &io::Error| {
+            failed = true;
+            warn!(
+                BORGIOS_EVENT = "socket_failed",
+                %error,
+                "the socket cannot be made, nobody can ask, all else goes on: {error}"
+            );
+        },
+        pause,
+    );
+    if failed {
+        info!(BORGIOS_EVENT = "socket_made", "the socket is there now");
+    }
+    listener
 }
 
 /// Frees a name, whoever made what stands there.
@@ -278,6 +305,28 @@ mod tests {
         bind(&path, None).unwrap();
         assert_eq!(std::fs::read_to_string(&victim).unwrap(), "untouched");
         assert!(!std::fs::symlink_metadata(&path).unwrap().is_symlink());
+    }
+
+    /// A folder that is missing stands for a disk without room.
+    #[test]
+    fn a_socket_that_cannot_be_made_at_first_is_made_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("full/keeper.sock");
+        let attempt = || bind(&path, None);
+        let first = attempt();
+        assert!(first.is_err());
+        let mut pauses = 0;
+        let listener = bound_at_last(first, attempt, |_| {
+            pauses += 1;
+            if pauses == 3 {
+                std::fs::create_dir(folder.path().join("full")).unwrap();
+            }
+        });
+        assert_eq!(pauses, 3);
+        UnixStream::connect(&path).unwrap();
+        listener.accept().unwrap();
+        // One that is there is taken as it is.
+        bound_at_last(Ok(listener), || unreachable!(), |_| unreachable!());
     }
 
     #[test]

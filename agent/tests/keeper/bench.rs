@@ -83,13 +83,18 @@ impl Bench {
     }
 
     pub(crate) fn start_program(&self, program: &Path) -> Keeper<'_> {
+        let keeper = self.spawn(program);
+        until("the keeper answers", || UnixStream::connect(&self.paths.socket).is_ok());
+        keeper
+    }
+
+    /// Starts it and does not wait for its socket.
+    pub(crate) fn spawn(&self, program: &Path) -> Keeper<'_> {
         let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
         let mut command = self.command(program);
         command.args(["run", "--root"]).arg(&self.paths.root).stderr(log);
         let child = command.spawn().unwrap();
-        let keeper = Keeper { bench: self, child };
-        until("the keeper answers", || UnixStream::connect(&self.paths.socket).is_ok());
-        keeper
+        Keeper { bench: self, child }
     }
 
     /// Everything the keeper said.

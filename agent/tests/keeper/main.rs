@@ -11,6 +11,7 @@ mod bench;
 #[path = "../loopback/board.rs"]
 #[allow(dead_code, reason = "the loopback tests use more of it")]
 mod board;
+mod departures;
 mod first_install;
 mod installs;
 mod strangers;

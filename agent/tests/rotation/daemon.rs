@@ -1,6 +1,7 @@
 //! The daemon rotates by the clock, by orders and after whoever interferes, once it is handed over.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 
 use borgios_policy::RotationReport;
 use borgios_types::{Envelope, Epoch, SecretKey};
@@ -8,7 +9,7 @@ use serde_json::json;
 
 use crate::bench::{code, until};
 use crate::server::{
-    OWNERS, check_rest, hand_over, keeper_as_root, schedule, scheduled, shadow, verifier,
+    OWNERS, check_rest, hand_over, keeper_as_root, schedule, scheduled, shadow, store, verifier,
     with_accounts,
 };
 
@@ -83,4 +84,33 @@ fn a_daemon_follows_clock_orders_and_tampering_once_it_is_handed_over() {
     until("the statement is known", || keeper.status().heads["credential"].seq.0 == 3);
     keeper.kill();
     assert_eq!(fs::read_to_string(root.join("etc/shadow")).unwrap(), shadow("*"));
+}
+
+/// A file in the place of the socket's folder stands for a full `/run`.
+#[test]
+fn a_daemon_without_its_socket_rotates_and_is_heard_once_there_is_room() {
+    let mut bench = with_accounts();
+    let root = bench.paths.root.clone();
+    let schedule = schedule(bench.board.network(), 86_400);
+    let first = scheduled(&mut bench, &schedule, 1);
+    store(&bench.paths, &[bench.policy.clone(), first]);
+    hand_over(&bench, SecretKey::from_seed([9; 32]).public());
+    let folder = bench.paths.socket.parent().unwrap();
+    fs::create_dir_all(folder.parent().unwrap()).unwrap();
+    fs::write(folder, "").unwrap();
+    let keeper = bench.spawn(&keeper_as_root(&bench));
+    until("root carries epoch 1", || {
+        let text = fs::read_to_string(root.join("etc/shadow")).unwrap();
+        text.contains(verifier(1).as_str())
+    });
+    until("it is said", || bench.log().contains("socket_failed"));
+    fs::remove_file(folder).unwrap();
+    until("the keeper answers", || UnixStream::connect(&bench.paths.socket).is_ok());
+    until("it is at rest", || {
+        keeper.status().credential.is_some_and(|c| c.epoch == Epoch(1) && c.problem.is_none())
+    });
+    check_rest(&root, 1, "the daemon");
+    let log = bench.log();
+    assert_eq!(log.matches("socket_failed").count(), 1, "{log}");
+    assert!(log.contains("socket_made"), "{log}");
 }
