@@ -185,8 +185,8 @@ fn a_restore_that_nobody_would_hear_of_says_what_is_missing() {
     assert!(said.contains("not void yet") && said.contains("--exchange DIR"), "{said}");
     assert!(board.published("burn").is_empty());
     // Whatever comes first makes no second nonces in the place of those that are not void.
-    let pools = board.published("pool").len();
     board.ok("ben", &["propose", "policy", "--witnesses", "1"]);
+    let pools = board.published("pool").len();
     let with = |args: &[&str]| {
         std::fs::write(board.path("pass"), PASSPHRASE).unwrap();
         let mut command = std::process::Command::new(board::BORGIOS);
