@@ -9,11 +9,10 @@ mod fleet;
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use age::secrecy::SecretString;
 use board::{Board, stderr};
 use borgios_credentials::{Password, Schedule, SealedShare, SecretShare};
 use borgios_policy::{AccessOrder, Ballot, Bytes, Object as _, Proposal, Reveal, Statement};
-use borgios_types::{Digest, Envelope, Epoch, SecretKey, Seq};
+use borgios_types::{Digest, Envelope, Epoch, Seq};
 use fleet::Server;
 use serde_json::{Value, json};
 
@@ -49,18 +48,6 @@ fn scheduled() -> Board {
 fn blob(board: &Board, what: &Value) -> Vec<u8> {
     let digest = what["digest"].as_str().unwrap().trim_start_matches("sha256:");
     std::fs::read(board.exchange().join("blobs").join(digest)).unwrap()
-}
-
-/// A governor's secrets, as only the governor's passphrase opens them.
-fn secrets(board: &Board, name: &str) -> (SecretKey, age::x25519::Identity) {
-    let path = board.home(name).join("governor/identity.age");
-    let passphrase = std::fs::read_to_string(board.path("passphrase")).unwrap();
-    let identity = age::scrypt::Identity::new(SecretString::from(passphrase.trim()));
-    let plain = age::decrypt(&identity, &std::fs::read(path).unwrap()).unwrap();
-    let stored: Value = serde_json::from_slice(&plain).unwrap();
-    let seed: Vec<u8> = serde_json::from_value(stored["seed"].clone()).unwrap();
-    let age = stored["age"].as_str().unwrap().parse().unwrap();
-    (SecretKey::from_seed(seed.try_into().unwrap()), age)
 }
 
 #[test]
@@ -181,7 +168,7 @@ fn a_dealer_who_escrows_a_wrong_share_is_found_out() {
     let board = three();
     let dealt = deal(&board);
     let mut escrow: Value = serde_json::from_slice(&blob(&board, &dealt["escrow"])).unwrap();
-    let (_, bens) = secrets(&board, "ben");
+    let (_, bens) = board.secrets("ben");
     let sealed: Bytes = serde_json::from_value(escrow["sealed"]["ben"].clone()).unwrap();
     let plain = age::decrypt(&bens, &sealed.0).unwrap();
     let mut shares: BTreeMap<String, Value> = serde_json::from_slice(&plain).unwrap();
@@ -209,7 +196,7 @@ fn a_dealer_who_escrows_a_wrong_share_is_found_out() {
     let mut statement: Statement = serde_json::from_str(&old.statement).unwrap();
     statement.body["escrow"] = json!({"digest": digest, "size": text.len()});
     let proposal = Proposal { statement: statement.to_payload(), ..old };
-    board.publish(&proposal.to_envelope().sign(&secrets(&board, "ann").0));
+    board.publish(&proposal.to_envelope().sign(&board.secrets("ann").0));
 
     let said = board.refused("ben", &["vote", "credential/1", "approve"]);
     assert!(said.contains("the share of epoch 4 that was sealed to ben does not fit"), "{said}");
@@ -322,7 +309,7 @@ fn copied(board: &Board, name: &str, change: impl Fn(&mut Statement, &mut Reveal
     statement.body = AccessOrder::Reveal(order).to_body();
     let governor = name.parse().unwrap();
     let proposal = Proposal { governor, statement: statement.to_payload(), ..old };
-    board.publish(&proposal.to_envelope().sign(&secrets(board, name).0));
+    board.publish(&proposal.to_envelope().sign(&board.secrets(name).0));
     proposal
 }
 
@@ -413,7 +400,7 @@ fn a_wrong_share_names_who_gave_it() {
     let junk = SealedShare::seal(&SecretShare::from_bytes([7; 32]), &to).unwrap();
     let forged = Ballot { reveal: Some(Bytes(junk.as_bytes().to_vec())), ..honest };
     std::fs::remove_file(path).unwrap();
-    board.publish(&forged.to_envelope().sign(&secrets(&board, "ben").0));
+    board.publish(&forged.to_envelope().sign(&board.secrets("ben").0));
     assert_eq!(board.json("ann", &["vote", "access/1", "approve"])["signed"], true);
     let said = board.refused("ann", &["credential", "reveal", "--epoch", "2", "--json"]);
     assert!(said.contains("the share of ben is wrong"), "{said}");

@@ -5,10 +5,9 @@
 
 mod board;
 
-use age::secrecy::SecretString;
 use board::{Board, stderr};
 use borgios_policy::{Object as _, Proposal, Statement};
-use borgios_types::{Envelope, SecretKey};
+use borgios_types::Envelope;
 use serde_json::{Value, json};
 
 /// Six epochs of an hour, put to the vote.
@@ -54,17 +53,6 @@ fn takes_office(board: &Board, names: &[&str]) {
         let synced = board.json(name, &["sync"]);
         assert_eq!(codes(&synced), ["ESCROW"], "{name}: {synced}");
     }
-}
-
-/// A key that signs what a governor proposes, as only the governor's passphrase opens it.
-fn key(board: &Board, name: &str) -> SecretKey {
-    let path = board.home(name).join("governor/identity.age");
-    let passphrase = std::fs::read_to_string(board.path("passphrase")).unwrap();
-    let identity = age::scrypt::Identity::new(SecretString::from(passphrase.trim()));
-    let plain = age::decrypt(&identity, &std::fs::read(path).unwrap()).unwrap();
-    let stored: Value = serde_json::from_slice(&plain).unwrap();
-    let seed: Vec<u8> = serde_json::from_value(stored["seed"].clone()).unwrap();
-    SecretKey::from_seed(seed.try_into().unwrap())
 }
 
 #[test]
@@ -179,7 +167,7 @@ fn who_is_new_votes_on_an_advance_and_gives_no_share_of_it() {
         Some(Proposal { statement: statement.to_payload(), ..old })
     });
     let forged = forged.unwrap();
-    board.publish(&forged.to_envelope().sign(&key(&board, "ann")));
+    board.publish(&forged.to_envelope().sign(&board.secrets("ann").0));
     let id = forged.statement_id().short();
     let review = board.ok("ben", &["review", &id]);
     assert!(review.contains("WRONG     it brings an earlier schedule back"), "{review}");

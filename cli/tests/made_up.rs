@@ -1,26 +1,16 @@
 //! A board that one governor makes up, with honest names on it: nobody is stopped by what it says, and
 //! nobody is shown its words as theirs.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
 mod board;
 
-use age::secrecy::SecretString;
 use board::Board;
 use borgios_policy::fixture::{Council, release_body, statement};
 use borgios_policy::{
     Board as Governors, Governor, Lane, Note, Object as _, Policy, Proposal, Statement,
 };
-use borgios_types::{Envelope, SecretKey, UnixSeconds};
-use serde_json::Value;
-
-fn key(board: &Board, name: &str) -> SecretKey {
-    let path = board.home(name).join("governor/identity.age");
-    let passphrase = std::fs::read_to_string(board.path("passphrase")).unwrap();
-    let identity = age::scrypt::Identity::new(SecretString::from(passphrase.trim()));
-    let plain = age::decrypt(&identity, &std::fs::read(path).unwrap()).unwrap();
-    let stored: Value = serde_json::from_slice(&plain).unwrap();
-    let seed: Vec<u8> = serde_json::from_value(stored["seed"].clone()).unwrap();
-    SecretKey::from_seed(seed.try_into().unwrap())
-}
+use borgios_types::{Envelope, UnixSeconds};
 
 /// Cleo deals a board of her own, says that it follows the board in force, and speaks for it.
 #[test]
@@ -30,7 +20,7 @@ fn what_a_made_up_board_says_stops_nobody_and_bears_no_honest_name() {
     let (network, in_force) = (first.id(), Statement::parse(&first).unwrap());
     let in_force = Policy::parse(&in_force.body).unwrap();
     let council = Council::new(3, 2, 2, 77);
-    let cleo = key(&board, "cleo");
+    let (cleo, _) = board.secrets("cleo");
     let propose = |with_former: bool| {
         // The true keys, with former ones that are cleo's; or cleo's keys under the true names.
         let seats = council.board.governors().iter().map(|made| {

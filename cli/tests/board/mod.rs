@@ -7,6 +7,8 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use age::secrecy::SecretString;
+use borgios_types::SecretKey;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -209,6 +211,18 @@ impl Board {
         let mut recipient = age::scrypt::Recipient::new(passphrase);
         recipient.set_work_factor(1);
         std::fs::write(&path, age::encrypt(&recipient, &plain).unwrap()).unwrap();
+    }
+
+    /// A governor's identity key and what opens what is sealed to them, as only their passphrase opens it.
+    pub(crate) fn secrets(&self, name: &str) -> (SecretKey, age::x25519::Identity) {
+        let path = self.home(name).join("governor/identity.age");
+        let passphrase = std::fs::read_to_string(self.path("passphrase")).unwrap();
+        let identity = age::scrypt::Identity::new(SecretString::from(passphrase.trim()));
+        let plain = age::decrypt(&identity, &std::fs::read(path).unwrap()).unwrap();
+        let stored: Value = serde_json::from_slice(&plain).unwrap();
+        let seed: Vec<u8> = serde_json::from_value(stored["seed"].clone()).unwrap();
+        let age = stored["age"].as_str().unwrap().parse().unwrap();
+        (SecretKey::from_seed(seed.try_into().unwrap()), age)
     }
 
     /// Lays an object into the exchange folder, as anybody can.
