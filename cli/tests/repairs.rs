@@ -206,3 +206,24 @@ fn a_restore_that_nobody_would_hear_of_says_what_is_missing() {
     assert_eq!(board.published("burn").len(), 1);
     assert!(board.published("pool").len() > pools, "new ones, of the next generation");
 }
+
+/// The board changes, and a governor's laptop dies after both of their ballots on it are out: they are known
+/// again with the rest, and stop no further vote.
+#[test]
+fn a_laptop_restored_while_the_board_changes_votes_on() {
+    let board = Board::founded(&["ann", "ben", "cleo"], 2);
+    let file = board.path("ben.backup");
+    let file = file.to_str().unwrap();
+    let two = format!("{PASSPHRASE}another one for the backup\n");
+    answer(&board.run_with("ben", &["governor", "backup", file, "--json"], &two));
+    board.json("ann", &["governor", "refresh"]);
+    board.change(&["ann", "ben", "cleo"], None);
+    assert_eq!(board.approve("ben", "policy/2")["signed"], false);
+    assert_eq!(board.published("ballot").len(), 2, "one for each of both boards");
+    std::fs::remove_dir_all(board.home("ben")).unwrap();
+    let lines = format!("another one for the backup\n{PASSPHRASE}");
+    answer(&board.run_with("ben", &["governor", "restore", file, "--json"], &lines));
+    board.propose("ann", "1.0");
+    assert_eq!(board.approve("ben", "release/1")["signed"], false);
+    assert_eq!(board.approve("ann", "release/1")["signed"], true);
+}
