@@ -301,7 +301,7 @@ impl<'a> Session<'a> {
         self.desk.context().home.restoring().exists()
     }
 
-    /// It is void now.
+    /// What was published before is void now: the folder is whole again.
     pub(crate) fn restored(&self) -> Result<(), Failure> {
         let mark = self.desk.context().home.restoring();
         if mark.exists() { durable::erase(&mark) } else { Ok(()) }

@@ -46,7 +46,8 @@ pub enum Admission {
     /// blamed (it may know more, or less).
     No,
     /// Not known yet, or no member just now: what came is dropped, and asked for again within
-    /// seconds, or by the next comparison of heads; what is stored of it stays. Nothing more is taken until [`Self::Yes`].
+    /// seconds, or by the next comparison of heads; what is stored of it stays. Nothing more is
+    /// taken until [`Self::Yes`].
     Later,
 }
 
