@@ -48,8 +48,19 @@ fn what_a_made_up_board_says_stops_nobody_and_bears_no_honest_name() {
     let note = Note { network, text: "all was compared".into(), at: UnixSeconds(1_795_000_000) };
     board.publish(&note.to_envelope().sign(&council.keys["ann"]));
     board.propose("ann", "1.0");
+    // The same release again, as if ann had more to say of it.
+    let proposals = board.published("proposal").into_iter();
+    let mut proposals = proposals.map(|(_, one)| one["payload"].as_str().unwrap().to_owned());
+    let release = proposals.find(|text| text.contains(r#""lane":"release""#)).unwrap();
+    let release: Proposal = serde_json::from_str(&release).unwrap();
+    let again = Proposal { note: Some("same digests".into()), ..release };
+    board.publish(&again.to_envelope().sign(&council.keys["ann"]));
+    let said = "proposed by ann of a board that is only proposed: same digests";
+    assert!(board.ok("ben", &["inbox"]).contains(said));
+    assert!(board.ok("ben", &["review", "release/1"]).contains(said));
     board.approve("ben", "release/1");
     assert_eq!(board.approve("ann", "release/1")["signed"], true);
     let log = board.ok("ben", &["log"]);
     assert!(log.contains("release/1") && !log.contains("all was compared"), "{log}");
+    assert!(!log.contains("proposed by ann: same digests") && log.contains(said), "{log}");
 }

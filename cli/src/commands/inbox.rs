@@ -41,7 +41,7 @@ impl Inbox {
         votes.retain(|vote| !vote.tally.documents.is_empty() || !vote.tally.culprits.is_empty());
         let servers = desk.known_servers()?;
         let answer: Vec<Value> =
-            votes.iter().flat_map(|vote| rows(vote, &servers, &reviewed)).collect();
+            votes.iter().flat_map(|vote| rows(desk.archive(), vote, &servers, &reviewed)).collect();
         let mut text = String::new();
         for vote in &votes {
             text.push_str(&describe(desk.archive(), vote, &servers, &reviewed));
@@ -113,7 +113,7 @@ fn state_code(state: &State) -> &'static str {
     }
 }
 
-fn rows(vote: &OpenVote, servers: &Servers, reviewed: &Reviewed) -> Vec<Value> {
+fn rows(archive: &Archive, vote: &OpenVote, servers: &Servers, reviewed: &Reviewed) -> Vec<Value> {
     let row = |(id, standing): (&Digest, &borgios_policy::tally::Standing)| {
         let missing = match standing.state {
             State::Open { missing, .. } => Some(missing),
@@ -121,7 +121,12 @@ fn rows(vote: &OpenVote, servers: &Servers, reviewed: &Reviewed) -> Vec<Value> {
         };
         let proposers: Vec<Value> = vote.documents.get(id).map_or_else(Vec::new, |document| {
             let by = document.proposals.iter();
-            by.map(|held| json!({"by": held.by, "note": held.value.note})).collect()
+            // Whoever is not seated speaks for a board that is only proposed, under any name.
+            by.map(|held| {
+                let seated = archive.is_seated(held);
+                json!({"by": held.by, "seated": seated, "note": held.value.note})
+            })
+            .collect()
         });
         let document = vote.documents.get(id);
         json!({

@@ -437,7 +437,7 @@ fn proposed(archive: &Archive, statement: Digest) -> Vec<(String, String)> {
     let of_it = archive.proposals().values().filter(|held| held.value.statement_id() == statement);
     for held in of_it {
         let note = held.value.note.as_deref().map(|note| format!(": {}", one_line(note)));
-        by.entry(held.by.to_string()).or_insert_with(|| note.unwrap_or_default());
+        by.entry(archive.made_by(held)).or_insert_with(|| note.unwrap_or_default());
     }
     by.into_iter().collect()
 }
