@@ -59,6 +59,7 @@ mod subject;
 mod succession;
 mod touch_two;
 mod transport;
+mod unity;
 mod upholding;
 mod vault;
 mod wording;

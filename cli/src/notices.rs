@@ -6,13 +6,16 @@
 //! | `RIVAL` | something else is proposed for the place, and which of the two was here first |
 //! | `FROZEN` | two documents are signed for one place: servers that met both hold the lane back |
 //! | `VETOED` | what was signed for the place before was vetoed, and some servers may have applied it, or a policy of the recovery key was that is taken all the same |
+//! | `APART` | servers may have another policy in force than this folder, and nothing is proposed that unites them |
 //! | `UPON` | something is proposed upon what is vetoed here |
 //! | `LOCKED` | what this builds upon is signed, and servers still hold it back |
 //! | `ESCROW` | an earlier board still can bring back the passwords of the schedule in force |
 //!
 //! None of them refuses anything. "Here" is this folder: when something came is the date of its file.
 
-use borgios_policy::{Lane, Name, Statement, VerifiedStatement};
+use std::collections::BTreeSet;
+
+use borgios_policy::{Lane, Name, Policy, Statement, VerifiedStatement};
 use borgios_types::{Digest, Seq, UnixSeconds};
 use serde_json::{Value, json};
 
@@ -24,6 +27,7 @@ use crate::printer::one_line;
 use crate::rivalry::{self, Rival};
 use crate::schedules;
 use crate::signed;
+use crate::unity;
 
 /// Statements of a lane looked at for a lock that still runs, the newest first.
 const LOCKS_LOOKED_AT: usize = 8;
@@ -158,10 +162,42 @@ fn vetoed(desk: &Desk<'_>, vote: &OpenVote) -> Result<Vec<Notice>, Failure> {
         ),
         next: format!(
             "`borgios status` of each server shows which it has; where any has it, the board can go on from \
-             it: `borgios sync --uphold {id}`, then a proposal upon it"
+             it: `borgios sync --uphold {id}`, then a proposal upon it{}",
+            if lane == Lane::Policy {
+                "; or, once another is signed for the place, `borgios propose policy` unites both"
+            } else {
+                ""
+            }
         ),
     };
     Ok(here.map(notice).collect())
+}
+
+/// Policies that servers may have in force where this folder has another one, unless something that is
+/// proposed unites them.
+pub(crate) fn apart(desk: &Desk<'_>) -> Result<Vec<Notice>, Failure> {
+    let archive = desk.archive();
+    let Some(stands) = archive.chain().head(Lane::Policy) else { return Ok(Vec::new()) };
+    let proposed = archive.proposals().values().filter_map(|held| {
+        let statement = held.value.parse_statement().ok()?;
+        let upon = statement.lane == Lane::Policy && statement.prev == Some(stands.id());
+        upon.then(|| Policy::parse(&statement.body).ok()).flatten()
+    });
+    let united: BTreeSet<Digest> = proposed.flat_map(|policy| policy.unites).collect();
+    let left = unity::apart(desk)?.into_iter().filter(|id| !united.contains(id));
+    let notice = |id: Digest| Notice {
+        code: "APART",
+        text: format!(
+            "policy/{} is {} here, and {id} was signed for that place too: servers that applied it before \
+             they heard more do not take what is in force here",
+            stands.statement().seq,
+            stands.id().short()
+        ),
+        next: "`borgios status` of each server shows which it has; `borgios propose policy`, without a \
+               word more where no rule is to change, proposes a policy that all of them follow"
+            .to_owned(),
+    };
+    Ok(left.map(notice).collect())
 }
 
 /// Vetoes of a policy of the recovery key that its governor takes all the same.

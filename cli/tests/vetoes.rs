@@ -447,3 +447,91 @@ fn what_one_governor_upholds_falls_where_the_board_signs_another_one() {
     board.json("cleo", &["propose", "policy", "--fanout", "6"]);
     signed_by(&board, &["cleo", "ben"], "policy/4");
 }
+
+/// Lets a server's locks run out.
+fn wait(chain: &mut Chain, gate: &mut Gate, from: UnixSeconds) -> UnixSeconds {
+    let over = from.plus(7 * 86_400 + 1);
+    for at in [from, over, over.plus(600)] {
+        while let Some(verified) = gate.tick(at, chain).apply {
+            chain.apply(*verified);
+        }
+    }
+    over.plus(600)
+}
+
+/// Brings a server every policy that was published.
+fn bring(board: &Board, chain: &Chain, gate: &mut Gate, now: UnixSeconds) {
+    for (path, _) in board.published("policy") {
+        let statement = Envelope::parse(&std::fs::read(path).unwrap()).unwrap();
+        let _ = gate.offer(now, chain, &Submission { statement, ballots: vec![] }, Dated::Judged);
+    }
+}
+
+/// Some servers applied policy/3 before the vetoes on it came; the others have its next round. The next
+/// policy that anybody proposes is in force at both.
+#[test]
+fn the_next_policy_unites_servers_that_have_two_for_one_place() {
+    let board = locked(&["ann", "ben", "cleo"]);
+    let vetoed = id(&board.json("ann", &["propose", "policy", "--fanout", "4"]));
+    signed_by(&board, &["ann", "ben"], "policy/3");
+    let now = UnixSeconds(
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs(),
+    );
+    let (mut late, mut of_late) = node(&board, now);
+    for name in ["ben", "cleo"] {
+        board.ok(name, &["sync"]);
+        board.ok(name, &["veto", "policy/3", "--reason", "four is too few"]);
+    }
+    let (mut early, mut of_early) = node(&board, now);
+    let refused = board.refused("ann", &["propose", "policy"]);
+    assert!(refused.contains("would change nothing"), "{refused}");
+
+    board.json("ann", &["propose", "policy", "--fanout", "5"]);
+    ["ben", "cleo"].iter().for_each(|name| drop(board.ok(name, &["sync"])));
+    let inbox = board.json("ann", &["inbox"]);
+    assert!(!codes(&inbox).contains(&"APART".to_owned()), "nothing is signed yet: {inbox}");
+    signed_by(&board, &["ann", "ben"], "policy/3");
+    board.ok("cleo", &["sync"]);
+    let then = wait(&mut late, &mut of_late, now);
+    assert_eq!(wait(&mut early, &mut of_early, now), then);
+    for (chain, gate) in [(&mut late, &mut of_late), (&mut early, &mut of_early)] {
+        bring(&board, chain, gate, then);
+        wait(chain, gate, then);
+    }
+    assert_eq!((late.policy().unwrap().fanout, early.policy().unwrap().fanout), (4, 5));
+
+    // Everybody is told, until somebody proposes what helps: no rule has to change for that.
+    for name in ["ann", "ben", "cleo"] {
+        let inbox = board.json(name, &["inbox"]);
+        assert_eq!(codes(&inbox), ["APART"], "{name} {inbox}");
+        assert!(inbox["notices"][0]["message"].as_str().unwrap().contains(&vetoed), "{inbox}");
+    }
+    let next = board.json("cleo", &["propose", "policy"]);
+    assert_eq!(next["place"], "policy/4");
+    board.ok("ann", &["sync"]);
+    assert_eq!(codes(&board.json("ann", &["inbox"])), Vec::<String>::new());
+    let review = board.json("ann", &["review", "policy/4"]);
+    let whom = format!("servers with {vetoed} in the place of the policy before");
+    let changes: Vec<&str> =
+        review["changes"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
+    assert!(changes.iter().any(|line| line.contains(&whom)), "{changes:?}");
+    assert!(!changes.iter().any(|line| line.starts_with("changed")), "{changes:?}");
+    signed_by(&board, &["ann", "cleo"], "policy/4");
+    let log = board.ok("ann", &["log", "policy"]);
+    assert!(log.contains(&whom), "{log}");
+
+    let then = then.plus(8 * 86_400);
+    for (chain, gate) in [(&mut late, &mut of_late), (&mut early, &mut of_early)] {
+        bring(&board, chain, gate, then);
+        wait(chain, gate, then);
+        assert_eq!(chain.head_seq(Lane::Policy).0, 4);
+        assert_eq!(chain.policy().unwrap().fanout, 5);
+    }
+    assert_eq!(late.tip(Lane::Policy), early.tip(Lane::Policy));
+    // What it united stays with it.
+    board.ok("ben", &["sync"]);
+    assert!(board.refused("ben", &["propose", "policy"]).contains("would change nothing"));
+    board.json("ben", &["propose", "policy", "--fanout", "6"]);
+    let review = board.ok("ben", &["review", "policy/5"]);
+    assert!(!review.contains("go on with this one too"), "{review}");
+}

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Invariants:
-//!  1. within a lane `seq` counts from 1 without holes, and each `prev` is its predecessor's id;
+//!  1. within a lane `seq` counts from 1 without holes, and each `prev` is its predecessor's id, or the
+//!     id of what a policy unites with that ([`Policy::unites`]);
 //!  2. nothing that was applied is ever replaced by a rival, which is evidence and no more; only a
 //!     policy's ruling takes something back: see [`crate::places`];
 //!  3. policy/1 has the pinned id, and every later statement was signed under a policy before it;
@@ -128,8 +129,9 @@ impl Chain {
     pub fn apply(&mut self, verified: VerifiedStatement) {
         let statement = verified.statement();
         let (lane, seq) = (statement.lane, statement.seq);
-        let fits =
-            seq == self.head_seq(lane).next() && statement.prev == self.tip(lane).map(|tip| tip.id);
+        let stands = statement.prev == self.tip(lane).map(|tip| tip.id);
+        let fits = seq == self.head_seq(lane).next()
+            && (stands || verified.policy().is_some_and(|made| self.is_united(made)));
         assert!(fits, "{lane}/{seq} was verified against an older state of this chain");
         self.places.put(verified);
     }
@@ -305,7 +307,7 @@ impl Chain {
             check_recovery(made, under.filter(|_| recovered)).map_err(bad_body)?;
         }
         // 6. Its place: right after the head.
-        if let Some(known) = self.check_place(&statement, id)? {
+        if let Some(known) = self.check_place(&statement, id, made.as_ref())? {
             return Ok(Verdict::AlreadyKnown(known));
         }
         // 7. Expiry, by a clock that is never earlier than the newest statement; in some lanes of
@@ -445,6 +447,11 @@ impl Chain {
         {
             downgrade::check(head.statement(), statement)?;
         }
+        let settles = || self.policy().is_some_and(|policy| !policy.rulings.is_empty());
+        if made.is_some_and(|made| !made.unites.is_empty()) && settles() {
+            let seq = self.head_seq(Lane::Policy);
+            return Err(format!("it unites policies, and policy/{seq} before it settles places"));
+        }
         let rulings = made.map(|policy| policy.rulings.as_slice()).unwrap_or_default();
         for ruling in rulings {
             if let Some(before) = self.settled(ruling.lane, ruling.seq)
@@ -457,8 +464,24 @@ impl Chain {
         Ok(())
     }
 
+    /// Whether `made`, as the next policy, follows the one in force here, though its board stands on
+    /// another one of that place ([`Policy::unites`]). Not where the one in force settled places: what a
+    /// lane goes on from would differ.
+    pub(crate) fn is_united(&self, made: &Policy) -> bool {
+        let head = self.head(Lane::Policy);
+        head.is_some_and(|head| {
+            made.unites.contains(&head.id())
+                && head.policy().is_some_and(|policy| policy.rulings.is_empty())
+        })
+    }
+
     /// Step 6: the id, if it is the head already.
-    fn check_place(&self, statement: &Statement, id: Digest) -> Result<Option<Digest>, Refusal> {
+    fn check_place(
+        &self,
+        statement: &Statement,
+        id: Digest,
+        made: Option<&Policy>,
+    ) -> Result<Option<Digest>, Refusal> {
         let (lane, seq) = (statement.lane, statement.seq);
         let head = self.head_seq(lane);
         if let Some(taken) = self.get(lane, seq) {
@@ -484,7 +507,10 @@ impl Chain {
             return Err(Refusal::Gap { lane, seq, head });
         }
         match self.tip(lane).map(|tip| tip.id) {
-            Some(known) if statement.prev != Some(known) => {
+            Some(known)
+                if statement.prev != Some(known)
+                    && !made.is_some_and(|made| self.is_united(made)) =>
+            {
                 Err(Refusal::Rival { lane, seq, known, offered: id })
             }
             _ => Ok(None),

@@ -3,7 +3,7 @@
 //! ```text
 //! {board: {epoch, threshold, group, governors: [{name, key, recipient, share}]},
 //!  fanout, classes: {policy: class, release: class, …}, witnesses?, carried: [],
-//!  freshness?, pause_s?, admission?, recovery?, rulings?, recovers?}
+//!  freshness?, pause_s?, admission?, recovery?, rulings?, unites?, recovers?}
 //! ```
 //!
 //! The classes are in [`crate::class`], the other rules in [`crate::rules`].
@@ -26,6 +26,9 @@ use crate::statement::Statement;
 
 /// Most statements a policy may carry over from its predecessor.
 pub const CARRIED_MAX: usize = 64;
+
+/// Most policies that one may unite with its predecessor: as many as a gate keeps for one place.
+pub const UNITES_MAX: usize = 4;
 
 /// Witnesses a grant needs where the policy says nothing: one alone could be in league with
 /// whoever wants to act unseen.
@@ -65,6 +68,11 @@ pub struct Policy {
     /// Places of other lanes that this policy settles.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rulings: Vec<Ruling>,
+    /// Ids of policies that a holder may have in the place of this one's predecessor, and then follows
+    /// this one all the same. A policy that was vetoed late is in force at some servers while its next
+    /// round is at others; a policy says every rule anew, so the next one puts both under the same.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub unites: BTreeSet<Digest>,
     /// In the paper of a recovery board alone, the network it is for: see [`crate::recovery`]. A policy
     /// that says so is taken into no chain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -135,6 +143,9 @@ pub enum PolicyError {
     /// Too many carried statements.
     #[error("{0} carried statements, at most {CARRIED_MAX}")]
     Carried(usize),
+    /// Too many policies to unite.
+    #[error("it unites {0} policies, at most {UNITES_MAX}")]
+    Unites(usize),
     /// The same group key with another board around it.
     #[error(
         "the board changed without a new group key; removing or adding anyone needs one, a new \
@@ -171,6 +182,7 @@ impl Policy {
             admission: None,
             recovery: None,
             rulings: Vec::new(),
+            unites: BTreeSet::new(),
             recovers: None,
         }
     }
@@ -206,6 +218,9 @@ impl Policy {
         }
         if self.carried.len() > CARRIED_MAX {
             return Err(PolicyError::Carried(self.carried.len()));
+        }
+        if self.unites.len() > UNITES_MAX {
+            return Err(PolicyError::Unites(self.unites.len()));
         }
         self.validate_rules()
     }

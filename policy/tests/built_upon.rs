@@ -8,7 +8,7 @@ use borgios_policy::fixture::{Council, NOW, release_body, statement};
 use borgios_policy::gate::Standing;
 use borgios_policy::{Lane, Policy, Statement};
 use borgios_types::{Envelope, Round, UnixSeconds};
-use holder::{Holder, LOCK_S, board, next, pause, release, veto};
+use holder::{Holder, LOCK_S, board, next, pause, release, run, veto};
 
 /// A board with a lock on policies too, a holder that has policy/2 as vetoed, and policy/2, which
 /// `change` makes of the rules in force.
@@ -33,16 +33,6 @@ fn upon(holder: &Holder, below: &Envelope, seq: u64, fanout: u16) -> Statement {
     rules.fanout = fanout;
     let network = holder.chain.network();
     statement(Lane::Policy, seq, network, Some(below.id()), Some(seq - 1), rules.to_body())
-}
-
-/// Looks every ten minutes, as somebody who was never away.
-fn run(holder: &mut Holder, from: UnixSeconds, until: UnixSeconds) {
-    let mut now = from;
-    while now < until {
-        holder.tick(now);
-        now = now.plus(600).min(until);
-    }
-    holder.tick(until);
 }
 
 #[test]

@@ -64,6 +64,7 @@ pub(crate) fn changes(old: Option<&Value>, new: &Value) -> Vec<String> {
     lines.extend(members(old, new));
     lines.extend(changed);
     lines.extend(rulings(old, new).into_iter().map(|ruling| format!("settled   {ruling}")));
+    lines.extend(united(old, new).into_iter().map(|id| format!("united    {}", words_of(&id))));
     lines.extend(carried(old, new).into_iter().map(|id| format!("carried   {id} still counts")));
     lines.extend(same);
     lines
@@ -88,6 +89,7 @@ pub(crate) fn summary(chain: &Chain, old: Option<&Value>, new: &Value) -> Vec<St
     let Some(old) = old else { return vec![format!("the first policy: {}", board::first(new))] };
     let mut told: Vec<String> = Shift::between(old, new).iter().map(Shift::to_string).collect();
     told.extend(rulings(old, new));
+    told.extend(united(old, new).iter().map(|id| words_of(id)));
     let (was, is) = (flat(old), flat(new));
     let keys: BTreeSet<&String> = was.keys().chain(is.keys()).collect();
     for key in keys.into_iter().filter(|key| !key.starts_with("board.")) {
@@ -164,8 +166,22 @@ fn members(old: &Value, new: &Value) -> Vec<String> {
 
 /// The ids that a policy carries and the one before it did not.
 fn carried(old: &Value, new: &Value) -> Vec<String> {
+    ids("carried", old, new)
+}
+
+/// The ids of policies that this one unites with the one before it.
+fn united(old: &Value, new: &Value) -> Vec<String> {
+    ids("unites", old, new)
+}
+
+fn words_of(united: &str) -> String {
+    format!("servers with {united} in the place of the policy before go on with this one too")
+}
+
+/// The ids in the list `field` that the policy before does not name there.
+fn ids(field: &str, old: &Value, new: &Value) -> Vec<String> {
     let list = |body: &Value| -> BTreeSet<String> {
-        let ids = body.get("carried").and_then(Value::as_array);
+        let ids = body.get(field).and_then(Value::as_array);
         ids.into_iter().flatten().filter_map(Value::as_str).map(one_line).collect()
     };
     let (was, is) = (list(old), list(new));
@@ -190,7 +206,7 @@ fn ruling(ruling: &Value) -> String {
     }
 }
 
-/// Every rule but the members, rulings and what is carried, by its path.
+/// Every rule but the members, rulings, and what is united and carried, by its path.
 fn flat(body: &Value) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     // What a policy without the field says.
@@ -205,7 +221,7 @@ fn flat(body: &Value) -> BTreeMap<String, String> {
     }
     if let Value::Object(fields) = body {
         for (key, value) in
-            fields.iter().filter(|(key, _)| !["carried", "rulings"].contains(&key.as_str()))
+            fields.iter().filter(|(key, _)| !["carried", "rulings", "unites"].contains(&key.as_str()))
         {
             walk(key, value, &mut all);
         }

@@ -25,6 +25,7 @@ use crate::failure::{Failure, OrFail as _};
 use crate::identity::{Identity, read_card};
 use crate::known::KnownNodes;
 use crate::session::{Session, Settled};
+use crate::unity;
 
 /// Most remembered nodes that are talked to where nonces are made void: one would do, for nodes tell each
 /// other, and two may be down.
@@ -287,7 +288,8 @@ fn replace(context: &Context, path: &Path) -> Result<(), Failure> {
     let board = Board::new(board.epoch(), board.threshold(), board.group(), governors.collect())
         .or_fail(|| "this identity cannot be taken")?;
     // What the policy in force ruled is done, and no rule.
-    let next = Policy { board, rulings: Vec::new(), ..policy };
+    let mut next = Policy { board, rulings: Vec::new(), ..policy };
+    unity::unite(&session.desk, &mut next)?;
     context.printer.warn(&format!(
         "compare {} with {} by voice before anyone votes; if the old laptop may be in wrong hands, \
          `borgios governor change` is the way, not this",

@@ -54,6 +54,7 @@ impl Inbox {
             text.push_str(&kept_back(one, &desk, &servers));
         }
         let mut told = notices::upon_vetoed(&desk)?;
+        told.extend(notices::apart(&desk)?);
         told.extend(notices::escrow(&desk));
         for notice in &told {
             text.push_str(&format!("{}\n", notice.line()));

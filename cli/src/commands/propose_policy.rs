@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::failure::{Failure, OrFail as _};
 use crate::rulings;
 use crate::session::Session;
+use crate::unity;
 
 /// New rules for the same board
 #[derive(Debug, Args)]
@@ -52,8 +53,9 @@ impl Policy {
         let mut session = Session::open(context)?;
         let in_force = session.desk.archive().chain().policy().cloned();
         let mut rules: Rules = in_force.ok_or_else(|| Failure::new("no policy is known here"))?;
-        // What the policy in force settled is settled, and not a rule.
+        // What the policy in force settled or united is done, and not a rule.
         rules.rulings.clear();
+        rules.unites.clear();
         let before = rules.clone();
         if let Some(fanout) = self.fanout {
             rules.fanout = fanout;
@@ -80,6 +82,7 @@ impl Policy {
         }
         let paper = self.rules.paper(session.network())?;
         self.rules.apply(paper.as_ref(), &mut rules)?;
+        unity::unite(&session.desk, &mut rules)?;
         if rules == before {
             return Err(Failure::usage("this policy would change nothing")
                 .hint("give a new value, such as `--fanout K` or `--lock release=48h`"));

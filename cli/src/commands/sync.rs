@@ -82,6 +82,7 @@ impl Sync {
         let (now, reminders) = (context.now(), deadlines::reminders(&session.desk)?);
         let mut lane_notices = notices::frozen(&session.desk);
         lane_notices.extend(notices::upon_vetoed(&session.desk)?);
+        lane_notices.extend(notices::apart(&session.desk)?);
         lane_notices.extend(notices::escrow(&session.desk));
         lane_notices.extend(vetoed);
         let answer = json!({

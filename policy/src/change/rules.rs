@@ -19,7 +19,7 @@ const CARRIED_EACH: usize = 8;
 ///
 /// A class that asked for the threshold asks for the new one, one that asked for all governors for
 /// all of them, any other for as many as before, as far as that is possible. Who is gone invites
-/// nobody. Rulings stay with the policy that made them.
+/// nobody. Rulings, and what it united, stay with the policy that made them.
 #[must_use]
 pub fn next_policy(before: &Policy, board: Board, carried: BTreeSet<Digest>) -> Policy {
     let mut next = before.clone();
@@ -48,6 +48,7 @@ pub fn next_policy(before: &Policy, board: Board, carried: BTreeSet<Digest>) -> 
         admission.inviters = stay.filter(|inviters| !inviters.is_empty());
     }
     next.rulings.clear();
+    next.unites.clear();
     next.carried = carried;
     next.board = board;
     next

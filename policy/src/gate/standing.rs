@@ -141,9 +141,18 @@ pub(super) fn over(chain: &Chain, id: Digest, doc: &Doc) -> Option<Option<Refusa
         return rival(taken.id());
     }
     match chain.tip(lane) {
-        Some(tip) if seq == tip.seq.next() && doc.statement.prev != Some(tip.id) => rival(tip.id),
+        Some(tip) if seq == tip.seq.next() && stands_on(chain, doc) != Some(tip.id) => {
+            rival(tip.id)
+        }
         Some(_) | None => None,
     }
+}
+
+/// What a document follows here: its predecessor, or the policy in force that it unites with that.
+fn stands_on(chain: &Chain, doc: &Doc) -> Option<Digest> {
+    let tip = chain.tip(Lane::Policy).filter(|tip| doc.statement.seq == tip.seq.next());
+    let made = doc.policy.as_deref().filter(|made| chain.is_united(made));
+    made.and(tip).map(|tip| tip.id).or(doc.statement.prev)
 }
 
 impl Gate {
@@ -238,7 +247,7 @@ impl Gate {
 
     /// The documents that follow the same predecessor and are not dead.
     fn rivals(&self, now: UnixSeconds, chain: &Chain, id: Digest, doc: &Doc) -> Vec<Digest> {
-        let place = |doc: &Doc| (doc.statement.lane, doc.statement.seq, doc.statement.prev);
+        let place = |doc: &Doc| (doc.statement.lane, doc.statement.seq, stands_on(chain, doc));
         self.docs
             .iter()
             .filter(|(other, rival)| **other != id && place(rival) == place(doc))

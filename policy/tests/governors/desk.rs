@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use borgios_policy::{Board, Chain, Lane, Name, Objection, Statement, Submission, Verdict};
 use borgios_types::Digest;
+use serde_json::{Value, json};
 
 use super::said::{Said, Shelf, Stack, What};
 
@@ -39,9 +40,14 @@ impl Desks {
         let mut desk = self.state(network, before.stored.clone(), shelf, Some(before));
         loop {
             let fits = |said: &&Rc<Said>| {
-                let Some(Statement { lane, seq, prev, .. }) = read(said) else { return false };
+                let Some(Statement { lane, seq, prev, body, .. }) = read(said) else {
+                    return false;
+                };
                 let next = *seq == desk.chain.head_seq(*lane).next();
-                let follows = next && *prev == desk.chain.tip(*lane).map(|tip| tip.id);
+                let tip = desk.chain.tip(*lane).map(|tip| tip.id);
+                let unites = body.get("unites").and_then(Value::as_array);
+                let united = unites.is_some_and(|ids| ids.contains(&json!(tip)));
+                let follows = next && (*prev == tip || united);
                 follows || prev.is_some_and(|prev| desk.dead.contains(&prev))
             };
             let all = shelf.statements.values().chain(shelf.accepted.values());

@@ -8,13 +8,14 @@
 //! policy, at every place, once everybody heard everything and every lock and pause is over. There are
 //! two exceptions: vetoes that came to some before the lock was over and to others after it, and what a
 //! former board signed that some applied before the change of the board. Both end with a ruling, and in the
-//! lane `policy` with a policy upon what was vetoed. That ends nothing where the next round was signed
-//! meanwhile, or where the policy makes another board.
+//! lane `policy` with a policy upon what was vetoed or, where the next round was signed meanwhile, with one
+//! upon that which unites both: who had the one or the other has the same from there on. Nothing ends a
+//! split where the policy makes another board, settles places, or was built upon on either side.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use borgios_policy::fixture::{release_body, statement};
-use borgios_policy::{Lane, Name, Policy, Ruling, Slot, Statement, VerifiedStatement, tally};
+use borgios_policy::{Chain, Lane, Name, Policy, Ruling, Slot, Statement, VerifiedStatement, tally};
 use borgios_types::{Digest, Envelope, KeyEpoch, Round, Seq};
 
 use super::node::{State, is_vetoed, state};
@@ -24,6 +25,14 @@ use super::world::{HOUR_S, World};
 
 /// Most rulings that the end takes.
 const RULINGS: usize = 8;
+
+/// What is signed for one place of the lane `policy`.
+enum Policies {
+    /// This alone, and it was vetoed.
+    One(Digest),
+    /// Some have these, and the laptops another.
+    Apart(BTreeSet<Digest>),
+}
 
 impl World {
     /// The network is whole again: everybody hears everything, and each honest governor goes on.
@@ -83,6 +92,12 @@ impl World {
 
     fn states(&self) -> Vec<(String, State)> {
         let people = self.people.iter();
+        // From the policy on that united them all have the same.
+        let state = |chain| {
+            let mut state = state(chain);
+            state.retain(|(lane, seq), _| *lane != Lane::Policy || !self.united.contains(seq));
+            state
+        };
         let people =
             people.map(|one| (format!("{}'s laptop", one.tool.me), state(&one.desk.chain)));
         let nodes = self.nodes.iter().enumerate();
@@ -98,18 +113,21 @@ impl World {
         for _ in 0..RULINGS {
             match self.split() {
                 None => break,
-                Some((Lane::Policy, seq, why)) => {
-                    let vetoed = match self.one_policy(seq) {
-                        Ok(vetoed) => vetoed,
-                        // Nothing ends it: see the head of this file.
-                        Err(why) => {
-                            *self.counts.splits.entry(why).or_default() += 1;
-                            return;
-                        }
-                    };
-                    *self.counts.splits.entry(why).or_default() += 1;
-                    self.build_upon(seq, vetoed);
-                }
+                Some((Lane::Policy, seq, why)) => match self.policies(seq) {
+                    Ok(Policies::One(vetoed)) => {
+                        *self.counts.splits.entry(why).or_default() += 1;
+                        self.build_upon(seq, vetoed);
+                    }
+                    Ok(Policies::Apart(others)) => {
+                        *self.counts.splits.entry("policies united").or_default() += 1;
+                        self.unite(seq, others);
+                    }
+                    // Nothing ends it: see the head of this file.
+                    Err(why) => {
+                        *self.counts.splits.entry(why).or_default() += 1;
+                        return;
+                    }
+                },
                 Some((lane, seq, why)) => {
                     *self.counts.splits.entry(why).or_default() += 1;
                     self.rule(lane, seq);
@@ -147,6 +165,13 @@ impl World {
                 if lane == Lane::Policy { "late vetoes of a policy" } else { "vetoes" },
             ));
         }
+        let under = |said: &std::rc::Rc<super::said::Said>| match &said.what {
+            What::Statement(one) => one.policy.is_some_and(|policy| self.united.contains(&policy)),
+            _ => false,
+        };
+        if all.iter().filter_map(|id| self.said.get(id)).any(under) {
+            return Some((lane, seq, "judged by one of two policies"));
+        }
         let crossed = |id: &Digest| lane != Lane::Policy && self.is_of_former_board(*id);
         if all.iter().any(crossed) {
             return Some((lane, seq, "former board"));
@@ -175,8 +200,8 @@ impl World {
             && !now.carried.contains(&id)
     }
 
-    /// The one policy that is signed for a place and keeps the board, or why there is none.
-    fn one_policy(&self, seq: Seq) -> Result<Digest, &'static str> {
+    /// What is signed for a place of the lane `policy` on which holders differ, or why nothing ends that.
+    fn policies(&self, seq: Seq) -> Result<Policies, &'static str> {
         let here = self.said.values().filter_map(|said| match &said.what {
             What::Statement(one) if (one.lane, one.seq) == (Lane::Policy, seq) => {
                 Some((said.id, one))
@@ -184,14 +209,70 @@ impl World {
             _ => None,
         });
         let all: Vec<(Digest, &Statement)> = here.collect();
-        let [(id, one)] = all[..] else {
-            return Err("policy, not ended: the next round is signed");
-        };
+        let [(id, one)] = all[..] else { return self.apart(seq).map(Policies::Apart) };
         let made = Policy::parse(&one.body).expect("a policy").board;
         // Nobody has this place for certain, and everybody the one before it.
         let before = self.nodes.iter().find_map(|(node, _)| node.chain.policy_at(one.policy?));
         let kept = before.is_some_and(|before| made.group() == before.board.group());
-        if kept { Ok(id) } else { Err("policy, not ended: another board") }
+        if kept { Ok(Policies::One(id)) } else { Err("policy, not ended: another board") }
+    }
+
+    fn chains(&self) -> impl Iterator<Item = &Chain> {
+        let people = self.people.iter().map(|one| &one.desk.chain);
+        people.chain(self.nodes.iter().map(|(node, _)| &node.chain))
+    }
+
+    /// The policies that others have where the board's laptops have one of their own.
+    fn apart(&self, seq: Seq) -> Result<BTreeSet<Digest>, &'static str> {
+        let chain = &self.people[self.honest()[0]].desk.chain;
+        let own = chain.get(Lane::Policy, seq).map(VerifiedStatement::id);
+        let (Some(own), Some(policy)) = (own, chain.policy_at(seq)) else {
+            return Err("policy, not ended: a laptop has none of several");
+        };
+        let mut others = BTreeSet::new();
+        for chain in self.chains() {
+            let Some(here) = chain.get(Lane::Policy, seq) else {
+                return Err("policy, not ended: some have none of several");
+            };
+            let made = here.policy().expect("a policy");
+            if made.board.group() != policy.board.group() {
+                return Err("policy, not ended: another board");
+            }
+            if !made.rulings.is_empty() {
+                return Err("policy, not ended: it settles places");
+            }
+            if chain.head_seq(Lane::Policy) != seq {
+                return Err("policy, not ended: built upon");
+            }
+            if here.id() != own {
+                others.insert(here.id());
+            }
+        }
+        Ok(others)
+    }
+
+    /// The board signs the next policy for all who have another one than its laptops.
+    fn unite(&mut self, seq: Seq, others: BTreeSet<Digest>) {
+        let chain = &self.people[self.honest()[0]].desk.chain;
+        let before = chain.policy_at(seq).expect("it was found to be there").clone();
+        let prev = chain.get(Lane::Policy, seq).map(VerifiedStatement::id);
+        let council = &self.councils[before.board.epoch().0 as usize - 1];
+        let policy = Policy { rulings: Vec::new(), unites: others, ..before };
+        let (network, next) = (Some(self.network), seq.next());
+        let draft =
+            statement(Lane::Policy, next.0, network, prev, Some(seq.0), policy.to_body());
+        let expires = self.expires;
+        let signed = council.sign(&Statement { round: Round(ROUNDS), expires, ..draft });
+        let id = signed.id();
+        self.say(0, signed);
+        self.hear_all();
+        self.wait();
+        self.wait();
+        for chain in self.chains() {
+            let here = chain.get(Lane::Policy, next).map(VerifiedStatement::id);
+            assert_eq!(here, Some(id), "{}: policy/{next} unites nobody", self.context);
+        }
+        self.united.insert(seq);
     }
 
     /// The board goes on from a policy that it vetoed, for some have it.

@@ -83,6 +83,8 @@ pub(crate) struct World {
     pub(crate) off: BTreeMap<usize, UnixSeconds>,
     /// Who may speak for a board that is silent.
     pub(crate) rescue: Option<Rescue>,
+    /// Places of the lane `policy` at which holders differ, and a later policy united them.
+    pub(crate) united: BTreeSet<Seq>,
     pub(crate) counts: Counts,
     pub(crate) context: String,
 }
@@ -172,6 +174,7 @@ impl World {
             mute: BTreeSet::new(),
             off: BTreeMap::new(),
             rescue,
+            united: BTreeSet::new(),
             counts: Counts::default(),
             context,
         }

@@ -338,6 +338,33 @@ fn what_a_ruling_took_back_is_put_away_and_does_not_come_back() {
 }
 
 #[test]
+fn a_policy_that_unites_two_for_one_place_is_taken_and_read_back() {
+    let fleet = fleet(1);
+    let (folder, mut store) = opened(&fleet);
+    store.submit(NOW, &fleet.all[0]).unwrap();
+    let policy = |seq, fanout, prev, unites: &[Digest]| {
+        let mut rules = store.chain().policy().unwrap().clone();
+        (rules.fanout, rules.unites) = (fanout, unites.iter().copied().collect());
+        let (network, under) = (Some(fleet.network), Some(seq - 1));
+        let draft = statement(Lane::Policy, seq, network, Some(prev), under, rules.to_body());
+        Submission { statement: fleet.council.sign(&draft), ballots: Vec::new() }
+    };
+    let (here, there) = (policy(2, 9, fleet.network, &[]), policy(2, 10, fleet.network, &[]));
+    let next = |unites: &[Digest]| policy(3, 11, there.statement.id(), unites);
+    let (alone, united) = (next(&[]), next(&[here.statement.id()]));
+    store.submit(NOW, &here).unwrap();
+    assert_eq!(refused(&mut store, &there), "rival");
+    assert_eq!(refused(&mut store, &alone), "rival");
+    assert_eq!(store.submit(NOW, &united).unwrap(), Submitted::Accepted);
+    for _ in 0..2 {
+        let held = |seq| store.chain().get(Lane::Policy, Seq(seq)).unwrap().id();
+        assert_eq!((held(2), held(3)), (here.statement.id(), united.statement.id()));
+        assert!(!folder.path().join("damaged").exists());
+        store = ChainStore::open(folder.path()).unwrap();
+    }
+}
+
+#[test]
 fn what_is_signed_after_a_ruling_is_due_over_what_it_took_back_and_nothing_before_it_is() {
     use crate::keeper::due::is_due;
     let fleet = fleet(1);

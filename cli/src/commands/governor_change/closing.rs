@@ -8,6 +8,7 @@ use borgios_types::Digest;
 use crate::changes::board::and;
 use crate::failure::{Failure, OrFail as _};
 use crate::session::Session;
+use crate::unity;
 
 /// The policy that puts `board` in the place of the board in force. `carry` are statements under the old
 /// key that somebody wants to count all the same.
@@ -27,7 +28,8 @@ pub(super) fn policy_of(
     let kept = |ids: &[Digest]| ids.iter().any(|id| counts.contains(id));
     let open = session.desk.under_way()?.into_iter().filter(|(.., ids)| !kept(ids));
     let rulings = closed(chain, open.map(|(lane, seq, _)| (lane, seq)));
-    let policy = Policy { rulings, ..next_policy(before, board, counts) };
+    let mut policy = Policy { rulings, ..next_policy(before, board, counts) };
+    unity::unite(&session.desk, &mut policy)?;
     policy.validate().or_fail(|| "the policy of the new board cannot be proposed")?;
     Ok(policy)
 }

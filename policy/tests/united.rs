@@ -1,0 +1,215 @@
+//! A policy that was vetoed late is in force at some holders while its next round is at others: the
+//! policy after that unites them.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
+
+mod holder;
+
+use std::collections::BTreeSet;
+
+use borgios_policy::fixture::{Council, NOW, statement};
+use borgios_policy::gate::Standing;
+use borgios_policy::policy::UNITES_MAX;
+use borgios_policy::{Lane, Policy, PolicyError, Refusal, Ruling, Statement};
+use borgios_types::{Digest, Envelope, Round, Seq, UnixSeconds};
+use holder::{Holder, LOCK_S, board, next, run, veto};
+
+/// When both holders below have a policy/2.
+const APART: UnixSeconds = UnixSeconds(NOW.0 + 3 * LOCK_S);
+
+/// Two holders after late vetoes of `bad`, whose next round is `good`.
+struct Apart {
+    council: Council,
+    /// Applied `bad` before the vetoes came.
+    late: Holder,
+    /// Heard them in time, and then applied `good`.
+    early: Holder,
+    bad: Envelope,
+    good: Envelope,
+}
+
+fn apart(bad: impl FnOnce(&mut Policy), good: impl FnOnce(&mut Policy)) -> Apart {
+    let (council, first) = board(|policy| policy.classes.policy.lock_s = Some(LOCK_S));
+    let (mut early, mut late) = (Holder::new(&first), Holder::new(&first));
+    let mut rules = early.chain.policy().unwrap().clone();
+    let mut again = rules.clone();
+    rules.fanout = 9;
+    bad(&mut rules);
+    again.fanout = 10;
+    good(&mut again);
+    let bad = council.sign(&next(&early.chain, Lane::Policy, rules.to_body()));
+    let good = next(&early.chain, Lane::Policy, again.to_body());
+    let good = council.sign(&Statement { round: Round(1), ..good });
+    early.offer(NOW, &bad).unwrap();
+    late.offer(NOW, &bad).unwrap();
+    for at in [0, 1] {
+        let no = veto(&early, &council, at, &bad);
+        assert!(early.gate.object(NOW, &early.chain, &no).unwrap());
+    }
+    run(&mut early, NOW, NOW.plus(LOCK_S));
+    run(&mut late, NOW, NOW.plus(LOCK_S));
+    early.offer(NOW.plus(LOCK_S), &good).unwrap();
+    let refused = late.offer(NOW.plus(LOCK_S), &good);
+    assert!(matches!(refused, Err(Refusal::Rival { .. })), "{refused:?}");
+    run(&mut early, NOW.plus(LOCK_S), APART);
+    run(&mut late, NOW.plus(LOCK_S), APART);
+    assert_eq!(early.chain.head(Lane::Policy).unwrap().id(), good.id());
+    assert_eq!(late.chain.head(Lane::Policy).unwrap().id(), bad.id());
+    Apart { council, late, early, bad, good }
+}
+
+/// policy/3 upon `below`, which unites `with` that.
+fn third(of: &Apart, below: &Envelope, with: &[Digest], fanout: u16) -> Statement {
+    let mut rules = of.early.chain.policy().unwrap().clone();
+    rules.rulings.clear();
+    (rules.fanout, rules.unites) = (fanout, with.iter().copied().collect());
+    let network = of.early.chain.network();
+    statement(Lane::Policy, 3, network, Some(below.id()), Some(2), rules.to_body())
+}
+
+#[test]
+fn the_policy_after_the_next_round_is_in_force_at_both() {
+    let mut of = apart(|_| (), |_| ());
+    let (bad, good) = (of.bad.clone(), of.good.clone());
+    let united = of.council.sign(&third(&of, &good, &[bad.id()], 7));
+    let over = APART.plus(LOCK_S);
+    for holder in [&mut of.early, &mut of.late] {
+        holder.offer(APART, &united).unwrap();
+        holder.restart();
+        // A lock of its own, here as there.
+        run(holder, APART, UnixSeconds(over.0 - 1));
+        assert_eq!(holder.head(Lane::Policy), 2);
+        holder.tick(over);
+        assert_eq!(holder.chain.head(Lane::Policy).unwrap().id(), united.id());
+        assert_eq!(holder.chain.policy().unwrap().fanout, 7);
+        // And from there on in the same way.
+        let fourth = of.council.sign(&next(&holder.chain, Lane::Policy, of_fanout(holder, 8)));
+        holder.offer(over, &fourth).unwrap();
+        run(holder, over, over.plus(LOCK_S));
+        assert_eq!(holder.chain.policy().unwrap().fanout, 8);
+    }
+    // What each applied verifies again in its order.
+    for holder in [&of.early, &of.late] {
+        let stored = holder.chain.history().map(|one| one.envelope().clone());
+        let again = borgios_policy::Chain::restore(holder.chain.network(), stored).unwrap();
+        assert_eq!(again.head_seq(Lane::Policy), Seq(4));
+    }
+}
+
+fn of_fanout(holder: &Holder, fanout: u16) -> serde_json::Value {
+    let mut rules = holder.chain.policy().unwrap().clone();
+    rules.unites.clear();
+    rules.fanout = fanout;
+    rules.to_body()
+}
+
+#[test]
+fn one_that_does_not_name_it_is_a_rival_there() {
+    let mut of = apart(|_| (), |_| ());
+    let (good, other) = (of.good.clone(), Digest::of(b"another"));
+    for with in [&[][..], &[other][..]] {
+        let third = of.council.sign(&third(&of, &good, with, 7));
+        let refused = of.late.offer(APART, &third);
+        assert!(matches!(refused, Err(Refusal::Rival { .. })), "{refused:?}");
+    }
+}
+
+/// What the one settled and the other did not would stay different.
+#[test]
+fn a_policy_that_settles_places_is_united_with_none() {
+    let settles = |policy: &mut Policy| {
+        policy.rulings = vec![Ruling { lane: Lane::Release, seq: Seq(1), winner: None }];
+    };
+    let mut of = apart(settles, |_| ());
+    let (bad, good) = (of.bad.clone(), of.good.clone());
+    let third_of = third(&of, &good, &[bad.id()], 7);
+    let refused = of.late.offer(APART, &of.council.sign(&third_of));
+    assert!(matches!(refused, Err(Refusal::Rival { .. })), "{refused:?}");
+
+    // Nor does anybody sign one upon such a policy.
+    let of = apart(|_| (), settles);
+    let draft = third(&of, &of.good, &[of.bad.id()], 7);
+    let expires = APART.plus(9 * LOCK_S);
+    let draft = Statement { issued: APART, expires, ..draft };
+    let Err(Refusal::BadBody { why, .. }) = of.early.chain.review(APART, &unsigned(&draft)) else {
+        panic!("nobody would obey this");
+    };
+    assert!(why.contains("settles places"), "{why}");
+    let plain = Statement { body: of_fanout(&of.early, 7), ..draft };
+    of.early.chain.review(APART, &unsigned(&plain)).unwrap();
+}
+
+fn unsigned(draft: &Statement) -> Envelope {
+    draft.to_envelope()
+}
+
+/// Its lock runs beside the other one's.
+#[test]
+fn a_holder_that_still_locks_the_vetoed_one_follows_it_too() {
+    let of = apart(|_| (), |_| ());
+    let first = of.early.chain.get(Lane::Policy, Seq(1)).unwrap().envelope().clone();
+    let mut slow = Holder::new(&first);
+    let united = of.council.sign(&third(&of, &of.good, &[of.bad.id()], 7));
+    slow.offer(APART, &of.bad).unwrap();
+    slow.offer(APART.plus(600), &united).unwrap();
+    assert_eq!(slow.standing(APART.plus(600), &united), Some(Standing::Behind));
+    run(&mut slow, APART, APART.plus(LOCK_S));
+    assert_eq!(slow.chain.head(Lane::Policy).unwrap().id(), of.bad.id());
+    let over = APART.plus(600 + LOCK_S);
+    run(&mut slow, APART.plus(LOCK_S), UnixSeconds(over.0 - 1));
+    let until = Some(Standing::Waiting { until: over });
+    assert_eq!(slow.standing(UnixSeconds(over.0 - 1), &united), until);
+    slow.tick(over);
+    assert_eq!(slow.chain.head(Lane::Policy).unwrap().id(), united.id());
+}
+
+/// The board cannot go on from both.
+#[test]
+fn one_upon_each_of_them_freeze_each_other() {
+    let mut of = apart(|_| (), |_| ());
+    let united = of.council.sign(&third(&of, &of.good, &[of.bad.id()], 7));
+    let upon = of.council.sign(&third(&of, &of.bad, &[], 8));
+    for (one, other) in [(&united, &upon), (&upon, &united)] {
+        of.late.offer(APART, one).unwrap();
+        drop(of.late.offer(APART, other));
+    }
+    run(&mut of.late, APART, APART.plus(2 * LOCK_S));
+    assert_eq!(of.late.head(Lane::Policy), 2);
+    for (one, other) in [(&united, &upon), (&upon, &united)] {
+        let rivals = vec![other.id()];
+        let standing = of.late.standing(APART.plus(2 * LOCK_S), one);
+        assert_eq!(standing, Some(Standing::Frozen { rivals }));
+    }
+    // Vetoes of the one let the other go on, here as elsewhere.
+    for at in [0, 1] {
+        let no = veto(&of.late, &of.council, at, &upon);
+        of.late.gate.object(APART.plus(2 * LOCK_S), &of.late.chain, &no).unwrap();
+    }
+    of.late.tick(APART.plus(2 * LOCK_S));
+    assert_eq!(of.late.chain.head(Lane::Policy).unwrap().id(), united.id());
+}
+
+/// Only the board in force where it counts can unite: another group key's word is none.
+#[test]
+fn another_board_unites_nobody() {
+    let mut of = apart(|_| (), |_| ());
+    let stranger = Council::new(3, 2, 1, 99);
+    let forged = stranger.sign(&third(&of, &of.good, &[of.bad.id()], 7));
+    let refused = of.late.offer(APART, &forged);
+    assert!(matches!(refused, Err(Refusal::BadSignature { .. })), "{refused:?}");
+}
+
+#[test]
+fn it_names_few() {
+    let (council, first) = board(|_| ());
+    let holder = Holder::new(&first);
+    let mut rules = holder.chain.policy().unwrap().clone();
+    let ids = |count: usize| (0..count).map(|at| Digest::of(&[u8::try_from(at).unwrap()]));
+    rules.unites = ids(UNITES_MAX).collect();
+    rules.validate().unwrap();
+    rules.unites = ids(UNITES_MAX + 1).collect::<BTreeSet<_>>();
+    assert_eq!(rules.validate(), Err(PolicyError::Unites(UNITES_MAX + 1)));
+    let mut holder = holder;
+    let refused = holder.offer(NOW, &council.sign(&next(&holder.chain, Lane::Policy, rules.to_body())));
+    assert!(matches!(refused, Err(Refusal::BadBody { .. })), "{refused:?}");
+}
