@@ -54,6 +54,23 @@ impl GateStore {
         }
     }
 
+    /// The same for a program beside the one that keeps it: nothing is moved.
+    ///
+    /// # Errors
+    /// Whatever the disk says. A damaged file is an empty gate.
+    pub fn look(folder: &Path) -> io::Result<Self> {
+        let path = folder.join("gate.json");
+        let gate = match disk::read_bounded(&path, FILE_MAX) {
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) =>
+            {
+                Gate::default()
+            }
+            other => serde_json::from_slice(&other?).unwrap_or_default(),
+        };
+        Ok(Self { path, gate })
+    }
+
     /// The gate as it is stored.
     #[must_use]
     pub fn gate(&self) -> &Gate {

@@ -185,7 +185,8 @@ pub(crate) fn apart(desk: &Desk<'_>) -> Result<Vec<Notice>, Failure> {
     });
     let united: BTreeSet<Digest> = proposed.flat_map(|policy| policy.unites).collect();
     let left = unity::apart(desk)?.into_iter().filter(|id| !united.contains(id));
-    let notice = |id: Digest| Notice {
+    let notice = |id: Digest| {
+        Notice {
         code: "APART",
         text: format!(
             "policy/{} is {} here, and {id} was signed for that place too: servers that applied it before \
@@ -196,6 +197,7 @@ pub(crate) fn apart(desk: &Desk<'_>) -> Result<Vec<Notice>, Failure> {
         next: "`borgios status` of each server shows which it has; `borgios propose policy`, without a \
                word more where no rule is to change, proposes a policy that all of them follow"
             .to_owned(),
+    }
     };
     Ok(left.map(notice).collect())
 }

@@ -31,9 +31,10 @@ use crate::rebuild;
 use crate::refusal::Refusal;
 use crate::statement::{Statement, VerifiedStatement};
 
-/// How far ahead of the clock a draft may be dated, in seconds: a laptop's clock may lag, by no
-/// more than a day.
-pub const AHEAD_MAX_S: u64 = 86_400;
+/// How far ahead of the clock a draft may be dated, in seconds: as far as clocks that are kept right
+/// differ, like a beacon's. What is applied moves the earliest that it can be at every holder, and what
+/// ends by then, as a grant of access, is over there.
+pub const AHEAD_MAX_S: u64 = 600;
 
 /// The statements of one network, as far as this holder has followed it.
 #[derive(Clone, Debug, Default)]
@@ -107,16 +108,18 @@ impl Chain {
 
     /// Checks a draft before its vote: every step but the signatures and approvals, so that no
     /// governor signs what no node would obey. Nor one that is dated beyond [`AHEAD_MAX_S`]: once
-    /// applied, no clock would be earlier than its date, and whatever expires before it dead.
+    /// applied, no clock would be earlier than its date, and whatever expires before it dead. One of
+    /// the date of the newest statement applied moves nothing, whatever this holder's clock says.
     ///
     /// # Errors
     /// As [`Chain::verify`], and `bad_body` for such a date.
     pub fn review(&self, now: UnixSeconds, draft: &Envelope) -> Result<Statement, Refusal> {
         self.check(Clock::Is(now), draft, Signed::NotYet)?;
         let statement = Statement::parse(draft)?;
-        let (now, Statement { lane, seq, issued, .. }) = (now.max(self.now_floor()), &statement);
-        if *issued > now.plus(AHEAD_MAX_S) {
-            let why = format!("issued at {issued}, it is {now}");
+        let Statement { lane, seq, issued, .. } = &statement;
+        if *issued > now.plus(AHEAD_MAX_S).max(self.now_floor()) {
+            let why =
+                format!("issued at {issued}, and the clock here says {now}: one of them is wrong");
             return Err(Refusal::BadBody { lane: *lane, seq: *seq, why });
         }
         Ok(statement)

@@ -210,6 +210,7 @@ fn it_names_few() {
     rules.unites = ids(UNITES_MAX + 1).collect::<BTreeSet<_>>();
     assert_eq!(rules.validate(), Err(PolicyError::Unites(UNITES_MAX + 1)));
     let mut holder = holder;
-    let refused = holder.offer(NOW, &council.sign(&next(&holder.chain, Lane::Policy, rules.to_body())));
+    let refused =
+        holder.offer(NOW, &council.sign(&next(&holder.chain, Lane::Policy, rules.to_body())));
     assert!(matches!(refused, Err(Refusal::BadBody { .. })), "{refused:?}");
 }

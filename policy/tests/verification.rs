@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use borgios_policy::chain::AHEAD_MAX_S;
 use borgios_policy::fixture::{Council, EXPIRES, ISSUED, NOW, release_body, statement};
 use borgios_policy::{
     Ballot, Chain, Lane, Object as _, Policy, Refusal, Statement, Submission, Verdict,
@@ -477,20 +478,30 @@ fn a_forged_twin_does_not_hide_a_true_statement() {
     }
 }
 
-/// Signed, such a date would move every clock of the fleet, and no later statement could expire
-/// after it.
+/// Signed, such a date would move every clock of the fleet: what ends before it is over there, and no
+/// later statement could expire after it.
 #[test]
-fn a_draft_of_a_day_to_come_is_not_reviewed() {
-    let (_, chain, _) = fleet();
-    let (issued, expires) = (UnixSeconds((1 << 53) - 2), UnixSeconds((1 << 53) - 1));
-    let draft = Statement { issued, expires, ..next_release(&chain, "0.1") };
-    let refused = chain.review(NOW, &draft.to_envelope()).unwrap_err();
+fn a_draft_of_a_time_to_come_is_not_reviewed() {
+    let (council, mut chain, _) = fleet();
+    let draft = |chain: &Chain, issued: UnixSeconds| {
+        let expires = issued.plus(3_600);
+        Statement { issued, expires, ..next_release(chain, "0.1") }.to_envelope()
+    };
+    for ahead in [AHEAD_MAX_S + 1, 86_400, (1 << 53) - 3_601 - NOW.0] {
+        let refused = chain.review(NOW, &draft(&chain, NOW.plus(ahead))).unwrap_err();
+        assert_eq!(refused.code(), "bad_body", "{ahead}");
+        assert!(refused.to_string().contains("issued"), "{refused}");
+    }
+    // Clocks that are kept right differ by so much.
+    chain.review(NOW, &draft(&chain, NOW.plus(AHEAD_MAX_S))).unwrap();
+    // What t governors dated ahead is no step from which the next one goes further; nor does it shut
+    // the board.
+    let newest = NOW.plus(9_000);
+    let signed = Statement { issued: newest, ..next_release(&chain, "0.2") };
+    admit(&mut chain, &council.sign(&signed));
+    chain.review(NOW, &draft(&chain, newest)).unwrap();
+    let refused = chain.review(NOW, &draft(&chain, newest.plus(1))).unwrap_err();
     assert_eq!(refused.code(), "bad_body");
-    assert!(refused.to_string().contains("issued"), "{refused}");
-    // A clock that lags by an hour is no reason.
-    let (issued, expires) = (NOW.plus(3_600), EXPIRES);
-    let draft = Statement { issued, expires, ..next_release(&chain, "0.1") };
-    chain.review(NOW, &draft.to_envelope()).unwrap();
 }
 
 #[test]

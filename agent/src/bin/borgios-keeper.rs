@@ -99,8 +99,9 @@ fn run(root: &Path) -> Result<(), String> {
 }
 
 fn leave(paths: &Paths) -> Result<(), String> {
-    let chain = ChainStore::open(&paths.keeper).map_err(|error| explain(&error))?;
-    leaving::run(paths, chain.network()).map_err(|error| explain(&error))
+    let chain = ChainStore::look(&paths.keeper).map_err(|error| explain(&error))?;
+    let network = chain.network().expect("a chain is only ever read with a pin");
+    leaving::run(paths, network).map_err(|error| explain(&error))
 }
 
 fn ending(result: Result<(), String>, code: u8) -> ExitCode {

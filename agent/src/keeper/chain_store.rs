@@ -112,20 +112,18 @@ impl ChainStore {
     /// Reads and verifies everything again. What does not verify is set aside, and what follows
     /// it in its lane with it: the chain goes on from the last statement that holds.
     ///
+    /// For whoever is alone with the folder: see [`ChainStore::look`].
+    ///
     /// # Errors
     /// See [`OpenError`].
     pub fn open(folder: &Path) -> Result<Self, OpenError> {
-        let path = folder.join("pin");
-        let pin = read_pin(&path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => OpenError::NoPin(path.clone()),
-            _ => OpenError::Disk { path: path.clone(), source },
-        })?;
+        let pin = pin_of(folder)?;
         let gate = GateStore::open(folder)
             .map_err(|source| OpenError::Disk { path: folder.join("gate.json"), source })?;
         let mut chain = Chain::new(Some(pin));
         gate.gate().ripe().for_each(|id| chain.ripen(id));
         let mut store = Self { folder: folder.to_owned(), chain, gate };
-        let stored = store.read_all()?;
+        let stored = store.read_all(|lane, seq, path| store.set_aside(lane, seq, path))?;
         for (_, refusal) in store.chain.follow(&Submission::sort(stored)) {
             error!(
                 BORGIOS_EVENT = "stored_statement_refused",
@@ -137,6 +135,24 @@ impl ChainStore {
         store.put_away_the_overruled();
         store.set_aside_the_unverified()?;
         Ok(store)
+    }
+
+    /// The chain as it is stored, read by a program beside the one that keeps it: nothing is moved. What
+    /// does not verify may be what is being written, or builds upon it.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn look(folder: &Path) -> Result<Chain, OpenError> {
+        let pin = pin_of(folder)?;
+        let gate = GateStore::look(folder)
+            .map_err(|source| OpenError::Disk { path: folder.join("gate.json"), source })?;
+        let mut chain = Chain::new(Some(pin));
+        gate.gate().ripe().for_each(|id| chain.ripen(id));
+        let store = Self { folder: folder.to_owned(), chain, gate };
+        let stored = store.read_all(|_, _, _| Ok(()))?;
+        let Self { mut chain, .. } = store;
+        drop(chain.follow(&Submission::sort(stored)));
+        Ok(chain)
     }
 
     /// What waits for its time.
@@ -396,9 +412,12 @@ impl ChainStore {
         self.folder.join("chain").join(lane.as_str())
     }
 
-    /// Every stored envelope that can be read; the others are set aside. Of each file that statement
+    /// Every stored envelope that can be read; the others go to `damaged`. Of each file that statement
     /// alone which stands at its place, and ballots on it: nothing else in it was ever judged.
-    fn read_all(&self) -> Result<Vec<Envelope>, OpenError> {
+    fn read_all(
+        &self,
+        damaged: impl Fn(Lane, Seq, &Path) -> Result<(), OpenError>,
+    ) -> Result<Vec<Envelope>, OpenError> {
         let mut all = Vec::new();
         for lane in Lane::ALL {
             for (seq, path) in self.files(lane)? {
@@ -410,10 +429,12 @@ impl ChainStore {
                         all.push(submission.statement);
                         all.extend(ballots);
                     }
-                    Ok(_) => self.set_aside(lane, seq, &path)?,
+                    Ok(_) => damaged(lane, seq, &path)?,
                     Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                        self.set_aside(lane, seq, &path)?;
+                        damaged(lane, seq, &path)?;
                     }
+                    // Moved by whoever keeps it, once a policy took it back.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     Err(source) => return Err(OpenError::Disk { path, source }),
                 }
             }
@@ -491,6 +512,18 @@ fn is_at(statement: &Envelope, lane: Lane, seq: Seq) -> bool {
 fn is_on(envelope: &Envelope, statement: Digest) -> bool {
     envelope.kind.as_str() == Ballot::KIND
         && Ballot::parse(envelope).is_ok_and(|ballot| ballot.statement == statement)
+}
+
+/// The network that a folder is pinned to.
+///
+/// # Errors
+/// `NoPin`, or whatever the disk says.
+pub(super) fn pin_of(folder: &Path) -> Result<Digest, OpenError> {
+    let path = folder.join("pin");
+    read_pin(&path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => OpenError::NoPin(path.clone()),
+        _ => OpenError::Disk { path: path.clone(), source },
+    })
 }
 
 fn read_pin(path: &Path) -> io::Result<Digest> {

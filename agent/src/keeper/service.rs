@@ -33,7 +33,7 @@ use tracing::{info, warn};
 
 use super::account;
 use super::again;
-use super::chain_store::{ChainStore, OpenError};
+use super::chain_store::{ChainStore, OpenError, pin_of};
 use super::doorkeeper;
 use super::due::is_due;
 use super::errands::{self, Errands};
@@ -102,8 +102,10 @@ pub(super) struct Shared {
 /// # Errors
 /// See [`ServiceError`]. `Ok` means that a new keeper is installed and systemd shall start it.
 pub fn run(paths: Paths, host: Box<dyn Host>) -> Result<(), ServiceError> {
-    let store = ChainStore::open(&paths.keeper)?;
+    pin_of(&paths.keeper)?;
+    // Whoever opens the store may move what is in it.
     let _daemon = Lock::of_the_daemon(&paths).map_err(ServiceError::NotAlone)?;
+    let store = ChainStore::open(&paths.keeper)?;
     let (ended, end) = channel();
     let key = if leaving::path(&paths).exists() {
         info!(BORGIOS_EVENT = "departing", "this server is on its way out; going on with it");

@@ -220,8 +220,9 @@ fn flat(body: &Value) -> BTreeMap<String, String> {
         all.insert("classes.offline.approvals".to_owned(), offline.to_string());
     }
     if let Value::Object(fields) = body {
-        for (key, value) in
-            fields.iter().filter(|(key, _)| !["carried", "rulings", "unites"].contains(&key.as_str()))
+        for (key, value) in fields
+            .iter()
+            .filter(|(key, _)| !["carried", "rulings", "unites"].contains(&key.as_str()))
         {
             walk(key, value, &mut all);
         }

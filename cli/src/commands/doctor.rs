@@ -6,6 +6,7 @@ use std::net::{TcpStream, ToSocketAddrs as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
+use borgios_policy::chain::AHEAD_MAX_S;
 use borgios_policy::pool::SLOTS_AHEAD;
 use borgios_policy::{Card, Lane};
 use borgios_types::Round;
@@ -118,10 +119,11 @@ fn network(context: &Context, archive: &Archive, findings: &mut Findings) -> Res
     let (now, chain) = (context.now(), archive.chain());
     let heads = Lane::ALL.map(|lane| format!("{lane}/{}", chain.head_seq(lane)));
     findings.well(format!("the chain verifies: {}", heads.join(", ")));
-    if now < chain.now_floor() {
+    // Clocks that are kept right differ by less.
+    if now.plus(AHEAD_MAX_S) < chain.now_floor() {
         findings.ill(
             format!("the clock says {now}, the newest statement is of {}", chain.now_floor()),
-            "set the clock; what you sign would be dated wrongly",
+            "one of the two is wrong: compare this clock, and set it; what you sign is dated by it",
         );
     }
     if let Some(policy) = chain.head(Lane::Policy)

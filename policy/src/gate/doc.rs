@@ -5,6 +5,7 @@ use std::sync::Arc;
 use borgios_types::{Digest, Envelope, Seq, UnixSeconds};
 use serde::{Deserialize, Serialize};
 
+use crate::chain::Chain;
 use crate::lane::Lane;
 use crate::policy::Policy;
 use crate::refusal::Refusal;
@@ -112,6 +113,12 @@ impl Doc {
 /// the lock.
 pub(super) fn since(now: UnixSeconds, seen: UnixSeconds, was: Option<UnixSeconds>) -> UnixSeconds {
     was.filter(|was| *was <= now).map_or(seen, |was| was.max(seen))
+}
+
+/// The date of the newest statement applied, where the clock is behind it: see [`since`]. A lock or a
+/// pause that begins by such a clock begins no earlier than that once the clock is right.
+pub(super) fn dated_ahead(now: UnixSeconds, chain: &Chain) -> Option<UnixSeconds> {
+    Some(chain.now_floor()).filter(|newest| *newest > now)
 }
 
 /// Brings what was seen in the future to now; returns whether it was.

@@ -120,10 +120,13 @@ pub struct Tick {
 impl Gate {
     /// Looks at the clock: what is to be applied now, and what can be forgotten.
     ///
+    /// Locks, pauses and silence run by the holder's own clock alone: whoever holds t shares can date what
+    /// has no lock as far ahead as they like, and must not end a lock by that.
+    ///
     /// A clock that was set back starts the locks anew from where it is, so that no date in the
     /// future shuts a statement out for years.
     pub fn tick(&mut self, now: UnixSeconds, chain: &Chain) -> Tick {
-        let now = self.look(now, chain);
+        self.look(now);
         let mut tick = Tick { changed: self.anchor(now), ..Tick::default() };
         let awake = self.awake.map_or(now, |(since, _)| since);
         tick.changed |= self.pulse.tick(now, awake, chain.policy());
@@ -168,7 +171,7 @@ impl Gate {
         chain: &Chain,
         envelope: &Envelope,
     ) -> Result<bool, ObjectError> {
-        let now = self.look(now, chain);
+        self.look(now);
         let objection = self.verify_objection(chain, envelope)?;
         let Objection { at, group, statement, .. } = objection;
         let veto = envelope.kind.as_str() == Veto::KIND;
@@ -201,7 +204,8 @@ impl Gate {
         }
         let Self { docs, vetoes, pauses, .. } = self;
         let voices = if envelope.kind.as_str() == Veto::KIND { vetoes } else { pauses };
-        let voice = Voice { objection, seen: now, was: None, envelope: envelope.clone() };
+        let was = doc::dated_ahead(now, chain);
+        let voice = Voice { objection, seen: now, was, envelope: envelope.clone() };
         voices.add(voice, &groups(chain), |id, lane, seq| {
             let waits = |doc: &Doc| (doc.statement.lane, doc.statement.seq) == (lane, seq);
             docs.get(id).is_some_and(waits)
@@ -239,7 +243,7 @@ impl Gate {
         chain: &Chain,
         envelope: &Envelope,
     ) -> Result<bool, ObjectError> {
-        let now = self.look(now, chain);
+        self.look(now);
         let beacon =
             self.by_any_board(chain, |board, network| Beacon::verify(board, network, envelope))?;
         let policy = chain.policy();
@@ -256,14 +260,13 @@ impl Gate {
     /// What waits, in the order of the lanes, and how each stands.
     #[must_use]
     pub fn report(&self, now: UnixSeconds, chain: &Chain) -> Vec<Held> {
-        let now = now.max(chain.now_floor());
         let mut held: Vec<Held> = self
             .docs
             .iter()
             .filter_map(|(id, doc)| match self.judge(now, chain, *id, doc) {
-                Judged::Held(standing) => Some(Held::of(*id, doc, standing)),
+                Judged::Held(standing) => Some(Held::of(now, *id, doc, standing)),
                 // Its turn comes with the next tick.
-                Judged::Ready(_) => Some(Held::of(*id, doc, Standing::Due)),
+                Judged::Ready(_) => Some(Held::of(now, *id, doc, Standing::Due)),
                 Judged::Over(_) => None,
             })
             .collect();
@@ -281,7 +284,7 @@ impl Gate {
     /// none.
     #[must_use]
     pub fn freshness(&self, now: UnixSeconds, chain: &Chain) -> Option<(usize, usize)> {
-        self.pulse.fresh(now.max(chain.now_floor()), chain.policy()?)
+        self.pulse.fresh(now, chain.policy()?)
     }
 
     /// How long the board has been silent here; none where the policy names no recovery key.
@@ -337,17 +340,14 @@ impl Gate {
         self.pauses.on(id)
     }
 
-    /// The clock, never earlier than the newest statement applied; notes a break, which is more than
-    /// the small steps by which clocks are kept right.
-    fn look(&mut self, now: UnixSeconds, chain: &Chain) -> UnixSeconds {
-        let now = now.max(chain.now_floor());
+    /// Notes a break of the clock, which is more than the small steps by which clocks are kept right.
+    fn look(&mut self, now: UnixSeconds) {
         self.awake = Some(match self.awake {
             Some((since, last)) if last <= now.plus(JUMP_S) && now <= last.plus(JUMP_S) => {
                 (since.min(now), now)
             }
             Some(_) | None => (now, now),
         });
-        now
     }
 
     fn anchor(&mut self, now: UnixSeconds) -> bool {

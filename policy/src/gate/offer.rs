@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use borgios_types::{Digest, Envelope, Seq, UnixSeconds};
 
 use super::ballots;
-use super::doc::Doc;
+use super::doc::{self, Doc};
 use super::standing::{Judged, Standing};
 use super::{Gate, RIVALS_MAX, Silence};
 use crate::chain::{Chain, Verdict};
@@ -49,7 +49,7 @@ impl Gate {
         submission: &Submission,
         dated: Dated,
     ) -> Result<Offered, Refusal> {
-        let now = self.look(now, chain);
+        self.look(now);
         let Submission { statement: envelope, ballots } = submission;
         let id = envelope.id();
         if self.docs.contains_key(&id) {
@@ -102,7 +102,8 @@ impl Gate {
             ballots::counting(&policy.board, &statement, id, ballots.iter())
         });
         let submission = Submission { statement: envelope.clone(), ballots };
-        let doc = Doc::new(submission, statement, now, recovery);
+        let mut doc = Doc::new(submission, statement, now, recovery);
+        doc.was = doc::dated_ahead(now, chain);
         self.docs.insert(id, doc);
         match self.docs.get(&id).map(|doc| self.judge(now, chain, id, doc)) {
             Some(Judged::Ready(verified)) if !recovery => {

@@ -106,9 +106,10 @@ pub struct Held {
 }
 
 impl Held {
-    pub(super) fn of(id: Digest, doc: &Doc, standing: Standing) -> Self {
+    pub(super) fn of(now: UnixSeconds, id: Digest, doc: &Doc, standing: Standing) -> Self {
         let (lane, seq) = (doc.statement.lane, doc.statement.seq);
-        Self { lane, seq, id, seen: doc.seen, recovery: doc.recovery, standing }
+        let seen = since(now, doc.seen, doc.was);
+        Self { lane, seq, id, seen, recovery: doc.recovery, standing }
     }
 }
 
@@ -231,6 +232,8 @@ impl Gate {
                 return Judged::Held(Standing::Refused { code, why });
             }
         };
+        // It is never earlier than the newest statement applied.
+        let now = now.max(chain.now_floor());
         let dated = doc.statement.lane.expires() && check_expiry(&doc.statement, now).is_err();
         if dated && !self.is_built_upon(now, id) {
             return Judged::Held(Standing::Expired { since: doc.statement.expires });

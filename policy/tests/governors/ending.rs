@@ -15,7 +15,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use borgios_policy::fixture::{release_body, statement};
-use borgios_policy::{Chain, Lane, Name, Policy, Ruling, Slot, Statement, VerifiedStatement, tally};
+use borgios_policy::{
+    Chain, Lane, Name, Policy, Ruling, Slot, Statement, VerifiedStatement, tally,
+};
 use borgios_types::{Digest, Envelope, KeyEpoch, Round, Seq};
 
 use super::node::{State, is_vetoed, state};
@@ -259,8 +261,7 @@ impl World {
         let council = &self.councils[before.board.epoch().0 as usize - 1];
         let policy = Policy { rulings: Vec::new(), unites: others, ..before };
         let (network, next) = (Some(self.network), seq.next());
-        let draft =
-            statement(Lane::Policy, next.0, network, prev, Some(seq.0), policy.to_body());
+        let draft = statement(Lane::Policy, next.0, network, prev, Some(seq.0), policy.to_body());
         let expires = self.expires;
         let signed = council.sign(&Statement { round: Round(ROUNDS), expires, ..draft });
         let id = signed.id();

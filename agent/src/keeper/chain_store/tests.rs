@@ -337,6 +337,35 @@ fn what_a_ruling_took_back_is_put_away_and_does_not_come_back() {
     assert_eq!(refused(&mut store, &fleet.all[3]), "rival");
 }
 
+/// The keeper stores the next statement while a tool beside it reads.
+#[test]
+fn whoever_only_looks_moves_nothing() {
+    let fleet = fleet(1);
+    let (folder, mut store) = opened(&fleet);
+    for submission in &fleet.all {
+        store.submit(NOW, submission).unwrap();
+    }
+    let path = |seq: u64| folder.path().join(format!("chain/release/{seq}.json"));
+    let last = store.chain().head_seq(Lane::Release);
+    // As if the keeper had stored the last one after the tool read those before it.
+    let between = fs::read(path(last.0 - 1)).unwrap();
+    fs::remove_file(path(last.0 - 1)).unwrap();
+    fs::write(folder.path().join("gate.json"), b"{").unwrap();
+    let seen = ChainStore::look(folder.path()).unwrap();
+    assert_eq!(seen.head_seq(Lane::Release).0, last.0 - 2);
+    assert_eq!(seen.network(), Some(fleet.network));
+    assert!(path(last.0).exists() && folder.path().join("gate.json").exists());
+    fs::write(path(last.0 - 1), b"{ torn").unwrap();
+    assert_eq!(ChainStore::look(folder.path()).unwrap().head_seq(Lane::Release).0, last.0 - 2);
+    assert!(path(last.0 - 1).exists() && !folder.path().join("damaged").exists());
+    fs::remove_file(folder.path().join("gate.json")).unwrap();
+    fs::write(path(last.0 - 1), between).unwrap();
+    assert_eq!(ChainStore::look(folder.path()).unwrap().head_seq(Lane::Release), last);
+    assert_eq!(ChainStore::open(folder.path()).unwrap().chain().head_seq(Lane::Release), last);
+    let empty = tempfile::tempdir().unwrap();
+    assert!(matches!(ChainStore::look(empty.path()), Err(OpenError::NoPin(_))));
+}
+
 #[test]
 fn a_policy_that_unites_two_for_one_place_is_taken_and_read_back() {
     let fleet = fleet(1);

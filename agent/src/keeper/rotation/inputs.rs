@@ -1,11 +1,9 @@
 //! What the chain says of the shared root credential.
 
 use borgios_credentials::Orders;
-use borgios_policy::Lane;
 use borgios_policy::credential::Credential;
+use borgios_policy::{Chain, Lane};
 use borgios_types::{Digest, Seq, UnixSeconds};
-
-use crate::keeper::chain_store::ChainStore;
 
 /// Everything that decides which verifier is wanted, but for the schedule itself and the clock.
 #[derive(Clone, Debug)]
@@ -21,8 +19,8 @@ pub(super) struct Inputs {
 }
 
 impl Inputs {
-    pub(super) fn of(store: &ChainStore) -> Self {
-        let (network, chain) = (store.network(), store.chain());
+    pub(super) fn of(chain: &Chain) -> Self {
+        let network = chain.network().expect("a keeper's chain is only ever read with a pin");
         let mut schedules: Vec<Digest> = Vec::new();
         let mut orders = Orders { revealed: chain.reveals(), ..Orders::default() };
         for verified in chain.after(Lane::Credential, Seq(0)) {

@@ -129,12 +129,12 @@ impl Watch {
 pub(super) fn run(shared: &Shared) -> ! {
     let host = Box::new(ShadowTools::new(&shared.paths));
     let mut keeper = Rotations::new(&shared.paths, host, shared.public_key());
-    let mut inputs = Inputs::of(&shared.store());
+    let mut inputs = Inputs::of(shared.store().chain());
     loop {
         let status = if is_ours(shared) { keeper.look(unix_now(), &inputs) } else { None };
         shared.rotation.state().status = status;
         if shared.rotation.wait() {
-            inputs = Inputs::of(&shared.store());
+            inputs = Inputs::of(shared.store().chain());
         }
     }
 }

@@ -64,9 +64,9 @@ impl From<Obstacle> for OnceError {
 /// # Errors
 /// See [`OnceError`]; called again, it goes on from where it was.
 pub fn run(paths: &Paths) -> Result<Done, OnceError> {
-    let store = ChainStore::open(&paths.keeper)?;
+    let chain = ChainStore::look(&paths.keeper)?;
     let key = identity::load_or_make(&paths.key())?.public();
-    let inputs = Inputs::of(&store);
+    let inputs = Inputs::of(&chain);
     let (mut schedules, host) = (Schedules::new(paths), ShadowTools::new(paths));
     let began = Instant::now();
     let mut attempts = 1;

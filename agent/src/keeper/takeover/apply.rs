@@ -138,8 +138,8 @@ pub(super) fn counts(found: &[Finding]) -> Taken {
 
 /// The board's key, from this server's own verified chain.
 pub(super) fn board(machine: &Machine) -> Result<borgios_types::PublicKey, TakeoverError> {
-    let store = ChainStore::open(&machine.paths.keeper)?;
-    let policy = store.chain().policy().ok_or_else(|| {
+    let chain = ChainStore::look(&machine.paths.keeper)?;
+    let policy = chain.policy().ok_or_else(|| {
         TakeoverError::Refused("this server knows no policy of its network yet".to_owned())
     })?;
     Ok(policy.board.group())

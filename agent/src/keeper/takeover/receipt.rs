@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use borgios_policy::{Handover, Name, Object as _};
-use borgios_types::{NodeId, PublicKey};
+use borgios_types::{Digest, NodeId, PublicKey};
 
 use super::apply::counts;
 use super::failure::TakeoverError;
@@ -33,13 +33,18 @@ pub(super) struct Receipt {
     pub(super) name: Option<String>,
 }
 
+fn network(machine: &Machine) -> Result<Digest, TakeoverError> {
+    let chain = ChainStore::look(&machine.paths.keeper)?;
+    Ok(chain.network().expect("a chain is only ever read with a pin"))
+}
+
 /// Whether there is one that this server's keeper signed.
 pub(super) fn exists(machine: &Machine) -> Result<bool, TakeoverError> {
     if !machine.paths.key().is_file() {
         return Ok(false);
     }
     let key = identity::load_or_make(&machine.paths.key())?;
-    let network = ChainStore::open(&machine.paths.keeper)?.network();
+    let network = network(machine)?;
     Ok(handed_over::read(&machine.paths, network, &key.public()).is_some())
 }
 
@@ -48,7 +53,7 @@ pub(super) fn sign(machine: &Machine, asked: &Receipt) -> Result<String, Takeove
     let Some(Journal::Done { taking, .. }) = Journal::read(machine)? else {
         return Err(TakeoverError::Refused("root has not changed hands here".to_owned()));
     };
-    let network = ChainStore::open(&machine.paths.keeper)?.network();
+    let network = network(machine)?;
     if !machine.paths.key().is_file() {
         return Err(TakeoverError::Refused("this server has no keeper's key yet".to_owned()));
     }
