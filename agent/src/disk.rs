@@ -51,10 +51,14 @@ pub fn write_durable(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 
 /// Makes renames and removals in `folder` survive a power cut.
 ///
+/// The folder may be somebody else's, who puts a FIFO in its place: that is not waited for.
+///
 /// # Errors
-/// Whatever the disk says.
+/// `NotADirectory` for what is no folder, otherwise whatever the disk says.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
+    let flags = rustix::fs::OFlags::DIRECTORY.bits();
+    let flags = i32::try_from(flags).map_err(io::Error::other)?;
+    OpenOptions::new().read(true).custom_flags(flags).open(folder)?.sync_all()
 }
 
 /// Owner and group of what belongs to root: 0 and 0; in a test that is not root, its own.
@@ -156,6 +160,19 @@ mod tests {
         // Its last zero was written, and its name is still there.
         std::fs::write(&path, [0_u8; 400]).unwrap();
         assert!(is_shredded(&path));
+    }
+
+    #[test]
+    fn syncing_a_folder_waits_for_no_pipe_in_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        sync_folder(folder.path()).unwrap();
+        let fifo = folder.path().join("fifo");
+        let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, kind, mode, 0).unwrap();
+        let (say, heard) = std::sync::mpsc::channel();
+        std::thread::spawn(move || say.send(sync_folder(&fifo).map_err(|error| error.kind())));
+        let synced = heard.recv_timeout(std::time::Duration::from_secs(60));
+        assert_eq!(synced.expect("it waits for the pipe"), Err(io::ErrorKind::NotADirectory));
     }
 
     #[test]

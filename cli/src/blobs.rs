@@ -59,19 +59,25 @@ pub(crate) fn component(path: &Path) -> Result<(ComponentInfo, Blob), Failure> {
     Ok((info, blob))
 }
 
-/// The description that stands first in a component.
+/// The description that stands first in a component; nothing is read that a server would not read.
 pub(crate) fn describe(bytes: &[u8]) -> Result<ComponentInfo, Failure> {
     let what = || "it does not begin with a component.json";
     let mut zstd = zstd::Decoder::new(bytes).or_fail(what)?;
     zstd.window_log_max(WINDOW_LOG_MAX).or_fail(what)?;
     let mut tar = tar::Archive::new(zstd);
-    let entry = tar.entries().or_fail(what)?.next().ok_or_else(|| Failure::new(what()))?;
-    let entry = entry.or_fail(what)?;
-    if *entry.path_bytes() != *INFO.as_bytes() {
+    // `raw`: otherwise an extension, a long name of many gigabytes, is read before it is seen here.
+    let entry = tar.entries().or_fail(what)?.raw(true).next();
+    let entry = entry.ok_or_else(|| Failure::new(what()))?.or_fail(what)?;
+    let header = entry.header();
+    if header.entry_type() != tar::EntryType::Regular || *header.path_bytes() != *INFO.as_bytes() {
         return Err(Failure::new(what()));
     }
+    let size = header.entry_size().or_fail(what)?;
+    if size > INFO_MAX as u64 {
+        return Err(Failure::new(what()).because(format!("{size} bytes, at most {INFO_MAX}")));
+    }
     let mut text = Vec::new();
-    entry.take(INFO_MAX as u64 + 1).read_to_end(&mut text).or_fail(what)?;
+    entry.take(INFO_MAX as u64).read_to_end(&mut text).or_fail(what)?;
     ComponentInfo::parse(&text).or_fail(what)
 }
 
@@ -98,5 +104,48 @@ mod tests {
         assert_eq!(size_text(1023), "1023 B");
         assert_eq!(size_text(1536), "1.5 KiB");
         assert_eq!(size_text(512 * 1024 * 1024), "512.0 MiB");
+    }
+
+    const JSON: &str = r#"{"name":"hello","version":"1","arch":"any"}"#;
+
+    /// A compressed tar of hand-made entries: name, type, size in its header, content.
+    fn packed(entries: &[(&str, u8, u64, &[u8])]) -> Vec<u8> {
+        let mut tar = Vec::new();
+        for (name, kind, size, content) in entries {
+            let mut header = tar::Header::new_ustar();
+            header.set_path(name).unwrap();
+            header.set_entry_type(tar::EntryType::new(*kind));
+            header.set_mode(0o644);
+            header.set_size(*size);
+            header.set_cksum();
+            tar.extend_from_slice(header.as_bytes());
+            tar.extend_from_slice(content);
+            tar.resize(tar.len().next_multiple_of(512), 0);
+        }
+        tar.resize(tar.len() + 1024, 0);
+        zstd::encode_all(tar.as_slice(), 1).unwrap()
+    }
+
+    #[test]
+    fn a_description_is_the_first_plain_file_and_nothing_before_it_is_read() {
+        let json = (INFO, b'0', JSON.len() as u64, JSON.as_bytes());
+        assert_eq!(describe(&packed(&[json])).unwrap().name.as_str(), "hello");
+        // Extensions that give the next entry this name.
+        let other = ("other", b'0', JSON.len() as u64, JSON.as_bytes());
+        let pax = b"23 path=component.json\n";
+        for (kind, content) in [(b'L', INFO.as_bytes()), (b'x', pax.as_slice())] {
+            let long = ("long", kind, content.len() as u64, content);
+            let refused = describe(&packed(&[long, other])).unwrap_err();
+            assert_eq!(refused.summary(), "it does not begin with a component.json");
+        }
+        // What promises more than there may be is refused by its header.
+        for kind in [b'L', b'K', b'x', b'g', b'1', b'5'] {
+            let huge = (INFO, kind, 64 * 1024 * 1024 * 1024, JSON.as_bytes());
+            let refused = describe(&packed(&[huge, json])).unwrap_err();
+            assert_eq!(refused.summary(), "it does not begin with a component.json");
+        }
+        let huge = (INFO, b'0', 7 * 1024 * 1024 * 1024, JSON.as_bytes());
+        let refused = describe(&packed(&[huge])).unwrap_err();
+        assert!(refused.summary().ends_with("7516192768 bytes, at most 65536"), "{refused:?}");
     }
 }

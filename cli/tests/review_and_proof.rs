@@ -48,7 +48,8 @@ fn propose(board: &Board, version: &str, component: &Path) {
 
 const MEEK: &str = "[Service]\nUser=hello\nPrivateNetwork=yes\nProtectSystem=strict\n\
                     NoNewPrivileges=yes\nCapabilityBoundingSet=\nExecStart=/bin/true\n";
-const BOLD: &str = "[Service]\nNoNewPrivileges=yes\nProtectSystem=strict\n\
+const BOLD: &str = "[Unit]\nUser=hello\n[Service]\nNoNewPrivileges=yes\nProtectSystem=strict\n\
+                    StandardOutput=append:/etc/profile\n\
                     ReadWritePaths=/etc\nExecStart=/bin/true\nExecStartPost=+/bin/sh -c true\n";
 
 #[test]
@@ -79,6 +80,9 @@ fn a_review_shows_what_a_release_may_do_and_what_changes() {
         "units/hello.service writes: nothing else; sees homes → /etc; nothing else; sees homes",
         "RUNS AS ROOT IN SPITE OF ALL THAT: ExecStartPost=+/bin/sh -c true",
         "file      ~ units/hello.service",
+        "powers +  units/hello.service also:\n",
+        "    [Unit] User=hello\n",
+        "    [Service] StandardOutput=append:/etc/profile\n",
     ] {
         assert!(second.contains(part), "{part}: {second}");
     }

@@ -20,6 +20,7 @@ use thiserror::Error;
 
 use crate::entry::{EntryPath, INFO, PathError};
 use crate::info::{ComponentInfo, INFO_MAX, InfoError};
+use crate::text::{self, TEXT_MAX, TextError};
 
 /// Most files of a component.
 pub const FILES_MAX: usize = 10_000;
@@ -78,6 +79,15 @@ pub enum BuildError {
     /// A description that is refused.
     #[error(transparent)]
     Info(#[from] InfoError),
+    /// A unit or a configuration file that systemd and people would read in two ways.
+    #[error("{path} is no text of a unit or of configuration")]
+    Text {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: TextError,
+    },
     /// A unit to restart that the component does not have.
     #[error("component.json restarts {0}, which is not in units/")]
     NoUnit(String),
@@ -130,6 +140,11 @@ pub fn build(folder: &Path, out: impl Write) -> Result<Built, BuildError> {
         let on_disk = folder.join(path.as_str());
         let mode = if meta.permissions().mode() & 0o111 == 0 { 0o644 } else { 0o755 };
         let mut file = File::open(&on_disk).map_err(|e| read(&on_disk, e))?;
+        if path.is_text() {
+            let bytes = read_text(file, &on_disk)?;
+            append(&mut tar, path, mode, meta.len(), &mut bytes.as_slice(), &on_disk)?;
+            continue;
+        }
         append(&mut tar, path, mode, meta.len(), &mut file, &on_disk)?;
     }
     let counted = tar.into_inner().and_then(zstd::Encoder::finish).map_err(BuildError::Write)?;
@@ -172,6 +187,16 @@ fn collect(
         }
     }
     Ok(())
+}
+
+/// Reads a unit or a configuration file, if it is one that a server would take.
+fn read_text(file: File, path: &Path) -> Result<Vec<u8>, BuildError> {
+    let mut bytes = Vec::new();
+    file.take(TEXT_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|source| BuildError::Read { path: path.to_owned(), source })?;
+    text::check(&bytes).map_err(|source| BuildError::Text { path: path.to_owned(), source })?;
+    Ok(bytes)
 }
 
 fn append<W: Write>(
@@ -325,6 +350,15 @@ pub(crate) mod tests {
         assert!(matches!(error, BuildError::NoUnit(_)), "{error}");
         let error = with(&|f| fs::write(f.join("component.json"), "{}").unwrap());
         assert!(matches!(error, BuildError::Info(_)), "{error}");
+        let error = with(&|f| write(f, &[("sysusers.d/a.conf", "# a\ru b\n", 0o644)]));
+        let source = match &error {
+            BuildError::Text { path, source } if path.ends_with("sysusers.d/a.conf") => source,
+            _ => panic!("{error}"),
+        };
+        assert_eq!(*source, TextError::Character { line: 1, code: 13 });
+        let long = "#".repeat(70_000);
+        let error = with(&|f| write(f, &[("units/hello.service", long.as_str(), 0o644)]));
+        assert!(matches!(error, BuildError::Text { source: TextError::Size, .. }), "{error}");
         let error = build(Path::new("/nonexistent"), io::sink()).unwrap_err();
         assert!(matches!(error, BuildError::Read { .. }), "{error}");
     }

@@ -90,6 +90,15 @@ impl EntryPath {
         place(&names).expect("parse refused every path without a place")
     }
 
+    /// Whether systemd reads it: a unit, or configuration.
+    #[must_use]
+    pub fn is_text(&self) -> bool {
+        match self.place() {
+            Place::Info | Place::File => false,
+            Place::Unit | Place::Sysusers | Place::Tmpfiles => true,
+        }
+    }
+
     /// The folders above it, outermost first, without the component's own.
     pub fn folders(&self) -> impl Iterator<Item = &str> {
         self.0.match_indices('/').map(|(at, _)| &self.0[..at])

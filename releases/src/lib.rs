@@ -11,6 +11,7 @@
 //! | [`manifest`] | [`Manifest`], the body of a release statement |
 //! | [`info`] | [`ComponentInfo`], a component's `component.json` |
 //! | [`entry`] | the only paths a component may hold |
+//! | [`text`] | which text a unit or a configuration file may be |
 //! | [`component`] | building a component from a folder, byte for byte the same everywhere |
 //! | [`mod@unpack`] | unpacking one, trusting nothing in it |
 //! | [`bundle`] | everything a fresh server needs, in one tar |
@@ -24,6 +25,7 @@ pub mod info;
 pub mod manifest;
 pub mod plan;
 pub mod powers;
+pub mod text;
 pub mod unpack;
 
 pub use bundle::{Bundle, BundleError, Parts};
@@ -33,4 +35,5 @@ pub use info::{ComponentInfo, Health, InfoError};
 pub use manifest::{Component, Installer, Manifest, ManifestError};
 pub use plan::{Ended, Event, Installed, Journal, Move, Outcome, Step};
 pub use powers::{Difference, Powers};
+pub use text::TextError;
 pub use unpack::{Expected, UnpackError, unpack};

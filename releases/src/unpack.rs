@@ -1,7 +1,8 @@
 //! Unpacking a component: the one place where bytes from outside become files that root runs.
 //!
 //! Its digest was signed by the board, and still nothing in it is trusted: paths, types, modes,
-//! sizes and counts are checked entry by entry before a byte is written.
+//! sizes and counts are checked entry by entry before a byte is written, and so is the text of units
+//! and configuration.
 //!
 //! Invariants:
 //!  1. nothing is written outside `dest`, and `dest` is there whole and synced, or not at all;
@@ -20,11 +21,10 @@ use thiserror::Error;
 use crate::component::{FILES_MAX, UNPACKED_MAX};
 use crate::entry::{EntryPath, INFO, PathError, Place};
 use crate::info::{ComponentInfo, INFO_MAX, InfoError};
+use crate::text::{self, TEXT_MAX, TextError};
 
 /// Largest window of a compressed blob, as a power of two: 16 MiB of memory.
 const WINDOW_LOG_MAX: u32 = 24;
-/// Largest unit, sysusers.d or tmpfiles.d file, in bytes: systemd reads them whole.
-const CONF_MAX: u64 = 64 * 1024;
 
 /// What the release and the machine say about the component that must come out.
 #[derive(Clone, Debug)]
@@ -79,6 +79,15 @@ pub enum UnpackError {
         path: EntryPath,
         /// The bound.
         max: u64,
+    },
+    /// A unit or a configuration file that systemd and people would read in two ways.
+    #[error("entry {path} is no text of a unit or of configuration")]
+    Text {
+        /// The entry.
+        path: EntryPath,
+        /// Why.
+        #[source]
+        source: TextError,
     },
     /// Its description is refused.
     #[error(transparent)]
@@ -179,6 +188,11 @@ fn fill(
                 make_folder(&folder.join(inner))?;
             }
         }
+        if path.is_text() {
+            let bytes = read_text(&mut entry, &path)?;
+            write_file(folder, &path, mode, size, &mut bytes.as_slice())?;
+            continue;
+        }
         write_file(folder, &path, mode, size, &mut entry)?;
     }
     let info = info.ok_or(UnpackError::Empty)?;
@@ -238,7 +252,7 @@ impl Seen {
         let max = match path.place() {
             Place::Info => INFO_MAX as u64,
             Place::File => UNPACKED_MAX,
-            Place::Unit | Place::Sysusers | Place::Tmpfiles => CONF_MAX,
+            Place::Unit | Place::Sysusers | Place::Tmpfiles => TEXT_MAX,
         };
         self.total = self.total.saturating_add(size);
         if size > max || self.total > UNPACKED_MAX {
@@ -268,6 +282,15 @@ fn read_info(
         return Err(UnpackError::Arch { found: info.arch, expected: expected.arch.to_owned() });
     }
     Ok((info, text))
+}
+
+/// Reads a unit or a configuration file, whose size was bounded already, and checks its text.
+fn read_text(entry: &mut impl Read, path: &EntryPath) -> Result<Vec<u8>, UnpackError> {
+    let mut bytes = Vec::new();
+    entry.read_to_end(&mut bytes).map_err(UnpackError::Damaged)?;
+    let refused = |source| UnpackError::Text { path: path.clone(), source };
+    text::check(&bytes).map_err(refused)?;
+    Ok(bytes)
 }
 
 fn write_file(
@@ -436,6 +459,40 @@ mod tests {
         let arm = JSON.replace("any", "aarch64");
         let arm = [(INFO, b'0', 0o644, arm.as_bytes()), UNIT_ENTRY];
         assert!(matches!(refused(&arm), UnpackError::Arch { .. }));
+    }
+
+    #[test]
+    fn text_that_systemd_and_people_read_in_two_ways_is_not_written() {
+        let refused = |path: &'static str, text: &'static [u8]| {
+            let entry = (path, b'0', 0o644, text);
+            let mut entries = vec![INFO_ENTRY, UNIT_ENTRY, entry];
+            entries.sort_by_key(|entry| entry.0);
+            match try_unpack(&blob(&entries)).unwrap_err() {
+                UnpackError::Text { path, source } => (path.to_string(), source),
+                error => panic!("{error}"),
+            }
+        };
+        let cases: [(&'static str, &'static [u8], u32); 5] = [
+            ("units/x.service", b"[Service]\n# harmless\rExecStart=+/bin/evil\n", 0x0d),
+            ("units/x.socket", b"[Socket]\n#\0ExecStartPre=+/bin/evil\n", 0),
+            ("units/x.timer", b"[Timer]\n\xc2\xa0Unit=x\n", 0xa0),
+            ("sysusers.d/x.conf", b"u a\n#\x7f\n", 0x7f),
+            ("tmpfiles.d/x.conf", b"#\n#\xe2\x80\xa8f /etc/x\n", 0x2028),
+        ];
+        for (path, text, code) in cases {
+            let why = TextError::Character { line: 2, code };
+            assert_eq!(refused(path, text), (path.to_owned(), why));
+        }
+        let (path, why) = refused("units/x.service", b"[Service]\n# \xff\n");
+        assert_eq!(path, "units/x.service");
+        assert!(matches!(why, TextError::Utf8(_)));
+        // Programs and data are their own affair, and so are letters in a comment.
+        let fine = [
+            INFO_ENTRY,
+            ("files/bin/x", b'0', 0o755, b"\x7fELF\0\r".as_slice()),
+            ("units/hello.service", b'0', 0o644, "# gr\u{fc}n\n[Service]\n".as_bytes()),
+        ];
+        assert!(try_unpack(&blob(&fine)).is_ok());
     }
 
     #[test]

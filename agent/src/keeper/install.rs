@@ -2,6 +2,7 @@
 //! stock tools have verified this very program.
 //!
 //! ```text
+//! 0 open       a take-over is, in date, or nothing would take this back; again before 3
 //! 1 verify     bundle and invitation, from policy/1 on       nothing was changed before
 //! 2 stage      every component into the store
 //! 3 account    systemd-sysusers, from the agent's component
@@ -30,6 +31,7 @@ use super::installer::{InstallError, Installer, Run, Seat};
 use super::ledger;
 use super::paths::Paths;
 use super::staging::{self, StageError};
+use super::takeover::{self, NotOpen};
 use crate::clock::unix_now;
 use crate::identity::{self, IdentityError};
 
@@ -39,6 +41,11 @@ pub enum InstallCommandError {
     /// It is one.
     #[error("this server is a member already: release/{0} is installed; see ./bootstrap.sh status")]
     Member(borgios_types::Seq),
+    /// It would stay a member without having handed root over, should the rest not follow.
+    #[error(
+        "unless a take-over is open here nothing takes an install back; run ./bootstrap.sh join"
+    )]
+    NotOpen(#[source] NotOpen),
     /// Something does not hold.
     #[error(transparent)]
     First(#[from] FirstInstallError),
@@ -79,6 +86,7 @@ impl InstallCommandError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Member(_) => 10,
+            Self::NotOpen(_) => 1,
             Self::First(
                 FirstInstallError::Disk { .. }
                 | FirstInstallError::Store(_)
@@ -127,6 +135,7 @@ pub fn run(
     if let Journal::Idle { installed: Some(installed), .. } = journal {
         return Err(InstallCommandError::Member(installed.seq));
     }
+    check_open(paths)?;
     say("verify   bundle and invitation, from policy/1 on");
     let own = std::env::current_exe().map_err(at(Path::new("/proc/self/exe")))?;
     let spool = paths.keeper.join("bundle");
@@ -145,6 +154,8 @@ pub fn run(
         say(&format!("  ok     {} {}", component.name, component.digest));
     }
 
+    // What came before takes its time, and the deadline may have passed.
+    check_open(paths)?;
     say("account  the agent's own user, without password or shell");
     let account = make_account(paths, &*host_here, &verified)?;
 
@@ -169,6 +180,15 @@ pub fn run(
             Err(InstallCommandError::RolledBack { seq: statement.seq, reason })
         }
         Run::ReplaceKeeper => unreachable!("beside the keeper, the keeper is a unit like others"),
+    }
+}
+
+/// Refuses where the take-over's timer and boot unit would not take the install back.
+fn check_open(paths: &Paths) -> Result<(), InstallCommandError> {
+    match takeover::check_open(&paths.root) {
+        // Below a test's root nobody takes anything over, unless the test does.
+        Err(NotOpen::Never) if paths.root != Path::new("/") => Ok(()),
+        checked => checked.map_err(InstallCommandError::NotOpen),
     }
 }
 

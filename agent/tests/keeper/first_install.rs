@@ -120,6 +120,46 @@ fn a_sick_first_release_is_taken_back_and_can_be_tried_again() {
     }
 }
 
+/// Where the deadline has passed, or all went back, nothing would take an install back any more.
+#[test]
+fn nothing_is_installed_unless_the_take_over_is_open_and_in_date() {
+    let mut bench = Bench::new();
+    let (tar, invite) = papers(&mut bench, 0);
+    let folder = bench.paths.root.join("var/lib/borgios-bootstrap/takeover");
+    fs::create_dir_all(&folder).unwrap();
+    let taking = r#""taking":{"begun":1,"sealed":null,"found":[]}"#;
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let open = |until_s: u64, boot: &str| {
+        format!(
+            r#"{{"state":"open",{taking},"deadline":1,"until_s":{until_s},"boot":"{}"}}"#,
+            boot.trim()
+        )
+    };
+    let forever = u64::from(u32::MAX);
+    for journal in [
+        format!(r#"{{"state":"aborted",{taking},"why":"the deadline passed","ended":1}}"#),
+        format!(r#"{{"state":"aborting",{taking},"why":"the deadline passed","purged":false}}"#),
+        format!(r#"{{"state":"purging",{taking},"owners_root":null}}"#),
+        open(0, &boot),
+        open(forever, "another"),
+        "{".to_owned(),
+    ] {
+        fs::write(folder.join("journal.json"), &journal).unwrap();
+        let (code, said) = install(&bench, &tar, &invite);
+        assert_eq!(code, 1, "{journal}: {said}");
+        assert!(said.contains("./bootstrap.sh join"), "{said}");
+        for path in [&bench.paths.keeper, &bench.paths.store, &bench.paths.current] {
+            assert!(!path.exists(), "{journal}: {} was made", path.display());
+        }
+    }
+    fs::write(folder.join("journal.json"), open(forever, &boot)).unwrap();
+    let (code, said) = install(&bench, &tar, &invite);
+    assert_eq!(code, 0, "{said}");
+    // A member is told so, whatever has become of the take-over.
+    fs::write(folder.join("journal.json"), open(0, &boot)).unwrap();
+    assert_eq!(install(&bench, &tar, &invite).0, 10);
+}
+
 #[test]
 fn what_does_not_hold_changes_nothing() {
     let mut bench = Bench::new();

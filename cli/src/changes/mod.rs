@@ -5,6 +5,7 @@
 //! board.rs     a change of the board in words
 //! release.rs   version, components by digest, floor, urls
 //! contents.rs  what is in two components' bytes: files, units, health, powers
+//! installer.rs what fresh servers run first, against the keeper's program
 //! ```
 //!
 //! Each line begins with a word of its kind (`changed`, `added`, `removed`, `powers`, …). Whatever
@@ -12,5 +13,6 @@
 
 pub(crate) mod board;
 pub(crate) mod contents;
+pub(crate) mod installer;
 pub(crate) mod policy;
 pub(crate) mod release;

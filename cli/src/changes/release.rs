@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 
 use borgios_policy::{Name, Statement};
+use borgios_releases::plan::KEEPER;
 use borgios_releases::{Component, Manifest};
 use borgios_types::Digest;
 
 use super::contents::{self, Contents};
+use super::installer::Compared;
 use crate::blobs::size_text;
 use crate::desk::Desk;
 use crate::failure::{Failure, OrFail as _};
@@ -68,7 +70,11 @@ pub(crate) fn changes(
         lines.extend(inside.into_iter().map(|line| format!("  {line}")));
     }
     for (name, _) in before.iter().filter(|(name, _)| !after.contains_key(*name)) {
-        lines.push(format!("removed   {name}: it is stopped and unlinked everywhere"));
+        lines.push(removed(name));
+    }
+    if let Some(compared) = compare_installer(desk, old.as_ref(), &new, given) {
+        let fresh = old.as_ref().map(|old| old.installer) != Some(new.installer);
+        lines.extend(compared.lines(&new.installer, fresh));
     }
     lines.extend(rest(old.as_ref(), &new));
     if let Some(class) = statement.body.get("class").and_then(|class| class.as_str()) {
@@ -84,17 +90,41 @@ pub(crate) fn drops_agent(before: &Manifest, after: &Manifest) -> bool {
     has(before) && !has(after)
 }
 
-/// Installer, floor, urls and notes.
+/// What becomes of a component that a release leaves out.
+fn removed(name: &Name) -> String {
+    if *name == KEEPER {
+        return format!(
+            "left out  {name}: the one that a server has stays and runs on; only a release that names \
+             {name} replaces it"
+        );
+    }
+    format!("removed   {name}: it is stopped and unlinked everywhere")
+}
+
+/// The installer against the keeper's program, where one of them is another than before.
+fn compare_installer(
+    desk: &mut Desk<'_>,
+    old: Option<&Manifest>,
+    new: &Manifest,
+    given: &Given,
+) -> Option<Compared> {
+    let keeper = |manifest: &Manifest| {
+        manifest.components.iter().find(|component| component.name == KEEPER).cloned()
+    };
+    let is = keeper(new);
+    if old.is_some_and(|old| old.installer == new.installer && keeper(old) == is) {
+        return None;
+    }
+    Some(match is.map(|keeper| look(desk, &keeper, given)) {
+        Some(Ok(keeper)) => Compared::with(&new.installer, &keeper),
+        Some(Err(why)) => Compared::Not(why),
+        None => Compared::Not(format!("the release has no component {KEEPER}")),
+    })
+}
+
+/// Floor, urls and notes.
 fn rest(old: Option<&Manifest>, new: &Manifest) -> Vec<String> {
     let mut lines = Vec::new();
-    if old.map(|old| old.installer) != Some(new.installer) {
-        let Manifest { installer, .. } = new;
-        lines.push(format!(
-            "installer {}: the executable that fresh servers run first\n            {}",
-            size_text(installer.size),
-            installer.digest
-        ));
-    }
     if old.map(|old| old.floor) != Some(new.floor) {
         lines.push(format!("floor     no node may ever go back below release/{}", new.floor));
     }
@@ -157,6 +187,15 @@ mod tests {
     use borgios_types::Seq;
 
     use super::*;
+
+    #[test]
+    fn the_keeper_is_not_said_to_go() {
+        let keeper = removed(&KEEPER.parse().unwrap());
+        assert!(keeper.starts_with("left out  borgios-keeper: ") && keeper.contains(" stays "));
+        assert!(!keeper.contains("stopped"), "{keeper}");
+        let shop = removed(&"shop".parse().unwrap());
+        assert_eq!(shop, "removed   shop: it is stopped and unlinked everywhere");
+    }
 
     fn of(names: &[&str]) -> Manifest {
         let digest = Digest::of(b"component");

@@ -50,7 +50,7 @@ pub(crate) struct Vote {
     /// The round to vote in [default: the newest that is open]
     #[arg(long, value_name = "N")]
     round: Option<u32>,
-    /// A component of the release that you built yourself; again for each
+    /// A component of the release that you built yourself, or its installer; again for each
     #[arg(long, value_name = "FILE")]
     rebuilt: Vec<PathBuf>,
     /// What you built it with, for the others

@@ -7,8 +7,11 @@ use std::path::PathBuf;
 use borgios_policy::outcome::{Thought, is_stuck};
 use borgios_policy::{AccessOrder, Bytes, Lane, Name, Rebuild, Slot, Statement};
 use borgios_releases::Manifest;
+use borgios_releases::plan::KEEPER;
 use borgios_types::{Digest, Envelope};
 
+use crate::changes::contents::Contents;
+use crate::changes::installer::Compared;
 use crate::desk::OpenVote;
 use crate::escrowed;
 use crate::failure::{Failure, OrFail as _};
@@ -115,7 +118,8 @@ pub(crate) fn warn_of_rejection(
     Ok(())
 }
 
-/// What the voter's own build came to, if it came to what is proposed.
+/// What the voter's own build came to, if it came to what is proposed: every component, and the
+/// installer, which is the keeper's program or a file of its own.
 pub(crate) fn rebuild(
     rebuilt: &[PathBuf],
     env: Option<&str>,
@@ -127,16 +131,37 @@ pub(crate) fn rebuild(
     if drafted.lane != Lane::Release {
         return Err(Failure::usage("only a release has components to rebuild"));
     }
-    let mut built = BTreeSet::new();
+    let manifest = Manifest::parse(drafted).or_fail(|| "its manifest breaks a rule")?;
+    let keeper = manifest.components.iter().find(|part| part.name == KEEPER);
+    let (mut built, mut built_keeper) = (BTreeSet::new(), None);
     for path in rebuilt {
         let bytes = std::fs::read(path).or_fail(|| format!("no {}", path.display()))?;
-        built.insert(Digest::of(&bytes));
+        let digest = Digest::of(&bytes);
+        built.insert(digest);
+        if keeper.is_some_and(|part| part.digest == digest) {
+            built_keeper = Some(bytes);
+        }
     }
-    let manifest = Manifest::parse(drafted).or_fail(|| "its manifest breaks a rule")?;
     if let Some(other) = manifest.components.iter().find(|part| !built.contains(&part.digest)) {
         return Err(Failure::new(format!("your build has no {} as proposed", other.name))
             .because(format!("{} is the digest of none of your files", other.digest.short()))
             .hint("find out why; `vote … reject --reason` tells the others meanwhile"));
+    }
+    let installer = manifest.installer;
+    let of_the_keeper = match built_keeper {
+        Some(bytes) => Compared::with(&installer, &Contents::of(&bytes)?) == Compared::Same,
+        None => false,
+    };
+    if !of_the_keeper && !built.contains(&installer.digest) {
+        return Err(Failure::new("your build has no installer as proposed")
+            .because(format!(
+                "{} is neither the program of your {KEEPER} nor one of your files",
+                installer.digest.short()
+            ))
+            .hint(
+                "give your own build of the installer, which fresh servers run as root, with one \
+                 more `--rebuilt FILE`; if it differs, find out why",
+            ));
     }
     let parts: Vec<&[u8]> =
         manifest.components.iter().map(|part| part.digest.0.as_slice()).collect();

@@ -9,6 +9,7 @@ use super::failure::TakeoverError;
 use super::finish;
 use super::journal::{Journal, Taking};
 use super::machine::{Machine, MachineError, disk_error};
+use super::open::why_late;
 use super::restore::restore;
 use super::snapshot::{self, Snapshot};
 use super::{sshd_unit, timer};
@@ -22,8 +23,8 @@ const JOIN_END_MAX: Duration = Duration::from_secs(10);
 /// How often a unit is asked to stop.
 const STOPS: usize = 3;
 
-/// What an install makes and nobody else has a use for.
-const AGENT: [&str; 5] = [
+/// What an install makes and nobody else has a use for: `begin` sees to it that it is so.
+pub(super) const AGENT: [&str; 5] = [
     "/opt/borgios",
     "/var/lib/borgios",
     "/var/lib/borgios-keeper",
@@ -68,17 +69,8 @@ pub(super) fn abort(machine: &Machine) -> Result<(), TakeoverError> {
 pub(super) fn resume(machine: &mut Machine) -> Result<Resumed, TakeoverError> {
     match Journal::read(machine)? {
         Some(Journal::Open { taking, until_s, boot, .. }) => {
-            let why = if boot != machine.tools.boot() {
-                "the server booted before root had changed hands"
-            } else if machine.tools.uptime_s() >= until_s {
-                "the deadline passed before root had changed hands"
-            } else {
-                return Ok(Resumed::Nothing);
-            };
-            // A join that outlived its deadline must not go on installing what is taken back. None
-            // is the usual case, and its own `abort` never comes by here.
-            let scope = ["systemctl", "kill", "--kill-whom=all", "--signal=KILL", JOIN_SCOPE];
-            let _ = machine.tools.run(&scope, JOIN_END_MAX);
+            let Some(why) = why_late(machine, until_s, &boot) else { return Ok(Resumed::Nothing) };
+            end_join(machine);
             go_back(machine, taking, why.to_owned(), false)?;
             Ok(Resumed::WentBack)
         }
@@ -102,6 +94,28 @@ pub(super) fn resume(machine: &mut Machine) -> Result<Resumed, TakeoverError> {
             Ok(Resumed::Nothing)
         }
     }
+}
+
+/// Ends a join that outlived its deadline or its boot; whether the take-over is late. Asked before
+/// the lock is taken, which a verb of that join may hold: hanging there, it would keep the way back
+/// shut for ever. What this cuts off in `purging` goes on as after any cut.
+pub(super) fn end_late(machine: &Machine) -> Result<bool, TakeoverError> {
+    let Some(Journal::Open { until_s, boot, .. }) = Journal::read(machine)? else {
+        return Ok(false);
+    };
+    let is_late = why_late(machine, until_s, &boot).is_some();
+    if is_late {
+        end_join(machine);
+    }
+    Ok(is_late)
+}
+
+/// A join that is late must not go on installing what is taken back. None is the usual case, and
+/// its own `abort` never comes by here.
+fn end_join(machine: &Machine) {
+    // All of its processes: so it is unless told otherwise, and the option has two names.
+    let scope = ["systemctl", "kill", "--signal=KILL", JOIN_SCOPE];
+    let _ = machine.tools.run(&scope, JOIN_END_MAX);
 }
 
 /// Brings the snapshot back. `purged` says whether something of root's may have changed, and with

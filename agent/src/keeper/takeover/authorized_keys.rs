@@ -60,6 +60,10 @@ impl Kind for AuthorizedKeys {
         }
         Ok(())
     }
+
+    fn touched(&self, machine: &Machine) -> Result<Vec<PathBuf>, MachineError> {
+        Ok(files(machine)?.into_keys().collect())
+    }
 }
 
 /// Every file that sshd may read keys from, and for whom.
@@ -131,8 +135,21 @@ fn keys(bytes: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use rustix::fs::{CWD, FileType, Mode};
+
     use super::*;
     use crate::keeper::takeover::fake::server;
+
+    /// How long a look may take that waits for nothing; far more than it does.
+    const PATIENCE: Duration = Duration::from_secs(120);
+
+    fn fifo(place: &Path) {
+        rustix::fs::mknodat(CWD, place, FileType::Fifo, Mode::RWXU, 0).unwrap();
+    }
 
     fn plant(machine: &Machine, path: &str) {
         machine.folder(Path::new(path).parent().unwrap(), 0o700).unwrap();
@@ -163,12 +180,55 @@ mod tests {
         let (_folder, machine, _) = server();
         let path = "/home/ann/.ssh/authorized_keys";
         plant(&machine, path);
-        let file = std::fs::File::options().write(true).open(machine.at(path)).unwrap();
+        let file = fs::File::options().write(true).open(machine.at(path)).unwrap();
         file.set_len(1 << 30).unwrap();
         let found = AuthorizedKeys.look(&machine).unwrap();
         assert_eq!(found.len(), 1, "{found:#?}");
         AuthorizedKeys.apply(&machine, &found).unwrap();
         assert!(!machine.exists(path));
+    }
+
+    #[test]
+    fn a_fifo_in_the_place_of_keys_is_not_waited_for() {
+        let (_folder, machine, _) = server();
+        let path = "/home/ann/.ssh/authorized_keys";
+        plant(&machine, path);
+        fs::remove_file(machine.at(path)).unwrap();
+        fifo(&machine.at(path));
+        let (say, heard) = mpsc::channel();
+        std::thread::spawn(move || {
+            let found = AuthorizedKeys.look(&machine).unwrap();
+            say.send((found, machine.read(path).unwrap()))
+        });
+        assert_eq!(heard.recv_timeout(PATIENCE).expect("it waits"), (Vec::new(), None));
+    }
+
+    /// Whoever owns the folder can do so between any two looks: here it happens all the time.
+    #[test]
+    fn a_fifo_that_is_put_at_a_name_meanwhile_is_not_waited_for() {
+        let (_folder, machine, _) = server();
+        let path = "/home/ann/.ssh/authorized_keys";
+        plant(&machine, path);
+        let keys = machine.at(path);
+        let (own, aside) = (machine.at("/home/ann/own"), machine.at("/home/ann/aside"));
+        fs::hard_link(&keys, &own).unwrap();
+        let (say, heard) = mpsc::channel();
+        std::thread::spawn(move || {
+            let swapping = std::thread::spawn(move || {
+                for _ in 0..5_000 {
+                    fifo(&aside);
+                    fs::rename(&aside, &keys).unwrap();
+                    fs::hard_link(&own, &aside).unwrap();
+                    fs::rename(&aside, &keys).unwrap();
+                }
+            });
+            while !swapping.is_finished() {
+                AuthorizedKeys.look(&machine).unwrap();
+            }
+            swapping.join().unwrap();
+            say.send(AuthorizedKeys.look(&machine).unwrap().len())
+        });
+        assert_eq!(heard.recv_timeout(PATIENCE).expect("it waits for a FIFO, or failed"), 1);
     }
 
     #[test]

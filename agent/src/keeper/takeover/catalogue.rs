@@ -2,6 +2,8 @@
 //!
 //! To add one: a file with a [`Kind`], and a line in [`KINDS`].
 
+use std::path::PathBuf;
+
 use super::finding::Finding;
 use super::machine::{Machine, MachineError};
 use super::{
@@ -23,6 +25,13 @@ pub(super) trait Kind: Sync {
     fn look(&self, machine: &Machine) -> Result<Vec<Finding>, MachineError>;
     /// Shuts them.
     fn apply(&self, machine: &Machine, found: &[Finding]) -> Result<(), MachineError>;
+    /// Every path that `apply` may remove or make and whose place depends on the server: it may lie
+    /// in another folder than the usual one, or behind a link. The snapshot keeps each of them by
+    /// itself, beside the files and folders of which it keeps every server's; a kind that touches
+    /// those alone has nothing to name.
+    fn touched(&self, _machine: &Machine) -> Result<Vec<PathBuf>, MachineError> {
+        Ok(Vec::new())
+    }
 }
 
 /// The catalogue. sshd comes first: from its restart on nobody new comes in while the rest goes.
@@ -45,6 +54,15 @@ pub(super) fn look(machine: &Machine) -> Result<Vec<Finding>, MachineError> {
     let mut all = Vec::new();
     for kind in KINDS {
         all.extend(kind.look(machine)?);
+    }
+    Ok(all)
+}
+
+/// Every path that `apply` may touch at a place that depends on the server.
+pub(super) fn touched(machine: &Machine) -> Result<Vec<PathBuf>, MachineError> {
+    let mut all = Vec::new();
+    for kind in KINDS {
+        all.extend(kind.touched(machine)?);
     }
     Ok(all)
 }

@@ -9,7 +9,8 @@ use super::machine::{Machine, MachineError};
 use super::sshd_unit::property;
 
 const KIND: &str = "console";
-const DEBUG_SHELL: &str = "debug-shell.service";
+/// systemd's root shell on a console.
+pub(super) const DEBUG_SHELL: &str = "debug-shell.service";
 /// Where an owner overrides units (systemd.unit(5)). What generators make comes back with each
 /// `daemon-reload`, and a look that finds it for ever would end no hand-over.
 const FOLDERS: [&str; 6] = [
@@ -74,6 +75,10 @@ impl Kind for Console {
             mask(machine, DEBUG_SHELL)?;
         }
         machine.systemctl(&["daemon-reload"]).map(drop)
+    }
+
+    fn touched(&self, machine: &Machine) -> Result<Vec<PathBuf>, MachineError> {
+        open(machine)
     }
 }
 

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -29,7 +30,7 @@ pub(super) enum Fate {
     Fail,
 }
 
-/// What somebody else does, and at the beginning of which change.
+/// What somebody else does, and at the beginning of which change or program.
 type Race = (String, Box<dyn FnOnce() + Send>);
 
 #[derive(Default)]
@@ -41,6 +42,7 @@ struct State {
     killed: Vec<u32>,
     main_pid: u32,
     properties: BTreeMap<(String, String), String>,
+    generated: Option<(String, String)>,
     /// Points until something happens.
     fate: Option<(usize, Fate)>,
     race: Option<Race>,
@@ -66,7 +68,8 @@ impl Fake {
         self.state().failing.push(beginning.to_owned());
     }
 
-    /// Right before the first change whose words begin so, somebody else does something, once.
+    /// Right before the first change or program whose words begin so, somebody else does
+    /// something, once.
     pub(super) fn race(&self, beginning: &str, deed: impl FnOnce() + Send + 'static) {
         let race: Race = (beginning.to_owned(), Box::new(deed));
         self.state().race = Some(race);
@@ -80,6 +83,20 @@ impl Fake {
     pub(super) fn property(&self, unit: &str, name: &str, value: &str) {
         let key = (unit.to_owned(), format!("--property={name}"));
         self.state().properties.insert(key, value.to_owned());
+    }
+
+    /// What a generator of systemd writes, each time that units are read anew.
+    pub(super) fn generator(&self, path: &str, text: &str) {
+        self.state().generated = Some((path.to_owned(), text.to_owned()));
+    }
+
+    fn generate(&self) {
+        let state = self.state();
+        if let Some((path, text)) = &state.generated {
+            let place = state.root.join(path.trim_start_matches('/'));
+            fs::write(&place, text).unwrap();
+            fs::set_permissions(&place, fs::Permissions::from_mode(0o644)).unwrap();
+        }
     }
 
     pub(super) fn main_pid(&self, pid: u32) {
@@ -122,6 +139,14 @@ impl Fake {
         fs::write(folder.join("comm"), format!("{name}\n")).unwrap();
         fs::write(folder.join("cgroup"), format!("{group}\n")).unwrap();
         fs::write(folder.join("cmdline"), name).unwrap();
+    }
+
+    fn let_race(&self, what: &str) {
+        let is_now = |race: &mut Race| what.starts_with(&race.0);
+        let race = self.state().race.take_if(is_now);
+        if let Some((_, deed)) = race {
+            deed();
+        }
     }
 
     /// Whether something happens here.
@@ -200,8 +225,9 @@ impl Fake {
             ("--property=LoadState", _, true) => "masked",
             ("--property=LoadState", true, false) => "loaded",
             ("--property=LoadState", false, false) => "not-found",
-            ("--property=ActiveState", true, _) => "active",
-            ("--property=ActiveState", false, _) => "inactive",
+            ("--property=ActiveState", true, false) => "active",
+            // Whoever masks one stops it first.
+            ("--property=ActiveState", ..) => "inactive",
             ("--property=MainPID", ..) => return state.main_pid.to_string(),
             _ => {
                 let key = ((*unit).to_owned(), (*asked).to_owned());
@@ -214,11 +240,7 @@ impl Fake {
 
 impl Tools for Fake {
     fn about_to(&self, what: &str) -> io::Result<()> {
-        let is_now = |race: &mut Race| what.starts_with(&race.0);
-        let race = self.state().race.take_if(is_now);
-        if let Some((_, deed)) = race {
-            deed();
-        }
+        self.let_race(what);
         if self.point(what) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
@@ -226,6 +248,7 @@ impl Tools for Fake {
         let words: Vec<_> =
             words.iter().filter(|word| !word.starts_with("--no-")).copied().collect();
         let call = words.join(" ");
+        self.let_race(&call);
         let fails = self.point(&call);
         let failing = self.state().failing.clone();
         if fails || failing.iter().any(|beginning| call.starts_with(beginning)) {
@@ -234,6 +257,10 @@ impl Tools for Fake {
         }
         Ok(match words.as_slice() {
             [program, "-T", rest @ ..] if program.ends_with("sshd") => self.sshd(rest),
+            ["systemctl", "--quiet", "daemon-reload"] => {
+                self.generate();
+                String::new()
+            }
             ["systemctl", "--quiet", rest @ ..] => self.systemctl(rest),
             _ => String::new(),
         })

@@ -4,7 +4,7 @@
 //! Whoever runs the hypervisor is root in its guests anyway, and no software in a guest changes
 //! that; what ends here is the comfortable way.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::catalogue::Kind;
 use super::finding::Finding;
@@ -78,6 +78,10 @@ impl Kind for GuestAgent {
             }
         }
         Ok(())
+    }
+
+    fn touched(&self, _machine: &Machine) -> Result<Vec<PathBuf>, MachineError> {
+        Ok(vec![PathBuf::from(CLOUD_OFF)])
     }
 }
 

@@ -46,13 +46,24 @@ impl Kind for HostKey {
         let mut all = old(machine)?;
         all.extend(found.iter().map(|finding| PathBuf::from(&finding.path)));
         for path in all {
-            let mut public = path.clone().into_os_string();
-            public.push(".pub");
             machine.remove(&path)?;
-            machine.remove(PathBuf::from(public))?;
+            machine.remove(public_of(path))?;
         }
         Ok(())
     }
+
+    fn touched(&self, machine: &Machine) -> Result<Vec<PathBuf>, MachineError> {
+        let mut all = old(machine)?;
+        all.extend(all.clone().into_iter().map(public_of));
+        Ok(all.into_iter().collect())
+    }
+}
+
+/// The file of the public half.
+fn public_of(path: PathBuf) -> PathBuf {
+    let mut public = path.into_os_string();
+    public.push(".pub");
+    public.into()
 }
 
 /// Private host keys that are not ours.

@@ -19,7 +19,16 @@ pub(super) struct Inode(File);
 impl Inode {
     /// What stands at `place`, following no link.
     pub(super) fn at(place: &Path) -> io::Result<Self> {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Self::held(place, OFlags::NOFOLLOW)
+    }
+
+    /// What stands at `place`, or where a link there leads.
+    pub(super) fn behind(place: &Path) -> io::Result<Self> {
+        Self::held(place, OFlags::empty())
+    }
+
+    fn held(place: &Path, more: OFlags) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC | more;
         Ok(Self(File::from(rustix::fs::open(place, flags, Mode::empty())?)))
     }
 
@@ -84,6 +93,10 @@ mod tests {
         let link = Inode::at(&file).unwrap();
         assert!(link.kind().unwrap().is_symlink() && link.file().unwrap().is_none());
         assert_eq!(link.target().unwrap(), secret);
+        let behind = Inode::behind(&file).unwrap();
+        text.clear();
+        behind.file().unwrap().unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "secret");
     }
 
     #[test]
@@ -91,7 +104,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let fifo = folder.path().join("fifo");
         rustix::fs::mknodat(CWD, &fifo, Kind::Fifo, Mode::RWXU, 0).unwrap();
-        let held = Inode::at(&fifo).unwrap();
-        assert!(held.file().unwrap().is_none() && held.folder().unwrap().is_none());
+        let link = folder.path().join("link");
+        symlink(&fifo, &link).unwrap();
+        for held in [Inode::at(&fifo).unwrap(), Inode::behind(&link).unwrap()] {
+            assert!(held.file().unwrap().is_none() && held.folder().unwrap().is_none());
+        }
     }
 }

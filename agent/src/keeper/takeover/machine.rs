@@ -16,6 +16,7 @@ use borgios_types::{Digest, UnixSeconds};
 use rustix::fs::{Mode, OFlags};
 use thiserror::Error;
 
+use super::inode::Inode;
 use super::meta::Meta;
 use super::passwd;
 use crate::disk;
@@ -119,15 +120,16 @@ impl Machine {
     /// A file's bytes; `None` if it is not there, or is no regular file.
     pub(super) fn read(&self, path: impl AsRef<Path>) -> Result<Option<Vec<u8>>> {
         let path = path.as_ref();
-        let place = self.at(path);
-        match fs::metadata(&place) {
-            Ok(meta) if meta.is_file() => {}
-            // A FIFO or device in a key file's place must not make us wait.
-            Ok(_) => return Ok(None),
+        let (place, at) = (self.at(path), |source| disk_error(path, source));
+        // Held before it is looked at: a FIFO or device in a key file's place must not make us wait,
+        // and its owner can put one there between any two looks.
+        let inode = match Inode::behind(&place) {
+            Ok(inode) => inode,
             Err(error) if is_absent(&error) => return Ok(None),
-            Err(source) => return Err(disk_error(path, source)),
-        }
-        disk::read_bounded(&place, FILE_MAX).map(Some).map_err(|e| disk_error(path, e))
+            Err(source) => return Err(at(source)),
+        };
+        let Some(file) = inode.file().map_err(at)? else { return Ok(None) };
+        disk::read_open(&file, &place, FILE_MAX).map(Some).map_err(at)
     }
 
     /// As [`Machine::read`], as text; an absent file is empty, what is no UTF-8 is replaced.

@@ -13,12 +13,13 @@
 //! | `verbs`, `show` | the command line, and what it prints |
 //! | `finding`, `catalogue` | one way in; every kind of them |
 //! | `sshd`, `sshd_config`, `sshd_unit` | kind `sshd`: its file, its settings, how it is started |
+//! | `generated` | what containers say of every service, and is no way in |
 //! | `host_key`, `authorized_keys`, `sudo`, `group`, `account` | the kinds of these names |
 //! | `file_owner` | whose the files are that decide all this |
 //! | `guest_agent`, `console`, `session` | kinds `agent`, `console`, `session` |
 //! | `passwd` | the account files and their lock |
 //! | `snapshot`, `restore`, `sealed` | what was before: kept, brought back, given to the owner |
-//! | `journal` | where it stands |
+//! | `journal`, `open` | where it stands; whether what is done now would be taken back |
 //! | `begin`, `trial`, `apply`, `verify`, `receipt`, `abort` | the verbs |
 //! | `timer` | the way back, and on, that needs nobody |
 //! | `finish` | what follows `apply`, done by timer and boot if nobody else did |
@@ -45,6 +46,7 @@ mod finding;
 mod finish;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+mod generated;
 mod group;
 mod guest_agent;
 mod host_key;
@@ -52,6 +54,7 @@ mod inode;
 mod journal;
 mod machine;
 mod meta;
+mod open;
 mod passwd;
 mod reach;
 mod receipt;
@@ -72,4 +75,5 @@ mod trial;
 mod verbs;
 mod verify;
 
+pub use open::{NotOpen, check_open};
 pub use verbs::{Call, USAGE};

@@ -14,12 +14,13 @@ use std::path::{Path, PathBuf};
 use borgios_types::Digest;
 use serde::{Deserialize, Serialize};
 
+use super::catalogue;
+use super::console::DEBUG_SHELL;
 use super::guest_agent::AGENTS;
 use super::inode::Inode;
 use super::machine::{FILE_MAX, Machine, MachineError, disk_error, is_absent};
 use super::meta::Meta;
-use super::sshd_unit::{self, property};
-use super::{authorized_keys, sshd_config};
+use super::sshd_unit::property;
 use crate::disk;
 
 /// The snapshot's folder.
@@ -123,17 +124,9 @@ impl Snapshot {
             snapshot.add(machine, Path::new(path), 0)?;
         }
         let mut files: Vec<_> = FILES.map(PathBuf::from).to_vec();
-        files.extend(authorized_keys::files(machine)?.into_keys());
-        files.extend(sshd_unit::overrides(machine)?);
-        if let Some(said) =
-            sshd_config::Effective::ask(machine, "root", &sshd_unit::options(machine)?)?
-        {
-            for key in said.all("hostkey") {
-                files.extend([PathBuf::from(key), PathBuf::from(format!("{key}.pub"))]);
-            }
-        }
+        files.extend(catalogue::touched(machine)?);
         for path in files {
-            // Below a tree it is there already.
+            // Below a tree it is there already, unless the tree is a link or holds one.
             if !snapshot.entries.contains_key(&path) {
                 snapshot.add(machine, &path, DEPTH_MAX)?;
             }
@@ -145,7 +138,7 @@ impl Snapshot {
         for path in ["/opt/borgios", "/var/lib/borgios"] {
             snapshot.add_above(machine, Path::new(path))?;
         }
-        for unit in AGENTS {
+        for unit in AGENTS.into_iter().chain([DEBUG_SHELL]) {
             if property(machine, unit, "ActiveState")? == "active" {
                 snapshot.running.push(unit.to_owned());
             }
@@ -192,13 +185,27 @@ impl Snapshot {
 
     fn add_above(&mut self, machine: &Machine, path: &Path) -> Result<(), MachineError> {
         let Some(above) = path.parent() else { return Ok(()) };
-        let place = machine.at(above);
-        if !self.entries.contains_key(above) && !self.above.contains_key(above) && place.is_dir() {
-            let meta = Meta::of(&place).map_err(|source| disk_error(above, source))?;
-            self.above.insert(above.to_owned(), meta);
+        if matches!(self.entries.get(above), Some(Entry::Folder { .. }))
+            || !machine.at(above).is_dir()
+        {
+            return Ok(());
+        }
+        // Behind a link it is that folder whose time changes, and not the link's.
+        let above = &real(machine, above);
+        if !self.entries.contains_key(above) && !self.above.contains_key(above) {
+            let meta = Meta::of(&machine.at(above)).map_err(|source| disk_error(above, source))?;
+            self.above.insert(above.clone(), meta);
         }
         Ok(())
     }
+}
+
+/// The path of a folder without a link on it; the one that is given, where that is none of this
+/// server's.
+fn real(machine: &Machine, folder: &Path) -> PathBuf {
+    let all = machine.at("/").canonicalize().ok().zip(machine.at(folder).canonicalize().ok());
+    let below = all.and_then(|(root, found)| Some(found.strip_prefix(root).ok()?.to_owned()));
+    below.map_or_else(|| folder.to_owned(), |below| Path::new("/").join(below))
 }
 
 /// What stands at a path; of a file the content is kept. Everything is of one inode, which is held:

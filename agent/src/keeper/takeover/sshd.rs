@@ -81,6 +81,10 @@ impl Kind for Sshd {
         // 4. From here on nobody new comes in but by the board.
         sshd_unit::restart(machine)
     }
+
+    fn touched(&self, machine: &Machine) -> Result<Vec<PathBuf>, MachineError> {
+        removed(machine)
+    }
 }
 
 /// Files that go.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
+use super::generated;
 use super::machine::{Machine, MachineError};
 
 /// Debian's name, and everybody else's.
@@ -81,7 +82,8 @@ pub(super) fn no_options(variable: &str) -> String {
 }
 
 /// Files that override sshd's unit: drop-ins, and whole units in place of the distribution's. Both
-/// what systemd says it has read, and what it would read the next time.
+/// what systemd says it has read, and what it would read the next time; not what a container's
+/// generator says of every service.
 pub(super) fn overrides(machine: &Machine) -> Result<Vec<PathBuf>, MachineError> {
     let mut found = BTreeSet::new();
     let has_vendors = has_vendors(machine);
@@ -117,6 +119,7 @@ pub(super) fn overrides(machine: &Machine) -> Result<Vec<PathBuf>, MachineError>
             }));
         }
     }
+    found.retain(|path| !generated::is_harmless(machine, path));
     Ok(found.into_iter().collect())
 }
 

@@ -52,6 +52,10 @@ impl Kind for Sudo {
         }
         Ok(())
     }
+
+    fn touched(&self, machine: &Machine) -> Result<Vec<PathBuf>, MachineError> {
+        removed(machine)
+    }
 }
 
 /// What is removed whole.

@@ -30,6 +30,10 @@ use crate::keeper::handed_over;
 use forward::assert_over;
 
 mod forward;
+mod kept;
+
+/// An override of a console where few would look for one.
+const AUTO: &str = "/usr/local/lib/systemd/system/serial-getty@ttyS0.service.d/auto.conf";
 
 /// What lies below a folder: digests, modes, owners, times.
 type Disk = BTreeMap<PathBuf, (Digest, Meta)>;
@@ -84,17 +88,21 @@ fn owned() -> (TempDir, Machine, Fake) {
         ("/root/.ssh/authorized_keys", "ssh-ed25519 AAAA me\n", 0o600),
         ("/home/ann/.ssh/authorized_keys", "# a\nssh-ed25519 AAAA ann\n", 0o600),
         ("/etc/ssh/sshd_config.d/50-provider.conf", "PermitRootLogin yes\n", 0o644),
-        ("/etc/sudoers.d/90-cloud", "ann ALL=(ALL) NOPASSWD:ALL\n", 0o440),
+        ("/etc/sudo-own/90-cloud", "ann ALL=(ALL) NOPASSWD:ALL\n", 0o440),
         ("/etc/default/ssh", "SSHD_OPTS=-p 2222\n", 0o644),
         ("/etc/systemd/system/ssh.service.d/x.conf", "[Service]\nEnvironment=A=1\n", 0o644),
         ("/etc/shadow-", "root:$y$older:1::::::\n", 0o640),
         ("/etc/cloud/cloud.cfg", "users: []\n", 0o644),
+        (AUTO, "[Service]\nExecStart=\nExecStart=-/sbin/agetty -a root %I\n", 0o644),
         (timer::PROGRAM, "", 0o755),
     ] {
         machine.folder(Path::new(path).parent().unwrap(), 0o755).unwrap();
         machine.write(path, text.as_bytes(), mode).unwrap();
     }
-    fake.unit("qemu-guest-agent.service");
+    machine.link("/etc/sudoers.d", Path::new("sudo-own")).unwrap();
+    for unit in ["qemu-guest-agent.service", "debug-shell.service"] {
+        fake.unit(unit);
+    }
     // Files that are not root's alone: an abort gives them back as they were. Set-uid comes back
     // to root's own only.
     for (path, mode, uid) in
@@ -187,9 +195,17 @@ fn a_plan_changes_nothing() {
 fn after_apply_nothing_is_found_and_a_second_apply_changes_nothing() {
     let (_folder, machine, _, _) = open();
     let taken = apply(&machine).unwrap();
-    for kind in
-        ["account", "group", "sudo", "authorized-keys", "sshd", "host-key", "agent", "file-owner"]
-    {
+    for kind in [
+        "account",
+        "group",
+        "sudo",
+        "authorized-keys",
+        "sshd",
+        "host-key",
+        "agent",
+        "file-owner",
+        "console",
+    ] {
         assert!(taken[kind] > 0, "{kind}: {taken:?}");
     }
     assert!(is_done(&machine));
@@ -269,8 +285,8 @@ fn account_files_that_the_rotation_would_refuse_end_it_before_anybody_is_shut_ou
         let (_folder, machine, _) = owned();
         let mode = if path == "/etc/passwd" { 0o644 } else { 0o640 };
         machine.write(path, wrong.as_bytes(), mode).unwrap();
-        install(&machine);
         begin(&machine);
+        install(&machine);
         let ended = apply(&machine);
         assert!(matches!(ended, Err(TakeoverError::RolledBack(_))), "{path}: {ended:?}");
         assert!(machine.exists("/root/.ssh/authorized_keys") && !is_done(&machine));

@@ -144,7 +144,9 @@ fn perform(machine: &mut Machine, verb: Verb) -> Result<ExitCode, TakeoverError>
         }
         _ => {}
     }
-    let _lock = lock(machine, matches!(verb, Verb::Resume { .. }))?;
+    let is_resume = matches!(verb, Verb::Resume { .. });
+    let is_late = is_resume && abort::end_late(machine)?;
+    let _lock = lock(machine, is_resume && !is_late)?;
     match verb {
         Verb::Plan { .. } | Verb::Status { .. } => {}
         Verb::Begin(beginning) => {
@@ -194,7 +196,7 @@ fn say_all(lines: impl IntoIterator<Item = String>) {
     }
 }
 
-/// One verb at a time. The timer does not wait: whoever is at work is not late.
+/// One verb at a time. The timer does not wait for whoever is not late: it asks again.
 fn lock(machine: &Machine, at_once: bool) -> Result<std::fs::File, TakeoverError> {
     let path = Path::new(FOLDER).join("lock");
     machine.folder(FOLDER, 0o700)?;
@@ -216,6 +218,31 @@ fn lock(machine: &Machine, at_once: bool) -> Result<std::fs::File, TakeoverError
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keeper::takeover::fake::server;
+    use crate::keeper::takeover::journal::Journal;
+    use crate::keeper::takeover::timer;
+
+    /// A verb of the join that hangs must not keep the deadline away: it is ended, and lets go.
+    #[test]
+    fn a_join_that_hangs_with_the_lock_held_is_ended_at_its_deadline() {
+        let (_folder, mut machine, fake) = server();
+        machine.folder(Path::new(timer::PROGRAM).parent().unwrap(), 0o700).unwrap();
+        machine.write(timer::PROGRAM, b"", 0o755).unwrap();
+        begin::begin(&machine, &Beginning { deadline_s: 900, owner: None }).unwrap();
+        let held = lock(&machine, true).unwrap();
+        fake.race("systemctl kill", move || drop(held));
+        let is_kill = |call: &String| call.starts_with("systemctl kill");
+        fake.pass(899);
+        // Whoever is in time is left alone.
+        let resume = Verb::Resume { by_systemd: true };
+        let early = perform(&mut machine, resume.clone());
+        assert!(matches!(early, Err(TakeoverError::Refused(_))), "{early:?}");
+        assert!(!fake.calls().iter().any(is_kill));
+        fake.pass(1);
+        perform(&mut machine, resume).unwrap();
+        assert!(fake.calls().iter().any(is_kill));
+        assert!(matches!(Journal::read(&machine), Ok(Some(Journal::Aborted { .. }))));
+    }
 
     fn parse(line: &str) -> Result<Call, String> {
         Call::parse(line.split_whitespace().map(str::to_owned))
