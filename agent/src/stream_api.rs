@@ -99,6 +99,7 @@ pub(crate) async fn publish(
                 Refusal::Full => "busy",
                 Refusal::NotStored => "disk",
                 Refusal::Stopped => "stopped",
+                Refusal::Ahead => "clock",
             };
             error(code, &why.to_string())
         }

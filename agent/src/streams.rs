@@ -39,6 +39,10 @@ const RECHECK: Duration = Duration::from_secs(10);
 const VERIFIERS: usize = 2;
 /// Pause before the hub is started again after it could not open its log.
 const RETRY: Duration = Duration::from_secs(5);
+/// Pause before the log is read again that could not be; it doubles.
+const AGAIN_MIN: Duration = Duration::from_millis(250);
+/// Longest such pause.
+const AGAIN_MAX: Duration = Duration::from_secs(60);
 
 /// The way to the hub, which may not run yet. Clones lead to the same one.
 #[derive(Clone)]
@@ -224,6 +228,14 @@ impl StreamWatch {
                 warn!(BORGIOS_EVENT = "link_slow", BORGIOS_PEER = %peer, "{} does not read its streams", peer.short());
                 self.tree.stalled(peer).await;
             }
+            Event::Ahead { epoch } => error!(
+                BORGIOS_EVENT = "stream_ahead",
+                BORGIOS_EPOCH = epoch,
+                "this server's stream was begun by a clock over a day ahead of this one: nobody takes \
+                 it, and nothing is published; set the clock right, or, if it is, move {} away and \
+                 start borgiosd again",
+                self.folder.display()
+            ),
             Event::Equivocated(evidence) => error!(
                 BORGIOS_EVENT = "equivocation",
                 BORGIOS_ORIGIN = %evidence.origin(),
@@ -297,12 +309,32 @@ async fn follow(
     let Some(stored) = hub.heads().await else { return };
     let cursors: BTreeMap<_, _> = stored.iter().map(|head| (head.origin, head.last)).collect();
     *lock(&heads) = cursors.clone();
-    let Some(mut news) = hub.subscribe(cursors).await else { return };
-    while let Some(item) = news.next().await {
-        if let Item::Messages(new) = item {
-            lock(&heads).insert(new.origin, new.last());
-            told.send_modify(|count| *count += 1);
+    follow_from(cursors, &hub, &heads, &told, tokio::time::sleep).await;
+}
+
+/// Follows what is stored after these cursors. Where the log could not be read, it goes on from there
+/// after a pause, for as long as the hub lives.
+async fn follow_from<F: Future<Output = ()>>(
+    mut cursors: BTreeMap<Origin, Position>,
+    hub: &HubHandle,
+    heads: &Mutex<BTreeMap<Origin, Position>>,
+    told: &watch::Sender<u64>,
+    mut wait: impl FnMut(Duration) -> F,
+) {
+    let mut pause = AGAIN_MIN;
+    while let Some(mut news) = hub.subscribe(cursors).await {
+        while let Some(item) = news.next().await {
+            pause = AGAIN_MIN;
+            if let Item::Messages(new) = item {
+                lock(heads).insert(new.origin, new.last());
+                told.send_modify(|count| *count += 1);
+            }
         }
+        cursors = news.cursors().clone();
+        drop(news);
+        warn!(BORGIOS_EVENT = "disk_failed", "the log of streams could not be read; again soon");
+        wait(pause).await;
+        pause = (pause * 2).min(AGAIN_MAX);
     }
 }
 
@@ -314,5 +346,79 @@ fn admission(ledger: &Ledger, origin: &Origin) -> Admission {
         // Its record, or a newer one, may be on its way.
         Standing::Stranger | Standing::Lapsed => Admission::Later,
         Standing::Out(_) => Admission::No,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use borgios_stream::{Durability, Kind};
+    use borgios_types::Digest;
+
+    use super::*;
+
+    /// Nothing here takes this long unless it is broken.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    async fn hub(log: PathBuf) -> HubHandle {
+        let config = HubConfig {
+            network: Digest([7; 32]),
+            key: SecretKey::from_seed([1; 32]),
+            relay: Relay::Verified,
+            verifiers: None,
+            log: Some(log),
+            limits: Limits::default(),
+            on_arrival: None,
+        };
+        HubHandle::start(config).await.unwrap().0
+    }
+
+    async fn say(hub: &HubHandle) {
+        let body = bytes::Bytes::from_static(b"x");
+        hub.publish(Kind::new("test").unwrap(), Durability::Durable, body).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_read_that_failed_is_tried_again_and_nothing_is_missed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, away) = (folder.path().join("log"), folder.path().join("away"));
+        let first = hub(log.clone()).await;
+        let me = first.origin();
+        say(&first).await;
+        // The hub itself is to have nothing to read after the next start.
+        let taken = log.join(me.to_string()).join("taken");
+        let noted = async {
+            while !taken.exists() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, noted).await.expect("in time");
+        first.stop().await;
+        let again = hub(log.clone()).await;
+        std::fs::rename(&log, &away).unwrap();
+        let heads = Mutex::new(BTreeMap::new());
+        let (told, mut news) = watch::channel(0);
+        let mut pauses = Vec::new();
+        // Fails twice; then the disk is well again.
+        let wait = |pause| {
+            pauses.push(pause);
+            if pauses.len() == 2 {
+                std::fs::rename(&away, &log).unwrap();
+            }
+            std::future::ready(())
+        };
+        let following = follow_from(BTreeMap::new(), &again, &heads, &told, wait);
+        let heard = async {
+            news.wait_for(|news| *news == 1).await.unwrap();
+            say(&again).await;
+            news.wait_for(|news| *news == 2).await.unwrap();
+        };
+        tokio::select! {
+            () = following => panic!("it ended, though the hub lives"),
+            heard = tokio::time::timeout(PATIENCE, heard) => heard.expect("in time"),
+        }
+        assert_eq!(pauses, [AGAIN_MIN, AGAIN_MIN * 2]);
+        let stored = again.heads().await.unwrap();
+        assert_eq!(lock(&heads).get(&me), stored.first().map(|head| &head.last));
+        again.stop().await;
     }
 }

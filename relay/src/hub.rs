@@ -136,6 +136,12 @@ pub enum Event {
         /// Who.
         peer: NodeId,
     },
+    /// This node's own stream was begun by a clock that was over a day ahead of what it says now: no
+    /// other node takes it, and what is to be published is refused.
+    Ahead {
+        /// The epoch in which it would go on.
+        epoch: u64,
+    },
     /// An origin signed two histories; its stream is stopped, the evidence kept and relayed.
     Equivocated(Evidence),
     /// A cross link knew of messages that no tree link brought in time.

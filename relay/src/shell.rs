@@ -441,6 +441,7 @@ impl Shell {
             Output::Refused { ticket, why } => {
                 self.answer(ticket, Err(PublishError::Refused(why)));
             }
+            Output::Ahead { epoch } => self.told.tell(Event::Ahead { epoch }),
             Output::Equivocated(evidence) => self.told.tell(Event::Equivocated(evidence)),
             Output::Withheld { origin, upto, told_by } => {
                 if let Some(link) = self.links.get(told_by) {

@@ -171,6 +171,12 @@ pub enum Refusal {
     /// This node's own stream was stopped, because someone else signs with its key.
     #[error("this node's stream is stopped: its key has signed two histories")]
     Stopped,
+    /// This node's own stream was begun by a clock that was further ahead than others take.
+    #[error(
+        "this node's stream was begun by a clock over a day ahead of this one, and no other node takes \
+         it: set the clock right, or, if it is, move the log of streams away and start anew"
+    )]
+    Ahead,
 }
 
 /// What the shell must do, in this order.
@@ -233,6 +239,13 @@ pub enum Output {
         ticket: Ticket,
         /// Why.
         why: Refusal,
+    },
+    /// This node's own stream goes on in an epoch that lies more than
+    /// [`EPOCH_AHEAD_MAX_S`](crate::bounds::EPOCH_AHEAD_MAX_S) ahead of the clock: others drop it, so
+    /// nothing is published. Said once, until something is.
+    Ahead {
+        /// The epoch.
+        epoch: u64,
     },
     /// An origin equivocated: its stream stops here. Stored by a [`LogJob`] of its own.
     Equivocated(Evidence),

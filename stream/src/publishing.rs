@@ -10,6 +10,10 @@
 //! waits for nothing, and under load each batch takes all that came meanwhile. What was sent was stored
 //! before, and where the log is not sure of its end, a new epoch begins: so no number is ever signed
 //! twice, whatever crashes.
+//!
+//! An epoch that was begun by a clock far ahead of all others is dropped by them until its date. Once
+//! the clock is right nothing more is published in it: each message is refused, and told as such. What
+//! was stored in it stays in the log, for nobody else has it.
 
 use std::collections::VecDeque;
 
@@ -17,7 +21,8 @@ use bytes::Bytes;
 
 use crate::batch::{Durability, Kind};
 use crate::bounds::{
-    BATCH_BODY_MAX, BATCH_MESSAGES_MAX, OWN_PENDING_MAX, WAITING_MAX, WAITING_MESSAGES_MAX,
+    BATCH_BODY_MAX, BATCH_MESSAGES_MAX, EPOCH_AHEAD_MAX_S, OWN_PENDING_MAX, WAITING_MAX,
+    WAITING_MESSAGES_MAX,
 };
 use crate::builder::Draft;
 use crate::core::Core;
@@ -40,6 +45,8 @@ pub(crate) struct Own {
     signing: Option<Signing>,
     /// More messages are about to come.
     more: bool,
+    /// The epoch of which was said last that it lies too far ahead.
+    told_ahead: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -133,6 +140,10 @@ impl Core {
                 (Position::new(epoch, 1), BatchId::NONE)
             }
         };
+        if self.is_ahead(first.epoch) {
+            return self.refuse_ahead(first.epoch, out);
+        }
+        self.own.told_ahead = None;
         let messages = self.own.collect();
         let Some(Waiting { kind, durability, .. }) = messages.first() else { return };
         let draft = Draft {
@@ -154,9 +165,11 @@ impl Core {
             return;
         };
         let (origin, job) = (self.me, self.next_job());
+        let is_ahead = self.is_ahead(signed.batch.epoch());
         let Some(stream) = self.streams.get_mut(&origin) else { return };
-        if stream.stopped || stream.seen() != signing.after {
-            // What it follows was not stored, or is not the end any more. Nobody has seen it.
+        if stream.stopped || is_ahead || stream.seen() != signing.after {
+            // What it follows was not stored, or is not the end any more; or the clock was set back
+            // meanwhile. Nobody has seen it.
             self.own.put_back(signing.messages);
             self.refuse_own_if_stopped(out);
             return self.sign_next(out);
@@ -205,10 +218,28 @@ impl Core {
     /// Gives back what waits, once the own stream is stopped.
     pub(crate) fn refuse_own_if_stopped(&mut self, out: &mut Vec<Output>) {
         if self.streams.get(&self.me).is_some_and(|stream| stream.stopped) {
-            self.own.waiting_bytes = 0;
-            for waiting in self.own.waiting.drain(..) {
-                out.push(Output::Refused { ticket: waiting.ticket, why: Refusal::Stopped });
-            }
+            self.refuse_waiting(Refusal::Stopped, out);
+        }
+    }
+
+    /// Whether other nodes, whose clocks say what this one's does, drop an epoch.
+    fn is_ahead(&self, epoch: u64) -> bool {
+        epoch > self.now.unix.0.saturating_add(EPOCH_AHEAD_MAX_S)
+    }
+
+    /// Gives back what waits: an earlier epoch would not follow what the log holds, and to forget that
+    /// would be to lose what was acknowledged.
+    fn refuse_ahead(&mut self, epoch: u64, out: &mut Vec<Output>) {
+        if self.own.told_ahead.replace(epoch) != Some(epoch) {
+            out.push(Output::Ahead { epoch });
+        }
+        self.refuse_waiting(Refusal::Ahead, out);
+    }
+
+    fn refuse_waiting(&mut self, why: Refusal, out: &mut Vec<Output>) {
+        self.own.waiting_bytes = 0;
+        for waiting in self.own.waiting.drain(..) {
+            out.push(Output::Refused { ticket: waiting.ticket, why });
         }
     }
 }

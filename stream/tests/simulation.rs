@@ -123,6 +123,35 @@ fn equivocation_is_proved_to_everyone() {
     assert!(proved > 20, "only {proved} origins were proved to equivocate");
 }
 
+/// A clock that was two days ahead costs what was said by it, and no more: that is refused once the clock
+/// is right, never silently lost; and from a new log everyone hears the node again.
+#[test]
+fn a_clock_that_was_ahead_silences_nobody_for_good() {
+    const SPEAKER: usize = 0;
+    for seed in seeds(30) {
+        let plan = Plan { nodes: 12, moves: 5, relay: relay_of(seed), ..Plan::default() };
+        let mut fleet = Fleet::new(seed, &plan);
+        let well = |ended: Result<(), String>| {
+            ended.unwrap_or_else(|problem| panic!("seed {seed}: {problem}"));
+        };
+        fleet.set_ahead(SPEAKER, 2 * 86_400);
+        fleet.publish(SPEAKER, 1);
+        well(fleet.live());
+        well(fleet.rest());
+        assert!(fleet.published() > 50 && fleet.refused_ahead == 0, "seed {seed}");
+        fleet.set_ahead(SPEAKER, 0);
+        let published = fleet.published();
+        fleet.publish(SPEAKER, 3);
+        well(fleet.rest());
+        assert_eq!((fleet.refused_ahead, fleet.published()), (3, published), "seed {seed}");
+        fleet.move_log_away(SPEAKER);
+        fleet.publish(SPEAKER, 5);
+        // All that is acknowledged from here on is with everyone in the end.
+        well(fleet.heal());
+        assert_eq!(fleet.acknowledged(SPEAKER), 5, "seed {seed}");
+    }
+}
+
 /// A seed replays: the same inputs in the same order.
 #[test]
 fn a_seed_replays() {

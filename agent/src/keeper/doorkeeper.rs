@@ -2,15 +2,18 @@
 //!
 //! ```text
 //! every second:  chain + clock + witnesses ─▶ grants that are open ─▶ doors::write (what differs)
-//!                                              └─ the last one closed ─▶ its logins are ended
+//!                                              └─ the last one closed ───┐
+//!                rotation thread: root moves on from a revealed password ┴▶ logins are ended
 //! ```
+//!
+//! The mark `access-open` says that logins are to be ended once no grant is open. It is set before a
+//! door opens, and by the rotation before root carries another password than a revealed one.
 //!
 //! It looks at everything anew each time, so there is nothing to miss and nothing to repeat; a door
 //! that somebody else changed is as it should be a second later. A server whose root was not handed
 //! over has no doors of ours.
 
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use borgios_policy::Lane;
@@ -20,8 +23,8 @@ use tracing::{error, info, warn};
 use super::doors::{self, DoorsWanted};
 use super::grants;
 use super::leaving;
-use super::paths::Paths;
 use super::protocol::AccessState;
+use super::rotation;
 use super::service::Shared;
 use crate::clock::unix_now;
 use crate::disk;
@@ -70,7 +73,7 @@ fn look(shared: &Shared) -> Result<(), String> {
         shared.witnesses.forget(chain, now);
         (wanted, open)
     };
-    let marker = marker(&shared.paths);
+    let marker = shared.paths.access_open();
     // The mark stands before the door opens: a login through it is never forgotten.
     if !open.is_empty() && !marker.exists() {
         disk::write_durable(&marker, b"", 0o600).map_err(|error| error.to_string())?;
@@ -89,28 +92,31 @@ fn look(shared: &Shared) -> Result<(), String> {
         );
     }
     if open.is_empty() && marker.exists() {
-        end_logins(shared, &marker)?;
+        end_logins(shared)?;
     }
     written.map(drop)
 }
 
-/// Ends what came in through the last grant that was open. A certificate's own end only keeps new
-/// logins out; sshd lets a session that began in time go on for ever.
-fn end_logins(shared: &Shared, marker: &PathBuf) -> Result<(), String> {
+/// Ends what came in through the last grant that was open, or with a revealed password. A certificate's
+/// own end only keeps new logins out, and so does another password; a session that began in time would go
+/// on for ever.
+fn end_logins(shared: &Shared) -> Result<(), String> {
+    // Never between the mark of a revealed password and the next one: who came in then would stay. Where
+    // the lock cannot be had, as on a full disk, logins are ended, and the mark stays for another time.
+    let alone = rotation::alone(&shared.paths);
     shared.outside.end_logins().map_err(|error| {
         warn!(BORGIOS_EVENT = "logins_left", %error, "logins could not be ended: {error}");
         error.to_string()
     })?;
-    info!(BORGIOS_EVENT = "logins_ended", "no grant is open any more: every login was ended");
-    match std::fs::remove_file(marker) {
+    let _alone = alone.map_err(|error| error.to_string())?;
+    info!(
+        BORGIOS_EVENT = "logins_ended",
+        "no grant is open any more, and no revealed password: every login was ended"
+    );
+    match std::fs::remove_file(shared.paths.access_open()) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.to_string()),
         _ => Ok(()),
     }
-}
-
-/// Stands while a grant is open, or was and its logins have not been ended.
-fn marker(paths: &Paths) -> PathBuf {
-    paths.keeper.join("access-open")
 }
 
 fn list(open: &[Seq]) -> String {

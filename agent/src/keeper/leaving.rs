@@ -28,7 +28,7 @@ use super::doors::{self, DoorsError, DoorsWanted};
 use super::handed_over;
 use super::outside::{Outside, OutsideError};
 use super::paths::Paths;
-use super::rotation;
+use super::rotation::{self, Obstacle};
 use crate::disk;
 use crate::identity::{self, IdentityError};
 
@@ -56,6 +56,9 @@ pub enum LeaveError {
     /// A door.
     #[error(transparent)]
     Doors(#[from] DoorsError),
+    /// Root's password.
+    #[error("root's password was not closed ({code}): {0}", code = .0.code())]
+    Root(Obstacle),
     /// The host.
     #[error(transparent)]
     Outside(#[from] OutsideError),
@@ -75,7 +78,7 @@ impl LeaveError {
             Self::OtherNode => "other_node",
             Self::NoDeparture => "no_departure",
             Self::Key(_) | Self::Disk(_) => "disk",
-            Self::Doors(_) | Self::Outside(_) => "host",
+            Self::Doors(_) | Self::Root(_) | Self::Outside(_) => "host",
         }
     }
 }
@@ -130,7 +133,8 @@ pub fn run(paths: &Paths, network: Digest) -> Result<(), LeaveError> {
         &DoorsWanted { ca: handover.node, principals: Vec::new(), revoked_serials: Vec::new() },
     )?;
     let alone = rotation::alone(paths)?;
-    outside.close_root()?;
+    // On the disk before the keys go: without them nobody would close it after a power cut.
+    rotation::close(paths, &alone).map_err(LeaveError::Root)?;
     outside.end_logins()?;
     drop(alone);
     // 4. What this server could prove that it was a member with; the keeper's own key later, for

@@ -100,20 +100,6 @@ impl Outside {
         if rests { Ok(()) } else { Err(failed) }
     }
 
-    /// Makes root's password field `*`: no password opens it, and sshd still takes certificates.
-    ///
-    /// # Errors
-    /// See [`OutsideError`].
-    pub fn close_root(&self) -> Result<(), OutsideError> {
-        let mut command = Command::new("usermod");
-        // No secret: it is the absence of one.
-        if self.root != Path::new("/") {
-            command.arg("--prefix").arg(&self.root);
-        }
-        command.args(["--password", "*", "root"]);
-        run("close root's password", command)
-    }
-
     /// Unlinks every unit of ours but the keeper's, which a boot needs to go on with a leaving.
     /// Fragments of tmpfiles.d stay as well: one makes the folder of the socket, and systemd starts
     /// no keeper where that is missing.

@@ -69,6 +69,13 @@ impl Paths {
         self.keeper.join("rotation.json")
     }
 
+    /// There while a grant is open, and from then, or from the end of a revealed password, until every
+    /// login was ended.
+    #[must_use]
+    pub fn access_open(&self) -> PathBuf {
+        self.keeper.join("access-open")
+    }
+
     /// The schedule at work.
     #[must_use]
     pub fn credential(&self) -> PathBuf {

@@ -33,6 +33,16 @@ const SECRETS: [&str; 3] = [
     "var/lib/borgios-keeper/credential/schedule",
 ];
 
+/// Stands in for chpasswd: like it, it does nothing while there is a lock of another's, and changes the
+/// file by a rename. `chpasswd -e --root DIR`.
+const CHPASSWD: &str = "#!/bin/sh\nset -e\ncd \"$3/etc\"\n\
+    if [ -e passwd.lock ] || [ -e shadow.lock ]; then exit 1; fi\n\
+    IFS=: read -r name field\nsed \"s|^$name:[^:]*:|$name:$field:|\" shadow >shadow+\n\
+    cp shadow shadow-\nmv shadow+ shadow\n";
+/// What root's line in the shadow file is while the fleet's password opens it, and once none does.
+const OPEN: &str = "root:$y$j9T$fleet$password:20000:0:99999:7:::\n";
+const SHUT: &str = "root:*:20000:0:99999:7:::\n";
+
 /// Stand-ins: like systemd, systemctl stops no unit whose file is gone, and ends no login here.
 fn with_tools() -> Bench {
     let bench = Bench::new();
@@ -44,11 +54,8 @@ fn with_tools() -> Bench {
     );
     let systemd_run = "#!/bin/sh\ncase \"$*\" in *end-sessions*) exit 0 ;; esac\n\
                        while [ \"$1\" != -- ]; do shift; done\nshift\nexec \"$@\"\n";
-    let scripts = [
-        ("systemctl", systemctl.as_str()),
-        ("systemd-run", systemd_run),
-        ("usermod", "#!/bin/sh\nexit 0\n"),
-    ];
+    let scripts =
+        [("systemctl", systemctl.as_str()), ("systemd-run", systemd_run), ("chpasswd", CHPASSWD)];
     for (name, script) in scripts {
         let path = bench.path("tools").join(name);
         fs::write(&path, script).unwrap();
@@ -73,6 +80,11 @@ fn lay(bench: &Bench) {
     fs::write(paths.key(), keeper.to_openssh("keeper").as_bytes()).unwrap();
     for secret in SECRETS {
         fs::write(paths.root.join(secret), "secret").unwrap();
+    }
+    let etc = paths.root.join("etc");
+    fs::write(etc.join("passwd"), "root:x:0:0:root:/root:/bin/bash\n").unwrap();
+    for file in ["shadow", "shadow-"] {
+        fs::write(etc.join(file), OPEN).unwrap();
     }
     let handover = Handover {
         network,
@@ -129,6 +141,10 @@ fn has_left(paths: &Paths, place: &str) {
     assert!(names(&paths.tmpfiles).is_empty(), "{place}");
     let doors = fs::read_to_string(paths.root.join("etc/borgios/ssh/principals/root"));
     assert_eq!(doors.unwrap(), "", "{place}");
+    for file in ["shadow", "shadow-"] {
+        let shadow = fs::read_to_string(paths.root.join("etc").join(file)).unwrap();
+        assert_eq!(shadow, SHUT, "{place}: {file}");
+    }
 }
 
 /// `borgios-keeper leave`, which must end well.
@@ -177,6 +193,40 @@ fn wherever_a_leaving_is_cut_off_it_is_gone_on_with_or_no_key_is_left() {
         leaves(&bench, call);
         has_left(&bench.paths, call);
     }
+}
+
+/// A power cut in the middle of any account tool leaves such locks, which would keep every other out for
+/// ever.
+#[test]
+fn locks_that_dead_account_tools_left_do_not_keep_a_server_from_leaving() {
+    let bench = with_tools();
+    for lock in ["shadow.lock", "passwd.lock"] {
+        lay(&bench);
+        fs::write(bench.paths.root.join("etc").join(lock), "").unwrap();
+        leaves(&bench, lock);
+        has_left(&bench.paths, lock);
+        assert!(!bench.paths.root.join("etc").join(lock).exists(), "{lock}");
+    }
+}
+
+/// Whoever reads the keys' absence may rely on it that root is shut, on the disk too.
+#[test]
+fn while_root_cannot_be_shut_no_key_goes() {
+    let bench = with_tools();
+    lay(&bench);
+    let paths = &bench.paths;
+    // Sent elsewhere than to the shadow file: what is written there would shut nothing.
+    let passwd = paths.root.join("etc/passwd");
+    let right = fs::read(&passwd).unwrap();
+    fs::write(&passwd, "root:$y$j9T$fleet$password:0:0:root:/root:/bin/bash\n").unwrap();
+    let mut command = bench.command(Path::new(PROGRAM));
+    let output = command.args(["leave", "--root"]).arg(&paths.root).output().unwrap();
+    assert!(!output.status.success() && said(&output).contains("(passwd)"), "{}", said(&output));
+    assert!(!is_shredded(paths) && boots(paths));
+    assert!(SECRETS.iter().all(|secret| paths.root.join(secret).exists()));
+    fs::write(&passwd, right).unwrap();
+    leaves(&bench, "once it is right");
+    has_left(paths, "once it is right");
 }
 
 #[test]

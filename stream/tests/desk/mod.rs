@@ -70,6 +70,8 @@ pub(crate) fn forged(batch: &Batch) -> Batch {
 
 /// A core with a parent, a child and a cross link, and a shell that does at once what it says.
 pub(crate) struct Desk {
+    /// Whose key it signs with.
+    me: u16,
     pub(crate) core: Core,
     pub(crate) log: MemoryLog,
     pub(crate) now: Now,
@@ -89,8 +91,14 @@ pub(crate) struct Desk {
 
 impl Desk {
     pub(crate) fn new(relay: Relay) -> Self {
-        let config = Config { network: network(), me: key(0).public(), relay };
+        Self::of(0, relay)
+    }
+
+    /// The same of another node.
+    pub(crate) fn of(me: u16, relay: Relay) -> Self {
+        let config = Config { network: network(), me: key(me).public(), relay };
         let mut desk = Self {
+            me,
             core: Core::new(config, Recovered::default()),
             log: MemoryLog::new(Limits::default()),
             now: Now { time: Time(1_000), unix: UnixSeconds(EPOCH) },
@@ -137,7 +145,7 @@ impl Desk {
             Output::Verify(job) => {
                 inputs.push(Input::Verified { job: job.job, verdict: job.run() });
             }
-            Output::Sign(job) => inputs.push(Input::Signed(job.run(&key(0)))),
+            Output::Sign(job) => inputs.push(Input::Signed(job.run(&key(self.me)))),
             Output::Log(LogJob::Append { job, origin, .. }) if self.full => {
                 let error = LogError::Full;
                 inputs.push(Input::Log(LogAnswer::NotStored { job, origin, error }));

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use borgios_stream::bounds::TICK;
 use borgios_stream::frame::Frame;
+use borgios_stream::io::Refusal;
 use borgios_stream::{
     Admission, Input, Kind, LinkId, Now, Output, Relay, Role, Ticket, Verdict, jobs,
 };
@@ -136,6 +137,10 @@ pub(crate) struct Fleet {
     pub(crate) honest_cuts: usize,
     /// Batches that only a cross link brought.
     pub(crate) withheld: usize,
+    /// By how much wall clocks are ahead.
+    ahead_s: BTreeMap<usize, u64>,
+    /// Messages refused because their stream was begun by such a clock.
+    pub(crate) refused_ahead: usize,
 }
 
 impl Fleet {
@@ -168,6 +173,8 @@ impl Fleet {
             cuts: 0,
             honest_cuts: 0,
             withheld: 0,
+            ahead_s: BTreeMap::new(),
+            refused_ahead: 0,
         };
         for vice in &plan.vices {
             // Who equivocates must publish; the others must have somebody's batches to forward.
@@ -225,13 +232,30 @@ impl Fleet {
         self.events.push(Reverse((when, self.steps, number)));
     }
 
-    fn clock(&self) -> Now {
-        Now { time: Time(self.now), unix: UnixSeconds(START + self.now / 1_000) }
+    fn clock(&self, at: usize) -> Now {
+        let ahead = self.ahead_s.get(&at).copied().unwrap_or(0);
+        Now { time: Time(self.now), unix: UnixSeconds(START + ahead + self.now / 1_000) }
+    }
+
+    /// A node's wall clock is ahead of the others' by so much from now on.
+    pub(crate) fn set_ahead(&mut self, at: usize, seconds: u64) {
+        self.ahead_s.insert(at, seconds);
+    }
+
+    /// A node's log is moved away while it is stopped: what it held is heard by nobody.
+    pub(crate) fn move_log_away(&mut self, at: usize) {
+        self.nodes[at].begin_anew();
+        self.acknowledged.remove(&at);
     }
 
     /// Runs until the fleet's life is over.
     pub(crate) fn live(&mut self) -> Result<(), String> {
         self.run_until(LIFE_MS)
+    }
+
+    /// Lets what is under way at a node come to its end.
+    pub(crate) fn rest(&mut self) -> Result<(), String> {
+        self.run_until(self.now + 1_000)
     }
 
     fn run_until(&mut self, end: u64) -> Result<(), String> {
@@ -324,7 +348,7 @@ impl Fleet {
         }
     }
 
-    fn publish(&mut self, at: usize, count: usize) {
+    pub(crate) fn publish(&mut self, at: usize, count: usize) {
         if !self.alive[at] {
             return;
         }
@@ -357,7 +381,7 @@ impl Fleet {
 
     /// Lets a node handle an input and does what it says.
     fn step(&mut self, at: usize, input: Input) {
-        let clock = self.clock();
+        let clock = self.clock(at);
         for output in self.nodes[at].handle(clock, input) {
             self.apply(at, output);
         }
@@ -428,6 +452,8 @@ impl Fleet {
                 let (_, body) = self.tickets[&ticket.0].clone();
                 self.acknowledged.entry(at).or_default().push(body);
             }
+            Output::Ahead { .. } => {}
+            Output::Refused { why: Refusal::Ahead, .. } => self.refused_ahead += 1,
             Output::Refused { ticket, why } => {
                 if !hostile {
                     self.problem = Some(format!("node {at}: {ticket:?} refused: {why}"));

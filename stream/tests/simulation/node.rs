@@ -172,6 +172,12 @@ impl Node {
         self.core = Core::new(self.config.clone(), recovered);
     }
 
+    /// Starts again with nothing in its log, and an application that knows of nothing in it.
+    pub(crate) fn begin_anew(&mut self) {
+        (self.log, self.app) = (FragileLog::new(), App::default());
+        self.restart();
+    }
+
     pub(crate) fn handle(&mut self, now: Now, input: Input) -> Vec<Output> {
         let mut out = Vec::new();
         self.core.handle(now, input, &mut out);

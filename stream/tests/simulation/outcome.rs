@@ -110,6 +110,11 @@ impl Fleet {
         self.forked.iter().filter(proved).count()
     }
 
+    /// How many messages of a node were acknowledged since its log began.
+    pub(crate) fn acknowledged(&self, at: usize) -> usize {
+        self.acknowledged.get(&at).map_or(0, Vec::len)
+    }
+
     pub(crate) fn published(&self) -> usize {
         self.acknowledged.values().map(Vec::len).sum()
     }

@@ -253,6 +253,7 @@ impl Run {
             Output::Missed { .. }
             | Output::Published { .. }
             | Output::Refused { .. }
+            | Output::Ahead { .. }
             | Output::Equivocated(_)
             | Output::Withheld { .. } => {}
         }

@@ -12,6 +12,7 @@
 //! | `inputs` | what the chain says: schedules, orders, the newest date |
 //! | `schedules` | the schedule at work, taken from the depot |
 //! | `rotator` | the steps of one change, as the core says them |
+//! | `revealed` | a password that was revealed ends: logins are to be ended |
 //! | `host` | everything that is done to the host, with a fake beside it (`fake`) |
 //! | `account_lock` | the lock of all account tools, and what dead ones left |
 //! | `journal` | where a change stands |
@@ -29,6 +30,7 @@ mod inputs;
 mod journal;
 mod obstacle;
 pub mod once;
+mod revealed;
 mod rotator;
 mod schedules;
 
@@ -36,7 +38,7 @@ use std::io;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use borgios_credentials::{Current, Mark, RootField};
+use borgios_credentials::{Current, Mark, Orders, RootField};
 use borgios_policy::{Object as _, RotationReport};
 use borgios_types::{Digest, Epoch, NodeId, PublicKey, SecretKey, UnixSeconds};
 use tracing::{info, warn};
@@ -147,6 +149,15 @@ pub fn alone(paths: &Paths) -> io::Result<Lock> {
     Lock::named(paths, ALONE)
 }
 
+/// Makes root's field one that no password opens, for good: synced, read back, and no copy of what it
+/// was is left. Again is fine.
+///
+/// # Errors
+/// What stands in the way; what other account tools left behind when they died does not.
+pub(super) fn close(paths: &Paths, _alone: &Lock) -> Result<(), Obstacle> {
+    rotator::lock(&ShadowTools::new(paths))
+}
+
 /// Whether root's credential is the network's business: from the hand-over until the owner takes
 /// the server out, from when on nothing may set root's field but what shuts it.
 fn is_ours(shared: &Shared) -> bool {
@@ -201,7 +212,7 @@ impl Rotations {
         let current = schedule.current(now, &inputs.orders, &self.key);
         let wanted = Mark { epoch: current.epoch, verifier: current.verifier.clone() };
         if self.pause.is_none_or(|until| until <= Instant::now()) {
-            let reached = self.reach(now, &current, &wanted);
+            let reached = self.reach(now, &inputs.orders, &current, &wanted);
             self.pause = match &reached {
                 Ok(()) | Err(Obstacle::Locked) => None,
                 Err(_) => Some(Instant::now() + RETRY),
@@ -252,6 +263,7 @@ impl Rotations {
     fn reach(
         &mut self,
         now: UnixSeconds,
+        orders: &Orders,
         current: &Current,
         wanted: &Mark,
     ) -> Result<(), Obstacle> {
@@ -264,6 +276,7 @@ impl Rotations {
         if leaving::path(&self.paths).exists() {
             return Err(Obstacle::Leaving);
         }
+        revealed::mark_the_end(&self.paths, &*self.host, &self.schedules, orders, wanted)?;
         let rested = rotator::rotate(&*self.host, now, wanted)?;
         self.changed = rested.changed;
         if rested.work != Work::None {

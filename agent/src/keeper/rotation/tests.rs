@@ -328,3 +328,74 @@ fn a_schedule_of_another_network_is_of_no_use() {
     assert_eq!(bench.carries(), RootField::Locked);
     assert!(Schedule::parse(&schedule(1)).is_ok());
 }
+
+/// A server whose root carries epoch 1, which is revealed until 50 s after T0.
+fn revealed() -> Bench {
+    let mut bench = Bench::new("*");
+    bench.inputs.orders.revealed = vec![(Epoch(1), UnixSeconds(T0 + 50))];
+    for now in [T0, T0 + 49] {
+        assert_eq!(bench.look(now).unwrap().epoch, Epoch(1));
+        assert!(!bench.paths.access_open().exists(), "it may still be used");
+    }
+    bench
+}
+
+#[test]
+fn the_end_of_a_revealed_password_is_marked_before_the_next_one_whatever_fails() {
+    let mut clean = revealed();
+    let before = clean.fake.server().calls;
+    assert_eq!(clean.look(T0 + 50).unwrap().epoch, Epoch(2));
+    assert!(clean.paths.access_open().exists());
+    let calls = clean.fake.server().calls - before;
+    let (mut runs, mut undone) = (0, 0);
+    for n in 1..=calls {
+        for fault in [Fault::Fails, Fault::DoneAndFails, Fault::CutBefore, Fault::CutAfter] {
+            let place = format!("call {n}, {fault:?}");
+            let mut bench = revealed();
+            let marker = bench.paths.access_open();
+            bench.fake.server().fault = Some((before + n, fault));
+            bench.look(T0 + 50);
+            let old = RootField::Verifier(verifier(1));
+            assert!(bench.carries() == old || marker.exists(), "{place}");
+            // Logins are ended, perhaps while the old password still opens root; then a restart.
+            bench.fake.server().boot(true);
+            let _ = fs::remove_file(&marker);
+            let again = bench.carries() == old;
+            undone += usize::from(again);
+            let (fake, key) = (bench.fake.clone(), bench.keeper.key);
+            bench.keeper = Rotations::new(&bench.paths, Box::new(fake), key);
+            assert_eq!(bench.look(T0 + 50).unwrap().epoch, Epoch(2), "{place}");
+            assert!(!again || marker.exists(), "{place}: who came in meanwhile stays");
+            runs += 1;
+        }
+    }
+    assert!(undone > 10 && undone < runs, "{undone} of {runs} undone");
+}
+
+#[test]
+fn only_the_end_of_a_revealed_password_is_marked_and_no_tamperer_hides_it() {
+    let mut bench = revealed();
+    bench.fake.server().tamper(&file("$6$other$hash"));
+    assert_eq!(bench.look(T0 + 50).unwrap().epoch, Epoch(2));
+    assert!(bench.paths.access_open().exists());
+    // By the clock alone, put right, and moved on past a reveal of another epoch.
+    let mut bench = Bench::new("*");
+    bench.inputs.orders.revealed = vec![(Epoch(7), UnixSeconds(T0 + 50_000))];
+    for now in [T0, T0 + 100, T0 + 200] {
+        bench.look(now).unwrap();
+        bench.fake.server().tamper(&file("*"));
+        bench.look(now).unwrap();
+    }
+    assert_eq!(bench.carries(), RootField::Verifier(verifier(3)));
+    assert!(!bench.paths.access_open().exists());
+    // Where the mark cannot be set, the password stays until it can.
+    let mut bench = revealed();
+    let marker = bench.paths.access_open();
+    let temporary = bench.paths.keeper.join(".access-open.tmp");
+    fs::create_dir(&temporary).unwrap();
+    assert!(bench.look(T0 + 50).unwrap().problem.is_some());
+    assert_eq!(bench.carries(), RootField::Verifier(verifier(1)));
+    fs::remove_dir(&temporary).unwrap();
+    assert_eq!(bench.look(T0 + 50).unwrap().epoch, Epoch(2));
+    assert!(marker.exists());
+}

@@ -17,6 +17,7 @@
 //! | `host_key`, `authorized_keys`, `sudo`, `group`, `account` | the kinds of these names |
 //! | `file_owner` | whose the files are that decide all this |
 //! | `guest_agent`, `console`, `session` | kinds `agent`, `console`, `session` |
+//! | `linger` | services of users that need no login |
 //! | `passwd` | the account files and their lock |
 //! | `snapshot`, `restore`, `sealed` | what was before: kept, brought back, given to the owner |
 //! | `journal`, `open` | where it stands; whether what is done now would be taken back |
@@ -52,6 +53,7 @@ mod guest_agent;
 mod host_key;
 mod inode;
 mod journal;
+mod linger;
 mod machine;
 mod meta;
 mod open;

@@ -5,6 +5,7 @@
 //! below sshd's unit, but its main        logins without a session manager
 //! below a getty's unit, but agetty       the same at a console
 //! ```
+//! Services of users that linger run below `user@N.service` too: they are started again (`linger`).
 //!
 //! What bootstrap.sh runs lies in a transient unit of its own and is none of these.
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use super::catalogue::Kind;
 use super::finding::{Finding, plain};
+use super::linger;
 use super::machine::{Machine, MachineError};
 use super::sshd_unit::{self, property};
 
@@ -64,8 +66,14 @@ struct Process {
     group: String,
 }
 
-/// Ends every login, politely at first; how many processes there were.
+/// Ends every login, politely at first, and starts again what needs none; how many processes there were.
 pub(super) fn end(machine: &Machine) -> Result<usize, MachineError> {
+    let ended = end_all(machine)?;
+    linger::start_again(machine);
+    Ok(ended)
+}
+
+fn end_all(machine: &Machine) -> Result<usize, MachineError> {
     let begun = processes(machine)?.len();
     for look in 0..LAST {
         let left = processes(machine)?;

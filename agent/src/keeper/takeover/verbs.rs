@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 use super::abort::{self, Resumed};
 use super::begin::{self, Beginning};
 use super::failure::TakeoverError;
-use super::journal::FOLDER;
+use super::journal::{FOLDER, Journal};
 use super::machine::{Machine, disk_error};
 use super::receipt::{self, Receipt};
 use super::systemd::Real;
@@ -151,7 +151,7 @@ fn perform(machine: &mut Machine, verb: Verb) -> Result<ExitCode, TakeoverError>
         Verb::Plan { .. } | Verb::Status { .. } => {}
         Verb::Begin(beginning) => {
             let journal = begin::begin(machine, &beginning)?;
-            if let super::journal::Journal::Open { deadline, .. } = journal {
+            if let Journal::Open { deadline, .. } = journal {
                 say(&format!("open until {}", deadline.0));
             }
         }
@@ -163,10 +163,7 @@ fn perform(machine: &mut Machine, verb: Verb) -> Result<ExitCode, TakeoverError>
         Verb::Verify => say_all(verify::verify(machine)?),
         Verb::Receipt(receipt) => say(&receipt::sign(machine, &receipt)?),
         Verb::EndSessions => {
-            if !matches!(
-                super::journal::Journal::read(machine)?,
-                Some(super::journal::Journal::Done { .. })
-            ) {
+            if !has_changed_hands(machine)? {
                 return Err(TakeoverError::Refused("root has not changed hands here".to_owned()));
             }
             say(&format!("ended {}", session::end(machine)?));
@@ -188,6 +185,18 @@ fn perform(machine: &mut Machine, verb: Verb) -> Result<ExitCode, TakeoverError>
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether root of this server is the network's. The journal says so first; it is bootstrap's, and nobody
+/// has to keep it for as long as the server is a member: the keeper's own receipt says it for good.
+fn has_changed_hands(machine: &Machine) -> Result<bool, TakeoverError> {
+    let journal = Journal::read(machine);
+    if matches!(journal, Ok(Some(Journal::Done { .. }))) || receipt::exists(machine)? {
+        return Ok(true);
+    }
+    // One that cannot be read is told as such.
+    journal?;
+    Ok(false)
 }
 
 fn say_all(lines: impl IntoIterator<Item = String>) {
@@ -217,8 +226,13 @@ fn lock(machine: &Machine, at_once: bool) -> Result<std::fs::File, TakeoverError
 
 #[cfg(test)]
 mod tests {
+    use borgios_policy::{Handover, Object as _};
+    use borgios_types::{Digest, SecretKey, UnixSeconds};
+
+    use super::super::fake::server;
     use super::*;
-    use crate::keeper::takeover::fake::server;
+    use crate::keeper::chain_store::ChainStore;
+    use crate::keeper::handed_over;
     use crate::keeper::takeover::journal::Journal;
     use crate::keeper::takeover::timer;
 
@@ -267,6 +281,52 @@ mod tests {
             "receipt --node ssh-rsa",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    /// A server of a network, without a receipt yet; the keeper's key.
+    fn member(machine: &Machine, network: Digest) -> SecretKey {
+        std::fs::create_dir_all(&machine.paths.keeper).unwrap();
+        ChainStore::pin(&machine.paths.keeper, network).unwrap();
+        let keeper = SecretKey::from_seed([1; 32]);
+        std::fs::write(machine.paths.key(), keeper.to_openssh("keeper").as_bytes()).unwrap();
+        keeper
+    }
+
+    fn receipt_by(signer: &SecretKey, network: Digest) -> String {
+        let handover = Handover {
+            network,
+            node: SecretKey::from_seed([2; 32]).public(),
+            keeper: signer.public(),
+            name: "web-1".parse().unwrap(),
+            host_keys: Vec::new(),
+            taken: [].into(),
+            owner: None,
+            at: UnixSeconds(5),
+        };
+        handover.to_envelope().sign(signer).to_json()
+    }
+
+    #[test]
+    fn a_receipt_is_enough_to_end_logins_where_the_journal_is_gone() {
+        for journal in [None, Some("no journal of any version")] {
+            let (_folder, mut machine, fake) = server();
+            let network = Digest::of(b"network");
+            let keeper = member(&machine, network);
+            fake.process(&machine, 12, "bash", "0::/user.slice/user-0.slice/session-3.scope");
+            if let Some(text) = journal {
+                machine.folder(FOLDER, 0o700).unwrap();
+                machine.write(super::super::journal::FILE, text.as_bytes(), 0o600).unwrap();
+            }
+            // None, and one of another keeper.
+            assert!(perform(&mut machine, Verb::EndSessions).is_err(), "{journal:?}");
+            let path = handed_over::path(&machine.paths);
+            std::fs::write(&path, receipt_by(&SecretKey::from_seed([3; 32]), network)).unwrap();
+            assert!(perform(&mut machine, Verb::EndSessions).is_err(), "{journal:?}");
+            assert!(fake.killed().is_empty(), "{journal:?}");
+            std::fs::write(&path, receipt_by(&keeper, network)).unwrap();
+            perform(&mut machine, Verb::EndSessions).unwrap();
+            assert_eq!(fake.killed(), [12], "{journal:?}");
         }
     }
 }
