@@ -13,6 +13,7 @@
 //! | [`entry`] | the only paths a component may hold |
 //! | [`text`] | which text a unit or a configuration file may be |
 //! | [`component`] | building a component from a folder, byte for byte the same everywhere |
+//! | [`mod@measure`] | how much of a disk one takes, without unpacking it |
 //! | [`mod@unpack`] | unpacking one, trusting nothing in it |
 //! | [`bundle`] | everything a fresh server needs, in one tar |
 //! | [`powers`] | what a component's units may do, in words, old against new |
@@ -23,6 +24,7 @@ pub mod component;
 pub mod entry;
 pub mod info;
 pub mod manifest;
+pub mod measure;
 pub mod plan;
 pub mod powers;
 pub mod text;
@@ -33,6 +35,7 @@ pub use component::{BuildError, Built, build};
 pub use entry::{EntryPath, PathError};
 pub use info::{ComponentInfo, Health, InfoError};
 pub use manifest::{Component, Installer, Manifest, ManifestError};
+pub use measure::{Footprint, measure};
 pub use plan::{Ended, Event, Installed, Journal, Move, Outcome, Step};
 pub use powers::{Difference, Powers};
 pub use text::TextError;

@@ -213,7 +213,7 @@ impl Journal {
             Self::Switched { from, to, .. } => Step::Switch(Move::between(from.as_ref(), Some(to))),
             Self::Probation { to, .. } => Step::Probe(to.components.clone()),
             Self::Committed { from, to, .. } => {
-                // The set before stays too: a person may want to look at it.
+                // The set before stays too, until the next one is staged: a person may want to look.
                 let sets = from.iter().chain([to]);
                 Step::Tidy(sets.flat_map(|set| set.components.values().copied()).collect())
             }
@@ -285,6 +285,19 @@ impl Journal {
             | Self::Probation { to, .. }
             | Self::Committed { to, .. }
             | Self::RolledBack { to, .. } => Some(to),
+        }
+    }
+
+    /// The components of what is under way that are new or other than before.
+    #[must_use]
+    pub fn changed(&self) -> BTreeSet<Name> {
+        match self {
+            Self::Idle { .. } => BTreeSet::new(),
+            Self::Staged { from, to }
+            | Self::Switched { from, to, .. }
+            | Self::Probation { from, to, .. }
+            | Self::Committed { from, to, .. }
+            | Self::RolledBack { from, to, .. } => Move::between(from.as_ref(), Some(to)).changed,
         }
     }
 
@@ -546,6 +559,14 @@ mod tests {
         let from = Some(old());
         let staged = Journal::Staged { from: from.clone(), to: new() };
         assert_eq!(staged.after(Event::Superseded), Journal::Idle { installed: from, last: None });
+    }
+
+    #[test]
+    fn what_changed_is_what_is_new_or_other_than_before() {
+        assert!(Journal::default().changed().is_empty());
+        let under_way = Journal::Switched { from: Some(old()), to: new(), starts: 0 };
+        let changed = under_way.changed();
+        assert_eq!(changed.iter().map(Name::as_str).collect::<Vec<_>>(), ["agent", "only-new"]);
     }
 
     #[test]

@@ -8,16 +8,17 @@
 
 use std::io;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use borgios_types::Time;
-use rustix::fs::StatVfs;
 use thiserror::Error;
 
 use super::account;
 use super::command::{self, CommandError};
+use super::paths::Paths;
+use super::room::Room;
 use crate::disk;
 
 /// Longest a unit may take to stop and start again.
@@ -30,10 +31,6 @@ const HEALTH_MAX: Duration = Duration::from_secs(15);
 const HEALTH_S: u32 = 10;
 /// Longest a program may take to test itself.
 const SELFTEST_MAX: Duration = Duration::from_secs(10);
-
-/// Below so many bytes, or so many files, a disk counts as full: what systemd's tools write is smaller.
-const ROOM_MIN: u64 = 256 * 1024;
-const FILES_MIN: u64 = 8;
 
 /// Why the host did not do what was asked.
 #[derive(Debug, Error)]
@@ -81,7 +78,17 @@ pub trait Host: Send {
     /// # Errors
     /// [`HostError::Disk`].
     fn unlink(&self, link: &Path) -> Result<(), HostError>;
-    /// Whether a disk that systemd's tools write to has no room left.
+    /// The program that this very process runs, by its true path.
+    ///
+    /// # Errors
+    /// Whatever the kernel says.
+    fn program(&self) -> io::Result<PathBuf>;
+    /// What is left, without root's reserve, on the disk that `folder` lies on.
+    ///
+    /// # Errors
+    /// Whatever the disk says.
+    fn room(&self, folder: &Path) -> io::Result<Room>;
+    /// Whether a disk that systemd's tools, units and health commands write to has no room left.
     fn is_full(&self) -> bool;
     /// Makes systemd read its units again.
     ///
@@ -129,6 +136,8 @@ pub trait Host: Send {
 #[derive(Debug)]
 pub struct Systemd {
     started: Instant,
+    /// Where components lie.
+    store: PathBuf,
     /// Whether the agent's user exists; on a test's root folder it need not.
     demote: bool,
 }
@@ -137,7 +146,8 @@ impl Systemd {
     /// The host itself; `root` is `/` but in tests.
     #[must_use]
     pub fn new(root: &Path) -> Self {
-        Self { started: Instant::now(), demote: root == Path::new("/") }
+        let store = Paths::below(root).store;
+        Self { started: Instant::now(), store, demote: root == Path::new("/") }
     }
 
     fn systemctl(arguments: &[&str], max: Duration) -> Result<String, HostError> {
@@ -202,12 +212,20 @@ impl Host for Systemd {
         }
     }
 
+    fn program(&self) -> io::Result<PathBuf> {
+        std::env::current_exe()
+    }
+
+    fn room(&self, folder: &Path) -> io::Result<Room> {
+        Room::on(folder)
+    }
+
     fn is_full(&self) -> bool {
         // Accounts are written anew beside the old file. systemd-run keeps its units in /run, which
-        // borgiosd's account can fill.
-        ["/etc", "/run"]
+        // borgiosd's account can fill. What units keep lies in /var.
+        [Path::new("/etc"), Path::new("/run"), Path::new("/var"), self.store.as_path()]
             .into_iter()
-            .any(|folder| rustix::fs::statvfs(folder).is_ok_and(|disk| is_short(&disk)))
+            .any(|folder| self.room(folder).is_ok_and(Room::is_short))
     }
 
     fn reload(&self) -> Result<(), HostError> {
@@ -262,13 +280,6 @@ impl Host for Systemd {
     }
 }
 
-/// Whether a disk has no room left. Some count no inodes; a tmpfs without bounds counts no blocks
-/// either.
-fn is_short(disk: &StatVfs) -> bool {
-    let room = disk.f_bfree.saturating_mul(disk.f_frsize);
-    (disk.f_blocks > 0 && room < ROOM_MIN) || (disk.f_files > 0 && disk.f_ffree < FILES_MIN)
-}
-
 fn remove(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -295,20 +306,5 @@ mod tests {
         host.unlink(&link).unwrap();
         assert!(!link.exists());
         assert!(folder.path().join("two").exists());
-    }
-
-    #[test]
-    fn a_disk_is_short_of_bytes_or_of_files_and_never_of_what_it_does_not_count() {
-        let mut disk = rustix::fs::statvfs("/").unwrap();
-        let mut short = |blocks: [u64; 2], files: [u64; 2]| {
-            disk.f_frsize = 4096;
-            [disk.f_blocks, disk.f_bfree] = blocks;
-            [disk.f_files, disk.f_ffree] = files;
-            is_short(&disk)
-        };
-        assert!(!short([1_000, 64], [1_000, 8]));
-        assert!(short([1_000, 63], [1_000, 8]));
-        assert!(short([1_000, 64], [1_000, 7]));
-        assert!(!short([0, 0], [0, 0]));
     }
 }

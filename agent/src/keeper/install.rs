@@ -27,8 +27,8 @@ use super::account::{self, Account};
 pub use super::first_install::Arguments;
 use super::first_install::{FirstInstallError, Folders, Verified};
 use super::host::{Host, HostError};
-use super::installer::{InstallError, Installer, Run, Seat};
-use super::ledger;
+use super::installer::{self, InstallError, Installer, Run, Seat};
+use super::ledger::{self, Lock};
 use super::paths::Paths;
 use super::staging::{self, StageError};
 use super::takeover::{self, NotOpen};
@@ -132,7 +132,7 @@ pub fn run(
     arguments: &Arguments,
 ) -> Result<(), InstallCommandError> {
     let journal = ledger::read(paths).map_err(at(&paths.journal()))?;
-    if let Journal::Idle { installed: Some(installed), .. } = journal {
+    if let Journal::Idle { installed: Some(installed), .. } = &journal {
         return Err(InstallCommandError::Member(installed.seq));
     }
     check_open(paths)?;
@@ -149,7 +149,13 @@ pub fn run(
     say("stage    every component, checked and unpacked");
     let host_here = host();
     let spooled = Paths { depot: spool.clone(), ..paths.clone() };
-    staging::stage(&spooled, &*host_here, verified.manifest())?;
+    {
+        // A keeper that an earlier join left may be at work on its own.
+        let _lock = Lock::take(paths).map_err(at(&paths.lock()))?;
+        let journal = ledger::read(paths).map_err(at(&paths.journal()))?;
+        installer::make_room(paths, &journal, verified.manifest());
+        staging::stage(&spooled, &*host_here, verified.manifest())?;
+    }
     for component in &verified.manifest().components {
         say(&format!("  ok     {} {}", component.name, component.digest));
     }

@@ -8,35 +8,41 @@
 //!
 //! The states and what follows what stand in `borgios_releases::plan`; here each step is done in
 //! such a way that doing it again after a crash changes nothing. Failures of the disk are no
-//! verdict about a release: the state stays, and the step is done again later.
+//! verdict about a release: the state stays, and the step is done again later. What a failure on a full
+//! disk says, `verdict` finds out.
 
 mod moving;
 mod probation;
+mod successor;
+mod tidying;
+mod verdict;
 
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use borgios_policy::Name;
-use borgios_releases::plan::{Ended, KEEPER};
+use borgios_releases::plan::Ended;
 use borgios_releases::{Event, Installed, Journal, Manifest, Step};
 use borgios_types::{Digest, Seq};
 use thiserror::Error;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use super::host::{Host, HostError};
 use super::ledger::{self, Lock};
 use super::paths::Paths;
 use super::staging::{self, StageError};
 use crate::clock::unix_now;
-use crate::disk;
+
+use probation::Unwell;
+pub(super) use tidying::make_room;
 
 /// Who moves the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +92,10 @@ pub struct Installer {
     /// Whether this process has already counted itself among those that went on with an install:
     /// a step that a full disk held up is no second start.
     counted: AtomicBool,
+    /// Whether this process started the units of what is under way and has not stopped them since.
+    started: AtomicBool,
+    /// The keeper whose units systemd had read when this process began, once that was looked up.
+    started_with: OnceLock<Option<Digest>>,
 }
 
 impl std::fmt::Debug for Installer {
@@ -94,14 +104,12 @@ impl std::fmt::Debug for Installer {
     }
 }
 
-/// How what is being removed from the store is called.
-const REMOVED: &str = ".removed-";
-
 impl Installer {
     /// An installer that has done nothing yet.
     #[must_use]
     pub fn new(paths: Paths, host: Box<dyn Host>, seat: Seat) -> Self {
-        Self { paths, host, seat, counted: AtomicBool::new(false) }
+        let (counted, started) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { paths, host, seat, counted, started, started_with: OnceLock::new() }
     }
 
     /// Goes on with what an earlier process left unfinished. Waits for whoever moves the journal.
@@ -160,6 +168,8 @@ impl Installer {
             "staging release/{seq}, version {}",
             release.version
         );
+        make_room(&self.paths, &journal, manifest);
+        ledger::keep_spare(&self.paths)?;
         match staging::stage(&self.paths, &*self.host, manifest) {
             Ok(_) => self.advance(&mut journal.clone(), Event::Staged(release))?,
             Err(error) if error.is_final() => {
@@ -181,7 +191,16 @@ impl Installer {
     pub fn running(paths: &Paths) -> io::Result<BTreeMap<Name, Digest>> {
         let mut running = BTreeMap::new();
         for name in staging::files(&paths.current)? {
-            let Ok(target) = fs::read_link(paths.current.join(&name)) else { continue };
+            let target = match fs::read_link(paths.current.join(&name)) {
+                // Gone, or no link: nothing of ours.
+                Err(error)
+                    if [io::ErrorKind::NotFound, io::ErrorKind::InvalidInput]
+                        .contains(&error.kind()) =>
+                {
+                    continue;
+                }
+                other => other?,
+            };
             let digest = target.file_name().and_then(|hex| hex.to_str());
             let digest = digest.and_then(|hex| Digest::from_hex(hex).ok());
             if let (Ok(name), Some(digest)) = (name.parse(), digest) {
@@ -230,14 +249,20 @@ impl Installer {
                     Ok(moving::Moved::Done) => Event::Switched,
                     Ok(moving::Moved::ReplaceKeeper) => return Ok(Run::ReplaceKeeper),
                     Err(HostError::Disk(error)) => return Err(error.into()),
-                    Err(failed) => Event::Failed(shorten(&failed.to_string())),
+                    Err(taken @ HostError::Taken(_)) => Event::Failed(shorten(&taken.to_string())),
+                    Err(failed) => self.verdict(&journal, &failed.to_string())?,
                 },
-                Step::Probe(components) => match self.probe(&components) {
+                Step::Probe(components) => match self.probe(&journal.changed(), &components) {
                     Ok(()) => Event::Healthy,
-                    Err(reason) => Event::Failed(shorten(&reason)),
+                    Err(Unwell::Disk(error)) => return Err(error.into()),
+                    Err(Unwell::Sick(reason)) => self.verdict(&journal, &reason)?,
                 },
                 Step::Tidy(keep) => {
-                    self.tidy(&keep);
+                    // It stays although it is not well: what was stopped for want of room runs again.
+                    if let Journal::Committed { unwell: Some(_), .. } = &journal {
+                        self.wake_anyway(&journal);
+                    }
+                    tidying::tidy(&self.paths, &keep);
                     Event::Tidied(unix_now())
                 }
                 Step::Restore { mark, back } => {
@@ -245,14 +270,25 @@ impl Installer {
                         Journal::RolledBack { reason, .. } => reason.as_str(),
                         _ => "",
                     };
-                    ledger::mark(&self.paths, &mark, reason)?;
-                    match self.move_back(&back)? {
+                    let moved = ledger::mark(&self.paths, &mark, reason)
+                        .and_then(|()| self.move_back(&back))
+                        .inspect_err(|error| {
+                            // What failed must not go on filling the disk that its way back needs.
+                            if error.kind() == io::ErrorKind::StorageFull {
+                                self.quiet(&journal);
+                            }
+                        })?;
+                    match moved {
                         moving::Moved::Done => Event::Restored(unix_now()),
                         moving::Moved::ReplaceKeeper => return Ok(Run::ReplaceKeeper),
                     }
                 }
             };
-            self.advance(&mut journal, event)?;
+            if matches!(event, Event::Failed(_)) {
+                self.pass(&mut journal, event)?;
+            } else {
+                self.advance(&mut journal, event)?;
+            }
         }
     }
 
@@ -263,35 +299,6 @@ impl Installer {
         say(journal, &next);
         *journal = next;
         Ok(())
-    }
-
-    /// Removes from the store what nobody needs. What cannot be removed is only in the way, so
-    /// this never fails.
-    fn tidy(&self, keep: &BTreeSet<Digest>) {
-        let names = staging::files(&self.paths.store).unwrap_or_default();
-        let running = Self::running(&self.paths).unwrap_or_default();
-        for name in names {
-            let kept = Digest::from_hex(&name).is_ok_and(|digest| {
-                keep.contains(&digest) || running.values().any(|d| *d == digest)
-            });
-            let path = self.paths.store.join(&name);
-            // Under another name first: half of a component must not pass for one.
-            let removed = || {
-                if name.starts_with(REMOVED) {
-                    return fs::remove_dir_all(&path);
-                }
-                let gone = self.paths.store.join(format!("{REMOVED}{name}"));
-                fs::rename(&path, &gone)?;
-                disk::sync_folder(&self.paths.store)?;
-                fs::remove_dir_all(&gone)
-            };
-            if !kept && let Err(error) = removed() {
-                warn!(%error, "cannot remove {}", path.display());
-            }
-        }
-        if let Err(error) = disk::sync_folder(&self.paths.store) {
-            warn!(%error, "cannot sync the store");
-        }
     }
 }
 
@@ -343,14 +350,4 @@ fn say(before: &Journal, after: &Journal) {
 /// A reason that fits into a report.
 fn shorten(text: &str) -> String {
     text.chars().take(500).collect()
-}
-
-/// Whether this very process runs the keeper that the links name. A program outside the store
-/// (an installer, a test) was not started through them and has no successor.
-fn is_linked_keeper(paths: &Paths, own: &Path) -> bool {
-    if !own.starts_with(&paths.store) {
-        return true;
-    }
-    let linked = paths.current.join(KEEPER).join("files/bin/borgios-keeper");
-    fs::canonicalize(linked).is_ok_and(|linked| linked == own)
 }

@@ -21,6 +21,7 @@
 //! | [`installer`] | stage, switch, probation, commit or back, as the journal says |
 //! | [`staging`] | from an untrusted blob to a folder of the store |
 //! | [`ledger`] | the journal's file, and the releases that failed here |
+//! | [`room`] | what is left on a disk, without root's reserve |
 //! | [`host`] | everything that is done to the host, with a fake beside it |
 //! | [`rotation`] | the thread that keeps root's field at the current epoch |
 //! | [`command`] | running another program with an end in sight |
@@ -56,6 +57,7 @@ pub mod paths;
 pub mod planting;
 pub mod protocol;
 pub mod refused;
+pub mod room;
 pub mod rotation;
 pub mod selftest;
 pub mod service;

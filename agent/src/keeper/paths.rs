@@ -63,6 +63,18 @@ impl Paths {
         self.keeper.join("installed.json")
     }
 
+    /// The keeper whose units systemd has read.
+    #[must_use]
+    pub fn loaded(&self) -> PathBuf {
+        self.keeper.join("loaded")
+    }
+
+    /// Room for a verdict on a disk that is full.
+    #[must_use]
+    pub fn spare(&self) -> PathBuf {
+        self.keeper.join("spare")
+    }
+
     /// Where the change of root's credential stands.
     #[must_use]
     pub fn rotation(&self) -> PathBuf {

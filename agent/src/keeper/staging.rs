@@ -6,7 +6,9 @@
 //! ```
 //!
 //! The blob is hashed on its way into root's own folder and unpacked from there: what borgiosd
-//! does to its file meanwhile changes nothing.
+//! does to its file meanwhile changes nothing. Neither step begins unless there is room for all of it
+//! and some to spare, root's reserve not counted: what is staged must not take from others the room to
+//! run in.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -15,10 +17,12 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use borgios_policy::Name;
-use borgios_releases::entry::INFO;
+use borgios_releases::entry::{INFO, is_unit};
 use borgios_releases::info::INFO_MAX;
 use borgios_releases::plan::KEEPER;
-use borgios_releases::{Component, ComponentInfo, Expected, Manifest, UnpackError, unpack};
+use borgios_releases::{
+    Component, ComponentInfo, Expected, Footprint, Manifest, UnpackError, measure, unpack,
+};
 use borgios_types::Digest;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
@@ -26,6 +30,12 @@ use thiserror::Error;
 use super::host::{Host, HostError};
 use super::paths::Paths;
 use crate::disk;
+
+/// The component that borgiosd is.
+const AGENT: &str = "agent";
+/// Names of units that are one component's own, whatever a release names: what the two processes may
+/// do comes from nowhere else. A socket or a timer of such a name belongs to the service.
+const RESERVED: [(&str, &str); 2] = [("borgios-keeper", KEEPER), ("borgiosd", AGENT)];
 
 /// Why a release was not staged.
 #[derive(Debug, Error)]
@@ -97,14 +107,18 @@ pub fn stage(
     empty(&paths.spool())?;
     let mut infos = BTreeMap::new();
     for component in &manifest.components {
-        infos.insert(component.name.clone(), stage_one(paths, component)?);
+        infos.insert(component.name.clone(), stage_one(paths, host, component)?);
     }
     check_units(paths, manifest)?;
     check_keeper(paths, host, manifest)?;
     Ok(infos)
 }
 
-fn stage_one(paths: &Paths, component: &Component) -> Result<ComponentInfo, StageError> {
+fn stage_one(
+    paths: &Paths,
+    host: &dyn Host,
+    component: &Component,
+) -> Result<ComponentInfo, StageError> {
     let stored = paths.stored(&component.digest);
     let refused = |source| StageError::Component { name: component.name.clone(), source };
     let expected = Expected { name: &component.name, arch: std::env::consts::ARCH };
@@ -118,14 +132,16 @@ fn stage_one(paths: &Paths, component: &Component) -> Result<ComponentInfo, Stag
     }
     let spooled = paths.spool().join(component.digest.hex());
     let unpacked = || {
-        copy_from_depot(&paths.depot.join(component.digest.hex()), &spooled, component)?;
+        copy_from_depot(paths, host, component, &spooled)?;
+        let blob = || File::open(&spooled).map(io::BufReader::new).map_err(at(&spooled));
+        let taken = measure(blob()?).map_err(at(&spooled))?;
+        check_room(host, &paths.store, taken)?;
         if stored.is_dir() {
             // Its description is gone or damaged: what is unpacked anew is known to be whole. It may
             // run, so it goes only once there is something to put in its place.
             fs::remove_dir_all(&stored).map_err(at(&stored))?;
         }
-        let blob = File::open(&spooled).map_err(at(&spooled))?;
-        unpack(io::BufReader::new(blob), &stored, &expected).map_err(|error| match error {
+        unpack(blob()?, &stored, &expected).map_err(|error| match error {
             UnpackError::Disk { path, source } => StageError::Disk { path, source },
             // Its digest was right a moment ago: the disk does not give back what it took.
             UnpackError::Damaged(source) if source.raw_os_error().is_some() => {
@@ -166,7 +182,13 @@ fn described(stored: &Path) -> io::Result<Option<ComponentInfo>> {
 
 /// Copies a blob while hashing it. Its folder is another user's: no link is followed, nothing
 /// but a plain file is read, and no more of it than the release says.
-fn copy_from_depot(from: &Path, to: &Path, component: &Component) -> Result<(), StageError> {
+fn copy_from_depot(
+    paths: &Paths,
+    host: &dyn Host,
+    component: &Component,
+    to: &Path,
+) -> Result<(), StageError> {
+    let from = paths.depot.join(component.digest.hex());
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     let flags = i32::try_from(flags.bits()).expect("open flags fit into an int");
     let opened = OpenOptions::new().read(true).custom_flags(flags).open(from);
@@ -181,6 +203,7 @@ fn copy_from_depot(from: &Path, to: &Path, component: &Component) -> Result<(), 
     if !meta.is_file() || meta.len() != component.size {
         return Err(not_the_blob());
     }
+    check_room(host, &paths.spool(), Footprint { bytes: component.size, files: 1 })?;
     let mut out = OpenOptions::new()
         .write(true)
         .create(true)
@@ -206,22 +229,44 @@ fn copy_from_depot(from: &Path, to: &Path, component: &Component) -> Result<(), 
     Err(not_the_blob())
 }
 
-/// No two components may bring the same unit or tmpfiles fragment: one would hide the other.
+/// Whether so much fits onto the disk of a folder. Where it does not, that is the disk's fault: the
+/// release may be as good as ever, and is tried again.
+fn check_room(host: &dyn Host, folder: &Path, taken: Footprint) -> Result<(), StageError> {
+    host.room(folder).and_then(|room| room.check(taken)).map_err(at(folder))
+}
+
+/// No two components may bring the same unit or tmpfiles fragment: one would hide the other. The
+/// keeper that runs stays where a release does not name it, so it counts as one of them.
 fn check_units(paths: &Paths, manifest: &Manifest) -> Result<(), StageError> {
+    let keeper: Name = KEEPER.parse().expect("a constant name");
+    let mut components: Vec<(&Name, PathBuf)> =
+        manifest.components.iter().map(|c| (&c.name, paths.stored(&c.digest))).collect();
+    if components.iter().all(|(name, _)| **name != KEEPER) {
+        components.push((&keeper, paths.linked(&keeper)));
+    }
     let mut owners: BTreeMap<String, &Name> = BTreeMap::new();
-    for component in &manifest.components {
-        let stored = paths.stored(&component.digest);
-        for folder in ["units", "tmpfiles.d"] {
-            for file in files(&stored.join(folder)).map_err(at(&stored))? {
-                let name = format!("{folder}/{file}");
-                if let Some(other) = owners.insert(name.clone(), &component.name) {
-                    let text = format!("{other} and {} both bring {name}", component.name);
-                    return Err(StageError::Set(text));
+    for (name, folder) in components {
+        for place in ["units", "tmpfiles.d"] {
+            for file in files(&folder.join(place)).map_err(at(&folder))? {
+                check_reserved(name, &file)?;
+                let file = format!("{place}/{file}");
+                if let Some(other) = owners.insert(file.clone(), name) {
+                    return Err(StageError::Set(format!("{other} and {name} both bring {file}")));
                 }
             }
         }
     }
     Ok(())
+}
+
+fn check_reserved(name: &Name, file: &str) -> Result<(), StageError> {
+    let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
+    match RESERVED.iter().find(|(reserved, _)| *reserved == stem) {
+        Some((_, owner)) if name != owner && is_unit(file) => {
+            Err(StageError::Set(format!("{name} brings {file}, which is {owner}'s alone")))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// The keeper is the one component whose failure nobody could take back, so its new program must

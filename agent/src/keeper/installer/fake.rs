@@ -2,10 +2,13 @@
 //!
 //! Links are real, below a test's folder, so that what a crash leaves is what the next run finds;
 //! units are names with the file they were started from. A health command passes if the file it
-//! names says `well`.
+//! names says `well`. A unit with `fills the disk` in its file does so while it runs, and one with
+//! `needs room` does not start on a full disk.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -15,6 +18,7 @@ use borgios_types::Time;
 use crate::keeper::command::CommandError;
 use crate::keeper::host::{Activity, Host, HostError, Systemd};
 use crate::keeper::paths::Paths;
+use crate::keeper::room::Room;
 
 /// What survives a crash of the keeper: the server itself.
 #[derive(Debug, Default)]
@@ -27,8 +31,18 @@ pub(super) struct Server {
     pub(super) left: Option<usize>,
     /// Whether the disk is full: no link can be made.
     pub(super) full: bool,
-    /// Whether only the disk of systemd's tools is full.
+    /// Whether only the disk of systemd's tools and units is full; nothing is well there.
     pub(super) cramped: bool,
+    /// What is left for what is staged; `None` is enough.
+    pub(super) room: Option<Room>,
+    /// A file that is written to a full disk once, when a health command runs.
+    pub(super) unwritable: Option<PathBuf>,
+    /// Unit files as systemd has read them.
+    pub(super) loaded: BTreeMap<String, String>,
+    /// The program of the keeper's process; `None` is one outside the store.
+    pub(super) program: Option<PathBuf>,
+    /// The unit file that systemd started the keeper's process with.
+    pub(super) keeper_unit: Option<String>,
     /// How often systemd's own tools fail from here on.
     pub(super) refusals: usize,
     now: u64,
@@ -73,9 +87,22 @@ impl Fake {
         Err(failed(what, "not now"))
     }
 
+    /// Starts the keeper as systemd does: the program of the links, with the unit that was read.
+    pub(super) fn start_keeper(&self) {
+        let program = self.paths.current.join("borgios-keeper/files/bin/borgios-keeper");
+        let mut server = self.server();
+        server.program = Some(fs::canonicalize(program).unwrap());
+        server.keeper_unit = server.loaded.get("borgios-keeper.service").cloned();
+    }
+
     fn real(&self) -> Systemd {
         Systemd::new(&self.paths.root)
     }
+}
+
+/// Whether a unit's file holds these words.
+fn says(unit: &Path, words: &str) -> bool {
+    fs::read_to_string(unit).is_ok_and(|text| text.contains(words))
 }
 
 fn failed(what: &str, said: &str) -> HostError {
@@ -94,7 +121,7 @@ impl Host for Fake {
 
     fn link(&self, link: &Path, target: &Path) -> Result<(), HostError> {
         if self.call(format!("link {}", link.file_name().unwrap().display())).full {
-            return Err(HostError::Disk(std::io::ErrorKind::StorageFull.into()));
+            return Err(HostError::Disk(io::ErrorKind::StorageFull.into()));
         }
         self.real().link(link, target)
     }
@@ -104,12 +131,28 @@ impl Host for Fake {
         self.real().unlink(link)
     }
 
+    fn program(&self) -> io::Result<PathBuf> {
+        self.server().program.clone().map_or_else(std::env::current_exe, Ok)
+    }
+
+    fn room(&self, _: &Path) -> io::Result<Room> {
+        Ok(self.server().room.unwrap_or(Room::BOUNDLESS))
+    }
+
     fn is_full(&self) -> bool {
-        self.server().cramped
+        let server = self.server();
+        server.cramped || server.running.values().any(|unit| says(unit, "fills the disk"))
     }
 
     fn reload(&self) -> Result<(), HostError> {
-        self.tool("reload")
+        self.tool("reload")?;
+        let units = fs::read_dir(&self.paths.units).into_iter().flatten().map(Result::unwrap);
+        let read = units.filter_map(|unit| {
+            let name = unit.file_name().to_string_lossy().into_owned();
+            Some((name, fs::read_to_string(unit.path()).ok()?))
+        });
+        self.server().loaded = read.collect();
+        Ok(())
     }
 
     fn sysusers(&self, fragment: &Path) -> Result<(), HostError> {
@@ -125,7 +168,7 @@ impl Host for Fake {
     fn restart(&self, unit: &str) -> Result<(), HostError> {
         let mut server = self.call(format!("restart {unit}"));
         let file = fs::canonicalize(self.paths.units.join(unit)).unwrap();
-        if fs::read_to_string(&file).unwrap().contains("does not start") {
+        if says(&file, "does not start") || (server.cramped && says(&file, "needs room")) {
             return Err(failed(unit, "it does not start"));
         }
         server.running.insert(unit.to_owned(), file);
@@ -143,8 +186,14 @@ impl Host for Fake {
     }
 
     fn health(&self, command: &[String]) -> Result<(), HostError> {
-        drop(self.call("health".into()));
+        let unwritable = self.call("health".into()).unwritable.take();
+        if let Some(file) = unwritable {
+            symlink("/dev/full", file).unwrap();
+        }
         let said = fs::read_to_string(&command[0]).unwrap_or_default();
+        if self.is_full() {
+            return Err(failed(&command[0], "no room"));
+        }
         if said == "well" { Ok(()) } else { Err(failed(&command[0], &said)) }
     }
 

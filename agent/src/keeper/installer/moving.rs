@@ -14,13 +14,15 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use borgios_policy::Name;
 use borgios_releases::Move;
 use borgios_releases::plan::KEEPER;
 use tracing::{error, warn};
 
-use super::{Installer, Seat, is_linked_keeper};
+use super::{Installer, Seat};
 use crate::keeper::host::HostError;
 use crate::keeper::staging::{self, files};
 
@@ -40,9 +42,11 @@ pub(super) enum Moved {
 
 /// What to do about a unit that does not start.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Mood {
+pub(super) enum Mood {
     /// Stop: the release has failed.
     Strict,
+    /// As [`Mood::Strict`], but what was only too slow, as while a server starts, shows in how it fares.
+    Lenient,
     /// Say so and go on: there is nothing better to go back to.
     Stoic,
 }
@@ -55,15 +59,12 @@ impl Installer {
 
     /// Back to the old one; only the disk can stop this, and then it is done again.
     pub(super) fn move_back(&self, to: &Move) -> io::Result<Moved> {
-        match self.go(to, Mood::Stoic) {
-            Ok(moved) => Ok(moved),
-            Err(HostError::Disk(error)) => Err(error),
-            // systemd itself does not answer: wait for it as for a full disk.
-            Err(error) => Err(io::Error::other(error.to_string())),
-        }
+        self.go(to, Mood::Stoic).map_err(later)
     }
 
     fn go(&self, to: &Move, mood: Mood) -> Result<Moved, HostError> {
+        // Looked up before this process changes it.
+        self.started_with()?;
         fs::create_dir_all(&self.paths.current)?;
         fs::create_dir_all(&self.paths.units)?;
         fs::create_dir_all(&self.paths.tmpfiles)?;
@@ -103,16 +104,23 @@ impl Installer {
         }
         // 4. systemd learns of it.
         self.ask_machine(Mood::Strict, || self.host.reload())?;
+        self.note_loaded()?;
         // 5. The keeper goes on as its own successor.
-        if self.seat == Seat::Keeper {
-            let own = std::env::current_exe()?;
-            if !is_linked_keeper(&self.paths, &own) {
-                return Ok(Moved::ReplaceKeeper);
-            }
+        if self.seat == Seat::Keeper && !self.is_current()? {
+            return Ok(Moved::ReplaceKeeper);
         }
-        // 6. What changed, runs anew; the keeper first, since others talk to it.
-        let (keeper, others): (Vec<_>, Vec<_>) =
-            to.changed.iter().partition(|name| **name == KEEPER);
+        // 6. What changed, runs anew.
+        self.restart_changed(&to.changed, mood)?;
+        Ok(Moved::Done)
+    }
+
+    /// Restarts the units of what changed; the keeper first, since others talk to it.
+    pub(super) fn restart_changed(
+        &self,
+        changed: &BTreeSet<Name>,
+        mood: Mood,
+    ) -> Result<(), HostError> {
+        let (keeper, others): (Vec<_>, Vec<_>) = changed.iter().partition(|name| **name == KEEPER);
         for name in keeper.into_iter().chain(others) {
             if *name == KEEPER && self.seat == Seat::Keeper {
                 continue;
@@ -121,7 +129,8 @@ impl Installer {
                 bear(mood, self.host.restart(&unit))?;
             }
         }
-        Ok(Moved::Done)
+        self.started.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Asks for what the machine's own tools do. That they fail once says nothing about a release: another
@@ -260,13 +269,27 @@ fn is_foreign(link: &Path, current: &Path) -> io::Result<bool> {
     }
 }
 
-/// In a stoic mood only the disk counts.
+/// What cannot be held against a release is waited for: systemd that does not answer, as a full disk.
+pub(super) fn later(failed: HostError) -> io::Error {
+    match failed {
+        HostError::Disk(error) => error,
+        error @ (HostError::Command { .. } | HostError::Taken(_)) => {
+            io::Error::other(error.to_string())
+        }
+    }
+}
+
+/// In a stoic mood only the disk counts, in a lenient one also what a unit does, not how long it takes.
 fn bear(mood: Mood, done: Result<(), HostError>) -> Result<(), HostError> {
-    match done {
-        Err(error @ (HostError::Command { .. } | HostError::Taken(_))) if mood == Mood::Stoic => {
+    match (mood, done) {
+        (Mood::Stoic, Err(error @ (HostError::Command { .. } | HostError::Taken(_)))) => {
             error!(BORGIOS_EVENT = "restore_incomplete", %error, "could not put all back");
             Ok(())
         }
-        done => done,
+        (Mood::Lenient, Err(HostError::Command { what, source })) if source.is_passing() => {
+            warn!(BORGIOS_EVENT = "machine_busy", error = %source, "{what} took too long");
+            Ok(())
+        }
+        (Mood::Strict | Mood::Lenient | Mood::Stoic, done) => done,
     }
 }

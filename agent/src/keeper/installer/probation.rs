@@ -4,7 +4,8 @@
 //! `deadline_s` and from then on for `stable_s`. One without is well when none of its units has
 //! failed, or is still coming and going, for a few seconds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::time::Duration;
 
 use borgios_policy::Name;
@@ -12,7 +13,8 @@ use borgios_releases::Health;
 use borgios_types::{Digest, Time};
 
 use super::Installer;
-use crate::keeper::host::Activity;
+use super::moving::{Mood, later};
+use crate::keeper::host::{Activity, HostError};
 use crate::keeper::staging;
 
 /// Pause between two rounds of health commands.
@@ -37,21 +39,38 @@ enum Test {
     Units(Vec<String>),
 }
 
+/// Why a set has not passed.
+pub(super) enum Unwell {
+    /// The disk; another look is worth it.
+    Disk(io::Error),
+    /// A component: which, and what it said last.
+    Sick(String),
+}
+
 impl Installer {
-    /// Watches every component until all have passed, or one has not.
+    /// Watches every component until all have passed, or one has not. `changed` are those whose units
+    /// were restarted; what was stopped of them since is started first.
     ///
     /// # Errors
-    /// Which one, and what it said last.
-    pub(super) fn probe(&self, components: &BTreeMap<Name, Digest>) -> Result<(), String> {
+    /// See [`Unwell`].
+    pub(super) fn probe(
+        &self,
+        changed: &BTreeSet<Name>,
+        components: &BTreeMap<Name, Digest>,
+    ) -> Result<(), Unwell> {
         let mut candidates = Vec::new();
         for name in components.keys() {
             candidates.push(self.candidate(name)?);
         }
+        self.wake(changed, Mood::Lenient).map_err(|failed| match failed {
+            HostError::Disk(_) => Unwell::Disk(later(failed)),
+            HostError::Command { .. } | HostError::Taken(_) => Unwell::Sick(failed.to_string()),
+        })?;
         let start = self.host.now();
         loop {
             let mut passed = true;
             for candidate in &mut candidates {
-                passed &= self.look(candidate, start)?;
+                passed &= self.look(candidate, start).map_err(Unwell::Sick)?;
             }
             if passed {
                 return Ok(());
@@ -60,9 +79,15 @@ impl Installer {
         }
     }
 
-    fn candidate(&self, name: &Name) -> Result<Candidate, String> {
-        let info = staging::read_info(&self.paths.linked(name))
-            .map_err(|error| format!("component {name} cannot be read: {error}"))?;
+    fn candidate(&self, name: &Name) -> Result<Candidate, Unwell> {
+        let info =
+            staging::read_info(&self.paths.linked(name)).map_err(|error| match error.kind() {
+                // It was whole when it was staged, and no disk mends that by itself.
+                io::ErrorKind::NotFound | io::ErrorKind::InvalidData => {
+                    Unwell::Sick(format!("component {name} cannot be read: {error}"))
+                }
+                _ => Unwell::Disk(error),
+            })?;
         let name = name.clone();
         Ok(match info.health {
             Some(health) => {

@@ -1,5 +1,8 @@
 //! Installs on a host that fails: power lost at every call, blobs swapped, units taken.
 
+mod room;
+mod succession;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -1,0 +1,94 @@
+//! What a failure says: that the release has failed, or only that a disk is full.
+//!
+//! A unit that does not start, or is not well in time, says nothing about its release while there is no
+//! room to write in: the step is done again later. Yet what fills the disk may be the release, and then
+//! it must be taken back. So its units are stopped: if there is room afterwards, they took it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::atomic::Ordering;
+
+use borgios_policy::Name;
+use borgios_releases::plan::KEEPER;
+use borgios_releases::{Event, Journal};
+use tracing::{error, warn};
+
+use super::moving::Mood;
+use super::{InstallError, Installer, shorten};
+use crate::keeper::host::HostError;
+use crate::keeper::staging;
+
+impl Installer {
+    /// Holds a failure against the release, or against the disk.
+    ///
+    /// # Errors
+    /// `StorageFull` where a disk is full whether or not the release runs. Its units are stopped then;
+    /// the step that is done again starts them.
+    pub(super) fn verdict(&self, journal: &Journal, reason: &str) -> io::Result<Event> {
+        if self.host.is_full() {
+            warn!(BORGIOS_EVENT = "disk_full", "failed on a full disk: {reason}");
+            self.quiet(journal);
+            if self.host.is_full() {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+        }
+        Ok(Event::Failed(shorten(reason)))
+    }
+
+    /// Writes a verdict. Where there is no room for that, what was judged stops filling the disk first.
+    ///
+    /// # Errors
+    /// [`InstallError::Disk`]; the state is the one before, and its step starts what was stopped.
+    pub(super) fn pass(&self, journal: &mut Journal, failed: Event) -> Result<(), InstallError> {
+        match self.advance(journal, failed.clone()) {
+            Err(InstallError::Disk(error)) if error.kind() == io::ErrorKind::StorageFull => {
+                self.quiet(journal);
+                self.advance(journal, failed)
+            }
+            done => done,
+        }
+    }
+
+    /// Starts what changed where this process does not know it to run: it was stopped for want of room,
+    /// by this process or by one before it that ended in between.
+    pub(super) fn wake(&self, changed: &BTreeSet<Name>, mood: Mood) -> Result<(), HostError> {
+        if self.started.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.restart_changed(changed, mood)
+    }
+
+    /// As [`Installer::wake`], for a set that stays whatever comes of it.
+    pub(super) fn wake_anyway(&self, journal: &Journal) {
+        if let Err(error) = self.wake(&journal.changed(), Mood::Stoic) {
+            error!(BORGIOS_EVENT = "restart_incomplete", %error, "could not start all again");
+        }
+    }
+
+    /// Stops the units of what changed, but the keeper's: somebody must be left to go on. What the links
+    /// do not name, or name no more on the way back, does not run or is not at fault. This never fails.
+    pub(super) fn quiet(&self, journal: &Journal) {
+        self.started.store(false, Ordering::Relaxed);
+        let Some(release) = journal.under_way() else { return };
+        let running = Self::running(&self.paths).unwrap_or_else(|error| {
+            warn!(%error, "cannot read what runs");
+            BTreeMap::new()
+        });
+        for name in journal.changed().iter().filter(|name| **name != KEEPER) {
+            let Some(digest) = release.components.get(name.as_str()) else { continue };
+            if running.get(name) != Some(digest) {
+                continue;
+            }
+            let units = staging::read_info(&self.paths.stored(digest)).map(|info| info.restart);
+            let units = units.unwrap_or_else(|error| {
+                warn!(%error, "cannot read which units of {name} to stop");
+                Vec::new()
+            });
+            for unit in units {
+                if let Err(error) = self.host.stop(&unit) {
+                    error!(BORGIOS_EVENT = "stop_failed", %error, "{unit} did not stop");
+                }
+            }
+        }
+    }
+}
