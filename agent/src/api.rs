@@ -17,11 +17,12 @@ use serde_json::{Value, json};
 
 use crate::clock::unix_now;
 use crate::credential_watch::ScheduleView;
+use crate::entrance::Entrance;
 use crate::fleet;
 use crate::frame::FRAME_MAX;
 use crate::handback::Handbacks;
 use crate::keeper_watch::KeeperView;
-use crate::ledger::{Admission, Ledger};
+use crate::ledger::Ledger;
 use crate::ledger_handle::LedgerHandle;
 use crate::object_api::{chosen, ids, page};
 use crate::questions::report::WITHIN_DEFAULT;
@@ -320,16 +321,12 @@ impl Api {
 
     async fn take(&self, envelope: Envelope, from: String) -> Value {
         let id = envelope.id();
-        match self.0.ledger.run(move |ledger| ledger.admit(envelope, &from)).await {
-            Admission::Admitted(all) => {
-                self.0.tree.publish(all).await;
-                ok(json!({"id": id, "new": true, "held": self.held(id).await}))
-            }
-            Admission::Known => ok(json!({"id": id, "new": false, "held": self.held(id).await})),
-            Admission::Deferred { code, why } | Admission::Refused { code, why } => {
-                error(code, &why)
-            }
-            Admission::Disk(why) => error("disk", &format!("the node cannot store it: {why}")),
+        let Parts { ledger, tree, .. } = &*self.0;
+        match ledger.enter(tree, move |ledger| ledger.admit(envelope, &from)).await {
+            Entrance::New => ok(json!({"id": id, "new": true, "held": self.held(id).await})),
+            Entrance::Known => ok(json!({"id": id, "new": false, "held": self.held(id).await})),
+            Entrance::Deferred { code, why } | Entrance::Refused { code, why } => error(code, &why),
+            Entrance::Disk(why) => error("disk", &format!("the node cannot store it: {why}")),
         }
     }
 

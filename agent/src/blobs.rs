@@ -13,6 +13,7 @@ use tracing::{debug, warn};
 
 use crate::clock::unix_now;
 use crate::depot::Depot;
+use crate::disk;
 use crate::fetch::Source;
 use crate::ledger::Ledger;
 use crate::ledger_handle::LedgerHandle;
@@ -71,7 +72,7 @@ fn wanted(ledger: &Ledger) -> BTreeSet<Digest> {
 /// Drops blobs that are of no use any more.
 pub async fn sweep(ledger: &LedgerHandle, depot: &Depot) {
     let keep = ledger.run(|ledger| wanted(ledger)).await;
-    match depot.sweep(&keep, YOUNG) {
+    match disk::in_place(|| depot.sweep(&keep, YOUNG)) {
         Ok(0) => {}
         Ok(removed) => debug!(removed, "removed old blobs"),
         Err(error) => warn!(BORGIOS_EVENT = "disk_failed", "cannot sweep the depot: {error}"),
@@ -100,8 +101,8 @@ pub async fn sources(
             (near, far.collect::<Vec<_>>())
         })
         .await;
-    let url = |address: String| Source::Url(format!("http://{address}/blobs"));
-    near.into_iter().map(url).chain(linked).chain(far.into_iter().map(url)).collect()
+    let node = |address: String| Source::Node(format!("http://{address}/blobs"));
+    near.into_iter().map(node).chain(linked).chain(far.into_iter().map(node)).collect()
 }
 
 /// Tells the neighbours of each blob that becomes whole here, until `stop`.

@@ -7,10 +7,14 @@
 //!                        blobs/<hex>.part            removed
 //! ```
 //!
+//! One writer at a time has a blob. Whoever brings one that nothing signed names yet may have it taken
+//! away by who fetches it because something signed does; from then on it writes nothing more.
+//!
 //! A name without `.part` was hashed, synced and renamed by this process. The keeper trusts none of
 //! it: it hashes again while it copies.
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -93,7 +97,7 @@ impl DepotError {
 pub struct Depot {
     folder: PathBuf,
     /// Blobs being received: one writer each.
-    busy: Arc<Mutex<BTreeSet<Digest>>>,
+    busy: Arc<Mutex<BTreeMap<Digest, Arc<Hold>>>>,
     /// Tells of each blob that became whole.
     news: broadcast::Sender<Digest>,
 }
@@ -145,10 +149,41 @@ impl Depot {
     /// # Errors
     /// See [`DepotError`].
     pub fn receive(&self, digest: Digest, size: u64) -> Result<Receiving, DepotError> {
+        self.open_part(digest, size, || Claim::new(self, digest, false))
+    }
+
+    /// The same for what nothing signed names yet: [`Depot::take_over`] may take the blob away.
+    ///
+    /// # Errors
+    /// See [`DepotError`].
+    pub fn receive_unasked(&self, digest: Digest, size: u64) -> Result<Receiving, DepotError> {
+        self.open_part(digest, size, || Claim::new(self, digest, true))
+    }
+
+    /// The same for what something signed names: whoever brings the blob unasked loses it, and what it
+    /// brought so far is gone on with. Waits for what it is opening or writing just now.
+    ///
+    /// # Errors
+    /// See [`DepotError`].
+    pub fn take_over(&self, digest: Digest, size: u64) -> Result<Receiving, DepotError> {
+        self.open_part(digest, size, || Claim::instead(self, digest))
+    }
+
+    fn open_part(
+        &self,
+        digest: Digest,
+        size: u64,
+        claim: impl FnOnce() -> Result<Claim, DepotError>,
+    ) -> Result<Receiving, DepotError> {
         if size > COMPONENT_MAX {
             return Err(DepotError::TooLarge(size));
         }
-        let claim = Claim::new(self, digest)?;
+        let claim = claim()?;
+        // Opening may shorten the part: whoever takes it over waits until that is done.
+        let lost = claim.hold.lost();
+        if *lost {
+            return Err(DepotError::Busy(digest));
+        }
         let part = self.folder.join(format!("{}{PART}", digest.hex()));
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(&part)?;
         let mut hash = Sha256::new();
@@ -165,7 +200,8 @@ impl Depot {
             hash.update(&chunk[..read]);
             have += read as u64;
         }
-        Ok(Receiving { depot: self.clone(), _claim: claim, part, file, hash, have, size, digest })
+        drop(lost);
+        Ok(Receiving { depot: self.clone(), claim, part, file, hash, have, size, digest })
     }
 
     /// Hashes a blob that is here whole again, and removes it if the disk has changed it. Blocks.
@@ -200,7 +236,7 @@ impl Depot {
     /// # Errors
     /// The folder cannot be listed; a file that cannot be removed is left for the next time.
     pub fn sweep(&self, keep: &BTreeSet<Digest>, age: Duration) -> io::Result<usize> {
-        let busy = self.busy().clone();
+        let busy: BTreeSet<Digest> = self.busy().keys().copied().collect();
         let mut removed = 0;
         for entry in std::fs::read_dir(&self.folder)? {
             let entry = entry?;
@@ -218,9 +254,34 @@ impl Depot {
         Ok(removed)
     }
 
-    fn busy(&self) -> MutexGuard<'_, BTreeSet<Digest>> {
-        // A set of names is whole whatever the thread that held it did.
+    /// Whether anybody is writing this blob.
+    #[cfg(test)]
+    pub(crate) fn is_receiving(&self, digest: &Digest) -> bool {
+        self.busy().contains_key(digest)
+    }
+
+    fn busy(&self) -> MutexGuard<'_, BTreeMap<Digest, Arc<Hold>>> {
+        // A list of names is whole whatever the thread that held it did.
         self.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What one writer has of a blob.
+#[derive(Debug)]
+struct Hold {
+    /// Nothing signed names the blob: it gives way.
+    unasked: bool,
+    /// It was taken away. Held while the part is opened or written, so that it never has two writers.
+    lost: Mutex<bool>,
+}
+
+impl Hold {
+    fn new(unasked: bool) -> Arc<Self> {
+        Arc::new(Self { unasked, lost: Mutex::new(false) })
+    }
+
+    fn lost(&self) -> MutexGuard<'_, bool> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -229,21 +290,42 @@ impl Depot {
 struct Claim {
     depot: Depot,
     digest: Digest,
+    hold: Arc<Hold>,
 }
 
 impl Claim {
-    fn new(depot: &Depot, digest: Digest) -> Result<Self, DepotError> {
-        if depot.busy().insert(digest) {
-            Ok(Self { depot: depot.clone(), digest })
-        } else {
-            Err(DepotError::Busy(digest))
+    fn new(depot: &Depot, digest: Digest, unasked: bool) -> Result<Self, DepotError> {
+        match depot.busy().entry(digest) {
+            Entry::Occupied(_) => Err(DepotError::Busy(digest)),
+            Entry::Vacant(free) => {
+                let hold = free.insert(Hold::new(unasked)).clone();
+                Ok(Self { depot: depot.clone(), digest, hold })
+            }
         }
+    }
+
+    fn instead(depot: &Depot, digest: Digest) -> Result<Self, DepotError> {
+        let hold = Hold::new(false);
+        let before = {
+            let mut busy = depot.busy();
+            if busy.get(&digest).is_some_and(|before| !before.unasked) {
+                return Err(DepotError::Busy(digest));
+            }
+            busy.insert(digest, hold.clone())
+        };
+        if let Some(before) = before {
+            *before.lost() = true;
+        }
+        Ok(Self { depot: depot.clone(), digest, hold })
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.depot.busy().remove(&self.digest);
+        let mut busy = self.depot.busy();
+        if busy.get(&self.digest).is_some_and(|hold| Arc::ptr_eq(hold, &self.hold)) {
+            busy.remove(&self.digest);
+        }
     }
 }
 
@@ -251,7 +333,7 @@ impl Drop for Claim {
 #[derive(Debug)]
 pub struct Receiving {
     depot: Depot,
-    _claim: Claim,
+    claim: Claim,
     part: PathBuf,
     file: File,
     hash: Sha256,
@@ -276,8 +358,12 @@ impl Receiving {
     /// Forgets what is here, for a source that cannot go on in the middle.
     ///
     /// # Errors
-    /// Whatever the disk says.
-    pub fn restart(&mut self) -> io::Result<()> {
+    /// [`DepotError::Busy`] if the blob was taken over, or the disk.
+    pub fn restart(&mut self) -> Result<(), DepotError> {
+        let lost = self.claim.hold.lost();
+        if *lost {
+            return Err(DepotError::Busy(self.digest));
+        }
         self.file.set_len(0)?;
         self.hash = Sha256::new();
         self.have = 0;
@@ -287,11 +373,16 @@ impl Receiving {
     /// Adds bytes.
     ///
     /// # Errors
-    /// [`DepotError::TooLong`], after which what came is forgotten, or the disk.
+    /// [`DepotError::TooLong`], after which what came is forgotten, [`DepotError::Busy`] if the blob was
+    /// taken over, or the disk.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), DepotError> {
         if self.have + bytes.len() as u64 > self.size {
             self.restart()?;
             return Err(DepotError::TooLong(self.size));
+        }
+        let lost = self.claim.hold.lost();
+        if *lost {
+            return Err(DepotError::Busy(self.digest));
         }
         self.file.write_all(bytes)?;
         self.hash.update(bytes);
@@ -302,12 +393,17 @@ impl Receiving {
     /// Checks the digest, syncs, and gives the blob its name. Blocks on the disk.
     ///
     /// # Errors
-    /// [`DepotError::Incomplete`] leaves the part for later; [`DepotError::BadDigest`] removes it.
+    /// [`DepotError::Incomplete`] leaves the part for later; [`DepotError::BadDigest`] removes it;
+    /// [`DepotError::Busy`] if the blob was taken over.
     pub fn finish(self) -> Result<PathBuf, DepotError> {
         if !self.whole() {
             return Err(DepotError::Incomplete { have: self.have, size: self.size });
         }
         let found = Digest(self.hash.clone().finalize().into());
+        let lost = self.claim.hold.lost();
+        if *lost {
+            return Err(DepotError::Busy(self.digest));
+        }
         if found != self.digest {
             std::fs::remove_file(&self.part)?;
             return Err(DepotError::BadDigest { expected: self.digest, found });
@@ -377,6 +473,25 @@ mod tests {
         assert_eq!(depot.check(&digest).unwrap_err().code(), "bad_digest");
         assert_eq!(depot.size(&digest), None);
         depot.check(&digest).unwrap();
+    }
+
+    #[test]
+    fn what_is_brought_unasked_gives_way_to_what_is_signed_and_writes_nothing_more() {
+        let (_folder, depot) = depot();
+        let digest = Digest::of(b"hello world");
+        let mut brought = depot.receive_unasked(digest, 11).unwrap();
+        brought.write(b"hello ").unwrap();
+        assert!(matches!(depot.receive(digest, 11), Err(DepotError::Busy(_))));
+        let mut taken = depot.take_over(digest, 11).unwrap();
+        assert_eq!(taken.have(), 6, "what came is not lost");
+        assert!(matches!(brought.write(b"w"), Err(DepotError::Busy(_))));
+        assert!(matches!(brought.restart(), Err(DepotError::Busy(_))));
+        drop(brought);
+        assert!(matches!(depot.receive_unasked(digest, 11), Err(DepotError::Busy(_))));
+        assert!(matches!(depot.take_over(digest, 11), Err(DepotError::Busy(_))), "it is signed");
+        taken.write(b"world").unwrap();
+        assert_eq!(std::fs::read(taken.finish().unwrap()).unwrap(), b"hello world");
+        assert!(depot.receive_unasked(digest, 11).is_ok(), "it was given back");
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use tokio::runtime::{Handle, RuntimeFlavor};
+
 /// What tells one state of a file from another without reading it: which inode of which disk it is, how
 /// long, and when it and its inode were last changed. Two changes in place within one tick of the kernel's
 /// clock, some milliseconds, that leave its length may look alike.
@@ -47,6 +49,17 @@ pub fn write_durable(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         return Err(error);
     }
     sync_folder(folder)
+}
+
+/// Runs `work`, which may wait for a disk, where it stands, and has another thread go on meanwhile with
+/// all else that this runtime has to do: borgiosd has one worker. For work whose state cannot be handed
+/// to a thread of its own, since whoever waits for it may give up at any time.
+pub(crate) fn in_place<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        // A test's runtime of one thread, which has nobody to hand it to.
+        _ => work(),
+    }
 }
 
 /// Makes renames and removals in `folder` survive a power cut.

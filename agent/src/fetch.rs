@@ -3,8 +3,13 @@
 //!
 //! Size first, hashing while it streams, going on in the middle after a break. A source is trusted
 //! with nothing: what it sends is the blob or it is not. One that sent wrong bytes is named in the
-//! log, and the next one is asked from the beginning.
+//! log, and the next one is asked from the beginning. One that is slow is left for the next, which goes
+//! on where it ended; if all are, the fastest is asked again, and the last is waited for.
+//!
+//! What is fetched is named by something signed: whoever brings it unasked, and holds it, loses it to a
+//! source that has it. Members are believed no address: only a statement's own may lead elsewhere.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -12,12 +17,14 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use borgios_types::{Digest, NodeId};
-use reqwest::{Client, StatusCode, header};
+use reqwest::{Client, RequestBuilder, StatusCode, header, redirect};
 use thiserror::Error;
 use tracing::{debug, info, warn};
 
 use crate::depot::{Depot, DepotError, Receiving};
+use crate::disk;
 use crate::neighbours::{Neighbours, WINDOW};
+use crate::rate::{Below, Rate};
 use crate::tree_handle::LinkId;
 use crate::wire::PIECE_MAX;
 
@@ -34,14 +41,20 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Slowest source that is waited for to the end, in bytes a second. A slower one is left for the next,
 /// which goes on where it ended: one byte now and then must not keep a release from anybody.
 const RATE_MIN: u64 = 64 * 1024;
-/// Redirects followed; mirrors use one or two.
+/// How long a source may be slower than that before it is left: a lost packet or a busy line takes a few
+/// seconds, and a dozen liars in a row must not take the time of a lock.
+const RATE_WINDOW: Duration = Duration::from_secs(15);
+/// Redirects followed from a statement's own addresses; mirrors use one or two.
 const REDIRECTS_MAX: usize = 4;
 
 /// Where to look for blobs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// An HTTP folder: `<base>/<hex>`.
+    /// An HTTP folder that a signed statement names: `<base>/<hex>`, or where that leads.
     Url(String),
+    /// The HTTP folder of a server whose own record names the address: it leads nowhere else, or any
+    /// member could have the others ask whatever they can reach.
+    Node(String),
     /// A neighbour, over the link it has with this node.
     Link(LinkId, NodeId),
 }
@@ -49,7 +62,7 @@ pub enum Source {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Url(base) => f.write_str(base),
+            Self::Url(base) | Self::Node(base) => f.write_str(base),
             Self::Link(_, peer) => write!(f, "the link with {}", peer.short()),
         }
     }
@@ -73,6 +86,9 @@ pub enum FetchError {
     /// Too slow; the next source goes on from there.
     #[error("too slow: not done after {} s", .0.as_secs())]
     Slow(Duration),
+    /// Too slow in one window; the next source goes on from there.
+    #[error("too slow: {0} bytes a second")]
+    Trickles(u64),
     /// A piece that is none.
     #[error("a piece that is not what was asked for")]
     BadPiece,
@@ -94,7 +110,7 @@ impl FetchError {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Http(_) | Self::Link | Self::Slow(_) => "unreachable",
+            Self::Http(_) | Self::Link | Self::Slow(_) | Self::Trickles(_) => "unreachable",
             Self::Status(_) | Self::Absent => "not_there",
             Self::BadPiece => "malformed",
             Self::WrongSize { .. } => "wrong_size",
@@ -103,14 +119,42 @@ impl FetchError {
     }
 }
 
+impl From<Below> for FetchError {
+    fn from(Below(rate): Below) -> Self {
+        Self::Trickles(rate)
+    }
+}
+
+/// Longest time for one source, and for one upload, of a blob of `size` bytes.
+pub(crate) fn patience(size: u64) -> Duration {
+    PATIENCE + Duration::from_secs(size / RATE_MIN)
+}
+
 /// Fetches blobs into a depot.
 #[derive(Clone)]
 pub struct Fetcher {
-    client: Client,
+    /// For what statements name.
+    mirrors: Client,
+    /// For servers; follows no redirect.
+    nodes: Client,
     depot: Depot,
     neighbours: Neighbours,
     /// Longest time for one source, by the size of the blob.
     patience: fn(u64) -> Duration,
+    /// How long one may be too slow.
+    window: Duration,
+}
+
+/// What one attempt asks of a source.
+#[derive(Clone, Copy)]
+struct Attempt<'a> {
+    digest: Digest,
+    size: u64,
+    source: &'a Source,
+    /// Bytes a second below which it is left.
+    least: u64,
+    /// Forgets what others gave.
+    anew: bool,
 }
 
 impl Fetcher {
@@ -121,15 +165,18 @@ impl Fetcher {
     pub fn new(depot: Depot, neighbours: Neighbours) -> Result<Self, reqwest::Error> {
         // One TLS provider for the whole process; another thread may have installed it already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(READ_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::limited(REDIRECTS_MAX))
-            .no_proxy()
-            .user_agent(concat!("borgiosd/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        let patience = |size| PATIENCE + Duration::from_secs(size / RATE_MIN);
-        Ok(Self { client, depot, neighbours, patience })
+        let client = |redirects: redirect::Policy| {
+            Client::builder()
+                .connect_timeout(CONNECT_TIMEOUT)
+                .read_timeout(READ_TIMEOUT)
+                .redirect(redirects)
+                .no_proxy()
+                .user_agent(concat!("borgiosd/", env!("CARGO_PKG_VERSION")))
+                .build()
+        };
+        let mirrors = client(redirect::Policy::limited(REDIRECTS_MAX))?;
+        let nodes = client(redirect::Policy::none())?;
+        Ok(Self { mirrors, nodes, depot, neighbours, patience, window: RATE_WINDOW })
     }
 
     /// Gets one blob from the first of `sources` that has it. Returns whether the depot holds it now.
@@ -139,47 +186,75 @@ impl Fetcher {
         }
         // From here on news of it counts: a neighbour may get it while others are asked.
         self.neighbours.misses(digest, true);
+        let mut slow = Vec::new();
         for source in sources {
-            let patience = (self.patience)(size);
-            let got = tokio::time::timeout(patience, self.get_from(digest, size, source)).await;
-            match got.unwrap_or(Err(FetchError::Slow(patience))) {
-                Ok(()) => {
-                    info!(
-                        BORGIOS_EVENT = "blob_fetched",
-                        BORGIOS_BLOB = %digest,
-                        BORGIOS_FROM = %source,
-                        size,
-                        "fetched a blob of {size} bytes from {source}"
-                    );
-                    self.neighbours.misses(digest, false);
-                    return true;
-                }
-                Err(
-                    error @ (FetchError::Depot(_)
-                    | FetchError::WrongSize { .. }
-                    | FetchError::BadPiece),
-                ) => warn!(
-                    BORGIOS_EVENT = "refused",
-                    BORGIOS_REFUSAL = error.code(),
-                    BORGIOS_KIND = "blob",
-                    BORGIOS_BLOB = %digest,
-                    BORGIOS_FROM = %source,
-                    "refused a blob from {source}: {error}"
-                ),
-                Err(error) => debug!(%source, "no blob from there: {error}"),
+            let attempt = Attempt { digest, size, source, least: RATE_MIN, anew: false };
+            match self.get_from(attempt).await {
+                Ok(()) => return true,
+                Err(FetchError::Trickles(rate)) => slow.push((rate, source)),
+                Err(_) => {}
+            }
+        }
+        // Whoever has it is slow. Each but the last is held to half of what the next one gave, so that
+        // none has to be faster than it can, and whoever does not even try is left once more.
+        slow.sort_by_key(|(rate, _)| Reverse(*rate));
+        for (at, &(_, source)) in slow.iter().enumerate() {
+            let least = slow.get(at + 1).map_or(0, |(next, _)| next / 2);
+            let attempt = Attempt { digest, size, source, least, anew: false };
+            if self.get_from(attempt).await.is_ok() {
+                return true;
             }
         }
         false
     }
 
-    async fn get_from(&self, digest: Digest, size: u64, source: &Source) -> Result<(), FetchError> {
-        match self.attempt(digest, size, source).await {
+    /// Gets a blob from one source within its time, and says how that went.
+    async fn get_from(&self, attempt: Attempt<'_>) -> Result<(), FetchError> {
+        let Attempt { digest, size, source, .. } = attempt;
+        // Whoever brought it may have come to the end meanwhile.
+        if self.depot.size(&digest) == Some(size) {
+            self.neighbours.misses(digest, false);
+            return Ok(());
+        }
+        let patience = (self.patience)(size);
+        let got = tokio::time::timeout(patience, self.try_twice(attempt)).await;
+        let got = got.unwrap_or(Err(FetchError::Slow(patience)));
+        match &got {
+            Ok(()) => {
+                info!(
+                    BORGIOS_EVENT = "blob_fetched",
+                    BORGIOS_BLOB = %digest,
+                    BORGIOS_FROM = %source,
+                    size,
+                    "fetched a blob of {size} bytes from {source}"
+                );
+                self.neighbours.misses(digest, false);
+            }
+            Err(
+                error
+                @ (FetchError::Depot(_) | FetchError::WrongSize { .. } | FetchError::BadPiece),
+            ) => warn!(
+                BORGIOS_EVENT = "refused",
+                BORGIOS_REFUSAL = error.code(),
+                BORGIOS_KIND = "blob",
+                BORGIOS_BLOB = %digest,
+                BORGIOS_FROM = %source,
+                "refused a blob from {source}: {error}"
+            ),
+            Err(error) => debug!(%source, "no blob from there: {error}"),
+        }
+        got
+    }
+
+    async fn try_twice(&self, attempt: Attempt<'_>) -> Result<(), FetchError> {
+        match self.attempt(attempt).await {
             // The beginning came from somebody else, who may be the one that lied: a source is
             // refused for its own bytes only, or a liar that always breaks off would keep the
             // honest from ever finishing.
             Ok(Some(error @ DepotError::BadDigest { .. })) => {
-                debug!(%source, "begins anew: {error}");
-                self.attempt(digest, size, source).await?.map_or(Ok(()), |error| Err(error.into()))
+                debug!(source = %attempt.source, "begins anew: {error}");
+                let anew = Attempt { anew: true, ..attempt };
+                self.attempt(anew).await?.map_or(Ok(()), |error| Err(error.into()))
             }
             Ok(Some(error)) => Err(error.into()),
             Ok(None) => Ok(()),
@@ -188,24 +263,21 @@ impl Fetcher {
     }
 
     /// One attempt. `Some` is what was wrong with a blob of which this source gave the end only.
-    async fn attempt(
-        &self,
-        digest: Digest,
-        size: u64,
-        source: &Source,
-    ) -> Result<Option<DepotError>, FetchError> {
-        let depot = self.depot.clone();
-        // What is there already is hashed again: this blocks.
-        let mut receiving = blocking(move || depot.receive(digest, size)).await?;
+    async fn attempt(&self, attempt: Attempt<'_>) -> Result<Option<DepotError>, FetchError> {
+        let Attempt { digest, size, source, least, anew } = attempt;
+        let mut receiving = self.receive(attempt).await?;
+        if anew {
+            disk::in_place(|| receiving.restart())?;
+        }
+        let mut rate = Rate::new(least, self.window);
         let mut resumed = receiving.have() > 0;
         if !receiving.whole() {
             match source {
-                Source::Url(base) => {
-                    let url = format!("{}/{}", base.trim_end_matches('/'), digest.hex());
-                    resumed &= self.stream(&mut receiving, size, &url).await?;
+                Source::Url(_) | Source::Node(_) => {
+                    resumed &= self.stream(&mut receiving, attempt, &mut rate).await?;
                 }
                 Source::Link(link, _) => {
-                    self.pieces(&mut receiving, digest, size, *link).await?;
+                    self.pieces(&mut receiving, digest, size, *link, &mut rate).await?;
                 }
             }
         }
@@ -216,6 +288,50 @@ impl Fetcher {
         }
     }
 
+    /// Begins to receive. Whoever brings the blob unasked gives way to a source that says it has it and
+    /// is held to a rate, and to no other: an upload may be how the fleet gets it at all.
+    async fn receive(&self, attempt: Attempt<'_>) -> Result<Receiving, FetchError> {
+        let Attempt { digest, size, least, .. } = attempt;
+        let depot = self.depot.clone();
+        // What is there already is hashed again: this blocks.
+        let opened = blocking(move || depot.receive(digest, size)).await;
+        let Err(FetchError::Depot(DepotError::Busy(_))) = opened else { return opened };
+        if least < RATE_MIN {
+            return opened;
+        }
+        self.offered(attempt).await?;
+        let depot = self.depot.clone();
+        blocking(move || depot.take_over(digest, size)).await
+    }
+
+    /// Asks a source whether it has the blob.
+    async fn offered(&self, attempt: Attempt<'_>) -> Result<(), FetchError> {
+        let Attempt { digest, size: expected, source, .. } = attempt;
+        let found = match source {
+            Source::Link(link, _) => {
+                let piece = self.neighbours.piece(*link, digest, 0, 1).await;
+                Some(piece.ok_or(FetchError::Link)?.size.ok_or(FetchError::Absent)?)
+            }
+            Source::Url(base) | Source::Node(base) => {
+                let response =
+                    self.request(source, base, digest).send().await.map_err(http_error)?;
+                match response.status() {
+                    StatusCode::OK => response.content_length(),
+                    status => return Err(FetchError::Status(status)),
+                }
+            }
+        };
+        match found.filter(|found| *found != expected) {
+            Some(found) => Err(FetchError::WrongSize { found, expected }),
+            None => Ok(()),
+        }
+    }
+
+    fn request(&self, source: &Source, base: &str, digest: Digest) -> RequestBuilder {
+        let client = if matches!(source, Source::Url(_)) { &self.mirrors } else { &self.nodes };
+        client.get(format!("{}/{}", base.trim_end_matches('/'), digest.hex()))
+    }
+
     /// Asks a neighbour for piece after piece, as many ahead as its line carries. The first one alone
     /// says whether it has the blob at all.
     async fn pieces(
@@ -224,6 +340,7 @@ impl Fetcher {
         digest: Digest,
         size: u64,
         link: LinkId,
+        rate: &mut Rate,
     ) -> Result<(), FetchError> {
         let mut next = receiving.have();
         let (mut coming, mut window) = (VecDeque::new(), 1);
@@ -237,7 +354,7 @@ impl Fetcher {
                 next += u64::from(length);
             }
             let Some((length, asked, asking)) = coming.pop_front() else { return Ok(()) };
-            let piece = asking.finish().await.ok_or(FetchError::Link)?;
+            let piece = rate.next(asking.finish()).await?.ok_or(FetchError::Link)?;
             let found = piece.size.ok_or(FetchError::Absent)?;
             if found != size {
                 return Err(FetchError::WrongSize { found, expected: size });
@@ -246,29 +363,33 @@ impl Fetcher {
             if bytes.len() != length as usize {
                 return Err(FetchError::BadPiece);
             }
-            receiving.write(&bytes)?;
+            rate.came(bytes.len());
             let in_time = asked.elapsed() < PIECE_TARGET;
             window = if in_time { (window + 1).min(WINDOW) } else { (window - 1).max(1) };
+            disk::in_place(|| receiving.write(&bytes))?;
         }
     }
 
-    /// Streams the rest from a URL. Returns whether it went on where another source ended.
+    /// Streams the rest from a folder. Returns whether it went on where another source ended.
     async fn stream(
         &self,
         receiving: &mut Receiving,
-        size: u64,
-        url: &str,
+        attempt: Attempt<'_>,
+        rate: &mut Rate,
     ) -> Result<bool, FetchError> {
-        let http = |error: reqwest::Error| FetchError::Http(error.to_string());
+        let Attempt { digest, size, source, .. } = attempt;
+        let (Source::Url(base) | Source::Node(base)) = source else {
+            return Err(FetchError::Absent);
+        };
         let have = receiving.have();
-        let mut request = self.client.get(url);
+        let mut request = self.request(source, base, digest);
         if have > 0 {
             request = request.header(header::RANGE, format!("bytes={have}-"));
         }
-        let mut response = request.send().await.map_err(http)?;
+        let mut response = rate.next(request.send()).await?.map_err(http_error)?;
         let left = match response.status() {
             StatusCode::OK => {
-                receiving.restart().map_err(DepotError::from)?;
+                disk::in_place(|| receiving.restart())?;
                 size
             }
             StatusCode::PARTIAL_CONTENT if have > 0 && begins_at(&response, have) => size - have,
@@ -277,11 +398,16 @@ impl Fetcher {
         if let Some(found) = response.content_length().filter(|found| *found != left) {
             return Err(FetchError::WrongSize { found, expected: left });
         }
-        while let Some(chunk) = response.chunk().await.map_err(http)? {
-            receiving.write(&chunk)?;
+        while let Some(chunk) = rate.next(response.chunk()).await?.map_err(http_error)? {
+            rate.came(chunk.len());
+            disk::in_place(|| receiving.write(&chunk))?;
         }
         Ok(left < size)
     }
+}
+
+fn http_error(error: reqwest::Error) -> FetchError {
+    FetchError::Http(error.to_string())
 }
 
 /// A question under way, given up when nobody waits for it any more.
@@ -318,184 +444,4 @@ async fn blocking<T: Send + 'static>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::http;
-    use tokio::net::TcpListener;
-
-    async fn server(blobs: &[&[u8]]) -> (tempfile::TempDir, Depot, Source) {
-        let folder = tempfile::tempdir().unwrap();
-        let depot = Depot::open(folder.path()).unwrap();
-        for bytes in blobs {
-            let mut receiving = depot.receive(Digest::of(bytes), bytes.len() as u64).unwrap();
-            receiving.write(bytes).unwrap();
-            receiving.finish().unwrap();
-        }
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = Source::Url(format!("http://{}/blobs", listener.local_addr().unwrap()));
-        let router = http::router(depot.clone());
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(http::serve(stream, router.clone()));
-            }
-        });
-        (folder, depot, base)
-    }
-
-    #[tokio::test]
-    async fn a_blob_is_fetched_whole_or_from_where_it_was_cut_off() {
-        let blob = vec![7; 300_000];
-        let (_theirs, _, base) = server(&[&blob]).await;
-        let (_ours, depot, _) = server(&[]).await;
-        let digest = Digest::of(&blob);
-        let mut begun = depot.receive(digest, 300_000).unwrap();
-        begun.write(&blob[..100_000]).unwrap();
-        drop(begun);
-        let fetcher = Fetcher::new(depot.clone(), Neighbours::new()).unwrap();
-        let nobody = Source::Url("http://127.0.0.1:1/blobs".to_owned());
-        assert!(fetcher.get(digest, 300_000, &[nobody, base]).await);
-        assert_eq!(std::fs::read(depot.path(&digest)).unwrap(), blob);
-    }
-
-    #[tokio::test]
-    async fn a_tampered_blob_is_refused_and_the_next_source_is_asked() {
-        let good = vec![7; 1000];
-        let bad = vec![8; 1000];
-        let digest = Digest::of(&good);
-        let (_lying, liar, lying) = server(&[&bad]).await;
-        // The liar keeps other bytes under the name that is asked for.
-        std::fs::rename(liar.path(&Digest::of(&bad)), liar.path(&digest)).unwrap();
-        let (_honest, _, honest) = server(&[&good]).await;
-        let (_ours, depot, _) = server(&[]).await;
-        let fetcher = Fetcher::new(depot.clone(), Neighbours::new()).unwrap();
-        assert!(!fetcher.get(digest, 1000, std::slice::from_ref(&lying)).await);
-        assert_eq!(depot.size(&digest), None);
-        assert!(fetcher.get(digest, 1000, &[lying, honest]).await);
-        assert_eq!(std::fs::read(depot.path(&digest)).unwrap(), good);
-    }
-
-    #[tokio::test]
-    async fn t31_a_source_that_trickles_is_left_for_the_next_one() {
-        use tokio::io::AsyncWriteExt as _;
-        let blob = vec![7; 1000];
-        let digest = Digest::of(&blob);
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let trickle = Source::Url(format!("http://{}/blobs", listener.local_addr().unwrap()));
-        let trickling = tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let head = b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n";
-            stream.write_all(head).await.unwrap();
-            stream.write_all(&[7; 10]).await.unwrap();
-            // And nothing more, for as long as anybody waits.
-            let mut rest = [0; 1024];
-            while matches!(stream.try_read(&mut rest), Ok(1..) | Err(_)) {
-                if stream.readable().await.is_err() {
-                    break;
-                }
-            }
-        });
-        let (_honest, _, honest) = server(&[&blob]).await;
-        let (_ours, depot, _) = server(&[]).await;
-        let mut fetcher = Fetcher::new(depot.clone(), Neighbours::new()).unwrap();
-        fetcher.patience = |_| Duration::from_millis(300);
-        assert!(!fetcher.get(digest, 1000, std::slice::from_ref(&trickle)).await);
-        fetcher.patience = |_| Duration::from_secs(60);
-        assert!(fetcher.get(digest, 1000, &[honest]).await);
-        assert_eq!(std::fs::read(depot.path(&digest)).unwrap(), blob);
-        tokio::time::timeout(Duration::from_secs(60), trickling).await.unwrap().unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_blob_of_another_size_is_not_even_begun() {
-        let blob = vec![7; 1000];
-        let (_theirs, _, base) = server(&[&blob]).await;
-        let (_ours, depot, _) = server(&[]).await;
-        let fetcher = Fetcher::new(depot.clone(), Neighbours::new()).unwrap();
-        assert!(!fetcher.get(Digest::of(&blob), 999, &[base]).await);
-        assert_eq!(depot.size(&Digest::of(&blob)), None);
-    }
-
-    /// A link whose other end gives pieces of what lies in its depot, as `lie` changes them.
-    fn neighbour(
-        theirs: &Depot,
-        neighbours: &Neighbours,
-        lie: impl Fn(&mut crate::wire::Piece) + Send + 'static,
-    ) -> (Source, crate::neighbours::Linked) {
-        use crate::outbox::Outbox;
-        use crate::wire::Frame;
-        use std::sync::Arc;
-        let peer = borgios_types::SecretKey::from_seed([1; 32]).public();
-        let (link, asks) = (LinkId(1), Arc::new(Outbox::new()));
-        let linked = neighbours.add(link, peer, asks.clone());
-        let (tell, asked) = tokio::sync::mpsc::channel(crate::pieces::QUEUE);
-        let answers = Arc::new(Outbox::new());
-        let cut = tokio_util::sync::CancellationToken::new();
-        tokio::spawn(crate::pieces::give(asked, theirs.clone(), answers.clone(), cut));
-        tokio::spawn(async move {
-            while let Some(line) = asks.next().await {
-                let Frame::Blob(ask) = Frame::parse(&line).unwrap() else { panic!("{line}") };
-                tell.send(ask).await.unwrap();
-            }
-        });
-        let back = neighbours.clone();
-        tokio::spawn(async move {
-            while let Some(line) = answers.next().await {
-                let Frame::Piece(mut piece) = Frame::parse(&line).unwrap() else {
-                    panic!("{line}")
-                };
-                lie(&mut piece);
-                back.answered(link, piece);
-            }
-        });
-        (Source::Link(link, peer), linked)
-    }
-
-    #[tokio::test]
-    async fn a_blob_comes_over_a_link_whole_or_from_where_it_was_cut_off() {
-        let blob: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect();
-        let digest = Digest::of(&blob);
-        let (_theirs, theirs, _) = server(&[&blob]).await;
-        for have in [0, 1, 100_000, 1_000_000] {
-            let (_ours, depot, _) = server(&[]).await;
-            let neighbours = Neighbours::new();
-            let (source, _linked) = neighbour(&theirs, &neighbours, |_| ());
-            let fetcher = Fetcher::new(depot.clone(), neighbours).unwrap();
-            let mut begun = depot.receive(digest, 1_000_000).unwrap();
-            begun.write(&blob[..have]).unwrap();
-            drop(begun);
-            assert!(!fetcher.get(Digest::of(b"x"), 1, std::slice::from_ref(&source)).await);
-            assert!(fetcher.get(digest, 1_000_000, &[source]).await, "from {have} on");
-            assert_eq!(std::fs::read(depot.path(&digest)).unwrap(), blob);
-        }
-    }
-
-    #[tokio::test]
-    async fn t33_a_neighbour_that_lies_is_refused_and_its_beginning_poisons_nobody_elses_end() {
-        let blob = vec![7; 200_000];
-        let digest = Digest::of(&blob);
-        let (_theirs, theirs, honest) = server(&[&blob]).await;
-        let (_ours, depot, _) = server(&[]).await;
-        for lie in [
-            (|piece| piece.bytes = "AAAA".into()) as fn(&mut crate::wire::Piece),
-            |piece| piece.bytes = "not base64".into(),
-            |piece| piece.size = Some(7),
-            |piece| {
-                piece.bytes = BASE64.encode(vec![8; BASE64.decode(&piece.bytes).unwrap().len()])
-            },
-        ] {
-            let neighbours = Neighbours::new();
-            let (source, _linked) = neighbour(&theirs, &neighbours, lie);
-            let fetcher = Fetcher::new(depot.clone(), neighbours).unwrap();
-            assert!(!fetcher.get(digest, 200_000, &[source]).await);
-            assert_eq!(depot.size(&digest), None);
-        }
-        // It gave a wrong beginning and broke off; the next one is asked for the end, and that
-        // does not fit.
-        let mut begun = depot.receive(digest, 200_000).unwrap();
-        begun.write(&[8; 100_000]).unwrap();
-        drop(begun);
-        let fetcher = Fetcher::new(depot.clone(), Neighbours::new()).unwrap();
-        assert!(fetcher.get(digest, 200_000, &[honest]).await);
-        assert_eq!(std::fs::read(depot.path(&digest)).unwrap(), blob);
-    }
-}
+mod tests;

@@ -8,7 +8,8 @@
 //!
 //! Each room is bounded in total and for each guest: an address, or a proved key. A room that is full
 //! does not shut newcomers out, for then whoever came first with many connections would keep everybody
-//! out for as long as it likes: the oldest connection of whoever has most makes room. An honest
+//! out for as long as it likes: the oldest connection of whoever has most makes room, and among those who
+//! have as many, the oldest of all. An honest
 //! greeting takes a few round trips, so it is over before its turn comes; half-open ones are what is
 //! old. A member that is attacked from ten thousand addresses still meets those it knows in a room
 //! that strangers cannot enter.
@@ -93,15 +94,16 @@ impl Guests {
     /// Cuts off whoever must make room for one more connection of `guest`.
     fn make_room(&mut self, limit: Limit, guest: Guest) {
         let here = self.count.get(&guest).copied().unwrap_or_default();
-        let of = if here >= limit.each {
-            Some(guest)
+        let oldest = if here >= limit.each {
+            self.all.iter().find(|(_, (of, _))| *of == guest)
         } else if self.all.len() >= limit.total {
-            self.count.iter().max_by_key(|(_, count)| **count).map(|(guest, _)| *guest)
+            // Of those who have most: in a flood from many addresses all have one, and what an
+            // address reads must not decide whose turn it is.
+            let most = self.count.values().max();
+            self.all.iter().find(|(_, (of, _))| self.count.get(of) == most)
         } else {
             None
         };
-        let Some(of) = of else { return };
-        let oldest = self.all.iter().find(|(_, (guest, _))| *guest == of);
         if let Some(cut) = oldest.map(|(number, _)| *number).and_then(|n| self.remove(n)) {
             cut.cancel();
         }
@@ -293,6 +295,32 @@ mod tests {
         let newcomer = enter(&gate, "10.0.0.3");
         assert!(!known.1.is_cancelled() && !newcomer.1.is_cancelled());
         assert_eq!(gate.count(), STRANGERS.total + 1);
+    }
+
+    /// Among those who have as many the oldest connection goes, whatever its address reads.
+    #[test]
+    fn a_flood_from_low_addresses_cuts_off_the_oldest_and_not_the_highest() {
+        let gate = Gate::new();
+        let low = |n: u32| enter(&gate, &format!("10.1.{}.{}", n / 250, n % 250));
+        for download in [false, true] {
+            let arrive = |held: Held| {
+                if download {
+                    held.0.downloads();
+                }
+                held
+            };
+            let room = u32::try_from(if download { DOWNLOADS } else { STRANGERS }.total).unwrap();
+            let before: Vec<_> = (0..room - 1).map(|n| arrive(low(n))).collect();
+            let honest = arrive(enter(&gate, "255.0.0.1"));
+            let mut after = Vec::new();
+            for n in 0..room - 1 {
+                after.push(arrive(low(1_000 + n)));
+                assert!(!honest.1.is_cancelled(), "cut off by arrival {n}");
+            }
+            assert_eq!((still(&before), still(&after)), (0, after.len()));
+            after.push(arrive(low(2_000)));
+            assert!(honest.1.is_cancelled(), "its turn has come");
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ const FILE_MAX: usize = 64 * 1024 * 1024;
 pub struct GateStore {
     path: PathBuf,
     gate: Gate,
+    saves: u64,
 }
 
 impl GateStore {
@@ -34,13 +35,13 @@ impl GateStore {
         let path = folder.join("gate.json");
         let bytes = match disk::read_bounded(&path, FILE_MAX) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Self { path, gate: Gate::default() });
+                return Ok(Self { path, gate: Gate::default(), saves: 0 });
             }
             Err(error) if error.kind() == io::ErrorKind::InvalidData => Vec::new(),
             other => other?,
         };
         match serde_json::from_slice(&bytes) {
-            Ok(gate) => Ok(Self { path, gate }),
+            Ok(gate) => Ok(Self { path, gate, saves: 0 }),
             Err(damage) => {
                 error!(
                     BORGIOS_EVENT = "gate_damaged",
@@ -49,7 +50,7 @@ impl GateStore {
                 );
                 std::fs::rename(&path, path.with_extension("damaged"))?;
                 disk::sync_folder(folder)?;
-                Ok(Self { path, gate: Gate::default() })
+                Ok(Self { path, gate: Gate::default(), saves: 0 })
             }
         }
     }
@@ -68,13 +69,19 @@ impl GateStore {
             }
             other => serde_json::from_slice(&other?).unwrap_or_default(),
         };
-        Ok(Self { path, gate })
+        Ok(Self { path, gate, saves: 0 })
     }
 
     /// The gate as it is stored.
     #[must_use]
     pub fn gate(&self) -> &Gate {
         &self.gate
+    }
+
+    /// How often it was stored since it was read: what waits in it changed each time.
+    #[must_use]
+    pub fn saves(&self) -> u64 {
+        self.saves
     }
 
     /// Puts `gate` in the place of the one before; when this returns, it survives a crash.
@@ -94,6 +101,7 @@ impl GateStore {
         }
         disk::write_durable(&self.path, &text, 0o600)?;
         self.gate = gate;
+        self.saves += 1;
         Ok(())
     }
 

@@ -98,6 +98,7 @@ impl Ledger {
     /// vouches for them. What they are signed by, and their order, is judged as ever.
     pub(crate) fn vouch(&mut self, statements: BTreeSet<Digest>) {
         self.vouched = statements;
+        self.steps += 1;
     }
 
     fn admit_vouched(&mut self, envelope: Envelope, dated: Dated) -> Result<Admitted, Stop> {

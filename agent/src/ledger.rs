@@ -18,13 +18,13 @@ use borgios_types::{Digest, Envelope, Kind, NodeId, Seq};
 use tokio::sync::{broadcast, watch};
 use tracing::{debug, error, info, warn};
 
-use crate::admission::{Denied, Judge, Passed, ballots_on};
+use crate::admission::{Denied, Judge, Passed};
 use crate::bus::{Bus, Entry};
 use crate::clock::unix_now;
 use crate::disk;
 use crate::gate_store::GateStore;
 use crate::gating::SIGNS;
-use crate::parking::Parking;
+use crate::parking::{Lacks, Parking};
 use crate::placeless::Reopened;
 use crate::roll::Out;
 use crate::store::{Store, Stored};
@@ -96,7 +96,9 @@ pub struct Ledger {
     /// Nodes that are out for good, by the chain.
     evicted: BTreeSet<NodeId>,
     lapsed_kept: u64,
-    parked: Parking,
+    pub(crate) parked: Parking,
+    /// See [`Ledger::step`].
+    pub(crate) steps: u64,
     /// Signed statements that had no place beside others: a ruling may give them one.
     pub(crate) placeless: BTreeSet<Digest>,
     heads: watch::Sender<Heads>,
@@ -129,6 +131,7 @@ impl Ledger {
             evicted: BTreeSet::new(),
             lapsed_kept,
             parked: Parking::default(),
+            steps: 0,
             placeless: BTreeSet::new(),
             heads: watch::channel(Heads::new()).0,
             news: watch::channel(0).0,
@@ -224,6 +227,7 @@ impl Ledger {
                     0o600,
                 )?;
                 self.chain = Chain::new(Some(network));
+                self.steps += 1;
                 Ok(())
             }
         }
@@ -239,13 +243,13 @@ impl Ledger {
             return Admission::Refused { code: refusal.code(), why: refusal.to_string() };
         }
         self.bus.offered(id, from);
-        let offered = envelope.clone();
+        let (offered, step) = (envelope.clone(), self.step());
         let admitted = match self.admit_one(envelope.clone()) {
             Ok(admitted) => admitted,
             Err(Stop::Denied(Denied::Known)) => return Admission::Known,
             Err(Stop::Denied(Denied::Later { code, why })) => {
                 let in_lane = kind.as_str().parse::<Lane>().is_ok();
-                self.parked.park(envelope);
+                self.parked.park(envelope, Lacks::of(code, step), unix_now());
                 // Only a statement can be what a run of statements lacked.
                 let run = if in_lane { self.admit_run() } else { Vec::new() };
                 return match run {
@@ -306,7 +310,7 @@ impl Ledger {
         Judge { chain, store, gate, evicted, now, lapsed_kept, fresh }.judge(envelope)
     }
 
-    fn admit_one(&mut self, envelope: Envelope) -> Result<Admitted, Stop> {
+    pub(crate) fn admit_one(&mut self, envelope: Envelope) -> Result<Admitted, Stop> {
         if envelope.kind.as_str().parse::<Lane>().is_ok() {
             return self.admit_statement(envelope, Dated::Asked);
         }
@@ -321,6 +325,7 @@ impl Ledger {
         self.store.remove(&replaces);
         if let Ok(ballot) = Ballot::parse(&object.envelope) {
             self.searched.remove(&ballot.statement);
+            self.steps += 1;
         }
         self.bus.tell(&object, None);
         let contact = Join::parse(&object.envelope)
@@ -346,6 +351,7 @@ impl Ledger {
         let evicted = Eviction::of(verified.statement()).ok().map(|eviction| eviction.evict);
         let settled = self.chain.settled_count();
         self.chain.apply(verified);
+        self.steps += 1;
         let ruled = self.chain.settled_count() > settled;
         let mut before = BTreeSet::new();
         if ruled {
@@ -381,37 +387,6 @@ impl Ledger {
         Ok(Admitted { object, forgotten, head, contact: None, fanout, out, reopened })
     }
 
-    /// Tries the waiting statements as one run: what expired counts if something in date builds
-    /// upon it, so that a node that was away for long can follow.
-    fn admit_run(&mut self) -> Vec<Admitted> {
-        let parked = || self.parked.statements();
-        let ballots = parked().flat_map(|envelope| ballots_on(&self.store, envelope));
-        let offered: Vec<_> = parked().cloned().chain(ballots).collect();
-        let run = self.chain.verify_run(unix_now(), &Submission::sort(offered));
-        let mut all = Vec::new();
-        for verified in run.accepted {
-            let (lane, seq) = (verified.statement().lane, verified.statement().seq);
-            let id = verified.id();
-            match self.admit_statement(verified.envelope().clone(), Dated::Judged) {
-                Ok(admitted) => {
-                    self.parked.remove(lane, seq, id);
-                    all.push(admitted);
-                }
-                Err(Stop::Denied(Denied::Known)) => self.parked.remove(lane, seq, id),
-                Err(Stop::Denied(_)) => break,
-                Err(Stop::Disk(error)) => {
-                    error!(BORGIOS_EVENT = "disk_failed", "cannot store a statement: {error}");
-                    break;
-                }
-            }
-        }
-        if !all.is_empty() {
-            self.unpark(&mut all);
-            self.tell_heads();
-        }
-        all
-    }
-
     /// Keeps a statement that was signed for a number that is taken: the proof against whoever
     /// signed both.
     pub(crate) fn keep_evidence(&self, rival: &Envelope) {
@@ -425,25 +400,6 @@ impl Ledger {
         });
         if let Err(error) = kept {
             error!(BORGIOS_EVENT = "disk_failed", "cannot keep the evidence: {error}");
-        }
-    }
-
-    /// Tries what waits again until nothing more fits.
-    pub(crate) fn unpark(&mut self, all: &mut Vec<Admitted>) {
-        loop {
-            let before = all.len();
-            for envelope in self.parked.take() {
-                match self.admit_one(envelope.clone()) {
-                    Ok(admitted) => all.push(admitted),
-                    Err(Stop::Denied(Denied::Later { .. }) | Stop::Disk(_)) => {
-                        self.parked.park(envelope);
-                    }
-                    Err(Stop::Denied(Denied::Known | Denied::Wrong { .. })) => {}
-                }
-            }
-            if all.len() == before {
-                return;
-            }
         }
     }
 

@@ -1,13 +1,18 @@
 //! The way to the ledger: closures, run one after the other on the thread that owns it.
 
 use std::io;
+use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::ledger::{Heads, Ledger};
 
 /// Closures that may wait; who sends more waits itself.
 const QUEUE: usize = 256;
+/// Objects that may be on their way in by other doors than the tree: they go on when whoever brought
+/// them is gone, so that many who come and go must not leave more behind. The ledger takes one at a
+/// time; more at once would make nothing faster.
+const ENTERING: usize = 64;
 
 type Job = Box<dyn FnOnce(&mut Ledger) + Send>;
 
@@ -18,6 +23,7 @@ pub struct LedgerHandle {
     heads: watch::Receiver<Heads>,
     news: watch::Receiver<u64>,
     waits: watch::Receiver<bool>,
+    entering: Arc<Semaphore>,
 }
 
 impl LedgerHandle {
@@ -37,7 +43,8 @@ impl LedgerHandle {
                 tell.send_if_modified(|waits| std::mem::replace(waits, now) != now);
             }
         })?;
-        Ok(Self { jobs, heads, news, waits })
+        let entering = Arc::new(Semaphore::new(ENTERING));
+        Ok(Self { jobs, heads, news, waits, entering })
     }
 
     /// Runs `work` on the ledger's thread, after everything sent before.
@@ -57,6 +64,11 @@ impl LedgerHandle {
         let sent = self.jobs.send(job).await;
         assert!(sent.is_ok(), "the ledger's thread ended");
         answered.await.expect("the ledger's thread answers every job")
+    }
+
+    /// A place among the objects on their way in; waits until there is one.
+    pub(crate) async fn place(&self) -> OwnedSemaphorePermit {
+        self.entering.clone().acquire_owned().await.expect("places are never closed")
     }
 
     /// The newest statement of each lane, and a notice when one changes.

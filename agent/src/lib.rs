@@ -19,11 +19,11 @@
 //! | [`settings`], [`identity`], [`membership`] | who this server is and how it stays a member |
 //! | [`port`], [`gate`], [`stream`] | the one TCP port, its limits, SSH and HTTP told apart |
 //! | [`ssh_server`], [`ssh_client`], [`channel`], [`frame`] | SSH connections and the lines on them |
-//! | [`link`], [`wire`], [`outbox`] | one tree link: hello, membership, frames, bounded queue |
+//! | [`link`], [`link_end`], [`wire`], [`outbox`] | one tree link: hello, membership, frames, why it ended, bounded queue |
 //! | [`bus`], [`follow`] | what enters, told to a governor who follows it with stock `ssh` |
 //! | [`tree_shell`], [`tree_handle`], [`offers`], [`provide`] | the task that owns the tree's core, and its helpers |
 //! | [`questions`] | questions to the fleet, node lookup, messages to one node |
-//! | [`admission`], [`member_objects`], [`ledger`], [`ledger_handle`], [`parking`], [`placeless`], [`store`], [`spent`] | what may enter, and everything that did |
+//! | [`admission`], [`member_objects`], [`ledger`], [`ledger_handle`], [`entrance`], [`parking`], `unparking`, [`placeless`], [`store`], [`spent`] | what may enter, that the tree hears of it, and everything that did |
 //! | [`roll`], [`cross_watch`] | who is a member, who lapsed, who is out; whom cross links go to |
 //! | [`depot`], [`fetch`], [`http`], [`uploads`] | blobs: kept, fetched, served, sent in |
 //! | [`neighbours`], [`pieces`] | the links in use, and blobs over them |
@@ -48,6 +48,7 @@ pub mod departing;
 pub mod depot;
 pub mod dials;
 pub mod disk;
+pub mod entrance;
 pub mod fetch;
 pub mod fleet;
 pub mod follow;
@@ -64,6 +65,7 @@ pub mod keeper_watch;
 pub mod ledger;
 pub mod ledger_handle;
 pub mod link;
+pub mod link_end;
 pub mod local;
 pub mod logging;
 pub mod member_objects;
@@ -79,6 +81,7 @@ pub mod placeless;
 pub mod port;
 pub mod provide;
 pub mod questions;
+mod rate;
 pub mod release_watch;
 pub mod reporting;
 pub mod roll;
@@ -96,6 +99,7 @@ pub mod streams;
 pub mod supervision;
 pub mod tree_handle;
 pub mod tree_shell;
+mod unparking;
 pub mod uploads;
 pub mod wire;
 pub mod witnessing;

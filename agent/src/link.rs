@@ -15,9 +15,8 @@ use std::time::{Duration, Instant};
 
 use borgios_peertree::{Contact, Message};
 use borgios_policy::{Departure, Invitation, Join, Lane, Object as _};
-use borgios_types::{Envelope, NodeId, PublicKey};
+use borgios_types::{NodeId, PublicKey};
 use russh::keys::PrivateKey;
-use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -26,10 +25,12 @@ use crate::channel::{FrameReader, FrameWriter, Sign};
 use crate::clock::unix_now;
 use crate::depot::Depot;
 use crate::dials::DialId;
-use crate::frame::{FRAME_MAX, FrameError};
+use crate::entrance::Entrance;
+use crate::frame::FRAME_MAX;
 use crate::gate::Place;
 use crate::ledger::{Admission, Ledger};
 use crate::ledger_handle::LedgerHandle;
+use crate::link_end::LinkEnd;
 use crate::neighbours::Neighbours;
 use crate::outbox::{Outbox, Total};
 use crate::pieces;
@@ -38,14 +39,14 @@ use crate::roll::{Out, Standing};
 use crate::ssh_client;
 use crate::stream_pipes::StreamPipes;
 use crate::tree_handle::{LinkId, NewLink, TreeHandle};
-use crate::wire::{BlobAsk, Bye, Frame, Hello, PROTOCOL, WireError};
+use crate::wire::{BlobAsk, Bye, Frame, Hello, PROTOCOL};
 
 /// Longest wait for the other side's hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// Signs of life of one link are passed on this far apart: beats come every 1.5 s, and whoever
 /// sends nothing but empty lines costs the tree's task no more than five events a second.
 const SIGNS_PACE: Duration = Duration::from_millis(200);
-/// Longest wait for the other side to close after this side did.
+/// Longest wait for the other side to read the last of it and to close, after this side did.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
 /// Silence after which a link is given up whatever the core thinks; heartbeats come far faster.
 const IDLE_MAX: Duration = Duration::from_secs(120);
@@ -57,87 +58,6 @@ const HELLO_MAX: usize = FRAME_MAX / 2;
 const SHARE_BYTES: usize = FRAME_MAX + 64 * 1024;
 /// What the smallest message counts: no link has more than 68 waiting.
 const SHARE_LEAST: usize = 16 * 1024;
-
-/// Why a link ended.
-#[derive(Debug, Error)]
-pub enum LinkEnd {
-    /// The other side, or the network, closed it.
-    #[error("closed by the other side")]
-    Closed,
-    /// This side closed it.
-    #[error("closed by this side")]
-    Ours,
-    /// The other side said why.
-    #[error("the other side ended it: {code}: {message}")]
-    Bye {
-        /// Its code.
-        code: String,
-        /// Its words.
-        message: String,
-    },
-    /// Silence.
-    #[error("nothing heard for too long")]
-    Silent,
-    /// A line that is none.
-    #[error("{0}")]
-    Line(#[from] FrameError),
-    /// A line that is no frame.
-    #[error("{0}")]
-    Frame(#[from] WireError),
-    /// A frame that has no place here.
-    #[error("an unexpected {0} frame")]
-    Unexpected(&'static str),
-    /// Another version of the protocol.
-    #[error("it speaks protocol {0}, this is protocol {PROTOCOL}")]
-    Protocol(u32),
-    /// Another fleet.
-    #[error("it belongs to another network")]
-    WrongNetwork,
-    /// No membership that this node can verify.
-    #[error("{code}: {why}")]
-    NotAMember {
-        /// The rule that failed.
-        code: &'static str,
-        /// The values.
-        why: String,
-    },
-    /// The other side is a member no more.
-    #[error("{}", out.message())]
-    Out {
-        /// Why.
-        out: Out,
-        /// What proves it.
-        because: Vec<Envelope>,
-    },
-    /// This node has no join record yet, or no more.
-    #[error("this node is no member now")]
-    NotReady,
-    /// A link to itself.
-    #[error("this node dialled itself")]
-    Myself,
-}
-
-impl LinkEnd {
-    /// The stable name of the reason.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Ours => "ours",
-            Self::Bye { .. } => "bye",
-            Self::Silent => "silent",
-            Self::Line(error) => error.code(),
-            Self::Frame(_) => "malformed",
-            Self::Unexpected(_) => "unexpected",
-            Self::Protocol(_) => "protocol",
-            Self::WrongNetwork => "wrong_network",
-            Self::NotAMember { code, .. } => code,
-            Self::Out { out, .. } => out.code(),
-            Self::NotReady => "not_ready",
-            Self::Myself => "myself",
-        }
-    }
-}
 
 /// What links lead to.
 pub struct LinkParts {
@@ -374,7 +294,7 @@ impl LinkHub {
             Frame::Hello(hello) => hello,
             Frame::Bye(bye) if dialled.is_some() => return Err(self.on_bye(peer, bye).await),
             // A stranger that dialled has nothing to tell this node.
-            Frame::Bye(bye) => return Err(bye_of(&bye)),
+            Frame::Bye(bye) => return Err(LinkEnd::of(&bye)),
             Frame::Ask(_) => return Err(LinkEnd::Unexpected("ask")),
             Frame::Answer(_) => return Err(LinkEnd::Unexpected("answer")),
             Frame::Blob(_) => return Err(LinkEnd::Unexpected("blob")),
@@ -400,11 +320,12 @@ impl LinkHub {
                 continue;
             }
             // What it shows is judged like anything else, and told to the fleet if it is news.
-            match self.ledger.run(move |l| l.admit(envelope, &peer.short())).await {
-                Admission::Admitted(all) => self.tree.publish(all).await,
-                Admission::Known | Admission::Disk(_) => {}
-                Admission::Deferred { code, why } => refused = Some((code, why)),
-                Admission::Refused { code, why } => refused = Some((code, why)),
+            let judge = move |ledger: &mut Ledger| ledger.admit(envelope, &peer.short());
+            match self.ledger.enter(&self.tree, judge).await {
+                Entrance::New | Entrance::Known | Entrance::Disk(_) => {}
+                Entrance::Deferred { code, why } | Entrance::Refused { code, why } => {
+                    refused = Some((code, why));
+                }
             }
         }
         self.not_out(peer).await?;
@@ -442,7 +363,7 @@ impl LinkHub {
     /// The other side's last word. That this node is out it does not believe, but what proves it
     /// is judged like anything else.
     async fn on_bye(&self, peer: NodeId, bye: Bye) -> LinkEnd {
-        let end = bye_of(&bye);
+        let end = LinkEnd::of(&bye);
         let Bye { code, because, .. } = bye;
         let me = self.me;
         // The neighbours' word that they heard of it counts once there is something to hear of.
@@ -458,13 +379,14 @@ impl LinkHub {
                 if !of_lane && kind != Departure::KIND {
                     continue;
                 }
-                let admission = self.ledger.run(move |ledger| {
-                    let known = ledger.chain().known(&envelope.id()).is_some();
-                    (!known).then(|| ledger.admit(envelope, &peer.short()))
-                });
-                if let Some(Admission::Admitted(all)) = admission.await {
-                    self.tree.publish(all).await;
-                }
+                let judge = move |ledger: &mut Ledger| {
+                    if ledger.chain().known(&envelope.id()).is_some() {
+                        return Admission::Known;
+                    }
+                    ledger.admit(envelope, &peer.short())
+                };
+                // Whoever says goodbye is owed no answer.
+                self.ledger.enter(&self.tree, judge).await;
             }
         }
         end
@@ -489,10 +411,16 @@ impl LinkHub {
             }
             writer.finish(0).await;
         };
+        // Whoever does not read what it was told last, or never lets it be written, is cut off.
+        let closing = async {
+            outbox.closed().await;
+            tokio::time::sleep(CLOSE_GRACE).await;
+        };
         let reading = self.read(peer, id, &blobs, reader);
         tokio::pin!(reading);
         tokio::select! {
             end = &mut reading => end,
+            () = closing => LinkEnd::Ours,
             () = writing => {
                 // This side is done; the other one may still be sending.
                 let _ = tokio::time::timeout(CLOSE_GRACE, &mut reading).await;
@@ -569,12 +497,6 @@ async fn held(share: &Arc<Semaphore>, bytes: usize) -> Option<OwnedSemaphorePerm
     let bytes = bytes.clamp(SHARE_LEAST, SHARE_BYTES);
     let bytes = u32::try_from(bytes).expect("a frame is far below 4 GiB");
     share.clone().acquire_many_owned(bytes).await.ok()
-}
-
-/// How a link ended by the other side's word.
-fn bye_of(bye: &Bye) -> LinkEnd {
-    let short = |text: &str, max| text.chars().filter(|c| !c.is_control()).take(max).collect();
-    LinkEnd::Bye { code: short(&bye.code, 40), message: short(&bye.message, 200) }
 }
 
 /// Tells the tree that a link ended, also when its future is dropped half-way.

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{Api, Caller, error};
 use crate::depot::{Depot, DepotError};
+use crate::disk;
 use crate::frame::FRAME_MAX;
 use crate::uploads::UPLOAD_IDLE;
 
@@ -171,19 +172,20 @@ async fn receive(
     if !changed && depot.size(&digest) == Some(size) {
         return Ok(());
     }
-    if !depot.has_room(size)? {
+    if !disk::in_place(|| depot.has_room(size))? {
         return Err(DepotError::Full(size));
     }
     let opened = depot.clone();
     let mut receiving = blocking(move || opened.receive(digest, size)).await?;
     // A body is sent from its beginning.
-    receiving.restart()?;
+    disk::in_place(|| receiving.restart())?;
     // Nobody else can bring this blob meanwhile.
     let stalled = |_| io::Error::new(io::ErrorKind::TimedOut, "the blob stopped coming");
     while let Some(chunk) =
         tokio::time::timeout(UPLOAD_IDLE, next(&mut body)).await.map_err(stalled)?
     {
-        receiving.write(&chunk.map_err(io::Error::other)?)?;
+        let chunk = chunk.map_err(io::Error::other)?;
+        disk::in_place(|| receiving.write(&chunk))?;
     }
     blocking(move || receiving.finish()).await?;
     Ok(())

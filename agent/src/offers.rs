@@ -1,7 +1,16 @@
 //! Judging what neighbours offer, beside the task that owns the tree's core: verifying and syncing
 //! take longer than heartbeats may wait.
+//!
+//! ```text
+//!  neighbour a  ▢▢▢▢▢▢▢▢ ─┐
+//!  neighbour b  ▢         ├─ one of each in turn ─▶ judge ─▶ ledger
+//!  neighbour c  ▢▢        ─┘
+//! ```
+//!
+//! What one neighbour offers is judged in the order in which it came; whatever the others send, its next
+//! object is behind one of each of them at most.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use borgios_peertree::{Body, Verdict};
@@ -32,11 +41,18 @@ pub struct Offer {
     pub body: Body,
 }
 
-/// The queue before the judge. Each neighbour has a share of it: whoever floods is put off, not the
-/// others.
+/// The queues before the judge. Each neighbour has one, with a share of the room: whoever floods is put
+/// off, not the others.
 #[derive(Clone)]
 pub struct Offers {
-    sender: mpsc::UnboundedSender<Waiting>,
+    /// One for each object in a queue.
+    sender: mpsc::UnboundedSender<()>,
+    held: Arc<Mutex<Held>>,
+}
+
+/// The judge's end of the queues.
+pub struct Offered {
+    receiver: mpsc::UnboundedReceiver<()>,
     held: Arc<Mutex<Held>>,
 }
 
@@ -45,9 +61,36 @@ pub struct Offers {
 struct Held {
     bytes: usize,
     of: BTreeMap<NodeId, (usize, usize)>,
+    queues: BTreeMap<NodeId, VecDeque<Offer>>,
+    /// The neighbours of which something waits, each once; the first one's turn is next.
+    turns: VecDeque<NodeId>,
 }
 
-/// An offer in the queue; dropped when it is judged.
+impl Held {
+    fn queue(&mut self, offer: Offer) {
+        let from = offer.from;
+        let queue = self.queues.entry(from).or_default();
+        if queue.is_empty() {
+            self.turns.push_back(from);
+        }
+        queue.push_back(offer);
+    }
+
+    /// The next object of the neighbour whose turn it is; it comes last then.
+    fn take_turn(&mut self) -> Option<Offer> {
+        let from = self.turns.pop_front()?;
+        let queue = self.queues.get_mut(&from)?;
+        let offer = queue.pop_front();
+        if queue.is_empty() {
+            self.queues.remove(&from);
+        } else {
+            self.turns.push_back(from);
+        }
+        offer
+    }
+}
+
+/// An offer that is judged; dropped when it was.
 pub struct Waiting {
     offer: Offer,
     bytes: usize,
@@ -55,11 +98,12 @@ pub struct Waiting {
 }
 
 impl Offers {
-    /// An empty queue and its end for the judge.
+    /// No queue yet, and the end of all of them for the judge.
     #[must_use]
-    pub fn new() -> (Self, mpsc::UnboundedReceiver<Waiting>) {
+    pub fn new() -> (Self, Offered) {
         let (sender, receiver) = mpsc::unbounded_channel();
-        (Self { sender, held: Arc::default() }, receiver)
+        let held: Arc<Mutex<Held>> = Arc::default();
+        (Self { sender, held: held.clone() }, Offered { receiver, held })
     }
 
     /// Queues an object, or says that there is no room for more of this neighbour.
@@ -73,10 +117,25 @@ impl Offers {
         }
         held.bytes += bytes;
         held.of.insert(offer.from, (count + 1, of_it + bytes));
+        held.queue(offer);
         drop(held);
         // The judge ends only with the agent.
-        let _ = self.sender.send(Waiting { offer, bytes, held: self.held.clone() });
+        let _ = self.sender.send(());
         true
+    }
+}
+
+impl Offered {
+    /// The next object to be judged; none once nobody is left to offer any.
+    pub async fn recv(&mut self) -> Option<Waiting> {
+        self.receiver.recv().await?;
+        self.turn()
+    }
+
+    fn turn(&self) -> Option<Waiting> {
+        let offer = lock(&self.held).take_turn()?;
+        let bytes = offer.body.as_str().len();
+        Some(Waiting { offer, bytes, held: self.held.clone() })
     }
 }
 
@@ -99,10 +158,10 @@ fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
     held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Judges offered objects one after the other, in the order they came; `tell` is called with each
+/// Judges offered objects one after the other, one of each neighbour in turn; `tell` is called with each
 /// verdict and what entered.
 pub async fn judge_offers(
-    mut offers: mpsc::UnboundedReceiver<Waiting>,
+    mut offers: Offered,
     ledger: LedgerHandle,
     tell: impl AsyncFn(Digest, NodeId, Verdict, Vec<Admitted>),
 ) {
@@ -176,6 +235,8 @@ async fn elsewhere(ledger: &LedgerHandle, body: &Body) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::Ledger;
+    use borgios_policy::{Lane, fixture};
     use borgios_types::SecretKey;
 
     fn offer(from: u8, bytes: usize) -> Offer {
@@ -186,19 +247,71 @@ mod tests {
 
     #[test]
     fn whoever_floods_is_put_off_and_the_others_are_not() {
-        let (offers, mut judge) = Offers::new();
+        let (offers, judge) = Offers::new();
         let flood = (0..10 * EACH_MAX).filter(|_| offers.push(offer(1, 300))).count();
         assert_eq!(flood, EACH_MAX);
         let large = (0..100).filter(|_| offers.push(offer(2, 512 * 1024))).count();
         assert_eq!(large, EACH_BYTES / (512 * 1024));
         assert!(offers.push(offer(3, 300)));
-        while let Ok(waiting) = judge.try_recv() {
+        while let Some(waiting) = judge.turn() {
             drop(waiting);
         }
         assert!(offers.push(offer(1, 300)), "what was judged is room again");
-        drop(judge);
+        drop(judge.turn());
         let held = lock(&offers.held);
         assert!(held.bytes == 0 && held.of.is_empty());
+        assert!(held.queues.is_empty() && held.turns.is_empty());
+    }
+
+    #[tokio::test]
+    async fn each_neighbour_has_its_turn_and_what_it_offers_keeps_its_order() {
+        let (offers, mut judge) = Offers::new();
+        for (from, bytes) in [(1, 300), (1, 301), (2, 400), (1, 302), (3, 500), (2, 401)] {
+            assert!(offers.push(offer(from, bytes)));
+        }
+        drop(offers);
+        let mut order = Vec::new();
+        while let Some(waiting) = judge.recv().await {
+            order.push(waiting.bytes);
+        }
+        assert_eq!(order, [300, 400, 500, 301, 401, 302]);
+    }
+
+    /// Whoever keeps the judge busy with statements that can only wait must not hold a veto up, or what it
+    /// vetoes would be applied before.
+    #[tokio::test]
+    async fn an_object_is_behind_one_of_each_other_neighbour_at_most() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = LedgerHandle::spawn(Ledger::open(folder.path(), 0).unwrap()).unwrap();
+        let (offers, judge) = Offers::new();
+        let statement = |from: u8, seq: u64| {
+            let (network, prev) = (Some(Digest::of(b"network")), Some(Digest::of(b"before")));
+            let body = serde_json::json!({});
+            let one = fixture::statement(Lane::Release, seq, network, prev, Some(9), body);
+            let envelope = one.to_envelope();
+            let body = Body::from_text(envelope.to_json()).unwrap();
+            let from = SecretKey::from_seed([from; 32]).public();
+            Offer { from, id: envelope.id(), kind: "release".into(), body }
+        };
+        for seq in 0..200 {
+            assert!(
+                offers.push(statement(1, 1_000 + seq)) && offers.push(statement(2, 2_000 + seq))
+            );
+        }
+        let veto = statement(3, 7);
+        let id = veto.id;
+        assert!(offers.push(veto));
+        drop(offers);
+        let judged = Mutex::new(Vec::new());
+        judge_offers(judge, ledger, async |id, _, verdict, _| {
+            judged.lock().unwrap().push((id, verdict));
+        })
+        .await;
+        let judged = judged.into_inner().unwrap();
+        assert_eq!(judged.len(), 401);
+        assert!(judged.iter().all(|(_, verdict)| *verdict == Verdict::Deferred));
+        let at = judged.iter().position(|(judged, _)| *judged == id).unwrap();
+        assert_eq!(at, 2, "behind one of each");
     }
 
     #[test]

@@ -63,6 +63,8 @@ pub struct Outbox {
     news: Notify,
     /// Room for more.
     room: Notify,
+    /// The end, for whoever waits for nothing else.
+    end: Notify,
 }
 
 #[derive(Debug)]
@@ -103,7 +105,8 @@ impl Outbox {
             moved: Instant::now(),
             closed: false,
         });
-        Self { waiting, total, news: Notify::new(), room: Notify::new() }
+        let (news, room, end) = (Notify::new(), Notify::new(), Notify::new());
+        Self { waiting, total, news, room, end }
     }
 
     /// Queues a small frame before every object.
@@ -246,6 +249,18 @@ impl Outbox {
         drop(waiting);
         self.news.notify_one();
         self.room.notify_waiters();
+        self.end.notify_waiters();
+    }
+
+    /// Waits until this side has closed it.
+    pub async fn closed(&self) {
+        let end = self.end.notified();
+        tokio::pin!(end);
+        // Registered before the look, or an end in between would be missed.
+        end.as_mut().enable();
+        if !self.lock().closed {
+            end.await;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -303,6 +318,19 @@ mod tests {
             outbox.next().await.unwrap();
         }
         outbox.room().await;
+    }
+
+    #[tokio::test]
+    async fn the_end_is_told_to_whoever_waits_for_it_before_and_after() {
+        let outbox = Arc::new(Outbox::new());
+        let waiting = outbox.clone();
+        let waiting = tokio::spawn(async move { waiting.closed().await });
+        outbox.push_object("nobody reads it".into()).unwrap();
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        outbox.close();
+        waiting.await.unwrap();
+        outbox.closed().await;
     }
 
     /// As if `time` had passed.

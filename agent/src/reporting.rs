@@ -9,10 +9,11 @@ use borgios_types::{Envelope, PublicKey, UnixSeconds};
 use tracing::{debug, info};
 
 use crate::clock::unix_now;
+use crate::entrance::Entrance;
 use crate::keeper::protocol::{CredentialStatus, LastInstall, Status};
 use crate::keeper_client::KeeperError;
 use crate::keeper_watch::KeeperWatch;
-use crate::ledger::Admission;
+use crate::ledger::Ledger;
 
 /// A change of epoch is told this many times sooner than one of the problem alone.
 const SOONER: u64 = 20;
@@ -108,13 +109,11 @@ impl KeeperWatch {
 
     /// Publishes what the keeper signed; returns whether it is news.
     async fn publish(&self, signed: Envelope) -> bool {
-        match self.ledger.run(move |ledger| ledger.admit(signed, "the keeper")).await {
-            Admission::Admitted(all) => {
-                self.tree.publish(all).await;
-                true
-            }
-            Admission::Known | Admission::Disk(_) => false,
-            Admission::Deferred { why, .. } | Admission::Refused { why, .. } => {
+        let judge = move |ledger: &mut Ledger| ledger.admit(signed, "the keeper");
+        match self.ledger.enter(&self.tree, judge).await {
+            Entrance::New => true,
+            Entrance::Known | Entrance::Disk(_) => false,
+            Entrance::Deferred { why, .. } | Entrance::Refused { why, .. } => {
                 debug!("what the keeper says is not accepted now: {why}");
                 false
             }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use tracing::warn;
 
 use crate::api::{Api, Caller, error};
@@ -29,20 +30,18 @@ pub async fn run(api: Api, caller: Caller, mut reader: FrameReader, writer: Fram
             && let Ok(Ok(Some(line))) = tokio::time::timeout(CLOSE_GRACE, reader.next()).await
             && let Some(answer) = api.recover(&caller, &line).await
         {
-            let _ = writer.send(answer.to_string()).await;
-            return refuse(reader, writer).await;
+            return refuse(&answer, reader, writer).await;
         }
         // Said at once, so that whoever types `ssh -s host borgios` sees why.
         let refusal = error("not_a_governor", "this key is no governor's of the board in force");
-        let _ = writer.send(refusal.to_string()).await;
-        return refuse(reader, writer).await;
+        return refuse(&refusal, reader, writer).await;
     }
     loop {
         let line = match tokio::time::timeout(IDLE, reader.next()).await {
             Ok(Ok(Some(line))) => line,
             Ok(Ok(None)) | Err(_) => {
-                writer.finish(0).await;
-                return Ended::Done;
+                let finished = tokio::time::timeout(CLOSE_GRACE, writer.finish(0)).await;
+                return if finished.is_ok() { Ended::Done } else { Ended::Refused };
             }
             Ok(Err(bad)) => {
                 warn!(
@@ -51,8 +50,7 @@ pub async fn run(api: Api, caller: Caller, mut reader: FrameReader, writer: Fram
                     BORGIOS_FROM = caller.to_string(),
                     "refused a request from {caller}: {bad}"
                 );
-                let _ = writer.send(error(bad.code(), &bad.to_string()).to_string()).await;
-                return refuse(reader, writer).await;
+                return refuse(&error(bad.code(), &bad.to_string()), reader, writer).await;
             }
         };
         let answer = api.request(&caller, &line).await.to_string();
@@ -66,9 +64,14 @@ pub async fn run(api: Api, caller: Caller, mut reader: FrameReader, writer: Fram
     }
 }
 
-/// Ends the channel and lets the other side read why.
-async fn refuse(mut reader: FrameReader, writer: FrameWriter) -> Ended {
-    writer.finish(1).await;
-    let _ = tokio::time::timeout(CLOSE_GRACE, reader.drain()).await;
+/// Says the last word, ends the channel and lets the other side read why. Who does not read it keeps
+/// nothing here for longer than that.
+async fn refuse(last: &Value, mut reader: FrameReader, writer: FrameWriter) -> Ended {
+    let farewell = async {
+        let _ = writer.send(last.to_string()).await;
+        writer.finish(1).await;
+        reader.drain().await;
+    };
+    let _ = tokio::time::timeout(CLOSE_GRACE, farewell).await;
     Ended::Refused
 }

@@ -52,6 +52,7 @@ pub(crate) enum Event {
     Waiting(BTreeSet<Digest>),
     Contacts(Vec<Contact>),
     Cross(Vec<Contact>),
+    Choosers(Vec<NodeId>),
     Lapsed(BTreeSet<NodeId>),
     Leave,
     /// The peer broke the rules on another channel.
@@ -226,6 +227,11 @@ impl TreeHandle {
     /// Whom to keep cross links to, best first.
     pub async fn cross(&self, candidates: Vec<Contact>) {
         self.tell(Event::Cross(candidates)).await;
+    }
+
+    /// Who may have chosen this node for a cross link, the likeliest first.
+    pub async fn choosers(&self, choosers: Vec<NodeId>) {
+        self.tell(Event::Choosers(choosers)).await;
     }
 
     /// Nodes that can be dialled.

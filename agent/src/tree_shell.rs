@@ -205,6 +205,7 @@ impl TreeShell {
             Event::Forget(ids) => self.feed(Input::Forget(ids), hub),
             Event::Waiting(ids) => self.feed(Input::Waiting(ids), hub),
             Event::Cross(candidates) => self.feed(Input::Cross(candidates), hub),
+            Event::Choosers(choosers) => self.feed(Input::Choosers(choosers), hub),
             Event::Contacts(contacts) => self.feed(Input::Contacts(contacts), hub),
             Event::Lapsed(nodes) => {
                 for node in nodes {

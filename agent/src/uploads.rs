@@ -1,4 +1,12 @@
 //! Blobs that governors send in pieces over the `borgios` channel.
+//!
+//! ```text
+//!  put ─▶ list of open uploads (a lock for a moment) ─▶ one upload (its own lock, while the disk works)
+//!            ▲ lapse, on the runtime: never waits for a disk
+//! ```
+//!
+//! An upload holds its blob for as long as pieces come, and for a bounded time in all; what something
+//! signed names is fetched over its head (see `depot`).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,11 +16,12 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use borgios_types::Digest;
 
 use crate::depot::{Depot, DepotError, Receiving};
+use crate::fetch::patience;
 
 /// Uploads that may be open at a time; the oldest gives way, and can be gone on with.
 const OPEN_MAX: usize = 4;
-/// Time without a piece after which an upload gives its blob free: others may have it. It is gone on with
-/// where it stopped, whoever brings the next piece.
+/// Time without a piece that was of use after which an upload gives its blob free: others may have it. It
+/// is gone on with where it stopped, whoever brings the next piece.
 pub const UPLOAD_IDLE: Duration = Duration::from_secs(30);
 /// Longest piece, in bytes of base64.
 pub const PIECE_MAX: usize = 512 * 1024;
@@ -35,8 +44,19 @@ struct Open {
 struct Upload {
     digest: Digest,
     size: u64,
+    begun: Instant,
+    /// When a piece last was of use.
     last: Instant,
-    receiving: Receiving,
+    part: Part,
+}
+
+/// What came so far; `None` before it is opened and after it was finished or lost.
+type Part = Arc<Mutex<Option<Receiving>>>;
+
+impl Upload {
+    fn holds(&self) -> bool {
+        self.last.elapsed() < UPLOAD_IDLE && self.begun.elapsed() < patience(self.size)
+    }
 }
 
 /// How far an upload is.
@@ -81,27 +101,71 @@ impl Uploads {
                 return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, text).into());
             }
         };
+        let part = self.part(digest, size);
+        // Another laptop may be bringing the same blob: one piece after the other.
+        let mut receiving = part.lock().unwrap_or_else(PoisonError::into_inner);
+        let added = self.add(&mut receiving, digest, size, offset, &bytes);
+        if receiving.is_none() {
+            self.open().uploads.retain(|upload| !Arc::ptr_eq(&upload.part, &part));
+        } else if matches!(added, Ok((_, true))) {
+            self.was_of_use(&part);
+        }
+        added.map(|(progress, _)| progress)
+    }
+
+    /// The part of the upload of this blob, which begins with this if there is none.
+    fn part(&self, digest: Digest, size: u64) -> Part {
         let mut open = self.open();
-        open.uploads.retain(|upload| upload.last.elapsed() < UPLOAD_IDLE);
-        let at = open.uploads.iter().position(|one| (one.digest, one.size) == (digest, size));
-        let mut receiving = match at {
-            Some(at) => open.uploads.remove(at).receiving,
-            None if !self.depot.has_room(size)? => return Err(DepotError::Full(size)),
-            None => self.depot.receive(digest, size)?,
-        };
-        if receiving.have() == offset {
-            receiving.write(&bytes)?;
+        open.uploads.retain(Upload::holds);
+        if let Some(upload) =
+            open.uploads.iter().find(|one| (one.digest, one.size) == (digest, size))
+        {
+            return upload.part.clone();
         }
-        if receiving.whole() {
-            receiving.finish()?;
-            return Ok(Progress::Whole);
-        }
-        let have = receiving.have();
         if open.uploads.len() >= OPEN_MAX {
             open.uploads.remove(0);
         }
-        open.uploads.push(Upload { digest, size, last: Instant::now(), receiving });
-        Ok(Progress::At(have))
+        let (now, part) = (Instant::now(), Part::default());
+        open.uploads.push(Upload { digest, size, begun: now, last: now, part: part.clone() });
+        part
+    }
+
+    /// Adds a piece to what came so far. Returns how far that is, and whether it brought anything.
+    fn add(
+        &self,
+        part: &mut Option<Receiving>,
+        digest: Digest,
+        size: u64,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<(Progress, bool), DepotError> {
+        let mut receiving = match part.take() {
+            Some(receiving) => receiving,
+            None if self.depot.size(&digest) == Some(size) => return Ok((Progress::Whole, false)),
+            None if !self.depot.has_room(size)? => return Err(DepotError::Full(size)),
+            None => self.depot.receive_unasked(digest, size)?,
+        };
+        let brings = receiving.have() == offset && !bytes.is_empty();
+        if brings {
+            receiving.write(bytes)?;
+        }
+        if receiving.whole() {
+            receiving.finish()?;
+            return Ok((Progress::Whole, brings));
+        }
+        let have = receiving.have();
+        *part = Some(receiving);
+        Ok((Progress::At(have), brings))
+    }
+
+    /// The upload is the last to give way now. It may have lapsed or given way while the disk worked.
+    fn was_of_use(&self, part: &Part) {
+        let mut open = self.open();
+        if let Some(at) = open.uploads.iter().position(|one| Arc::ptr_eq(&one.part, part)) {
+            let mut upload = open.uploads.remove(at);
+            upload.last = Instant::now();
+            open.uploads.push(upload);
+        }
     }
 
     /// Makes what is left half-way give its blob free in time. Call it after a piece, on a runtime.
@@ -119,14 +183,15 @@ impl Uploads {
         });
     }
 
-    /// Lets go of what nobody goes on with; returns whether anything is left to watch.
+    /// Lets go of what nobody goes on with, or took too long; returns whether anything is left to watch.
     fn lapse(&self) -> bool {
         let mut open = self.open();
-        open.uploads.retain(|upload| upload.last.elapsed() < UPLOAD_IDLE);
+        open.uploads.retain(Upload::holds);
         open.watched = !open.uploads.is_empty();
         open.watched
     }
 
+    /// The list, for a moment: nobody who has it waits for a disk.
     fn open(&self) -> MutexGuard<'_, Open> {
         // An upload is whole whatever the thread that held the list did.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
@@ -169,6 +234,65 @@ mod tests {
         drop(receiving);
         let progress = uploads.put(digest, 5, 2, &BASE64.encode(b"llo")).unwrap();
         assert_eq!(progress, Progress::Whole);
+    }
+
+    /// As if its last piece of use, or its first one, had come so long ago.
+    fn age(uploads: &Uploads, last: Duration, begun: Duration) {
+        let mut open = uploads.open();
+        let upload = &mut open.uploads[0];
+        upload.last = upload.last.checked_sub(last).unwrap();
+        upload.begun = upload.begun.checked_sub(begun).unwrap();
+    }
+
+    #[test]
+    fn pieces_that_bring_nothing_do_not_hold_a_blob() {
+        let folder = tempfile::tempdir().unwrap();
+        let depot = Depot::open(folder.path()).unwrap();
+        let uploads = Uploads::new(depot.clone());
+        let digest = Digest::of(b"hello");
+        let put = |offset, bytes: &[u8]| uploads.put(digest, 5, offset, &BASE64.encode(bytes));
+        put(0, b"he").unwrap();
+        age(&uploads, UPLOAD_IDLE / 2, Duration::ZERO);
+        assert_eq!(put(2, b"").unwrap(), Progress::At(2));
+        assert_eq!(put(9, b"x").unwrap(), Progress::At(2));
+        age(&uploads, UPLOAD_IDLE / 2, Duration::ZERO);
+        assert!(!uploads.lapse(), "nothing came for so long");
+        drop(depot.receive(digest, 5).unwrap());
+        put(2, b"l").unwrap();
+        age(&uploads, UPLOAD_IDLE / 2, patience(5));
+        assert!(!uploads.lapse(), "it had its time");
+        assert_eq!(put(3, b"lo").unwrap(), Progress::Whole, "and goes on all the same");
+    }
+
+    /// A disk that does not answer holds up whoever writes to it, and nobody else.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_disk_that_stands_still_does_not_stop_the_runtime() {
+        use rustix::fs::{CWD, Mode, mkfifoat};
+        let folder = tempfile::tempdir().unwrap();
+        let depot = Depot::open(folder.path()).unwrap();
+        let uploads = Uploads::new(depot.clone());
+        let digest = Digest::of(b"hello");
+        // What is there already is read first, and of a pipe that never comes to its end.
+        let part = folder.path().join(format!("{}.part", digest.hex()));
+        mkfifoat(CWD, &part, Mode::RWXU).unwrap();
+        let writing = uploads.clone();
+        // Its thread ends with the process.
+        std::thread::spawn(move || writing.put(digest, 5, 0, &BASE64.encode("he")));
+        let begun = Instant::now();
+        while !depot.is_receiving(&digest) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "it never began");
+            std::thread::yield_now();
+        }
+        let (tell, told) = std::sync::mpsc::channel();
+        tokio::spawn(async move {
+            uploads.watch();
+            let others = Digest::of(b"other");
+            let put = move || uploads.put(others, 5, 0, &BASE64.encode("ot"));
+            let put = tokio::task::spawn_blocking(put).await.unwrap().unwrap();
+            tell.send(put).unwrap();
+        });
+        let put = told.recv_timeout(Duration::from_secs(60)).expect("the only worker stands still");
+        assert_eq!(put, Progress::At(2));
     }
 
     #[test]

@@ -52,6 +52,9 @@ pub const CROSS_CANDIDATES_MAX: usize = 8;
 /// Cross links accepted from others. Two are expected; a hash spreads so well that one node in 10^9
 /// is chosen by more than sixteen.
 pub const CROSS_ACCEPTED_MAX: usize = 16;
+/// Members handed over that may have chosen this node, in the order in which they come before others. The
+/// hash leaves out one in 10^12 of those that have it among their [`CROSS_CANDIDATES_MAX`].
+pub const CROSS_CHOOSERS_MAX: usize = 64;
 /// Objects being asked after at a time: what one comparison finds missing when something is wrong.
 pub const GAPS_OPEN_MAX: usize = 64;
 /// The same of one neighbour's or cross peer's telling: who tells of much leaves room for the others.

@@ -8,11 +8,17 @@
 //!      │                     │ the other end has enough: `leave`        │ link down, or it became
 //!      ▼                     ▼                                          ▼ parent or child
 //!    failed ─────────────▶ the next candidate ◀─────────────────────────┘
+//!
+//!   `cross` from another ── room, or it comes before one that is here ──▶ theirs (that one: `leave`)
+//!      └── no room ──▶ `leave`
 //! ```
 //!
 //! The shell hands over members in the order of a hash over the join records, which no neighbour can
 //! steer; this file keeps links to the first two that can be had, and takes a few from others who
-//! chose this node. Both ends compare and fetch like tree neighbours ([`crate::catchup`]); what came
+//! chose this node. Anybody can say so; the same hash tells the shell whom it sends here, and these come
+//! before all others, or sixteen liars that came first would take every place of the fleet.
+//!
+//! Both ends compare and fetch like tree neighbours ([`crate::catchup`]); what came
 //! this way and should have come through the tree is a gap ([`crate::evidence`]). Nothing floods over
 //! a cross link, and it gives nobody a place in the tree. Two that know different roots have found
 //! two trees: they tell, and the trees merge ([`crate::merge`]).
@@ -32,6 +38,8 @@ use crate::node::{Node, Phase};
 pub(crate) struct Cross {
     /// Whom to choose, best first.
     candidates: Vec<Contact>,
+    /// Whom the hash sends here, the likeliest first.
+    choosers: Box<[NodeId]>,
     /// Those that failed or were taken in this interval.
     tried: BTreeSet<NodeId>,
     dialling: Option<NodeId>,
@@ -43,7 +51,9 @@ pub(crate) struct Cross {
 
 impl Cross {
     pub(crate) fn clear(&mut self) {
-        *self = Self { candidates: std::mem::take(&mut self.candidates), ..Self::default() };
+        let candidates = std::mem::take(&mut self.candidates);
+        let choosers = std::mem::take(&mut self.choosers);
+        *self = Self { candidates, choosers, ..Self::default() };
     }
 }
 
@@ -66,6 +76,13 @@ impl Node {
             }
         }
         self.seek_cross();
+    }
+
+    /// The shell computed anew whom the hash sends here. Whoever is let in already stays until its place
+    /// is needed.
+    pub(crate) fn on_choosers(&mut self, mut choosers: Vec<NodeId>) {
+        choosers.truncate(bounds::CROSS_CHOOSERS_MAX);
+        self.cross.choosers = choosers.into_boxed_slice();
     }
 
     /// A new interval: whoever failed in the last one may be tried again.
@@ -146,9 +163,7 @@ impl Node {
         }
         if let Some(known) = self.cross.ours.get_mut(&from) {
             *known = path;
-        } else if self.cross.theirs.contains_key(&from)
-            || self.cross.theirs.len() < bounds::CROSS_ACCEPTED_MAX
-        {
+        } else if self.cross.theirs.contains_key(&from) || self.make_room_for(&from) {
             self.cross.theirs.insert(from, path);
             self.beat.stale = true;
         } else {
@@ -159,6 +174,27 @@ impl Node {
         if settled && self.cross_path(&from).first() != self.path().first() {
             self.compare_roots(from);
         }
+    }
+
+    /// Makes room for one more that says it chose this node; false if there is none. Where all places are
+    /// taken, the one goes that the hash is least likely to have sent, unless that is the new one.
+    fn make_room_for(&mut self, from: &NodeId) -> bool {
+        if self.cross.theirs.len() < bounds::CROSS_ACCEPTED_MAX {
+            return true;
+        }
+        let rank = |peer: &NodeId| {
+            let at = self.cross.choosers.iter().position(|one| one == peer);
+            at.unwrap_or(bounds::CROSS_CHOOSERS_MAX)
+        };
+        let last = self.cross.theirs.keys().copied().max_by_key(rank);
+        let Some(last) = last.filter(|last| rank(from) < rank(last)) else { return false };
+        self.cross.theirs.remove(&last);
+        if !self.is_cross(&last) {
+            self.out.push(Output::Send(last, Message::Leave));
+            self.out.push(Output::Close(last));
+            self.on_link_down(last);
+        }
+        true
     }
 
     /// Tells where this node stands.
@@ -200,10 +236,11 @@ impl Node {
     }
 
     pub(crate) fn check_cross(&self) -> Result<(), String> {
-        let Cross { candidates, ours, theirs, .. } = &self.cross;
+        let Cross { candidates, choosers, ours, theirs, .. } = &self.cross;
         let bounded = candidates.len() <= bounds::CROSS_CANDIDATES_MAX
             && ours.len() <= bounds::CROSS_LINKS
-            && theirs.len() <= bounds::CROSS_ACCEPTED_MAX;
+            && theirs.len() <= bounds::CROSS_ACCEPTED_MAX
+            && choosers.len() <= bounds::CROSS_CHOOSERS_MAX;
         let linked = |id: &NodeId| self.links.contains_key(id) && !self.is_neighbour(*id);
         if !bounded {
             return Err("more cross links than their bound".to_owned());
@@ -283,6 +320,59 @@ mod tests {
         stage.link(60, true);
         assert_eq!(stage.says(60, says_cross(60)), [Output::Send(key(60), Message::Leave)]);
         assert_eq!(stage.node.cross().len(), bounds::CROSS_ACCEPTED_MAX);
+    }
+
+    /// Who says `cross`, and who is told to leave for it.
+    fn asks_in(stage: &mut Stage, n: u8) -> Vec<NodeId> {
+        stage.link(n, true);
+        let out = stage.says(n, says_cross(n));
+        let left = out.iter().filter_map(|output| match output {
+            Output::Send(to, Message::Leave) => Some(*to),
+            _ => None,
+        });
+        let left: Vec<NodeId> = left.collect();
+        for peer in left.iter().filter(|peer| **peer != key(n)) {
+            assert!(out.contains(&Output::Close(*peer)), "{out:?}");
+            assert!(!stage.node.links.contains_key(peer));
+        }
+        left
+    }
+
+    /// Sixteen identities that came first, whatever the hash says of them, must not take every place.
+    #[test]
+    fn whom_the_hash_sends_here_is_let_in_though_liars_hold_every_place() {
+        let mut stage = Stage::attached(4, &[1, 2]);
+        stage.step(Input::Choosers([70, 71, 20].map(key).to_vec()));
+        for n in 0..bounds::CROSS_ACCEPTED_MAX as u8 {
+            assert_eq!(asks_in(&mut stage, 20 + n), []);
+        }
+        for n in [71, 70] {
+            let left = asks_in(&mut stage, n);
+            assert_eq!(left.len(), 1);
+            assert!(![70, 71, 20].map(key).contains(&left[0]), "it comes before the others");
+            assert!(stage.node.cross().contains(&key(n)));
+        }
+        assert_eq!(asks_in(&mut stage, 60), [key(60)], "no hash sends it, and it came last");
+        assert_eq!(stage.node.cross().len(), bounds::CROSS_ACCEPTED_MAX);
+        assert!(stage.node.cross().contains(&key(20)));
+        // A link that is up says where it stands now as before.
+        assert_eq!(stage.says(70, says_cross(70)), []);
+    }
+
+    #[test]
+    fn of_many_that_the_hash_sends_the_first_are_let_in() {
+        let mut stage = Stage::attached(4, &[1, 2]);
+        stage.step(Input::Choosers((40..60).map(key).collect()));
+        for n in 41..41 + bounds::CROSS_ACCEPTED_MAX as u8 {
+            assert_eq!(asks_in(&mut stage, n), []);
+        }
+        assert_eq!(asks_in(&mut stage, 59), [key(59)]);
+        assert_eq!(asks_in(&mut stage, 40), [key(56)]);
+        assert_eq!(stage.node.cross(), sorted(40..56));
+        // Another week: who is here stays while nobody else comes.
+        stage.step(Input::Choosers((80..82).map(key).collect()));
+        assert_eq!(stage.node.cross(), sorted(40..56));
+        assert_eq!(asks_in(&mut stage, 80).len(), 1);
     }
 
     #[test]

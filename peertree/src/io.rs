@@ -89,6 +89,11 @@ pub enum Input {
     /// those handed over before. At most
     /// [`bounds::CROSS_CANDIDATES_MAX`](crate::bounds::CROSS_CANDIDATES_MAX) are used.
     Cross(Vec<Contact>),
+    /// Members that may have chosen this node for a cross link, the likeliest first, by the hash that gives
+    /// each of them its candidates; replaces those handed over before. Where more say `cross` than are
+    /// let in, these come first, in this order. At most
+    /// [`bounds::CROSS_CHOOSERS_MAX`](crate::bounds::CROSS_CHOOSERS_MAX) are used.
+    Choosers(Vec<NodeId>),
     /// This node is no member any more: its link is closed, whatever it meant, and it is not
     /// remembered. The shell lets it in no more, and dials it for no redirect.
     Expel(NodeId),
@@ -124,8 +129,9 @@ pub enum Output {
     SetTimer(Timer, Duration),
     /// Stop this timer.
     CancelTimer(Timer),
-    /// Verify and store this object, then answer with [`Input::Judged`]; offers are judged in the
-    /// order they are made, for a statement may follow its predecessor at once.
+    /// Verify and store this object, then answer with [`Input::Judged`]; those of one link are judged in
+    /// the order they are made, for a statement may follow its predecessor at once. Of several links one
+    /// of each is judged in turn, so that none holds the others up.
     Offer {
         /// The link it came from.
         from: NodeId,

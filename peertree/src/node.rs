@@ -165,6 +165,7 @@ impl Node {
             Input::Waiting(ids) => self.store.wait(ids),
             Input::Contacts(contacts) => self.learn(&contacts),
             Input::Cross(candidates) => self.on_cross_candidates(candidates),
+            Input::Choosers(choosers) => self.on_choosers(choosers),
             Input::Expel(peer) => self.on_expelled(peer),
             Input::SetFanout(fanout) => self.on_fanout(fanout),
             Input::Stop => self.on_stop(),

@@ -182,6 +182,9 @@ impl Liar {
             17 => Input::Contacts(self.contacts()),
             19 => Input::Expel(peer),
             20 => Input::Heard(peer),
+            21 if self.rng.r#gen() => {
+                Input::Choosers(self.contacts().iter().map(|one| one.id).collect())
+            }
             21 => Input::Cross(self.contacts()),
             18 if self.rng.gen_bool(0.2) => Input::SetFanout(self.rng.r#gen()),
             _ => Input::Received(peer, self.message(peer)),

@@ -176,6 +176,39 @@ fn what_was_said_with_a_key_makes_room_when_the_key_is_replaced() {
     assert!(ledger.store.get(&said(&former, 1).id()).is_some_and(|one| one.by() == "ben"));
 }
 
+/// Of several signatures the one that holds says whose room it is, whatever key the others name.
+#[test]
+fn a_forged_signature_beside_the_true_one_chooses_no_room() {
+    let (former, council, chain) = succession();
+    let ann = former.name(0);
+    let keys = [&former, &council].map(|council| council.keys[&ann].public());
+    // What `council`'s governor said, behind a signature that the key `claimed` did not make.
+    let said = |council: &Council, claimed: PublicKey| {
+        let statement = draft(Lane::Release, 9, chain.network(), None, Some(1), release_body("1"));
+        let note = Some(council.board.group().short());
+        let (governor, statement) = (ann.clone(), statement.to_payload());
+        let proposal = Proposal { governor, statement, lane: Lane::Release, note };
+        let forger = borgios_types::SecretKey::from_seed([99; 32]);
+        let mut envelope = proposal.to_envelope().sign(&forger);
+        envelope.sigs[0].by = claimed;
+        envelope.sign(&council.keys[&ann])
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = crate::ledger::Ledger::open(folder.path(), 0).unwrap();
+    let (stolen, own) = (said(&former, keys[1]), said(&council, keys[0]));
+    for envelope in [&stolen, &own] {
+        ledger.store.put(envelope.clone(), "ann".to_owned(), 0).unwrap();
+    }
+    ledger.chain = chain.clone();
+    ledger.look_at_speakers();
+    let owned = |owner: &str| {
+        let owned = ledger.store.owned(Proposal::KIND, owner);
+        owned.map(|stored| stored.envelope.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(owned("ann"), [own]);
+    assert_eq!(owned("ann@former"), [stolen]);
+}
+
 /// Whoever stole a former board's key cannot keep its governor from speaking on the new one.
 #[test]
 fn a_former_boards_key_takes_no_place_of_the_same_name_on_the_board_in_force() {

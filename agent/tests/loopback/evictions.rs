@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::fleet::{Fleet, Server, until};
 use crate::hostile::refused_with;
 
-fn eviction(fleet: &mut Fleet, node: NodeId) -> Envelope {
+pub(crate) fn eviction(fleet: &mut Fleet, node: NodeId) -> Envelope {
     let body = Eviction { evict: vec![node], reason: "its disk was copied".into() };
     fleet.board.statement(Lane::Member, body.to_body())
 }

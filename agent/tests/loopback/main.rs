@@ -5,6 +5,7 @@
 
 mod board;
 mod credentials;
+mod cuts;
 mod departures;
 mod evictions;
 mod fleet;
@@ -13,6 +14,7 @@ mod handbacks;
 mod hostile;
 mod keeper;
 mod lapses;
+mod lines;
 mod locks;
 mod overload;
 mod pressure;

@@ -99,3 +99,26 @@ async fn a_tampered_blob_is_never_given_to_the_keeper_and_the_right_one_heals_it
     std::fs::write(&path, [7; 50_000]).unwrap();
     installed(victim, 1).await;
 }
+
+/// A governor's key that claims a blob before it is signed, and goes on with pieces that bring nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_brings_nothing_keeps_no_release_from_a_server() {
+    let mut fleet = Fleet::of(2, 2).await;
+    let (component, size) = put_blob(&fleet.servers[0].agent().depot, &[7; 200_000]);
+    let target = &fleet.servers[1];
+    let drip = json!({"put": "blob", "digest": component, "size": size, "offset": 0, "bytes": ""});
+    assert_eq!(target.ask(drip.clone()).await["ok"]["have"], 0);
+    let body = json!({
+        "version": "1",
+        "components": [{"name": "app", "digest": component, "size": size}],
+        "installer": {"digest": component, "size": size},
+        "floor": 1,
+    });
+    let release = fleet.board.statement(Lane::Release, body);
+    assert_eq!(fleet.servers[0].put(&release).await["ok"]["new"], true);
+    until("the release is installed", async || {
+        target.ask(drip.clone()).await;
+        target.keeper.installed() == 1
+    })
+    .await;
+}

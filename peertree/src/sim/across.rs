@@ -46,23 +46,29 @@ impl Machine {
 }
 
 impl Fleet {
-    /// Hands every running machine its candidates for cross links, in the order of a hash that the
-    /// members alone decide.
+    /// Hands every running machine its candidates for cross links, and who may choose it, in the order of a
+    /// hash that the members alone decide.
     ///
     /// # Errors
     /// An invariant that broke.
     pub fn choose_cross(&mut self) -> Result<(), Violation> {
+        let rank = |chooser: &NodeId, chosen: &NodeId| {
+            Digest::of_parts(&[b"cross", &chooser.to_bytes()[..], &chosen.to_bytes()[..]])
+        };
+        let everyone: Vec<NodeId> = self.machines.iter().map(|one| one.id).collect();
         let members: Vec<Contact> =
             self.machines.iter().filter(|one| one.dialable).map(Machine::contact).collect();
         for at in self.running() {
             let me = self.machines[at].id;
-            let rank = |other: &NodeId| {
-                Digest::of_parts(&[b"cross", &me.to_bytes()[..], &other.to_bytes()[..]])
-            };
             let mut all: Vec<Contact> =
                 members.iter().filter(|one| one.id != me).cloned().collect();
-            all.sort_by_cached_key(|one| rank(&one.id));
+            all.sort_by_cached_key(|one| rank(&me, &one.id));
             all.truncate(bounds::CROSS_CANDIDATES_MAX);
+            let mut choosers: Vec<NodeId> =
+                everyone.iter().filter(|one| **one != me).copied().collect();
+            choosers.sort_by_cached_key(|one| rank(one, &me));
+            choosers.truncate(bounds::CROSS_CHOOSERS_MAX);
+            self.step(at, Input::Choosers(choosers))?;
             self.step(at, Input::Cross(all))?;
         }
         Ok(())
