@@ -17,7 +17,10 @@
 #  5. Before the purge every failure ends in the old state: `abort` here, and behind it a timer and
 #     a boot unit that the keeper arms before anything is changed. After the purge it goes on, and
 #     so do they: they stay until there is a receipt, and need nobody to run this again.
-#  6. Once consent is given, a closed terminal ends only what is shown, not the join.
+#  6. Once consent is given, a closed terminal ends only what is shown, not the join. Only where an
+#     Enter is asked for, it must be pressed: a terminal that closes there hands nothing over.
+#  7. Nothing is installed unless the take-over is open and in time. A join that was cut off goes on
+#     only with what was agreed to; with anything else the open one is taken back first.
 #
 # Needs: POSIX sh, awk, tar, sha256sum, OpenSSH 8.1 or newer; curl only to download a bundle.
 #
@@ -34,11 +37,14 @@ HOME=${HOME:-/root}
 export PATH HOME
 
 # ---- constants -------------------------------------------------------------------------------
-# The files and folders can be moved by tests, and the deadline set; nobody else needs to.
+# The files and folders can be moved by tests, the deadline and a bundle's bound set; nobody else needs to.
 STATE=${BORGIOS_BOOTSTRAP_DIR:-/var/lib/borgios-bootstrap} # what this script remembers
 KEEPER=${BORGIOS_KEEPER_DIR:-/var/lib/borgios-keeper} # exists from the first install on
 CLI=${BORGIOS_CLI:-/opt/borgios/current/agent/files/bin/borgios}
 OS_RELEASE=${BORGIOS_OS_RELEASE:-/etc/os-release}
+SOFTWARE=${BORGIOS_SOFTWARE_DIR:-/opt/borgios} # the signed software
+AGENT=${BORGIOS_AGENT_DIR:-/var/lib/borgios} # the agent's own
+BOARD_KEY=${BORGIOS_BOARD_KEY:-/etc/borgios/ssh/board.pub} # whose certificates sshd takes, by the keeper's chain
 DEADLINE_S=${BORGIOS_DEADLINE_S:-900} # seconds until the keeper's timer brings everything back
 INSTALLED=${BORGIOS_INSTALLED:-/opt/borgios/current/borgios-keeper/files/bin/borgios-keeper}
 TAKER=$STATE/keeper                 # the verified keeper, where its timer and boot unit expect it
@@ -47,10 +53,11 @@ PORT=7117                           # the agent's one TCP port, unless --listen 
 INVITE_MAX=8388608                  # bytes of an invitation file: years of statements
 RELEASE_MAX=65536                   # bytes of release.json: the bound on every signed payload
 SIG_MAX=4096                        # bytes of release.json.sig
-BUNDLE_MAX=2147483648               # bytes of a bundle
+BUNDLE_MAX=${BORGIOS_BUNDLE_MAX:-2147483648} # bytes of a bundle
 FREE_KIB=524288                     # disk wanted before anything starts: store, depot, staging
 JOIN_WAIT=180                       # seconds an installed agent gets to find its place in the tree
 LEFT_S=420                          # seconds before the deadline that install, join and trial may need
+[ "$LEFT_S" -le $((DEADLINE_S / 2)) ] || LEFT_S=$((DEADLINE_S / 2)) # a test's deadline is shorter than that
 CLOCK_SLACK=600                     # seconds this clock may lag behind the invitation's maker
 
 EX_USAGE=2 EX_PREFLIGHT=3 EX_VERIFY=4 EX_JOIN=5 EX_ROLLED_BACK=6 EX_MEMBER=10
@@ -96,7 +103,8 @@ Commands (as root, on the server)
           --hand-over NAME   consent without a terminal; must equal this machine's name
           --yes              go on in spite of warnings when there is no terminal to ask on
           --owner-key FILE   your public ssh-ed25519 key: a backup of what is taken is sealed to
-                             it, and its holder may take the machine out of the network
+                             it, and its holder may take the machine out of the network; on a
+                             terminal you get some minutes to copy the backup away
           --listen ADDR:PORT where the agent listens              (default [::]:7117)
           --advertise H:P    how other members can reach this one (absent: it stays a leaf)
         run again, it shows the join that runs, or goes on with one that was cut off
@@ -269,6 +277,7 @@ preflight() {
 
     preflight_system
     preflight_sshd
+    preflight_names
     free=$(df -Pk /opt 2>/dev/null | awk 'NR == 2 { print $4 }')
     [ -n "$free" ] || free=$(df -Pk / | awk 'NR == 2 { print $4 }')
     if [ "${free:-0}" -ge "$FREE_KIB" ]; then fact ok disk "$((free / 1024)) MiB free under /opt"
@@ -307,7 +316,7 @@ preflight_system() {
         running | degraded | starting | initializing | maintenance) fact ok systemd "$version, $running" ;;
         *) fact STOP systemd "$version is installed but does not run this machine (${running:-no answer})" ;;
     esac; fi
-    for tool in awk tar sha256sum ssh-keygen flock systemd-run base64 timeout; do
+    for tool in awk tar sha256sum ssh-keygen flock prlimit systemd-run base64 timeout; do
         command -v "$tool" >/dev/null 2>&1 ||
             fact STOP tools "$tool is missing; apt-get install openssh-client coreutils tar util-linux systemd"
     done
@@ -334,6 +343,38 @@ preflight_sshd() {
             *) fact STOP sshd "its configuration is not clean, mend it first (sshd -t): $wrong" ;;
         esac
     fi
+}
+
+# What an install makes must be its own: agents and secrets live there, and the way back removes it.
+preflight_names() {
+    [ "$(id -u)" = 0 ] && ! is_member || return 0
+    # An earlier join made them, and what it began is open still.
+    case $(takeover_state) in none | aborted) ;; *) return 0 ;; esac
+    taken=0
+    for folder in "$SOFTWARE" "$AGENT" "$KEEPER"; do
+        is_free "$folder" || {
+            taken=1
+            fact STOP names "$folder is there already: join would use it and the way back would remove it; move it away"
+        }
+    done
+    if own_account; then taken=1; fact STOP names "a user or group borgios is there already, and not as join makes it; rename or remove it"; fi
+    [ "$taken" = 1 ] || fact ok names "folders and account of BorgIOS are not taken"
+}
+
+# is_free FOLDER: not there, or an empty folder.
+is_free() {
+    [ ! -L "$1" ] || return 1
+    [ -e "$1" ] || return 0
+    [ -d "$1" ] && [ -z "$(ls -A "$1" 2>/dev/null)" ]
+}
+
+# Somebody's own borgios: another user than systemd-sysusers makes from the release, or more groups.
+own_account() {
+    ! getent passwd borgios | awk -F: '
+        $1 == "borgios" && !($3 > 0 && $3 < 1000 && $4 > 0 && $4 < 1000 &&
+            $6 == "/var/lib/borgios" && $7 == "/usr/sbin/nologin") { exit 1 }' ||
+        ! getent group | awk -F: '
+            $1 == "borgios" && $4 != "" || $1 != "borgios" && ("," $4 ",") ~ /,borgios,/ { exit 1 }'
 }
 
 preflight_network() {
@@ -478,15 +519,31 @@ fetch() {
             *) die "$EX_PREFLIGHT" "the invitation's url is not http or https; give the bundle with --bundle FILE" ;;
         esac
         command -v curl >/dev/null 2>&1 || die "$EX_PREFLIGHT" "curl is missing: apt-get install curl, or give --bundle FILE"
-        curl --globoff --proto '=http,https' --fail --silent --show-error --location --max-redirs 3 --retry 3 \
-            --connect-timeout 20 --max-time 1800 --max-filesize "$BUNDLE_MAX" \
-            --output "$WORK/bundle.tar" -- "$invite_url" </dev/null ||
-            die "$EX_PREFLIGHT" "cannot download $invite_url; give the bundle with --bundle FILE"
-        bounded_size "$WORK/bundle.tar" || die "$EX_PREFLIGHT" "the bundle from $invite_url is longer than $BUNDLE_MAX bytes"
+        room
+        # curl alone bounds only what says its length beforehand; prlimit bounds what it writes.
+        prlimit --fsize=$((room + 1)) --core=0 \
+            curl --globoff --proto '=http,https' --fail --silent --show-error --location --max-redirs 3 --retry 3 \
+            --connect-timeout 20 --max-time 1800 --max-filesize "$room" \
+            --output "$WORK/bundle.tar" -- "$invite_url" </dev/null && got=1 || got=0
+        [ ! -e "$WORK/bundle.tar" ] || [ "$(wc -c <"$WORK/bundle.tar")" -le "$room" ] ||
+            die "$EX_PREFLIGHT" "the bundle from $invite_url is longer than $room bytes, which is what a bundle may have here"
+        [ "$got" = 1 ] || die "$EX_PREFLIGHT" "cannot download $invite_url within $room bytes; give the bundle with --bundle FILE"
+        bounded_size "$WORK/bundle.tar" || die "$EX_PREFLIGHT" "there is no bundle at $invite_url; give it with --bundle FILE"
         say "  downloaded $invite_url"
     else
         die "$EX_PREFLIGHT" "no --bundle FILE, and the invitation names no url to download one from"
     fi
+}
+
+# Sets $room: bytes that a download may take in $WORK. What join wants of the disk stays free; plan,
+# whose folder may be a small one in memory, leaves half.
+room() {
+    free=$(df -Pk "$WORK" 2>/dev/null | awk 'NR == 2 { print $4 }')
+    number "$free" || free=0
+    if [ "$command" = plan ]; then room=$((free / 2)); else room=$((free - FREE_KIB)); fi
+    [ "$room" -gt 0 ] || die "$EX_PREFLIGHT" "$((free / 1024)) MiB free in $WORK are too few to download a bundle"
+    room=$((room * 1024))
+    [ "$room" -le "$BUNDLE_MAX" ] || room=$BUNDLE_MAX
 }
 
 bounded_size() { [ -f "$1" ] && [ "$(wc -c <"$1")" -le "$BUNDLE_MAX" ]; }
@@ -586,10 +643,10 @@ TEXT
 }
 
 # ---- what is remembered ----------------------------------------------------------------------
-# In $STATE: lock (held while a join runs), abort.lock (while it is aborted), stage, join.log and
-# join.exit (of the unit), keeper and takeover/ (the take-over's own), node and owner.pub (the keeper
-# makes the receipt from them, if the power goes before this script does), owner-backup.age,
-# receipt.txt, handover.*
+# In $STATE: lock (held while a join runs), abort.lock (while it is aborted), shell (which one runs
+# it), stage, inputs (what the open take-over was agreed to with), join.log and join.exit (of the
+# unit), keeper and takeover/ (the take-over's own), node and owner.pub (the keeper makes the receipt
+# from them, if the power goes before this script does), owner-backup.age, receipt.txt, handover.*
 
 # Root runs what lies there, and somebody may have made the folder before.
 own_folder() {
@@ -600,6 +657,26 @@ no_link() { [ ! -L "$STATE" ] || die "$EX_PREFLIGHT" "$STATE is a link, and must
 
 # durable FILE…: on the disk now, whatever becomes of the power. An old sync knows no files.
 durable() { sync "$@" 2>/dev/null || sync; }
+
+# What is agreed to. A join that was cut off goes on only with the very same.
+inputs() {
+    cat <<TEXT
+network $invite_network
+board $invite_board
+invitation $(sha256 "$WORK/invite.json")
+bundle $(sha256 "$WORK/bundle.tar")
+owner $(cat "$WORK/owner.pub" 2>/dev/null || say none)
+name $host listen ${listen:-default} advertise ${advertise:-none}
+TEXT
+}
+
+# Notes this shell as the one that runs the join, so that abort can end it outside of the unit too.
+# Its start says whether the number is still its own.
+note_shell() {
+    read -r self _ </proc/self/stat
+    printf '%s %s\n' "$self" "$(started "$self")" >"$STATE/shell.new" && mv -f "$STATE/shell.new" "$STATE/shell"
+}
+started() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
 
 stage() {
     printf '%s %s\n' "$1" "$(date -u +%FT%TZ)" >"$STATE/stage.new" && mv -f "$STATE/stage.new" "$STATE/stage" || return 1
@@ -614,6 +691,15 @@ takeover_state() { # none|open|purging|done|aborting|aborted, by the keeper's ow
 }
 takeover_says() { takeover status --json 2>/dev/null | json_get - "$1"; }
 
+# Whether the take-over is open, and for as long as what is still to come may need; sets $left. The
+# timer may have been first: then nothing may be changed any more.
+time_left() {
+    left=0
+    [ "$(takeover_state)" = open ] || return 1
+    left=$(takeover_says remaining_s) && number "$left" || left=0
+    [ "$left" -ge "$LEFT_S" ]
+}
+
 # Before the purge: takes everything back, then ends. Whoever fails calls this, and so nobody
 # forgets it; what it cannot do now, the timer and the boot unit do.
 undo() { # CODE-IF-ALL-IS-BACK TEXT…
@@ -624,6 +710,7 @@ undo() { # CODE-IF-ALL-IS-BACK TEXT…
     takeover abort >&2 || :
     case $(takeover_state) in
         none | aborted)
+            if is_member; then die "$EX_JOIN" "no take-over is open any more, but this machine is a member all the same; look at ./bootstrap.sh status"; fi
             forget aborted
             say "  everything is as it was before; nothing of BorgIOS runs here"
             exit "$back" ;;
@@ -633,26 +720,45 @@ undo() { # CODE-IF-ALL-IS-BACK TEXT…
 
 forget() { # STAGE: what only an open take-over needs
     stage "$1" || :
-    rm -f "$TAKER" "$STATE/owner.pub" "$STATE/node"
+    rm -f "$TAKER" "$STATE/owner.pub" "$STATE/node" "$STATE/inputs" "$STATE/shell"
 }
 
 # ---- backup: the take-over is open from here on ----------------------------------------------
 backup() {
     step "backup of everything that will change"
-    stage backup || die "$EX_JOIN" "cannot write $STATE/stage: is the disk full? Nothing was changed"
+    stage backup && note_shell && inputs >"$WORK/inputs" ||
+        die "$EX_JOIN" "cannot write to $STATE: is the disk full? Nothing was changed"
+    if goes_on; then say "  still open since the join that was cut off, for $left s"
+    else open_takeover; fi
+    copy_away
+}
+
+# Whether a join that was cut off left open what this one can go on with. What it agreed to with
+# other inputs, or with a deadline that is near, is taken back: this one begins anew.
+goes_on() {
+    case $(takeover_state) in
+        open) why='its deadline is near' ;;
+        aborting) why='it was on its way back' ;;
+        *) return 1 ;;
+    esac
+    if [ "$(cat "$WORK/inputs")" != "$(cat "$STATE/inputs" 2>/dev/null)" ]; then why='it was for other inputs than this one'
+    elif [ -n "$owner_key" ] && [ ! -s "$STATE/owner-backup.age" ]; then why='its sealed backup is gone'
+    elif time_left; then return 0; fi
+    say "  what an earlier join left open is taken back first: $why"
+    takeover abort || undo "$EX_ROLLED_BACK" "what an earlier join left could not be taken back, see above"
+    return 1
+}
+
+open_takeover() {
+    again=0
+    # Of a join that the timer took back, perhaps.
+    rm -f "$STATE/owner.pub" "$STATE/node" "$STATE/inputs"
     cp -- "$WORK/bundle/installer" "$TAKER.new" && chmod 755 "$TAKER.new" && durable "$TAKER.new" &&
         mv -f "$TAKER.new" "$TAKER" ||
         die "$EX_JOIN" "cannot write $TAKER: is the disk full? Nothing was changed"
-    # A join that was cut off left it open. The timer must not fire into what is still to come.
-    if [ "$(takeover_state)" = open ]; then
-        left=$(takeover_says remaining_s) && number "$left" || left=0
-        if [ "$left" -ge "$LEFT_S" ]; then
-            say "  still open since the join that was cut off, for $left s"
-            return
-        fi
-        takeover abort || undo "$EX_ROLLED_BACK" "what an earlier join left could not be taken back, see above"
-        again=0
-    fi
+    # Before it is open: an open one without its inputs is nobody's to go on with.
+    cp -- "$WORK/inputs" "$STATE/inputs.new" && durable "$STATE/inputs.new" && mv -f "$STATE/inputs.new" "$STATE/inputs" ||
+        undo "$EX_ROLLED_BACK" "cannot write $STATE/inputs: is the disk full?"
     set -- --deadline-s "$DEADLINE_S"
     if [ -n "$owner_key" ]; then
         rm -f "$STATE/owner-backup.age"
@@ -662,12 +768,23 @@ backup() {
     takeover begin "$@" >"$WORK/open" || undo "$EX_ROLLED_BACK" "the keeper could not make the backup, see above"
     until=$(sed -n 's/^open until \([0-9]*\)$/\1/p' "$WORK/open")
     say "  made; unless root was handed over by then, it is put back at $(date -u -d "@${until:-0}" '+%F %T') UTC or at the next boot"
+}
+
+# The owner's own copy of the backup. Only a line from the terminal is an Enter: one that closes hands
+# nothing over. The deadline runs meanwhile, and who needs longer begins anew.
+copy_away() {
     [ -n "$owner_key" ] || return 0
     say "  sealed to the owner's key: $STATE/owner-backup.age ($(wc -c <"$STATE/owner-backup.age") bytes)"
-    if [ -n "$typed" ]; then
-        printf 'Copy it off this machine now, then press Enter to hand root over: ' >/dev/tty
-        read -r _ </dev/tty || :
-    fi
+    [ -n "$typed" ] || return 0
+    in_time
+    say "  there are $(((left - LEFT_S) / 60)) minutes to copy it; ./bootstrap.sh abort, in another login, ends this"
+    printf 'Copy it off this machine now, then press Enter to hand root over: ' >/dev/tty
+    read -r _ </dev/tty || undo "$EX_ROLLED_BACK" "the terminal was closed before Enter was pressed"
+    in_time
+}
+
+in_time() {
+    time_left || undo "$EX_ROLLED_BACK" "the deadline has passed or is too near ($left s left, $LEFT_S wanted); run join again"
 }
 
 # ---- in a unit of its own, whatever becomes of the terminal ----------------------------------
@@ -736,6 +853,8 @@ rest() {
     trap 'leave $?' EXIT
     trap 'exit 143' TERM
     if [ "$handed" = 0 ]; then
+        # Until then the unit is not there, and the shell that was noted only shows the log from here on.
+        note_shell || undo "$EX_ROLLED_BACK" "cannot write $STATE/shell: is the disk full?"
         own_unit || undo "$EX_ROLLED_BACK" "cannot leave this login for a unit of its own, and the purge ends logins"
         install_agent
         wait_for_tree
@@ -758,12 +877,14 @@ at_stage() { stage "$1" || undo "$EX_ROLLED_BACK" "cannot write $STATE/stage: is
 install_agent() {
     step "install: running the verified installer"
     at_stage install
+    # Looked at here, whatever was waited for before: once the timer has taken back what it had to,
+    # nothing would bring back what is installed after it.
+    in_time
     set -- install --bundle "$WORK/bundle.tar" --invite "$WORK/invite.json" --name "$host"
     [ -z "$listen" ] || set -- "$@" --listen "$listen"
     [ -z "$advertise" ] || set -- "$@" --advertise "$advertise"
     # It ends before the deadline does: nothing may be installed while the timer takes things back.
-    left=$(takeover_says remaining_s) && number "$left" || left=$DEADLINE_S
-    [ ! -e "$STATE/owner.pub" ] || set -- "$@" --owner "$(cat "$STATE/owner.pub")"
+    [ -z "$owner_key" ] || set -- "$@" --owner "$(cat "$WORK/owner.pub")"
     # What it installs is for every service to read; its own secrets it closes itself.
     (umask 022 && exec timeout -s KILL "$((left * 9 / 10))" "$WORK/bundle/installer" "$@" </dev/null 9>&-)
     case $? in
@@ -894,8 +1015,8 @@ receipt_text() {
     cat <<TEXT
 RECEIPT of $(date -u '+%F %T') UTC: root on $host was handed over
 
-  network     $invite_name, $invite_network
-  board       $invite_board
+  network     $(receipt_network)
+  board       $(receipt_board)
   node        $node
   release     ${release:-unknown}${release_version:+, version $release_version}
   host key    $(host_keys)
@@ -913,6 +1034,16 @@ handover.signers: $(cat "$STATE/handover.signers")
 check it, also elsewhere, with these three as files ($STATE has them):
   $proof
 TEXT
+}
+
+# By what the keeper signed and what its doors are open to: this run's invitation may be another one.
+receipt_network() {
+    signed=$(json_get "$STATE/handover.json" network) || signed=unknown
+    if [ "$signed" = "$invite_network" ]; then say "$invite_name, $signed"; else say "$signed"; fi
+}
+receipt_board() {
+    board=$(ssh-keygen -lf "$BOARD_KEY" 2>/dev/null | awk 'NR == 1 { print $2 }')
+    say "${board:-unknown}"
 }
 
 host_keys() {
@@ -1043,8 +1174,12 @@ abort() {
             purging | done | aborting) too_late ;;
             *) die "$EX_PREFLIGHT" "a bootstrap.sh is running that has changed nothing yet; end it where it runs" ;;
         esac
-        systemctl kill -s KILL "$UNIT.scope" 2>/dev/null
-        flock -w 30 9 || die "$EX_PREFLIGHT" "a join is running that does not end; look at $STATE/join.log"
+        # More than once: what waited for its owner may just have been on its way into the unit.
+        tries=0
+        while end_join && ! flock -w 1 9; do
+            tries=$((tries + 1))
+            [ "$tries" -lt 30 ] || die "$EX_PREFLIGHT" "a join is running that does not end; look at $STATE/join.log"
+        done
     fi
     case $(takeover_state) in
         none | aborted)
@@ -1062,6 +1197,16 @@ abort() {
             [ -e "$STATE/join.exit" ] || say "$EX_ROLLED_BACK" >"$STATE/join.exit"
             say "everything is as it was before the join; nothing of BorgIOS runs here" ;;
     esac
+}
+
+# Ends whatever runs the join: its unit, and the shell that is not in it yet. Only while all of it can
+# be brought back.
+end_join() {
+    [ "$(takeover_state)" = open ] || return 0
+    systemctl kill -s KILL "$UNIT.scope" 2>/dev/null
+    # shellcheck disable=SC2046 # two words
+    set -- $(cat "$STATE/shell" 2>/dev/null)
+    [ $# != 2 ] || [ "$(started "$1")" != "$2" ] || kill -s KILL "$1" 2>/dev/null || :
 }
 
 too_late() {

@@ -184,20 +184,27 @@ pub(crate) fn apart(desk: &Desk<'_>) -> Result<Vec<Notice>, Failure> {
         upon.then(|| Policy::parse(&statement.body).ok()).flatten()
     });
     let united: BTreeSet<Digest> = proposed.flat_map(|policy| policy.unites).collect();
-    let left = unity::apart(desk)?.into_iter().filter(|id| !united.contains(id));
-    let notice = |id: Digest| {
+    let left = unity::apart(desk)?.into_iter().filter(|(id, _)| !united.contains(id));
+    let unchanged = stands.policy().cloned();
+    let notice = |(id, made): (Digest, Policy)| {
+        let helps = unchanged.as_ref().is_some_and(|next| unity::takes(desk, &made, next));
+        let what = if helps {
+            "`borgios propose policy`, without a word more where no rule is to change, proposes a policy \
+             that all of them follow"
+        } else {
+            "it asks for other identities or for more approvals than the one here, so no policy unites the \
+             two, and the fewer servers are reinstalled"
+        };
         Notice {
-        code: "APART",
-        text: format!(
-            "policy/{} is {} here, and {id} was signed for that place too: servers that applied it before \
-             they heard more do not take what is in force here",
-            stands.statement().seq,
-            stands.id().short()
-        ),
-        next: "`borgios status` of each server shows which it has; `borgios propose policy`, without a \
-               word more where no rule is to change, proposes a policy that all of them follow"
-            .to_owned(),
-    }
+            code: "APART",
+            text: format!(
+                "policy/{} is {} here, and {id} was signed for that place too: servers that applied it \
+                 before they heard more do not take what is in force here",
+                stands.statement().seq,
+                stands.id().short()
+            ),
+            next: format!("`borgios status` of each server shows which it has; {what}"),
+        }
     };
     Ok(left.map(notice).collect())
 }

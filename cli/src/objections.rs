@@ -7,8 +7,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use borgios_policy::{Board, Chain, Lane, Name, Objection, Refusal, Statement, Submission, Veto};
-use borgios_types::{Digest, Envelope};
+use borgios_policy::{
+    Board, Chain, Lane, Name, Objection, Policy, Refusal, Statement, Submission, VerifiedStatement,
+    Veto,
+};
+use borgios_types::{Digest, Envelope, Seq};
 
 use crate::archive::{Archive, Held};
 
@@ -99,7 +102,15 @@ fn taken_back(
         .iter()
         .filter_map(|one| Some((one.statement.id(), Statement::parse(&one.statement).ok()?)))
         .collect();
-    let built_upon: BTreeSet<Digest> = statements.values().filter_map(|one| one.prev).collect();
+    let mut built_upon: BTreeSet<Digest> = statements.values().filter_map(|one| one.prev).collect();
+    // Where what a policy follows is not here, it stands upon what it unites with that.
+    let alone = statements.values().filter(|one| {
+        one.lane == Lane::Policy && one.prev.is_some_and(|prev| !statements.contains_key(&prev))
+    });
+    built_upon.extend(alone.flat_map(|one| Policy::united_by(&one.body)));
+    // A veto stays one when its governor gets another identity.
+    let made = chain.after(Lane::Policy, Seq(0)).filter_map(VerifiedStatement::policy);
+    let seats: Vec<&Board> = made.map(|policy| &policy.board).collect();
     let open = statements.iter().filter(|(id, statement)| {
         (statement.lane == Lane::Policy) == policies && !built_upon.contains(*id)
     });
@@ -110,7 +121,11 @@ fn taken_back(
         let killed = |(board, needed): (&Board, u16)| {
             let mut by: BTreeSet<Name> = BTreeSet::new();
             for envelope in vetoes {
-                if let Ok(Veto(veto)) = Veto::verify(board, network, envelope)
+                let of_key = seats.iter().copied().filter(|seat| seat.group() == board.group());
+                let said = of_key
+                    .chain([board])
+                    .find_map(|seat| Veto::verify(seat, network, envelope).ok());
+                if let Some(Veto(veto)) = said
                     && (veto.statement, veto.lane, veto.seq)
                         == (**id, statement.lane, statement.seq)
                 {

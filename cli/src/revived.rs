@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use borgios_policy::{Chain, Statement, Submission, VerifiedStatement};
+use borgios_policy::{Chain, Lane, Policy, Statement, Submission, VerifiedStatement};
 use borgios_types::{Digest, Envelope, UnixSeconds};
 
 use crate::archive::read_kind;
@@ -29,7 +29,8 @@ pub(crate) fn built_upon(
 ) -> Result<Vec<VerifiedStatement>, Failure> {
     let statements = offered.iter().filter_map(|one| Statement::parse(&one.statement).ok());
     let named: BTreeSet<_> = statements
-        .filter_map(|one| one.prev.filter(|prev| dead.contains(prev)).map(|prev| (one.lane, prev)))
+        .flat_map(|one| below(&one).into_iter().map(move |below| (one.lane, below)))
+        .filter(|(_, below)| dead.contains(below))
         .collect();
     let mut accepted = Vec::new();
     for (lane, prev) in named {
@@ -40,7 +41,7 @@ pub(crate) fn built_upon(
         let mut revived = chain.clone();
         drop(revived.follow(&back));
         let run = revived.verify_run(now, offered);
-        if !run.accepted.iter().any(|one| one.statement().prev == Some(prev)) {
+        if !run.accepted.iter().any(|one| below(one.statement()).contains(&prev)) {
             continue;
         }
         for verified in run.accepted {
@@ -50,6 +51,15 @@ pub(crate) fn built_upon(
         chain = revived;
     }
     Ok(accepted)
+}
+
+/// What a statement builds upon: its predecessor, or what it unites with that.
+fn below(statement: &Statement) -> BTreeSet<Digest> {
+    let mut below = BTreeSet::from_iter(statement.prev);
+    if statement.lane == Lane::Policy {
+        below.extend(Policy::united_by(&statement.body));
+    }
+    below
 }
 
 #[cfg(test)]

@@ -510,6 +510,8 @@ fn the_next_policy_unites_servers_that_have_two_for_one_place() {
         assert_eq!(codes(&inbox), ["APART"], "{name} {inbox}");
         assert!(inbox["notices"][0]["message"].as_str().unwrap().contains(&vetoed), "{inbox}");
     }
+    let refused = board.refused("ann", &["sync", "--uphold", &vetoed]);
+    assert!(refused.contains("`borgios propose policy`") && refused.contains("APART"), "{refused}");
     let next = board.json("cleo", &["propose", "policy"]);
     assert_eq!(next["place"], "policy/4");
     board.ok("ann", &["sync"]);
@@ -538,4 +540,27 @@ fn the_next_policy_unites_servers_that_have_two_for_one_place() {
     board.json("ben", &["propose", "policy", "--fanout", "6"]);
     let review = board.ok("ben", &["review", "policy/5"]);
     assert!(!review.contains("go on with this one too"), "{review}");
+}
+
+/// A policy that asks for more approvals than the one here is not promised what its servers would refuse.
+#[test]
+fn a_policy_that_asks_for_more_approvals_is_not_united() {
+    let board = locked(&["ann", "ben", "cleo"]);
+    let vetoed = id(&board.json("ann", &["propose", "policy", "--policy-approvals", "3"]));
+    signed_by(&board, &["ann", "ben"], "policy/3");
+    for name in ["ben", "cleo"] {
+        board.ok(name, &["sync"]);
+        board.ok(name, &["veto", "policy/3", "--reason", "two are enough"]);
+    }
+    board.json("ann", &["propose", "policy", "--fanout", "5"]);
+    ["ben", "cleo"].iter().for_each(|name| drop(board.ok(name, &["sync"])));
+    signed_by(&board, &["ann", "ben"], "policy/3");
+    let inbox = board.json("ann", &["inbox"]);
+    assert_eq!(codes(&inbox), ["APART"], "{inbox}");
+    let next = inbox["notices"][0]["next"].as_str().unwrap();
+    assert!(next.contains("no policy unites the two"), "{next}");
+    assert_eq!(board.run("ann", &["propose", "policy"]).status.code(), Some(2));
+    board.json("ann", &["propose", "policy", "--fanout", "6"]);
+    let review = board.ok("ann", &["review", "policy/4"]);
+    assert!(!review.contains(&vetoed), "{review}");
 }

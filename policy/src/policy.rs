@@ -264,6 +264,15 @@ impl Policy {
         }
     }
 
+    /// The policies that the body of a policy unites with its predecessor, as far as it can be read:
+    /// [`Policy::parse`] takes milliseconds.
+    #[must_use]
+    pub fn united_by(body: &Value) -> BTreeSet<Digest> {
+        let unites = body.get("unites").cloned();
+        let ids: Option<BTreeSet<Digest>> = unites.and_then(|ids| serde_json::from_value(ids).ok());
+        ids.filter(|ids| ids.len() <= UNITES_MAX).unwrap_or_default()
+    }
+
     /// What statements of `lane` need.
     #[must_use]
     pub fn class(&self, lane: Lane) -> Class {

@@ -61,6 +61,7 @@ fn objections_that_were_stored_by_statement_and_board_alone_are_read() {
         objection: objection(&holder, &council, at, &bad),
         seen: NOW,
         was: None,
+        dated: None,
         envelope: veto(&holder, &council, at, &bad),
     };
     let mut stored = serde_json::to_value(&holder.gate).unwrap();
@@ -271,7 +272,7 @@ fn vetoed_in_a_row(count: u64) -> (Duration, Duration) {
             for (at, of) in vetoes.iter_mut().enumerate() {
                 let objection = objection(&holder, &council, at, &one);
                 let envelope = veto(&holder, &council, at, &one);
-                let voice = Voice { objection, seen: NOW, was: None, envelope };
+                let voice = Voice { objection, seen: NOW, was: None, dated: None, envelope };
                 of.insert(one.id().to_string(), serde_json::to_value(voice).unwrap());
             }
         }

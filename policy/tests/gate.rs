@@ -630,3 +630,32 @@ fn what_is_dated_ahead_ends_no_lock_and_no_pause() {
         );
     }
 }
+
+/// Nor does it hide when a lock began from a clock that was behind for a while, as at a start.
+#[test]
+fn what_is_dated_ahead_and_a_clock_that_is_behind_for_a_while_end_no_lock() {
+    let (council, first) = board(|_| ());
+    let mut holder = Holder::new(&first);
+    let body = serde_json::json!({"order": "revoke", "serials": [1], "reason": "a key is lost"});
+    let mut order = next(&holder.chain, Lane::Access, body);
+    (order.issued, order.expires) = (NOW.plus(9 * DAY_S), NOW.plus(10 * DAY_S));
+    holder.offer(NOW, &council.sign(&order)).unwrap();
+    let mut one = next(&holder.chain, Lane::Release, release_body("1"));
+    one.expires = NOW.plus(30 * DAY_S);
+    let one = council.sign(&one);
+    holder.offer(NOW, &one).unwrap();
+    let wait = pause(&holder, &council, 2, &one);
+    holder.gate.object(NOW, &holder.chain, &wait).unwrap();
+    let pause_s = holder.chain.policy().unwrap().pause();
+    for _ in 0..2 {
+        holder.tick(UnixSeconds(NOW.0 - 30 * DAY_S));
+        holder.restart();
+    }
+    run(&mut holder, NOW.plus(60), UnixSeconds(NOW.0 + LOCK_S - 1));
+    let standing = holder.standing(UnixSeconds(NOW.0 + LOCK_S - 1), &one);
+    assert_eq!(standing, Some(Standing::Waiting { until: NOW.plus(LOCK_S) }));
+    run(&mut holder, NOW.plus(LOCK_S), UnixSeconds(NOW.0 + pause_s - 1));
+    assert_eq!(holder.head(Lane::Release), 0);
+    holder.tick(NOW.plus(pause_s));
+    assert_eq!(holder.head(Lane::Release), 1);
+}

@@ -214,3 +214,56 @@ fn it_names_few() {
         holder.offer(NOW, &council.sign(&next(&holder.chain, Lane::Policy, rules.to_body())));
     assert!(matches!(refused, Err(Refusal::BadBody { .. })), "{refused:?}");
 }
+
+/// All whom it hears have the vetoed one, and take no other for its place.
+#[test]
+fn a_holder_that_never_hears_of_the_next_round_goes_on_from_the_vetoed_one() {
+    let of = apart(|_| (), |_| ());
+    let first = of.early.chain.get(Lane::Policy, Seq(1)).unwrap().envelope().clone();
+    let united = of.council.sign(&third(&of, &of.good, &[of.bad.id()], 7));
+    for hears_of_it in [false, true] {
+        let mut holder = Holder::new(&first);
+        holder.offer(APART, &of.bad).unwrap();
+        for at in [0, 1] {
+            let no = veto(&holder, &of.council, at, &of.bad);
+            assert!(holder.gate.object(APART, &holder.chain, &no).unwrap());
+        }
+        holder.offer(APART.plus(600), &united).unwrap();
+        let over = APART.plus(600 + LOCK_S);
+        let standing = holder.standing(APART.plus(600), &of.bad);
+        let back = Some(over);
+        assert!(
+            matches!(&standing, Some(Standing::Vetoed { back: until, .. }) if *until == back),
+            "{standing:?}"
+        );
+        if hears_of_it {
+            holder.offer(APART.plus(700), &of.good).unwrap();
+        }
+        holder.restart();
+        run(&mut holder, APART.plus(700), UnixSeconds(over.0 - 1));
+        assert_eq!(holder.head(Lane::Policy), 1);
+        run(&mut holder, over, over.plus(LOCK_S));
+        assert_eq!(holder.chain.head(Lane::Policy).unwrap().id(), united.id());
+        let second = holder.chain.get(Lane::Policy, Seq(2)).unwrap().id();
+        assert_eq!(second, if hears_of_it { of.good.id() } else { of.bad.id() });
+    }
+}
+
+/// It can be vetoed as well, and then brings nothing back.
+#[test]
+fn what_unites_and_is_vetoed_brings_nothing_back() {
+    let of = apart(|_| (), |_| ());
+    let first = of.early.chain.get(Lane::Policy, Seq(1)).unwrap().envelope().clone();
+    let united = of.council.sign(&third(&of, &of.good, &[of.bad.id()], 7));
+    let mut holder = Holder::new(&first);
+    holder.offer(APART, &of.bad).unwrap();
+    holder.offer(APART, &united).unwrap();
+    for one in [&of.bad, &united] {
+        for at in [0, 1] {
+            let no = veto(&holder, &of.council, at, one);
+            assert!(holder.gate.object(APART, &holder.chain, &no).unwrap());
+        }
+    }
+    run(&mut holder, APART, APART.plus(3 * LOCK_S));
+    assert_eq!(holder.head(Lane::Policy), 1);
+}

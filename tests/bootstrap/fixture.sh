@@ -40,7 +40,7 @@ machine() { # the stubs of a machine that may join
     # `borgios status --json` of a node that is in the tree
     stub borgios 'echo "{\"node\":\"ssh-ed25519 AAAAnode\",\"tree\":{\"state\":\"attached\"}}"'
     printf 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\nVERSION_ID="12"\n' >"$box/os-release"
-    rm -rf "$box/state" "$box/keeper"
+    rm -rf "$box/state" "$box/keeper" "$box/software" "$box/agent" "$box/board.pub"
     rm -f "$box"/{installed,asked,taken,goes-wrong,left,chowned} "$box"/*-does
 }
 
@@ -98,23 +98,27 @@ state=$(cat "$box/taken" 2>/dev/null || echo none)
 [ ! -e "$box/$verb-does" ] || . "$box/$verb-does"
 if [ -n "$wrong" ]; then
     echo "pretend: $verb goes wrong" >&2
-    [ "$verb:$wrong" != apply:6 ] || { echo aborted >"$box/taken"; rm -rf "$box/keeper"; }
+    [ "$verb:$wrong" != apply:6 ] || { echo aborted >"$box/taken"; rm -rf "$box/keeper" "$box/software" "$box/agent"; }
     exit "$wrong"
 fi
 case $verb:$state in
-    install:*) printf '%s\n' "$*" >"$box/installed"; mkdir -p "$box/keeper"; : >"$box/keeper/keeper.key" ;;
+    install:*)
+        printf '%s\n' "$*" >"$box/installed"; mkdir -p "$box/keeper" "$box/software" "$box/agent"
+        : >"$box/keeper/keeper.key"; : >"$box/software/store"; : >"$box/agent/node.key" ;;
     plan:*) echo "sudo             1  who may become root" ;;
     begin:none | begin:aborted)
-        echo open >"$box/taken"; echo 'open until 1790000000'
+        echo open >"$box/taken"; rm -f "$box/left"; echo 'open until 1790000000'
         while [ $# -gt 0 ]; do [ "$1" != --sealed ] || echo sealed >"$2"; shift; done ;;
     trial:open) echo 'ok  a login ended as uid 0' ;;
-    apply:open | apply:purging | apply:done) echo done >"$box/taken"; echo 'ok  sudo 1' ;;
+    apply:open | apply:purging | apply:done) echo done >"$box/taken"; cp "$box/keys/board.pub" "$box/board.pub"; echo 'ok  sudo 1' ;;
     rotate:done | verify:done) ;;
     receipt:done) cat "$box/handover" ;;
     end-sessions:done) echo 'ended 0' ;;
-    abort:open) echo aborted >"$box/taken"; rm -rf "$box/keeper" ;;
+    abort:open) echo aborted >"$box/taken"; rm -rf "$box/keeper" "$box/software" "$box/agent" ;;
     resume:purging) echo done >"$box/taken" ;;
-    status:*) echo "{\"state\":\"$state\",\"remaining_s\":$(cat "$box/left" 2>/dev/null || echo 800),\"why\":\"said \\\"so\\\"\"}" ;;
+    status:*)
+        left=null; [ "$state" != open ] || left=$(cat "$box/left" 2>/dev/null || echo 800)
+        echo "{\"state\":\"$state\",\"remaining_s\":$left,\"why\":\"said \\\"so\\\"\"}" ;;
     *) echo "pretend: $verb is refused while $state" >&2; exit 1 ;;
 esac
 KEEPER
@@ -136,7 +140,8 @@ pack() { tar -cf "$box/bundle.tar" -C "$box/b" release.json release.json.sig cha
 # on_server COMMAND…: with the pretend server's folders and programs.
 on_server() {
     (cd "$box" && exec env BORGIOS_BOOTSTRAP_DIR="$box/state" BORGIOS_KEEPER_DIR="$box/keeper" BORGIOS_CLI="$box/bin/borgios" \
-        BORGIOS_INSTALLED="$box/none" BORGIOS_OS_RELEASE="$box/os-release" PATH="$box/bin:$PATH" timeout 300 "$@")
+        BORGIOS_INSTALLED="$box/none" BORGIOS_OS_RELEASE="$box/os-release" BORGIOS_SOFTWARE_DIR="$box/software" \
+        BORGIOS_AGENT_DIR="$box/agent" BORGIOS_BOARD_KEY="$box/board.pub" PATH="$box/bin:$PATH" timeout 300 "$@")
 }
 # at_rest: what runs in its unit has ended too.
 at_rest() { [ ! -e "$box/state/lock" ] || flock -w 300 "$box/state/lock" true; }

@@ -57,6 +57,47 @@ rm "$box/goes-wrong"; bootstrap abort; expect and_abort_tries_again 0 'as it was
 join; expect a_join_after_an_abort_begins_anew 0 RECEIPT ran
 check with_a_backup_of_its_own [ "$(grep -c '^takeover begin' "$box/asked")" = 2 ]
 
+# The deadline passes while something is waited for: nothing is installed that nothing would take back.
+fresh; stub systemd-run "echo aborted >'$box/taken'"; join
+expect the_timer_was_first_before_the_install 6 'everything is as it was' not-installed
+check and_nothing_was_installed_after_it [ ! -e "$box/installed" ]
+fresh; stub systemd-run "echo 100 >'$box/left'"; join
+expect a_deadline_too_near_to_install 6 'too near (100 s left' not-installed
+check and_nothing_was_installed_before_it [ ! -e "$box/installed" ]
+fresh; echo 'echo aborted >"$box/taken"; wrong=5' >"$box/trial-does"; join
+expect a_member_is_never_called_as_it_was 5 'a member all the same' ran
+
+# A terminal that waits for Enter: the deadline runs, a closed terminal is no Enter, abort ends it.
+at_prompt() { # the owner has typed the name and copies the backup; what is typed next goes to 7
+    rm -f "$box/typing" "$box/first"; mkfifo "$box/typing"
+    on_server script -qec "$script join --invite $box/invite.json --bundle $box/bundle.tar --owner-key $box/keys/${1:-owner}.pub" \
+        /dev/null <"$box/typing" >"$box/first" 2>&1 &
+    first=$!
+    exec 7<>"$box/typing"; echo web-3 >&7
+    for _ in $(seq 1200); do ! grep -q 'press Enter' "$box/first" && kill -0 "$first" 2>/dev/null || break; /bin/sleep 0.05; done
+}
+ended() { exec 7>&-; wait "$first"; rc=$?; out=$(cat "$box/first"); at_rest; }
+asked_for() { grep -c "^takeover $1" "$box/asked"; }
+fresh; at_prompt; echo aborted >"$box/taken"; echo >&7; ended
+expect the_deadline_passes_at_the_prompt 6 'everything is as it was' not-installed
+check and_enter_installs_nothing [ ! -e "$box/installed" ]
+fresh; at_prompt; ended
+expect a_terminal_that_closes_is_no_enter 6 'before Enter was pressed' not-installed
+check and_all_of_it_is_taken_back [ "$(cat "$box/taken"):$(verbs)" = 'aborted:plan begin abort ' ]
+fresh; at_prompt; out=$(on_server setsid -w /bin/sh "$script" abort 2>&1 </dev/null); rc=$?
+expect abort_ends_a_join_that_waits_for_enter 0 'as it was before' not-installed
+ended; check and_nothing_goes_on_after_it [ "$(cat "$box/taken"):$(verbs)" = 'aborted:plan begin abort ' ]
+kill_at_prompt() { kill -s KILL "$(pgrep -f "^/bin/sh $script join .*$box/" | head -n 1)"; ended; }
+fresh; at_prompt; kill_at_prompt; at_prompt; echo >&7; ended
+expect the_next_join_waits_for_the_copy_again 0 'press Enter' ran
+check with_the_backup_that_was_made [ "$(asked_for begin):$(asked_for abort)" = 1:0 ]
+
+# What was cut off goes on only with what is agreed to now.
+fresh; at_prompt other; kill_at_prompt; at_prompt; echo >&7; ended
+expect another_owners_key_begins_anew 0 'other inputs' ran
+check and_it_is_the_key_of_the_backup [ "$(asked_for begin):$(asked_for abort)" = 2:1 ]
+check and_of_the_join_record grep -qF -- "--owner $(cut -d' ' -f1,2 "$box/keys/owner.pub")" "$box/installed"
+
 # After the purge it only goes on.
 for verb in rotate verify receipt end-sessions; do
     fresh; echo "$verb 5" >"$box/goes-wrong"; join
@@ -118,6 +159,21 @@ for verb in trial apply rotate receipt; do
     rm -f "$box"/*-does; join; expect "killed at $verb: the next join goes on" 0 RECEIPT ran
     check "killed at $verb: handed over" [ "$(cut -d' ' -f1 "$box/state/stage"):$(cat "$box/taken")" = joined:done ]
 done
+killed trial KILL; rm -f "$box"/*-does
+bootstrap join --invite "$box/invite.json" --bundle "$box/bundle.tar" --hand-over web-3 --yes --owner-key "$box/keys/owner.pub"
+expect an_owners_key_that_comes_later_begins_anew 0 'owner-backup.age' ran
+check with_a_sealed_backup [ "$(asked_for begin):$(cat "$box/state/owner-backup.age")" = 2:sealed ]
+killed trial KILL; rm -f "$box"/*-does
+elsewhere=sha256:$(printf 'elsewhere' | sha256sum | cut -d' ' -f1)
+network=$elsewhere invitation; release "$elsewhere"; pack; join
+expect another_network_begins_anew 0 'other inputs' ran
+check and_what_the_first_installed_is_gone_first [ "$(verbs)" = 'plan begin install trial plan abort begin install trial apply rotate verify receipt end-sessions rotate apply verify ' ]
+# Whatever invitation the join after the purge was given: the receipt is the keeper's word.
+killed receipt KILL; rm -f "$box"/*-does
+network=$elsewhere invitation 'name="other"' "allowed_signers=\"governors namespaces=\\\"borgios-*@v1\\\" $(cut -d' ' -f1,2 "$box/keys/other.pub")\""
+join; expect a_receipt_after_another_invitation 0 RECEIPT ran
+check names_the_network_that_was_signed grep -qx "  network     $network" "$box/state/receipt.txt"
+check and_the_board_of_the_doors grep -qx "  board       $(ssh-keygen -lf "$box/keys/board.pub" | cut -d' ' -f2)" "$box/state/receipt.txt"
 killed trial KILL; rm -f "$box"/*-does; bootstrap abort; back abort_of_a_join_that_was_killed 'as it was before' 0
 bootstrap abort; expect abort_twice 0 'nothing to bring back' ran
 fresh; bootstrap abort; expect abort_without_a_join 0 'nothing to bring back' not-run
@@ -162,7 +218,7 @@ machine; bootstrap status; expect status_of_a_stranger 0 'not a member' not-run
 fresh; out=$(on_server setsid -w /bin/sh -s join --invite "$box/invite.json" --bundle "$box/bundle.tar" --hand-over web-3 --yes <"$script" 2>&1); rc=$?; at_rest
 expect a_piped_script_joins 0 RECEIPT ran
 fresh; out=$(cd / && env -i BORGIOS_BOOTSTRAP_DIR="$box/state" BORGIOS_KEEPER_DIR="$box/keeper" BORGIOS_CLI="$box/bin/borgios" \
-    BORGIOS_OS_RELEASE="$box/os-release" "$(command -v bash)" -c "PATH=$box/bin:/usr/bin:/bin; export PATH; exec setsid -w /bin/sh '$script' join \
+    BORGIOS_OS_RELEASE="$box/os-release" BORGIOS_SOFTWARE_DIR="$box/software" BORGIOS_AGENT_DIR="$box/agent" "$(command -v bash)" -c "PATH=$box/bin:/usr/bin:/bin; export PATH; exec setsid -w /bin/sh '$script' join \
     --invite '$box/invite.json' --bundle '$box/bundle.tar' --hand-over web-3 --yes <&-" 2>&1); rc=$?; at_rest
 expect no_home_no_terminal_no_input 0 RECEIPT ran
 SHELL_UNDER_TEST=/bin/bash; fresh; join; expect bash_runs_it_too 0 RECEIPT ran

@@ -39,6 +39,11 @@ typed y; expect y_is_no_consent 3 'that is not web-3' looked
 typed ''; expect an_empty_line_is_no_consent 3 'that is not web-3' looked
 typed web-3 "--owner-key $box/keys/owner.pub"; expect the_sealed_backup_can_be_copied_first 0 'press Enter to hand root over' ran
 fresh
+out=$(printf 'web-3\n' | on_server \
+    script -qec "$script join --invite $box/invite.json --bundle $box/bundle.tar --owner-key $box/keys/owner.pub" /dev/null 2>&1); rc=$?; at_rest
+expect a_line_that_never_comes_is_no_enter 6 'before Enter was pressed' not-installed
+check and_root_is_not_handed_over [ "$(cat "$box/taken"):$(grep -c -e '^install' -e 'takeover apply' "$box/asked")" = aborted:0 ]
+fresh
 out=$(echo web-3 | on_server setsid -w "$script" join --invite "$box/invite.json" --bundle "$box/bundle.tar" 2>&1); rc=$?
 expect piped_name_is_no_consent 3 'no terminal to ask on' looked
 
@@ -59,6 +64,24 @@ fresh; stub uname 'case ${1:-} in -n) echo "web 3" ;; *) echo x86_64 ;; esac'
 bootstrap join --invite "$box/invite.json" --bundle "$box/bundle.tar" --hand-over 'web 3' --yes
 expect odd_host_name 3 'STOP  name' not-run
 fresh; stub uname 'case ${1:-} in -n) echo web-3 ;; *) echo riscv64 ;; esac'; refused another_processor 'built for x86_64'
+
+# What an install makes is its own, for the way back removes it.
+by_sysusers='borgios:x:998:997:BorgIOS agent:/var/lib/borgios:/usr/sbin/nologin'
+fresh; stub getent 'case $1 in passwd) echo borgios:x:998:997::/home/borgios:/bin/bash ;; group) echo borgios:x:997: ;; esac'
+refused somebodys_own_borgios 'not as join makes it'
+bootstrap plan; expect and_plan_says_it_too 3 'not as join makes it' not-run
+fresh; stub getent "case \$1 in passwd) echo '$by_sysusers' ;; group) echo borgios:x:997:ann ;; esac"
+refused somebody_in_the_agents_group 'not as join makes it'
+fresh; stub getent "case \$1 in passwd) echo '$by_sysusers' ;; group) echo docker:x:990:ann,borgios ;; esac"
+refused an_agent_in_another_group 'not as join makes it'
+fresh; stub getent "case \$1 in passwd) echo '$by_sysusers' ;; group) echo borgios:x:997: ;; esac"; join
+expect the_account_as_join_makes_it 0 RECEIPT ran
+for folder in software agent keeper; do
+    fresh; mkdir "$box/$folder"; echo theirs >"$box/$folder/.theirs"; refused "somebody's own folder: $folder" "$box/$folder is there already"
+    check "and it is left alone: $folder" [ "$(cat "$box/$folder/.theirs")" = theirs ]
+    fresh; ln -s "$box/none" "$box/$folder"; refused "a link for a folder: $folder" "$box/$folder is there already"
+done
+fresh; mkdir "$box/agent"; join; expect an_empty_folder 0 RECEIPT ran
 
 fresh; stub sshd 'echo "/etc/ssh/sshd_config: line 3: Bad option: Prot" >&2; exit 255'; refused sshd_that_would_not_start 'line 3: Bad option'
 fresh; sed -i 's/^ID=.*/ID=fedora/' "$box/os-release"; refused another_kin_of_systems 'Debian and its kin only'

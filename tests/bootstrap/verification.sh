@@ -81,6 +81,18 @@ invitation 'urls=["http://10.0.0.1/bundle.tar","http://10.0.0.2/b"]'
 bootstrap join --invite "$box/invite.json" --hand-over web-3 --yes
 expect bundle_from_the_invitations_url 0 'downloaded http://10.0.0.1/bundle.tar' ran
 check first_url_was_asked grep -qx http://10.0.0.1/bundle.tar "$box/asked"
+# A server that says no length sends for as long as it is taken.
+endless() { stub curl "while [ \$# -gt 1 ]; do [ \"\$1\" = --output ] && out=\$2; shift; done; head -c 64M /dev/zero >\"\$out\"; code=\$?; wc -c <\"\$out\" >'$box/got'; exit \$code"; }
+machine; invitation 'urls=["http://10.0.0.1/b"]'; endless
+BORGIOS_BUNDLE_MAX=1000000 bootstrap join --invite "$box/invite.json" --hand-over web-3 --yes
+expect a_download_without_an_end_is_refused 3 'longer than 1000000 bytes' not-run
+check and_ends_at_the_bound [ "$(cat "$box/got")" = 1000001 ]
+machine; invitation 'urls=["http://10.0.0.1/b"]'; endless; stub df 'printf "h\nx 1 1 525288 1%% /\n"'
+bootstrap join --invite "$box/invite.json" --hand-over web-3 --yes
+expect what_join_wants_of_the_disk_stays_free 3 'longer than 1024000 bytes' not-run
+check and_it_ends_there [ "$(cat "$box/got")" = 1024001 ]
+stub df 'printf "h\nx 1 1 524288 1%% /\n"'; bootstrap join --invite "$box/invite.json" --hand-over web-3 --yes
+expect no_room_no_download 3 'too few to download' not-run; rm "$box/bin/df"
 machine; invitation 'urls=["file:///etc/passwd"]'; bootstrap join --invite "$box/invite.json" --hand-over web-3 --yes
 expect other_schemes_are_refused 3 'not http or https' not-run
 machine; invitation; bootstrap join --invite "$box/invite.json" --hand-over web-3 --yes

@@ -45,7 +45,8 @@
 # Environment:
 #   LAB_NAME  (lab)        several labs may live side by side, each with a name ...
 #   LAB_NET   (10.77)      ... and a net (first two octets) of its own; kept by `up`
-#   LAB_DIR   (/var/tmp/borgios-lab)  state + base image (must be on a real fs, not overlay)
+#   LAB_DIR   (/var/tmp/borgios-lab)  state + base image (must be on a real fs, not overlay, and
+#                          root's own: what lies in it is mounted and run by root)
 #   LAB_SUITE              Debian release; default: the oldest that runs programs built here
 #   LAB_BASE  (in $LAB_DIR)  base rootfs     LAB_INCLUDE  extra packages for it
 #   LAB_MIRROR (debootstrap's default)       LAB_PASS     what `ssh` logs in with
@@ -63,7 +64,10 @@ note() { echo "lab: $*" >&2; }
 
 NAME=${LAB_NAME:-lab}
 [[ $NAME =~ ^[a-z][a-z0-9]{0,15}$ ]] || die "bad LAB_NAME '$NAME': a letter, then at most 15 letters or digits"
-DIR=$(realpath -m -- "${LAB_DIR:-/var/tmp/borgios-lab}")
+# Links are followed above it, and it is none itself (lib/folder.sh).
+DIR=$(realpath -ms -- "${LAB_DIR:-/var/tmp/borgios-lab}")
+ABOVE=$(realpath -m -- "${DIR%/*}/")
+DIR=${ABOVE%/}/${DIR##*/}
 ST=$DIR/$NAME                       # state of this lab
 NET=${LAB_NET:-$(cat "$ST/net" 2>/dev/null || echo 10.77)}
 [[ $NET =~ ^[0-9]{1,3}\.[0-9]{1,3}$ ]] || die "bad LAB_NET '$NET': the first two octets of a private net, e.g. 10.77"
@@ -71,6 +75,8 @@ PASS=${LAB_PASS:-original}
 TIMEOUT=${LAB_TIMEOUT:-120}
 SW=$NAME-sw                         # name of the switch netns
 
+# shellcheck source=lib/folder.sh
+. "$HERE/lib/folder.sh"
 # shellcheck source=lib/process.sh
 . "$HERE/lib/process.sh"
 # shellcheck source=lib/cgroup.sh
@@ -96,7 +102,8 @@ c=${1:-help}; shift || true
 case $c in
     help) ;;
     ip|log) ;;
-    *) [[ $EUID == 0 ]] || die "needs root, try: sudo $0 $c $*" ;;
+    *) [[ $EUID == 0 ]] || die "needs root, try: sudo $0 $c $*"
+       own_folder "$DIR" ;;
 esac
 case $c in
     base|up|list|ssh|sshkey|exec|cp|start|stop|kill|reboot|reinstall|freeze|thaw|partition|link|netem|heal|skew|fill|unfill|log|ip|pid|root|run|check|down|_sup)

@@ -21,7 +21,10 @@ fleet_cannot() { [[ $EUID != 0 ]] && echo "the lab boots real servers and needs 
 # Only one run may use a lab of this name; what a run that was killed left behind goes first.
 fleet_begin() {
     local dir=${LAB_DIR:-/var/tmp/borgios-lab}
-    mkdir -p "$dir" && exec 7>"$dir/.run-$LAB_NAME.lock" || return 1
+    # What is opened in it next must not lead elsewhere.
+    # shellcheck source=../lab/lib/folder.sh
+    (die() { echo "fleet: $*" >&2; exit 1; }; . "$ROOT/tests/lab/lib/folder.sh"; make_folder "$dir") || return 1
+    exec 7>"$dir/.run-$LAB_NAME.lock" || return 1
     flock -n 7 || { echo "fleet: another run works in the lab '$LAB_NAME'; set LAB_NAME and LAB_NET to have one beside it" >&2; return 1; }
     : >"$OUT/lab-is-ours"
     "$LAB" down && "$LAB" base

@@ -77,8 +77,9 @@ impl Archive {
                 .code(Failure::RIVAL)
                 .because(format!("the board has signed {} for its place since", other.id()))
                 .hint(
-                    "servers that have the vetoed one stay with it: a ruling names the winner; of the lane \
-                     policy none can, and those servers are reinstalled",
+                    "servers that have the vetoed one stay with it: a ruling names the winner; in the lane \
+                     policy the next one unites both (`borgios propose policy`), where `borgios sync` says \
+                     APART",
                 ));
         }
         let makes_a_board = || {

@@ -23,6 +23,8 @@ pub struct Doc {
     pub(super) seen: UnixSeconds,
     /// See [`since`].
     pub(super) was: Option<UnixSeconds>,
+    /// See [`dated_ahead`].
+    pub(super) dated: Option<UnixSeconds>,
     pub(super) recovery: bool,
 }
 
@@ -33,6 +35,8 @@ struct Stored {
     seen: UnixSeconds,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     was: Option<UnixSeconds>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dated: Option<UnixSeconds>,
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     recovery: bool,
 }
@@ -41,18 +45,18 @@ impl TryFrom<Stored> for Doc {
     type Error = Refusal;
 
     fn try_from(stored: Stored) -> Result<Self, Refusal> {
-        let Stored { submission, seen, was, recovery } = stored;
+        let Stored { submission, seen, was, dated, recovery } = stored;
         let statement = Statement::parse(&submission.statement)?;
         let mut doc = Self::new(submission, statement, seen, recovery);
-        doc.was = was;
+        (doc.was, doc.dated) = (was, dated);
         Ok(doc)
     }
 }
 
 impl From<Doc> for Stored {
     fn from(doc: Doc) -> Self {
-        let Doc { submission, seen, was, recovery, .. } = doc;
-        Self { submission, seen, was, recovery }
+        let Doc { submission, seen, was, dated, recovery, .. } = doc;
+        Self { submission, seen, was, dated, recovery }
     }
 }
 
@@ -65,7 +69,7 @@ impl Doc {
     ) -> Self {
         let made = statement.lane == Lane::Policy;
         let policy = made.then(|| Policy::parse(&statement.body).ok().map(Arc::new)).flatten();
-        Self { submission, statement, policy, seen, was: None, recovery }
+        Self { submission, statement, policy, seen, was: None, dated: None, recovery }
     }
 
     /// Bytes that it takes in a file at most: each character of a payload may be escaped there.
@@ -110,13 +114,19 @@ impl Doc {
 /// Since when a lock or a pause runs. `seen` is what the clock said then, brought back to the clock
 /// where that was found behind; `was` is the latest it had been. A clock that was behind only for a
 /// while, as before its first synchronization, gives the earlier start no effect: it must not eat
-/// the lock.
-pub(super) fn since(now: UnixSeconds, seen: UnixSeconds, was: Option<UnixSeconds>) -> UnixSeconds {
-    was.filter(|was| *was <= now).map_or(seen, |was| was.max(seen))
+/// the lock. Nor does a date that lies ahead of the clock, [`dated_ahead`], until that is past it.
+pub(super) fn since(
+    now: UnixSeconds,
+    seen: UnixSeconds,
+    was: Option<UnixSeconds>,
+    dated: Option<UnixSeconds>,
+) -> UnixSeconds {
+    [was, dated].into_iter().flatten().filter(|later| *later <= now).fold(seen, UnixSeconds::max)
 }
 
-/// The date of the newest statement applied, where the clock is behind it: see [`since`]. A lock or a
-/// pause that begins by such a clock begins no earlier than that once the clock is right.
+/// The date of the newest statement applied, where the clock is behind it. A lock or a pause that begins
+/// by such a clock begins no earlier than that once the clock is right. It is a date that t shares wrote,
+/// and kept apart from what the clock itself has said.
 pub(super) fn dated_ahead(now: UnixSeconds, chain: &Chain) -> Option<UnixSeconds> {
     Some(chain.now_floor()).filter(|newest| *newest > now)
 }

@@ -204,8 +204,9 @@ impl Gate {
         }
         let Self { docs, vetoes, pauses, .. } = self;
         let voices = if envelope.kind.as_str() == Veto::KIND { vetoes } else { pauses };
-        let was = doc::dated_ahead(now, chain);
-        let voice = Voice { objection, seen: now, was, envelope: envelope.clone() };
+        let dated = doc::dated_ahead(now, chain);
+        let envelope = envelope.clone();
+        let voice = Voice { objection, seen: now, was: None, dated, envelope };
         voices.add(voice, &groups(chain), |id, lane, seq| {
             let waits = |doc: &Doc| (doc.statement.lane, doc.statement.seq) == (lane, seq);
             docs.get(id).is_some_and(waits)

@@ -103,7 +103,7 @@ impl Gate {
         });
         let submission = Submission { statement: envelope.clone(), ballots };
         let mut doc = Doc::new(submission, statement, now, recovery);
-        doc.was = doc::dated_ahead(now, chain);
+        doc.dated = doc::dated_ahead(now, chain);
         self.docs.insert(id, doc);
         match self.docs.get(&id).map(|doc| self.judge(now, chain, id, doc)) {
             Some(Judged::Ready(verified)) if !recovery => {
@@ -196,13 +196,13 @@ impl Gate {
     }
 
     fn gather(&self, chain: &Chain, statement: &Statement, found: &mut BTreeSet<Digest>) {
-        let mut left = vec![(statement.prev, statement.policy)];
+        let mut left = vec![(self.below(chain, statement), statement.policy)];
         while let Some((prev, policy)) = left.pop() {
             let mut add = |id: Digest| {
                 if let Some(doc) = self.docs.get(&id)
                     && found.insert(id)
                 {
-                    left.push((doc.statement.prev, doc.statement.policy));
+                    left.push((self.below(chain, &doc.statement), doc.statement.policy));
                 }
             };
             prev.into_iter().for_each(&mut add);

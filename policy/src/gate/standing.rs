@@ -108,7 +108,7 @@ pub struct Held {
 impl Held {
     pub(super) fn of(now: UnixSeconds, id: Digest, doc: &Doc, standing: Standing) -> Self {
         let (lane, seq) = (doc.statement.lane, doc.statement.seq);
-        let seen = since(now, doc.seen, doc.was);
+        let seen = since(now, doc.seen, doc.was, doc.dated);
         Self { lane, seq, id, seen, recovery: doc.recovery, standing }
     }
 }
@@ -190,7 +190,7 @@ impl Gate {
             (None, _) if first => 0,
             (None, _) => return Judged::Held(Standing::Behind),
         };
-        let until = self.until(now, since(now, doc.seen, doc.was), lock);
+        let until = self.until(now, since(now, doc.seen, doc.was, doc.dated), lock);
         if now < until {
             return Judged::Held(Standing::Waiting { until });
         }
@@ -273,7 +273,7 @@ impl Gate {
         let mut until = UnixSeconds::default();
         let mut by = Vec::new();
         for voice in self.pauses.of_board(&id, policy.board.group(), place) {
-            let end = since(now, voice.seen, voice.was).plus(policy.pause());
+            let end = since(now, voice.seen, voice.was, voice.dated).plus(policy.pause());
             if now < end {
                 until = until.max(end);
                 by.push(voice.objection.governor.clone());

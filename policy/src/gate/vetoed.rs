@@ -9,7 +9,7 @@
 //! who vetoes needs one who approved, so t governors who go on from there have a voice more than
 //! those who took it back. Until that word is through a lock of its own it can be vetoed as well.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use borgios_types::{Digest, UnixSeconds};
 
@@ -47,8 +47,8 @@ impl Gate {
         self.vetoed(chain, id, doc)?;
         let mut upon = Upon::new();
         for (id, doc) in &self.docs {
-            if let Some(prev) = doc.statement.prev {
-                upon.entry(prev).or_default().push((*id, doc));
+            if let Some(below) = self.below(chain, &doc.statement) {
+                upon.entry(below).or_default().push((*id, doc));
             }
         }
         self.dead_below(now, chain, id, doc, &upon)
@@ -103,8 +103,9 @@ impl Gate {
             return None;
         }
         let place = |doc: &Doc| (doc.statement.lane, doc.statement.seq);
+        let below = self.below(chain, &doc.statement)?;
         let mut beside =
-            upon.get(&doc.statement.prev?).into_iter().flatten().filter(|(other, rival)| {
+            upon.get(&below).into_iter().flatten().filter(|(other, rival)| {
                 *other != id && place(rival) == place(doc) && !rival.recovery
             });
         if beside.any(|(other, rival)| self.vetoed(chain, *other, rival).is_none()) {
@@ -112,12 +113,12 @@ impl Gate {
         }
         // The rules that it follows may be those of the dead one; they shorten no lock. Nor is what it brings
         // back locked for less than it was itself: something without a lock would give nobody time.
-        let below = &self.docs.get(&doc.statement.prev?)?.statement;
+        let below = &self.docs.get(&below)?.statement;
         let locks = [named, in_force].into_iter().flat_map(|rules| {
             [rules.class_of(&doc.statement).lock(), rules.class_of(below).lock()]
         });
         let lock = locks.max().unwrap_or_default();
-        let mut at = self.until(now, since(now, doc.seen, doc.was), lock);
+        let mut at = self.until(now, since(now, doc.seen, doc.was, doc.dated), lock);
         if let Some(Dead { back, .. }) = self.dead_below(now, chain, id, doc, upon) {
             at = at.max(back?);
         }
@@ -127,14 +128,38 @@ impl Gate {
         Some(at)
     }
 
+    /// What a statement builds upon here: its predecessor, or, where that is not here, a policy that waits
+    /// and is united with it.
+    pub(super) fn below(&self, chain: &Chain, statement: &Statement) -> Option<Digest> {
+        let prev = statement.prev?;
+        if self.docs.contains_key(&prev) || chain.known(&prev).is_some() {
+            return Some(prev);
+        }
+        let before = |id: &Digest| {
+            self.docs.get(id).is_some_and(|doc| {
+                doc.statement.lane == Lane::Policy
+                    && Some(doc.statement.seq) == statement.policy
+                    && !doc.recovery
+            })
+        };
+        let united = match statement.lane {
+            Lane::Policy => Policy::united_by(&statement.body),
+            _ => BTreeSet::new(),
+        };
+        united.into_iter().find(before).or(Some(prev))
+    }
+
     /// The policy that a document names: one that is applied, or the one that waits. A policy stands
     /// upon its predecessor, whatever else was signed for that place.
     fn named<'a>(&'a self, chain: &'a Chain, doc: &Doc) -> Option<&'a Policy> {
-        let Statement { lane, prev, policy, .. } = &doc.statement;
+        let Statement { lane, policy, .. } = &doc.statement;
         if let Some(applied) = chain.policy_at((*policy)?) {
             return Some(applied);
         }
-        let id = if *lane == Lane::Policy { *prev } else { self.policies_at((*policy)?) };
+        let id = match lane {
+            Lane::Policy => self.below(chain, &doc.statement),
+            _ => self.policies_at((*policy)?),
+        };
         self.docs.get(&id?)?.policy.as_deref()
     }
 }

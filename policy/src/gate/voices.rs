@@ -41,6 +41,9 @@ pub struct Voice {
     /// The latest that was before the clock was found behind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub was: Option<UnixSeconds>,
+    /// A date ahead of the clock that what was applied then had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dated: Option<UnixSeconds>,
     /// The proof.
     pub envelope: Envelope,
 }

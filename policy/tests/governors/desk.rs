@@ -7,9 +7,9 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use borgios_policy::{Board, Chain, Lane, Name, Objection, Statement, Submission, Verdict};
+use borgios_policy::policy::UNITES_MAX;
+use borgios_policy::{Board, Chain, Lane, Name, Objection, Policy, Statement, Submission, Verdict};
 use borgios_types::Digest;
-use serde_json::{Value, json};
 
 use super::said::{Said, Shelf, Stack, What};
 
@@ -21,6 +21,25 @@ pub(crate) struct Desk {
     pub(crate) stored: Stack,
     /// Tells states apart.
     pub(crate) number: usize,
+}
+
+impl Desk {
+    /// The policies that the next one unites with the one in force here: see `cli/src/unity.rs`.
+    pub(crate) fn apart(&self) -> BTreeSet<Digest> {
+        let Some(in_force) = self.chain.policy().filter(|policy| policy.rulings.is_empty()) else {
+            return BTreeSet::new();
+        };
+        let seq = self.chain.head_seq(Lane::Policy);
+        let takes = |id: &Digest| {
+            let one = self.stored.get(id).and_then(|said| read(said));
+            let one = one.filter(|one| (one.lane, one.seq) == (Lane::Policy, seq));
+            let made = one.and_then(|one| Policy::parse(&one.body).ok());
+            made.is_some_and(|made| {
+                made.board.group() == in_force.board.group() && made.rulings.is_empty()
+            })
+        };
+        self.dead.iter().filter(|id| takes(id)).copied().take(UNITES_MAX).collect()
+    }
 }
 
 type Key = (Vec<Digest>, Vec<Digest>);
@@ -45,10 +64,13 @@ impl Desks {
                 };
                 let next = *seq == desk.chain.head_seq(*lane).next();
                 let tip = desk.chain.tip(*lane).map(|tip| tip.id);
-                let unites = body.get("unites").and_then(Value::as_array);
-                let united = unites.is_some_and(|ids| ids.contains(&json!(tip)));
-                let follows = next && (*prev == tip || united);
-                follows || prev.is_some_and(|prev| desk.dead.contains(&prev))
+                let united = match lane {
+                    Lane::Policy => Policy::united_by(body),
+                    _ => BTreeSet::new(),
+                };
+                let follows =
+                    next && (*prev == tip || tip.is_some_and(|tip| united.contains(&tip)));
+                follows || prev.iter().chain(&united).any(|below| desk.dead.contains(below))
             };
             let all = shelf.statements.values().chain(shelf.accepted.values());
             let new = all.filter(|said| !desk.stored.contains_key(&said.id));
@@ -61,10 +83,15 @@ impl Desks {
                     return Some(self.state(network, stored, shelf, Some(&desk)));
                 }
                 // What is signed on top of what is dead brings it back.
-                let What::Statement(Statement { prev: Some(prev), .. }) = &said.what else {
+                let What::Statement(Statement { prev: Some(prev), lane, body, .. }) = &said.what
+                else {
                     return None;
                 };
-                if !desk.dead.contains(prev) {
+                let mut below = BTreeSet::from([*prev]);
+                if *lane == Lane::Policy {
+                    below.extend(Policy::united_by(body));
+                }
+                if below.is_disjoint(&desk.dead) {
                     return None;
                 }
                 let revived = self.state(network, stored, shelf, None);
@@ -175,7 +202,11 @@ fn taken_back(
     policies: bool,
 ) -> BTreeSet<Digest> {
     let statements = || stored.iter().filter_map(|(id, said)| Some((*id, read(said)?)));
-    let built_upon: BTreeSet<Digest> = statements().filter_map(|(_, one)| one.prev).collect();
+    let mut built_upon: BTreeSet<Digest> = statements().filter_map(|(_, one)| one.prev).collect();
+    let alone = statements().filter(|(_, one)| {
+        one.lane == Lane::Policy && one.prev.is_some_and(|prev| !stored.contains_key(&prev))
+    });
+    built_upon.extend(alone.flat_map(|(_, one)| Policy::united_by(&one.body)));
     let open = statements()
         .filter(|(id, one)| (one.lane == Lane::Policy) == policies && !built_upon.contains(id));
     let dead = open.filter(|(id, statement)| {

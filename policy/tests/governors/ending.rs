@@ -32,6 +32,8 @@ const RULINGS: usize = 8;
 enum Policies {
     /// This alone, and it was vetoed.
     One(Digest),
+    /// Several, and laptops hold all of them dead: the next round is open there.
+    NoneHere,
     /// Some have these, and the laptops another.
     Apart(BTreeSet<Digest>),
 }
@@ -120,6 +122,8 @@ impl World {
                         *self.counts.splits.entry(why).or_default() += 1;
                         self.build_upon(seq, vetoed);
                     }
+                    // All that were signed are vetoed, and some have one of them.
+                    Ok(Policies::NoneHere) => self.sign_again(seq),
                     Ok(Policies::Apart(others)) => {
                         *self.counts.splits.entry("policies united").or_default() += 1;
                         self.unite(seq, others);
@@ -211,7 +215,13 @@ impl World {
             _ => None,
         });
         let all: Vec<(Digest, &Statement)> = here.collect();
-        let [(id, one)] = all[..] else { return self.apart(seq).map(Policies::Apart) };
+        let [(id, one)] = all[..] else {
+            let laptop = &self.people[self.honest()[0]].desk.chain;
+            return match laptop.get(Lane::Policy, seq) {
+                Some(_) => self.apart(seq).map(Policies::Apart),
+                None => Ok(Policies::NoneHere),
+            };
+        };
         let made = Policy::parse(&one.body).expect("a policy").board;
         // Nobody has this place for certain, and everybody the one before it.
         let before = self.nodes.iter().find_map(|(node, _)| node.chain.policy_at(one.policy?));
@@ -228,9 +238,7 @@ impl World {
     fn apart(&self, seq: Seq) -> Result<BTreeSet<Digest>, &'static str> {
         let chain = &self.people[self.honest()[0]].desk.chain;
         let own = chain.get(Lane::Policy, seq).map(VerifiedStatement::id);
-        let (Some(own), Some(policy)) = (own, chain.policy_at(seq)) else {
-            return Err("policy, not ended: a laptop has none of several");
-        };
+        let policy = chain.policy_at(seq).expect("it was found to be there");
         let mut others = BTreeSet::new();
         for chain in self.chains() {
             let Some(here) = chain.get(Lane::Policy, seq) else {
@@ -246,11 +254,29 @@ impl World {
             if chain.head_seq(Lane::Policy) != seq {
                 return Err("policy, not ended: built upon");
             }
-            if here.id() != own {
+            if Some(here.id()) != own {
                 others.insert(here.id());
             }
         }
         Ok(others)
+    }
+
+    /// The board signs the next round of a place.
+    fn sign_again(&mut self, seq: Seq) {
+        let desk = &self.people[self.honest()[0]].desk;
+        let before = desk.chain.policy().expect("a founded network").clone();
+        let council = &self.councils[before.board.epoch().0 as usize - 1];
+        let policy = Policy { rulings: Vec::new(), unites: desk.apart(), ..before };
+        let (head, prev) = (desk.chain.head_seq(Lane::Policy), desk.chain.tip(Lane::Policy));
+        assert_eq!(head.next(), seq, "{}: laptops are not that far", self.context);
+        let (network, prev) = (Some(self.network), prev.map(|tip| tip.id));
+        let draft = statement(Lane::Policy, seq.0, network, prev, Some(head.0), policy.to_body());
+        let expires = self.expires;
+        let signed = council.sign(&Statement { round: Round(ROUNDS), expires, ..draft });
+        self.say(0, signed);
+        self.hear_all();
+        self.wait();
+        self.wait();
     }
 
     /// The board signs the next policy for all who have another one than its laptops.

@@ -390,7 +390,7 @@ impl World {
         (rules, release): (&Outlook, &Outlook),
     ) {
         let Some(before) = desk.chain.policy() else { return };
-        let mut policy = Policy { rulings: Vec::new(), ..before.clone() };
+        let mut policy = Policy { rulings: Vec::new(), unites: BTreeSet::new(), ..before.clone() };
         let epoch = before.board.epoch();
         let all = Rc::clone(&self.councils);
         // Where there is a recovery board, the next board is that one's to name.
@@ -412,6 +412,7 @@ impl World {
         } else {
             return;
         }
+        policy.unites = desk.apart();
         self.propose(at, council, desk, rules.slot, policy.to_body());
     }
 

@@ -25,7 +25,7 @@ base_in_use() {                                  # a machine of some lab runs on
     return 1
 }
 cmd_base() {
-    mkdir -p "$DIR" || die "cannot make $DIR"
+    make_folder "$DIR"
     [[ "$(stat -f -c %T "$DIR")" != overlayfs ]] || die "$DIR is on an overlay, where no overlay can stand: set LAB_DIR to a folder on a real file system"
     (
         flock -w 900 8 || die "another lab has been building the base image for 15 minutes"

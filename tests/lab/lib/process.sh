@@ -10,7 +10,7 @@ m()    { echo "$ST/m/$1"; }                      # state folder of machine $1
 addr() { echo "$NET.1.$1"; }
 host() { printf 'vps-%02d' "$1"; }
 all()  { local d; for d in "$ST"/m/*; do [[ -d $d ]] && echo "${d##*/}"; done | sort -n; }
-lock() { mkdir -p "$ST"; exec 9>"$ST/.lock"; flock -w 300 9 || die "the lab '$NAME' is busy"; }
+lock() { make_folder "$DIR"; mkdir -p "$ST"; exec 9>"$ST/.lock"; flock -w 300 9 || die "the lab '$NAME' is busy"; }
 
 stime() {                                        # start time of process $1, in clock ticks since boot
     local s; s=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
