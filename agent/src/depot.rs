@@ -7,14 +7,14 @@
 //!                        blobs/<hex>.part            removed
 //! ```
 //!
-//! One writer at a time has a blob. Whoever brings one that nothing signed names yet may have it taken
-//! away by who fetches it because something signed does; from then on it writes nothing more.
+//! One writer at a time has a part. What is fetched, because something signed names it, and what somebody
+//! brings unasked lie in parts of their own: neither can hold up or spoil the other, and what is whole
+//! first stays.
 //!
 //! A name without `.part` was hashed, synced and renamed by this process. The keeper trusts none of
 //! it: it hashes again while it copies.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -31,6 +31,8 @@ use crate::disk;
 
 /// What a blob's name ends with until it is whole.
 const PART: &str = ".part";
+/// The same of what is brought unasked.
+const BROUGHT: &str = ".brought";
 
 /// News of blobs that may wait to be heard; who misses one finds the blob later.
 const NEWS: usize = 64;
@@ -96,8 +98,8 @@ impl DepotError {
 #[derive(Clone, Debug)]
 pub struct Depot {
     folder: PathBuf,
-    /// Blobs being received: one writer each.
-    busy: Arc<Mutex<BTreeMap<Digest, Arc<Hold>>>>,
+    /// Parts being written: one writer each.
+    busy: Arc<Mutex<BTreeSet<(Digest, By)>>>,
     /// Tells of each blob that became whole.
     news: broadcast::Sender<Digest>,
 }
@@ -149,42 +151,23 @@ impl Depot {
     /// # Errors
     /// See [`DepotError`].
     pub fn receive(&self, digest: Digest, size: u64) -> Result<Receiving, DepotError> {
-        self.open_part(digest, size, || Claim::new(self, digest, false))
+        self.open_part(digest, size, By::Asked)
     }
 
-    /// The same for what nothing signed names yet: [`Depot::take_over`] may take the blob away.
+    /// The same for what nothing signed names yet, in a part of its own.
     ///
     /// # Errors
     /// See [`DepotError`].
     pub fn receive_unasked(&self, digest: Digest, size: u64) -> Result<Receiving, DepotError> {
-        self.open_part(digest, size, || Claim::new(self, digest, true))
+        self.open_part(digest, size, By::Unasked)
     }
 
-    /// The same for what something signed names: whoever brings the blob unasked loses it, and what it
-    /// brought so far is gone on with. Waits for what it is opening or writing just now.
-    ///
-    /// # Errors
-    /// See [`DepotError`].
-    pub fn take_over(&self, digest: Digest, size: u64) -> Result<Receiving, DepotError> {
-        self.open_part(digest, size, || Claim::instead(self, digest))
-    }
-
-    fn open_part(
-        &self,
-        digest: Digest,
-        size: u64,
-        claim: impl FnOnce() -> Result<Claim, DepotError>,
-    ) -> Result<Receiving, DepotError> {
+    fn open_part(&self, digest: Digest, size: u64, by: By) -> Result<Receiving, DepotError> {
         if size > COMPONENT_MAX {
             return Err(DepotError::TooLarge(size));
         }
-        let claim = claim()?;
-        // Opening may shorten the part: whoever takes it over waits until that is done.
-        let lost = claim.hold.lost();
-        if *lost {
-            return Err(DepotError::Busy(digest));
-        }
-        let part = self.folder.join(format!("{}{PART}", digest.hex()));
+        let claim = Claim::new(self, digest, by)?;
+        let part = self.folder.join(format!("{}{}", digest.hex(), by.ending()));
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(&part)?;
         let mut hash = Sha256::new();
         let mut have = 0;
@@ -200,8 +183,7 @@ impl Depot {
             hash.update(&chunk[..read]);
             have += read as u64;
         }
-        drop(lost);
-        Ok(Receiving { depot: self.clone(), claim, part, file, hash, have, size, digest })
+        Ok(Receiving { depot: self.clone(), _claim: claim, part, file, hash, have, size, digest })
     }
 
     /// Hashes a blob that is here whole again, and removes it if the disk has changed it. Blocks.
@@ -236,12 +218,14 @@ impl Depot {
     /// # Errors
     /// The folder cannot be listed; a file that cannot be removed is left for the next time.
     pub fn sweep(&self, keep: &BTreeSet<Digest>, age: Duration) -> io::Result<usize> {
-        let busy: BTreeSet<Digest> = self.busy().keys().copied().collect();
+        let busy: BTreeSet<Digest> = self.busy().iter().map(|(digest, _)| *digest).collect();
         let mut removed = 0;
         for entry in std::fs::read_dir(&self.folder)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            let stem = name.strip_suffix(PART).unwrap_or(&name);
+            let endings = [By::Asked, By::Unasked].map(By::ending);
+            let stem =
+                endings.iter().find_map(|ending| name.strip_suffix(*ending)).unwrap_or(&name);
             let Ok(digest) = Digest::from_hex(stem) else { continue };
             // A date that lies ahead is none; then the file counts as old.
             let changed = entry.metadata().and_then(|meta| meta.modified());
@@ -257,75 +241,55 @@ impl Depot {
     /// Whether anybody is writing this blob.
     #[cfg(test)]
     pub(crate) fn is_receiving(&self, digest: &Digest) -> bool {
-        self.busy().contains_key(digest)
+        self.busy().iter().any(|(busy, _)| busy == digest)
     }
 
-    fn busy(&self) -> MutexGuard<'_, BTreeMap<Digest, Arc<Hold>>> {
+    fn busy(&self) -> MutexGuard<'_, BTreeSet<(Digest, By)>> {
         // A list of names is whole whatever the thread that held it did.
         self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What one writer has of a blob.
-#[derive(Debug)]
-struct Hold {
-    /// Nothing signed names the blob: it gives way.
-    unasked: bool,
-    /// It was taken away. Held while the part is opened or written, so that it never has two writers.
-    lost: Mutex<bool>,
+/// Why somebody writes a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum By {
+    /// Something signed names the blob, or it comes over this server's own socket.
+    Asked,
+    /// Somebody brings it before anything names it.
+    Unasked,
 }
 
-impl Hold {
-    fn new(unasked: bool) -> Arc<Self> {
-        Arc::new(Self { unasked, lost: Mutex::new(false) })
-    }
-
-    fn lost(&self) -> MutexGuard<'_, bool> {
-        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
+impl By {
+    /// What a part's name ends with.
+    fn ending(self) -> &'static str {
+        match self {
+            Self::Asked => PART,
+            Self::Unasked => BROUGHT,
+        }
     }
 }
 
-/// The right to write one blob; given back on drop.
+/// The right to write one part; given back on drop.
 #[derive(Debug)]
 struct Claim {
     depot: Depot,
-    digest: Digest,
-    hold: Arc<Hold>,
+    part: (Digest, By),
 }
 
 impl Claim {
-    fn new(depot: &Depot, digest: Digest, unasked: bool) -> Result<Self, DepotError> {
-        match depot.busy().entry(digest) {
-            Entry::Occupied(_) => Err(DepotError::Busy(digest)),
-            Entry::Vacant(free) => {
-                let hold = free.insert(Hold::new(unasked)).clone();
-                Ok(Self { depot: depot.clone(), digest, hold })
-            }
+    fn new(depot: &Depot, digest: Digest, by: By) -> Result<Self, DepotError> {
+        let part = (digest, by);
+        if depot.busy().insert(part) {
+            Ok(Self { depot: depot.clone(), part })
+        } else {
+            Err(DepotError::Busy(digest))
         }
-    }
-
-    fn instead(depot: &Depot, digest: Digest) -> Result<Self, DepotError> {
-        let hold = Hold::new(false);
-        let before = {
-            let mut busy = depot.busy();
-            if busy.get(&digest).is_some_and(|before| !before.unasked) {
-                return Err(DepotError::Busy(digest));
-            }
-            busy.insert(digest, hold.clone())
-        };
-        if let Some(before) = before {
-            *before.lost() = true;
-        }
-        Ok(Self { depot: depot.clone(), digest, hold })
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let mut busy = self.depot.busy();
-        if busy.get(&self.digest).is_some_and(|hold| Arc::ptr_eq(hold, &self.hold)) {
-            busy.remove(&self.digest);
-        }
+        self.depot.busy().remove(&self.part);
     }
 }
 
@@ -333,7 +297,7 @@ impl Drop for Claim {
 #[derive(Debug)]
 pub struct Receiving {
     depot: Depot,
-    claim: Claim,
+    _claim: Claim,
     part: PathBuf,
     file: File,
     hash: Sha256,
@@ -358,12 +322,8 @@ impl Receiving {
     /// Forgets what is here, for a source that cannot go on in the middle.
     ///
     /// # Errors
-    /// [`DepotError::Busy`] if the blob was taken over, or the disk.
+    /// Whatever the disk says.
     pub fn restart(&mut self) -> Result<(), DepotError> {
-        let lost = self.claim.hold.lost();
-        if *lost {
-            return Err(DepotError::Busy(self.digest));
-        }
         self.file.set_len(0)?;
         self.hash = Sha256::new();
         self.have = 0;
@@ -373,16 +333,11 @@ impl Receiving {
     /// Adds bytes.
     ///
     /// # Errors
-    /// [`DepotError::TooLong`], after which what came is forgotten, [`DepotError::Busy`] if the blob was
-    /// taken over, or the disk.
+    /// [`DepotError::TooLong`], after which what came is forgotten, or the disk.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), DepotError> {
         if self.have + bytes.len() as u64 > self.size {
             self.restart()?;
             return Err(DepotError::TooLong(self.size));
-        }
-        let lost = self.claim.hold.lost();
-        if *lost {
-            return Err(DepotError::Busy(self.digest));
         }
         self.file.write_all(bytes)?;
         self.hash.update(bytes);
@@ -393,17 +348,12 @@ impl Receiving {
     /// Checks the digest, syncs, and gives the blob its name. Blocks on the disk.
     ///
     /// # Errors
-    /// [`DepotError::Incomplete`] leaves the part for later; [`DepotError::BadDigest`] removes it;
-    /// [`DepotError::Busy`] if the blob was taken over.
+    /// [`DepotError::Incomplete`] leaves the part for later; [`DepotError::BadDigest`] removes it.
     pub fn finish(self) -> Result<PathBuf, DepotError> {
         if !self.whole() {
             return Err(DepotError::Incomplete { have: self.have, size: self.size });
         }
         let found = Digest(self.hash.clone().finalize().into());
-        let lost = self.claim.hold.lost();
-        if *lost {
-            return Err(DepotError::Busy(self.digest));
-        }
         if found != self.digest {
             std::fs::remove_file(&self.part)?;
             return Err(DepotError::BadDigest { expected: self.digest, found });
@@ -476,22 +426,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_brought_unasked_gives_way_to_what_is_signed_and_writes_nothing_more() {
+    fn what_is_brought_and_what_is_fetched_do_not_touch_each_other() {
         let (_folder, depot) = depot();
         let digest = Digest::of(b"hello world");
         let mut brought = depot.receive_unasked(digest, 11).unwrap();
-        brought.write(b"hello ").unwrap();
-        assert!(matches!(depot.receive(digest, 11), Err(DepotError::Busy(_))));
-        let mut taken = depot.take_over(digest, 11).unwrap();
-        assert_eq!(taken.have(), 6, "what came is not lost");
-        assert!(matches!(brought.write(b"w"), Err(DepotError::Busy(_))));
-        assert!(matches!(brought.restart(), Err(DepotError::Busy(_))));
-        drop(brought);
+        brought.write(b"HELLO ").unwrap();
         assert!(matches!(depot.receive_unasked(digest, 11), Err(DepotError::Busy(_))));
-        assert!(matches!(depot.take_over(digest, 11), Err(DepotError::Busy(_))), "it is signed");
-        taken.write(b"world").unwrap();
-        assert_eq!(std::fs::read(taken.finish().unwrap()).unwrap(), b"hello world");
-        assert!(depot.receive_unasked(digest, 11).is_ok(), "it was given back");
+        let mut fetched = depot.receive(digest, 11).unwrap();
+        assert_eq!(fetched.have(), 0, "nothing of what is brought");
+        fetched.write(b"hello ").unwrap();
+        fetched.restart().unwrap();
+        brought.write(b"WORLD").unwrap();
+        assert_eq!(brought.finish().unwrap_err().code(), "bad_digest");
+        assert_eq!(depot.receive_unasked(digest, 11).unwrap().have(), 0);
+        fetched.write(b"hello world").unwrap();
+        assert_eq!(std::fs::read(fetched.finish().unwrap()).unwrap(), b"hello world");
+        drop(depot.receive_unasked(digest, 11).unwrap());
+        assert_eq!(depot.sweep(&BTreeSet::new(), Duration::ZERO).unwrap(), 2, "a part, the blob");
     }
 
     #[test]

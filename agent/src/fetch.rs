@@ -265,7 +265,9 @@ impl Fetcher {
     /// One attempt. `Some` is what was wrong with a blob of which this source gave the end only.
     async fn attempt(&self, attempt: Attempt<'_>) -> Result<Option<DepotError>, FetchError> {
         let Attempt { digest, size, source, least, anew } = attempt;
-        let mut receiving = self.receive(attempt).await?;
+        let depot = self.depot.clone();
+        // What is there already is hashed again: this blocks.
+        let mut receiving = blocking(move || depot.receive(digest, size)).await?;
         if anew {
             disk::in_place(|| receiving.restart())?;
         }
@@ -285,45 +287,6 @@ impl Fetcher {
             Ok(_) => Ok(None),
             Err(FetchError::Depot(error)) if resumed => Ok(Some(error)),
             Err(error) => Err(error),
-        }
-    }
-
-    /// Begins to receive. Whoever brings the blob unasked gives way to a source that says it has it and
-    /// is held to a rate, and to no other: an upload may be how the fleet gets it at all.
-    async fn receive(&self, attempt: Attempt<'_>) -> Result<Receiving, FetchError> {
-        let Attempt { digest, size, least, .. } = attempt;
-        let depot = self.depot.clone();
-        // What is there already is hashed again: this blocks.
-        let opened = blocking(move || depot.receive(digest, size)).await;
-        let Err(FetchError::Depot(DepotError::Busy(_))) = opened else { return opened };
-        if least < RATE_MIN {
-            return opened;
-        }
-        self.offered(attempt).await?;
-        let depot = self.depot.clone();
-        blocking(move || depot.take_over(digest, size)).await
-    }
-
-    /// Asks a source whether it has the blob.
-    async fn offered(&self, attempt: Attempt<'_>) -> Result<(), FetchError> {
-        let Attempt { digest, size: expected, source, .. } = attempt;
-        let found = match source {
-            Source::Link(link, _) => {
-                let piece = self.neighbours.piece(*link, digest, 0, 1).await;
-                Some(piece.ok_or(FetchError::Link)?.size.ok_or(FetchError::Absent)?)
-            }
-            Source::Url(base) | Source::Node(base) => {
-                let response =
-                    self.request(source, base, digest).send().await.map_err(http_error)?;
-                match response.status() {
-                    StatusCode::OK => response.content_length(),
-                    status => return Err(FetchError::Status(status)),
-                }
-            }
-        };
-        match found.filter(|found| *found != expected) {
-            Some(found) => Err(FetchError::WrongSize { found, expected }),
-            None => Ok(()),
         }
     }
 

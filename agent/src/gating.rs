@@ -144,11 +144,12 @@ impl Ledger {
     /// Applies what has its time now. To be called about once a second while something waits, and now and
     /// then else.
     pub fn tick(&mut self) -> Vec<Admitted> {
-        let mut all = Vec::new();
+        let mut all = std::mem::take(&mut self.untold);
+        let before = all.len();
         if let Err(error) = self.apply_due(&mut all) {
             error!(BORGIOS_EVENT = "disk_failed", "cannot apply what waited: {error}");
         }
-        if !all.is_empty() {
+        if all.len() > before {
             self.unpark(&mut all);
             self.tell_heads();
         }

@@ -101,6 +101,8 @@ pub struct Ledger {
     pub(crate) steps: u64,
     /// Signed statements that had no place beside others: a ruling may give them one.
     pub(crate) placeless: BTreeSet<Digest>,
+    /// What entered beside an object that did not: the tree is told of it with the next look at the clock.
+    pub(crate) untold: Vec<Admitted>,
     heads: watch::Sender<Heads>,
     pub(crate) news: watch::Sender<u64>,
     pub(crate) bus: Bus,
@@ -133,6 +135,7 @@ impl Ledger {
             parked: Parking::default(),
             steps: 0,
             placeless: BTreeSet::new(),
+            untold: Vec::new(),
             heads: watch::channel(Heads::new()).0,
             news: watch::channel(0).0,
             bus: Bus::default(),
@@ -258,13 +261,14 @@ impl Ledger {
                         Admission::Deferred { code, why }
                     }
                     // What was offered may be anywhere among them; it goes first.
-                    mut all => {
+                    mut all if all.iter().any(|admitted| admitted.object.id == id) => {
                         all.sort_by_key(|admitted| admitted.object.id != id);
-                        if all[0].object.id == id {
-                            Admission::Admitted(all)
-                        } else {
-                            Admission::Deferred { code, why }
-                        }
+                        Admission::Admitted(all)
+                    }
+                    // The others entered all the same, and the tree is told of them.
+                    all => {
+                        self.untold.extend(all);
+                        Admission::Deferred { code, why }
                     }
                 };
             }

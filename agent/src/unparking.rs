@@ -89,10 +89,6 @@ impl Ledger {
         }
         if !all.is_empty() {
             self.unpark(&mut all);
-            // What expired waits in the gate for what came behind it in this run.
-            if let Err(error) = self.apply_due(&mut all) {
-                error!(BORGIOS_EVENT = "disk_failed", "cannot apply what waited: {error}");
-            }
             self.tell_heads();
         }
         all
@@ -162,6 +158,11 @@ mod tests {
     fn deferred(ledger: &mut Ledger, envelope: &Envelope) {
         let admission = ledger.admit(envelope.clone(), "a test");
         assert!(matches!(admission, Admission::Deferred { .. }), "{admission:?}");
+    }
+
+    /// Whom the tree is told as the end of a lane, one after the other.
+    fn heads(told: &[Admitted]) -> Vec<u64> {
+        told.iter().filter_map(|one| Some(one.head.as_ref()?.1.seq)).collect()
     }
 
     fn head(ledger: &Ledger, lane: Lane) -> u64 {
@@ -287,10 +288,46 @@ mod tests {
                 Admission::Admitted(entered) => entered,
                 other => panic!("{order:?}: {other:?}"),
             };
-            // They wait in the gate first, for the last of them.
             let ids: BTreeSet<Digest> = entered.iter().map(|one| one.object.id).collect();
             assert_eq!(ids, all.iter().map(Envelope::id).collect(), "{order:?}");
+            // They wait in the gate, each for the last of them; the next look at the clock applies them in
+            // their order.
+            assert!(entered.iter().all(|one| one.head.is_none()), "{order:?}");
+            assert_eq!(heads(&ledger.tick()), [1, 2, 3], "{order:?}");
             assert_eq!(head(&ledger, Lane::Release), 3, "{order:?}");
         }
+    }
+
+    /// What another statement's coming lets enter is told to the tree even where that one does not enter.
+    #[test]
+    fn what_enters_beside_another_is_told_with_the_next_look() {
+        let council = Council::new(3, 2, 1, 1);
+        let folder = tempfile::tempdir().unwrap();
+        let (mut ledger, _, network) = ledger(folder.path(), &council, |policy| {
+            policy.classes.release.approvals = 3;
+        });
+        let ago = |seconds: u64| UnixSeconds(unix_now().0 - seconds);
+        let first = release(network, 1, None, 1);
+        let first = Statement { issued: ago(1_000), expires: ago(10), ..first };
+        let one = council.sign(&first);
+        let second = release(network, 2, Some(one.id()), 1);
+        let two = council.sign(&second);
+        for waiting in [&one, &two] {
+            deferred(&mut ledger, waiting);
+        }
+        for statement in [&first, &second] {
+            let pools = council.pools(council.slot(statement));
+            for at in 0..3 {
+                admitted(&mut ledger, &council.approve(&council.name(at), statement, &pools));
+            }
+        }
+        assert_eq!(head(&ledger, Lane::Release), 0);
+        deferred(&mut ledger, &junk(network, 7, 9));
+        let told = ledger.tick();
+        for entered in [&one, &two] {
+            assert!(told.iter().any(|one| one.object.id == entered.id()));
+        }
+        assert_eq!((heads(&told), head(&ledger, Lane::Release)), (vec![1, 2], 2));
+        assert!(ledger.tick().is_empty());
     }
 }

@@ -139,9 +139,13 @@ impl Uploads {
         offset: u64,
         bytes: &[u8],
     ) -> Result<(Progress, bool), DepotError> {
+        if self.depot.size(&digest) == Some(size) {
+            // It may have come another way meanwhile.
+            *part = None;
+            return Ok((Progress::Whole, false));
+        }
         let mut receiving = match part.take() {
             Some(receiving) => receiving,
-            None if self.depot.size(&digest) == Some(size) => return Ok((Progress::Whole, false)),
             None if !self.depot.has_room(size)? => return Err(DepotError::Full(size)),
             None => self.depot.receive_unasked(digest, size)?,
         };
@@ -224,12 +228,12 @@ mod tests {
         let uploads = Uploads::new(depot.clone());
         let digest = Digest::of(b"hello");
         uploads.put(digest, 5, 0, &BASE64.encode(b"he")).unwrap();
-        assert_eq!(depot.receive(digest, 5).err().map(|error| error.code()), Some("busy"));
+        assert_eq!(depot.receive_unasked(digest, 5).err().map(|error| error.code()), Some("busy"));
         assert!(uploads.lapse(), "it is young");
         let Some(long_ago) = Instant::now().checked_sub(UPLOAD_IDLE) else { return };
         uploads.open().uploads[0].last = long_ago;
         assert!(!uploads.lapse());
-        let receiving = depot.receive(digest, 5).unwrap();
+        let receiving = depot.receive_unasked(digest, 5).unwrap();
         assert_eq!(receiving.have(), 2, "what came is not lost");
         drop(receiving);
         let progress = uploads.put(digest, 5, 2, &BASE64.encode(b"llo")).unwrap();
@@ -257,7 +261,7 @@ mod tests {
         assert_eq!(put(9, b"x").unwrap(), Progress::At(2));
         age(&uploads, UPLOAD_IDLE / 2, Duration::ZERO);
         assert!(!uploads.lapse(), "nothing came for so long");
-        drop(depot.receive(digest, 5).unwrap());
+        drop(depot.receive_unasked(digest, 5).unwrap());
         put(2, b"l").unwrap();
         age(&uploads, UPLOAD_IDLE / 2, patience(5));
         assert!(!uploads.lapse(), "it had its time");
@@ -273,7 +277,7 @@ mod tests {
         let uploads = Uploads::new(depot.clone());
         let digest = Digest::of(b"hello");
         // What is there already is read first, and of a pipe that never comes to its end.
-        let part = folder.path().join(format!("{}.part", digest.hex()));
+        let part = folder.path().join(format!("{}.brought", digest.hex()));
         mkfifoat(CWD, &part, Mode::RWXU).unwrap();
         let writing = uploads.clone();
         // Its thread ends with the process.

@@ -149,7 +149,7 @@ async fn where_all_are_slow_the_fastest_is_asked_again_and_the_last_is_waited_fo
 
 /// Whoever holds a blob with pieces that bring nothing keeps it from nobody who can get it elsewhere.
 #[tokio::test]
-async fn an_upload_gives_way_to_a_source_that_has_the_blob_and_to_no_other() {
+async fn an_upload_holds_up_no_source_and_no_source_disturbs_it() {
     use crate::uploads::{Progress, Uploads};
     let blob = vec![7; 1000];
     let digest = Digest::of(&blob);

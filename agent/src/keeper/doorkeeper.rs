@@ -104,6 +104,10 @@ fn end_logins(shared: &Shared) -> Result<(), String> {
     // Never between the mark of a revealed password and the next one: who came in then would stay. Where
     // the lock cannot be had, as on a full disk, logins are ended, and the mark stays for another time.
     let alone = rotation::alone(&shared.paths);
+    // A change that failed may have taken its mark back.
+    if alone.is_ok() && !shared.paths.access_open().exists() {
+        return Ok(());
+    }
     shared.outside.end_logins().map_err(|error| {
         warn!(BORGIOS_EVENT = "logins_left", %error, "logins could not be ended: {error}");
         error.to_string()

@@ -222,10 +222,11 @@ impl Host for Systemd {
 
     fn is_full(&self) -> bool {
         // Accounts are written anew beside the old file. systemd-run keeps its units in /run, which
-        // borgiosd's account can fill. What units keep lies in /var.
-        [Path::new("/etc"), Path::new("/run"), Path::new("/var"), self.store.as_path()]
-            .into_iter()
-            .any(|folder| self.room(folder).is_ok_and(Room::is_short))
+        // borgiosd's account can fill. Root alone writes there, with its reserve. What units keep lies in
+        // /var.
+        let root = ["/etc", "/run"].map(|folder| Room::of_root_on(Path::new(folder)));
+        let users = [Path::new("/var"), self.store.as_path()].map(|folder| self.room(folder));
+        root.into_iter().chain(users).any(|room| room.is_ok_and(Room::is_short))
     }
 
     fn reload(&self) -> Result<(), HostError> {

@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use borgios_policy::Name;
 use borgios_releases::plan::Ended;
@@ -94,6 +94,8 @@ pub struct Installer {
     counted: AtomicBool,
     /// Whether this process started the units of what is under way and has not stopped them since.
     started: AtomicBool,
+    /// Verdicts put off one after the other for want of room.
+    put_off: AtomicU32,
     /// The keeper whose units systemd had read when this process began, once that was looked up.
     started_with: OnceLock<Option<Digest>>,
 }
@@ -109,7 +111,8 @@ impl Installer {
     #[must_use]
     pub fn new(paths: Paths, host: Box<dyn Host>, seat: Seat) -> Self {
         let (counted, started) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { paths, host, seat, counted, started, started_with: OnceLock::new() }
+        let (put_off, started_with) = (AtomicU32::new(0), OnceLock::new());
+        Self { paths, host, seat, counted, started, put_off, started_with }
     }
 
     /// Goes on with what an earlier process left unfinished. Waits for whoever moves the journal.

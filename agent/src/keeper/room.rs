@@ -40,12 +40,28 @@ impl Room {
         Ok(Self::of(&rustix::fs::statvfs(folder)?))
     }
 
-    /// Some disks count no inodes; a tmpfs without bounds counts no blocks either.
+    /// The same with root's reserve: what root alone writes there has that too.
+    ///
+    /// # Errors
+    /// Whatever the disk says.
+    pub fn of_root_on(folder: &Path) -> io::Result<Self> {
+        Ok(Self::of_root(&rustix::fs::statvfs(folder)?))
+    }
+
     fn of(disk: &StatVfs) -> Self {
-        let bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
+        Self::counted(disk, disk.f_bavail, disk.f_favail)
+    }
+
+    fn of_root(disk: &StatVfs) -> Self {
+        Self::counted(disk, disk.f_bfree, disk.f_ffree)
+    }
+
+    /// Some disks count no inodes; a tmpfs without bounds counts no blocks either.
+    fn counted(disk: &StatVfs, blocks: u64, files: u64) -> Self {
+        let bytes = blocks.saturating_mul(disk.f_frsize);
         Self {
             bytes: if disk.f_blocks == 0 { Self::BOUNDLESS.bytes } else { bytes },
-            files: if disk.f_files == 0 { Self::BOUNDLESS.files } else { disk.f_favail },
+            files: if disk.f_files == 0 { Self::BOUNDLESS.files } else { files },
         }
     }
 
@@ -97,6 +113,9 @@ mod tests {
         assert!(short([1_000, 64], [1_000, 7]));
         assert!(!short([0, 0], [0, 0]));
         assert_eq!(Room::of(&disk([0, 0], [0, 0])), Room::BOUNDLESS);
+        // What users have filled, root still has room on.
+        assert!(!Room::of_root(&disk([1_000, 0], [1_000, 0])).is_short());
+        assert_eq!(Room::of_root(&disk([0, 0], [0, 0])), Room::BOUNDLESS);
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub(super) struct Server {
     pub(super) full: bool,
     /// Whether only the disk of systemd's tools and units is full; nothing is well there.
     pub(super) cramped: bool,
+    /// So many starts of what starts late fail, for what it needs is not up yet.
+    pub(super) late: usize,
     /// What is left for what is staged; `None` is enough.
     pub(super) room: Option<Room>,
     /// A file that is written to a full disk once, when a health command runs.
@@ -168,6 +170,10 @@ impl Host for Fake {
     fn restart(&self, unit: &str) -> Result<(), HostError> {
         let mut server = self.call(format!("restart {unit}"));
         let file = fs::canonicalize(self.paths.units.join(unit)).unwrap();
+        if says(&file, "starts late") && server.late > 0 {
+            server.late -= 1;
+            return Err(failed(unit, "what it needs is not up"));
+        }
         if says(&file, "does not start") || (server.cramped && says(&file, "needs room")) {
             return Err(failed(unit, "it does not start"));
         }

@@ -62,10 +62,7 @@ impl Installer {
         for name in components.keys() {
             candidates.push(self.candidate(name)?);
         }
-        self.wake(changed, Mood::Lenient).map_err(|failed| match failed {
-            HostError::Disk(_) => Unwell::Disk(later(failed)),
-            HostError::Command { .. } | HostError::Taken(_) => Unwell::Sick(failed.to_string()),
-        })?;
+        self.wake_in_time(changed, &candidates)?;
         let start = self.host.now();
         loop {
             let mut passed = true;
@@ -76,6 +73,28 @@ impl Installer {
                 return Ok(());
             }
             self.host.pause(ROUND);
+        }
+    }
+
+    /// Starts what changed, and again while that fails: after a boot, what it needs may come up later. For
+    /// that it has as long as to become well.
+    fn wake_in_time(
+        &self,
+        changed: &BTreeSet<Name>,
+        candidates: &[Candidate],
+    ) -> Result<(), Unwell> {
+        let deadlines = candidates.iter().filter(|one| changed.contains(&one.name));
+        let deadline = deadlines.map(|one| one.deadline).max().unwrap_or_default();
+        let start = self.host.now();
+        loop {
+            match self.wake(changed, Mood::Lenient) {
+                Ok(()) => return Ok(()),
+                Err(failed @ HostError::Disk(_)) => return Err(Unwell::Disk(later(failed))),
+                Err(failed) if self.host.now().since(start) >= deadline => {
+                    return Err(Unwell::Sick(failed.to_string()));
+                }
+                Err(_) => self.host.pause(ROUND),
+            }
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! A unit that does not start, or is not well in time, says nothing about its release while there is no
 //! room to write in: the step is done again later. Yet what fills the disk may be the release, and then
-//! it must be taken back. So its units are stopped: if there is room afterwards, they took it.
+//! it must be taken back. So its units are stopped: if there is room afterwards, they took it. Where there
+//! is none, what they wrote may still be what fills it: after [`PUT_OFF_MAX`] tries the release has failed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -18,6 +19,9 @@ use super::{InstallError, Installer, shorten};
 use crate::keeper::host::HostError;
 use crate::keeper::staging;
 
+/// Verdicts that are put off for want of room before one falls: an hour, at a try each minute.
+pub(super) const PUT_OFF_MAX: u32 = 60;
+
 impl Installer {
     /// Holds a failure against the release, or against the disk.
     ///
@@ -28,10 +32,11 @@ impl Installer {
         if self.host.is_full() {
             warn!(BORGIOS_EVENT = "disk_full", "failed on a full disk: {reason}");
             self.quiet(journal);
-            if self.host.is_full() {
+            if self.host.is_full() && self.put_off.fetch_add(1, Ordering::Relaxed) < PUT_OFF_MAX {
                 return Err(io::ErrorKind::StorageFull.into());
             }
         }
+        self.put_off.store(0, Ordering::Relaxed);
         Ok(Event::Failed(shorten(reason)))
     }
 
@@ -79,12 +84,14 @@ impl Installer {
             if running.get(name) != Some(digest) {
                 continue;
             }
-            let units = staging::read_info(&self.paths.stored(digest)).map(|info| info.restart);
+            // All of them: what fills the disk may be what a timer or a socket started.
+            let units = staging::files(&self.paths.stored(digest).join("units"));
             let units = units.unwrap_or_else(|error| {
                 warn!(%error, "cannot read which units of {name} to stop");
                 Vec::new()
             });
-            for unit in units {
+            // A template is no unit.
+            for unit in units.into_iter().filter(|unit| !unit.contains("@.")) {
                 if let Err(error) = self.host.stop(&unit) {
                     error!(BORGIOS_EVENT = "stop_failed", %error, "{unit} did not stop");
                 }

@@ -37,6 +37,8 @@ pub(super) struct Server {
     pub(super) journal: Record,
     pub(super) calls: usize,
     pub(super) fault: Option<(usize, Fault)>,
+    /// Nothing is changed, as on a disk that is read-only.
+    pub(super) stuck: bool,
     dark: bool,
     writes: i64,
 }
@@ -82,8 +84,8 @@ impl Fake {
     pub(super) fn new(field: &str, journal: Record) -> Self {
         let shadow = file(field);
         let (durable, copy) = (shadow.clone(), shadow.clone());
-        let (calls, fault, dark, writes) = (0, None, false, 0);
-        let server = Server { shadow, durable, copy, journal, calls, fault, dark, writes };
+        let (calls, fault, stuck, dark, writes) = (0, None, false, false, 0);
+        let server = Server { shadow, durable, copy, journal, calls, fault, stuck, dark, writes };
         Self(Arc::new(Mutex::new(server)))
     }
 
@@ -141,6 +143,9 @@ impl Accounts for Fake {
 
     fn change(&self, to: Option<&Verifier>) -> Result<(), Obstacle> {
         self.call(|server| {
+            if server.stuck {
+                return Err(at(Path::new("/etc"))(io::Error::other("read-only")));
+            }
             server.copy.clone_from(&server.shadow);
             server.shadow = file(to.map_or("*", Verifier::as_str));
             server.writes += 1;

@@ -175,6 +175,8 @@ struct Rotations {
     changed: UnixSeconds,
     /// Not before then is a change tried again.
     pause: Option<Instant>,
+    /// When logins were last to be ended, for a revealed password was to be another one.
+    put_out: Option<Instant>,
     /// Why the newest schedule is not the one at work.
     behind: Trouble,
     /// Why root's field is not what is wanted.
@@ -191,6 +193,7 @@ impl Rotations {
             rest: None,
             changed: UnixSeconds(0),
             pause: None,
+            put_out: None,
             behind: Trouble::default(),
             stuck: Trouble::default(),
         }
@@ -276,8 +279,15 @@ impl Rotations {
         if leaving::path(&self.paths).exists() {
             return Err(Obstacle::Leaving);
         }
-        revealed::mark_the_end(&self.paths, &*self.host, &self.schedules, orders, wanted)?;
-        let rested = rotator::rotate(&*self.host, now, wanted)?;
+        let (paths, host, schedules) = (&self.paths, &*self.host, &self.schedules);
+        let marked = revealed::mark_the_end(paths, host, schedules, orders, wanted)?;
+        let rested = rotator::rotate(host, now, wanted);
+        if marked && rested.is_err() && self.put_out.is_some_and(|at| at.elapsed() < REMIND) {
+            revealed::take_back(paths, host, schedules, orders, wanted);
+        } else if marked {
+            self.put_out = Some(Instant::now());
+        }
+        let rested = rested?;
         self.changed = rested.changed;
         if rested.work != Work::None {
             // Nobody is late who was not a member yet, or was on time until someone interfered.

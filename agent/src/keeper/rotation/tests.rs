@@ -399,3 +399,24 @@ fn only_the_end_of_a_revealed_password_is_marked_and_no_tamperer_hides_it() {
     assert_eq!(bench.look(T0 + 50).unwrap().epoch, Epoch(2));
     assert!(marker.exists());
 }
+
+/// Everybody would be put out every few seconds for as long as nothing can be changed.
+#[test]
+fn while_nothing_can_be_changed_logins_are_ended_once_and_again_before_the_change() {
+    let mut bench = revealed();
+    let marker = bench.paths.access_open();
+    bench.fake.server().stuck = true;
+    let mut ended = 0;
+    for _ in 0..20 {
+        bench.keeper.pause = None;
+        bench.look(T0 + 50);
+        assert_eq!(bench.carries(), RootField::Verifier(verifier(1)));
+        // As the doorkeeper does.
+        ended += usize::from(fs::remove_file(&marker).is_ok());
+    }
+    assert_eq!(ended, 1);
+    bench.fake.server().stuck = false;
+    bench.keeper.pause = None;
+    assert_eq!(bench.look(T0 + 50).unwrap().epoch, Epoch(2));
+    assert!(marker.exists(), "who came in meanwhile stays");
+}

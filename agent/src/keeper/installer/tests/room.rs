@@ -151,3 +151,60 @@ fn a_verdict_that_the_disk_does_not_take_stops_what_was_judged() {
         assert!(bench.runs(1, &old) && ledger::is_marked(&bench.paths, &id(2)), "{spare}");
     }
 }
+
+/// What it wrote may be what fills the disk, and stays when it is stopped.
+#[test]
+fn a_disk_that_stays_full_is_a_verdict_in_the_end() {
+    let bench = Bench::new();
+    let old = old(&bench);
+    bench.install(1, &old).unwrap();
+    let new = new(&bench, "well");
+    bench.fake.server().cramped = true;
+    let installer = bench.installer();
+    assert_eq!(installer.install(&new, Seq(2), id(2), &|_| true).unwrap_err().code(), "disk");
+    let put_off = (1..).take_while(|_| installer.resume(&|_| true).is_err()).count();
+    assert_eq!(
+        put_off,
+        usize::try_from(crate::keeper::installer::verdict::PUT_OFF_MAX).unwrap() - 1
+    );
+    assert!(bench.runs(1, &old) && ledger::is_marked(&bench.paths, &id(2)));
+}
+
+/// A boot in probation: what a unit needs may come up after the keeper.
+#[test]
+fn what_starts_late_after_a_boot_has_as_long_as_to_become_well() {
+    for (late, stays) in [(3, true), (usize::MAX, false)] {
+        let bench = Bench::new();
+        let old = old(&bench);
+        bench.install(1, &old).unwrap();
+        let new = bench.release(&[service("hello", "units/hello.service", "starts late", "well")]);
+        bench.fake.server().cramped = true;
+        let begun = bench.installer().install(&new, Seq(2), id(2), &|_| true);
+        assert_eq!(begun.unwrap_err().code(), "disk");
+        assert!(matches!(ledger::read(&bench.paths), Ok(Journal::Probation { .. })));
+        bench.fake.server().cramped = false;
+        bench.fake.server().late = late;
+        bench.installer().resume(&|_| true).unwrap();
+        assert_eq!(bench.runs(2, &new), stays, "{late}");
+        assert_eq!(ledger::is_marked(&bench.paths, &id(2)), !stays, "{late}");
+        assert!(stays || bench.runs(1, &old));
+    }
+}
+
+/// What fills the disk may be what a timer or a socket started.
+#[test]
+fn all_units_of_what_failed_on_a_full_disk_are_stopped() {
+    let bench = Bench::new();
+    bench.install(1, &old(&bench)).unwrap();
+    let files = vec![("units/quiet.timer", "1"), ("units/quiet.service", "1")];
+    let new = bench.release(&[
+        service("hello", "units/hello.service", "two", "well"),
+        Part { name: "quiet", files, health: false, restart: vec!["quiet.timer"] },
+    ]);
+    bench.fake.server().cramped = true;
+    let begun = bench.installer().install(&new, Seq(2), id(2), &|_| true);
+    assert_eq!(begun.unwrap_err().code(), "disk");
+    for unit in ["hello.service", "quiet.timer", "quiet.service"] {
+        assert!(stopped(&bench, unit), "{unit}");
+    }
+}
