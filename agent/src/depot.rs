@@ -224,6 +224,7 @@ impl Depot {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let endings = [By::Asked, By::Unasked].map(By::ending);
+            let is_part = endings.iter().any(|ending| name.ends_with(*ending));
             let stem =
                 endings.iter().find_map(|ending| name.strip_suffix(*ending)).unwrap_or(&name);
             let Ok(digest) = Digest::from_hex(stem) else { continue };
@@ -231,7 +232,9 @@ impl Depot {
             let changed = entry.metadata().and_then(|meta| meta.modified());
             let old =
                 changed.map_or(Duration::MAX, |at| at.elapsed().unwrap_or(Duration::MAX)) >= age;
-            if old && !keep.contains(&digest) && !busy.contains(&digest) {
+            // What came another way needs its part no more.
+            let named = keep.contains(&digest) && !(is_part && self.size(&digest).is_some());
+            if old && !named && !busy.contains(&digest) {
                 removed += usize::from(std::fs::remove_file(entry.path()).is_ok());
             }
         }
@@ -441,6 +444,10 @@ mod tests {
         assert_eq!(depot.receive_unasked(digest, 11).unwrap().have(), 0);
         fetched.write(b"hello world").unwrap();
         assert_eq!(std::fs::read(fetched.finish().unwrap()).unwrap(), b"hello world");
+        drop(depot.receive_unasked(digest, 11).unwrap());
+        let keep = BTreeSet::from([digest]);
+        assert_eq!(depot.sweep(&keep, Duration::ZERO).unwrap(), 1, "a part that lost the race");
+        assert_eq!(depot.size(&digest), Some(11));
         drop(depot.receive_unasked(digest, 11).unwrap());
         assert_eq!(depot.sweep(&BTreeSet::new(), Duration::ZERO).unwrap(), 2, "a part, the blob");
     }

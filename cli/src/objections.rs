@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use borgios_policy::{
-    Board, Chain, Lane, Name, Objection, Policy, Refusal, Statement, Submission, VerifiedStatement,
-    Veto,
+    Board, Chain, Lane, Name, Object as _, Objection, Policy, Refusal, Statement, Submission,
+    VerifiedStatement, Veto,
 };
 use borgios_types::{Digest, Envelope, Seq};
 
@@ -75,7 +75,7 @@ pub(crate) fn restore(
             chain = begin();
             // What does not verify is named below.
             drop(chain.follow(&left));
-            let mut more = taken_back(&chain, &submissions, vetoes, policies);
+            let mut more = taken_back(&chain, &submissions, vetoes, upheld, policies);
             more.retain(|id| !upheld.contains(id));
             if more.is_subset(&dead) {
                 break;
@@ -96,38 +96,31 @@ fn taken_back(
     chain: &Chain,
     submissions: &[Submission],
     vetoes: &[Envelope],
+    upheld: &BTreeSet<Digest>,
     policies: bool,
 ) -> BTreeSet<Digest> {
     let statements: BTreeMap<Digest, Statement> = submissions
         .iter()
         .filter_map(|one| Some((one.statement.id(), Statement::parse(&one.statement).ok()?)))
         .collect();
-    let mut built_upon: BTreeSet<Digest> = statements.values().filter_map(|one| one.prev).collect();
-    // Where what a policy follows is not here, it stands upon what it unites with that.
-    let alone = statements.values().filter(|one| {
-        one.lane == Lane::Policy && one.prev.is_some_and(|prev| !statements.contains_key(&prev))
-    });
-    built_upon.extend(alone.flat_map(|one| Policy::united_by(&one.body)));
     // A veto stays one when its governor gets another identity.
     let made = chain.after(Lane::Policy, Seq(0)).filter_map(VerifiedStatement::policy);
     let seats: Vec<&Board> = made.map(|policy| &policy.board).collect();
-    let open = statements.iter().filter(|(id, statement)| {
-        (statement.lane == Lane::Policy) == policies && !built_upon.contains(*id)
-    });
-    let dead = open.filter(|(id, statement)| {
+    let is_killed = |id: &Digest, statement: &Statement| {
         // As at a server: what the policy named asks for, and no less than the one in force.
-        let class = chain.class_for(statement, **id);
+        let class = chain.class_for(statement, *id);
         let (Some(class), Some(network)) = (class, chain.network()) else { return false };
+        let on_it =
+            |envelope: &&Envelope| Veto::parse(envelope).is_ok_and(|veto| veto.0.statement == *id);
         let killed = |(board, needed): (&Board, u16)| {
             let mut by: BTreeSet<Name> = BTreeSet::new();
-            for envelope in vetoes {
+            for envelope in vetoes.iter().filter(on_it) {
                 let of_key = seats.iter().copied().filter(|seat| seat.group() == board.group());
                 let said = of_key
                     .chain([board])
                     .find_map(|seat| Veto::verify(seat, network, envelope).ok());
                 if let Some(Veto(veto)) = said
-                    && (veto.statement, veto.lane, veto.seq)
-                        == (**id, statement.lane, statement.seq)
+                    && (veto.lane, veto.seq) == (statement.lane, statement.seq)
                 {
                     by.insert(veto.governor);
                 }
@@ -136,9 +129,32 @@ fn taken_back(
         };
         // A ruling overrules vetoes.
         let ruled = chain.settled(statement.lane, statement.seq);
-        let wins = ruled.is_some_and(|ruled| ruled.winner == Some(**id));
-        class.lock() > 0 && !wins && chain.veto_boards(statement, **id).into_iter().any(killed)
+        let wins = ruled.is_some_and(|ruled| ruled.winner == Some(*id));
+        class.lock() > 0 && !wins && chain.veto_boards(statement, *id).into_iter().any(killed)
+    };
+    let lives = |id: &Digest| {
+        upheld.contains(id) || statements.get(id).is_some_and(|one| !is_killed(id, one))
+    };
+    // What a policy stands upon is what it follows or unites with that, as far as it is here; of several
+    // the one that was not taken back.
+    let below = |one: &Statement| {
+        let united = match one.lane {
+            Lane::Policy => Policy::united_by(&one.body),
+            _ => BTreeSet::new(),
+        };
+        let mut here = one.prev.into_iter().chain(united).filter(|id| statements.contains_key(id));
+        let first = here.next()?;
+        let others: Vec<Digest> = here.collect();
+        if others.is_empty() || lives(&first) {
+            return Some(first);
+        }
+        Some(others.into_iter().find(lives).unwrap_or(first))
+    };
+    let built_upon: BTreeSet<Digest> = statements.values().filter_map(below).collect();
+    let open = statements.iter().filter(|(id, statement)| {
+        (statement.lane == Lane::Policy) == policies && !built_upon.contains(*id)
     });
+    let dead = open.filter(|(id, statement)| is_killed(id, statement));
     dead.map(|(id, _)| *id).collect()
 }
 

@@ -478,6 +478,14 @@ impl Chain {
         })
     }
 
+    /// Whether a policy applied here would have followed this one as well.
+    pub(crate) fn is_united_with(&self, other: &Digest) -> bool {
+        self.after(Lane::Policy, Seq(0)).any(|verified| {
+            let named = verified.statement().prev == Some(*other);
+            named || verified.policy().is_some_and(|policy| policy.unites.contains(other))
+        })
+    }
+
     /// Step 6: the id, if it is the head already.
     fn check_place(
         &self,

@@ -148,6 +148,7 @@ impl Chain {
         let refused = follow(&mut self, stored, |_, _| ());
         // What lost its place by a ruling may still lie there, and what was built on it.
         let lost = |refusal: &Refusal| match refusal {
+            Refusal::Rival { lane: Lane::Policy, offered, .. } => self.is_united_with(offered),
             Refusal::Rival { lane, .. } | Refusal::Gap { lane, .. } => self.ruled_in(*lane),
             Refusal::Closed { .. } => true,
             _ => false,

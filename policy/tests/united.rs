@@ -267,3 +267,54 @@ fn what_unites_and_is_vetoed_brings_nothing_back() {
     run(&mut holder, APART, APART.plus(3 * LOCK_S));
     assert_eq!(holder.head(Lane::Policy), 1);
 }
+
+/// What expired waits for what is in date upon it, united or not.
+#[test]
+fn what_expired_meanwhile_is_gone_on_from_too() {
+    let of = apart(|_| (), |_| ());
+    let first = of.early.chain.get(Lane::Policy, Seq(1)).unwrap().envelope().clone();
+    let over = APART.plus(600 + LOCK_S);
+    let bad = Statement::parse(&of.bad).unwrap();
+    let bad = of.council.sign(&Statement { expires: UnixSeconds(over.0 - 1), ..bad });
+    let mut united = third(&of, &of.good, &[bad.id()], 7);
+    united.expires = over.plus(LOCK_S);
+    let united = of.council.sign(&united);
+    let mut holder = Holder::new(&first);
+    holder.offer(APART, &bad).unwrap();
+    for at in [0, 1] {
+        let no = veto(&holder, &of.council, at, &bad);
+        assert!(holder.gate.object(APART, &holder.chain, &no).unwrap());
+    }
+    holder.offer(APART.plus(600), &united).unwrap();
+    run(&mut holder, APART.plus(600), over.plus(600));
+    assert_eq!(holder.chain.head(Lane::Policy).unwrap().id(), united.id());
+}
+
+/// Of several that it unites with, one that was taken back does not come back beside one that was not.
+#[test]
+fn of_several_here_it_stands_upon_the_one_that_was_not_vetoed() {
+    let of = apart(|_| (), |_| ());
+    let first = of.early.chain.get(Lane::Policy, Seq(1)).unwrap().envelope().clone();
+    for lower in [true, false] {
+        let bad = Statement::parse(&of.bad).unwrap();
+        let mut rules = Policy::parse(&bad.body).unwrap();
+        let living = (20..90).find_map(|fanout| {
+            rules.fanout = fanout;
+            let one = Statement { body: rules.to_body(), round: Round(2), ..bad.clone() };
+            Some(of.council.sign(&one)).filter(|one| (one.id() < of.bad.id()) == lower)
+        });
+        let living = living.unwrap();
+        let united = of.council.sign(&third(&of, &of.good, &[of.bad.id(), living.id()], 7));
+        let mut holder = Holder::new(&first);
+        holder.offer(APART, &of.bad).unwrap();
+        for at in [0, 1] {
+            let no = veto(&holder, &of.council, at, &of.bad);
+            assert!(holder.gate.object(APART, &holder.chain, &no).unwrap());
+        }
+        holder.offer(APART, &united).unwrap();
+        holder.offer(APART.plus(100), &living).unwrap();
+        run(&mut holder, APART, APART.plus(3 * LOCK_S));
+        let second = holder.chain.get(Lane::Policy, Seq(2)).unwrap().id();
+        assert_eq!((second, holder.head(Lane::Policy)), (living.id(), 3), "{lower}");
+    }
+}

@@ -210,7 +210,16 @@ fn build() -> Vectors {
     later(&mut v, network, &node, at);
     large_and_lost(&mut v);
     recovery(&mut v, network);
+    united(&mut v);
     v
+}
+
+/// A policy that follows another one too than that which it names.
+fn united(v: &mut Vectors) {
+    let mut rules = v.council.policy(2);
+    rules.unites = [Digest::of(b"another policy/2")].into();
+    let policy = v.next(Lane::Policy, rules.to_body());
+    v.order("a policy that unites", &policy);
 }
 
 /// What only boards without pools, and repairs, have. The ciphertexts and the share stand for such:

@@ -25,13 +25,13 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use borgios_policy::Name;
 use borgios_releases::plan::Ended;
 use borgios_releases::{Event, Installed, Journal, Manifest, Step};
-use borgios_types::{Digest, Seq};
+use borgios_types::{Digest, Seq, Time};
 use thiserror::Error;
 use tracing::{error, info};
 
@@ -94,8 +94,8 @@ pub struct Installer {
     counted: AtomicBool,
     /// Whether this process started the units of what is under way and has not stopped them since.
     started: AtomicBool,
-    /// Verdicts put off one after the other for want of room.
-    put_off: AtomicU32,
+    /// Since when verdicts are put off for want of room.
+    put_off: Mutex<Option<Time>>,
     /// The keeper whose units systemd had read when this process began, once that was looked up.
     started_with: OnceLock<Option<Digest>>,
 }
@@ -111,7 +111,7 @@ impl Installer {
     #[must_use]
     pub fn new(paths: Paths, host: Box<dyn Host>, seat: Seat) -> Self {
         let (counted, started) = (AtomicBool::new(false), AtomicBool::new(false));
-        let (put_off, started_with) = (AtomicU32::new(0), OnceLock::new());
+        let (put_off, started_with) = (Mutex::default(), OnceLock::new());
         Self { paths, host, seat, counted, started, put_off, started_with }
     }
 

@@ -113,6 +113,27 @@ fn without_the_next_round_it_follows_the_servers_that_have_the_vetoed_one() {
     }
 }
 
+/// Who knew of no veto proposed it the other way round: upon the vetoed one, united with the next round.
+#[test]
+fn what_is_upon_the_vetoed_one_and_unites_the_next_round_keeps_that() {
+    for lower in [true, false] {
+        let of = Apart::of(lower, |_, _| ());
+        let (network, council) = (Some(of.first.id()), &of.council);
+        let read = Statement::parse(&of.united).unwrap();
+        let rules = Policy::parse(&read.body).unwrap();
+        let rules = Policy { unites: [of.next.id()].into(), ..rules };
+        let third = draft(Lane::Policy, 3, network, Some(of.vetoed.id()), Some(2), rules.to_body());
+        let united = [council.sign(&third)];
+        let (first, vetoed, next) = ([of.first.clone()], [of.vetoed.clone()], [of.next.clone()]);
+        let ids = [next[0].id(), united[0].id()];
+        for order in [[&vetoed[..], &of.vetoes], [&of.vetoes[..], &vetoed]] {
+            let batches: Vec<&[Envelope]> =
+                [&first[..]].into_iter().chain(order).chain([&next[..], &united]).collect();
+            assert_eq!(laptop(of.first.id(), &batches).1, ids, "{lower}");
+        }
+    }
+}
+
 /// The veto was one when it was said, by the key that its governor had then.
 #[test]
 fn a_new_identity_of_who_vetoed_brings_nothing_back() {

@@ -33,7 +33,7 @@ impl Gate {
         let full = counts.into_iter().max_by_key(|(group, count)| (*count, *group));
         let Some((full, _)) = full else { return false };
         let built: BTreeSet<Digest> =
-            self.docs.values().filter_map(|doc| doc.statement.prev).collect();
+            self.docs.values().filter_map(|doc| self.below(chain, &doc.statement)).collect();
         let last = self
             .docs
             .iter()

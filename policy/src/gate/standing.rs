@@ -235,7 +235,7 @@ impl Gate {
         // It is never earlier than the newest statement applied.
         let now = now.max(chain.now_floor());
         let dated = doc.statement.lane.expires() && check_expiry(&doc.statement, now).is_err();
-        if dated && !self.is_built_upon(now, id) {
+        if dated && !self.is_built_upon(now, chain, id) {
             return Judged::Held(Standing::Expired { since: doc.statement.expires });
         }
         Judged::Ready(verified)
@@ -283,11 +283,11 @@ impl Gate {
     }
 
     /// Whether something in date that waits here builds upon it.
-    fn is_built_upon(&self, now: UnixSeconds, id: Digest) -> bool {
+    fn is_built_upon(&self, now: UnixSeconds, chain: &Chain, id: Digest) -> bool {
         self.docs.values().any(|doc| {
-            doc.statement.prev == Some(id)
+            self.below(chain, &doc.statement) == Some(id)
                 && (now < doc.statement.expires
-                    || self.is_built_upon(now, doc.submission.statement.id()))
+                    || self.is_built_upon(now, chain, doc.submission.statement.id()))
         })
     }
 }

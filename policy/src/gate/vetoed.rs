@@ -146,7 +146,12 @@ impl Gate {
             Lane::Policy => Policy::united_by(&statement.body),
             _ => BTreeSet::new(),
         };
-        united.into_iter().find(before).or(Some(prev))
+        // One that nobody took back, if there is one.
+        let here: Vec<Digest> = united.into_iter().filter(before).collect();
+        let lives = |id: &&Digest| {
+            self.docs.get(*id).is_some_and(|doc| self.vetoed(chain, **id, doc).is_none())
+        };
+        here.iter().find(lives).or(here.first()).copied().or(Some(prev))
     }
 
     /// The policy that a document names: one that is applied, or the one that waits. A policy stands

@@ -47,7 +47,7 @@ pub(super) struct Server {
     pub(super) keeper_unit: Option<String>,
     /// How often systemd's own tools fail from here on.
     pub(super) refusals: usize,
-    now: u64,
+    pub(super) now: u64,
 }
 
 /// What a lost power throws through the installer.

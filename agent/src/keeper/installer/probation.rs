@@ -90,7 +90,8 @@ impl Installer {
             match self.wake(changed, Mood::Lenient) {
                 Ok(()) => return Ok(()),
                 Err(failed @ HostError::Disk(_)) => return Err(Unwell::Disk(later(failed))),
-                Err(failed) if self.host.now().since(start) >= deadline => {
+                // On a full disk there is nothing to wait for; what that says is another question.
+                Err(failed) if self.host.is_full() || self.host.now().since(start) >= deadline => {
                     return Err(Unwell::Sick(failed.to_string()));
                 }
                 Err(_) => self.host.pause(ROUND),

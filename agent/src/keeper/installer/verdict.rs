@@ -3,15 +3,18 @@
 //! A unit that does not start, or is not well in time, says nothing about its release while there is no
 //! room to write in: the step is done again later. Yet what fills the disk may be the release, and then
 //! it must be taken back. So its units are stopped: if there is room afterwards, they took it. Where there
-//! is none, what they wrote may still be what fills it: after [`PUT_OFF_MAX`] tries the release has failed.
+//! is none, what they wrote may still be what fills it: after [`PUT_OFF_MAX`] the release has failed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::Duration;
 
 use borgios_policy::Name;
 use borgios_releases::plan::KEEPER;
 use borgios_releases::{Event, Journal};
+use borgios_types::Time;
 use tracing::{error, warn};
 
 use super::moving::Mood;
@@ -19,8 +22,11 @@ use super::{InstallError, Installer, shorten};
 use crate::keeper::host::HostError;
 use crate::keeper::staging;
 
-/// Verdicts that are put off for want of room before one falls: an hour, at a try each minute.
-pub(super) const PUT_OFF_MAX: u32 = 60;
+/// How long verdicts are put off for want of room before one falls.
+pub(super) const PUT_OFF_MAX: Duration = Duration::from_secs(3_600);
+
+/// How units end that start a service of their name.
+const TRIGGERS: [&str; 3] = [".timer", ".socket", ".path"];
 
 impl Installer {
     /// Holds a failure against the release, or against the disk.
@@ -32,12 +38,18 @@ impl Installer {
         if self.host.is_full() {
             warn!(BORGIOS_EVENT = "disk_full", "failed on a full disk: {reason}");
             self.quiet(journal);
-            if self.host.is_full() && self.put_off.fetch_add(1, Ordering::Relaxed) < PUT_OFF_MAX {
+            let (full, now) = (self.host.is_full(), self.host.now());
+            let since = *self.put_off().get_or_insert(now);
+            if full && now.since(since) < PUT_OFF_MAX {
                 return Err(io::ErrorKind::StorageFull.into());
             }
         }
-        self.put_off.store(0, Ordering::Relaxed);
+        *self.put_off() = None;
         Ok(Event::Failed(shorten(reason)))
+    }
+
+    fn put_off(&self) -> MutexGuard<'_, Option<Time>> {
+        self.put_off.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes a verdict. Where there is no room for that, what was judged stops filling the disk first.
@@ -84,14 +96,18 @@ impl Installer {
             if running.get(name) != Some(digest) {
                 continue;
             }
-            // All of them: what fills the disk may be what a timer or a socket started.
-            let units = staging::files(&self.paths.stored(digest).join("units"));
+            let units = staging::read_info(&self.paths.stored(digest)).map(|info| info.restart);
             let units = units.unwrap_or_else(|error| {
                 warn!(%error, "cannot read which units of {name} to stop");
                 Vec::new()
             });
-            // A template is no unit.
-            for unit in units.into_iter().filter(|unit| !unit.contains("@.")) {
+            // What fills the disk may be what a timer or a socket started, and starts again with it.
+            let started = units.iter().filter_map(|unit| {
+                let stem = TRIGGERS.iter().find_map(|ending| unit.strip_suffix(ending))?;
+                Some(format!("{stem}.service"))
+            });
+            let started: Vec<String> = started.filter(|unit| !units.contains(unit)).collect();
+            for unit in units.into_iter().chain(started) {
                 if let Err(error) = self.host.stop(&unit) {
                     error!(BORGIOS_EVENT = "stop_failed", %error, "{unit} did not stop");
                 }

@@ -128,7 +128,7 @@ impl Snapshot {
         for path in files {
             // Below a tree it is there already, unless the tree is a link or holds one.
             if !snapshot.entries.contains_key(&path) {
-                snapshot.add(machine, &path, DEPTH_MAX)?;
+                snapshot.add(machine, &path, 0)?;
             }
         }
         for path in snapshot.entries.keys().cloned().collect::<Vec<_>>() {

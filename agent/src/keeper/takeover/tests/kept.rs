@@ -25,6 +25,9 @@ fn open_with_links() -> (TempDir, Machine, Fake, Disk) {
     ] {
         machine.link(link, Path::new(target)).unwrap();
     }
+    // A folder in the place of a file goes with all that is in it.
+    machine.folder("/etc/sudo-own/old", 0o755).unwrap();
+    machine.write("/etc/sudo-own/old/x", b"ann ALL=(ALL) ALL\n", 0o440).unwrap();
     let before = disk(&machine);
     begin(&machine);
     install(&machine);
