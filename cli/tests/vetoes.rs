@@ -510,7 +510,7 @@ fn the_next_policy_unites_servers_that_have_two_for_one_place() {
         assert_eq!(codes(&inbox), ["APART"], "{name} {inbox}");
         assert!(inbox["notices"][0]["message"].as_str().unwrap().contains(&vetoed), "{inbox}");
     }
-    let refused = board.refused("ann", &["sync", "--uphold", &vetoed]);
+    let refused = board.refused("cleo", &["sync", "--uphold", &vetoed]);
     assert!(refused.contains("`borgios propose policy`") && refused.contains("APART"), "{refused}");
     let next = board.json("cleo", &["propose", "policy"]);
     assert_eq!(next["place"], "policy/4");

@@ -485,7 +485,7 @@ fn a_draft_of_a_time_to_come_is_not_reviewed() {
     let (council, mut chain, _) = fleet();
     let draft = |chain: &Chain, issued: UnixSeconds| {
         let expires = issued.plus(3_600);
-        Statement { issued, expires, ..next_release(chain, "0.1") }.to_envelope()
+        Statement { issued, expires, ..next_release(chain, "0.3") }.to_envelope()
     };
     for ahead in [AHEAD_MAX_S + 1, 86_400, (1 << 53) - 3_601 - NOW.0] {
         let refused = chain.review(NOW, &draft(&chain, NOW.plus(ahead))).unwrap_err();
