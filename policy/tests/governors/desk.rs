@@ -202,28 +202,39 @@ fn taken_back(
     policies: bool,
 ) -> BTreeSet<Digest> {
     let statements = || stored.iter().filter_map(|(id, said)| Some((*id, read(said)?)));
-    let mut built_upon: BTreeSet<Digest> = statements().filter_map(|(_, one)| one.prev).collect();
-    let alone = statements().filter(|(_, one)| {
-        one.lane == Lane::Policy && one.prev.is_some_and(|prev| !stored.contains_key(&prev))
-    });
-    built_upon.extend(alone.flat_map(|(_, one)| Policy::united_by(&one.body)));
-    let open = statements()
-        .filter(|(id, one)| (one.lane == Lane::Policy) == policies && !built_upon.contains(id));
-    let dead = open.filter(|(id, statement)| {
+    let is_killed = |id: Digest, statement: &Statement| {
         let killed = |(board, needed): (&Board, u16)| {
             let on_it = vetoes.iter().filter(|veto| {
                 (veto.statement, veto.lane, veto.seq, veto.group)
-                    == (*id, statement.lane, statement.seq, board.group())
+                    == (id, statement.lane, statement.seq, board.group())
             });
             let by: BTreeSet<&Name> = on_it.map(|veto| &veto.governor).collect();
             by.len() >= usize::from(needed)
         };
         // A ruling overrules vetoes.
         let ruled = chain.settled(statement.lane, statement.seq);
-        let wins = ruled.is_some_and(|ruled| ruled.winner == Some(*id));
-        chain.class_for(statement, *id).is_some_and(|class| class.lock() > 0)
+        let wins = ruled.is_some_and(|ruled| ruled.winner == Some(id));
+        chain.class_for(statement, id).is_some_and(|class| class.lock() > 0)
             && !wins
-            && chain.veto_boards(statement, *id).into_iter().any(killed)
-    });
+            && chain.veto_boards(statement, id).into_iter().any(killed)
+    };
+    let lives = |id: &Digest| {
+        let one = stored.get(id).and_then(|said| read(said));
+        one.is_some_and(|one| !is_killed(*id, one))
+    };
+    // What it follows or unites with that, as far as it is here; of several the one that lives.
+    let below = |one: &Statement| {
+        let united = match one.lane {
+            Lane::Policy => Policy::united_by(&one.body),
+            _ => BTreeSet::new(),
+        };
+        let here = one.prev.into_iter().chain(united).filter(|id| stored.contains_key(id));
+        let here: Vec<Digest> = here.collect();
+        here.iter().find(|id| here.len() == 1 || lives(id)).or(here.first()).copied()
+    };
+    let built_upon: BTreeSet<Digest> = statements().filter_map(|(_, one)| below(one)).collect();
+    let open = statements()
+        .filter(|(id, one)| (one.lane == Lane::Policy) == policies && !built_upon.contains(id));
+    let dead = open.filter(|(id, statement)| is_killed(*id, statement));
     dead.map(|(id, _)| id).collect()
 }
