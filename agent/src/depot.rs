@@ -4,14 +4,14 @@
 //! receive(digest, size) ──▶ Receiving ── write … ──▶ finish ──▶ blobs/<hex>
 //!                              │ cut off                │ another digest
 //!                              ▼                        ▼
-//!                        blobs/<hex>.part            removed
+//!             blobs/<hex>.part, <hex>.brought          removed
 //! ```
 //!
 //! One writer at a time has a part. What is fetched, because something signed names it, and what somebody
 //! brings unasked lie in parts of their own: neither can hold up or spoil the other, and what is whole
 //! first stays.
 //!
-//! A name without `.part` was hashed, synced and renamed by this process. The keeper trusts none of
+//! A name without `.part` or `.brought` was hashed, synced and renamed by this process. The keeper trusts none of
 //! it: it hashes again while it copies.
 
 use std::collections::BTreeSet;

@@ -5,8 +5,8 @@
 //!            ▲ lapse, on the runtime: never waits for a disk
 //! ```
 //!
-//! An upload holds its blob for as long as pieces come, and for a bounded time in all; what something
-//! signed names is fetched over its head (see `depot`).
+//! An upload holds its part of a blob for as long as pieces come, and for a bounded time in all; what
+//! something signed names is fetched beside it (see `depot`).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
