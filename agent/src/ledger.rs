@@ -353,10 +353,10 @@ impl Ledger {
         let (lane, seq) = (verified.statement().lane, verified.statement().seq);
         let fanout = verified.policy().map(|policy| policy.fanout);
         let evicted = Eviction::of(verified.statement()).ok().map(|eviction| eviction.evict);
-        let settled = self.chain.settled_count();
+        let settled = self.chain.rulings_count();
         self.chain.apply(verified);
         self.steps += 1;
-        let ruled = self.chain.settled_count() > settled;
+        let ruled = self.chain.rulings_count() > settled;
         let mut before = BTreeSet::new();
         if ruled {
             // An eviction may have lost its place.

@@ -64,7 +64,7 @@ impl Moot {
 /// Why `ruling` would settle nothing here; none if something is undecided at its place.
 pub(crate) fn moot(desk: &Desk<'_>, ruling: &Ruling) -> Result<Option<Moot>, Failure> {
     let (archive, chain) = (desk.archive(), desk.archive().chain());
-    let Ruling { lane, seq, winner } = *ruling;
+    let Ruling { lane, seq, winner, .. } = *ruling;
     if let Some(settled) = chain.settled(lane, seq) {
         return Ok(Some(Moot::Settled { by: settled.policy }));
     }

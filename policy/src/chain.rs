@@ -209,22 +209,27 @@ impl Chain {
         self.places.settled(lane, seq)
     }
 
+    /// Every place that a policy settled, and how.
+    pub fn all_settled(&self) -> impl Iterator<Item = (&(Lane, Seq), &Settled)> {
+        self.places.all_settled()
+    }
+
     /// The last place of a lane that a policy settled.
     #[must_use]
     pub fn last_ruled(&self, lane: Lane) -> Option<Seq> {
         self.places.last_ruled(lane)
     }
 
-    /// Whether a policy settled any place of this lane.
+    /// Whether a policy settled any place of this lane, also if that became void.
     #[must_use]
     pub fn ruled_in(&self, lane: Lane) -> bool {
         self.places.ruled_in(lane)
     }
 
-    /// How many places policies have settled, which only grows.
+    /// How often policies have settled a place or made a ruling void, which only grows.
     #[must_use]
-    pub fn settled_count(&self) -> usize {
-        self.places.settled_count()
+    pub fn rulings_count(&self) -> usize {
+        self.places.rulings_count()
     }
 
     /// What was applied here and lost its effect by a ruling, in the order in which it did.
@@ -323,6 +328,7 @@ impl Chain {
         // 8. The rules of the body, and the approvals of its class.
         if let (Some(made), Some(before)) = (&made, under) {
             made.follows(before).map_err(bad_body)?;
+            made.repeats_earlier(seq).map_err(bad_body)?;
         }
         let refuse = |why: String| Refusal::BadBody { lane, seq, why: shorten(&why) };
         if let Some(policy) = under {
@@ -450,11 +456,7 @@ impl Chain {
         {
             downgrade::check(head.statement(), statement)?;
         }
-        let settles = || self.policy().is_some_and(|policy| !policy.rulings.is_empty());
-        if made.is_some_and(|made| !made.unites.is_empty()) && settles() {
-            let seq = self.head_seq(Lane::Policy);
-            return Err(format!("it unites policies, and policy/{seq} before it settles places"));
-        }
+        made.map_or(Ok(()), |made| self.check_uniting(made))?;
         let rulings = made.map(|policy| policy.rulings.as_slice()).unwrap_or_default();
         for ruling in rulings {
             if let Some(before) = self.settled(ruling.lane, ruling.seq)
@@ -465,25 +467,6 @@ impl Chain {
             }
         }
         Ok(())
-    }
-
-    /// Whether `made`, as the next policy, follows the one in force here, though its board stands on
-    /// another one of that place ([`Policy::unites`]). Not where the one in force settled places: what a
-    /// lane goes on from would differ.
-    pub(crate) fn is_united(&self, made: &Policy) -> bool {
-        let head = self.head(Lane::Policy);
-        head.is_some_and(|head| {
-            made.unites.contains(&head.id())
-                && head.policy().is_some_and(|policy| policy.rulings.is_empty())
-        })
-    }
-
-    /// Whether a policy applied here would have followed this one as well.
-    pub(crate) fn is_united_with(&self, other: &Digest) -> bool {
-        self.after(Lane::Policy, Seq(0)).any(|verified| {
-            let named = verified.statement().prev == Some(*other);
-            named || verified.policy().is_some_and(|policy| policy.unites.contains(other))
-        })
     }
 
     /// Step 6: the id, if it is the head already.

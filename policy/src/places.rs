@@ -10,17 +10,19 @@
 //!
 //! Invariants:
 //!  1. within a lane the places count from 1 without holes; each is a statement or closed;
-//!  2. the first ruling on a place stands, so what is settled stays settled;
+//!  2. the first ruling on a place stands, so what is settled stays settled, until a policy unites the
+//!     one that settled it with its own predecessor: then that ruling is void, and the uniting policy
+//!     says anew what becomes of the place;
 //!  3. the same policies and statements make the same places, in whatever order they came.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use borgios_types::{Digest, Seq, UnixSeconds};
 
 use crate::lane::Lane;
-use crate::rules::Ruling;
+use crate::rules::{Ruling, SettledBy};
 use crate::statement::VerifiedStatement;
 
 /// The end of a lane: what the next statement must follow.
@@ -54,6 +56,10 @@ pub(crate) struct Places {
     order: Vec<(Lane, Seq)>,
     settled: BTreeMap<(Lane, Seq), Settled>,
     overruled: Vec<Arc<VerifiedStatement>>,
+    /// Lanes of which any place was ever settled.
+    ruled: BTreeSet<Lane>,
+    /// How often a place was settled, or its ruling became void.
+    rulings: usize,
     floor: UnixSeconds,
 }
 
@@ -62,16 +68,23 @@ impl Places {
     pub(crate) fn put(&mut self, verified: VerifiedStatement) {
         let statement = verified.statement();
         let (lane, seq, id) = (statement.lane, statement.seq, verified.id());
-        let rulings = verified.policy().map(|policy| policy.rulings.clone()).unwrap_or_default();
+        let policy = verified.policy();
+        let rulings = policy.map(|policy| policy.rulings.clone()).unwrap_or_default();
+        let unites = policy.map(|policy| policy.unites.clone()).unwrap_or_default();
         self.floor = self.floor.max(statement.issued);
         self.ids.insert(id, (lane, seq));
         self.order.push((lane, seq));
         self.lanes.entry(lane).or_default().insert(seq, Arc::new(verified));
-        let overruled = self.overruled.len();
-        for Ruling { lane, seq: place, winner } in rulings {
+        // What a ruling took back can be brought again once that ruling is void.
+        self.overruled.retain(|other| other.id() != id);
+        let overruled = if self.void(&unites) { 0 } else { self.overruled.len() };
+        for Ruling { lane, seq: place, winner, by } in rulings {
             // The first ruling on a place stands.
             let Entry::Vacant(free) = self.settled.entry((lane, place)) else { continue };
-            free.insert(Settled { winner, policy: seq, by: id });
+            let by = by.unwrap_or(SettledBy { policy: seq, id });
+            free.insert(Settled { winner, policy: by.policy, by: by.id });
+            self.ruled.insert(lane);
+            self.rulings += 1;
             if winner.is_none() || winner != self.get(lane, place).map(VerifiedStatement::id) {
                 self.overrule(lane, place);
             }
@@ -79,9 +92,25 @@ impl Places {
         self.put_back(overruled);
     }
 
-    /// What was overruled just now, from `first` on, has its place again where the lane leads to it after
-    /// all: what stands behind a closed place builds upon the policy that closed it, and not upon what a
-    /// later ruling takes out before that. Whoever heard of the rulings first has it there, too.
+    /// Makes what `policies` settled void; says whether there was anything.
+    fn void(&mut self, policies: &BTreeSet<Digest>) -> bool {
+        let theirs = self.settled.iter().filter(|(_, settled)| policies.contains(&settled.by));
+        let theirs: Vec<_> = theirs.map(|(place, settled)| (*place, settled.winner)).collect();
+        for ((lane, seq), winner) in &theirs {
+            self.settled.remove(&(*lane, *seq));
+            self.rulings += 1;
+            // What stands behind a place that they closed builds upon them.
+            if winner.is_none() {
+                self.overrule(*lane, *seq);
+            }
+        }
+        !theirs.is_empty()
+    }
+
+    /// What was overruled, from `first` on, has its place again where the lane leads to it after all: what
+    /// stands behind a closed place builds upon the policy that closed it, and not upon what a later
+    /// ruling takes out before that; and what a void ruling took out builds upon what stood there before
+    /// it. Whoever heard of the rulings first has it there, too.
     fn put_back(&mut self, first: usize) {
         loop {
             let fits = |verified: &Arc<VerifiedStatement>| {
@@ -89,7 +118,8 @@ impl Places {
                 let (lane, seq) = (statement.lane, statement.seq);
                 let tip = self.tip(lane);
                 let wins = |settled: &Settled| settled.winner == Some(verified.id());
-                tip.is_some_and(|tip| (seq, statement.prev) == (tip.seq.next(), Some(tip.id)))
+                let next = tip.map_or(Seq(1), |tip| tip.seq.next());
+                (seq, statement.prev) == (next, tip.map(|tip| tip.id))
                     && self.settled(lane, seq).is_none_or(wins)
             };
             let Some(at) = self.overruled[first..].iter().position(fits) else { return };
@@ -160,17 +190,21 @@ impl Places {
         self.settled.get(&(lane, seq))
     }
 
+    pub(crate) fn all_settled(&self) -> impl Iterator<Item = (&(Lane, Seq), &Settled)> {
+        self.settled.iter()
+    }
+
     pub(crate) fn last_ruled(&self, lane: Lane) -> Option<Seq> {
         self.settled.keys().filter(|(other, _)| *other == lane).map(|(_, seq)| *seq).max()
     }
 
     pub(crate) fn ruled_in(&self, lane: Lane) -> bool {
-        self.settled.keys().any(|(other, _)| *other == lane)
+        self.ruled.contains(&lane)
     }
 
-    /// How many places are settled, which only grows.
-    pub(crate) fn settled_count(&self) -> usize {
-        self.settled.len()
+    /// How often a place was settled or its ruling became void, which only grows.
+    pub(crate) fn rulings_count(&self) -> usize {
+        self.rulings
     }
 
     pub(crate) fn overruled(&self) -> impl Iterator<Item = &VerifiedStatement> {

@@ -70,7 +70,8 @@ pub struct Policy {
     pub rulings: Vec<Ruling>,
     /// Ids of policies that a holder may have in the place of this one's predecessor, and then follows
     /// this one all the same. A policy that was vetoed late is in force at some servers while its next
-    /// round is at others; a policy says every rule anew, so the next one puts both under the same.
+    /// round is at others; a policy says every rule anew, so the next one puts both under the same. What
+    /// those settled is void from then on: see [`crate::rules::Ruling::by`].
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub unites: BTreeSet<Digest>,
     /// In the paper of a recovery board alone, the network it is for: see [`crate::recovery`]. A policy
@@ -132,6 +133,17 @@ pub enum PolicyError {
     /// A ruling on a place that no policy can settle, or twice on one.
     #[error("a ruling on {lane}/{seq}: a policy rules on other lanes alone, once on each place")]
     Ruling {
+        /// The lane.
+        lane: Lane,
+        /// The place.
+        seq: Seq,
+    },
+    /// A ruling of another policy, repeated where nobody needs it.
+    #[error(
+        "it repeats another policy's ruling on {lane}/{seq}: only one that `unites` does, of policies \
+             before it"
+    )]
+    Repeats {
         /// The lane.
         lane: Lane,
         /// The place.
@@ -239,7 +251,7 @@ impl Policy {
         let fresh_s = freshness.map_or(0, |rule| rule.max_age_s);
         let unheard_s = self.classes.policy.lock() + fresh_s;
         recovery.map_or(Ok(()), |rule| rule.check(board, unheard_s))?;
-        rules::check_rulings(rulings)
+        rules::check_rulings(rulings, !self.unites.is_empty())
     }
 
     /// The rules a policy must keep towards the one it follows.
@@ -262,6 +274,15 @@ impl Policy {
             Some(governor) => Err(PolicyError::FormerWithNewKey(governor.name.clone())),
             None => Ok(()),
         }
+    }
+
+    /// Whether each ruling that it repeats was one of a policy before it, as policy/`seq`.
+    ///
+    /// # Errors
+    /// The first one that was not.
+    pub(crate) fn repeats_earlier(&self, seq: Seq) -> Result<(), PolicyError> {
+        let ahead = self.rulings.iter().find(|one| one.by.is_some_and(|by| by.policy >= seq));
+        ahead.map_or(Ok(()), |one| Err(PolicyError::Repeats { lane: one.lane, seq: one.seq }))
     }
 
     /// The policies that the body of a policy unites with its predecessor, as far as it can be read:

@@ -69,6 +69,28 @@ pub struct Ruling {
     /// The statement that alone counts there; absent closes the place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub winner: Option<Digest>,
+    /// In a policy that unites others with its predecessor, where that, or one before it, settled the
+    /// place: whoever takes it in from another side then goes on there as the others do. Absent means
+    /// this policy settles it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<SettledBy>,
+}
+
+/// The policy that settled a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettledBy {
+    /// Its number.
+    pub policy: Seq,
+    /// Its id.
+    pub id: Digest,
+}
+
+impl Ruling {
+    /// A ruling of the policy that says it.
+    #[must_use]
+    pub const fn new(lane: Lane, seq: Seq, winner: Option<Digest>) -> Self {
+        Self { lane, seq, winner, by: None }
+    }
 }
 
 fn within(
@@ -121,13 +143,17 @@ impl Recovery {
     }
 }
 
-/// A policy rules on other lanes, and on each place once.
-pub(crate) fn check_rulings(rulings: &[Ruling]) -> Result<(), PolicyError> {
+/// A policy rules on other lanes, on each place once, and repeats what another one settled only if it
+/// `unites`.
+pub(crate) fn check_rulings(rulings: &[Ruling], unites: bool) -> Result<(), PolicyError> {
     within("rulings", rulings.len() as u64, 0..=RULINGS_MAX as u64)?;
-    for (at, Ruling { lane, seq, .. }) in rulings.iter().enumerate() {
+    for (at, Ruling { lane, seq, by, .. }) in rulings.iter().enumerate() {
         let twice = rulings[..at].iter().any(|other| (other.lane, other.seq) == (*lane, *seq));
         if *lane == Lane::Policy || seq.0 == 0 || twice {
             return Err(PolicyError::Ruling { lane: *lane, seq: *seq });
+        }
+        if by.is_some() && !unites {
+            return Err(PolicyError::Repeats { lane: *lane, seq: *seq });
         }
     }
     Ok(())

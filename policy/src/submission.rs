@@ -179,7 +179,7 @@ fn follow_some(
     mut accepted: impl FnMut(usize, &VerifiedStatement),
 ) -> Vec<(usize, Refusal)> {
     loop {
-        let (settled, mut refused) = (chain.settled_count(), Vec::new());
+        let (settled, mut refused) = (chain.rulings_count(), Vec::new());
         for at in left {
             let Submission { statement, ballots } = &offered[at];
             match chain.verify_stored(statement, ballots) {
@@ -191,7 +191,7 @@ fn follow_some(
                 Err(refusal) => refused.push((at, refusal)),
             }
         }
-        if refused.is_empty() || chain.settled_count() == settled {
+        if refused.is_empty() || chain.rulings_count() == settled {
             return refused;
         }
         left = refused.into_iter().map(|(at, _)| at).collect();

@@ -215,7 +215,7 @@ fn t12_two_signed_for_one_place_freeze_the_lane_until_a_ruling_names_the_winner(
         }
         let mut rules = holder.chain.policy().unwrap().clone();
         let winner = both[winner].id();
-        rules.rulings = vec![Ruling { lane: Lane::Release, seq: Seq(1), winner: Some(winner) }];
+        rules.rulings = vec![Ruling::new(Lane::Release, Seq(1), Some(winner))];
         let ruling = council.sign(&next(&holder.chain, Lane::Policy, rules.to_body()));
         holder.offer(now, &ruling).unwrap();
         holder.tick(now);
@@ -237,7 +237,7 @@ fn more_rivals_than_are_kept_are_refused_and_the_winner_comes_in_again() {
     assert_eq!(holder.offer(NOW, last).unwrap_err().code(), "rival");
     let mut rules = holder.chain.policy().unwrap().clone();
     let (lane, seq, winner) = (Lane::Release, Seq(1), Some(last.id()));
-    rules.rulings = vec![Ruling { lane, seq, winner }];
+    rules.rulings = vec![Ruling::new(lane, seq, winner)];
     holder.offer(NOW, &council.sign(&next(&holder.chain, Lane::Policy, rules.to_body()))).unwrap();
     holder.tick(NOW);
     holder.offer(NOW, last).unwrap();

@@ -6,10 +6,16 @@ use borgios_policy::fixture::{Council, EXPIRES, ISSUED, NOW, release_body, state
 use borgios_policy::rebuild::components_digest;
 use borgios_policy::{
     Admission, Chain, Class, Freshness, Invitation, Lane, Object as _, Policy, Recovery, Refusal,
-    Ruling, Statement, Submission, Verdict, merge_signatures,
+    Ruling, Statement, Submission, Verdict, merge_signatures, message,
 };
-use borgios_types::{Digest, Envelope, EnvelopeError, SecretKey, Seq, Signature};
+use borgios_types::{Digest, Envelope, EnvelopeError, PublicKey, SecretKey, Seq, Signature};
+use curve25519_dalek::edwards::CompressedEdwardsY;
+use curve25519_dalek::{EdwardsPoint, Scalar};
+use frost_ed25519 as frost;
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha20Rng;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha512};
 
 fn fleet() -> (Council, Chain) {
     let council = Council::new(3, 2, 1, 1);
@@ -70,6 +76,36 @@ fn t03_a_signature_for_another_lane_is_none() {
     }
 }
 
+/// The group's whole secret, which nobody has: dealt once more as the fixture deals it.
+fn group_secret(council: &Council) -> Scalar {
+    let mut rng = ChaCha20Rng::seed_from_u64(1);
+    let dealt =
+        frost::keys::generate_with_dealer(3, 2, frost::keys::IdentifierList::Default, &mut rng);
+    let packages = dealt.unwrap().0.into_values();
+    let packages: Vec<_> =
+        packages.map(|share| frost::keys::KeyPackage::try_from(share).unwrap()).collect();
+    let secret = frost::keys::reconstruct(&packages).unwrap().to_scalar();
+    let public = EdwardsPoint::mul_base(&secret).compress().to_bytes();
+    assert_eq!(public, council.board.group().to_bytes());
+    secret
+}
+
+/// R is the neutral element and s = k·a, so that sB − kA is R: all that the ordinary verification
+/// asks for.
+fn neutral_signature(secret: &Scalar, group: &PublicKey, bytes: &[u8]) -> Signature {
+    let mut sig = [0; 64];
+    sig[0] = 1;
+    let hash = Sha512::new().chain_update(&sig[..32]).chain_update(group.to_bytes());
+    let hash: [u8; 64] = hash.chain_update(bytes).finalize().into();
+    let k = Scalar::from_bytes_mod_order_wide(&hash);
+    let s = k * secret;
+    sig[32..].copy_from_slice(&s.to_bytes());
+    let key = CompressedEdwardsY(group.to_bytes()).decompress().unwrap();
+    let r = EdwardsPoint::vartime_double_scalar_mul_basepoint(&k, &-key, &s);
+    assert_eq!(r.compress().to_bytes()[..], sig[..32], "the ordinary verification takes it");
+    Signature(sig)
+}
+
 #[test]
 fn t04_a_scalar_that_is_not_reduced_and_points_of_small_order_are_refused() {
     let (council, chain) = fleet();
@@ -100,6 +136,26 @@ fn t04_a_scalar_that_is_not_reduced_and_points_of_small_order_are_refused() {
         sig[..32].copy_from_slice(&point);
         bad.sigs[0].sig = Signature(sig);
         assert_eq!(code(&chain, &bad), "bad_signature");
+    }
+    // R of small order with the s that goes with it, which only the group's own key can make, and
+    // which the ordinary verification takes: in each lane, a grant's certificate included.
+    let secret = group_secret(&council);
+    for lane in Lane::ALL {
+        let body = match lane {
+            Lane::Policy => council.policy(2).to_body(),
+            Lane::Access => json!({
+                "order": "grant", "node": council.keys[&council.name(0)].public(), "serial": 1,
+                "key": council.keys[&council.name(1)].public(), "after": ISSUED,
+                "before": ISSUED.plus(900), "class": "normal", "reason": "the disk is full",
+            }),
+            _ => release_body("1"),
+        };
+        let mut weak = council.sign(&next(&chain, lane, body));
+        let group = council.board.group();
+        let bytes = message::signed_bytes(lane, &weak.payload, &group);
+        assert_eq!(bytes.starts_with(b"SSHSIG"), lane != Lane::Access, "{lane}");
+        weak.sigs[0].sig = neutral_signature(&secret, &group, &bytes);
+        assert_eq!(code(&chain, &weak), "bad_signature", "{lane}");
     }
     // Such a point as a key is no group's: its board is refused.
     let mut body = council.policy(2).to_body();
@@ -168,7 +224,7 @@ fn t07_a_policy_beyond_the_bounds_of_its_rules_is_refused() {
         policy.recovery = Some(Recovery { group: rescue, silence_s: 30 * day, lock_s: 14 * day });
         let inviters = Some(vec![council.name(2)]);
         policy.admission = Some(Admission { inviters, uses_max: Some(1), lifetime_s: Some(60) });
-        policy.rulings = vec![Ruling { lane: Lane::Access, seq: Seq(7), winner: None }];
+        policy.rulings = vec![Ruling::new(Lane::Access, Seq(7), None)];
     });
     bad("release.lock_s", &|policy| policy.classes.release.lock_s = Some(90 * day + 1));
     bad("policy.veto", &|policy| policy.classes.policy.veto = Some(1));
@@ -214,7 +270,7 @@ fn t07_a_policy_beyond_the_bounds_of_its_rules_is_refused() {
     bad("ann", &admit(&["ann", "ben", "ann"], None, None));
     bad("uses_max", &admit(&["ann"], Some(0), None));
     bad("lifetime_s", &admit(&["ann"], None, Some(59)));
-    let rule = |lane, seq| Ruling { lane, seq: Seq(seq), winner: None };
+    let rule = |lane, seq| Ruling::new(lane, Seq(seq), None);
     bad("ruling", &|policy| policy.rulings = vec![rule(Lane::Policy, 2)]);
     bad("ruling", &|policy| policy.rulings = vec![rule(Lane::Release, 0)]);
     bad("ruling", &|policy| policy.rulings = vec![rule(Lane::Release, 1); 2]);

@@ -38,7 +38,7 @@ fn ruling(chain: &Chain, rulings: &[(u64, Option<Digest>)]) -> Statement {
     let mut rules = chain.policy().unwrap().clone();
     rules.rulings = rulings
         .iter()
-        .map(|(seq, winner)| Ruling { lane: Lane::Release, seq: Seq(*seq), winner: *winner })
+        .map(|(seq, winner)| Ruling::new(Lane::Release, Seq(*seq), *winner))
         .collect();
     next(chain, Lane::Policy, rules.to_body())
 }
@@ -118,11 +118,11 @@ fn a_ruling_for_another_winner_takes_back_what_was_applied_and_all_that_followed
 /// Brings `order` again and again until nothing new is taken, as neighbours do.
 fn settle(mut chain: Chain, order: &[Envelope]) -> Chain {
     loop {
-        let before = chain.history().count() + chain.settled_count();
+        let before = chain.history().count() + chain.rulings_count();
         for envelope in order {
             let _ = admit(&mut chain, envelope);
         }
-        if chain.history().count() + chain.settled_count() == before {
+        if chain.history().count() + chain.rulings_count() == before {
             return chain;
         }
     }
@@ -202,7 +202,7 @@ fn what_a_closed_place_makes_of_evictions_is_undone_too() {
     admit(&mut chain, &signed).unwrap();
     assert!(chain.evicted().contains(&node));
     let mut rules = chain.policy().unwrap().clone();
-    rules.rulings = vec![Ruling { lane: Lane::Member, seq: Seq(1), winner: None }];
+    rules.rulings = vec![Ruling::new(Lane::Member, Seq(1), None)];
     let draft = next(&chain, Lane::Policy, rules.to_body());
     chain.review(NOW, &draft.to_envelope()).unwrap();
     admit(&mut chain, &council.sign(&draft)).unwrap();

@@ -10,9 +10,9 @@ use std::collections::BTreeSet;
 use borgios_policy::fixture::{Council, NOW, statement};
 use borgios_policy::gate::Standing;
 use borgios_policy::policy::UNITES_MAX;
-use borgios_policy::{Lane, Policy, PolicyError, Refusal, Ruling, Statement};
+use borgios_policy::{Lane, Policy, PolicyError, Refusal, Ruling, SettledBy, Statement};
 use borgios_types::{Digest, Envelope, Round, Seq, UnixSeconds};
-use holder::{Holder, LOCK_S, board, next, run, veto};
+use holder::{Holder, LOCK_S, board, next, release, run, veto};
 
 /// When both holders below have a policy/2.
 const APART: UnixSeconds = UnixSeconds(NOW.0 + 3 * LOCK_S);
@@ -114,29 +114,165 @@ fn one_that_does_not_name_it_is_a_rival_there() {
     }
 }
 
-/// What the one settled and the other did not would stay different.
-#[test]
-fn a_policy_that_settles_places_is_united_with_none() {
-    let settles = |policy: &mut Policy| {
-        policy.rulings = vec![Ruling { lane: Lane::Release, seq: Seq(1), winner: None }];
-    };
-    let mut of = apart(settles, |_| ());
-    let (bad, good) = (of.bad.clone(), of.good.clone());
-    let third_of = third(&of, &good, &[bad.id()], 7);
-    let refused = of.late.offer(APART, &of.council.sign(&third_of));
-    assert!(matches!(refused, Err(Refusal::Rival { .. })), "{refused:?}");
+const PLACE: Seq = Seq(1);
 
-    // Nor does anybody sign one upon such a policy.
-    let of = apart(|_| (), settles);
-    let draft = third(&of, &of.good, &[of.bad.id()], 7);
-    let expires = APART.plus(9 * LOCK_S);
-    let draft = Statement { issued: APART, expires, ..draft };
-    let Err(Refusal::BadBody { why, .. }) = of.early.chain.review(APART, &unsigned(&draft)) else {
-        panic!("nobody would obey this");
+fn closes(policy: &mut Policy) {
+    policy.rulings = vec![Ruling::new(Lane::Release, PLACE, None)];
+}
+
+/// Signs the policy that unites both, with the rulings that tools give it, and lets both apply it.
+fn unite(of: &mut Apart) -> Envelope {
+    let bad = Policy::parse(&Statement::parse(&of.bad).unwrap().body).unwrap();
+    let mut draft = third(of, &of.good, &[of.bad.id()], 7);
+    let mut rules = Policy::parse(&draft.body).unwrap();
+    rules.rulings = of.early.chain.uniting_rulings(Seq(2), [&bad]);
+    draft.body = rules.to_body();
+    let reviewed = Statement { issued: APART, expires: APART.plus(9 * LOCK_S), ..draft.clone() };
+    of.early.chain.review(APART, &unsigned(&reviewed)).unwrap();
+    let united = of.council.sign(&draft);
+    for holder in [&mut of.early, &mut of.late] {
+        holder.offer(APART, &united).unwrap();
+        run(holder, APART, APART.plus(LOCK_S));
+        assert_eq!(holder.chain.head(Lane::Policy).unwrap().id(), united.id());
+    }
+    united
+}
+
+/// Both hold the same at every place of the lane, go on in the same way, and verify again.
+fn same(of: &mut Apart) {
+    let now = APART.plus(LOCK_S);
+    assert_eq!(of.early.chain.tip(Lane::Release), of.late.chain.tip(Lane::Release));
+    let ids = |holder: &Holder| -> Vec<Digest> {
+        holder.chain.after(Lane::Release, Seq(0)).map(|one| one.id()).collect()
     };
-    assert!(why.contains("settles places"), "{why}");
-    let plain = Statement { body: of_fanout(&of.early, 7), ..draft };
-    of.early.chain.review(APART, &unsigned(&plain)).unwrap();
+    assert_eq!(ids(&of.early), ids(&of.late));
+    let next = release(&of.late, &of.council, "9.0");
+    for holder in [&mut of.early, &mut of.late] {
+        holder.offer(now, &next).unwrap();
+        run(holder, now, now.plus(LOCK_S));
+        assert_eq!(holder.chain.head(Lane::Release).unwrap().id(), next.id());
+        let stored: Vec<Envelope> =
+            holder.chain.history().map(|one| one.envelope().clone()).collect();
+        let again = borgios_policy::Chain::restore(holder.chain.network(), stored).unwrap();
+        assert_eq!(again.tip(Lane::Release), holder.chain.tip(Lane::Release));
+        // As the store of an agent, in which also what lost its place lies.
+        let all = holder.chain.history().chain(holder.chain.overruled());
+        let all = all.map(|one| one.envelope().clone());
+        let again = borgios_policy::Chain::restore(holder.chain.network(), all).unwrap();
+        assert_eq!(again.tip(Lane::Release), holder.chain.tip(Lane::Release));
+    }
+    assert_eq!(ids(&of.early), ids(&of.late));
+}
+
+fn apply(holder: &mut Holder, now: UnixSeconds, one: &Envelope) {
+    holder.offer(now, one).unwrap();
+    run(holder, now, now.plus(LOCK_S));
+    assert!(holder.chain.known(&one.id()).is_some());
+}
+
+/// Where the predecessor is in force, nothing that counts there changes.
+#[test]
+fn what_the_other_one_closed_is_open_again_for_what_stands_here() {
+    let mut of = apart(closes, |_| ());
+    let here = release(&of.early, &of.council, "1.0");
+    let start = UnixSeconds(APART.0 - LOCK_S);
+    apply(&mut of.early, start, &here);
+    assert!(matches!(of.late.offer(start, &here), Err(Refusal::Closed { .. })));
+    let there = release(&of.late, &of.council, "1.1");
+    apply(&mut of.late, start, &there);
+    unite(&mut of);
+    let now = APART.plus(LOCK_S);
+    assert_eq!(of.early.chain.get(Lane::Release, PLACE).unwrap().id(), here.id());
+    assert_eq!(of.late.chain.head_seq(Lane::Release), Seq(0));
+    assert_eq!(of.late.chain.overruled().map(|one| one.id()).collect::<Vec<_>>(), [there.id()]);
+    apply(&mut of.late, now, &here);
+    same(&mut of);
+}
+
+#[test]
+fn what_the_predecessor_closed_is_closed_by_it_everywhere() {
+    let mut of = apart(|_| (), closes);
+    let there = release(&of.late, &of.council, "1.0");
+    let start = UnixSeconds(APART.0 - LOCK_S);
+    apply(&mut of.late, start, &there);
+    let here = release(&of.early, &of.council, "1.1");
+    apply(&mut of.early, start, &here);
+    unite(&mut of);
+    for holder in [&of.early, &of.late] {
+        let settled = holder.chain.settled(Lane::Release, PLACE).unwrap();
+        assert_eq!((settled.policy, settled.by), (Seq(2), of.good.id()));
+    }
+    // The lane goes on at the other holder as it went on here.
+    apply(&mut of.late, APART.plus(LOCK_S), &here);
+    same(&mut of);
+}
+
+#[test]
+fn what_both_closed_is_closed_by_the_predecessor() {
+    let mut of = apart(closes, closes);
+    let start = UnixSeconds(APART.0 - LOCK_S);
+    let (here, there) =
+        (release(&of.early, &of.council, "1.0"), release(&of.late, &of.council, "1.1"));
+    apply(&mut of.early, start, &here);
+    apply(&mut of.late, start, &there);
+    unite(&mut of);
+    apply(&mut of.late, APART.plus(LOCK_S), &here);
+    same(&mut of);
+}
+
+/// A release of before, and what was built upon it.
+#[test]
+fn what_a_void_ruling_took_back_has_its_place_again() {
+    let (council, first) = board(|policy| policy.classes.policy.lock_s = Some(LOCK_S));
+    let before = Holder::new(&first);
+    let one = release(&before, &council, "0.1");
+    let mut of = apart(closes, |_| ());
+    let start = UnixSeconds(APART.0 - LOCK_S);
+    // As if the late one had had it before the policy that closed its place.
+    let mut late = Holder::new(&first);
+    late.offer(NOW, &one).unwrap();
+    run(&mut late, NOW, NOW.plus(LOCK_S));
+    late.offer(NOW.plus(LOCK_S), &of.bad).unwrap();
+    run(&mut late, NOW.plus(LOCK_S), start);
+    assert_eq!(late.chain.overruled().map(|one| one.id()).collect::<Vec<_>>(), [one.id()]);
+    of.late = late;
+    apply(&mut of.early, start, &one);
+    let count = of.late.chain.rulings_count();
+    unite(&mut of);
+    assert!(of.late.chain.rulings_count() > count, "whoever keeps files hears of it");
+    assert_eq!(of.late.chain.overruled().count(), 0);
+    assert_eq!(of.late.chain.get(Lane::Release, PLACE).unwrap().id(), one.id());
+    same(&mut of);
+}
+
+/// Whoever proposes by hand is told; what is signed all the same is taken, or a holder would be left.
+#[test]
+fn a_draft_says_again_what_stands() {
+    let of = apart(|_| (), closes);
+    let draft = third(&of, &of.good, &[of.bad.id()], 7);
+    let why = |rulings: Vec<Ruling>| {
+        let mut rules = Policy::parse(&draft.body).unwrap();
+        rules.rulings = rulings;
+        let (issued, expires) = (APART, APART.plus(9 * LOCK_S));
+        let draft = Statement { issued, expires, body: rules.to_body(), ..draft.clone() };
+        match of.early.chain.review(APART, &unsigned(&draft)) {
+            Err(Refusal::BadBody { why, .. }) => why,
+            other => panic!("{other:?}"),
+        }
+    };
+    let by = |policy: u64, id: Digest| Some(SettledBy { policy: Seq(policy), id });
+    let closed = Ruling::new(Lane::Release, PLACE, None);
+    let elsewhere = Ruling { seq: Seq(2), by: by(2, of.good.id()), ..closed };
+    let good = Ruling { by: by(2, of.good.id()), ..closed };
+    for rulings in [vec![], vec![closed], vec![Ruling { by: by(1, of.good.id()), ..closed }]] {
+        assert!(why(rulings).contains("does not repeat"));
+    }
+    assert!(why(vec![good, elsewhere]).contains("did not settle"));
+    assert!(why(vec![Ruling { by: by(3, of.good.id()), ..closed }]).contains("repeats"));
+    let mut alone = of.early.chain.policy().unwrap().clone();
+    alone.rulings = vec![good];
+    let repeats = PolicyError::Repeats { lane: Lane::Release, seq: PLACE };
+    assert_eq!(alone.validate(), Err(repeats));
 }
 
 fn unsigned(draft: &Statement) -> Envelope {

@@ -11,7 +11,7 @@
 //! chain/<lane>/<seq>.json   {"statement":…,"ballots":[…]}
 //! gate.json                 what waits for its time, and what was said against it
 //! evidence/<id>.json        rivals: signed for a number that was taken (at most 64)
-//! overruled/<lane>-<seq>-<id>.json   what was applied and lost its effect by a policy's ruling
+//! overruled/<lane>-<seq>-<id>.json   what was applied and lost its effect: see `chain_store/overruled.rs`
 //! damaged/<lane>-<seq>.json what the disk gave back changed; borgiosd brings it again
 //! ```
 
@@ -133,6 +133,7 @@ impl ChainStore {
             );
         }
         store.put_away_the_overruled();
+        store.bring_back();
         store.set_aside_the_unverified()?;
         Ok(store)
     }
@@ -371,41 +372,13 @@ impl ChainStore {
         let submission = self.chain.counting(submission);
         let bytes = serde_json::to_vec(&submission).expect("a submission has string keys only");
         disk::write_durable(&folder.join(format!("{seq}.json")), &bytes, 0o600)?;
-        let settled = self.chain.settled_count();
+        let settled = self.chain.rulings_count();
         self.chain.apply(verified);
-        if self.chain.settled_count() > settled {
+        if self.chain.rulings_count() > settled {
             self.put_away_the_overruled();
+            self.bring_back();
         }
         Ok(())
-    }
-
-    /// Moves what lost its effect by a ruling out of the lanes' folders. Best effort: what stays
-    /// there loses its place again at the next start, and then moves.
-    fn put_away_the_overruled(&self) {
-        for verified in self.chain.overruled() {
-            let (lane, seq) = (verified.statement().lane, verified.statement().seq);
-            let path = self.lane_folder(lane).join(format!("{seq}.json"));
-            let there = read_submission(&path).ok().map(|one| one.statement.id());
-            if there != Some(verified.id()) {
-                continue;
-            }
-            let to = self.overruled_path(lane, seq, &verified.id());
-            let moved = fs::create_dir_all(self.folder.join("overruled"))
-                .and_then(|()| fs::rename(&path, to));
-            if let Err(error) = moved {
-                warn!(BORGIOS_EVENT = "gate_stuck", "cannot put away {lane}/{seq}: {error}");
-            }
-        }
-    }
-
-    /// Whether a ruling took back this statement after it was applied here.
-    pub(super) fn is_overruled(&self, lane: Lane, seq: Seq, id: &Digest) -> bool {
-        self.chain.overruled().any(|verified| verified.id() == *id)
-            || self.overruled_path(lane, seq, id).exists()
-    }
-
-    fn overruled_path(&self, lane: Lane, seq: Seq, id: &Digest) -> PathBuf {
-        self.folder.join("overruled").join(format!("{lane}-{seq}-{}.json", id.hex()))
     }
 
     fn lane_folder(&self, lane: Lane) -> PathBuf {
@@ -544,5 +517,6 @@ fn readable(envelope: &Envelope) -> Result<(), Refusal> {
     Envelope::parse(envelope.to_json().as_bytes()).map(drop).map_err(Refusal::from)
 }
 
+mod overruled;
 #[cfg(test)]
 mod tests;

@@ -199,7 +199,11 @@ fn rulings(old: &Value, new: &Value) -> Vec<String> {
 
 fn ruling(ruling: &Value) -> String {
     let part = |field: &str| plain(ruling.get(field).unwrap_or(&Value::Null));
-    let place = format!("{}/{}", part("lane"), part("seq"));
+    let mut place = format!("{}/{}", part("lane"), part("seq"));
+    if let Some(by) = ruling.get("by") {
+        let seq = by.get("policy").map_or_else(|| "?".to_owned(), plain);
+        place = format!("as policy/{seq} said, {place}");
+    }
     match ruling.get("winner").and_then(Value::as_str) {
         Some(winner) => format!("{place} is {}, and nothing else", one_line(winner)),
         None => format!("{place} is closed: nothing signed or voted on for it counts"),

@@ -105,5 +105,5 @@ pub fn closed(chain: &Chain, open: impl IntoIterator<Item = (Lane, Seq)>) -> Vec
             && chain.settled(*lane, *seq).is_none()
     };
     let open = open.into_iter().filter(next);
-    open.map(|(lane, seq)| Ruling { lane, seq, winner: None }).collect()
+    open.map(|(lane, seq)| Ruling::new(lane, seq, None)).collect()
 }

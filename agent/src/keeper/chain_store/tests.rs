@@ -1,5 +1,7 @@
 //! What the keeper's store keeps through restarts, crashes and a failing disk.
 
+mod overruled;
+
 use super::*;
 use borgios_policy::fixture::{Council, NOW, statement};
 
@@ -313,30 +315,6 @@ fn what_the_gate_cannot_store_is_not_acknowledged() {
     assert_eq!(store.submit(NOW, &fleet.all[1]).unwrap(), Submitted::Waiting);
 }
 
-#[test]
-fn what_a_ruling_took_back_is_put_away_and_does_not_come_back() {
-    let fleet = fleet(1);
-    let (folder, mut store) = opened(&fleet);
-    for submission in &fleet.all {
-        store.submit(NOW, submission).unwrap();
-    }
-    let mut rules = store.chain().policy().unwrap().clone();
-    rules.rulings = vec![borgios_policy::Ruling { lane: Lane::Release, seq: Seq(2), winner: None }];
-    let (network, prev) = (Some(fleet.network), Some(fleet.network));
-    let draft = statement(Lane::Policy, 2, network, prev, Some(1), rules.to_body());
-    let ruling = Submission { statement: fleet.council.sign(&draft), ballots: Vec::new() };
-    assert_eq!(store.submit(NOW, &ruling).unwrap(), Submitted::Accepted);
-    for _ in 0..2 {
-        assert_eq!(store.chain().head_seq(Lane::Release), Seq(2));
-        assert_eq!(store.chain().head(Lane::Release).unwrap().statement().seq, Seq(1));
-        assert_eq!(fs::read_dir(folder.path().join("overruled")).unwrap().count(), 2);
-        assert!(!folder.path().join("damaged").exists());
-        store = ChainStore::open(folder.path()).unwrap();
-    }
-    assert_eq!(refused(&mut store, &fleet.all[2]), "closed");
-    assert_eq!(refused(&mut store, &fleet.all[3]), "rival");
-}
-
 /// The keeper stores the next statement while a tool beside it reads.
 #[test]
 fn whoever_only_looks_moves_nothing() {
@@ -415,7 +393,7 @@ fn what_is_signed_after_a_ruling_is_due_over_what_it_took_back_and_nothing_befor
     };
     assert!(due(&store, &one) && !due(&store, &three));
     let mut rules = store.chain().policy().unwrap().clone();
-    rules.rulings = vec![borgios_policy::Ruling { lane: Lane::Release, seq: Seq(1), winner: None }];
+    rules.rulings = vec![borgios_policy::Ruling::new(Lane::Release, Seq(1), None)];
     let (network, prev) = (Some(fleet.network), Some(fleet.network));
     let draft = statement(Lane::Policy, 2, network, prev, Some(1), rules.to_body());
     let ruling = Submission { statement: fleet.council.sign(&draft), ballots: Vec::new() };
@@ -443,7 +421,7 @@ fn nobody_goes_back_to_what_stood_before_a_ruling() {
         store.submit(NOW, submission).unwrap();
     }
     let mut rules = store.chain().policy().unwrap().clone();
-    rules.rulings = vec![borgios_policy::Ruling { lane: Lane::Release, seq: Seq(2), winner: None }];
+    rules.rulings = vec![borgios_policy::Ruling::new(Lane::Release, Seq(2), None)];
     let (network, prev) = (Some(fleet.network), Some(fleet.network));
     let draft = statement(Lane::Policy, 2, network, prev, Some(1), rules.to_body());
     let ruling = Submission { statement: fleet.council.sign(&draft), ballots: Vec::new() };

@@ -37,7 +37,7 @@ pub(super) fn policy_of(
 /// The places that a policy closes.
 pub(super) fn closes(statement: &Statement) -> Vec<String> {
     let rulings = Policy::parse(&statement.body).map(|policy| policy.rulings).unwrap_or_default();
-    let closed = rulings.into_iter().filter(|ruling| ruling.winner.is_none());
+    let closed = rulings.into_iter().filter(|one| one.winner.is_none() && one.by.is_none());
     closed.map(|Ruling { lane, seq, .. }| format!("{lane}/{seq}")).collect()
 }
 

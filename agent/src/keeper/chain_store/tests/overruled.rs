@@ -1,0 +1,75 @@
+//! What a ruling took back, and what came back when that was void.
+
+use super::*;
+
+#[test]
+fn what_a_ruling_took_back_is_put_away_and_does_not_come_back() {
+    let fleet = fleet(1);
+    let (folder, mut store) = opened(&fleet);
+    for submission in &fleet.all {
+        store.submit(NOW, submission).unwrap();
+    }
+    let mut rules = store.chain().policy().unwrap().clone();
+    rules.rulings = vec![borgios_policy::Ruling::new(Lane::Release, Seq(2), None)];
+    let (network, prev) = (Some(fleet.network), Some(fleet.network));
+    let draft = statement(Lane::Policy, 2, network, prev, Some(1), rules.to_body());
+    let ruling = Submission { statement: fleet.council.sign(&draft), ballots: Vec::new() };
+    assert_eq!(store.submit(NOW, &ruling).unwrap(), Submitted::Accepted);
+    for _ in 0..2 {
+        assert_eq!(store.chain().head_seq(Lane::Release), Seq(2));
+        assert_eq!(store.chain().head(Lane::Release).unwrap().statement().seq, Seq(1));
+        assert_eq!(fs::read_dir(folder.path().join("overruled")).unwrap().count(), 2);
+        assert!(!folder.path().join("damaged").exists());
+        store = ChainStore::open(folder.path()).unwrap();
+    }
+    assert_eq!(refused(&mut store, &fleet.all[2]), "closed");
+    assert_eq!(refused(&mut store, &fleet.all[3]), "rival");
+}
+
+/// A policy closed a place at which something was installed; one that unites it with another says what
+/// stands there, and the keeper has that again, its file included.
+#[test]
+fn what_a_void_ruling_took_back_is_brought_back_with_its_file() {
+    let fleet = fleet(1);
+    let (folder, mut store) = opened(&fleet);
+    for submission in &fleet.all {
+        store.submit(NOW, submission).unwrap();
+    }
+    let all: Vec<_> = store.chain().after(Lane::Release, Seq(0)).map(|one| one.id()).collect();
+    let policy = |seq, prev, unites: &[Digest], rulings: Vec<borgios_policy::Ruling>| {
+        let mut rules = store.chain().policy().unwrap().clone();
+        (rules.rulings, rules.unites) = (rulings, unites.iter().copied().collect());
+        let (network, under) = (Some(fleet.network), Some(seq - 1));
+        let draft = statement(Lane::Policy, seq, network, Some(prev), under, rules.to_body());
+        Submission { statement: fleet.council.sign(&draft), ballots: Vec::new() }
+    };
+    let ruling = |winner| borgios_policy::Ruling::new(Lane::Release, Seq(2), winner);
+    let here = policy(2, fleet.network, &[], vec![ruling(None)]);
+    let there = policy(2, fleet.network, &[], Vec::new());
+    let unites = [here.statement.id()];
+    let united = policy(3, there.statement.id(), &unites, vec![ruling(Some(all[1]))]);
+    store.submit(NOW, &here).unwrap();
+    let overruled = folder.path().join("overruled");
+    let put_away = || fs::read_dir(&overruled).unwrap().map(|one| one.unwrap().path());
+    let put_away: Vec<_> = put_away().collect();
+    assert_eq!(put_away.len(), all.len() - 1);
+    let copies: Vec<_> = put_away.iter().map(|path| fs::read(path).unwrap()).collect();
+    store.submit(NOW, &united).unwrap();
+    for cut in [false, true, false] {
+        let held: Vec<_> = store.chain().after(Lane::Release, Seq(0)).map(|one| one.id()).collect();
+        assert_eq!(held, all);
+        assert_eq!(fs::read_dir(&overruled).unwrap().count(), 0);
+        assert!(!store.is_overruled(Lane::Release, Seq(2), &all[1]));
+        assert!(!folder.path().join("damaged").exists());
+        if cut {
+            // As if it had been killed before it moved any file back.
+            for (path, bytes) in put_away.iter().zip(&copies) {
+                fs::write(path, bytes).unwrap();
+            }
+            (2..=all.len()).for_each(|seq| {
+                fs::remove_file(folder.path().join(format!("chain/release/{seq}.json"))).unwrap();
+            });
+        }
+        store = ChainStore::open(folder.path()).unwrap();
+    }
+}
