@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use borgios_policy::policy::UNITES_MAX;
-use borgios_policy::{Board, Chain, Lane, Name, Objection, Policy, Statement, Submission, Verdict};
+use borgios_policy::{
+    Board, Chain, Lane, Name, Objection, Policy, Ruling, Statement, Submission, Verdict,
+};
 use borgios_types::Digest;
 
 use super::said::{Said, Shelf, Stack, What};
@@ -24,21 +26,29 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    /// The policies that the next one unites with the one in force here: see `cli/src/unity.rs`.
-    pub(crate) fn apart(&self) -> BTreeSet<Digest> {
-        let Some(in_force) = self.chain.policy().filter(|policy| policy.rulings.is_empty()) else {
-            return BTreeSet::new();
-        };
+    /// Lets a policy unite with the one in force here what else may be in its place: see `unite` of
+    /// `cli/src/unity.rs`.
+    pub(crate) fn unite(&self, policy: &mut Policy) {
+        let Some(in_force) = self.chain.policy() else { return };
         let seq = self.chain.head_seq(Lane::Policy);
         let takes = |id: &Digest| {
-            let one = self.stored.get(id).and_then(|said| read(said));
-            let one = one.filter(|one| (one.lane, one.seq) == (Lane::Policy, seq));
-            let made = one.and_then(|one| Policy::parse(&one.body).ok());
-            made.is_some_and(|made| {
-                made.board.group() == in_force.board.group() && made.rulings.is_empty()
-            })
+            let one = self.stored.get(id).and_then(|said| read(said))?;
+            let made = Policy::parse(&one.body).ok()?;
+            let here = (one.lane, one.seq) == (Lane::Policy, seq);
+            (here && made.board.group() == in_force.board.group()).then_some((*id, made))
         };
-        self.dead.iter().filter(|id| takes(id)).copied().take(UNITES_MAX).collect()
+        let apart: BTreeMap<Digest, Policy> =
+            self.dead.iter().filter_map(takes).take(UNITES_MAX).collect();
+        policy.unites = apart.keys().copied().collect();
+        if !apart.is_empty() {
+            let own = std::mem::take(&mut policy.rulings);
+            policy.rulings = self.chain.uniting_rulings(seq, apart.values());
+            let new = own.into_iter().filter(|one| {
+                policy.rulings.iter().all(|other| (other.lane, other.seq) != (one.lane, one.seq))
+            });
+            let new: Vec<Ruling> = new.collect();
+            policy.rulings.extend(new);
+        }
     }
 }
 

@@ -9,8 +9,10 @@
 //! two exceptions: vetoes that came to some before the lock was over and to others after it, and what a
 //! former board signed that some applied before the change of the board. Both end with a ruling, and in the
 //! lane `policy` with a policy upon what was vetoed or, where the next round was signed meanwhile, with one
-//! upon that which unites both: who had the one or the other has the same from there on. Nothing ends a
-//! split where the policy makes another board, settles places, or was built upon on either side.
+//! upon that which unites both: who had the one or the other has the same from there on. A change of the
+//! board that was vetoed late is signed once more, as the next round, by both boards; then both sides have
+//! the same board, which unites them. Nothing ends a split where the sides have different boards, where one
+//! was built upon on either side, and where some hold several of which none is dead.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +20,7 @@ use borgios_policy::fixture::{release_body, statement};
 use borgios_policy::{
     Chain, Lane, Name, Policy, Ruling, Slot, Statement, VerifiedStatement, tally,
 };
-use borgios_types::{Digest, Envelope, KeyEpoch, Round, Seq};
+use borgios_types::{Digest, Envelope, KeyEpoch, Round, Seq, SignedBy};
 
 use super::node::{State, is_vetoed, state};
 use super::outlook::ROUNDS;
@@ -28,10 +30,16 @@ use super::world::{HOUR_S, World};
 /// Most rulings that the end takes.
 const RULINGS: usize = 8;
 
+/// The policies that some have in force.
+type Side = Vec<(Seq, Digest)>;
+
 /// What is signed for one place of the lane `policy`.
 enum Policies {
     /// This alone, and it was vetoed.
     One(Digest),
+    /// All that was signed is dead on the laptops: the next round is open there. Some have this one, which
+    /// makes another board.
+    Change(Digest),
     /// Several, and laptops hold all of them dead: the next round is open there.
     NoneHere,
     /// Some have these, and the laptops another.
@@ -124,6 +132,10 @@ impl World {
                     }
                     // All that were signed are vetoed, and some have one of them.
                     Ok(Policies::NoneHere) => self.sign_again(seq),
+                    Ok(Policies::Change(vetoed)) => {
+                        *self.counts.splits.entry("late vetoes of a change").or_default() += 1;
+                        self.change_again(seq, vetoed);
+                    }
                     Ok(Policies::Apart(others)) => {
                         *self.counts.splits.entry("policies united").or_default() += 1;
                         self.unite(seq, others);
@@ -131,6 +143,8 @@ impl World {
                     // Nothing ends it: see the head of this file.
                     Err(why) => {
                         *self.counts.splits.entry(why).or_default() += 1;
+                        self.check_sides();
+                        self.count();
                         return;
                     }
                 },
@@ -147,7 +161,10 @@ impl World {
 
     /// The first place at which two hold different things, and why they may.
     fn split(&self) -> Option<(Lane, Seq, &'static str)> {
-        let states = self.states();
+        self.first_split(&self.states())
+    }
+
+    fn first_split(&self, states: &[(String, State)]) -> Option<(Lane, Seq, &'static str)> {
         let places: BTreeSet<(Lane, Seq)> =
             states.iter().flat_map(|(_, state)| state.keys().copied()).collect();
         let place = places.into_iter().find(|place| {
@@ -164,7 +181,18 @@ impl World {
             )
             .map(|said| said.id)
             .collect();
-        if all.iter().any(|id| self.is_vetoed(*id)) {
+        // Somebody holds what others heard the vetoes of before its lock was over.
+        let held_ids: BTreeSet<Digest> =
+            states.iter().filter_map(|(_, state)| state.get(&place).copied()).collect();
+        // Or the next of the lane was signed upon it before its signers heard of them: then it lives again,
+        // beside the next round of its place.
+        let upon = |id: &&Digest| {
+            self.said
+                .values()
+                .any(|said| matches!(&said.what, What::Statement(one) if one.prev == Some(**id)))
+        };
+        let upon = all.iter().filter(upon);
+        if held_ids.iter().chain(upon).any(|id| self.is_vetoed(*id)) {
             return Some((
                 lane,
                 seq,
@@ -215,18 +243,35 @@ impl World {
             _ => None,
         });
         let all: Vec<(Digest, &Statement)> = here.collect();
-        let [(id, one)] = all[..] else {
-            let laptop = &self.people[self.honest()[0]].desk.chain;
-            return match laptop.get(Lane::Policy, seq) {
-                Some(_) => self.apart(seq).map(Policies::Apart),
-                None => Ok(Policies::NoneHere),
-            };
-        };
-        let made = Policy::parse(&one.body).expect("a policy").board;
-        // Nobody has this place for certain, and everybody the one before it.
-        let before = self.nodes.iter().find_map(|(node, _)| node.chain.policy_at(one.policy?));
-        let kept = before.is_some_and(|before| made.group() == before.board.group());
-        if kept { Ok(Policies::One(id)) } else { Err("policy, not ended: another board") }
+        let laptop = &self.people[self.honest()[0]].desk.chain;
+        if laptop.get(Lane::Policy, seq).is_some() {
+            return self.apart(seq).map(Policies::Apart);
+        }
+        let before = laptop.policy().expect("a founded network");
+        let held = self.chains().filter_map(|chain| chain.get(Lane::Policy, seq));
+        let change = held.into_iter().find(|held| {
+            held.policy().is_some_and(|made| made.board.group() != before.board.group())
+        });
+        Ok(match (change, &all[..]) {
+            (Some(change), _) => Policies::Change(change.id()),
+            (None, [(id, _)]) => Policies::One(*id),
+            (None, _) => Policies::NoneHere,
+        })
+    }
+
+    /// Whoever has the same policies has the same in every other lane, but for what a ruling would end.
+    fn check_sides(&mut self) {
+        let mut sides: BTreeMap<Side, Vec<(String, State)>> = BTreeMap::new();
+        for (who, state) in self.states() {
+            let policies = state.iter().filter(|((lane, _), _)| *lane == Lane::Policy);
+            let policies = policies.map(|((_, seq), id)| (*seq, *id)).collect();
+            sides.entry(policies).or_default().push((who, state));
+        }
+        for states in sides.into_values() {
+            if let Some((_, _, why)) = self.first_split(&states) {
+                *self.counts.splits.entry(why).or_default() += 1;
+            }
+        }
     }
 
     fn chains(&self) -> impl Iterator<Item = &Chain> {
@@ -248,9 +293,6 @@ impl World {
             if made.board.group() != policy.board.group() {
                 return Err("policy, not ended: another board");
             }
-            if !made.rulings.is_empty() {
-                return Err("policy, not ended: it settles places");
-            }
             if chain.head_seq(Lane::Policy) != seq {
                 return Err("policy, not ended: built upon");
             }
@@ -266,7 +308,8 @@ impl World {
         let desk = &self.people[self.honest()[0]].desk;
         let before = desk.chain.policy().expect("a founded network").clone();
         let council = &self.councils[before.board.epoch().0 as usize - 1];
-        let policy = Policy { rulings: Vec::new(), unites: desk.apart(), ..before };
+        let mut policy = Policy { rulings: Vec::new(), unites: BTreeSet::new(), ..before };
+        desk.unite(&mut policy);
         let (head, prev) = (desk.chain.head_seq(Lane::Policy), desk.chain.tip(Lane::Policy));
         assert_eq!(head.next(), seq, "{}: laptops are not that far", self.context);
         let (network, prev) = (Some(self.network), prev.map(|tip| tip.id));
@@ -279,13 +322,44 @@ impl World {
         self.wait();
     }
 
+    /// Both boards sign a change once more that was vetoed after some had applied it.
+    fn change_again(&mut self, seq: Seq, vetoed: Digest) {
+        let Some(What::Statement(change)) = self.said.get(&vetoed).map(|said| &said.what) else {
+            panic!("{}: policy/{seq} was never said", self.context)
+        };
+        let made = Policy::parse(&change.body).expect("a policy");
+        let again = Statement {
+            round: Round(ROUNDS),
+            expires: self.expires,
+            body: Policy { unites: BTreeSet::new(), ..made.clone() }.to_body(),
+            ..change.clone()
+        };
+        let next = &self.councils[made.board.epoch().0 as usize - 1];
+        let old = &self.councils[made.board.epoch().0 as usize - 2];
+        let mut signed = old.sign(&again);
+        let sig = next.group_signature(Lane::Policy, &signed.payload);
+        signed.sigs.push(SignedBy { by: next.board.group(), sig });
+        self.say(0, signed);
+        self.hear_all();
+        self.wait();
+        self.wait();
+        let here = self.people[self.honest()[0]].desk.chain.get(Lane::Policy, seq);
+        assert!(here.is_some(), "{}: policy/{seq} is not taken again", self.context);
+    }
+
     /// The board signs the next policy for all who have another one than its laptops.
     fn unite(&mut self, seq: Seq, others: BTreeSet<Digest>) {
         let chain = &self.people[self.honest()[0]].desk.chain;
         let before = chain.policy_at(seq).expect("it was found to be there").clone();
         let prev = chain.get(Lane::Policy, seq).map(VerifiedStatement::id);
         let council = &self.councils[before.board.epoch().0 as usize - 1];
-        let policy = Policy { rulings: Vec::new(), unites: others, ..before };
+        let made = others.iter().filter_map(|id| match &self.said.get(id)?.what {
+            What::Statement(one) => Policy::parse(&one.body).ok(),
+            _ => None,
+        });
+        let made: Vec<Policy> = made.collect();
+        let rulings = chain.uniting_rulings(seq, &made);
+        let policy = Policy { rulings, unites: others, ..before };
         let (network, next) = (Some(self.network), seq.next());
         let draft = statement(Lane::Policy, next.0, network, prev, Some(seq.0), policy.to_body());
         let expires = self.expires;
@@ -327,7 +401,7 @@ impl World {
         let chain = &self.people[self.honest()[0]].desk.chain;
         let before = chain.policy().expect("a founded network");
         let winner = chain.get(lane, seq).map(borgios_policy::VerifiedStatement::id);
-        let rulings = vec![Ruling { lane, seq, winner }];
+        let rulings = vec![Ruling::new(lane, seq, winner)];
         let policy = Policy { rulings, ..before.clone() };
         let council = &self.councils[before.board.epoch().0 as usize - 1];
         let prev = chain.tip(Lane::Policy).map(|tip| tip.id);
@@ -349,9 +423,10 @@ impl World {
         self.wait();
     }
 
-    /// No number has two signatures: but for what was vetoed, of which the next round is open.
+    /// No slot has two signatures, and no number but for what was vetoed, of which the next round is open.
     pub(super) fn check_signatures(&self) {
         let mut found: BTreeMap<(KeyEpoch, Lane, Seq), BTreeSet<Digest>> = BTreeMap::new();
+        let mut slots: BTreeMap<Slot, BTreeSet<Digest>> = BTreeMap::new();
         for said in self.said.values() {
             let What::Proposal(draft, text) = &said.what else { continue };
             let id = Digest::of(text.as_bytes());
@@ -369,10 +444,17 @@ impl World {
                 }
                 let texts = [text.clone()];
                 let signed = tally(&council.board, slot, &texts, &papers, &ballots);
-                if signed.signed().is_some() && !self.is_vetoed(id) {
+                if signed.signed().is_none() {
+                    continue;
+                }
+                slots.entry(slot).or_default().insert(id);
+                if !self.is_vetoed(id) {
                     found.entry((slot.epoch, slot.lane, slot.seq)).or_default().insert(id);
                 }
             }
+        }
+        for (slot, ids) in slots {
+            assert!(ids.len() <= 1, "{}: two signatures for {slot:?}", self.context);
         }
         for ((_, lane, seq), ids) in found {
             assert!(ids.len() <= 1, "{}: two signatures for {lane}/{seq}", self.context);

@@ -397,7 +397,7 @@ impl World {
         let successor = all.get(epoch.0 as usize).filter(|_| self.rescue.is_none());
         if release.stuck || (self.calm && release.is_stalled(council)) {
             let Slot { lane, seq, .. } = release.slot;
-            policy.rulings = vec![Ruling { lane, seq, winner: None }];
+            policy.rulings = vec![Ruling::new(lane, seq, None)];
         } else if self.calm {
             return;
         } else if let Some(successor) = successor.filter(|_| self.rng.gen_bool(0.05)) {
@@ -412,7 +412,7 @@ impl World {
         } else {
             return;
         }
-        policy.unites = desk.apart();
+        desk.unite(&mut policy);
         self.propose(at, council, desk, rules.slot, policy.to_body());
     }
 

@@ -21,8 +21,6 @@ pub(crate) struct Node {
     pub(crate) gate: Gate,
     /// Seconds that its clock is ahead of the slowest one.
     ahead: u64,
-    /// What was applied and has effect.
-    applied: BTreeMap<(Lane, Seq), Digest>,
     /// Signed statements for a place that has another: evidence.
     pub(crate) rivals: BTreeSet<Digest>,
     /// Vetoes that counted when they came, by what they are against.
@@ -42,7 +40,6 @@ impl Node {
             chain: Chain::new(Some(first.id())),
             gate: Gate::default(),
             ahead,
-            applied: BTreeMap::new(),
             rivals: BTreeSet::new(),
             vetoes: BTreeMap::new(),
             brought: BTreeMap::new(),
@@ -160,6 +157,15 @@ impl Node {
     pub(crate) fn restart(&mut self) {
         let text = serde_json::to_string(&self.gate).unwrap();
         self.gate = serde_json::from_str(&text).unwrap();
+        // What lost its place lies in an agent's store, too.
+        let stored = self.chain.history().chain(self.chain.overruled());
+        let stored = Submission::sort(stored.map(|at| at.envelope().clone()));
+        let mut chain = Chain::new(self.chain.network());
+        self.gate.ripe().for_each(|id| chain.ripen(id));
+        drop(chain.follow(&stored));
+        let same = places(&chain) == places(&self.chain);
+        assert!(same, "{}: another chain after a restart", self.context);
+        self.chain = chain;
         self.vigil.restart();
     }
 
@@ -169,7 +175,7 @@ impl Node {
         let context = format!("{}: {lane}/{seq} {}", self.context, id.short());
         // 1. Nothing but a ruling takes a place again, or brings back what was vetoed; or what the board
         //    signed upon it.
-        let ruled = self.chain.settled(lane, seq).is_some();
+        let ruled = self.chain.settled(lane, seq).is_some_and(|ruled| ruled.winner == Some(id));
         if !ruled && self.chain.policy().is_some() && !self.is_built_upon(now, id) {
             let said = self.vetoes.get(&id).cloned().unwrap_or_default();
             for (board, needed) in self.chain.veto_boards(&statement, id) {
@@ -194,22 +200,35 @@ impl Node {
             assert!(!waits, "{context} is applied before the board's own");
             self.chain.ripen(id);
         }
+        // 3. What was applied stays, but for what a ruling takes back, and what was built upon that; and
+        //    nothing comes back but what was here before.
+        let (before, gone) = (places(&self.chain), self.overruled());
+        assert!(!before.contains_key(&(lane, seq)), "{context} takes a place that is taken");
         self.chain.apply(verified);
         self.changed = true;
-        // 3. What was applied stays, but for what a ruling takes back.
-        let before = self.applied.insert((lane, seq), id);
-        assert!(before.is_none(), "{context} replaces {before:?}");
-        let chain = &self.chain;
-        self.applied.retain(|(lane, seq), id| {
-            let now = chain.get(*lane, *seq).map(VerifiedStatement::id);
-            let ruled = |at: u64| {
-                chain.settled(*lane, Seq(at)).is_some_and(|settled| settled.winner != Some(*id))
+        let now = places(&self.chain);
+        for lane in Lane::ALL {
+            let changed = |(place, held): &(&(Lane, Seq), &Held)| {
+                place.0 == lane && now.get(place) != Some(held)
             };
-            let stays = now == Some(*id);
-            let overruled = (1..=seq.0).any(ruled);
-            assert!(stays || overruled, "{context}: {lane}/{seq} was replaced");
-            stays
-        });
+            let Some((place, was)) = before.iter().find(changed) else { continue };
+            let settled = self.chain.settled(place.0, place.1).map(|settled| settled.winner);
+            let ruled = match was {
+                Held::Statement(was) => settled.is_some_and(|winner| winner != Some(*was)),
+                Held::Closed(_) => true,
+            };
+            assert!(ruled, "{context}: {}/{} was replaced", place.0, place.1);
+        }
+        for (place, held) in now.iter().filter(|(place, held)| before.get(place) != Some(held)) {
+            if let Held::Statement(here) = held {
+                let known = *here == id || gone.contains(here);
+                assert!(known, "{context}: {}/{} comes from nowhere", place.0, place.1);
+            }
+        }
+    }
+
+    fn overruled(&self) -> BTreeSet<Digest> {
+        self.chain.overruled().map(VerifiedStatement::id).collect()
     }
 
     /// Whether something that builds upon it waits, and has waited for as long as the rules in force
@@ -232,6 +251,26 @@ impl Node {
     pub(crate) fn has(&self, id: &Digest) -> bool {
         self.chain.known(id).is_some() || self.gate.waiting(id).is_some()
     }
+}
+
+/// What a place is decided by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Held {
+    Statement(Digest),
+    Closed(Digest),
+}
+
+/// Every place of every lane that is decided.
+fn places(chain: &Chain) -> BTreeMap<(Lane, Seq), Held> {
+    let mut places = BTreeMap::new();
+    for lane in Lane::ALL {
+        for seq in (1..=chain.head_seq(lane).0).map(Seq) {
+            let statement = chain.get(lane, seq).map(|at| Held::Statement(at.id()));
+            let closed = chain.settled(lane, seq).map(|settled| Held::Closed(settled.by));
+            places.insert((lane, seq), statement.or(closed).expect("a place that is decided"));
+        }
+    }
+    places
 }
 
 /// What has effect in a chain, lane by lane.
