@@ -10,7 +10,9 @@
 
 use core::net::IpAddr;
 
-use borgios_types::{Digest, Envelope, Epoch, NodeId, PublicKey, UnixSeconds, UserCertificate};
+use borgios_types::{
+    Digest, Envelope, Epoch, NodeId, PublicKey, Seq, UnixSeconds, UserCertificate,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
@@ -135,6 +137,14 @@ pub enum AccessError {
         /// At most.
         max: usize,
     },
+    /// A revocation of what no certificate before it can be.
+    #[error("it revokes serial {serial}, expected one that a grant before access/{seq} has")]
+    NotGranted {
+        /// The serial number.
+        serial: u64,
+        /// The revocation's own place.
+        seq: u64,
+    },
     /// Not an age X25519 recipient.
     #[error("{0:?} is no age1… recipient")]
     Recipient(String),
@@ -255,6 +265,23 @@ impl Grant {
         }
         match self.sources.iter().find(|source| !is_source(source)) {
             Some(bad) => Err(AccessError::Source(bad.chars().take(60).collect())),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Revoke {
+    /// Of its serials, those that a certificate can have had when it was signed at `seq`: a grant's is its
+    /// own place in the lane, so each is below. Another one must never reach sshd, which takes a list that
+    /// names the serial 0 for no list, and then refuses every key; and nothing is revoked before it is made.
+    pub fn revoked(&self, seq: Seq) -> impl Iterator<Item = u64> {
+        self.serials.iter().copied().filter(move |serial| (1..seq.0).contains(serial))
+    }
+
+    /// Before a vote: that it names nothing else.
+    pub(crate) fn check_draft(&self, seq: Seq) -> Result<(), AccessError> {
+        match self.serials.iter().find(|serial| !(1..seq.0).contains(*serial)) {
+            Some(&serial) => Err(AccessError::NotGranted { serial, seq: seq.0 }),
             None => Ok(()),
         }
     }

@@ -84,6 +84,7 @@ impl Lane {
                 "admission",
                 "recovery",
                 "rulings",
+                "unites",
                 "recovers",
             ],
             Self::Release => &[

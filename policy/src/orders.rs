@@ -71,11 +71,14 @@ impl Chain {
         }
     }
 
-    /// Serials of certificates that were revoked.
+    /// Serials of certificates that were revoked. What a signed revocation names besides, the serial 0 or
+    /// one that no grant before it has, it does not revoke; all the others it does.
     #[must_use]
     pub fn revoked(&self) -> BTreeSet<u64> {
-        let orders = self.access_orders().filter_map(|(order, _)| match order {
-            AccessOrder::Revoke(revoke) => Some(revoke.serials),
+        let orders = self.access_orders().filter_map(|(order, at)| match order {
+            AccessOrder::Revoke(revoke) => {
+                Some(revoke.revoked(at.statement().seq).collect::<Vec<_>>())
+            }
             AccessOrder::Grant(_) | AccessOrder::Reveal(_) => None,
         });
         orders.flatten().collect()
@@ -101,7 +104,12 @@ pub(crate) fn check(chain: &Chain, statement: &Statement) -> Result<(), String> 
     match statement.lane {
         Lane::Policy | Lane::Release => Ok(()),
         Lane::Member => Eviction::of(statement).map(drop).map_err(|error| error.to_string()),
-        Lane::Access => AccessOrder::of(statement).map(drop).map_err(|error| error.to_string()),
+        Lane::Access => {
+            let order = AccessOrder::of(statement).map_err(|error| error.to_string())?;
+            let AccessOrder::Revoke(revoke) = order else { return Ok(()) };
+            // Not a rule of the body: a signed order with one wrong serial still revokes the others.
+            revoke.check_draft(statement.seq).map_err(|error| error.to_string())
+        }
         Lane::Credential => {
             let offered = Credential::of(statement).map_err(|error| error.to_string())?.min_epoch;
             let reached = chain.min_epoch();

@@ -10,7 +10,7 @@ use crate::invitation::Invitation;
 use crate::join::Join;
 use crate::object::{Object, ObjectError, for_network, signed_by};
 
-/// How many members sign that they saw a grant, at most: those whose keys come first by hash with
+/// How many members are asked first to sign that they saw a grant: those whose keys come first by hash with
 /// the statement's id, which everyone works out alike. Enough that the largest demand of a policy
 /// is met though half of them are away.
 pub const WITNESSES_ASKED: usize = 32;
@@ -57,12 +57,23 @@ impl Witness {
         Ok(witness)
     }
 
-    /// Whether `node` is one of the members asked to sign that they saw a statement.
+    /// Whether `node` is one of the members asked first to sign that they saw a statement.
     #[must_use]
     pub fn is_asked(node: &NodeId, members: &BTreeSet<NodeId>, statement: &Digest) -> bool {
+        Self::is_asked_of(node, members, statement, WITNESSES_ASKED)
+    }
+
+    /// Whether `node` is one of the `most` members that come first by hash with a statement's id.
+    #[must_use]
+    pub fn is_asked_of(
+        node: &NodeId,
+        members: &BTreeSet<NodeId>,
+        statement: &Digest,
+        most: usize,
+    ) -> bool {
         let rank = |key: &PublicKey| Digest::of_parts(&[&statement.0, &key.to_bytes()]);
         let own = rank(node);
-        members.iter().filter(|other| rank(other) < own).count() < WITNESSES_ASKED
+        members.iter().filter(|other| rank(other) < own).count() < most
     }
 }
 

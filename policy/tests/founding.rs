@@ -406,3 +406,71 @@ fn a_bad_part_of_a_large_boards_first_signature_is_named() {
     assert!(matches!(founders.run(0, false), Err(CeremonyError::Cheat { name, kind: "part", .. })
         if name == "g03"));
 }
+
+/// Whoever keeps a paper from one of the others keeps nobody out: what all signed for says so.
+#[test]
+fn who_never_sees_the_last_paper_takes_what_came_of_it() {
+    let mut founders = Founders::with_plan(3, 2, 15);
+    for _ in 0..2 {
+        founders.all().into_iter().for_each(|status| drop(status.unwrap()));
+    }
+    for at in [0, 1] {
+        founders.run(at, false).unwrap();
+    }
+    let Status::Founded(other) = founders.run(0, false).unwrap() else { panic!("not founded") };
+    for file in ["ben.done.json", "ben.pool1.json"] {
+        founders.folder.remove(file).unwrap();
+    }
+    let good = founders.folder.remove("policy-1.json").unwrap();
+    assert_eq!(founders.run(2, false).unwrap().to_string(), "waiting for ben: done");
+    // What another key signed says nothing.
+    founders.folder.insert("policy-1.json".into(), good.clone());
+    founders.rewrite("policy-1.json", 1, |_| {});
+    assert_eq!(founders.run(2, false).unwrap().to_string(), "waiting for ben: done");
+    founders.folder.insert("policy-1.json".into(), good);
+    let Status::Founded(cleo) = founders.run(2, false).unwrap() else { panic!("not founded") };
+    assert_eq!((cleo.network, &cleo.board), (other.network, &other.board));
+    assert_eq!(cleo.key.name(), &founders.cards[2].name);
+    // It did not vote, and will not: the seed of that place is gone as everybody's is.
+    assert!(!founders.folder.contains_key("cleo.ballot.json"));
+    assert!(cleo.seeds.len() == 8 * Lane::ALL.len() - 1 && cleo.pools.len() == 1);
+    let used = |slot: &Slot| (slot.lane, slot.seq) == (Lane::Policy, Seq(1));
+    assert!(!cleo.seeds.iter().any(|(slot, _)| used(slot)));
+}
+
+/// Whoever shows two versions of the last paper must not make two others look like cheats.
+#[test]
+fn two_versions_of_a_last_paper_lay_no_bad_part_at_the_door_of_the_innocent() {
+    let mut founders = Founders::of(14, 9);
+    founders.plan(8);
+    // Cards, dkg1, dkg2; the last who writes done is none of the first eight, who sign.
+    for _ in 0..3 {
+        founders.all().into_iter().for_each(|status| drop(status.unwrap()));
+    }
+    for at in 0..11 {
+        founders.run(at, false).unwrap();
+    }
+    let count = |kind: &str| founders.folder.keys().filter(|file| file.ends_with(kind)).count();
+    assert_eq!((count(".done.json"), count(".part.json")), (14, 0));
+    let first = founders.folder["g00.done.json"].clone();
+    founders.run(1, false).unwrap();
+    let other = Envelope::parse(&founders.folder["g02.done.json"]).unwrap();
+    let other: serde_json::Value = serde_json::from_str(&other.payload).unwrap();
+    founders.rewrite("g00.done.json", 0, |done| done["commitment"] = other["commitment"].clone());
+    // Another part is there, made with other papers.
+    let answer = founders.run(2, false);
+    assert!(matches!(answer, Err(CeremonyError::Disagrees { name, what: "done" })
+        if name == "g01"));
+    founders.folder.remove("g01.part.json").unwrap();
+    founders.run(2, false).unwrap();
+    assert!(founders.folder.contains_key("g02.part.json"));
+    founders.folder.insert("g00.done.json".into(), first);
+    for _ in 0..2 {
+        for status in founders.all() {
+            assert!(!matches!(status, Err(CeremonyError::Cheat { .. })), "{status:?}");
+        }
+    }
+    let answer = founders.run(1, false);
+    assert!(matches!(answer, Err(CeremonyError::Disagrees { name, what: "done" })
+        if name == "g02"));
+}

@@ -246,6 +246,30 @@ fn a_signed_mistake_holds_its_place_and_orders_nothing() {
 }
 
 #[test]
+fn a_revocation_reaches_only_what_was_granted_before_it() {
+    let (council, mut chain) = fleet();
+    for _ in 0..2 {
+        let signed = council.sign(&grant(&chain, "normal"));
+        admit(&mut chain, &signed, &[]).unwrap();
+    }
+    let revoke = |chain: &Chain, serials: &[u64]| {
+        next(chain, Lane::Access, json!({"order": "revoke", "serials": serials, "reason": "done"}))
+    };
+    chain.review(NOW, &revoke(&chain, &[1, 2]).to_envelope()).unwrap();
+    for serials in [&[0][..], &[3], &[1, 4], &[999]] {
+        let draft = revoke(&chain, serials).to_envelope();
+        assert_eq!(chain.review(NOW, &draft).unwrap_err().code(), "bad_body", "{serials:?}");
+    }
+    // Signed all the same, it revokes what it can, and no grant that comes after it.
+    let signed = council.sign(&revoke(&chain, &[0, 2, 3, 4, 999]));
+    admit(&mut chain, &signed, &[]).unwrap();
+    let signed = council.sign(&grant(&chain, "normal"));
+    admit(&mut chain, &signed, &[]).unwrap();
+    assert_eq!(chain.grants().last().unwrap().grant.serial, 4);
+    assert_eq!(chain.revoked(), BTreeSet::from([2]));
+}
+
+#[test]
 fn a_share_for_a_reveal_is_bound_to_the_intent() {
     let (council, chain) = fleet();
     let to = age_recipient();

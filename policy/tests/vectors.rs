@@ -245,7 +245,8 @@ fn large_and_lost(v: &mut Vectors) {
     };
     v.object("ballot of two touches", &ballot, &[&keys[&ann]]);
     let (statement, share) = (Digest::of(b"policy/1"), Bytes(vec![9; 32]));
-    let part = Part { roster: Digest::of(b"roster"), governor: ann.clone(), statement, share };
+    let (roster, governor) = (Digest::of(b"roster"), ann.clone());
+    let part = Part { roster, governor, statement, share, done: None };
     v.object("part", &part, &[&keys[&ann]]);
     let request = Digest::of(b"repair");
     let sealed = Bytes(b"age-encryption.org/v1".to_vec());

@@ -10,8 +10,10 @@ use crate::card::Card;
 use crate::chain::Chain;
 use crate::keygen::{Agreed, Ceremony, Made, Phase, Roster, envelope};
 use crate::lane::Lane;
+use crate::name::Name;
 use crate::object::{Object as _, ObjectError};
 use crate::policy::{Class, Classes, Policy};
+use crate::pool::Pool;
 use crate::recovery::RecoveryBoard;
 use crate::round::OpenRound;
 use crate::share::KeyShare;
@@ -110,16 +112,7 @@ pub(super) fn conclude(
         return Err(CeremonyError::State("the founding went back a step".to_owned()));
     };
     let board = &made.board;
-    let mut ballots = Vec::new();
-    let mut missing = Vec::new();
-    for Card { name, .. } in &roster.governors {
-        // A ballot that is no good is one that is not there.
-        let ballot = envelope(files, &roster.file(name, Ballot::KIND))?;
-        match ballot.filter(|ballot| Ballot::verify(board, ballot).is_ok()) {
-            Some(ballot) => ballots.push(ballot),
-            None => missing.push(name.clone()),
-        }
-    }
+    let (ballots, missing) = ballots(board, roster, files)?;
     let text = payload(plan, board);
     let network = Digest::of(text.as_bytes());
     let policy = match envelope(files, POLICY_FILE)? {
@@ -139,10 +132,65 @@ pub(super) fn conclude(
             Err(missing) => return Ok(Status::Waiting { kind: large::Part::KIND, missing }),
         },
     };
-    let key = KeyShare::from_secret(board, &me.card.name, &made.key)
+    founded(me, plan, made, policy, agreed.pools.all.clone(), ballots)
+}
+
+/// The end of a founding for whom papers of the others are kept from: policy/1, signed by the very key of
+/// which this governor has a share, says that t governors saw those of all, this one's among them. `None` if
+/// it is not there, or another one.
+pub(super) fn ended(
+    ceremony: &Ceremony,
+    me: &Me<'_>,
+    plan: &Plan,
+    roster: &Roster,
+    files: &Files,
+) -> Result<Option<Status>, CeremonyError> {
+    let (Phase::Keyed { made } | Phase::Voted { made }) = &ceremony.phase else { return Ok(None) };
+    let id = network(plan, &made.board);
+    let laid = envelope(files, POLICY_FILE).ok().flatten();
+    let Some(policy) = laid.filter(|laid| check_made(plan, id, laid).is_ok()) else {
+        return Ok(None);
+    };
+    let (ballots, _) = ballots(&made.board, roster, files)?;
+    // The others' pools were not checked; where all objects lie they are found and judged.
+    let own = ceremony.wrote.values().filter_map(|text| Envelope::parse(text.as_bytes()).ok());
+    let pools = own.filter(|paper| paper.kind.as_str() == Pool::KIND).collect();
+    founded(me, plan, made, policy, pools, ballots).map(Some)
+}
+
+/// The good ballots on policy/1, and whose are missing.
+fn ballots(
+    board: &Board,
+    roster: &Roster,
+    files: &Files,
+) -> Result<(Vec<Envelope>, Vec<Name>), CeremonyError> {
+    let (mut ballots, mut missing) = (Vec::new(), Vec::new());
+    for Card { name, .. } in &roster.governors {
+        // A ballot that is no good is one that is not there.
+        let ballot = envelope(files, &roster.file(name, Ballot::KIND))?;
+        match ballot.filter(|ballot| Ballot::verify(board, ballot).is_ok()) {
+            Some(ballot) => ballots.push(ballot),
+            None => missing.push(name.clone()),
+        }
+    }
+    Ok((ballots, missing))
+}
+
+/// What is left to this governor. The seed of policy/1 is not among it, used or not: its place is taken.
+fn founded(
+    me: &Me<'_>,
+    plan: &Plan,
+    made: &Made,
+    policy: Envelope,
+    pools: Vec<Envelope>,
+    ballots: Vec<Envelope>,
+) -> Result<Status, CeremonyError> {
+    let board = made.board.clone();
+    let key = KeyShare::from_secret(&board, &me.card.name, &made.key)
         .map_err(|error| CeremonyError::State(error.to_string()))?;
-    let (board, seeds, pools) = (board.clone(), made.seeds.clone(), agreed.pools.all.clone());
-    let recovers = plan.recovers;
+    let mut seeds = made.seeds.clone();
+    seeds.retain(|(of, _)| *of != policy_slot());
+    let (network, recovers) = (network(plan, &board), plan.recovers);
     let founded = Founded { network, recovers, policy, board, key, seeds, pools, ballots };
     Ok(Status::Founded(Box::new(founded)))
 }

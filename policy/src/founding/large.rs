@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::plan::Plan;
 use super::{CeremonyError, Files, Me, first};
 use crate::board::{Board, identifier};
-use crate::keygen::{Agreed, Ceremony, Done, Made, Paper, Roster, cheat, envelope};
+use crate::keygen::{Agreed, Ceremony, Done, Made, Paper, Roster, cheat, digest, envelope};
 use crate::lane::Lane;
 use crate::message;
 use crate::name::Name;
@@ -37,11 +37,15 @@ pub struct Part {
     pub statement: Digest,
     /// 32 bytes.
     pub share: Bytes,
+    /// One digest over the `done` papers whose commitments it was made with: whoever shows two versions
+    /// must not make two others look like cheats. Who leaves it out is judged by the papers at hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub done: Option<Digest>,
 }
 
 impl Object for Part {
     const KIND: &'static str = "part";
-    const FIELDS: &'static [&'static str] = &["roster", "governor", "statement", "share"];
+    const FIELDS: &'static [&'static str] = &["roster", "governor", "statement", "share", "done"];
 }
 
 impl Paper for Part {
@@ -78,6 +82,7 @@ pub(super) fn sign(
         governor: me.card.name.clone(),
         statement: first::network(plan, board),
         share: Bytes(share.serialize()),
+        done: Some(digest(&agreed.done)),
     };
     ceremony.write_paper(me, roster, &part);
     Ok(())
@@ -92,6 +97,7 @@ pub(super) fn signed(
     agreed: &Agreed,
 ) -> Result<Result<Envelope, Vec<Name>>, CeremonyError> {
     let (mut shares, mut missing) = (BTreeMap::new(), Vec::new());
+    let seen = digest(&agreed.done);
     for (index, card) in (1..=roster.threshold.0).zip(&roster.governors) {
         let file = roster.file(&card.name, Part::KIND);
         let Some(envelope) = envelope(files, &file)? else {
@@ -105,6 +111,9 @@ pub(super) fn signed(
             || part.statement != first::network(plan, board)
         {
             return Err(cheat(&card.name, Part::KIND, &"it is for another ceremony"));
+        }
+        if part.done.is_some_and(|done| done != seen) {
+            return Err(CeremonyError::Disagrees { name: card.name.clone(), what: Done::KIND });
         }
         let share = frost::round2::SignatureShare::deserialize(&part.share.0)
             .map_err(|error| cheat(&card.name, Part::KIND, &error))?;

@@ -79,7 +79,7 @@ pub struct Founded {
     pub key: KeyShare,
     /// The seeds of this governor's first pools, but that of policy/1, which is used up.
     pub seeds: Vec<(Slot, Seed)>,
-    /// Everyone's first pools.
+    /// Everyone's first pools; this governor's alone where the others' last papers were not there at the end.
     pub pools: Vec<Envelope>,
     /// The ballots for policy/1 that are there, this governor's among them; none on a board too
     /// large for one-touch votes.
@@ -138,7 +138,13 @@ pub fn step(
     };
     let outcome = |board: &Board| Some(first::network(&plan, board));
     let status = match ceremony.advance(me, &roster, files, &outcome, rng)? {
-        Reached::Waiting { kind, missing } => Status::Waiting { kind, missing },
+        // Who is kept from the last papers still sees what came of them.
+        Reached::Waiting { kind, missing } => {
+            match first::ended(&ceremony, me, &plan, &roster, &ceremony.seen(files))? {
+                Some(status) => status,
+                None => Status::Waiting { kind, missing },
+            }
+        }
         Reached::Agreed(agreed) => {
             first::sign(&mut ceremony, me, &plan, &roster, &agreed)?;
             let seen = ceremony.seen(files);

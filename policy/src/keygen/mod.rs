@@ -36,7 +36,7 @@ use crate::wire::SecretBytes;
 
 pub use error::CeremonyError;
 pub(crate) use outside::{Seen, seen};
-pub(crate) use papers::{Done, Paper, envelope};
+pub(crate) use papers::{Done, Paper, digest, envelope};
 pub use papers::{Files, file_name};
 pub(crate) use roster::{Roster, check, warning};
 pub(crate) use rounds::{Agreed, Reached};
