@@ -54,6 +54,12 @@ fn not_ready() -> Value {
     error("not_ready", "this node's streams are not open yet; ask again later")
 }
 
+/// Of a message that was taken: whoever says it again at once may say it twice.
+fn not_known() -> Value {
+    let why = "it is not stored yet, and may still be: read the stream before you say it again";
+    error("slow", why)
+}
+
 /// Says a message in this node's stream; answers once it is stored.
 pub(crate) async fn publish(
     streams: &Streams,
@@ -82,17 +88,14 @@ pub(crate) async fn publish(
     let durability = if volatile { Durability::Volatile } else { Durability::Durable };
     let publishing = hub.publish(kind, durability, Bytes::from(body));
     let Ok(published) = tokio::time::timeout(PUBLISH_TIMEOUT, publishing).await else {
-        return error(
-            "slow",
-            "it is not stored yet, and may still be: read the stream before you say it again",
-        );
+        return not_known();
     };
     match published {
         Ok(receipt) => {
             let origin = receipt.origin.key();
             ok(json!({"origin": origin, "epoch": receipt.epoch, "number": receipt.number}))
         }
-        Err(PublishError::Ended) => not_ready(),
+        Err(PublishError::Ended) => not_known(),
         Err(PublishError::Refused(why)) => {
             let code = match why {
                 Refusal::TooLong => "too_large",

@@ -9,7 +9,8 @@
 //!
 //! Only a member's stream is taken up: a record in date, neither evicted nor departed. Who is put
 //! out or departs stops being heard, at the latest with the next statement, departure or
-//! `RECHECK`; whose record lapses is not heard until it is renewed, and what it said stays.
+//! `RECHECK`; whose record lapses is not heard until it is renewed. What it said stays until the record
+//! is forgotten for good.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -104,8 +105,9 @@ pub struct StreamWatch {
     news: watch::Sender<u64>,
     /// Origins that were let in; no more than there are members.
     speaking: BTreeSet<Origin>,
-    /// Those of them whose records have lapsed: heard again once they renew them.
-    lapsed: BTreeSet<Origin>,
+    /// Those of them that are no members just now, and what they were at the last look: heard again once
+    /// they renew their records.
+    lapsed: BTreeMap<Origin, Standing>,
 }
 
 impl StreamWatch {
@@ -122,7 +124,7 @@ impl StreamWatch {
         let heads = Arc::<Mutex<_>>::default();
         let (news, seen) = watch::channel(0);
         let streams = Streams { hub: streams, heads: heads.clone(), news: seen };
-        let (speaking, lapsed) = (BTreeSet::new(), BTreeSet::new());
+        let (speaking, lapsed) = (BTreeSet::new(), BTreeMap::new());
         let watch = Self { key, folder, relay, ledger, tree, hub, heads, news, speaking, lapsed };
         (watch, streams)
     }
@@ -265,20 +267,20 @@ impl StreamWatch {
         let (speaking, lapsed) = (self.speaking.clone(), self.lapsed.clone());
         let changed = self.ledger.run(move |ledger| {
             let changed = |origin: Origin| {
-                let is = admission(ledger, &origin);
-                let was = if lapsed.contains(&origin) { Admission::Later } else { Admission::Yes };
-                (is != was).then_some((origin, is))
+                let is = standing(ledger, &origin)?;
+                let was = lapsed.get(&origin).copied().unwrap_or(Standing::Member);
+                (is != was).then_some((origin, is, goes_on(was, is)))
             };
             speaking.into_iter().filter_map(changed).collect::<Vec<_>>()
         });
-        for (origin, admission) in changed.await {
+        for (origin, standing, admission) in changed.await {
             let what = match admission {
                 Admission::Yes => {
                     self.lapsed.remove(&origin);
                     "its record is in date again"
                 }
                 Admission::Later => {
-                    self.lapsed.insert(origin);
+                    self.lapsed.insert(origin, standing);
                     "its record has lapsed"
                 }
                 Admission::No => {
@@ -340,12 +342,29 @@ async fn follow_from<F: Future<Output = ()>>(
 
 /// Whether an origin may speak.
 fn admission(ledger: &Ledger, origin: &Origin) -> Admission {
-    let Some(node) = origin.key() else { return Admission::No };
-    match ledger.standing(unix_now(), &node) {
+    standing(ledger, origin).map_or(Admission::No, admits)
+}
+
+/// What the roll says of an origin; none where it is nobody's key.
+fn standing(ledger: &Ledger, origin: &Origin) -> Option<Standing> {
+    Some(ledger.standing(unix_now(), &origin.key()?))
+}
+
+fn admits(standing: Standing) -> Admission {
+    match standing {
         Standing::Member => Admission::Yes,
         // Its record, or a newer one, may be on its way.
         Standing::Stranger | Standing::Lapsed => Admission::Later,
         Standing::Out(_) => Admission::No,
+    }
+}
+
+/// What becomes of a stream that was let in. A record that lapsed is forgotten when its server cannot
+/// come back but with a new key: then what it said goes too, or streams of the dead would fill the room.
+fn goes_on(was: Standing, is: Standing) -> Admission {
+    match (was, is) {
+        (Standing::Lapsed, Standing::Stranger) => Admission::No,
+        _ => admits(is),
     }
 }
 
@@ -355,6 +374,18 @@ mod tests {
     use borgios_types::Digest;
 
     use super::*;
+
+    /// A record that lapsed may be renewed; one that was forgotten after that is not. One that was never
+    /// here may be on its way.
+    #[test]
+    fn the_streams_of_those_who_lapsed_for_good_go() {
+        use Standing::{Lapsed, Member, Stranger};
+        assert_eq!(goes_on(Member, Lapsed), Admission::Later);
+        assert_eq!(goes_on(Lapsed, Member), Admission::Yes);
+        assert_eq!(goes_on(Lapsed, Stranger), Admission::No);
+        assert_eq!(goes_on(Member, Stranger), Admission::Later);
+        assert_eq!(goes_on(Stranger, Member), Admission::Yes);
+    }
 
     /// Nothing here takes this long unless it is broken.
     const PATIENCE: Duration = Duration::from_secs(60);

@@ -89,7 +89,8 @@ pub enum PublishError {
     /// The core's reason.
     #[error("not published")]
     Refused(#[source] Refusal),
-    /// The hub has ended. Whether the message was stored before is not known.
+    /// The hub has ended. What it had stored was answered, but where its log has panicked: then it is not
+    /// known.
     #[error("the hub has ended")]
     Ended,
 }

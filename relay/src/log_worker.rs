@@ -242,14 +242,15 @@ impl LogWorker {
         Ok(inputs)
     }
 
-    /// Finishes what was begun and gives the log back.
-    pub(crate) async fn finish(mut self) -> Option<AnyLog> {
+    /// Finishes what was begun and gives the log away, and what the core must hear.
+    pub(crate) async fn finish(&mut self) -> Option<(AnyLog, Vec<Input>)> {
+        let mut inputs = Vec::new();
         loop {
-            self.start();
+            inputs.extend(self.start());
             if self.running.is_none() {
-                return self.log;
+                return self.log.take().map(|log| (log, inputs));
             }
-            self.done().await.ok()?;
+            inputs.extend(self.done().await.ok()?);
         }
     }
 }

@@ -269,12 +269,37 @@ impl Shell {
             }
             link.outbox.abandon();
         }
-        if let Some(log) = self.log.finish().await {
+        if let Some((log, answers)) = self.log.finish().await {
+            self.answer_last(answers);
             let closed = tokio::task::spawn_blocking(move || log.close()).await;
             if !matches!(closed, Ok(Ok(()))) {
                 warn!(BORGIOS_EVENT = "disk_failed", "the log of streams did not close cleanly");
             }
         }
+    }
+
+    /// Tells who waits for it what became of the last messages: what is stored is sent by the next start,
+    /// and must not be said again.
+    fn answer_last(&mut self, answers: Vec<Input>) {
+        let (now, mut outputs) = (self.now(), Vec::new());
+        for input in answers {
+            self.core.handle(now, input, &mut outputs);
+        }
+        for output in outputs {
+            match output {
+                Output::Published { ticket, position } => self.answer(ticket, Ok(position)),
+                Output::Refused { ticket, why } => {
+                    self.answer(ticket, Err(PublishError::Refused(why)));
+                }
+                // The links are closed, and the log takes nothing more.
+                _ => {}
+            }
+        }
+    }
+
+    fn now(&self) -> Now {
+        let time = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Now { time: Time(time), unix: unix_now() }
     }
 
     /// When to tick next: soon, or once the core's rest is over, if nothing here goes by ticks either.
@@ -403,8 +428,7 @@ impl Shell {
                 self.on_log(answers);
                 continue;
             };
-            let time = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-            let now = Now { time: Time(time), unix: unix_now() };
+            let now = self.now();
             let mut outputs = std::mem::take(&mut self.outputs);
             self.core.handle(now, input, &mut outputs);
             for output in outputs.drain(..) {

@@ -159,3 +159,31 @@ async fn a_hole_that_nobody_fills_is_told_to_who_reads_along() {
     let Item::Messages(new) = next(&mut reader).await else { panic!("nothing follows") };
     assert_eq!(new.messages().next().unwrap().position, begins);
 }
+
+/// Whoever is told that the hub has ended may say it again: it was not stored.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_stop_has_stored_is_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut said = 0;
+    for round in 0..40 {
+        let (running, _events) = hub(Some(folder.path().join("log"))).await;
+        let me = running.origin();
+        let held = running.heads().await.unwrap();
+        let stored = held.iter().find(|head| head.origin == me).map_or(0, |head| head.last.number);
+        assert_eq!(stored, said, "after round {round}");
+        let speaker = running.clone();
+        let saying = tokio::spawn(async move {
+            let body = Bytes::from_static(b"once");
+            speaker.publish(Kind::new("test").unwrap(), Durability::Durable, body).await
+        });
+        // So that it is met at this stage or that.
+        for _ in 0..round {
+            tokio::task::yield_now().await;
+        }
+        running.stop().await;
+        match saying.await.unwrap() {
+            Ok(receipt) => said = receipt.number,
+            Err(why) => assert_eq!(why, PublishError::Ended),
+        }
+    }
+}

@@ -14,7 +14,7 @@ use crate::io::{Admission, LinkId, Output, Role};
 use crate::lack::Lack;
 use crate::log::LogJob;
 use crate::position::{Origin, Position};
-use crate::stream::{Stage, Stream};
+use crate::stream::Stage;
 
 /// A question about an origin.
 #[derive(Debug)]
@@ -110,7 +110,9 @@ impl Core {
             Admission::Yes => {
                 self.refused.remove(&origin);
                 if self.streams.len() < STREAMS_MAX || self.streams.contains_key(&origin) {
+                    self.leave_digest(origin);
                     self.streams.entry(origin).or_default().suspended = false;
+                    self.enter_digest(origin);
                     self.go_on(origin, asked, out);
                 }
             }
@@ -184,11 +186,13 @@ impl Core {
 
     /// An origin is no member just now: what is here stays, and nothing more is taken.
     fn suspend(&mut self, origin: Origin, out: &mut Vec<Output>) {
-        let Some(stream) = self.streams.get_mut(&origin).filter(|_| origin != self.me) else {
+        if origin == self.me {
             return;
-        };
+        }
+        self.leave_digest(origin);
+        let Some(stream) = self.streams.get_mut(&origin) else { return };
         stream.suspended = true;
-        stream.clear_ahead();
+        stream.clear_ahead(&mut self.ahead);
         let storing = stream.pending.iter();
         let index = storing.take_while(|entry| matches!(entry.stage, Stage::Storing(..))).count();
         self.end_fetch(&origin);
@@ -216,9 +220,10 @@ impl Core {
         self.end_fetch(&origin);
         self.leave_digest(origin);
         self.late.remove(&origin);
-        let stream: Option<Stream> = self.streams.remove(&origin);
-        let given = stream.map_or(0, |stream| stream.delivery.given.iter().map(|(_, n)| n).sum());
-        self.given_bytes -= given;
+        if let Some(mut stream) = self.streams.remove(&origin) {
+            stream.clear_ahead(&mut self.ahead);
+            self.given_bytes -= stream.delivery.given.iter().map(|(_, n)| n).sum::<usize>();
+        }
         self.wants.remove(&origin);
         self.lagging.remove(&origin);
         out.push(Output::Log(LogJob::Forget { origin }));

@@ -26,7 +26,8 @@ impl Core {
         if stream.is_some_and(|stream| stream.stopped)
             && let Some(evidence) = self.evidence.get(&origin)
         {
-            self.send(link, Frame::Evidence(evidence.clone()).encode(), out);
+            neighbour.warn(evidence);
+            self.send_warnings(out);
         } else if fetch.after < head {
             // Reads for one link are answered in the order in which they were asked for.
             neighbour.serving.push_back(share);

@@ -8,7 +8,8 @@
 
 use crate::batch::Batch;
 use crate::bounds::{
-    AHEAD_MAX, EPOCH_AHEAD_MAX_S, LINK_PENDING_MAX, PENDING_MAX, REPLY_INTERVAL, STREAM_PENDING_MAX,
+    DISOWN_INTERVAL, EPOCH_AHEAD_MAX_S, LINK_PENDING_MAX, PENDING_MAX, REPLY_INTERVAL,
+    STREAM_PENDING_MAX, UNJUDGED_MAX,
 };
 use crate::core::{Core, Relay};
 use crate::frame::Frame;
@@ -89,7 +90,7 @@ impl Core {
             }
         } else {
             if let Some(stream) = self.streams.get_mut(&origin) {
-                stream.keep_ahead(link, batch, AHEAD_MAX);
+                stream.keep_ahead(link, batch, &mut self.ahead);
             }
             self.want(origin, last, link, out);
         }
@@ -116,8 +117,15 @@ impl Core {
         neighbour.pending_bytes += length;
         let role = neighbour.role;
         let from_tree = role == Role::Tree && way == Way::Flood;
-        let forwarded = from_tree && self.config.relay == Relay::Link && batch.last() > stream.sent;
+        // Not past one that waits for its verdict, or neighbours would take that for a gap.
+        let behind = stream
+            .pending
+            .back()
+            .is_none_or(|before| before.forwarded || before.batch.last() <= stream.sent);
+        let forwarded =
+            from_tree && behind && batch.last() > stream.sent && self.forwards_unjudged();
         if forwarded {
+            self.unjudged += 1;
             self.forward(batch.bytes(), Some(link), out);
         }
         let late = self.is_late(role, way, batch.issued());
@@ -139,12 +147,21 @@ impl Core {
         true
     }
 
+    /// Whether a batch goes on before it is judged, on the link's authentication. Not while many such
+    /// are open, nor for a while after a forgery: what forgers send through this node at a time is no
+    /// more than its neighbours absolve it of (`neighbour.rs`), however many there are of them.
+    fn forwards_unjudged(&self) -> bool {
+        self.config.relay == Relay::Link
+            && self.unjudged < UNJUDGED_MAX
+            && self.forged_at.is_none_or(|at| self.now.time.since(at) > DISOWN_INTERVAL)
+    }
+
     /// Takes over what came too early and is next now.
     pub(crate) fn accept_kept(&mut self, origin: Origin, out: &mut Vec<Output>) {
         while let Some((link, batch)) =
-            self.streams.get_mut(&origin).and_then(crate::stream::Stream::take_next_ahead)
+            self.streams.get_mut(&origin).and_then(|stream| stream.take_next_ahead(&mut self.ahead))
         {
-            // A link that is gone cannot be blamed: what it brought comes again by a fetch.
+            // Beyond a quota: it comes again by a fetch.
             if !self.accept(origin, link, batch, Way::Flood, out) {
                 return;
             }

@@ -62,6 +62,14 @@ pub const LINK_PENDING_MAX: usize = 8 * 1024 * 1024;
 /// fetched: without them a node that joins a running stream would never catch up with it.
 pub const AHEAD_MAX: usize = 1024 * 1024;
 
+/// Most bytes of all streams that one neighbour may have brought too early: what is never judged costs
+/// it nothing, and every member has a stream.
+pub const LINK_AHEAD_MAX: usize = 8 * 1024 * 1024;
+
+/// Most bytes of all streams that came too early: what a small server can spare, beside
+/// [`PENDING_MAX`].
+pub const NODE_AHEAD_MAX: usize = 32 * 1024 * 1024;
+
 /// Most bytes of one answer to a fetch; at 1 KiB a message some thousand messages per round trip.
 pub const FETCH_WINDOW: usize = 1024 * 1024;
 
@@ -97,6 +105,10 @@ pub const TOKENS_MAX: u32 = 1_024;
 
 /// What a page of heads costs in control frames: it makes the node look up 1,024 streams.
 pub const HEADS_TOKENS: u32 = 16;
+
+/// Pieces of evidence sent over one link per tick: a quarter of what [`TOKENS_PER_TICK`] lets in. Whoever
+/// holds many keys must not make honest nodes flood each other with what these have done.
+pub const WARNINGS_PER_TICK: u32 = 2;
 
 /// Frames beyond its tokens, which are dropped, after which a neighbour is cut off for flooding.
 pub const FLOOD_MAX: u32 = 4_096;
@@ -163,15 +175,22 @@ pub const CROSS_GRACE: Duration = Duration::from_secs(1);
 /// How long a neighbour that forwarded a forgery has to say so itself, before it is cut off.
 pub const DISOWN_GRACE: Duration = Duration::from_secs(1);
 
+/// Most batches that are forwarded and not judged yet, where a node forwards first. Once one of them is
+/// a forgery, it verifies first for [`DISOWN_INTERVAL`]: this is all that forgers can send through a node
+/// in such a time, whatever links they have, and it is disowned within [`TOKENS_MAX`]. Two verifiers need
+/// 6 ms for so many; where they are further behind, to forward first gains nothing.
+pub const UNJUDGED_MAX: usize = 256;
+
 /// Most forgeries that a neighbour may have forwarded and not yet disowned; and most of them that
-/// it is absolved of per [`DISOWN_INTERVAL`]: each costs it the link to whoever sent it.
-pub const DISOWNED_MAX: usize = 16;
+/// it is absolved of per [`DISOWN_INTERVAL`]: more than an honest one forwards then, which is
+/// [`UNJUDGED_MAX`] in each of the two such times that one of ours meets.
+pub const DISOWNED_MAX: usize = 2 * UNJUDGED_MAX;
 
 /// Most names that a neighbour has disowned and was not blamed for: it disowns all that it had
 /// forwarded behind a forgery, most of which nobody judges any more.
 pub const DISOWNED_KEPT: usize = 256;
 
-/// See [`DISOWNED_MAX`].
+/// How long after a forgery a node verifies before it forwards; see [`DISOWNED_MAX`].
 pub const DISOWN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Most origins whose admission is asked for at a time.

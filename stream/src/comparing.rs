@@ -224,8 +224,9 @@ impl Core {
     }
 }
 
-/// The head of a stream that counts: something is stored, and it is not stopped.
+/// The head of a stream that counts: something is stored, and more of it would be taken. A neighbour
+/// that came after its origin lapsed cannot have it, and would be told in every comparison.
 fn head_of(origin: Origin, stream: &Stream) -> Option<Head> {
-    let id = stream.head_id.filter(|_| !stream.stopped)?;
+    let id = stream.head_id.filter(|_| !stream.is_deaf())?;
     Some(Head { origin, last: stream.head, id })
 }

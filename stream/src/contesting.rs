@@ -173,10 +173,17 @@ impl Core {
         self.refuse_own_if_stopped(out);
         out.push(Output::Log(LogJob::Keep(evidence.clone())));
         out.push(Output::Equivocated(evidence.clone()));
-        let frame = Frame::Evidence(evidence.clone()).encode();
-        for (link, neighbour) in &self.links {
-            if !neighbour.full {
-                out.push(Output::Send { link: *link, frame: frame.clone() });
+        for neighbour in self.links.values_mut() {
+            neighbour.warn(evidence);
+        }
+        self.send_warnings(out);
+    }
+
+    /// Sends the evidence whose turn it is; the rest has its turn with the next ticks.
+    pub(crate) fn send_warnings(&mut self, out: &mut Vec<Output>) {
+        for (link, neighbour) in &mut self.links {
+            while let Some(evidence) = neighbour.next_warning() {
+                out.push(Output::Send { link: *link, frame: Frame::Evidence(evidence).encode() });
             }
         }
     }
@@ -189,7 +196,7 @@ impl Core {
         let stream = self.streams.entry(origin).or_default();
         stream.stopped = true;
         stream.rival = None;
-        stream.clear_ahead();
+        stream.clear_ahead(&mut self.ahead);
         stream.lack = crate::lack::Lack::default();
         let storing = stream.pending.iter();
         let index = storing.take_while(|entry| matches!(entry.stage, Stage::Storing(..))).count();

@@ -30,6 +30,7 @@ use borgios_types::{Digest, PublicKey, Time};
 use bytes::Bytes;
 
 use crate::admitting::{Asked, Newcomer};
+use crate::ahead::Shares;
 use crate::bounds::{self, COMPARE_INTERVAL};
 use crate::evidence::Evidence;
 use crate::frame::{Frame, HeadsDigest};
@@ -88,6 +89,12 @@ pub struct Core {
     pub(crate) next_job: u64,
     /// Bytes of all streams between arrival and storage.
     pub(crate) pending_bytes: usize,
+    /// Bytes of all streams that came too early, by link.
+    pub(crate) ahead: Shares,
+    /// Batches that were forwarded and are not judged yet.
+    pub(crate) unjudged: usize,
+    /// When something pending was last found to be a forgery.
+    pub(crate) forged_at: Option<Time>,
     /// Of all heads.
     pub(crate) digest: HeadsDigest,
     /// Streams of which something is missing.
@@ -149,6 +156,9 @@ impl Core {
             jobs: BTreeMap::new(),
             next_job: 0,
             pending_bytes: 0,
+            ahead: Shares::default(),
+            unjudged: 0,
+            forged_at: None,
             digest: HeadsDigest::default(),
             wants: BTreeSet::new(),
             lagging: BTreeSet::new(),
@@ -274,6 +284,7 @@ impl Core {
         self.fetch_more(out);
         self.serve_laggards(out);
         self.keep_evidence(out);
+        self.send_warnings(out);
         self.tell_late(out);
         let compare = self.now.time >= self.compare_at;
         if compare {
@@ -314,6 +325,11 @@ impl Core {
 
     fn on_link_down(&mut self, link: LinkId, out: &mut Vec<Output>) {
         if self.links.remove(&link).is_some() {
+            if self.ahead.of(link) > 0 {
+                for stream in self.streams.values_mut() {
+                    stream.drop_ahead_of(link, &mut self.ahead);
+                }
+            }
             self.abandon_fetches(link);
             self.fetch_more(out);
         }
@@ -338,7 +354,7 @@ impl Core {
             streams: self.streams.len(),
             links: self.links.len(),
             pending_bytes: self.pending_bytes,
-            ahead_bytes: self.streams.values().map(|stream| stream.ahead_bytes).sum(),
+            ahead_bytes: self.ahead.all(),
             held_bytes: self.held_bytes,
             waiting_bytes: self.own.waiting_bytes,
             given_bytes: self.given_bytes,
@@ -385,12 +401,14 @@ impl Core {
     /// # Errors
     /// The one that does not hold.
     pub fn check(&self) -> Result<(), String> {
-        let mut bytes = 0;
+        let (mut bytes, mut unjudged) = (0, 0);
         for (origin, stream) in &self.streams {
             let mut last = stream.head;
             let mut storing = true;
             for pending in &stream.pending {
                 bytes += pending.batch.len();
+                let judging = matches!(pending.stage, Stage::Judging(_));
+                unjudged += usize::from(judging && pending.forwarded);
                 let is_storing = matches!(pending.stage, Stage::Storing(..));
                 if pending.batch.first() <= last || (is_storing && !storing) {
                     return Err(format!("{origin}: pending out of order after {last}"));
@@ -404,10 +422,14 @@ impl Core {
             if stream.delivery.delivered > stream.head {
                 return Err(format!("{origin}: delivered what is not stored"));
             }
-            if stream.ahead_bytes > bounds::AHEAD_MAX {
-                return Err(format!("{origin}: too much kept ahead"));
-            }
         }
+        if unjudged != self.unjudged || unjudged > bounds::UNJUDGED_MAX {
+            return Err(format!(
+                "{unjudged} batches forwarded unjudged, {} counted",
+                self.unjudged
+            ));
+        }
+        self.check_ahead()?;
         let most = bounds::PENDING_MAX + bounds::OWN_PENDING_MAX * bounds::BATCH_MAX;
         if bytes != self.pending_bytes || bytes > most {
             return Err(format!("{bytes} bytes pending, {} counted", self.pending_bytes));
@@ -423,6 +445,29 @@ impl Core {
         }
         if self.streams.len() > bounds::STREAMS_MAX {
             return Err("too many streams".to_owned());
+        }
+        Ok(())
+    }
+
+    fn check_ahead(&self) -> Result<(), String> {
+        let mut all = 0;
+        for (origin, stream) in &self.streams {
+            let bytes: usize = stream.ahead.values().map(|(_, batch)| batch.len()).sum();
+            if bytes != stream.ahead_bytes || bytes > bounds::AHEAD_MAX {
+                return Err(format!(
+                    "{origin}: {bytes} bytes ahead, {} counted",
+                    stream.ahead_bytes
+                ));
+            }
+            if !stream.ahead.values().all(|(link, _)| self.links.contains_key(link)) {
+                return Err(format!("{origin}: kept ahead of a link that is gone"));
+            }
+            all += bytes;
+        }
+        let link_over = |link: &LinkId| self.ahead.of(*link) > bounds::LINK_AHEAD_MAX;
+        let over = all > bounds::NODE_AHEAD_MAX || self.links.keys().any(link_over);
+        if all != self.ahead.all() || over {
+            return Err(format!("{all} bytes ahead of all streams, {} counted", self.ahead.all()));
         }
         Ok(())
     }

@@ -88,7 +88,7 @@ impl Core {
             Next::Hopeless => {
                 if let Some(stream) = self.streams.get_mut(&origin) {
                     stream.lack.forget();
-                    stream.clear_ahead();
+                    stream.clear_ahead(&mut self.ahead);
                 }
                 self.forget_satisfied(origin);
             }

@@ -17,9 +17,15 @@ impl Core {
         let Some(stream) = self.streams.get_mut(&origin) else { return };
         let judged = Stage::Judging(job);
         if let Some(pending) = stream.pending.iter_mut().find(|pending| pending.stage == judged) {
+            if pending.forwarded {
+                self.unjudged -= 1;
+            }
             pending.stage = match verdict {
                 Verdict::Good(id) => Stage::Verified(id),
-                Verdict::Bad(forgery) => Stage::Forged(forgery),
+                Verdict::Bad(forgery) => {
+                    self.forged_at = Some(self.now.time);
+                    Stage::Forged(forgery)
+                }
             };
             self.advance(origin, out);
         } else if stream.rival.as_ref().is_some_and(|rival| rival.stage == RivalStage::Judging(job))
@@ -76,8 +82,7 @@ impl Core {
         let (first, id, answer) = (forged.batch.first(), forged.batch.id(), forged.answer);
         let Some(link) = forged.from else { return };
         if let Some(stream) = self.streams.get_mut(&origin) {
-            stream.ahead.retain(|_, (from, _)| *from != link);
-            stream.ahead_bytes = stream.ahead.values().map(|(_, batch)| batch.len()).sum();
+            stream.drop_ahead_of(link, &mut self.ahead);
         }
         self.end_fetch(&origin);
         self.blame(link, answer, id, forgery, out);
@@ -98,12 +103,11 @@ impl Core {
     }
 
     fn disown(&self, origin: Origin, dropped: &[Pending], out: &mut Vec<Output>) {
-        for pending in dropped.iter().take(DISOWNED_KEPT) {
-            if pending.forwarded && id_of(pending).is_none() {
-                let (first, id) = (pending.batch.first(), pending.batch.id());
-                let frame = Frame::Disown(Disown { origin, first, id }).encode();
-                self.forward(&frame, pending.from, out);
-            }
+        let unverified = |pending: &&Pending| pending.forwarded && id_of(pending).is_none();
+        for pending in dropped.iter().filter(unverified).take(DISOWNED_KEPT) {
+            let (first, id) = (pending.batch.first(), pending.batch.id());
+            let frame = Frame::Disown(Disown { origin, first, id }).encode();
+            self.forward(&frame, pending.from, out);
         }
     }
 
@@ -180,6 +184,9 @@ impl Core {
             self.release(pending);
             if let Stage::Judging(job) = pending.stage {
                 self.jobs.remove(&job);
+                if pending.forwarded {
+                    self.unjudged -= 1;
+                }
             }
         }
         let dropped = Vec::from(dropped);

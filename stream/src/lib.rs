@@ -23,6 +23,7 @@
 //! in `docs/design/0005-peertree.md`.
 
 mod admitting;
+mod ahead;
 mod answering;
 mod arriving;
 pub mod batch;

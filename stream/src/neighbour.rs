@@ -1,14 +1,15 @@
 //! What a core knows of one link: its role, its quotas, its debts.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use borgios_types::{NodeId, Time};
 
 use crate::bounds::{
     BOASTS_MAX, DISOWN_INTERVAL, DISOWNED_KEPT, DISOWNED_MAX, DISTRUST_MAX, DISTRUST_MIN,
-    FETCH_SHARE, FETCH_WINDOW, FETCH_WINDOW_MIN, FETCHES_PER_LINK, FETCHES_PER_TICK, FLOOD_MAX,
-    TOKENS_MAX, TOKENS_PER_TICK,
+    EVIDENCE_MAX, FETCH_SHARE, FETCH_WINDOW, FETCH_WINDOW_MIN, FETCHES_PER_LINK, FETCHES_PER_TICK,
+    FLOOD_MAX, TOKENS_MAX, TOKENS_PER_TICK, WARNINGS_PER_TICK,
 };
+use crate::evidence::Evidence;
 use crate::frame::{Disown, HeadsDigest};
 use crate::io::Role;
 use crate::jobs::Forgery;
@@ -46,6 +47,10 @@ pub(crate) struct Neighbour {
     pub(crate) replied: Option<Time>,
     /// When it was last sent evidence, which must not wait for such news of busy streams.
     pub(crate) warned: Option<Time>,
+    /// Evidence that it is to be sent.
+    warnings: BTreeMap<Origin, Evidence>,
+    /// Pieces of it that may still be sent in this tick.
+    warnings_left: u32,
     /// Forgeries that it forwarded and has not disowned yet.
     pub(crate) suspects: Vec<Suspect>,
     /// What it disowned and was not blamed for yet; the oldest makes room.
@@ -93,6 +98,8 @@ impl Neighbour {
             theirs: None,
             replied: None,
             warned: None,
+            warnings: BTreeMap::new(),
+            warnings_left: WARNINGS_PER_TICK,
             suspects: Vec::new(),
             disowned: VecDeque::new(),
             absolved: VecDeque::new(),
@@ -106,6 +113,7 @@ impl Neighbour {
         self.tokens = (self.tokens + TOKENS_PER_TICK).min(TOKENS_MAX);
         self.excess = self.excess.saturating_sub(TOKENS_PER_TICK);
         self.fetches_left = FETCHES_PER_TICK;
+        self.warnings_left = WARNINGS_PER_TICK;
     }
 
     /// Whether a tick would change nothing here.
@@ -116,6 +124,24 @@ impl Neighbour {
             && self.tokens == TOKENS_MAX
             && self.excess == 0
             && self.fetches_left == FETCHES_PER_TICK
+            && self.warnings.is_empty()
+            && self.warnings_left == WARNINGS_PER_TICK
+    }
+
+    /// It is to be sent this evidence, if not too much of it waits.
+    pub(crate) fn warn(&mut self, evidence: &Evidence) {
+        if self.warnings.len() < EVIDENCE_MAX {
+            self.warnings.insert(evidence.origin(), evidence.clone());
+        }
+    }
+
+    /// The next piece of evidence that may be sent now.
+    pub(crate) fn next_warning(&mut self) -> Option<Evidence> {
+        if self.full || self.warnings.is_empty() {
+            return None;
+        }
+        self.warnings_left = self.warnings_left.checked_sub(1)?;
+        self.warnings.pop_first().map(|(_, evidence)| evidence)
     }
 
     /// Whether it can be asked now.

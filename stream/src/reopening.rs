@@ -56,7 +56,7 @@ impl Core {
                 stream.delivery.lagging = true;
                 self.lagging.insert(origin);
             }
-            stream.clear_ahead();
+            stream.clear_ahead(&mut self.ahead);
         }
         self.enter_digest(origin);
     }

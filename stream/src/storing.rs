@@ -64,7 +64,7 @@ impl Core {
         };
         self.store_retry = Some((until, pause));
         stream.lack.retry_at = until;
-        stream.clear_ahead();
+        stream.clear_ahead(&mut self.ahead);
         let dropped = self.drop_pending(origin, index, out);
         let mut wanted = None;
         for pending in dropped {

@@ -124,41 +124,4 @@ impl Stream {
         self.pending_bytes -= dropped.iter().map(|pending| pending.batch.len()).sum::<usize>();
         dropped
     }
-
-    /// Keeps a batch that came too early, if there is room or it is nearer than what takes it.
-    pub(crate) fn keep_ahead(&mut self, link: LinkId, batch: Batch, most: usize) {
-        let first = batch.first();
-        if self.ahead.contains_key(&first) {
-            return;
-        }
-        self.ahead_bytes += batch.len();
-        self.ahead.insert(first, (link, batch));
-        while self.ahead_bytes > most {
-            let Some((_, (_, farthest))) = self.ahead.pop_last() else { break };
-            self.ahead_bytes -= farthest.len();
-        }
-    }
-
-    /// The kept batch that is next, if it has come; those that came twice are dropped.
-    pub(crate) fn take_next_ahead(&mut self) -> Option<(LinkId, Batch)> {
-        let seen = self.seen();
-        while let Some((first, (_, batch))) = self.ahead.first_key_value() {
-            let next = seen.is_followed_by(*first);
-            if !next && batch.first() > seen {
-                return None;
-            }
-            let (_, (link, batch)) = self.ahead.pop_first()?;
-            self.ahead_bytes -= batch.len();
-            if next {
-                return Some((link, batch));
-            }
-        }
-        None
-    }
-
-    /// Drops everything kept because it came too early.
-    pub(crate) fn clear_ahead(&mut self) {
-        self.ahead.clear();
-        self.ahead_bytes = 0;
-    }
 }

@@ -6,7 +6,7 @@ mod desk;
 
 use std::collections::BTreeMap;
 
-use borgios_stream::bounds::SERVING_BYTES_PER_LINK;
+use borgios_stream::bounds::{SERVING_BYTES_PER_LINK, WARNINGS_PER_TICK};
 use borgios_stream::frame::{Gone, Served};
 use borgios_stream::{Batch, BatchId, Frame, Head, LinkId, Origin, Position, Relay};
 use desk::{CHILD, CROSS, Desk, EPOCH, PARENT, batch_of, chain};
@@ -222,6 +222,38 @@ fn a_new_epoch_begins_when_nobody_has_more_of_the_old_one() {
         assert!(rounds < 4 * 4, "in vain");
     }
     assert_eq!(desk.got, [old[0].last(), new.last()]);
+}
+
+/// Whoever holds many keys does not make this node flood its neighbours with what they have done.
+#[test]
+fn evidence_against_many_is_sent_at_a_pace_that_neighbours_take() {
+    let mut desk = Desk::new(Relay::Verified);
+    let mut other = Desk::of(200, Relay::Verified);
+    let many = 90;
+    for origin in 1..=many {
+        let [one, fork] = [b"for you", b"for her"].map(|body| chain(origin, 1, body).remove(0));
+        other.batch(CHILD, &one);
+        desk.batch(PARENT, &one);
+        desk.batch(PARENT, &fork);
+    }
+    let origins: Vec<Origin> = (1..=many).map(|n| Origin::from(desk::key(n).public())).collect();
+    assert!(origins.iter().all(|origin| desk.core.evidence(origin).is_some()));
+    assert_eq!(desk.core.rests_until(), None);
+    let mut told = 0;
+    for _ in 0..60 {
+        let now: Vec<_> = std::mem::take(&mut desk.sent)
+            .into_iter()
+            .filter(|(link, frame)| *link == CHILD && matches!(frame, Frame::Evidence(_)))
+            .collect();
+        assert!(now.len() <= WARNINGS_PER_TICK as usize, "{} at once", now.len());
+        told += now.len();
+        now.into_iter().for_each(|(_, frame)| other.frame(PARENT, frame));
+        desk.wait(250);
+        other.wait(250);
+    }
+    assert_eq!(told, origins.len());
+    assert!(origins.iter().all(|origin| other.core.evidence(origin).is_some()));
+    assert_eq!(other.cuts, []);
 }
 
 #[test]

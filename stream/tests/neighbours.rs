@@ -5,7 +5,8 @@
 mod desk;
 
 use borgios_stream::bounds::{
-    ASKED_MAX, BATCH_BODY_MAX, DELIVERY_WINDOW, HELD_MAX, PENDING_MAX, STREAM_PENDING_MAX,
+    ASKED_MAX, BATCH_BODY_MAX, DELIVERY_WINDOW, HELD_MAX, LINK_AHEAD_MAX, PENDING_MAX,
+    STREAM_PENDING_MAX, UNJUDGED_MAX,
 };
 use borgios_stream::frame::{Disown, Fetch, Gone, Served};
 use borgios_stream::log::Recovered;
@@ -78,6 +79,121 @@ fn a_relay_that_disowns_what_it_forwarded_keeps_its_link() {
     // Over a cross link nothing is forwarded unverified.
     desk.batch(CROSS, &bad);
     assert!(matches!(desk.cuts[..], [(CROSS, Misdeed::Forgery(_))]), "{:?}", desk.cuts);
+}
+
+fn disown(bad: &Batch) -> Frame {
+    Frame::Disown(Disown { origin: bad.origin(), first: bad.first(), id: bad.id() })
+}
+
+/// Whatever a forger sends through an honest node at a time: that is not taken for the forger.
+#[test]
+fn many_forgeries_at_once_cost_a_relay_that_disowns_them_nothing() {
+    for late in [false, true] {
+        let mut desk = Desk::new(Relay::Link);
+        let chains: Vec<_> = (1..=60).map(|origin| chain(origin, 2, b"x")).collect();
+        chains.iter().for_each(|chain| desk.batch(CHILD, &chain[0]));
+        let bad: Vec<_> = chains.iter().map(|chain| forged(&chain[1])).collect();
+        for bad in &bad {
+            if !late {
+                desk.frame(PARENT, disown(bad));
+            }
+            desk.batch(PARENT, bad);
+        }
+        if late {
+            bad.iter().for_each(|bad| desk.frame(PARENT, disown(bad)));
+        }
+        desk.wait(2_000);
+        assert_eq!(desk.cuts, [], "disowned late: {late}");
+        chains.iter().for_each(|chain| desk.batch(CHILD, &chain[1]));
+        assert_eq!(desk.got.len(), 120);
+    }
+}
+
+#[test]
+fn after_a_forgery_a_relay_verifies_first_for_a_while() {
+    let mut desk = Desk::new(Relay::Link);
+    let chains: Vec<_> = (1..=3).map(|origin| chain(origin, 2, b"x")).collect();
+    chains.iter().for_each(|chain| desk.batch(PARENT, &chain[0]));
+    let forge = |desk: &mut Desk, chain: &[Batch]| {
+        let before = desk.batches_sent_to(CHILD);
+        let bad = forged(&chain[1]);
+        desk.batch(PARENT, &bad);
+        desk.frame(PARENT, disown(&bad));
+        desk.batches_sent_to(CHILD) - before
+    };
+    assert_eq!(forge(&mut desk, &chains[0]), 1);
+    assert_eq!(forge(&mut desk, &chains[1]), 0);
+    desk.wait(61_000);
+    assert_eq!(forge(&mut desk, &chains[2]), 1);
+    assert_eq!(desk.cuts, []);
+    desk.batch(PARENT, &chains[2][1]);
+    assert_eq!(desk.core.head(&chains[2][1].origin()), Some(chains[2][1].last()));
+}
+
+#[test]
+fn what_is_forwarded_before_it_is_judged_is_bounded_and_leaves_no_gap() {
+    let config = Config { network: network(), me: key(0).public(), relay: Relay::Link };
+    let mut core = Core::new(config, Recovered::default());
+    let now = Now { time: Time(1), unix: UnixSeconds(EPOCH) };
+    let mut out = Vec::new();
+    for (link, peer) in [(PARENT, key(101)), (CHILD, key(102))] {
+        core.handle(now, Input::LinkUp { link, peer: peer.public(), role: Role::Tree }, &mut out);
+    }
+    let batches = chain(1, UNJUDGED_MAX as u64 + 20, b"x");
+    let origin = batches[0].origin();
+    core.handle(now, Input::Admitted { origin, admission: Admission::Yes }, &mut out);
+    out.clear();
+    for batch in &batches {
+        core.handle(
+            now,
+            Input::Frame { link: PARENT, frame: Frame::Batch(batch.clone()) },
+            &mut out,
+        );
+    }
+    core.check().unwrap();
+    let sent = |out: &[Output]| {
+        out.iter().filter(|output| matches!(output, Output::Send { link: CHILD, .. })).count()
+    };
+    assert_eq!(sent(&out), UNJUDGED_MAX);
+    // Once they are verified, the others follow, in order.
+    let jobs = out.iter().filter_map(|output| match output {
+        Output::Verify(job) => Some(Input::Verified { job: job.job, verdict: job.run() }),
+        _ => None,
+    });
+    let verdicts: Vec<_> = jobs.collect();
+    verdicts.into_iter().for_each(|verdict| core.handle(now, verdict, &mut out));
+    core.check().unwrap();
+    let frames = out.iter().filter_map(|output| match output {
+        Output::Send { link: CHILD, frame } => Some(frame.clone()),
+        _ => None,
+    });
+    let all: Vec<_> = batches.iter().map(|batch| batch.bytes().clone()).collect();
+    assert_eq!(frames.collect::<Vec<_>>(), all);
+}
+
+/// What comes too early is never judged if its numbers never come: its bringer has a share, and it goes
+/// with the link.
+#[test]
+fn what_came_too_early_is_bounded_for_a_link_and_goes_with_it() {
+    let mut desk = Desk::new(Relay::Verified);
+    let body = vec![0; 250_000];
+    for origin in 1..=12 {
+        let known = chain(origin, 1, b"x");
+        desk.batch(PARENT, &known[0]);
+        for number in 1_000..1_004 {
+            desk.batch(CHILD, &batch(origin, number, BatchId([1; 32]), &body));
+        }
+    }
+    let ahead = desk.core.load().ahead_bytes;
+    assert!((LINK_AHEAD_MAX / 2..=LINK_AHEAD_MAX).contains(&ahead), "{ahead} bytes");
+    // Others' share is untouched.
+    desk.batch(PARENT, &batch(12, 3, BatchId([1; 32]), &body));
+    let both = desk.core.load().ahead_bytes;
+    assert!(both > ahead, "{both} bytes");
+    desk.step(Input::LinkDown(CHILD));
+    assert!(desk.core.load().ahead_bytes < 300_000, "{:?}", desk.core.load());
+    desk.step(Input::LinkDown(PARENT));
+    assert_eq!(desk.core.load().ahead_bytes, 0);
 }
 
 #[test]

@@ -81,6 +81,35 @@ fn who_has_lapsed_is_not_heard_until_it_is_a_member_again() {
     assert_eq!((desk.got.len(), desk.batches_sent_to(CHILD)), (3, 3));
 }
 
+/// Who came after a server had lapsed for good cannot have what that said: they hold the same all the same.
+#[test]
+fn what_the_lapsed_said_is_not_compared() {
+    let (mut old, mut young) = (Desk::new(Relay::Verified), Desk::of(50, Relay::Verified));
+    let (common, lapsed) = (&chain(1, 1, b"hello")[0], &chain(2, 1, b"bye")[0]);
+    old.batch(PARENT, common);
+    young.batch(PARENT, common);
+    let told = |desk: &mut Desk| {
+        desk.sent.clear();
+        desk.wait(10_250);
+        let digest = |(_, frame): &(_, Frame)| match frame {
+            Frame::Digest(digest) => Some(*digest),
+            _ => None,
+        };
+        desk.sent.iter().filter_map(digest).next_back().unwrap()
+    };
+    let alike = told(&mut young);
+    assert_eq!(told(&mut old), alike);
+    old.batch(PARENT, lapsed);
+    assert_ne!(told(&mut old), alike);
+    let admit = |desk: &mut Desk, admission| {
+        desk.step(Input::Admitted { origin: lapsed.origin(), admission });
+    };
+    admit(&mut old, Admission::Later);
+    assert_eq!(told(&mut old), alike);
+    admit(&mut old, Admission::Yes);
+    assert_ne!(told(&mut old), alike, "it counts again");
+}
+
 fn publish(desk: &mut Desk, ticket: u64) {
     desk.step(Input::Publish {
         ticket: Ticket(ticket),

@@ -163,6 +163,8 @@ impl<D: Disk> DiskLog<D> {
 
     /// In this epoch may be sent, or was, what is not synced here: the next start must know.
     pub(crate) fn note_own_epoch(&mut self, epoch: u64) -> io::Result<()> {
+        // What others hand back may be of an earlier epoch than the last one.
+        let epoch = self.own_epoch_unsynced.map_or(epoch, |noted| noted.max(epoch));
         if self.own_epoch_unsynced != Some(epoch) {
             let note = record::note(Position::new(epoch, 0), BatchId::NONE);
             self.put(OWN, &note)?;
@@ -263,11 +265,18 @@ impl<D: Disk> DiskLog<D> {
 
     /// False where nothing could be removed: the next append tries again.
     fn drop_oldest(&mut self, origin: Origin) -> bool {
-        let Some(stream) = self.streams.get_mut(&origin) else { return false };
-        if stream.segments.len() == 1 {
-            let (path, note) =
-                (format!("{}/head", stream.folder), record::note(stream.head, stream.head_id));
+        let Some(stream) = self.streams.get(&origin) else { return false };
+        let note = match (stream.segments.front(), stream.segments.get(1)) {
             // The stream's end must be known when its last segment is gone.
+            (Some(_), None) => Some(("head", record::note(stream.head, stream.head_id))),
+            // What begins a new epoch does not tell that there was an old one.
+            (Some(oldest), Some(next)) if next.begins_epoch_after(oldest) => {
+                Some(("floor", record::note(oldest.last, BatchId::NONE)))
+            }
+            _ => None,
+        };
+        if let Some((name, note)) = note {
+            let path = format!("{}/{name}", stream.folder);
             if self.put(&path, &note).is_err() {
                 return false;
             }
@@ -465,8 +474,10 @@ impl<D: Disk> Log for DiskLog<D> {
 
 /// What the host said, in our words.
 pub(crate) fn failed(error: io::Error) -> LogError {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => LogError::Full,
-        _ => LogError::Disk(error.to_string()),
-    }
+    if is_full(&error) { LogError::Full } else { LogError::Disk(error.to_string()) }
+}
+
+/// Whether more room would have helped.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

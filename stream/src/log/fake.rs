@@ -197,6 +197,10 @@ impl State {
 
     fn write(&mut self, path: &str, at: u64, bytes: &[u8]) {
         let file = self.live.entry(path.to_owned()).or_default();
+        if at == 0 && bytes.len() >= file.len() {
+            // All of it is to be written again, whatever a failed sync had marked.
+            self.passed.remove(path);
+        }
         let (start, end) = (at as usize, at as usize + bytes.len());
         file.resize(file.len().max(end), 0);
         file[start..end].copy_from_slice(bytes);

@@ -11,6 +11,8 @@ mod segments;
 mod serving;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_starts;
 
 use thiserror::Error;
 

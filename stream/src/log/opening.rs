@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::bounds::{BATCH_MAX, CONTROL_MAX, EVIDENCE_MAX, SEGMENT_BYTES, STREAMS_MAX};
 use crate::evidence::Evidence;
-use crate::log::disk::{DiskLog, EVIDENCE, OWN, UNFINISHED};
+use crate::log::disk::{DiskLog, EVIDENCE, OWN, UNFINISHED, is_full};
 use crate::log::host::Disk;
 use crate::log::record::{self, Record};
 use crate::log::segments::{Segment, Stored};
@@ -79,7 +79,15 @@ pub(crate) fn recover<D: Disk>(
     if let Some(path) = last.map(|segment| segment.path.clone()) {
         // Anew, for a sync that failed once may have marked as written what is not (fsync(2)).
         let bytes = log.disk.read(&path, 0, SEGMENT_MAX)?;
-        log.put(&path, &bytes)?;
+        match log.put(&path, &bytes) {
+            // No room for a second one: the same bytes over the old ones are written anew too.
+            Err(error) if is_full(&error) => {
+                log.disk.remove(&format!("{path}{UNFINISHED}"))?;
+                log.disk.write(&path, 0, &bytes)?;
+                log.disk.sync(&path)?;
+            }
+            written => written?,
+        }
     }
     log.disk.sync_all()?;
     Ok(recovered)
@@ -130,10 +138,15 @@ fn read_stream<D: Disk>(disk: &mut D, origin: &Origin) -> io::Result<FoundStream
         match name.as_str() {
             "head" => match record::read_note(&disk.read(&path, 0, 57)?) {
                 Some((head, id)) => {
-                    (stream.head, stream.head_id, stream.floor) = (head, id, head);
+                    (stream.head, stream.head_id) = (head, id);
+                    stream.floor = stream.floor.max(head);
                 }
                 None => torn_head = true,
             },
+            "floor" => {
+                let note = record::read_note(&disk.read(&path, 0, 57)?);
+                stream.floor = note.map_or(stream.floor, |(at, _)| stream.floor.max(at));
+            }
             "taken" => {
                 let note = record::read_note(&disk.read(&path, 0, 57)?);
                 stream.taken = note.map_or(Position::START, |(at, _)| at);
@@ -146,10 +159,10 @@ fn read_stream<D: Disk>(disk: &mut D, origin: &Origin) -> io::Result<FoundStream
         let path = format!("{folder}/{name}");
         cuts.extend(read_segment(disk, &mut stream, path, index + 1 == segments.len())?);
     }
-    if let Some(first) = segments.first().and_then(|name| first_of(name)) {
-        // What came before, if anything did, is gone.
-        let begins = stream.floor == Position::START && first.number == 1;
-        stream.floor = if begins { Position::START } else { stream.floor.max(first.before()) };
+    let first = segments.first().and_then(|name| first_of(name));
+    if let Some(first) = first.filter(|first| first.number > 1) {
+        // What came before is gone. Of what came before a new epoch the notes tell.
+        stream.floor = stream.floor.max(first.before());
     }
     stream.taken = stream.taken.min(stream.head);
     let named = segments.iter().filter_map(|name| first_of(name)).map(|first| first.epoch).max();

@@ -3,6 +3,7 @@
 //! ```text
 //! ORIGIN/EPOCH-FIRST.seg   records, one after the other; hexadecimal, so that names sort
 //! ORIGIN/head              where the stream ends, once retention has taken all of its segments
+//! ORIGIN/floor             the last message of the last epoch that retention has taken all segments of
 //! ORIGIN/taken             what the application has taken
 //! ```
 
@@ -88,6 +89,11 @@ impl Segment {
         self.bytes += length;
         self.messages += batch.count() as u64;
         self.last = batch.last();
+    }
+
+    /// Whether its first message is of a later epoch than the last one of the segment before it.
+    pub(crate) fn begins_epoch_after(&self, before: &Self) -> bool {
+        self.index.first().is_some_and(|(first, _)| first.epoch > before.last.epoch)
     }
 
     /// An offset at or before the first batch that ends after this position.

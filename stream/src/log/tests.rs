@@ -17,7 +17,12 @@ use crate::stage::{self, EPOCH};
 const NOW: UnixSeconds = UnixSeconds(EPOCH + 100);
 
 /// A chain of batches of one origin, of one message each.
-fn chain(seed: u8, count: u64, bytes: usize, durability: Durability) -> Vec<(Batch, BatchId)> {
+pub(super) fn chain(
+    seed: u8,
+    count: u64,
+    bytes: usize,
+    durability: Durability,
+) -> Vec<(Batch, BatchId)> {
     let key = SecretKey::from_seed([seed; 32]);
     let mut previous = BatchId::NONE;
     let batches = (1..=count).map(|number| {
@@ -37,11 +42,18 @@ fn chain(seed: u8, count: u64, bytes: usize, durability: Durability) -> Vec<(Bat
     batches.collect()
 }
 
-fn open(disk: &FakeDisk, me: Origin) -> Result<(DiskLog<FakeDisk>, Recovered), LogError> {
+pub(super) fn open(
+    disk: &FakeDisk,
+    me: Origin,
+) -> Result<(DiskLog<FakeDisk>, Recovered), LogError> {
     DiskLog::open_on(disk.clone(), Limits::default(), me, NOW)
 }
 
-fn append(log: &mut impl Log, (batch, id): &(Batch, BatchId), own: bool) -> Result<(), LogError> {
+pub(super) fn append(
+    log: &mut impl Log,
+    (batch, id): &(Batch, BatchId),
+    own: bool,
+) -> Result<(), LogError> {
     let number = batch.first().number;
     let after = if number == 1 { Position::START } else { batch.first().before() };
     log.append(&batch.origin(), batch, *id, after, own)
