@@ -414,15 +414,20 @@ async fn tick(ledger: LedgerHandle, tree: TreeHandle, stop: CancellationToken) {
 
 async fn tree_node(me: NodeId, settings: &Settings, ledger: &LedgerHandle) -> Node {
     let fanout = ledger.run(|ledger| ledger.chain().policy().map(|policy| policy.fanout)).await;
+    Node::new(me, tree_config(settings, fanout), rand::rngs::OsRng.next_u64())
+}
+
+fn tree_config(settings: &Settings, fanout: Option<u16>) -> Config {
     let defaults = Config::default();
-    let config = Config {
+    Config {
         fanout: fanout.unwrap_or(defaults.fanout),
         address: settings.advertise.clone().map(Into::into),
+        // All of them: the head of one that the tree does not follow leads nobody to its statements.
+        lanes: Arc::new(Lane::ALL.iter().map(|lane| lane.as_str().to_owned()).collect()),
         heartbeat: settings.pace.heartbeat,
         silence: settings.pace.silence,
         ..defaults
-    };
-    Node::new(me, config, rand::rngs::OsRng.next_u64())
+    }
 }
 
 /// A gate that knows the addresses of the fleet's members, as far as their records name them.
@@ -471,4 +476,20 @@ pub fn selftest() -> io::Result<()> {
     let written = disk::write_durable(&folder.join("file"), b"x", 0o600);
     std::fs::remove_dir_all(&folder)?;
     written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the shell leaves out of the list, because a head leads there, the tree follows; and so do the
+    /// simulations, which take what is usual.
+    #[test]
+    fn the_tree_follows_every_lane_there_is() {
+        let settings = Settings::below(std::path::Path::new("/nowhere"), "web-1".parse().unwrap());
+        let lanes = tree_config(&settings, None).lanes;
+        assert_eq!(lanes.len(), Lane::ALL.len());
+        assert!(Lane::ALL.iter().all(|lane| lanes.contains(lane.as_str())));
+        assert_eq!(lanes, Config::default().lanes);
+    }
 }

@@ -408,7 +408,7 @@ impl TreeShell {
                 if !self.offers.push(Offer { from, id, kind, body }) {
                     // Too much of this neighbour waits: it is not to blame, and the object comes
                     // again when the two compare what they hold.
-                    let verdict = Verdict::Deferred;
+                    let verdict = Verdict::Later;
                     self.found.push_back(Input::Judged { id, from, verdict });
                 }
             }

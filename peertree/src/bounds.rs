@@ -102,7 +102,7 @@ pub const FETCH_STRIKES: u32 = 3;
 /// Objects offered to the shell and not yet judged. The shell puts off what is too much of one
 /// neighbour's, or too many bytes, so one that floods leaves most of these places to the others.
 pub const PENDING_MAX: usize = 4_096;
-/// Lanes in one summary: five are planned.
+/// Lanes in one summary: there are five.
 pub const LANES_MAX: usize = 16;
 /// Statements of a lane the shell sends for one [`Follow`](crate::Message::Follow).
 pub const LANE_PAGE: u64 = 64;
@@ -130,6 +130,10 @@ pub const CHATTER_MAX: u32 = 6_000;
 /// Objects of one neighbour between two [`FORGIVE`] ticks that were known or could not be decided on;
 /// each more costs a point. Honest stores differ by what lapsed since the other one looked.
 pub const USELESS_MAX: u32 = 1_024;
+/// Objects admitted last, of which each neighbour may bring a copy of its own for [`WANT_TIMEOUT`] without
+/// any of them being useless: two neighbours that get one object at the same time, from whoever sends it
+/// to both, relay it to each other.
+pub const FRESH_MAX: usize = 8_192;
 /// Penalties after which a link is closed: one is a race, many are a flood.
 pub const PENALTY_MAX: u32 = 16;
 

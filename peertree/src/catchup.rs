@@ -98,6 +98,7 @@ impl Node {
             for link in self.links.values_mut() {
                 link.penalty /= 2;
                 (link.served, link.useless, link.chatter) = (0, 0, 0);
+                link.echoed = None;
                 link.rival_failed = link.rival_failed.saturating_sub(1);
             }
             self.climb(now);
@@ -127,6 +128,8 @@ impl Node {
                 self.config.lanes.contains(*lane) && head.seq > self.store.head(lane)
             })
             .map(|(_, head)| head.id)
+            // Whoever tells of a head chooses its id, and what is here is missing nowhere.
+            .filter(|id| !self.store.holds(id))
             .collect();
         let Some(link) = self.links.get_mut(&from) else { return };
         link.heads = SortedMap::new();

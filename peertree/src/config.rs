@@ -7,6 +7,9 @@ use std::time::Duration;
 use crate::bounds;
 use crate::contact::Address;
 
+/// The lanes there are, so that simulations and fuzzing run what an agent runs.
+const LANES: [&str; 5] = ["policy", "release", "credential", "member", "access"];
+
 /// What a node is told about itself when it is made.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -15,7 +18,9 @@ pub struct Config {
     pub fanout: u16,
     /// Where others can dial this node; `None` keeps it a leaf.
     pub address: Option<Address>,
-    /// Kinds that are lanes (`policy`, `release`): caught up in order, by their heads, never by id.
+    /// Kinds that are lanes: caught up in order, by their heads, never by id. The shell counts the same
+    /// ones: what it lists at the start, and whose heads it tells. A kind that only one of the two calls
+    /// a lane reaches nobody who was away, and two digests of it never agree.
     pub lanes: Arc<BTreeSet<String>>,
     /// Silence after which a parent says "alive".
     pub heartbeat: Duration,
@@ -30,7 +35,7 @@ impl Default for Config {
         Self {
             fanout: bounds::FANOUT_DEFAULT,
             address: None,
-            lanes: Arc::new(["policy", "release"].map(str::to_owned).into()),
+            lanes: Arc::new(LANES.map(str::to_owned).into()),
             heartbeat: bounds::HEARTBEAT,
             silence: bounds::SILENCE,
             remembered: bounds::REMEMBERED_MAX,

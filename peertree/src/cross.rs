@@ -37,7 +37,7 @@ use crate::node::{Node, Phase};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cross {
     /// Whom to choose, best first.
-    candidates: Vec<Contact>,
+    pub(crate) candidates: Vec<Contact>,
     /// Whom the hash sends here, the likeliest first.
     choosers: Box<[NodeId]>,
     /// Those that failed or were taken in this interval.
@@ -296,6 +296,42 @@ mod tests {
         assert!(out.contains(&Output::Send(key(31), Message::Leave)), "{out:?}");
         assert!(out.contains(&Output::Close(key(31))));
         assert_eq!(dialled(&out), [key(40)]);
+    }
+
+    /// It has no address, so nobody comes to it, and it never makes itself a root.
+    #[test]
+    fn a_leaf_whose_parent_invents_all_it_remembers_finds_others_by_their_records() {
+        let mut stage = Stage::new(4, false);
+        stage.start(vec![], vec![contact(2)]);
+        stage.step(Input::TimerFired(Timer::Retry));
+        stage.link(2, true);
+        let down = stage.parent_down(&[1, 2], Vec::new(), Vec::new());
+        stage.says(2, Message::Accept(down));
+        let out = stage.step(Input::Cross((30..38).map(contact).collect()));
+        stage.fail_all_dials(out);
+        let invented = |n: u32| {
+            let mut seed = [7; 32];
+            seed[..4].copy_from_slice(&n.to_le_bytes());
+            let key = borgios_types::SecretKey::from_seed(seed).public();
+            crate::Contact::new(key, format!("n{n}:1"))
+        };
+        for turn in 0..40 {
+            let mut path: Vec<_> = (0..30).map(|n| invented(turn * 30 + n)).collect();
+            path.push(contact(2));
+            let mut down = stage.parent_down(&[2], Vec::new(), Vec::new());
+            down.path = path.into();
+            stage.says(2, Message::Heartbeat(down));
+        }
+        assert_eq!(stage.node.parent(), Some(key(2)));
+        stage.step(Input::LinkDown(key(2)));
+        let mut asked = Vec::new();
+        for _ in 0..3 {
+            let out = stage.step(Input::TimerFired(Timer::Retry));
+            asked.extend(stage.fail_all_dials(out));
+        }
+        for n in 30..38 {
+            assert!(asked.contains(&key(n)), "{n}");
+        }
     }
 
     #[test]

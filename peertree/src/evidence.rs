@@ -222,13 +222,13 @@ impl Node {
         }
     }
 
-    /// An object came, whether or not it is news.
-    pub(crate) fn on_brought(&mut self, from: NodeId, id: &Digest) {
-        if self.suspicions.open.get(id).is_some_and(|open| open.neighbour == from)
-            && let Some(open) = self.suspicions.open.remove(id)
-        {
+    /// An object came, whether or not it is news; whether this neighbour was asked after it.
+    pub(crate) fn on_brought(&mut self, from: NodeId, id: &Digest) -> bool {
+        let of_it = self.suspicions.open.get(id).is_some_and(|open| open.neighbour == from);
+        if of_it && let Some(open) = self.suspicions.open.remove(id) {
             self.tell_found(*id, &open.askers);
         }
+        of_it
     }
 
     /// An object was admitted. A neighbour that brings a kind pays for a gap in it.

@@ -5,6 +5,7 @@
 //!                                                                        │
 //!     admitted: stored, relayed to all tree links but its own ◀──────────┤
 //!     known, deferred: nobody is to blame, within a bound    ◀───────────┤
+//!     later: it comes again when the two compare             ◀───────────┤
 //!     refused: the link pays, whoever else has it is asked   ◀───────────┘
 //! ```
 //!
@@ -23,9 +24,10 @@ use crate::store::Pending;
 
 impl Node {
     /// An object handed in here.
-    pub(crate) fn on_publish(&mut self, id: Digest, kind: &str, body: Body) {
+    pub(crate) fn on_publish(&mut self, now: Time, id: Digest, kind: &str, body: Body) {
         let live = !self.config.lanes.contains(kind);
         if self.store.publish(id, live) {
+            self.store.entered(now, id);
             self.relay(id, kind, &body, None);
         }
     }
@@ -42,13 +44,14 @@ impl Node {
         if !self.is_neighbour(from) && !self.is_cross(&from) {
             return;
         }
-        self.on_brought(from, &id);
-        let asked = self.on_fetched(from, &id);
+        // Whoever answers what this node asks after others' word is not to blame for it.
+        let asked_after = self.on_brought(from, &id);
+        let asked = self.on_fetched(from, &id) || asked_after;
         if self.links.get(&from).is_some_and(|link| link.refused.contains(&id)) {
             return self.penalise(now, from, 1);
         }
         if self.store.knows(&id) {
-            if !asked {
+            if !asked && !self.crossed(now, from, id) {
                 self.count_useless(now, from);
             }
             return;
@@ -68,6 +71,7 @@ impl Node {
             Verdict::Admitted => {
                 self.on_arrived(from, &id, &pending.kind);
                 if self.store.insert(id, live) {
+                    self.store.entered(now, id);
                     self.relay(id, &pending.kind, &pending.body, Some(from));
                 }
             }
@@ -79,8 +83,7 @@ impl Node {
             }
             Verdict::Deferred => {
                 self.store.wanted.remove(&id);
-                // A newcomer that catches up gets many before what they build on, or faster than it
-                // can judge them, and has asked for each.
+                // A newcomer that catches up gets many before what they build on, and has asked for each.
                 if !pending.asked {
                     self.count_useless(now, from);
                 }
@@ -91,6 +94,10 @@ impl Node {
                     }
                     self.follow(now, from, &pending.kind);
                 }
+            }
+            // Whoever relays what this node is too slow for is the same as whoever relays what it is not.
+            Verdict::Later => {
+                self.store.wanted.remove(&id);
             }
             Verdict::Refused => {
                 if let Some(link) = self.links.get_mut(&from) {
@@ -104,6 +111,17 @@ impl Node {
                 self.fetch_elsewhere(&[id], &others);
             }
         }
+    }
+
+    /// Whether this copy was on its way when the object entered here, for all this node can tell: honest
+    /// neighbours relay to each other what a third one sends to both. Each may do so once.
+    fn crossed(&mut self, now: Time, from: NodeId, id: Digest) -> bool {
+        if !self.store.is_fresh(now, &id) {
+            return false;
+        }
+        let Some(link) = self.links.get_mut(&from) else { return false };
+        let echoed = &mut link.echoed.get_or_insert_default().0;
+        echoed.len() < bounds::FRESH_MAX && echoed.insert(id)
     }
 
     /// Nobody is to blame for one; a flood of them costs as much as one of forgeries.
@@ -128,7 +146,7 @@ impl Node {
 mod tests {
     use super::*;
     use crate::io::Input;
-    use crate::stage::{Stage, key};
+    use crate::stage::{Stage, contact, key};
 
     const BODY: &str = r#"{"type":"note"}"#;
 
@@ -209,6 +227,97 @@ mod tests {
             sent += 1;
         }
         assert_eq!(sent, bounds::USELESS_MAX + bounds::PENALTY_MAX);
+    }
+
+    fn numbered(n: u32) -> Digest {
+        Digest::of(&n.to_le_bytes())
+    }
+
+    /// With a cross link to 31, which hangs elsewhere below the root.
+    fn family_with_a_cross_peer() -> Stage {
+        let mut stage = family();
+        stage.step(Input::Cross(vec![contact(31)]));
+        stage.link(31, true);
+        stage.says(31, Message::Cross { path: vec![key(1), key(3), key(31)] });
+        stage
+    }
+
+    fn asks_the_parent(output: &Output) -> bool {
+        matches!(output, Output::Send(to, Message::Missing { .. }) if *to == key(2))
+    }
+
+    /// A liar names as heads what the parent has, again and again: it brings what it is asked after, which
+    /// is known here, or cannot be decided on.
+    #[test]
+    fn whoever_brings_what_it_is_asked_after_is_not_held_useless_for_it() {
+        for held in [true, false] {
+            let mut stage = family_with_a_cross_peer();
+            let one = numbered(7);
+            if held {
+                stage.says(2, object(one));
+                stage.judged(2, one, Verdict::Admitted);
+            }
+            let mut missing = 0;
+            for n in 0..2 * bounds::USELESS_MAX {
+                let head = crate::Head { seq: u64::from(n) + 1_000, id: one };
+                let heads = [("release".to_owned(), head)].into();
+                let summary = crate::Summary { heads, count: 0, xor: Digest([0; 32]) };
+                let out = stage.says(31, Message::Summary(summary));
+                if out.iter().any(asks_the_parent) {
+                    missing += 1;
+                    stage.says(2, object(one));
+                    stage.judged(2, one, Verdict::Deferred);
+                }
+                assert_eq!(stage.node.parent(), Some(key(2)), "after {n}");
+            }
+            assert_eq!(missing > 0, !held, "nothing that is here is asked after");
+        }
+    }
+
+    /// A third one gives each object to this node and to its parent at the same time.
+    #[test]
+    fn copies_that_cross_cost_no_honest_neighbour_its_link() {
+        let mut stage = family_with_a_cross_peer();
+        for n in 0..2 * bounds::USELESS_MAX {
+            stage.now = stage.now + std::time::Duration::from_millis(1);
+            stage.says(31, object(numbered(n)));
+            stage.judged(31, numbered(n), Verdict::Admitted);
+            stage.says(2, object(numbered(n)));
+            assert_eq!(stage.node.parent(), Some(key(2)), "after {n}");
+        }
+        // The same again is none that crossed.
+        for n in 0..bounds::USELESS_MAX + bounds::PENALTY_MAX {
+            assert_eq!(stage.node.parent(), Some(key(2)), "after {n} more");
+            stage.says(2, object(numbered(n)));
+        }
+        assert_ne!(stage.node.parent(), Some(key(2)));
+    }
+
+    #[test]
+    fn a_copy_that_comes_much_later_is_none_that_crossed() {
+        let mut stage = family();
+        for n in 0..100 {
+            stage.says(5, object(numbered(n)));
+            stage.judged(5, numbered(n), Verdict::Admitted);
+        }
+        let useless = |stage: &Stage| stage.node.links.get(&key(6)).unwrap().useless;
+        stage.says(6, object(numbered(1)));
+        assert_eq!(useless(&stage), 0);
+        stage.now = stage.now + bounds::WANT_TIMEOUT;
+        stage.says(6, object(numbered(2)));
+        assert_eq!(useless(&stage), 1);
+    }
+
+    #[test]
+    fn nobody_pays_for_what_this_node_is_too_slow_for() {
+        let mut stage = family();
+        for n in 0..3 * bounds::USELESS_MAX {
+            assert_eq!(offers(&stage.says(2, object(numbered(n)))), 1);
+            assert_eq!(stage.judged(2, numbered(n), Verdict::Later), []);
+            assert_eq!(stage.node.parent(), Some(key(2)), "after {n}");
+        }
+        assert_eq!(offers(&stage.says(2, object(numbered(0)))), 1, "it may come again");
+        assert_eq!(sent_objects(&stage.judged(2, numbered(0), Verdict::Admitted)).len(), 3);
     }
 
     #[test]

@@ -114,6 +114,9 @@ pub enum Verdict {
     Deferred,
     /// Does not verify: the link pays.
     Refused,
+    /// Not looked at, for too much waits to be judged: it comes again when the two compare what they hold,
+    /// and whoever sent it has no part in it.
+    Later,
 }
 
 /// What a node asks of its shell, to be done in order.

@@ -35,6 +35,9 @@ pub(crate) struct Link {
     pub(crate) chatter: u32,
     /// Objects that were no news since this was last forgiven.
     pub(crate) useless: u32,
+    /// What it brought a copy of a moment after that had entered here, since this was last forgiven; at
+    /// most [`FRESH_MAX`](crate::bounds::FRESH_MAX).
+    pub(crate) echoed: Option<Box<Echoed>>,
     /// The next beat is a digest.
     pub(crate) due: bool,
     /// A digest was sent; the peer's summary, if it sends one, is answered with the own.
@@ -60,6 +63,10 @@ pub(crate) struct Link {
     /// How often that came to nothing.
     pub(crate) rival_failed: u32,
 }
+
+/// Objects that a neighbour brought a copy of a moment after they had entered here.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Echoed(pub(crate) BTreeSet<Digest>);
 
 /// A walk through a neighbour's inventory.
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +109,7 @@ impl Link {
             served: 0,
             chatter: 0,
             useless: 0,
+            echoed: None,
             due: false,
             comparing: false,
             compared: None,

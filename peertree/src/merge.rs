@@ -324,6 +324,28 @@ mod tests {
         }
     }
 
+    /// A parent ends the link of whoever passes on what is no address.
+    #[test]
+    fn a_compare_with_an_address_that_is_none_is_passed_on_to_nobody() {
+        for address in ["", "a b", "a\n"] {
+            let n = other(true);
+            let last = (1..=40).filter(|n| key(*n) > me()).max_by_key(|n| key(*n)).unwrap();
+            for mut stage in [Stage::attached(4, &[last]), Stage::root(4)] {
+                stage.link(77, true);
+                let address = Some(address.into());
+                let told = Message::Compare { root: key(n), address, asks: true };
+                assert!(!told.bounded());
+                for output in stage.says(77, told) {
+                    match output {
+                        Output::Send(_, message) => assert!(message.bounded(), "{message:?}"),
+                        Output::Dial(contact) => assert!(contact.plausible(), "{contact:?}"),
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_root_that_died_is_no_rival_until_it_says_so_itself() {
         let n = other(true);

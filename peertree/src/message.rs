@@ -233,9 +233,10 @@ impl Message {
                 ids.len() <= bounds::GAPS_OPEN_MAX && path.len() <= bounds::PATH_MAX
             }
             Self::Lacking { ids } | Self::Found { ids } => ids.len() <= bounds::GAPS_OPEN_MAX,
-            Self::Compare { address, .. } => {
-                address.as_ref().is_none_or(|address| address.len() <= bounds::ADDRESS_MAX)
-            }
+            // It is passed on as a contact.
+            Self::Compare { root, address, .. } => address
+                .as_ref()
+                .is_none_or(|address| Contact::new(*root, address.clone()).plausible()),
             Self::Rival { root, via } => root.plausible() && via.plausible(),
             Self::Summary(summary) => {
                 summary.heads.len() <= bounds::LANES_MAX

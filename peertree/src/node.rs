@@ -157,7 +157,7 @@ impl Node {
             Input::TimerFired(Timer::Retry) => self.on_retry(),
             Input::TimerFired(Timer::Probe) => self.on_probe_due(),
             Input::TimerFired(Timer::AntiEntropy) => self.on_anti_entropy_due(now),
-            Input::Publish { id, kind, body } => self.on_publish(id, &kind, body),
+            Input::Publish { id, kind, body } => self.on_publish(now, id, &kind, body),
             Input::Judged { id, from, verdict } => self.on_judged(now, id, from, verdict),
             Input::Head { lane, head } => self.on_head(now, lane, head),
             Input::Forget(ids) => self.store.forget(&ids),

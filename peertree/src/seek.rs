@@ -225,6 +225,11 @@ impl Node {
         let start = seek.round as usize % self.seeds.len().max(1);
         let seeds = self.seeds.iter().cycle().skip(start).take(self.seeds.len());
         list.extend(seeds.take(bounds::STRANGERS_PER_ROUND).cloned());
+        if self.config.address.is_none() {
+            // Nobody comes to it, and it never looks around as a root. These are from signed records: no
+            // neighbour can crowd them out, as it can whom this node remembers.
+            list.extend(self.cross.candidates.iter().cloned());
+        }
         list
     }
 

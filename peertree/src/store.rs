@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use borgios_types::{Digest, NodeId};
+use borgios_types::{Digest, NodeId, Time};
 
 use crate::bounds;
 use crate::fetch::Wanted;
@@ -30,8 +30,18 @@ pub(crate) struct Store {
     /// [`bounds::WAITING_MAX`].
     waiting: BTreeSet<Digest>,
     pending: SortedMap<Digest, Pending>,
+    /// What was admitted or published last, oldest first, at most [`bounds::FRESH_MAX`].
+    fresh: Option<Box<Fresh>>,
     /// Objects asked for and not here yet; see [`crate::fetch`].
     pub(crate) wanted: BTreeMap<Digest, Wanted>,
+}
+
+/// Objects that entered a moment ago.
+#[derive(Clone, Debug, Default)]
+struct Fresh {
+    order: VecDeque<(Time, Digest)>,
+    /// When each of them entered.
+    since: BTreeMap<Digest, Time>,
 }
 
 /// An object that the shell is judging.
@@ -121,6 +131,28 @@ impl Store {
             self.list(id);
         }
         held
+    }
+
+    /// Notes that this object entered just now, and forgets what did so too long ago.
+    pub(crate) fn entered(&mut self, now: Time, id: Digest) {
+        let Fresh { order, since } = &mut **self.fresh.get_or_insert_default();
+        while let Some((at, oldest)) = order.front().copied()
+            && (order.len() >= bounds::FRESH_MAX || now.since(at) >= bounds::WANT_TIMEOUT)
+        {
+            order.pop_front();
+            // It may have been let go and have entered again since.
+            if since.get(&oldest) == Some(&at) {
+                since.remove(&oldest);
+            }
+        }
+        order.push_back((now, id));
+        since.insert(id, now);
+    }
+
+    /// Whether this object entered a moment ago: a copy of it may have been on its way.
+    pub(crate) fn is_fresh(&self, now: Time, id: &Digest) -> bool {
+        let since = self.fresh.as_ref().and_then(|fresh| fresh.since.get(id));
+        since.is_some_and(|at| now.since(*at) < bounds::WANT_TIMEOUT)
     }
 
     /// Lists these no longer. They stay known, or a neighbour that still has them would bring them
@@ -264,6 +296,9 @@ impl Store {
             && self.quiet.len() <= self.known.len()
             && self.pending.len() <= bounds::PENDING_MAX
             && self.waiting.len() <= bounds::WAITING_MAX
+            && self.fresh.as_ref().is_none_or(|fresh| {
+                fresh.order.len() <= bounds::FRESH_MAX && fresh.since.len() <= fresh.order.len()
+            })
             && self.heads.len() <= bounds::LANES_MAX;
         if bounded { Ok(()) } else { Err("a set of the store grew past its bound".to_owned()) }
     }

@@ -41,12 +41,16 @@ impl Liar {
         }
     }
 
-    fn contact(&mut self) -> Contact {
-        let address = match self.rng.gen_range(0..8) {
-            0 => String::new(),
+    fn address(&mut self) -> String {
+        match self.rng.gen_range(0..8) {
+            0 => ["", "a b", "a\n"][self.rng.gen_range(0..3)].to_owned(),
             1 => "x".repeat(10_000),
             _ => format!("h{}:1", self.rng.gen_range(0..9)),
-        };
+        }
+    }
+
+    fn contact(&mut self) -> Contact {
+        let address = self.address();
         Contact::new(self.key(), address)
     }
 
@@ -81,7 +85,7 @@ impl Liar {
     }
 
     fn lane(&mut self) -> String {
-        ["policy", "release", "", "nonsense"][self.rng.gen_range(0..4)].to_owned()
+        ["policy", "release", "access", "", "nonsense"][self.rng.gen_range(0..5)].to_owned()
     }
 
     fn down(&mut self, from: NodeId) -> Down {
@@ -121,7 +125,7 @@ impl Liar {
             6 => Message::Leave,
             7 => Message::Compare {
                 root: self.key(),
-                address: self.rng.gen_bool(0.7).then(|| "h:1".into()),
+                address: self.rng.gen_bool(0.7).then(|| self.address().into()),
                 asks: self.rng.r#gen(),
             },
             8 => Message::Rival { root: self.contact(), via: self.contact() },
@@ -152,8 +156,8 @@ impl Liar {
     }
 
     fn verdict(&mut self) -> Verdict {
-        [Verdict::Admitted, Verdict::Known, Verdict::Deferred, Verdict::Refused]
-            [self.rng.gen_range(0..4)]
+        [Verdict::Admitted, Verdict::Known, Verdict::Deferred, Verdict::Later, Verdict::Refused]
+            [self.rng.gen_range(0..5)]
     }
 
     /// Anything, from anyone; half of the time from a neighbour, who is listened to.

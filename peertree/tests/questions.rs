@@ -10,7 +10,7 @@ use borgios_peertree::question::bounds::{ASK_BURST, MEMBERS_SLACK, SILENT_MAX};
 use borgios_peertree::question::desk::next_level;
 use borgios_peertree::question::{
     Answer, Ask, Desk, Exception, Findings, Input, Measure, Output, Own, Place, Places, Question,
-    Roll, Scope, Tally,
+    Roll, Scope, Tag, Tally,
 };
 use borgios_types::{NodeId, SecretKey, Time};
 use rand::{Rng as _, SeedableRng as _};
@@ -30,6 +30,10 @@ enum Nature {
     Silent,
     /// Answers at once with numbers and lists of its own invention, several times.
     Liar,
+    /// Answers with this number of nodes, and lists as many that are not there, or none.
+    Inflated(u64, bool),
+    /// Answers for itself alone, with this many places, and with a roll of too many.
+    Crowd(usize),
 }
 
 #[derive(Clone, Debug)]
@@ -200,8 +204,23 @@ impl Fleet {
             }
             (Nature::Honest, Frame::Ask(ask)) => self.feed(to, Input::Asked(peer, ask)),
             (Nature::Honest, Frame::Answer(answer)) => self.feed(to, Input::Answered(peer, answer)),
-            (Nature::Silent, _) | (Nature::Liar, Frame::Answer(_)) => {}
+            (Nature::Silent, _) | (_, Frame::Answer(_)) => {}
             (Nature::Liar, Frame::Ask(ask)) => self.lie(to, from, &ask),
+            (Nature::Inflated(answered, listed), Frame::Ask(ask)) => {
+                let mut roll = Roll::default();
+                let invented = 10_000..10_000 + usize::try_from(answered).unwrap();
+                invented.filter(|_| listed).for_each(|n| roll.merge(Roll::one(&key(n))));
+                let tally = Some(Tally { answered, roll, ..Tally::default() });
+                self.send(to, from, Frame::Answer(Answer { id: ask.id, tally, tree: None }));
+            }
+            (Nature::Crowd(places), Frame::Ask(ask)) => {
+                let place = self.own(to, &Question::Tree).unwrap().place.unwrap();
+                let nodes = vec![Place { node: key(10_000), ..place }; places];
+                let tree = Some(Places { nodes, ..Places::default() });
+                let roll = if places == 1 { Roll::too_many() } else { Roll::one(&self.keys[to]) };
+                let tally = Some(Tally { answered: 1, roll, ..Tally::default() });
+                self.send(to, from, Frame::Answer(Answer { id: ask.id, tally, tree }));
+            }
         }
     }
 
@@ -406,6 +425,54 @@ fn liars_make_nothing_panic_hang_grow_or_answer_twice() {
                 );
             }
         }
+    }
+}
+
+/// Whatever one node claims to have counted, nobody on the way is named silent for passing it on or for
+/// answering behind it, and what the honest said stays.
+#[test]
+fn one_nodes_number_silences_nobody_else() {
+    for seed in 0..60 {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let size = rng.gen_range(4..100);
+        let mut fleet = Fleet::new(seed, size, 3);
+        let limit = 2 * size as u64 + MEMBERS_SLACK;
+        let leaves: Vec<usize> = (1..size).filter(|n| fleet.children(*n).is_empty()).collect();
+        let liar = leaves[rng.gen_range(0..leaves.len())];
+        let listed = rng.gen_bool(0.5);
+        fleet.nature[liar] = Nature::Inflated(limit - rng.gen_range(0..60), listed);
+        let asker = (0..size).find(|node| *node != liar).unwrap();
+        fleet.open(asker, 1, Question::Load { above: 1 }, WITHIN);
+        fleet.run();
+        let (_, Findings { tally, .. }) = fleet.only_answer(seed);
+        assert_eq!((tally.silent_nodes, tally.silent.len()), (0, 0), "seed {seed}");
+        assert!(tally.bounded() && tally.plausible(), "seed {seed}: {tally:?}");
+        assert!(tally.answered >= size as u64 - 1 && tally.answered <= limit, "seed {seed}");
+        let tags = tally.roll.tags().unwrap();
+        let honest = (0..size).filter(|node| *node != liar);
+        let heard = honest.filter(|n| tags.contains(&Tag::of(&fleet.keys[*n]))).count();
+        if listed {
+            // The roll was thinned, by no more than what was too much in it at each of the levels.
+            assert!(heard * 2 >= size - 1, "seed {seed}: {heard} of {size}");
+        } else {
+            assert_eq!(heard, size - 1, "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn one_node_hides_neither_who_answered_nor_where_they_stand() {
+    for places in [1, 2_000] {
+        let size = 20;
+        let mut fleet = Fleet::new(5, size, 3);
+        fleet.nature[size - 1] = Nature::Crowd(places);
+        fleet.open(0, 1, Question::Tree, WITHIN);
+        fleet.run();
+        let (_, Findings { tally, places }) = fleet.only_answer(5);
+        assert_eq!(tally.roll.tags().map(BTreeSet::len), Some(size - 1));
+        assert_eq!(tally.silent, BTreeSet::from([fleet.keys[size - 1]]), "it alone");
+        let stand: BTreeSet<NodeId> = places.nodes.iter().map(|place| place.node).collect();
+        assert_eq!(stand, fleet.keys[..size - 1].iter().copied().collect::<BTreeSet<_>>());
     }
 }
 

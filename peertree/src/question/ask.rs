@@ -206,6 +206,12 @@ impl Findings {
         self.places.merge(other.places);
     }
 
+    /// Brings it down to what `most` nodes can have said; see [`Tally::trim`].
+    pub(crate) fn trim(&mut self, most: u64) {
+        self.tally.trim(most);
+        self.places.nodes.truncate(usize::try_from(self.tally.answered).unwrap_or(usize::MAX));
+    }
+
     /// Whether nothing is said: the neighbour takes no part.
     pub(crate) fn is_empty(&self) -> bool {
         self.tally.is_empty() && self.places.nodes.is_empty()

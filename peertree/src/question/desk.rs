@@ -12,7 +12,7 @@ use super::bounds::{
 use super::pace::Pace;
 use super::places::Place;
 use super::roll::Roll;
-use super::share::Shares;
+use super::share::{PlaceShares, Shares};
 use super::tally::{Exception, Measure, Tally, label};
 
 /// What can happen.
@@ -118,12 +118,18 @@ struct Inquiry {
     findings: Findings,
     /// What was taken out of the answers, to be put into `findings` in the end.
     shares: Shares,
+    /// The same of places.
+    places: PlaceShares,
 }
 
 impl Inquiry {
     /// Adds what one neighbour, or this node, says.
     fn add(&mut self, mut said: Findings) {
         self.shares.take(&mut said.tally);
+        // A search ends with the first place that is named.
+        if self.question == Question::Tree {
+            self.places.take(&mut said.places);
+        }
         self.findings.merge(said);
     }
 }
@@ -304,17 +310,26 @@ impl Desk {
         }
         self.out.push(Output::Observe { inquiry: number, question: question.clone() });
         let ends = now + within;
-        let shares = Shares::default();
-        let inquiry = Inquiry { asker, question, ends, own: true, waiting, findings, shares };
+        let (shares, places) = (Shares::default(), PlaceShares::default());
+        let inquiry =
+            Inquiry { asker, question, ends, own: true, waiting, findings, shares, places };
         self.open.insert(number, inquiry);
     }
 
-    fn on_answered(&mut self, from: NodeId, answer: Answer) {
-        // Before the shell has counted the records, nothing is known to compare with.
-        let limit = match self.members {
+    /// Most answers that this node speaks of. Before the shell has counted the records, nothing is known to
+    /// compare with.
+    fn limit(&self) -> u64 {
+        match self.members {
             0 => u64::MAX,
             members => members.saturating_mul(2).saturating_add(MEMBERS_SLACK),
-        };
+        }
+    }
+
+    fn on_answered(&mut self, from: NodeId, answer: Answer) {
+        // An honest neighbour brings down to its limit what it passes on, and may hold a few records more.
+        // The sum is brought down in the end: it is no fault of whoever happens to answer last.
+        let limit = self.limit();
+        let most = limit.saturating_add(limit / 4);
         let number = answer.id;
         // Late, twice, or never asked for.
         let Some(inquiry) = self.open.get_mut(&number) else { return };
@@ -328,10 +343,10 @@ impl Desk {
         if matches!(inquiry.question, Question::Find { .. }) {
             findings.places.nodes.retain(|place| place.node == from || !near(&place.node));
         }
-        let sum = inquiry.findings.tally.answered.saturating_add(findings.tally.answered);
         let taken = findings.tally.bounded()
             && findings.tally.plausible()
-            && sum <= limit
+            && findings.tally.answered <= most
+            && findings.places.nodes.len() as u64 <= findings.tally.answered
             && !findings.is_empty();
         if !taken {
             inquiry.findings.tally.merge(Tally::of_silent(from));
@@ -375,9 +390,12 @@ impl Desk {
 
     /// Ends a question with what is known.
     fn close(&mut self, number: u64) {
+        let limit = self.limit();
         let Some(inquiry) = self.open.remove(&number) else { return };
-        let Inquiry { asker, question, own, waiting, mut findings, shares, .. } = inquiry;
+        let Inquiry { asker, question, own, waiting, mut findings, shares, places, .. } = inquiry;
         shares.put(&mut findings.tally);
+        places.put(&mut findings.places);
+        findings.trim(limit);
         let found = matches!(question, Question::Find { .. }) && !findings.places.nodes.is_empty();
         // Where a node was found nobody waits for the others, who may well be about to answer.
         let silent = waiting.into_iter().chain(own.then_some(self.me)).filter(|_| !found);

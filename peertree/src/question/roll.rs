@@ -55,6 +55,24 @@ impl Roll {
         self.0.as_ref()
     }
 
+    /// Keeps at most `most` of them, evenly of all there are. If they were too many to list and should not
+    /// have been, none.
+    pub(crate) fn thin(&mut self, most: u64) {
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        match &mut self.0 {
+            Some(tags) if tags.len() > most => {
+                let (all, mut at) = (tags.len(), 0);
+                tags.retain(|_| {
+                    at += 1;
+                    at * most / all > (at - 1) * most / all
+                });
+            }
+            Some(_) => {}
+            None if most > ROLL_MAX => {}
+            None => *self = Self::default(),
+        }
+    }
+
     /// Those of both. Too many is final, so the order of merging makes no difference.
     pub fn merge(&mut self, other: Self) {
         self.0 = match (self.0.take(), other.0) {

@@ -12,7 +12,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::bounds::{EXCEPTIONS_MAX, LABELS_MAX, MEASURES_MAX};
+use super::bounds::{EXCEPTIONS_MAX, LABELS_MAX, MEASURES_MAX, PLACES_MAX};
+use super::places::{Place, Places};
 use super::tally::{Exception, Measure, Tally};
 
 /// The lists of the answers to one question, one by one.
@@ -28,6 +29,47 @@ struct Lists {
     labels: BTreeMap<String, u64>,
     other: u64,
     exceptions: BTreeSet<Exception>,
+}
+
+/// The places that the answers to one question name, one answer's by one; at most [`PLACES_MAX`] in all.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PlaceShares {
+    parts: Vec<Vec<Place>>,
+    cut: bool,
+}
+
+impl PlaceShares {
+    /// Takes the places out of one neighbour's answer, or this node's own. Whoever names most gives way.
+    pub(crate) fn take(&mut self, places: &mut Places) {
+        let nodes = std::mem::take(&mut places.nodes);
+        if nodes.is_empty() {
+            return;
+        }
+        self.parts.push(nodes);
+        let all: usize = self.parts.iter().map(Vec::len).sum();
+        for _ in PLACES_MAX..all {
+            self.cut = true;
+            if let Some(longest) = self.parts.iter_mut().max_by_key(|part| part.len()) {
+                longest.pop();
+            }
+        }
+    }
+
+    /// Puts them together, one of each answer in turn, as far as they fit a line.
+    pub(crate) fn put(self, places: &mut Places) {
+        let Self { parts, cut } = self;
+        let mut parts: Vec<_> = parts.into_iter().map(Vec::into_iter).collect();
+        while !parts.is_empty() {
+            parts.retain_mut(|part| {
+                let next = part.next();
+                let more = next.is_some();
+                places.nodes.extend(next);
+                more
+            });
+        }
+        places.partial |= cut;
+        places.bound();
+    }
 }
 
 impl Shares {
@@ -167,6 +209,36 @@ mod tests {
             assert!(all.exceptions.contains(&exception(100 + n, 7)));
         }
         assert_eq!(all.measures["load"].count, 2);
+    }
+
+    #[test]
+    fn whoever_names_many_places_leaves_the_others_theirs() {
+        let place = |n: u8, name: usize| Place {
+            node: SecretKey::from_seed([n; 32]).public(),
+            name: format!("n{name}"),
+            address: None,
+            parent: None,
+            depth: 1,
+            hops: None,
+            detail: None,
+        };
+        let said = |n: u8, count: usize| {
+            let nodes = vec![place(n, 0); count];
+            Places { nodes, ..Places::default() }
+        };
+        for order in [[1, 2, 3], [2, 1, 3], [3, 2, 1]] {
+            let (mut shares, mut all) = (PlaceShares::default(), Places::default());
+            for n in order {
+                // The first of them lies.
+                shares.take(&mut said(n, if n == 1 { PLACES_MAX } else { 300 }));
+            }
+            shares.put(&mut all);
+            assert!(all.nodes.len() <= PLACES_MAX && all.partial);
+            for n in [2, 3] {
+                let named = all.nodes.iter().filter(|one| **one == place(n, 0)).count();
+                assert_eq!(named, 300, "{order:?}");
+            }
+        }
     }
 
     #[test]

@@ -13,7 +13,8 @@ use borgios_types::NodeId;
 use serde::{Deserialize, Serialize};
 
 use super::bounds::{
-    EXCEPTIONS_MAX, LABEL_MAX, LABELS_MAX, MEASURE_MAX, MEASURES_MAX, NODES_MAX, SILENT_MAX,
+    EXCEPTIONS_MAX, LABEL_MAX, LABELS_MAX, MEASURE_MAX, MEASURES_MAX, NODES_MAX, ROLL_MAX,
+    SILENT_MAX,
 };
 use super::roll::Roll;
 
@@ -48,6 +49,14 @@ impl Measure {
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
         self.sum = self.sum.saturating_add(other.sum);
+    }
+
+    /// Of fewer nodes, with the same mean.
+    fn trim(&mut self, most: u64) {
+        if self.count > most {
+            let mean = self.mean().max(self.min).min(self.max);
+            (self.count, self.sum) = (most, mean.saturating_mul(most));
+        }
     }
 
     fn plausible(&self, answered: u64) -> bool {
@@ -187,6 +196,38 @@ impl Tally {
         self.roll.merge(other.roll);
     }
 
+    /// Brings it down to `most` answers, where it speaks of more: somebody counts what is not there. Nothing
+    /// tells who, so nobody is left out for it: the largest counts give way, and the roll evenly.
+    pub(crate) fn trim(&mut self, most: u64) {
+        if self.answered <= most {
+            return;
+        }
+        self.answered = most;
+        self.roll.thin(most);
+        self.measures.values_mut().for_each(|measure| measure.trim(most));
+        self.exceptional = self.exceptional.min(most);
+        while self.exceptions.len() as u64 > self.exceptional {
+            self.exceptions.pop_last();
+        }
+        let labelled = self.labels.values().fold(self.other, |sum, one| sum.saturating_add(*one));
+        let mut over = labelled.saturating_sub(most);
+        let unnamed = over.min(self.other);
+        self.other -= unnamed;
+        over -= unnamed;
+        while over > 0 {
+            let largest = self.labels.iter().max_by_key(|(_, count)| **count);
+            let Some((label, count)) = largest.map(|(label, count)| (label.clone(), *count)) else {
+                break;
+            };
+            if over < count {
+                self.labels.insert(label, count - over);
+                break;
+            }
+            self.labels.remove(&label);
+            over -= count;
+        }
+    }
+
     /// Whether every list keeps its bound: one that does not is not looked at.
     #[must_use]
     pub fn bounded(&self) -> bool {
@@ -218,6 +259,8 @@ impl Tally {
             && self.silent_nodes <= NODES_MAX
             && listed(self.silent.len()) <= self.silent_nodes
             && listed(on_roll) <= self.answered
+            // Too many to list are more than the list holds.
+            && (self.roll.tags().is_some() || self.answered > listed(ROLL_MAX))
     }
 
     /// Whether it says nothing at all: what a node answers that takes no part.
@@ -334,6 +377,22 @@ mod tests {
     }
 
     #[test]
+    fn what_was_brought_down_to_fewer_can_be_true() {
+        for seed in 0..200 {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            let parts: Vec<_> = (0..rng.gen_range(1..200)).map(|_| one(&mut rng)).collect();
+            let (whole, most) = (merged(&parts), rng.gen_range(1..250));
+            let mut less = whole.clone();
+            less.trim(most);
+            assert!(less.bounded() && less.plausible(), "seed {seed}: {less:?}");
+            assert_eq!(less.answered, whole.answered.min(most), "seed {seed}");
+            assert!(whole.answered > most || less == whole, "seed {seed}");
+            let listed = |tally: &Tally| tally.roll.tags().map(BTreeSet::len).unwrap() as u64;
+            assert_eq!(listed(&less), listed(&whole).min(most), "seed {seed}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_true_is_seen() {
         let me = SecretKey::from_seed([1; 32]).public();
         let good = Tally {
@@ -344,7 +403,8 @@ mod tests {
             ..Tally::default()
         };
         assert!(good.bounded() && good.plausible());
-        let bent: [fn(&mut Tally); 8] = [
+        let bent: [fn(&mut Tally); 9] = [
+            |t| t.roll = Roll::too_many(),
             |t| t.answered = 0,
             |t| t.answered = u64::MAX,
             |t| t.labels.extend([("more".to_owned(), 5)]),

@@ -35,10 +35,6 @@ impl Fleet {
         for at in 0..self.machines.len() {
             self.check_touched(at)?;
         }
-        if self.has_hostile() {
-            // One that names a false path can hide a cycle from those who are in it.
-            return Ok(());
-        }
         match (self.cycle(), self.cycle_since) {
             (None, _) => self.cycle_since = None,
             (Some(_), None) => self.cycle_since = Some(self.now),
@@ -50,11 +46,14 @@ impl Fleet {
         Ok(())
     }
 
-    /// A machine that is its own ancestor.
+    /// An honest machine that is its own ancestor by honest ones alone: a hostile one in a cycle can
+    /// hide it from those who are in it, by a false path or by silence; nobody outside can.
     fn cycle(&self) -> Option<Index> {
+        let honest = |at: Index| self.machines[at].vice.is_none();
         let parents: BTreeMap<Index, Index> = self
             .nodes()
             .filter_map(|(at, node)| Some((at, self.position(&node.parent()?)?)))
+            .filter(|(at, parent)| honest(*at) && honest(*parent))
             .collect();
         let mut safe = BTreeSet::new();
         for start in parents.keys() {
@@ -91,6 +90,33 @@ impl Fleet {
             return Err(format!("the root counts {size} of {count} nodes"));
         }
         self.same_stores()
+    }
+
+    /// Whether so large a share of the honest machines that run has a place and holds all that was
+    /// published; how many have, and one that has not, otherwise.
+    pub(crate) fn honest_fare_well(&self, share: f64) -> Result<(), String> {
+        let honest: Vec<(Index, &Node)> =
+            self.nodes().filter(|(at, _)| self.machines[*at].vice.is_none()).collect();
+        let (mut well, mut worst) = (0, String::new());
+        for (at, node) in &honest {
+            let objects = &self.machines[*at].disk.objects;
+            let lacks =
+                self.published_at.iter().filter(|(id, _)| !objects.contains_key(id)).count();
+            let placed = node.state() == State::Root || node.parent().is_some();
+            if placed && lacks == 0 {
+                well += 1;
+            } else {
+                worst = format!("n{at} lacks {lacks} objects, {:?}", node.state());
+            }
+        }
+        let needed = (honest.len() as f64 * share).ceil() as usize;
+        if well >= needed {
+            return Ok(());
+        }
+        Err(format!(
+            "{well} of {} honest nodes fare well, expected {needed}; {worst}",
+            honest.len()
+        ))
     }
 
     /// Parent and children know of each other, and the path is true.

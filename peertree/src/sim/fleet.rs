@@ -327,6 +327,14 @@ impl Fleet {
         self.wait(limit, Self::same_stores)
     }
 
+    /// Lets time pass until so large a share of the honest machines has a place and everything.
+    ///
+    /// # Errors
+    /// An invariant that broke, or how many have after `limit`.
+    pub fn honest(&mut self, share: f64, limit: Duration) -> Result<Duration, Violation> {
+        self.wait(limit, |fleet| fleet.honest_fare_well(share))
+    }
+
     fn wait(
         &mut self,
         limit: Duration,
@@ -418,7 +426,7 @@ impl Fleet {
                 self.step(at, Input::Judged { id, from, verdict })?;
                 match verdict {
                     Verdict::Admitted => self.after_storing(at, id, &object),
-                    Verdict::Known | Verdict::Deferred => Ok(()),
+                    Verdict::Known | Verdict::Deferred | Verdict::Later => Ok(()),
                     Verdict::Refused if object.body.as_str() == FORGED => Ok(()),
                     Verdict::Refused => Err(self.violation(format!("n{at} refused {id}"))),
                 }

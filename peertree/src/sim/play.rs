@@ -242,6 +242,7 @@ impl Player<'_> {
                 Ok(())
             }
             Act::ExpectEverything(limit) => self.fleet.deliver(*limit).map(|_| ()),
+            Act::ExpectHonest(share, limit) => self.fleet.honest(*share, *limit).map(|_| ()),
             Act::ExpectDepth(steps, above) => {
                 let nodes = self.fleet.running().len() as u64;
                 let least = minimum_depth(nodes, self.fleet.fanout) as usize;
@@ -438,5 +439,15 @@ mod tests {
         let (outcome, _) = script.play("flat", 1, None, None, &mut |_, _| ());
         assert_eq!(outcome.line, Some(4));
         assert!(outcome.violation.unwrap().contains("expected 0 at most"));
+    }
+
+    #[test]
+    fn honest_machines_that_lack_what_was_published_are_told() {
+        let text = "nodes 9\njoin all every 100ms\nwait 5s\nbroadcast 1\n";
+        let now = Script::parse(&format!("{text}expect honest 100% within 0ms\n")).unwrap();
+        let (outcome, _) = now.play("honest", 1, None, None, &mut |_, _| ());
+        assert_eq!(outcome.line, Some(5));
+        assert!(outcome.violation.unwrap().contains("of 9 honest nodes fare well, expected 9"));
+        passes("honest", &format!("{text}expect honest 100% within 10s\n"), 9, 1..3);
     }
 }

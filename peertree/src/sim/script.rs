@@ -111,6 +111,8 @@ pub enum Act {
     ExpectTree(Duration),
     /// Everyone who is honest has everything, within this time.
     ExpectEverything(Duration),
+    /// So large a share of the honest machines has a place and everything, within this time.
+    ExpectHonest(f64, Duration),
     /// No node is deeper: steps, or steps more than a full tree has.
     ExpectDepth(usize, bool),
     /// So many bytes a second of one node at most, since the last `wait` began.
@@ -321,7 +323,7 @@ fn act(words: &mut Words<'_>) -> Result<Act, ScriptError> {
 }
 
 fn expect(words: &mut Words<'_>) -> Result<Act, ScriptError> {
-    let kinds = "tree, everything, depth or bytes";
+    let kinds = "tree, everything, honest, depth or bytes";
     Ok(match words.next(kinds)? {
         "tree" => {
             words.exactly("within")?;
@@ -330,6 +332,11 @@ fn expect(words: &mut Words<'_>) -> Result<Act, ScriptError> {
         "everything" => {
             words.exactly("within")?;
             Act::ExpectEverything(words.duration()?)
+        }
+        "honest" => {
+            let share = words.share()?;
+            words.exactly("within")?;
+            Act::ExpectHonest(share, words.duration()?)
         }
         "depth" => {
             let above = words.peek() == Some("least");
@@ -468,13 +475,14 @@ mod tests {
     fn a_scenario_reads_as_it_says() {
         let text = "nodes 20 # machines\nlatency lognormal 20ms 0.5\nhostile claim 5%\n\n\
                     join all every 0ms..300ms\nrepeat 3\n  chance 50% kill one silent\n  wait 2s\nend\n\
-                    expect depth least plus 2\n";
+                    expect depth least plus 2\nexpect honest 90% within 2m\n";
         let script = Script::parse(text).unwrap();
         assert_eq!((script.nodes, script.hostile.clone()), (20, vec![(Vice::Claim, 0.05)]));
         assert_eq!(script.latency, Latency::LogNormal(20, 0.5));
         let Act::Repeat(3, inner) = &script.acts[1].act else { panic!("{script:?}") };
         assert_eq!((inner.len(), inner[1].number), (2, 8));
         assert_eq!(script.acts[2].act, Act::ExpectDepth(2, true));
+        assert_eq!(script.acts[3].act, Act::ExpectHonest(0.9, Duration::from_secs(120)));
     }
 
     #[test]

@@ -179,12 +179,6 @@ impl Fleet {
         self.machines[at].contact()
     }
 
-    /// Whether any machine is hostile.
-    #[must_use]
-    pub fn has_hostile(&self) -> bool {
-        self.machines.iter().any(|machine| machine.vice.is_some())
-    }
-
     /// An honest machine that lacks an object which an honest neighbour of it has, with both of
     /// their numbers.
     #[must_use]
