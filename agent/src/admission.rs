@@ -28,7 +28,7 @@ use crate::speakers::speaker;
 use crate::store::Store;
 
 /// Seconds a date may lie ahead of this node's clock: clocks of honest servers differ by less.
-const AHEAD_MAX: u64 = 600;
+pub(crate) const AHEAD_MAX: u64 = 600;
 /// Objects kept of one governor, by kind: far beyond what voting needs, and it bounds the disk.
 /// Of beacons only the newest says anything.
 /// Vetoes, pauses and beacons count by board and governor; what was said with a key that another one has

@@ -19,7 +19,7 @@ use borgios_policy::{
 };
 use borgios_types::{Digest, Envelope, NodeId, PublicKey, UnixSeconds};
 
-use crate::admission::{Denied, Judge, Passed};
+use crate::admission::{AHEAD_MAX, Denied, Judge, Passed};
 use crate::store::{Store, Stored};
 
 /// Witnesses kept of one node: as many grants as a board of people has open at a time.
@@ -79,7 +79,7 @@ impl Judge<'_> {
         // Kept: the first record, whose date may be past, and the newest.
         let (firsts, renewals): (Vec<_>, Vec<_>) =
             held.iter().partition(|stored| is_first(store, &stored.envelope));
-        newest_of(if first { firsts } else { renewals }.into_iter(), owner, join.issued)
+        newest_of(if first { firsts } else { renewals }.into_iter(), owner, join.issued, now)
     }
 
     /// A record without the token's signature: the node's own, for this network. One that lapsed a
@@ -140,7 +140,7 @@ impl Judge<'_> {
             let why = "the join record of this node names another keeper, or there is none";
             return Err(Denied::later("unknown_member", why));
         }
-        newest_of(self.store.owned(kind, &owner), owner.clone(), at)
+        newest_of(self.store.owned(kind, &owner), owner.clone(), at, self.now)
     }
 
     pub(crate) fn witness(&self, network: Digest, envelope: &Envelope) -> Result<Passed, Denied> {
@@ -228,15 +228,17 @@ impl Judge<'_> {
     }
 }
 
-/// Replaces the older of `rivals`; known if there is no older one.
+/// Replaces the older of `rivals`; known if there is no older one. One that is dated ahead entered by a
+/// clock that was wrong, and is no newer than what is said now that it is right.
 fn newest_of<'a>(
     rivals: impl Iterator<Item = &'a std::sync::Arc<Stored>>,
     owner: String,
     date: UnixSeconds,
+    now: UnixSeconds,
 ) -> Result<Passed, Denied> {
     let mut replaces = Vec::new();
     for rival in rivals {
-        if rival.date >= date.0 {
+        if rival.date >= date.0 && rival.date <= now.plus(AHEAD_MAX).0 {
             return Err(Denied::Known);
         }
         replaces.push(rival.id);

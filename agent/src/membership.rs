@@ -20,6 +20,7 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::admission::AHEAD_MAX;
 use crate::clock::unix_now;
 use crate::disk;
 use crate::keeper_watch::KeeperView;
@@ -202,18 +203,26 @@ impl Membership {
 
     async fn renew_if_due(&self, keeper: PublicKey) -> Result<Vec<Admitted>, String> {
         let me = self.key.public();
-        let (held, first, network, out) = self
+        let now = unix_now();
+        let (newest, held, first, network, out) = self
             .ledger
-            .run(move |l| (l.join_of(&me), l.first_join(&me), l.chain().network(), l.out(&me)))
+            .run(move |l| {
+                let held = l.timely_join_of(&me, now);
+                (l.join_of(&me), held, l.first_join(&me), l.chain().network(), l.out(&me))
+            })
             .await;
         if out.is_some() {
             return Ok(Vec::new());
         }
-        let now = unix_now();
+        // What is dated later was made by a clock that was ahead: nobody else takes it before its time, and
+        // another one replaces it at once. None replaces a first record.
+        let latest = now.plus(AHEAD_MAX);
+        let ahead =
+            newest.is_some_and(|join| join.issued > latest && first.as_ref() != Some(&join));
         if let Some(join) = &held {
             let same =
                 join.keeper == keeper && join.name == self.name && join.address == self.address;
-            if same && now.0 < join.issued.0.saturating_add(self.renew_after) {
+            if same && !ahead && now.0 < join.issued.0.saturating_add(self.renew_after) {
                 return Ok(Vec::new());
             }
         }
@@ -224,7 +233,8 @@ impl Membership {
             (None, None) => return Err("this server has no invitation".to_owned()),
         };
         // Two records of one second could not be told apart by date.
-        let issued = held.as_ref().map_or(now, |join| now.max(join.issued.plus(1)));
+        let timely = held.as_ref().filter(|join| join.issued <= latest);
+        let issued = timely.map_or(now, |join| now.max(join.issued.plus(1)));
         // The owner is whom the first record names.
         let owner = first.map_or(self.owner, |first| first.owner);
         let join = Join {
@@ -263,7 +273,8 @@ impl Membership {
         }
     }
 
-    /// Renews and forgets at `pace`, until `stop`.
+    /// Renews and forgets at `pace`, until `stop`. A record that a clock made which was ahead for a while
+    /// goes first: it would not be due for as long, and no other node holds it.
     pub async fn keep(mut self, tree: TreeHandle, pace: Duration, stop: CancellationToken) {
         // From here on only renewals are made: the token is not needed any more.
         self.invitation = None;
@@ -272,6 +283,10 @@ impl Membership {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(pace) => {}
             }
+            let now = unix_now();
+            let me = self.key.public();
+            let ahead = self.ledger.run(move |ledger| ledger.set_aside_ahead(&me, now)).await;
+            tree.forget(ahead).await;
             let made = self.ensure(&stop).await;
             tree.publish(made).await;
             let now = unix_now();
@@ -309,11 +324,78 @@ pub async fn shred_when_placed(path: PathBuf, tree: TreeHandle, stop: Cancellati
 mod tests {
     use borgios_policy::fixture::{Council, statement as draft};
     use borgios_policy::{Invitation, Lane, Ruling, Statement};
-    use borgios_types::Seq;
+    use borgios_types::{Seq, UnixSeconds};
     use serde_json::json;
 
     use super::*;
     use crate::ledger::Ledger;
+
+    /// An invitation file of the network that begins with `first`.
+    fn file(council: &Council, first: &Envelope, chain: &[&Envelope]) -> serde_json::Value {
+        let token = SecretKey::from_seed([9; 32]);
+        let invitation = Invitation {
+            network: first.id(),
+            token: token.public(),
+            uses: 1,
+            issued: unix_now(),
+            expires: unix_now().plus(3_600),
+        };
+        json!({
+            "invitation": invitation.to_envelope().sign(&council.keys[&council.name(0)]),
+            "token": token.to_openssh("token").as_str(),
+            "network": first.id(),
+            "name": "test",
+            "members": [],
+            "allowed_signers": "",
+            "chain": chain,
+            "policy": {"seq": 1, "id": first.id()},
+        })
+    }
+
+    /// The clock was a month ahead for a moment, as before a server hears of the time. Once it is right the
+    /// record of then keeps no other one out.
+    #[tokio::test]
+    async fn a_record_of_a_clock_that_was_ahead_is_replaced_once_it_is_right() {
+        let council = Council::new(3, 2, 1, 1);
+        let body = council.policy(2).to_body();
+        let draft = draft(Lane::Policy, 1, None, None, None, body);
+        let first = council.sign(&Statement {
+            issued: unix_now(),
+            expires: unix_now().plus(86_400),
+            ..draft
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("invite.json");
+        std::fs::write(&path, file(&council, &first, &[&first]).to_string()).unwrap();
+        let ledger = Ledger::open(&folder.path().join("state"), 0).unwrap();
+        let ledger = LedgerHandle::spawn(ledger).unwrap();
+        let invited = accept(&path, &ledger).await.unwrap().unwrap();
+        let settings = Settings::below(folder.path(), "web-1".parse().unwrap());
+        let (key, keeper) = (SecretKey::from_seed([70; 32]), SecretKey::from_seed([71; 32]));
+        let (me, keeper) = (key.public(), keeper.public());
+        let view = tokio::sync::watch::channel(None).1;
+        let membership =
+            Membership::new(key.clone(), &settings, Some(&invited), ledger.clone(), view).unwrap();
+        assert_eq!(membership.renew_if_due(keeper).await.unwrap().len(), 1);
+        assert_eq!(membership.renew_if_due(keeper).await.unwrap().len(), 0, "not due");
+
+        let held = ledger.run(move |l| l.join_of(&me)).await.unwrap();
+        let then = unix_now().plus(30 * 86_400);
+        let join = Join { issued: then, expires: then.plus(membership.life), ..held };
+        let ahead = join.to_envelope().sign(&key);
+        let copy = ahead.clone();
+        let refused = ledger.run(move |l| l.admit(copy, "this node")).await;
+        assert!(matches!(refused, Admission::Refused { code: "bad_date", .. }), "{refused:?}");
+        // As it entered by the clock of then.
+        let id = ahead.id();
+        ledger.run(move |l| l.store.put(ahead, me.to_string(), then.0)).await.unwrap();
+        let made = membership.renew_if_due(keeper).await.unwrap();
+        assert_eq!(made.len(), 1, "due, though the record of then is none that lapses soon");
+        assert_eq!(made[0].forgotten, [id]);
+        let now = ledger.run(move |l| l.join_of(&me)).await.unwrap();
+        assert!(now.issued <= unix_now().plus(AHEAD_MAX));
+        assert_eq!(membership.renew_if_due(keeper).await.unwrap().len(), 0, "not due");
+    }
 
     /// The file of a newcomer that starts again holds what a ruling since has taken its place from.
     #[tokio::test]
@@ -334,26 +416,9 @@ mod tests {
         });
         let overruled = dated(draft(Lane::Release, 1, network, None, Some(1), release));
         let mut rules = council.policy(2);
-        rules.rulings = vec![Ruling { lane: Lane::Release, seq: Seq(1), winner: None }];
+        rules.rulings = vec![Ruling::new(Lane::Release, Seq(1), None)];
         let ruling = dated(draft(Lane::Policy, 2, network, network, Some(1), rules.to_body()));
-        let token = SecretKey::from_seed([9; 32]);
-        let invitation = Invitation {
-            network: first.id(),
-            token: token.public(),
-            uses: 1,
-            issued: unix_now(),
-            expires: unix_now().plus(3_600),
-        };
-        let file = json!({
-            "invitation": invitation.to_envelope().sign(&council.keys[&council.name(0)]),
-            "token": token.to_openssh("token").as_str(),
-            "network": first.id(),
-            "name": "test",
-            "members": [],
-            "allowed_signers": "",
-            "chain": [first, overruled],
-            "policy": {"seq": 1, "id": first.id()},
-        });
+        let file = file(&council, &first, &[&first, &overruled]);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("invite.json");
         std::fs::write(&path, file.to_string()).unwrap();
@@ -364,5 +429,71 @@ mod tests {
         assert!(matches!(applied, Admission::Admitted(_)), "{applied:?}");
         assert!(accept(&path, &ledger).await.unwrap().is_some());
         assert_eq!(ledger.run(|l| l.chain().head_seq(Lane::Policy)).await, Seq(2));
+    }
+
+    /// A clock that was ahead for a while, as at a boot, made a renewal that nobody else takes.
+    #[tokio::test]
+    async fn a_record_of_a_clock_that_was_ahead_gives_way_once_it_is_right() {
+        const DAY: u64 = 86_400;
+        let council = Council::new(3, 2, 1, 1);
+        let body = council.policy(2).to_body();
+        let first = draft(Lane::Policy, 1, None, None, None, body);
+        let now = unix_now();
+        let begun = UnixSeconds(now.0 - 2 * DAY);
+        let first = council.sign(&Statement { issued: begun, expires: now.plus(DAY), ..first });
+        let [key, keeper, token] = [7, 8, 9].map(|seed| SecretKey::from_seed([seed; 32]));
+        let invitation = Invitation {
+            network: first.id(),
+            token: token.public(),
+            uses: 1,
+            issued: begun,
+            expires: now.plus(DAY),
+        };
+        let invitation = invitation.to_envelope().sign(&council.keys[&council.name(0)]);
+        let join = |issued: UnixSeconds| Join {
+            network: first.id(),
+            node: key.public(),
+            keeper: keeper.public(),
+            name: "web-1".parse().unwrap(),
+            address: None,
+            owner: None,
+            invitation: invitation.id(),
+            issued,
+            expires: issued.plus(7 * DAY),
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(folder.path(), 0).unwrap();
+        ledger.pin(first.id()).unwrap();
+        let joined = join(begun).to_envelope().sign(&key).sign(&token);
+        for envelope in [first.clone(), invitation.clone(), joined] {
+            let admitted = ledger.admit(envelope, "a test");
+            assert!(matches!(admitted, Admission::Admitted(_)), "{admitted:?}");
+        }
+        // As if the clock had let it in.
+        let ahead = now.plus(40 * DAY);
+        let renewal = join(ahead).to_envelope().sign(&key);
+        ledger.store.put(renewal, key.public().to_string(), ahead.0).unwrap();
+        let me = key.public();
+        assert_eq!(ledger.join_of(&me).unwrap().issued, ahead);
+        let membership = Membership {
+            key,
+            name: "web-1".parse().unwrap(),
+            address: None,
+            owner: None,
+            life: 7 * DAY,
+            renew_after: DAY,
+            invitation: None,
+            ledger: LedgerHandle::spawn(ledger).unwrap(),
+            keeper: tokio::sync::watch::channel(None).1,
+        };
+        let gone = membership.ledger.run(move |l| l.set_aside_ahead(&me, unix_now())).await;
+        assert_eq!(gone.len(), 1);
+        assert_eq!(membership.renew_if_due(keeper.public()).await.unwrap().len(), 1);
+        let held = membership.ledger.run(move |l| l.join_of(&me)).await.unwrap();
+        assert!(held.issued < now.plus(DAY), "{}", held.issued);
+        // The first record stays, whatever its date, and what is in date too.
+        let again = membership.ledger.run(move |l| l.set_aside_ahead(&me, UnixSeconds(0))).await;
+        assert_eq!(again.len(), 1, "the renewal; the newest statement is older");
+        assert!(membership.ledger.run(move |l| l.first_join(&me)).await.is_some());
     }
 }

@@ -34,15 +34,9 @@ impl KeeperWatch {
     }
 
     async fn publish_report(&self, status: &Status, last: &LastInstall) -> Result<(), KeeperError> {
-        let (keeper, release) = (status.keeper, last.release);
-        let (outcome, at) = (last.outcome, last.at);
-        let said = |report: &Report| {
-            report.release == release
-                && report.outcome == outcome
-                && report.keeper == keeper
-                && report.at >= at
-        };
-        if self.published::<Report>().await.as_ref().is_some_and(said) {
+        let (release, outcome) = (last.release, last.outcome);
+        let published = self.published::<Report>().await;
+        if !report_is_due(published.as_ref(), &status.keeper, last, unix_now()) {
             return Ok(());
         }
         let report = self.keeper.report(self.me).await?;
@@ -133,6 +127,21 @@ fn refused_is_none(answer: Result<Envelope, KeeperError>) -> Result<Option<Envel
     }
 }
 
+/// Whether the keeper says something about its last install that was not published. One that ended while
+/// the clock was ahead is later than any report of it can be: it is told once, not at every look.
+fn report_is_due(
+    published: Option<&Report>,
+    keeper: &PublicKey,
+    last: &LastInstall,
+    now: UnixSeconds,
+) -> bool {
+    let told = |said: &Report| {
+        let same = (said.release, said.outcome) == (last.release, last.outcome);
+        same && said.keeper == *keeper && (said.at >= last.at || last.at > now)
+    };
+    !published.is_some_and(told)
+}
+
 /// Whether the keeper says something about the credential that was not published, and may say it
 /// now: another problem at most every `gap` seconds, another epoch somewhat sooner.
 fn rotation_is_due(
@@ -153,7 +162,37 @@ fn rotation_is_due(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use borgios_types::{Digest, Epoch, SecretKey};
+    use borgios_policy::Outcome;
+    use borgios_types::{Digest, Epoch, SecretKey, Seq};
+
+    #[test]
+    fn an_install_that_ended_while_the_clock_was_ahead_is_told_once() {
+        let keeper = SecretKey::from_seed([1; 32]).public();
+        let now = UnixSeconds(1_000_000);
+        let last =
+            |at| LastInstall { release: Seq(4), outcome: Outcome::Committed, reason: None, at };
+        let said = |at| Report {
+            network: Digest::of(b"network"),
+            node: SecretKey::from_seed([2; 32]).public(),
+            keeper,
+            release: Seq(4),
+            outcome: Outcome::Committed,
+            reason: None,
+            running: [].into(),
+            at,
+        };
+        let due = |published: Option<&Report>, last: &LastInstall| {
+            report_is_due(published, &keeper, last, now)
+        };
+        let ahead = last(now.plus(40 * 86_400));
+        assert!(due(None, &ahead));
+        assert!(!due(Some(&said(UnixSeconds(now.0 - 10))), &ahead));
+        // The same release again, some time later.
+        assert!(due(Some(&said(UnixSeconds(now.0 - 10))), &last(now)));
+        assert!(!due(Some(&said(now)), &last(now)));
+        let other = LastInstall { outcome: Outcome::RolledBack, ..ahead };
+        assert!(due(Some(&said(now)), &other));
+    }
 
     #[test]
     fn a_keeper_whose_words_change_does_not_flood_the_fleet() {

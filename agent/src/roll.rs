@@ -17,6 +17,7 @@ use borgios_policy::{
 };
 use borgios_types::{Digest, Envelope, NodeId, PublicKey, UnixSeconds};
 
+use crate::admission::AHEAD_MAX;
 use crate::ledger::Ledger;
 use crate::member_objects::{self, KINDS, departed, is_first};
 
@@ -128,6 +129,16 @@ impl Ledger {
         Join::parse(&newest.envelope).ok()
     }
 
+    /// The newest of them that is not dated ahead of this clock, as one is that was made by a clock that was
+    /// wrong; if all are, the newest.
+    #[must_use]
+    pub fn timely_join_of(&self, node: &NodeId, now: UnixSeconds) -> Option<Join> {
+        let owner = node.to_string();
+        let latest = now.plus(AHEAD_MAX).0;
+        let timely = self.store().owned(Join::KIND, &owner).rfind(|one| one.date <= latest);
+        timely.and_then(|stored| Join::parse(&stored.envelope).ok()).or_else(|| self.join_of(node))
+    }
+
     /// A node's first join record.
     #[must_use]
     pub fn first_join(&self, node: &NodeId) -> Option<Join> {
@@ -234,6 +245,27 @@ impl Ledger {
                 KINDS.iter().flat_map(ids).collect::<Vec<_>>()
             })
             .collect()
+    }
+
+    /// Sets aside what this node and its keeper said when the clock here was ahead: nobody else takes it, and
+    /// what is said in its place would pass for older. The first join record stays, which alone says who the
+    /// node is, and so does a departure. Only of this node: others are judged as what they say comes in, and
+    /// a clock that is behind for a while must not empty the roll. Returns their ids.
+    pub fn set_aside_ahead(&mut self, me: &NodeId, now: UnixSeconds) -> Vec<Digest> {
+        let latest = now.max(self.chain().now_floor()).plus(AHEAD_MAX).0;
+        let (store, owner) = (self.store(), me.to_string());
+        let said = KINDS.iter().filter(|kind| **kind != Departure::KIND);
+        let ahead = said
+            .flat_map(|kind| store.owned(kind, &owner))
+            .filter(|stored| stored.date > latest && !is_first(store, &stored.envelope));
+        let mut ids = Vec::new();
+        for stored in ahead {
+            let why = format!("dated {}, it is {now}", UnixSeconds(stored.date));
+            store.set_aside(&store.path(&stored.envelope), &why);
+            ids.push(stored.id);
+        }
+        self.remove(&ids);
+        ids
     }
 
     /// Forgets nodes that lapsed for good, and witnesses of grants that are over.

@@ -5,13 +5,17 @@
 //! grant for another node ─▶ asked? (by hash, among the members) ─▶ signed once, published
 //! grant for this node ────▶ witnesses with their proofs ─▶ keeper, until it says open
 //! ```
+//!
+//! Who is asked first can be known from the proposal on, and whoever may invite can make keys that come
+//! before everybody's. So a grant that has too few witnesses is asked of twice as many every so often.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use borgios_policy::policy::WITNESSES_MAX;
+use borgios_policy::witness::WITNESSES_ASKED;
 use borgios_policy::{AccessClass, Object as _, Witness, WitnessProof};
-use borgios_types::{Digest, SecretKey, UnixSeconds};
+use borgios_types::{Digest, NodeId, SecretKey, UnixSeconds};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
@@ -34,6 +38,20 @@ const PROOF_BYTES: usize = crate::frame::FRAME_MAX / 64;
 /// Pause before the keeper is brought again what it did not count.
 const AGAIN: Duration = Duration::from_secs(60);
 
+/// How long a grant that lacks witnesses waits until twice as many members are asked.
+const WIDENED: Duration = Duration::from_secs(30);
+/// Most times of that: 32 million members.
+const WIDENINGS_MAX: u32 = 20;
+
+/// The grants that are in date here.
+#[derive(Debug, Default)]
+struct InDate {
+    /// Since when this node knows each.
+    since: BTreeMap<Digest, Instant>,
+    /// Whether one of them lacks witnesses, and this node is not asked yet.
+    lacking: bool,
+}
+
 /// What the keeper was brought for one grant.
 #[derive(Debug)]
 pub struct Brought {
@@ -50,11 +68,18 @@ pub async fn run(
     stop: CancellationToken,
 ) {
     let mut heads = ledger.heads();
+    let mut in_date = InDate::default();
     loop {
         heads.mark_unchanged();
-        let own = key.clone();
-        let made = ledger.run(move |ledger| sign_due(ledger, &own, unix_now())).await;
+        let (own, mut grants, at) = (key.clone(), in_date, Instant::now());
+        let sign = move |ledger: &mut Ledger| {
+            let made = sign_due(ledger, &own, unix_now(), &mut grants, at);
+            (made, grants)
+        };
+        let (made, grants) = ledger.run(sign).await;
         tree.publish(made).await;
+        in_date = grants;
+        let pace = if in_date.lacking { pace.min(WIDENED) } else { pace };
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(pace) => {}
@@ -64,34 +89,20 @@ pub async fn run(
 }
 
 /// Signs what is due and not signed yet; the newest grants only, as no more is kept of one node.
-fn sign_due(ledger: &mut Ledger, key: &SecretKey, now: UnixSeconds) -> Vec<Admitted> {
+fn sign_due(
+    ledger: &mut Ledger,
+    key: &SecretKey,
+    now: UnixSeconds,
+    in_date: &mut InDate,
+    at: Instant,
+) -> Vec<Admitted> {
     let me = key.public();
+    in_date.lacking = false;
     let (Some(network), Standing::Member) = (ledger.chain().network(), ledger.standing(now, &me))
     else {
         return Vec::new();
     };
-    let members: BTreeSet<_> = ledger.members(now).into_keys().collect();
-    let revoked = ledger.chain().revoked();
-    let owner = me.to_string();
-    let signed: BTreeSet<Digest> = ledger
-        .store()
-        .owned(Witness::KIND, &owner)
-        .filter_map(|stored| Some(Witness::parse(&stored.envelope).ok()?.statement))
-        .collect();
-    let in_date = ledger.chain().grants().into_iter().rev().filter(|granted| {
-        let grant = &granted.grant;
-        now < grant.before && grant.class == AccessClass::Normal && !revoked.contains(&grant.serial)
-    });
-    let due: Vec<Digest> = in_date
-        .take(WITNESSES_KEPT)
-        .filter(|granted| {
-            let (target, id) = (granted.grant.node, granted.statement.id());
-            let mut others = members.clone();
-            others.remove(&target);
-            target != me && !signed.contains(&id) && Witness::is_asked(&me, &others, &id)
-        })
-        .map(|granted| granted.statement.id())
-        .collect();
+    let due = due(ledger, &me, now, in_date, at);
     let mut made = Vec::new();
     for statement in due {
         let witness = Witness { network, node: me, statement, at: now };
@@ -107,6 +118,79 @@ fn sign_due(ledger: &mut Ledger, key: &SecretKey, now: UnixSeconds) -> Vec<Admit
         }
     }
     made
+}
+
+/// The grants that this node is asked about and has not signed.
+fn due(
+    ledger: &Ledger,
+    me: &NodeId,
+    now: UnixSeconds,
+    in_date: &mut InDate,
+    at: Instant,
+) -> Vec<Digest> {
+    let revoked = ledger.chain().revoked();
+    let grants: Vec<(NodeId, Digest)> = ledger
+        .chain()
+        .grants()
+        .into_iter()
+        .rev()
+        .filter(|granted| {
+            let grant = &granted.grant;
+            let is_normal = grant.class == AccessClass::Normal;
+            now < grant.before && is_normal && !revoked.contains(&grant.serial)
+        })
+        .take(WITNESSES_KEPT)
+        .map(|granted| (granted.grant.node, granted.statement.id()))
+        .collect();
+    in_date.since.retain(|id, _| grants.iter().any(|(_, known)| known == id));
+    if grants.is_empty() {
+        return Vec::new();
+    }
+    let needed = usize::from(ledger.chain().policy().map_or(0, borgios_policy::Policy::witnesses));
+    let members: BTreeSet<NodeId> = ledger.members(now).into_keys().collect();
+    let (signed, seen) = (signed_by(ledger, me), seen(ledger));
+    let mut due = Vec::new();
+    for (target, id) in grants {
+        let since = *in_date.since.entry(id).or_insert(at);
+        if target == *me || signed.contains(&id) {
+            continue;
+        }
+        let is_lacking = seen.get(&id).copied().unwrap_or(0) < needed;
+        let most = if is_lacking { asked_after(at.duration_since(since)) } else { WITNESSES_ASKED };
+        let mut others = members.clone();
+        others.remove(&target);
+        if Witness::is_asked_of(me, &others, &id, most) {
+            due.push(id);
+        } else {
+            in_date.lacking |= is_lacking;
+        }
+    }
+    due
+}
+
+/// How many members are asked about a grant that is known for so long and lacks witnesses.
+fn asked_after(known: Duration) -> usize {
+    let times = known.as_secs() / WIDENED.as_secs();
+    WITNESSES_ASKED << u32::try_from(times).unwrap_or(WIDENINGS_MAX).min(WIDENINGS_MAX)
+}
+
+/// The statements that a node signed that it saw.
+fn signed_by(ledger: &Ledger, node: &NodeId) -> BTreeSet<Digest> {
+    let owner = node.to_string();
+    let owned = ledger.store().owned(Witness::KIND, &owner);
+    owned.filter_map(|stored| Some(Witness::parse(&stored.envelope).ok()?.statement)).collect()
+}
+
+/// How many witnesses of each statement are known here.
+fn seen(ledger: &Ledger) -> BTreeMap<Digest, usize> {
+    let mut seen = BTreeMap::new();
+    for stored in ledger.store().list(Witness::KIND, None) {
+        let Ok(witness) = Witness::parse(&stored.envelope) else { continue };
+        if ledger.out(&witness.node).is_none() {
+            *seen.entry(witness.statement).or_default() += 1;
+        }
+    }
+    seen
 }
 
 impl KeeperWatch {
@@ -166,6 +250,8 @@ fn choose(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use borgios_policy::fixture::{Council, statement as draft};
+    use borgios_policy::{Invitation, Join, Lane, Statement};
     use borgios_types::{Envelope, Kind};
 
     fn proofs(count: usize) -> Vec<WitnessProof> {
@@ -200,5 +286,78 @@ mod tests {
         all[0].join.payload = "x".repeat(PROOF_BYTES);
         let kept = choose(all.clone(), &BTreeSet::new(), false);
         assert_eq!(kept, all[1..]);
+    }
+
+    /// Keys that come before everybody's for a grant, and sign nothing, hold it up for a while only.
+    #[test]
+    fn a_grant_that_those_asked_first_do_not_witness_is_asked_of_others() {
+        let keys: Vec<SecretKey> = (10..51).map(|seed| SecretKey::from_seed([seed; 32])).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(folder.path(), 0).unwrap();
+        let (network, grant) = fleet(&mut ledger, &keys);
+        // The first is the grant's own server.
+        let mut others: Vec<&SecretKey> = keys[1..].iter().collect();
+        others.sort_by_key(|key| Digest::of_parts(&[&grant.0, &key.public().to_bytes()]));
+        let (now, begun) = (unix_now(), Instant::now());
+        let mut in_date = InDate::default();
+        let mut sign = |ledger: &mut Ledger, rank: usize, after_s: u64| {
+            let at = begun + Duration::from_secs(after_s);
+            sign_due(ledger, others[rank], now, &mut in_date, at).len()
+        };
+        assert_eq!(sign(&mut ledger, 32, 0), 0);
+        assert_eq!(sign(&mut ledger, 32, 29), 0);
+        assert_eq!(sign(&mut ledger, 32, 30), 1);
+        assert_eq!(sign(&mut ledger, 32, 31), 0, "once");
+        // One is too few still; with two nobody else is asked.
+        let witness = Witness { network, node: others[33].public(), statement: grant, at: now };
+        let witness = witness.to_envelope().sign(others[33]);
+        assert!(matches!(ledger.admit(witness, "a test"), Admission::Admitted(_)));
+        assert_eq!(sign(&mut ledger, 34, 600), 0);
+        assert_eq!(sign(&mut ledger, 0, 600), 1, "who is asked first");
+        assert!(!in_date.lacking);
+    }
+
+    /// A board, members, and a grant for the first of them; the network's id and the grant's.
+    fn fleet(ledger: &mut Ledger, keys: &[SecretKey]) -> (Digest, Digest) {
+        let (council, now) = (Council::new(3, 2, 1, 1), unix_now());
+        let dated = |statement: Statement| {
+            let expires = now.plus(86_400);
+            council.sign(&Statement { issued: now, expires, ..statement })
+        };
+        let first = dated(council.first_policy(2));
+        let network = first.id();
+        ledger.pin(network).unwrap();
+        let token = SecretKey::from_seed([9; 32]);
+        let (issued, expires) = (now, now.plus(86_400));
+        let invitation = Invitation { network, token: token.public(), uses: 100, issued, expires };
+        let invitation = invitation.to_envelope().sign(&council.keys[&council.name(0)]);
+        let by = invitation.id();
+        let joined = keys.iter().map(|key| {
+            let join = Join {
+                network,
+                node: key.public(),
+                keeper: token.public(),
+                name: "web".parse().unwrap(),
+                address: None,
+                owner: None,
+                invitation: by,
+                issued,
+                expires,
+            };
+            join.to_envelope().sign(key).sign(&token)
+        });
+        let body = serde_json::json!({
+            "order": "grant", "node": keys[0].public(), "serial": 1, "key": token.public(),
+            "after": now, "before": now.plus(900), "class": "normal", "sources": [],
+            "reason": "the disk is full",
+        });
+        let grant = dated(draft(Lane::Access, 1, Some(network), None, Some(1), body));
+        let id = grant.id();
+        for envelope in [first.clone(), invitation.clone()].into_iter().chain(joined).chain([grant])
+        {
+            let admitted = ledger.admit(envelope, "a test");
+            assert!(matches!(admitted, Admission::Admitted(_)), "{admitted:?}");
+        }
+        (network, id)
     }
 }

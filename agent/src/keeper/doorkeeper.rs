@@ -17,12 +17,13 @@ use std::io;
 use std::time::Duration;
 
 use borgios_policy::Lane;
-use borgios_types::Seq;
+use borgios_types::{NodeId, Seq};
 use tracing::{error, info, warn};
 
-use super::doors::{self, DoorsWanted};
+use super::doors::{self, DoorsError, DoorsWanted};
 use super::grants;
 use super::leaving;
+use super::paths::Paths;
 use super::protocol::AccessState;
 use super::rotation;
 use super::service::Shared;
@@ -79,7 +80,11 @@ fn look(shared: &Shared) -> Result<(), String> {
         disk::write_durable(&marker, b"", 0o600).map_err(|error| error.to_string())?;
     }
     // What cannot be written is said after logins were ended: a full disk must not keep them.
-    let written = doors::write(&shared.paths, &wanted).map_err(|error| error.to_string());
+    let written = match write(&shared.paths, &me, &wanted) {
+        Ok(None) => return Ok(()),
+        Ok(Some(changed)) => Ok(changed),
+        Err(error) => Err(error.to_string()),
+    };
     let changed = written.as_deref().unwrap_or_default();
     if !changed.is_empty() {
         info!(
@@ -95,6 +100,23 @@ fn look(shared: &Shared) -> Result<(), String> {
         end_logins(shared)?;
     }
     written.map(drop)
+}
+
+/// Writes the doors; the names of what changed, or none where this server leaves. A look may be held up, by
+/// the store or the disk, for longer than `leave` takes to shut the doors: what it writes then must not stay,
+/// for nobody looks again. The departure is on the disk before `leave` begins, so either it is seen here, or
+/// `leave` writes after this.
+fn write(
+    paths: &Paths,
+    me: &NodeId,
+    wanted: &DoorsWanted,
+) -> Result<Option<Vec<&'static str>>, DoorsError> {
+    let written = doors::write(paths, wanted);
+    if leaving::path(paths).exists() {
+        leaving::shut_doors(paths, me)?;
+        return Ok(None);
+    }
+    written.map(Some)
 }
 
 /// Ends what came in through the last grant that was open, or with a revealed password. A certificate's
@@ -125,4 +147,30 @@ fn end_logins(shared: &Shared) -> Result<(), String> {
 
 fn list(open: &[Seq]) -> String {
     open.iter().map(|seq| format!("access/{seq}")).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use borgios_types::SecretKey;
+
+    use super::*;
+
+    /// The look began, and was held up; the departure came, and `leave` shut the doors.
+    #[test]
+    fn a_look_that_was_held_up_opens_no_door_behind_a_departure() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::below(root.path());
+        let [board, me] = [1, 2].map(|seed| SecretKey::from_seed([seed; 32]).public());
+        let principals = vec!["a".to_owned()];
+        let wanted = DoorsWanted { ca: board, principals, revoked_serials: vec![7] };
+        assert_eq!(write(&paths, &me, &wanted).unwrap().unwrap().len(), 3);
+        let read = |name: &str| std::fs::read_to_string(doors::folder(&paths).join(name)).unwrap();
+        assert_eq!(read("principals/root"), "a\n");
+        std::fs::create_dir_all(&paths.keeper).unwrap();
+        std::fs::write(leaving::path(&paths), "").unwrap();
+        leaving::shut_doors(&paths, &me).unwrap();
+        assert_eq!(write(&paths, &me, &wanted).unwrap(), None);
+        assert_eq!(read("principals/root"), "");
+        assert_eq!(read(doors::BOARD), format!("{me}\n"));
+    }
 }

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use borgios_policy::{Departure, Handover, ObjectError};
 use borgios_types::limits::ENVELOPE_MAX;
-use borgios_types::{Digest, Envelope, SecretKey};
+use borgios_types::{Digest, Envelope, NodeId, SecretKey};
 use thiserror::Error;
 use tracing::info;
 
@@ -126,12 +126,8 @@ pub fn run(paths: &Paths, network: Digest) -> Result<(), LeaveError> {
     check(&handover, &departure)?;
     // 2. No more network.
     outside.stop("borgiosd.service")?;
-    // 3. No door, no password: this server's console is no part of the fleet any more. The board's
-    //    key gives way to this node's own, whose secret half is shredded next.
-    doors::write(
-        paths,
-        &DoorsWanted { ca: handover.node, principals: Vec::new(), revoked_serials: Vec::new() },
-    )?;
+    // 3. No door, no password: this server's console is no part of the fleet any more.
+    shut_doors(paths, &handover.node)?;
     let alone = rotation::alone(paths)?;
     // On the disk before the keys go: without them nobody would close it after a power cut.
     rotation::close(paths, &alone).map_err(LeaveError::Root)?;
@@ -147,6 +143,15 @@ pub fn run(paths: &Paths, network: Digest) -> Result<(), LeaveError> {
     // 5. Nothing of it starts again but the keeper, which goes on with this if the power goes.
     outside.forget_others(paths)?;
     finish(paths, &outside)
+}
+
+/// Shuts the doors for good. The board's key gives way to this node's own, whose secret half is shredded.
+///
+/// # Errors
+/// See [`doors::write`].
+pub(super) fn shut_doors(paths: &Paths, node: &NodeId) -> Result<(), DoorsError> {
+    let shut = DoorsWanted { ca: *node, principals: Vec::new(), revoked_serials: Vec::new() };
+    doors::write(paths, &shut).map(drop)
 }
 
 /// The keeper's key, as a leaving may find it: `None` once it was shredded, also if that was cut

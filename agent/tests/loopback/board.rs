@@ -143,6 +143,12 @@ impl TestBoard {
         Pause(self.objection(by, against)).to_envelope().sign(&self.governors[by])
     }
 
+    /// The same in other words.
+    pub(crate) fn pause_because(&self, by: usize, against: &Envelope, reason: &str) -> Envelope {
+        let said = Objection { reason: reason.to_owned(), ..self.objection(by, against) };
+        Pause(said).to_envelope().sign(&self.governors[by])
+    }
+
     /// A sign of life of a governor.
     pub(crate) fn beacon(&self, by: usize) -> Envelope {
         let beacon = Beacon {

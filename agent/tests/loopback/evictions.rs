@@ -1,7 +1,7 @@
 //! A node that the board puts out is out, everywhere and for good.
 
 use borgios_agent::wire::{Frame, Hello, PROTOCOL};
-use borgios_policy::{Eviction, Join, Lane, Object as _, Ruling};
+use borgios_policy::{Class, Eviction, Join, Lane, Object as _, Ruling};
 use borgios_types::{Envelope, NodeId, SecretKey, Seq};
 use serde_json::{Value, json};
 
@@ -99,7 +99,7 @@ async fn a_node_whose_eviction_loses_its_place_is_let_in_again() {
     }
     until("the others are two", async || fleet.servers[1].status().await["tree"]["size"] == 2)
         .await;
-    let rulings = vec![Ruling { lane: Lane::Member, seq: Seq(1), winner: None }];
+    let rulings = vec![Ruling::new(Lane::Member, Seq(1), None)];
     let ruling = fleet.board.rules(|policy| policy.rulings = rulings);
     for server in [&fleet.servers[0], &fleet.servers[2]] {
         assert_eq!(server.put(&ruling).await["ok"]["new"], true);
@@ -131,6 +131,51 @@ async fn a_node_that_was_away_is_shown_its_eviction_by_whoever_it_dials() {
         .await;
     until("its keeper knows", async || evicted.keeper.head("member") == 2).await;
     assert_eq!(members(&fleet.servers[0]).await, 2);
+}
+
+/// No policy and no release comes with it that would carry it along, and those that have it list it no
+/// more since they were started again: its lane's head alone leads there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_was_away_catches_up_with_an_eviction_by_its_lane_alone() {
+    let mut fleet = Fleet::of(3, 2).await;
+    for server in &fleet.servers {
+        server.remembers_peers().await;
+    }
+    fleet.servers[2].kill().await;
+    let one = eviction(&mut fleet, SecretKey::from_seed([55; 32]).public());
+    assert_eq!(fleet.servers[0].put(&one).await["ok"]["new"], true);
+    fleet.all_have(&one).await;
+    for server in &mut fleet.servers[..2] {
+        server.kill().await;
+    }
+    for server in &mut fleet.servers {
+        server.start().await;
+    }
+    fleet.whole().await;
+    until("it hears", async || fleet.servers[2].has(&one).await).await;
+}
+
+/// The same without any restart: it is listed while its lock runs, and by its lane's head from then on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_was_away_during_a_lock_catches_up_with_what_was_applied() {
+    let mut fleet = Fleet::of(3, 2).await;
+    let class = Class { lock_s: Some(4), ..Class::of(2) };
+    let rules = fleet.board.rules(|policy| policy.classes.member = Some(class));
+    assert_eq!(fleet.servers[0].put(&rules).await["ok"]["new"], true);
+    fleet.all_have(&rules).await;
+    fleet.servers[2].remembers_peers().await;
+    fleet.servers[2].kill().await;
+    let one = eviction(&mut fleet, SecretKey::from_seed([55; 32]).public());
+    assert_eq!(fleet.servers[0].put(&one).await["ok"]["new"], true);
+    for server in &fleet.servers[..2] {
+        until("it is applied", async || {
+            server.agent().ledger.run(|l| l.chain().head_seq(Lane::Member)).await == Seq(1)
+        })
+        .await;
+    }
+    fleet.servers[2].start().await;
+    fleet.whole().await;
+    until("it hears", async || fleet.servers[2].has(&one).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,9 +1,14 @@
 //! What is signed and not applied yet, on a whole fleet: locks, vetoes, pauses, beacons.
 
+use borgios_policy::gate::Standing;
 use borgios_policy::{Freshness, Lane};
-use borgios_types::{Digest, Envelope, Seq};
+use borgios_types::{Digest, Envelope, Seq, UnixSeconds};
 
+use crate::board::now;
 use crate::fleet::{Fleet, Server, body, until};
+
+/// How long a pause holds, in seconds: longer than the lock, with time to look at it in between.
+const PAUSE_S: u64 = 20;
 
 async fn release(server: &Server) -> (Seq, Option<Digest>) {
     let head = |l: &mut borgios_agent::ledger::Ledger| {
@@ -13,14 +18,21 @@ async fn release(server: &Server) -> (Seq, Option<Digest>) {
     server.agent().ledger.run(head).await
 }
 
-async fn state(server: &Server, envelope: &Envelope) -> Option<&'static str> {
+async fn standing(server: &Server, envelope: &Envelope) -> Option<Standing> {
     let id = envelope.id();
-    let standing = server
-        .agent()
-        .ledger
-        .run(move |l| l.gate().standing(crate::board::now(), l.chain(), &id))
-        .await;
-    standing.map(|standing| standing.as_str())
+    server.agent().ledger.run(move |l| l.gate().standing(now(), l.chain(), &id)).await
+}
+
+async fn state(server: &Server, envelope: &Envelope) -> Option<&'static str> {
+    standing(server, envelope).await.map(|standing| standing.as_str())
+}
+
+/// When the last pause of a statement ends, if it is paused.
+async fn paused_until(server: &Server, envelope: &Envelope) -> Option<UnixSeconds> {
+    match standing(server, envelope).await {
+        Some(Standing::Paused { until, .. }) => Some(until),
+        _ => None,
+    }
 }
 
 /// A release is vetoed on one server and dead on all; the next round of its place is applied when
@@ -71,7 +83,7 @@ async fn t53_a_pause_holds_a_release_back_and_ends_by_itself_everywhere() {
     let mut fleet = Fleet::of(2, 2).await;
     let rules = fleet.board.rules(|policy| {
         policy.classes.release.lock_s = Some(4);
-        policy.pause_s = Some(8);
+        policy.pause_s = Some(PAUSE_S);
     });
     fleet.servers[0].put(&rules).await;
     fleet.all_have(&rules).await;
@@ -80,13 +92,21 @@ async fn t53_a_pause_holds_a_release_back_and_ends_by_itself_everywhere() {
     fleet.servers[1].put(&pause).await;
     fleet.all_have(&pause).await;
     fleet.servers[0].put(&one).await;
+    let mut ends = Vec::new();
     for server in &fleet.servers {
         until("it is paused", async || state(server, &one).await == Some("paused")).await;
+        ends.push(paused_until(server, &one).await.unwrap());
     }
-    let again = fleet.board.pause(1, &one);
-    fleet.servers[1].put(&again).await;
-    for server in &fleet.servers {
+    // A second pause of the same governor, in other words, stays on record alone: it moves no end.
+    let again = fleet.board.pause_because(1, &one, "let me look once more");
+    assert_eq!(fleet.servers[1].put(&again).await["ok"]["new"], true);
+    fleet.all_have(&again).await;
+    for (server, end) in fleet.servers.iter().zip(&ends) {
+        assert_eq!(paused_until(server, &one).await, Some(*end));
+    }
+    for (server, end) in fleet.servers.iter().zip(ends) {
         until("it is applied by itself", async || release(server).await.0 == Seq(1)).await;
+        assert!(now() < end.plus(PAUSE_S), "the second pause held it once more");
     }
 }
 
@@ -135,7 +155,7 @@ async fn t12_a_fleet_that_hears_of_two_for_one_place_waits_for_the_ruling() {
     }
     let (lane, seq, winner) = (Lane::Release, Seq(1), Some(one.id()));
     let ruling = fleet.board.rules(|policy| {
-        policy.rulings = vec![borgios_policy::Ruling { lane, seq, winner }];
+        policy.rulings = vec![borgios_policy::Ruling::new(lane, seq, winner)];
     });
     fleet.servers[1].put(&ruling).await;
     for server in &fleet.servers {

@@ -47,7 +47,7 @@ async fn t12_a_server_that_applied_the_loser_gets_the_winner_that_it_had_refused
         let winner = (!closes).then(|| two.id());
         let (lane, seq) = (Lane::Release, Seq(1));
         let ruling =
-            fleet.board.rules(|policy| policy.rulings = vec![Ruling { lane, seq, winner }]);
+            fleet.board.rules(|policy| policy.rulings = vec![Ruling::new(lane, seq, winner)]);
         fleet.servers[1].put(&ruling).await;
         fleet.all_have(&ruling).await;
         if closes {

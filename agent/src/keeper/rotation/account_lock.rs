@@ -9,6 +9,9 @@
 //! So whoever holds the first lock knows that each of the others is left over from a program that
 //! was killed. Left there, a lock without a readable PID, or with the PID of another program since
 //! a reboot, would keep every account tool out for ever.
+//!
+//! A file `passwd.20240101` is somebody's copy: only what can be a tool's, by its number and by what is in
+//! it, is removed.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -27,6 +30,10 @@ use super::obstacle::{Obstacle, at};
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Pause between two attempts.
 const TICK: Duration = Duration::from_millis(10);
+/// The highest PID that Linux gives.
+const PID_MAX: u32 = 4_194_304;
+/// Longest file that is made on the way to a lock: a PID and a NUL, as shadow-utils writes it.
+const LOCK_MAX: u64 = 12;
 
 /// Held until dropped. No account tool can be run meanwhile: it would wait for this.
 #[derive(Debug)]
@@ -60,8 +67,8 @@ impl AccountLock {
 fn sweep(etc: &Path) -> io::Result<()> {
     for entry in fs::read_dir(etc)? {
         let name = entry?.file_name();
-        if name.to_str().is_some_and(is_left_over) {
-            let path = etc.join(&name);
+        let path = etc.join(&name);
+        if name.to_str().is_some_and(|name| is_left_over(name, &path)) {
             warn!("{} was left behind by a program that died; it is removed", path.display());
             fs::remove_file(path)?;
         }
@@ -69,13 +76,24 @@ fn sweep(etc: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn is_left_over(name: &str) -> bool {
+fn is_left_over(name: &str, path: &Path) -> bool {
     let rest = ["passwd", "shadow"].iter().find_map(|file| name.strip_prefix(file));
     rest.is_some_and(|rest| match rest.strip_prefix('.') {
         Some("lock") => true,
-        Some(pid) => !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit()),
+        Some(pid) => {
+            let is_number = pid.bytes().all(|byte| byte.is_ascii_digit());
+            is_number && pid.parse().is_ok_and(|pid: u32| pid <= PID_MAX) && holds_a_pid(path)
+        }
         None => rest == "+",
     })
+}
+
+/// Whether a file holds a PID, or nothing yet, and nothing else.
+fn holds_a_pid(path: &Path) -> bool {
+    let is_short = |meta: fs::Metadata| meta.is_file() && meta.len() <= LOCK_MAX;
+    fs::symlink_metadata(path).is_ok_and(is_short)
+        && fs::read(path)
+            .is_ok_and(|bytes| bytes.iter().all(|byte| byte.is_ascii_digit() || *byte == 0))
 }
 
 #[cfg(test)]
@@ -104,11 +122,18 @@ mod tests {
         for name in kept.iter().chain(&swept) {
             fs::write(folder.path().join(name), "").unwrap();
         }
+        // What shadow-utils writes, and what is somebody's copy.
+        let copies = ["passwd.20240101", "passwd.2", "shadow.3", "shadow.4"];
+        let account = "root:x:0:0:root:/root:/bin/bash\n";
+        for (name, text) in copies.iter().zip(["", account, account, "a:b\n"]) {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        fs::write(folder.path().join("passwd.4194304"), "4194304\0").unwrap();
         drop(AccountLock::take(folder.path()).unwrap());
-        for name in kept {
+        for name in kept.iter().chain(&copies) {
             assert!(folder.path().join(name).exists(), "{name}");
         }
-        for name in swept {
+        for name in swept.iter().chain(&["passwd.4194304"]) {
             assert!(!folder.path().join(name).exists(), "{name}");
         }
     }

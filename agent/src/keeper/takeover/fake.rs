@@ -32,6 +32,8 @@ pub(super) enum Fate {
 
 /// What somebody else does, and at the beginning of which change or program.
 type Race = (String, Box<dyn FnOnce() + Send>);
+/// What somebody else does whenever somebody waits.
+type Meanwhile = Box<dyn FnMut() + Send>;
 
 #[derive(Default)]
 struct State {
@@ -46,6 +48,9 @@ struct State {
     /// Points until something happens.
     fate: Option<(usize, Fate)>,
     race: Option<Race>,
+    meanwhile: Option<Meanwhile>,
+    /// What `status` says of processes that a hard kill does not end.
+    survivors: BTreeMap<u32, String>,
     points: usize,
     uptime_s: u64,
     boot: u32,
@@ -73,6 +78,11 @@ impl Fake {
     pub(super) fn race(&self, beginning: &str, deed: impl FnOnce() + Send + 'static) {
         let race: Race = (beginning.to_owned(), Box::new(deed));
         self.state().race = Some(race);
+    }
+
+    /// In each pause somebody else does something.
+    pub(super) fn meanwhile(&self, deed: impl FnMut() + Send + 'static) {
+        self.state().meanwhile = Some(Box::new(deed));
     }
 
     pub(super) fn unit(&self, name: &str) {
@@ -139,6 +149,37 @@ impl Fake {
         fs::write(folder.join("comm"), format!("{name}\n")).unwrap();
         fs::write(folder.join("cgroup"), format!("{group}\n")).unwrap();
         fs::write(folder.join("cmdline"), name).unwrap();
+        self.parent(machine, pid, name, 1);
+    }
+
+    /// Another parent than pid 1; when it began is its own number.
+    pub(super) fn parent(&self, machine: &Machine, pid: u32, name: &str, parent: u32) {
+        let between = "0 ".repeat(17);
+        let stat = format!("{pid} ({name}) S {parent} {between}{pid} 0\n");
+        fs::write(machine.at(format!("/proc/{pid}/stat")), stat).unwrap();
+    }
+
+    /// What `status` says of each of its threads, of which the first is the main one; that of a process
+    /// whose main thread is a zombie has no command line.
+    pub(super) fn threads(&self, machine: &Machine, pid: u32, all: &[&str]) {
+        let folder = machine.at(format!("/proc/{pid}"));
+        fs::create_dir_all(folder.join("task")).unwrap();
+        for (tid, text) in (pid..).zip(all) {
+            let thread = folder.join(format!("task/{tid}"));
+            fs::create_dir_all(&thread).unwrap();
+            fs::write(thread.join("status"), text).unwrap();
+            if tid == pid {
+                fs::write(folder.join("status"), text).unwrap();
+            }
+        }
+        if all.first().is_some_and(|main| main.contains("State:\tZ")) {
+            fs::write(folder.join("cmdline"), "").unwrap();
+        }
+    }
+
+    /// No kill ends it; after a hard one its `status` is this.
+    pub(super) fn survives(&self, pid: u32, status: &str) {
+        self.state().survivors.insert(pid, status.to_owned());
     }
 
     fn let_race(&self, what: &str) {
@@ -280,9 +321,15 @@ impl Tools for Fake {
         Ok(())
     }
 
-    fn kill(&self, pid: u32, _hard: bool) {
+    fn kill(&self, pid: u32, hard: bool) {
         let mut state = self.state();
         state.killed.push(pid);
+        if let Some(status) = state.survivors.get(&pid) {
+            if hard {
+                fs::write(state.root.join(format!("proc/{pid}/status")), status).unwrap();
+            }
+            return;
+        }
         fs::remove_dir_all(state.root.join(format!("proc/{pid}"))).unwrap();
     }
 
@@ -298,7 +345,13 @@ impl Tools for Fake {
         format!("boot-{}", self.state().boot)
     }
 
-    fn pause(&self, _time: Duration) {}
+    fn pause(&self, _time: Duration) {
+        let deed = self.state().meanwhile.take();
+        if let Some(mut deed) = deed {
+            deed();
+            self.state().meanwhile = Some(deed);
+        }
+    }
 
     fn own_pid(&self) -> u32 {
         self.own()

@@ -17,6 +17,7 @@
 //! | `host_key`, `authorized_keys`, `sudo`, `group`, `account` | the kinds of these names |
 //! | `file_owner` | whose the files are that decide all this |
 //! | `guest_agent`, `console`, `session` | kinds `agent`, `console`, `session` |
+//! | `process` | whom a process comes from, and whether it can do anything any more |
 //! | `linger` | services of users that need no login |
 //! | `passwd` | the account files and their lock |
 //! | `snapshot`, `restore`, `sealed` | what was before: kept, brought back, given to the owner |
@@ -58,6 +59,7 @@ mod machine;
 mod meta;
 mod open;
 mod passwd;
+mod process;
 mod reach;
 mod receipt;
 mod restore;

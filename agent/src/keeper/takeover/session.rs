@@ -7,15 +7,24 @@
 //! ```
 //! Services of users that linger run below `user@N.service` too: they are started again (`linger`).
 //!
+//! Ended means that nobody who was in can do anything here any more. Two kinds of processes may be left
+//! then, which nobody can keep from being there: what SIGKILL has reached and only a disk holds
+//! (`process`), which is told, and strangers at sshd's door. The doors were shut before the first look, so
+//! a connection that began after it lets nobody in; only what comes from the listener by no process of
+//! that look is one.
+//!
 //! What bootstrap.sh runs lies in a transient unit of its own and is none of these.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+use tracing::warn;
 
 use super::catalogue::Kind;
 use super::finding::{Finding, plain};
 use super::linger;
 use super::machine::{Machine, MachineError};
+use super::process::{Birth, Life};
 use super::sshd_unit::{self, property};
 
 pub(super) const NAME: &str = "session";
@@ -39,7 +48,7 @@ impl Kind for Session {
 
     fn look(&self, machine: &Machine) -> Result<Vec<Finding>, MachineError> {
         let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for process in processes(machine)? {
+        for process in Look::at(machine)?.processes {
             groups.entry(process.group).or_default().push(process.name);
         }
         let found = groups.into_iter().map(|(group, names)| {
@@ -62,63 +71,136 @@ impl Kind for Session {
 #[derive(Debug)]
 struct Process {
     pid: u32,
+    birth: Birth,
+    /// SIGKILL has reached it: it does nothing any more, and is there still.
+    doomed: bool,
     name: String,
     group: String,
 }
 
+/// Every process of a login, but this one, at a moment.
+struct Look {
+    /// sshd's listener; 0 if there is none.
+    main: u32,
+    processes: Vec<Process>,
+}
+
 /// Ends every login, politely at first, and starts again what needs none; how many processes there were.
+/// The doors are shut before.
 pub(super) fn end(machine: &Machine) -> Result<usize, MachineError> {
-    let ended = end_all(machine)?;
+    let ended = end_all(machine);
+    // Also where something is left: users' services were ended all the same.
     linger::start_again(machine);
-    Ok(ended)
+    ended
 }
 
 fn end_all(machine: &Machine) -> Result<usize, MachineError> {
-    let begun = processes(machine)?.len();
+    let first = Look::at(machine)?;
+    let begun = first.processes.iter().filter(|process| !process.doomed).count();
     for look in 0..LAST {
-        let left = processes(machine)?;
-        if left.is_empty() {
+        let now = Look::at(machine)?;
+        if now.left(&first).is_empty() {
+            now.tell_doomed();
             return Ok(begun);
         }
-        for process in left {
-            // Once politely, then with pauses in which it may go.
+        for process in now.processes.iter().filter(|process| !process.doomed) {
+            // Once politely, then with pauses in which it may go. A stranger has its turn too.
             if look == 0 || look >= POLITE {
                 machine.tools.kill(process.pid, look >= POLITE);
             }
         }
         machine.tools.pause(PAUSE);
     }
-    let left = processes(machine)?;
+    let last = Look::at(machine)?;
+    last.tell_doomed();
+    let left = last.left(&first);
+    if left.is_empty() {
+        return Ok(begun);
+    }
     let names = left.iter().map(|process| format!("{} ({})", process.name, process.pid));
     let why = format!("still run: {}", names.collect::<Vec<_>>().join(", "));
-    if left.is_empty() { Ok(begun) } else { Err(MachineError::Odd { path: "/proc".into(), why }) }
+    Err(MachineError::Odd { path: "/proc".into(), why })
 }
 
-/// Every process of a login, but this one.
-fn processes(machine: &Machine) -> Result<Vec<Process>, MachineError> {
-    let main = match sshd_unit::name(machine)? {
-        Some(unit) => property(machine, unit, "MainPID")?.parse().unwrap_or(0),
-        None => 0,
-    };
-    let mut found = Vec::new();
-    for name in machine.names("/proc")? {
-        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        // A process may end while it is looked at.
-        let read = |file: &str| std::fs::read(machine.at(format!("/proc/{pid}/{file}")));
-        let (Ok(group), Ok(name)) = (read("cgroup"), read("comm")) else { continue };
-        let group = String::from_utf8_lossy(&group).into_owned();
-        let name = String::from_utf8_lossy(&name).trim().to_owned();
-        // A dead process that its parent has not looked after cannot be ended once more.
-        let is_dead = read("cmdline").is_ok_and(|line| line.is_empty())
-            && read("status").is_ok_and(|text| {
-                String::from_utf8_lossy(&text).lines().any(|line| line.starts_with("State:\tZ"))
-            });
-        let is_login = pid != main && pid != machine.tools.own_pid() && !is_dead;
-        if let Some(group) = login(&group, &name).filter(|_| is_login) {
-            found.push(Process { pid, name: plain(&name), group });
+impl Look {
+    fn at(machine: &Machine) -> Result<Self, MachineError> {
+        let main = match sshd_unit::name(machine)? {
+            Some(unit) => property(machine, unit, "MainPID")?.parse().unwrap_or(0),
+            None => 0,
+        };
+        let mut processes = Vec::new();
+        for name in machine.names("/proc")? {
+            let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
+                continue;
+            };
+            // A process may end while it is looked at.
+            let read = |file: &str| std::fs::read(machine.at(format!("/proc/{pid}/{file}")));
+            let (Ok(group), Ok(name)) = (read("cgroup"), read("comm")) else { continue };
+            let group = String::from_utf8_lossy(&group).into_owned();
+            let name = String::from_utf8_lossy(&name).trim().to_owned();
+            if pid == main || pid == machine.tools.own_pid() {
+                continue;
+            }
+            let Some(group) = login(&group, &name) else { continue };
+            let life = Life::of(machine, pid);
+            // A dead process that its parent has not looked after cannot be ended once more.
+            if life != Life::Dead {
+                let (birth, doomed) = (Birth::of(machine, pid), life == Life::Doomed);
+                processes.push(Process { pid, birth, doomed, name: plain(&name), group });
+            }
+        }
+        Ok(Self { main, processes })
+    }
+
+    /// What keeps the logins of the first look, and what came of them, from being ended.
+    fn left(&self, first: &Self) -> Vec<&Process> {
+        let is_left = |process: &&Process| !process.doomed && !self.is_stranger(process, first);
+        self.processes.iter().filter(is_left).collect()
+    }
+
+    /// Whether it is a connection to sshd that began after the first look: the listener's own child, or
+    /// what comes from one, by processes of which none was there then. What a login of then forks has that
+    /// login for a parent, or pid 1 once that is gone, and is none; nor is what nobody can tell.
+    fn is_stranger(&self, process: &Process, first: &Self) -> bool {
+        let was_there: BTreeSet<(u32, u64)> =
+            first.processes.iter().map(|old| (old.pid, old.birth.start)).collect();
+        let is_new = |process: &Process| {
+            is_listeners(&process.group) && !was_there.contains(&(process.pid, process.birth.start))
+        };
+        let mut at = process;
+        // No chain is longer than what there is, whatever the numbers say.
+        for _ in 0..self.processes.len() {
+            if self.main == 0 || first.main != self.main || !is_new(at) {
+                return false;
+            }
+            if at.birth.parent == self.main {
+                return true;
+            }
+            let parent = self.processes.iter().find(|other| other.pid == at.birth.parent);
+            let Some(parent) = parent else { return false };
+            at = parent;
+        }
+        false
+    }
+
+    /// Says what nobody can end before its disk answers, or the next boot.
+    fn tell_doomed(&self) {
+        let doomed = self.processes.iter().filter(|process| process.doomed);
+        let names: Vec<String> =
+            doomed.map(|process| format!("{} ({})", process.name, process.pid)).collect();
+        if !names.is_empty() {
+            warn!(
+                BORGIOS_EVENT = "logins_stuck",
+                "killed, and held by a disk that does not answer: {}; they do nothing any more",
+                names.join(", ")
+            );
         }
     }
-    Ok(found)
+}
+
+/// Whether a group is that in which sshd's listener and its connections are.
+fn is_listeners(group: &str) -> bool {
+    ["ssh.service", "sshd.service"].contains(&group)
 }
 
 /// The part of a process's control group that makes it a login.
@@ -195,5 +277,96 @@ mod tests {
         assert_eq!(end(&machine).unwrap(), 2);
         assert_eq!(fake.killed(), [11, 12]);
         assert_eq!(end(&machine).unwrap(), 0);
+    }
+
+    const SESSION: &str = "0::/user.slice/user-0.slice/session-3.scope";
+    const SSH: &str = "0::/system.slice/ssh.service";
+
+    #[test]
+    fn what_only_a_disk_holds_after_its_kill_keeps_nothing_up_and_anything_else_does() {
+        let doomed = "State:\tD (disk sleep)\nSigPnd:\t0000000000000100\n";
+        for (status, ends) in [
+            (doomed, true),
+            ("State:\tD (disk sleep)\nSigPnd:\t0000000000000000\n", false),
+            ("State:\tS (sleeping)\nSigPnd:\t0000000000000100\n", false),
+        ] {
+            let (_folder, machine, fake) = server();
+            machine.folder("/var/lib/systemd/linger", 0o755).unwrap();
+            machine.write("/var/lib/systemd/linger/ann", b"", 0o644).unwrap();
+            fake.process(&machine, 12, "dd", SESSION);
+            fake.survives(12, status);
+            assert_eq!(end(&machine).is_ok(), ends, "{status}");
+            // Users' services were ended either way.
+            let calls = fake.calls();
+            let start = "systemctl --quiet start user@1000.service";
+            assert_eq!(calls.iter().filter(|call| call.as_str() == start).count(), 1, "{status}");
+            if ends {
+                // Another login is ended, and the one that nobody can end is left alone.
+                let before = fake.killed().len();
+                fake.process(&machine, 13, "bash", SESSION);
+                assert_eq!(end(&machine).unwrap(), 1);
+                assert_eq!(fake.killed()[before..], [13]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_process_lives_on_without_its_main_thread() {
+        let (_folder, machine, fake) = server();
+        fake.process(&machine, 12, "bash", SESSION);
+        let zombie = "State:\tZ (zombie)\nThreads:\t2\n";
+        fake.threads(&machine, 12, &[zombie, "State:\tS (sleeping)\nThreads:\t2\n"]);
+        fake.process(&machine, 20, "bash", SESSION);
+        fake.threads(&machine, 20, &["State:\tZ (zombie)\nThreads:\t1\n"]);
+        assert_eq!(end(&machine).unwrap(), 1);
+        assert_eq!(fake.killed(), [12]);
+    }
+
+    /// Processes with these parents come at each pause, with new numbers.
+    fn coming(parents: &'static [Option<u32>]) -> Result<usize, MachineError> {
+        let (_folder, machine, fake) = server();
+        fake.process(&machine, 10, "sshd", SSH);
+        fake.main_pid(10);
+        fake.process(&machine, 12, "bash", SSH);
+        let (there, maker, mut next) = (machine.clone(), fake.clone(), 1_000);
+        fake.meanwhile(move || {
+            for parent in parents {
+                next += 1;
+                maker.process(&there, next, "sshd", SSH);
+                maker.parent(&there, next, "sshd", parent.unwrap_or(next - 1));
+            }
+        });
+        let ended = end(&machine);
+        assert!(fake.killed().contains(&12));
+        ended
+    }
+
+    #[test]
+    fn strangers_at_the_door_keep_nothing_up_and_what_a_login_forks_does() {
+        // A connection is the listener's child, and has one of its own.
+        assert_eq!(coming(&[Some(10), None]).unwrap(), 1);
+        // An orphan, a login's child, and somebody's of whom nobody knows.
+        let bad: [&'static [Option<u32>]; 3] =
+            [&[Some(10), Some(1)], &[Some(12)], &[Some(999), None]];
+        for parents in bad {
+            assert!(coming(parents).is_err(), "{parents:?}");
+        }
+    }
+
+    #[test]
+    fn a_connection_that_was_there_is_ended_with_all_that_comes_of_it() {
+        let (_folder, machine, fake) = server();
+        fake.process(&machine, 10, "sshd", SSH);
+        fake.main_pid(10);
+        fake.process(&machine, 11, "sshd", SSH);
+        fake.parent(&machine, 11, "sshd", 10);
+        fake.survives(11, "State:\tS (sleeping)\n");
+        let (there, maker) = (machine.clone(), fake.clone());
+        fake.meanwhile(move || {
+            maker.process(&there, 12, "bash", SSH);
+            maker.parent(&there, 12, "bash", 11);
+        });
+        let why = end(&machine).unwrap_err().to_string();
+        assert!(why.contains("sshd (11)") && why.contains("bash (12)"), "{why}");
     }
 }
