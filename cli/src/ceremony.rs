@@ -21,7 +21,7 @@ use crate::printer::table;
 const FILES_MAX: usize = 4_000;
 
 /// Largest stored state, in bytes: it keeps every paper this governor wrote.
-const STATE_MAX: usize = 8 * 1024 * 1024;
+pub(crate) const STATE_MAX: usize = 8 * 1024 * 1024;
 
 /// Fewest digits of a roster that are worth comparing. Whoever can write two plans chooses both, and finds
 /// two with N digits in common after some 16^(N/2) tries: with 8 at once, with 16 within hours; 32 take 2^64,

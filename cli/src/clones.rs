@@ -146,7 +146,7 @@ impl Own {
 
 /// The identity keys of this governor, former ones too, by all boards of the chain that know the present
 /// one. A board that is only proposed is one governor's word.
-fn keys(session: &Session<'_>, name: &Name) -> BTreeSet<PublicKey> {
+pub(crate) fn keys(session: &Session<'_>, name: &Name) -> BTreeSet<PublicKey> {
     let present = session.identity().ssh().public();
     let archive = session.desk.archive();
     let entries = archive.boards().filter_map(|board| board.by_name(name));

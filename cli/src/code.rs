@@ -71,7 +71,7 @@ pub(crate) const NOTHING_UNDECIDED: Code = Code {
 /// A node understood an object and does not take it.
 pub(crate) const NODE_REFUSED: Code = Code {
     name: "E_NODE_REFUSED",
-    next: "`borgios sync` fetches what the node has and you lack; the text names its reason",
+    next: "the text names the node's reason; `--node HOST:PORT` asks another node",
 };
 
 /// A proof that does not hold.

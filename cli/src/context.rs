@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::archive::Archive;
+use crate::commands::export::quoted;
 use crate::durable;
 use crate::failure::{Failure, OrFail as _};
 use crate::home::{Home, Lock};
@@ -209,6 +210,13 @@ impl Context {
                 "`borgios connect HOST:PORT` remembers a node for this and later commands, `--node \
                  HOST:PORT` names one for this; on a server, `systemctl status borgiosd` shows its agent",
             )
+    }
+
+    /// ` --exchange DIR` for a command that goes on from this run, where it had one.
+    pub(crate) fn with_exchange(&self) -> String {
+        self.exchange
+            .as_ref()
+            .map_or_else(String::new, |folder| format!(" --exchange {}", quoted(folder)))
     }
 
     fn addresses(&self) -> Result<Vec<String>, Failure> {

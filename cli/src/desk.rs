@@ -232,8 +232,8 @@ impl<'a> Desk<'a> {
     }
 
     /// What a machine without a network needs to vote on what is open, or what such a machine has to
-    /// say: the newest statements, and all papers of open votes. Of pools only those that cover the
-    /// open slots, and those that `apart` made without a network: nobody else can bring them.
+    /// say: the newest statements, what was taken back, and all papers of open votes. Of pools only those
+    /// that cover the open slots, and those that `apart` made without a network: nobody else can bring them.
     pub(crate) fn for_carrier(&self, apart: Option<&Name>) -> Result<Vec<Envelope>, Failure> {
         let (board, mut all) = (self.archive.board()?, Vec::new());
         let chain = self.archive.chain();
@@ -241,6 +241,7 @@ impl<'a> Desk<'a> {
             let from = Seq(chain.head_seq(lane).0.saturating_sub(STATEMENTS_CARRIED));
             all.extend(chain.after(lane, from).map(|verified| verified.envelope().clone()));
         }
+        all.extend(self.archive.taken_back(STATEMENTS_CARRIED)?);
         for vote in self.votes()? {
             let proposals = vote.documents.values().flat_map(|document| &document.proposals);
             all.extend(proposals.map(|held| held.envelope.clone()));

@@ -1,7 +1,8 @@
 //! What a governor checks and gives of an escrow: before it approves a schedule, and for a reveal.
 
+use borgios_credentials::schedule::EPOCHS_MAX;
 use borgios_credentials::{Escrow, OpenedShares, Schedule, SealedShare};
-use borgios_policy::{Bytes, Credential, Reveal, Statement, VerifiedStatement};
+use borgios_policy::{Bytes, Chain, Credential, Reveal, Statement, VerifiedStatement};
 use borgios_types::Epoch;
 
 use crate::desk::Desk;
@@ -41,10 +42,33 @@ pub(crate) fn check(session: &mut Session<'_>, statement: &Statement) -> Result<
             .because("its shares are an earlier board's, which can bring its passwords back")
             .hint(DEAL));
     }
+    let (first, reached) = (scheduled.schedule.first(), reached(session.desk.archive().chain()));
+    if !advances && is_far(first, reached) {
+        let what = format!("credential/{} begins far beyond what was reached", scheduled.seq);
+        return Err(Failure::new(what)
+            .because(format!(
+                "its first epoch is {first}, servers may be at {reached}: there may be no number left for \
+                 another schedule after it"
+            ))
+            .hint(DEAL));
+    }
     if advances && !is_sealed_to(session, &scheduled)? {
         return scheduled.escrow(&mut session.desk).map(drop);
     }
     open(session, &scheduled).map(drop)
+}
+
+/// The lowest epoch that may be current, and past every one that was revealed.
+fn reached(chain: &Chain) -> Epoch {
+    let revealed = chain.reveals().into_iter().map(|(epoch, _)| Epoch(epoch.0.saturating_add(1)));
+    revealed.max().unwrap_or_default().max(chain.min_epoch())
+}
+
+/// Whether a first epoch is further than an honest dealer begins: behind all of the schedule in force, which
+/// holds what was reached. Numbers have an end, and none of them is used twice.
+fn is_far(first: Epoch, reached: Epoch) -> bool {
+    let longest = u64::try_from(EPOCHS_MAX).unwrap_or(u64::MAX);
+    first.0 > reached.0.saturating_add(longest.saturating_mul(2))
 }
 
 /// Whether a share of a schedule was sealed to this governor as it is now. The name on the board is
@@ -188,6 +212,13 @@ pub(crate) fn review(desk: &mut Desk<'_>, statement: &Statement) -> Result<Vec<S
     if min < schedule.first() || min > schedule.last() {
         lines.push(format!("WRONG     epoch {min} is not in the schedule"));
     }
+    let so_far = self::reached(desk.archive().chain()).max(reached);
+    if !new.is_in_force(desk) && is_far(schedule.first(), so_far) {
+        lines.push(format!(
+            "WRONG     its first epoch is {}, far beyond {so_far}, which was reached: your tool refuses it",
+            schedule.first()
+        ));
+    }
     if schedule.ends() <= now {
         lines.push("WRONG     it has ended already: the last password would stay".to_owned());
     }
@@ -235,4 +266,22 @@ fn held_by(desk: &Desk<'_>, new: &Scheduled, escrow: &Escrow) -> Result<Vec<Stri
         );
     }
     Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_first_epoch_that_leaves_no_room_is_far() {
+        let longest = u64::try_from(EPOCHS_MAX).unwrap();
+        // The first schedule, one behind the longest, and one whose servers are at its end.
+        for (first, reached) in [(1, 0), (longest + 1, 1), (2 * longest + 2, longest + 2)] {
+            assert!(!is_far(Epoch(first), Epoch(reached)), "{first} {reached}");
+        }
+        for (first, reached) in [((1 << 52) - 1, 0), (2 * longest + 8, 7), (u64::MAX, 7)] {
+            assert!(is_far(Epoch(first), Epoch(reached)), "{first} {reached}");
+        }
+        assert!(!is_far(Epoch(u64::MAX), Epoch(u64::MAX)));
+    }
 }

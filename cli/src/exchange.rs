@@ -1,6 +1,6 @@
 //! Bringing this archive and other places to the same state, and sending single objects.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use borgios_policy::{Blob, Handback, Name};
 use borgios_types::{Digest, Envelope, UnixSeconds};
@@ -148,9 +148,18 @@ impl Exchange {
                 let what = "has more of what servers say than is taken";
                 self.printer.warn(&format!("{} {what}", place.name()));
             }
-            has.extend(fetched.envelopes.iter().map(Envelope::id));
+            // Only a folder is brought any of it.
+            let there = if place.wants_servers() { fetched.envelopes.clone() } else { Vec::new() };
             let admitted = servers.admit(archive, fetched.envelopes)?;
             self.warn_of(&format!("refused from {}: ", place.name()), &admitted.refused);
+            // As with all else, a forgery under a true object's name does not count as being there.
+            let own: BTreeMap<Digest, &Envelope> =
+                servers.lasting().map(|envelope| (envelope.id(), envelope)).collect();
+            let is_genuine = |envelope: &&Envelope| {
+                let own = own.get(&envelope.id());
+                own.is_some_and(|own| own.sigs.iter().all(|sig| envelope.sigs.contains(sig)))
+            };
+            has.extend(there.iter().filter(is_genuine).map(Envelope::id));
             self.places.push((place, has));
         }
         for (place, has) in self.places.iter_mut().filter(|(place, _)| place.wants_servers()) {

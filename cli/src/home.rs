@@ -4,12 +4,13 @@
 //! governor/identity.age      name, SSH seed, age identity; encrypted under the passphrase
 //! governor/card.json         the public card
 //! governor/founding.age      the founding's state while it runs; encrypted to the governor
+//! governor/founding-….age    that of an attempt in whose place another one was begun
 //! governor/share.age         FROST key package; encrypted to the governor's own recipient
 //! governor/board.json        board, network id
 //! governor/change.age        the state of a change of the board while its key is made
 //! governor/next.{age,json}   the key it made, until its policy is in force; see next_key.rs
 //! governor/past.{age,json}   the old share, while nodes may still hold the change back
-//! governor/dead-….age        shares of keys that vetoes took out of use; they may come back
+//! governor/dead-….age        shares of keys that were given up or taken out of use; they may come back
 //! governor/slots/…           see slots.rs
 //! governor/generation-E      of its pools under the key of epoch E; absent: the first
 //! governor/air-gap           exists on a machine without a network
@@ -139,8 +140,8 @@ impl Home {
         self.root.join("blobs").join(digest.hex())
     }
 
-    /// Exists from the moment a backup is laid until the nonces published before are void: what is made in
-    /// between would be this governor's second.
+    /// Exists from the moment a backup or a repaired share is laid until the nonces published before are
+    /// void: what is made in between would be this governor's second.
     pub(crate) fn restoring(&self) -> PathBuf {
         self.governor("restoring")
     }

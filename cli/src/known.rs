@@ -48,8 +48,10 @@ impl KnownNodes {
         self.nodes.iter().find(|node| node.address == address).map(|node| node.key)
     }
 
-    /// Remembers a node, replacing what was known of its address.
+    /// Remembers a node, replacing what was known of its address. What another command has remembered
+    /// since this list was read stays.
     pub(crate) fn remember(&mut self, home: &Home, node: KnownNode) -> Result<(), Failure> {
+        *self = Self::load(home)?;
         if self.nodes.contains(&node) {
             return Ok(());
         }
@@ -87,6 +89,20 @@ pub(crate) fn address(text: &str) -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_commands_forget_nothing_of_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::at(Some(folder.path().to_owned())).unwrap();
+        let [mut one, mut other] = [(), ()].map(|()| KnownNodes::load(&home).unwrap());
+        let node = |seed: u8| KnownNode {
+            address: format!("10.0.0.{seed}:7117"),
+            key: borgios_types::SecretKey::from_seed([seed; 32]).public(),
+        };
+        one.remember(&home, node(1)).unwrap();
+        other.remember(&home, node(2)).unwrap();
+        assert_eq!(KnownNodes::load(&home).unwrap().nodes(), [node(1), node(2)]);
+    }
 
     #[test]
     fn addresses_get_the_usual_port() {

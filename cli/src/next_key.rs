@@ -8,6 +8,8 @@
 //! What always holds: wherever the program is killed, a share of the board in force can be read,
 //! from `share.age`, from `next.age` while the new one is being laid, or from `past.age` while
 //! nodes still hold the change back; and `next.json`, which goes last, says what is to be finished.
+//! A share of a key that was given up, or that came and went while this machine was away, lies as
+//! `dead-….age` until no node can turn to its board any more.
 //!
 //! A further change that comes within that time lays the share that it replaces beside the first, as
 //! `past-EPOCH.age`: until its lock is over too, nodes may have any of these boards in force.
@@ -53,6 +55,17 @@ pub(crate) struct NextKey {
     pub(crate) recovery: bool,
 }
 
+/// What came of a look for the key in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Adopted {
+    /// There was nothing to take into use.
+    Nothing,
+    /// Its share is laid.
+    Laid,
+    /// Its share was here, and is gone or damaged.
+    Lost,
+}
+
 /// `governor/past.json`: since when `past.age` is of no use to this archive.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Past {
@@ -80,17 +93,40 @@ impl NextKey {
         durable::write(&home.governor("next.json"), &text)
     }
 
-    /// The same where its policy was signed and taken back, and may come back: the share is kept, see
-    /// [`found`].
+    /// Gives the key up, and keeps the share: its policy may come back, or come into force all the same,
+    /// see [`found`].
     pub(crate) fn lay_down(&self, home: &Home) -> Result<(), Failure> {
-        if let Some(share) = durable::read(&home.governor("next.age"), SHARE_MAX)? {
-            keep_dead(home, &share)?;
-        }
+        keep_next(home)?;
         self.give_up(home)
     }
 
-    /// Gives the key up: the seeds of its slots, the share, and last the note of it.
-    pub(crate) fn give_up(&self, home: &Home) -> Result<(), Failure> {
+    /// What is left of it that can be gone on with. Where giving it up was cut off, that is ended; where its
+    /// share is damaged, it is given up; where the ceremony's state holds it still, that makes it again.
+    ///
+    /// # Errors
+    /// What lies here cannot be read or removed.
+    pub(crate) fn if_whole(
+        self,
+        home: &Home,
+        identity: &Identity,
+    ) -> Result<Option<Self>, Failure> {
+        let path = home.governor("next.age");
+        let laid = durable::read(&path, SHARE_MAX)?;
+        if laid.is_some_and(|cipher| fits(&cipher, &path, &self.board, identity)) {
+            return Ok(Some(self));
+        }
+        let state = ceremony::load_state(&home.governor("change.age"), identity).ok().flatten();
+        let made = state.and_then(|state| state.made(identity.name()));
+        if made.is_some_and(|made| made.board.group() == self.board.group()) {
+            durable::erase(&home.governor("next.json"))?;
+        } else {
+            self.lay_down(home)?;
+        }
+        Ok(None)
+    }
+
+    /// The seeds of its slots go, the share, and last the note of it.
+    fn give_up(&self, home: &Home) -> Result<(), Failure> {
         durable::erase(&home.governor("change.age"))?;
         Slots::new(home).forget(self.board.epoch())?;
         durable::erase(&home.governor("next.age"))?;
@@ -188,6 +224,14 @@ fn further_past(home: &Home) -> Result<Vec<PathBuf>, Failure> {
     Ok(all.into_iter().map(|(_, path)| path).collect())
 }
 
+/// Keeps what lies where the share of the next key does, be it damaged, but nothing that was erased.
+fn keep_next(home: &Home) -> Result<(), Failure> {
+    match durable::read(&home.governor("next.age"), SHARE_MAX)? {
+        Some(share) if share.iter().any(|byte| *byte != 0) => keep_dead(home, &share),
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// Keeps a share of a key that vetoes took out of use.
 fn keep_dead(home: &Home, share: &[u8]) -> Result<(), Failure> {
     let name = format!("dead-{}.age", &Digest::of(share).hex()[..16]);
@@ -220,7 +264,7 @@ fn set_aside(home: &Home, old: &[u8], new: KeyEpoch, until: UnixSeconds) -> Resu
 }
 
 /// Takes the next key into use once its board is in force: the new share is laid and read back,
-/// only then the old one goes. Each step can be done again. Whether anything was done.
+/// only then the old one goes. Each step can be done again.
 ///
 /// `known` is the generation of the newest burn of this governor's that was said under its key.
 ///
@@ -232,9 +276,9 @@ pub(crate) fn adopt(
     identity: &Identity,
     now: UnixSeconds,
     held_back_s: u64,
-) -> Result<bool, Failure> {
+) -> Result<Adopted, Failure> {
     if restore_past(home, in_force, identity)? {
-        return Ok(false);
+        return Ok(Adopted::Nothing);
     }
     // Where it cannot be read, nothing goes.
     if held_back_until(home).is_ok_and(|until| until.is_some_and(|until| until <= now)) {
@@ -250,38 +294,42 @@ pub(crate) fn adopt(
         // Last, so that what is cut off before it is done again.
         durable::erase(&home.governor("past.json"))?;
     }
-    let Some(next) = NextKey::load(home)?
-        .map_or_else(|| found(home, in_force, known, identity), |next| Ok(Some(next)))?
-    else {
-        return Ok(false);
-    };
-    if next.board.group() != in_force.group() {
-        // Another attempt came into force.
-        if next.board.epoch() <= in_force.epoch() {
-            next.give_up(home)?;
-        }
-        return Ok(false);
-    }
     let (from, to) = (home.governor("next.age"), home.governor("share.age"));
     let read = |path: &Path| durable::read(path, SHARE_MAX);
-    let fits = |cipher: &[u8], path: &Path| fits(cipher, path, in_force, identity);
-    let laid = match read(&to)? {
-        Some(cipher) => fits(&cipher, &to),
-        None => false,
+    let fits_at = |path: &Path| -> Result<bool, Failure> {
+        Ok(read(path)?.is_some_and(|cipher| fits(&cipher, path, in_force, identity)))
     };
-    if !laid {
-        let cipher = read(&from)?.ok_or_else(|| {
-            Failure::new(format!("{} is gone", from.display()))
-                .hint("`borgios governor repair` asks the others for your share")
-        })?;
-        // 1. The new share is good where it lies.
-        if !fits(&cipher, &from) {
-            return Err(Failure::new(format!("{} is no share of this board", from.display()))
-                .hint(
-                    "`borgios governor restore` lays one back from a backup; without one, move this file \
-                     away: `borgios governor repair` then asks the others for your share",
-                ));
+    let noted = NextKey::load(home)?;
+    if let Some(next) = noted.as_ref().filter(|next| next.board.group() != in_force.group()) {
+        // Another attempt came into force, or this machine was away for a whole change: nodes that still
+        // hold back what came after have this one's board, and vetoes leave them with it.
+        if next.board.epoch() <= in_force.epoch() {
+            next.lay_down(home)?;
         }
+        return Ok(Adopted::Nothing);
+    }
+    let ready = noted.is_some() && (fits_at(&to)? || fits_at(&from)?);
+    if !ready && found(home, in_force, known, identity)?.is_none() {
+        if noted.is_none() {
+            return Ok(Adopted::Nothing);
+        }
+        // Its share is gone or damaged, and nowhere else: the others can make it again, for which the
+        // session has to open. What nodes may still need steps aside before theirs is laid.
+        if let Some(old) = read(&to)?.filter(|_| held_back_s > 0) {
+            set_aside(home, &old, in_force.epoch(), now.plus(held_back_s))?;
+        }
+        keep_next(home)?;
+        durable::erase(&from)?;
+        durable::erase(&home.governor("next.json"))?;
+        return Ok(Adopted::Lost);
+    }
+    if !fits_at(&to)? {
+        // 1. The new share is good where it lies.
+        let cipher = read(&from)?.filter(|cipher| fits(cipher, &from, in_force, identity));
+        let cipher = cipher.ok_or_else(|| {
+            Failure::new(format!("{} is not what was written", from.display()))
+                .hint("the disk is not to be trusted; check it and run this again")
+        })?;
         // 2. The old one goes, or steps aside for as long as nodes may still need it.
         if let Some(old) = read(&to)?
             && held_back_s > 0
@@ -301,7 +349,36 @@ pub(crate) fn adopt(
     durable::erase(&home.governor("change.age"))?;
     durable::erase(&from)?;
     durable::erase(&home.governor("next.json"))?;
-    Ok(true)
+    Ok(Adopted::Laid)
+}
+
+/// Erases what a founding left here whose end was cut off, once nothing of it is needed: its key is one of
+/// `boards`, a share of the board `in_force` can be read, and nodes hold no change back.
+///
+/// # Errors
+/// It cannot be erased.
+pub(crate) fn end_founding(
+    home: &Home,
+    in_force: &Board,
+    boards: &[&Board],
+    identity: &Identity,
+) -> Result<(), Failure> {
+    let path = home.governor("founding.age");
+    if !path.exists() || is_held_back(home) {
+        return Ok(());
+    }
+    let made = match ceremony::load_state(&path, identity) {
+        // A founding that is under way, or that this folder never saw the end of, keeps its key.
+        Ok(state) => state
+            .and_then(|state| state.made(identity.name()))
+            .is_some_and(|made| boards.iter().any(|board| board.group() == made.board.group())),
+        // Cut off while it was erased.
+        Err(_) => true,
+    };
+    if made && share(home, in_force, identity.name(), identity).is_ok() {
+        durable::erase(&path)?;
+    }
+    Ok(())
 }
 
 /// A share of the board in force that is not where it is used, made ready to be laid there: one that vetoes
@@ -418,113 +495,4 @@ fn restore_past(home: &Home, in_force: &Board, identity: &Identity) -> Result<bo
 }
 
 #[cfg(test)]
-mod tests {
-    use borgios_policy::fixture::{Council, NOW};
-
-    use super::*;
-
-    const LOCK_S: u64 = 604_800;
-
-    /// Three keys, one after the other, of which this governor has a share.
-    struct Three {
-        _folder: tempfile::TempDir,
-        home: Home,
-        identity: Identity,
-        councils: Vec<Council>,
-    }
-
-    impl Three {
-        /// The first is in force, and both changes came within the lock of the first.
-        fn after_two_changes() -> Self {
-            let folder = tempfile::tempdir().unwrap();
-            let home = Home::at(Some(folder.path().to_owned())).unwrap();
-            let councils = [1, 2, 3].map(|epoch| Council::new(3, 2, epoch, u64::from(epoch)));
-            let identity = Identity::drawn(councils[0].name(0));
-            let all = Self { _folder: folder, home, identity, councils: councils.into() };
-            let first = all.identity.seal(all.key(0).to_secret().expose()).unwrap();
-            durable::folder(&all.home.slots()).unwrap();
-            durable::write(&all.home.governor("share.age"), &first).unwrap();
-            for (at, when) in [(1, NOW), (2, NOW.plus(3_600))] {
-                let board = all.councils[at].board.clone();
-                let (roster, proposer) = (Digest::of(b"plan"), all.identity.name().clone());
-                let next = NextKey { board, roster, proposer, recovery: false };
-                next.store(&all.home, all.key(at), &all.identity).unwrap();
-                assert!(all.adopt(at, when));
-            }
-            all
-        }
-
-        fn key(&self, at: usize) -> &KeyShare {
-            &self.councils[at].shares[self.identity.name()]
-        }
-
-        fn adopt(&self, at: usize, now: UnixSeconds) -> bool {
-            adopt(&self.home, (&self.councils[at].board, 0), &self.identity, now, LOCK_S).unwrap()
-        }
-
-        /// Which of the boards' shares can be read.
-        fn readable(&self) -> Vec<bool> {
-            let me = self.identity.name();
-            let share = |one: &Council| share(&self.home, &one.board, me, &self.identity).is_ok();
-            self.councils.iter().map(share).collect()
-        }
-    }
-
-    #[test]
-    fn a_second_change_within_the_lock_of_the_first_keeps_the_share_that_servers_still_need() {
-        let all = Three::after_two_changes();
-        assert_eq!(all.readable(), [true; 3]);
-        // The lock of the first is over, and that of the second is not.
-        assert!(!all.adopt(2, NOW.plus(LOCK_S + 1)));
-        assert_eq!(all.readable(), [true; 3]);
-        assert!(is_held_back(&all.home));
-        assert!(!all.adopt(2, NOW.plus(LOCK_S + 3_601)));
-        assert_eq!(all.readable(), [false, false, true]);
-        assert!(!is_held_back(&all.home));
-    }
-
-    #[test]
-    fn a_further_change_waits_for_the_lock_of_the_last_one() {
-        let all = Three::after_two_changes();
-        let until = NOW.plus(LOCK_S + 3_600);
-        let refused = refuse_further(&all.home, NOW, "not now").unwrap_err().to_text();
-        assert!(refused.contains(&format!("until {until}")), "{refused}");
-        assert!(refused.contains("hint: wait until then"), "{refused}");
-        assert!(refuse_further(&all.home, until, "not now").is_ok());
-    }
-
-    #[test]
-    fn vetoes_on_both_changes_bring_the_first_key_back() {
-        let all = Three::after_two_changes();
-        assert!(!all.adopt(0, NOW.plus(7_200)));
-        assert!(all.readable()[0]);
-        let laid = durable::read(&all.home.governor("share.age"), SHARE_MAX).unwrap().unwrap();
-        let path = all.home.governor("share.age");
-        assert!(fits(&laid, &path, &all.councils[0].board, &all.identity));
-        // It is as it was before the first.
-        assert!(!is_held_back(&all.home));
-        assert!(!all.adopt(0, NOW.plus(7_300)));
-    }
-
-    /// What vetoes took out of use comes back where somebody built upon it, or goes on from it.
-    #[test]
-    fn a_key_that_comes_back_is_laid_where_the_next_change_looks_for_it() {
-        let all = Three::after_two_changes();
-        assert!(!all.adopt(0, NOW.plus(7_200)));
-        assert_eq!(all.readable(), [true; 3]);
-        assert!(all.adopt(2, NOW.plus(7_300)));
-        let path = all.home.governor("share.age");
-        let laid = durable::read(&path, SHARE_MAX).unwrap().unwrap();
-        assert!(fits(&laid, &path, &all.councils[2].board, &all.identity));
-        for gone in ["next.age", "next.json"] {
-            assert!(!all.home.governor(gone).exists(), "{gone}");
-        }
-        // Its first nonces are gone, and out: a burn will say so.
-        let generation = all.home.generation(KeyEpoch(3));
-        assert_eq!(durable::read(&generation, 9).unwrap().unwrap(), b"1");
-        assert!(!all.adopt(2, NOW.plus(7_400)));
-        assert_eq!(durable::read(&generation, 9).unwrap().unwrap(), b"1");
-        // Servers may still turn to the first.
-        assert!(all.readable()[0] && is_held_back(&all.home));
-    }
-}
+mod tests;

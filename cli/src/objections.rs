@@ -237,7 +237,7 @@ mod tests {
             // Nor does a ruling that names it leave it dead.
             let mut ruling = rules.clone();
             let (lane, seq, winner) = (Lane::Release, Seq(1), Some(release.id()));
-            ruling.rulings = vec![borgios_policy::Ruling { lane, seq, winner }];
+            ruling.rulings = vec![borgios_policy::Ruling::new(lane, seq, winner)];
             let prev = Some(second.id());
             let third = statement(Lane::Policy, 3, this, prev, Some(2), ruling.to_body());
             let all = stored().into_iter().chain([council.sign(&third)]).collect();

@@ -34,6 +34,8 @@ pub(crate) struct Receipts {
     pub(crate) value: Value,
     /// The same for people: the count, and who is without or silent.
     pub(crate) text: String,
+    /// The command that asks again.
+    again: String,
 }
 
 impl Receipts {
@@ -43,11 +45,24 @@ impl Receipts {
             return Ok(());
         }
         let Self { have, members, .. } = self;
-        Err(Failure::new(format!("{have} of {members} servers hold it")).hint(
-            "servers that were off fetch it by themselves when they are back; ask again with \
-             `borgios ask received ID --wait`",
-        ))
+        Err(Failure::new(format!("{have} of {members} servers hold it")).hint(format!(
+            "servers that were off fetch it by themselves when they are back; ask again with `{}`",
+            self.again
+        )))
     }
+}
+
+/// The command that asks who holds `item`: an object has an id, a message of a stream has none.
+fn again(item: &Value) -> String {
+    let word = |pointer: &str| {
+        let value = item.pointer(pointer);
+        value.map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+    };
+    let message = (word("/message/origin"), word("/message/epoch"), word("/message/number"));
+    if let (Some(origin), Some(epoch), Some(number)) = message {
+        return format!("borgios ask received '{origin}' --epoch {epoch} --number {number} --wait");
+    }
+    format!("borgios ask received {} --wait", word("/object").unwrap_or_else(|| "ID".to_owned()))
 }
 
 #[derive(Deserialize)]
@@ -103,7 +118,8 @@ pub(crate) fn wait_for(
             } else {
                 told
             };
-            return Ok(Receipts { have, members, complete, value: answer, text });
+            let again = again(item);
+            return Ok(Receipts { have, members, complete, value: answer, text, again });
         }
         std::thread::sleep(pause.min(within.saturating_sub(begun.elapsed())));
         pause = (pause * 2).min(PAUSE_MAX);
@@ -165,5 +181,14 @@ mod tests {
         let failure = receipts.or_incomplete().unwrap_err();
         assert!(failure.summary().contains("1 of 2"), "{}", failure.summary());
         assert!(receipts.text.contains("nothing heard of 1 more"), "{}", receipts.text);
+        assert!(failure.to_text().contains("`borgios ask received x --wait`"));
+    }
+
+    #[test]
+    fn a_message_is_asked_for_again_by_what_names_it() {
+        let item =
+            json!({"message": {"origin": "ssh-ed25519 AAAA", "epoch": 1_700_000_000, "number": 7}});
+        let wanted = "borgios ask received 'ssh-ed25519 AAAA' --epoch 1700000000 --number 7 --wait";
+        assert_eq!(again(&item), wanted);
     }
 }

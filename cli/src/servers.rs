@@ -7,10 +7,12 @@
 //! ```
 //!
 //! At most kept: the first and the newest record of each server, one receipt, one rotation report,
-//! one departure; of each grant so many witnesses as are asked. Invariant: as the archive's,
+//! one departure; of each grant so many witnesses as are asked; the invitations with which a server
+//! joined, and of each governor the newest others. Nobody can fill the tables for the others: neither one
+//! governor that of invitations, nor who holds one invitation that of servers. Invariant: as the archive's,
 //! whatever is returned was verified by this very process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use borgios_policy::witness::WITNESSES_ASKED;
 use borgios_policy::{
@@ -26,16 +28,26 @@ use crate::transport::SERVER_KINDS;
 
 /// Most servers kept: a laptop verifies so many at a start within seconds.
 const SERVERS_MAX: usize = 20_000;
-/// Most invitations kept.
+/// Most invitations kept with which no server joined.
 const INVITATIONS_MAX: usize = 4_096;
+/// Most of these of one governor's key: as many as a node holds of one governor.
+const INVITATIONS_EACH: usize = 256;
+/// Most servers beyond an invitation's uses: of those that join past them each node takes whoever comes
+/// first by hash, and keeps who was there.
+const OVERTAKEN_MAX: usize = 8;
 
 /// Everything known of the servers.
 #[derive(Debug)]
 pub(crate) struct Servers {
     home: Home,
     network: Digest,
-    invitations: BTreeMap<Digest, Held<Invitation>>,
+    /// What lies here is being read: how much of it there may be was asked when it came.
+    reading: bool,
+    /// With the key of the governor who made it.
+    invitations: BTreeMap<Digest, (PublicKey, Held<Invitation>)>,
     servers: BTreeMap<NodeId, Server>,
+    /// Which joined with an invitation.
+    joined: BTreeMap<Digest, BTreeSet<NodeId>>,
     /// By the grant's statement.
     witnesses: BTreeMap<Digest, BTreeMap<NodeId, Envelope>>,
 }
@@ -81,6 +93,11 @@ impl Server {
         self.handover.as_ref().map(|held| &held.value)
     }
 
+    /// The receipt for its root as its keeper signed it.
+    pub(crate) fn receipt(&self) -> Option<&Envelope> {
+        self.handover.as_ref().map(|held| &held.envelope)
+    }
+
     /// Which epoch it carries, as its keeper said last.
     pub(crate) fn rotation(&self) -> Option<&RotationReport> {
         self.rotation.as_ref().map(|held| &held.value)
@@ -110,11 +127,12 @@ impl Server {
         [self.first.value.keeper].into_iter().chain(renewal)
     }
 
-    /// The owner's keys that the receipt or a record names.
+    /// The owner's key: as the first record names it, else the receipt of that record's keeper. What the
+    /// node alone signed since, such as a renewal or the keeper named in one, makes nobody its owner.
     pub(crate) fn owners(&self) -> Vec<PublicKey> {
-        let handover = self.handover().and_then(|handover| handover.owner);
-        let renewal = self.renewal.as_ref().and_then(|held| held.value.owner);
-        handover.into_iter().chain(self.first.value.owner).chain(renewal).collect()
+        let first = &self.first.value;
+        let receipt = self.handover().filter(|handover| handover.keeper == first.keeper);
+        first.owner.or(receipt.and_then(|handover| handover.owner)).into_iter().collect()
     }
 }
 
@@ -124,8 +142,10 @@ impl Servers {
         let mut servers = Self {
             home: home.clone(),
             network,
+            reading: true,
             invitations: BTreeMap::new(),
             servers: BTreeMap::new(),
+            joined: BTreeMap::new(),
             witnesses: BTreeMap::new(),
         };
         let mut stored = Vec::new();
@@ -136,6 +156,7 @@ impl Servers {
             // Best effort, as said above.
             let _ = servers.place(archive, &envelope);
         }
+        servers.reading = false;
         Ok(servers)
     }
 
@@ -146,26 +167,65 @@ impl Servers {
         offered: Vec<Envelope>,
     ) -> Result<Admitted, Failure> {
         let mut admitted = Admitted::default();
+        let mut placed = Vec::new();
         for envelope in in_order(offered) {
             let id = envelope.id();
             match self.place(archive, &envelope) {
                 Ok(Placed::Known) => {}
-                Ok(Placed::New(replaced)) => {
-                    durable::folder(&self.home.kind(&envelope.kind))?;
-                    let path = self.home.object(&envelope.kind, &id);
-                    durable::write(&path, envelope.to_json().as_bytes())?;
-                    if let Some(old) = replaced {
-                        // What stays by accident is left out at the next start.
-                        let _ = std::fs::remove_file(self.home.object(&old.kind, &old.id()));
-                    }
-                    admitted.new.push(id);
-                }
+                Ok(Placed::New(replaced)) => placed.push((id, envelope, replaced)),
                 Err(why) => {
                     admitted.refused.push(format!("{} {}: {why}", envelope.kind, id.short()));
                 }
             }
         }
+        // Once it is known which of them a server joined with, and before any is written.
+        let dropped = self.drop_crowd();
+        if !dropped.is_empty() {
+            admitted.refused.push(format!(
+                "{} invitations with which no server joined: the newest {INVITATIONS_EACH} of a \
+                 governor are kept, {INVITATIONS_MAX} in all",
+                dropped.len()
+            ));
+        }
+        for (id, envelope, replaced) in placed.into_iter().filter(|(id, ..)| !dropped.contains(id))
+        {
+            durable::folder(&self.home.kind(&envelope.kind))?;
+            let path = self.home.object(&envelope.kind, &id);
+            durable::write(&path, envelope.to_json().as_bytes())?;
+            if let Some(old) = replaced {
+                // What stays by accident is left out at the next start.
+                let _ = std::fs::remove_file(self.home.object(&old.kind, &old.id()));
+            }
+            admitted.new.push(id);
+        }
         Ok(admitted)
+    }
+
+    /// Lets go of invitations with which no server joined, where there are too many: of the governor who
+    /// made them the oldest go, and their files. Which they were; of some there was no file yet.
+    fn drop_crowd(&mut self) -> BTreeSet<Digest> {
+        let mut unused: Vec<_> = self
+            .invitations
+            .iter()
+            .filter(|(id, _)| !self.joined.contains_key(*id))
+            .map(|(id, (by, held))| (held.value.issued, *id, *by, held.envelope.kind.clone()))
+            .collect();
+        // The newest first.
+        unused.sort_by(|a, b| b.0.cmp(&a.0).then(b.1.cmp(&a.1)));
+        let (mut of_each, mut kept) = (BTreeMap::<PublicKey, usize>::new(), 0);
+        let mut dropped = BTreeSet::new();
+        for (_, id, by, kind) in unused {
+            let own = of_each.entry(by).or_default();
+            if *own < INVITATIONS_EACH && kept < INVITATIONS_MAX {
+                (*own, kept) = (*own + 1, kept + 1);
+                continue;
+            }
+            self.invitations.remove(&id);
+            // What stays by accident is dropped again.
+            let _ = std::fs::remove_file(self.home.object(&kind, &id));
+            dropped.insert(id);
+        }
+        dropped
     }
 
     fn place(&mut self, archive: &Archive, envelope: &Envelope) -> Result<Placed, String> {
@@ -208,12 +268,10 @@ impl Servers {
         let mut why = "no board is known yet".to_owned();
         for board in archive.boards() {
             match Invitation::verify(board, self.network, envelope) {
-                Ok(_) if self.invitations.len() == INVITATIONS_MAX => {
-                    return Err(format!("over {INVITATIONS_MAX} invitations"));
-                }
-                Ok((value, _)) => {
+                Ok((value, name)) => {
+                    let by = board.by_name(&name).ok_or("its governor has no seat")?.key;
                     let held = Held { value, envelope: envelope.clone() };
-                    self.invitations.insert(envelope.id(), held);
+                    self.invitations.insert(envelope.id(), (by, held));
                     return Ok(Placed::New(None));
                 }
                 Err(error) => why = error.to_string(),
@@ -228,21 +286,34 @@ impl Servers {
         let value = Join::parse(envelope).map_err(text)?;
         let held = Held { value: value.clone(), envelope: envelope.clone() };
         let id = value.invitation;
-        let invitation = self.invitations.get(&id);
+        let named = |server: &Server| server.first.value.owner;
+        if self.servers.get(&value.node).is_some_and(|server| named(server) != value.owner) {
+            // Or whoever holds the node's key alone could take it out of the network.
+            return Err(
+                "it names another owner than the first record; an owner does not change".into()
+            );
+        }
+        let invitation = self.invitations.get(&id).map(|(_, held)| held);
         let first = invitation.filter(|held| envelope.signed_by(&held.value.token));
         if let Some(invitation) = first {
             // It proved itself at its date; it may have lapsed since.
             let by = (&invitation.value, id);
             Join::verify(self.network, value.issued, envelope, by).map_err(text)?;
             invitation.value.open(value.issued).map_err(text)?;
+            let is_new = !self.reading && !self.servers.contains_key(&value.node);
+            let used_up = is_new && self.is_used_up(&invitation.value, &value);
             if let Some(server) = self.servers.get_mut(&value.node) {
                 let known = server.first.envelope.id() == envelope.id();
                 let older = server.first.value.issued >= value.issued;
                 if known || older {
                     return Ok(Placed::Known);
                 }
+                self.joined.entry(id).or_default().insert(value.node);
                 let old = std::mem::replace(&mut server.first, held);
                 return Ok(Placed::New(Some(old.envelope)));
+            }
+            if used_up {
+                return Err("more nodes than it is for joined with its invitation".into());
             }
             if self.servers.len() == SERVERS_MAX {
                 return Err(format!("over {SERVERS_MAX} servers"));
@@ -256,6 +327,7 @@ impl Servers {
                 departure: None,
             };
             self.servers.insert(node, server);
+            self.joined.entry(id).or_default().insert(node);
             return Ok(Placed::New(None));
         }
         if value.network != self.network || !envelope.signed_by(&value.node) {
@@ -266,6 +338,21 @@ impl Servers {
             return Ok(Placed::Known);
         }
         replace(&mut server.renewal, held, |held: &Held<Join>| held.value.issued)
+    }
+
+    /// Whether so many joined with an invitation that nodes would refuse this one too, which is as yet
+    /// unknown here.
+    fn is_used_up(&self, invitation: &Invitation, newcomer: &Join) -> bool {
+        let Some(nodes) = self.joined.get(&newcomer.invitation) else { return false };
+        let uses = usize::try_from(invitation.uses).unwrap_or(usize::MAX);
+        if nodes.len() < uses {
+            return false;
+        }
+        if nodes.len() >= uses.saturating_add(OVERTAKEN_MAX) {
+            return true;
+        }
+        let with_it = nodes.iter().copied().chain([newcomer.node]).collect();
+        !invitation.admits(&with_it).contains(&newcomer.node)
     }
 
     fn witness(&mut self, chain: &Chain, envelope: &Envelope) -> Result<Placed, String> {
@@ -371,7 +458,7 @@ impl Servers {
     /// What is of lasting use to others who hear from no node: invitations, first records,
     /// receipts, departures.
     pub(crate) fn lasting(&self) -> impl Iterator<Item = &Envelope> {
-        let invitations = self.invitations.values().map(|held| &held.envelope);
+        let invitations = self.invitations.values().map(|(_, held)| &held.envelope);
         let servers = self.servers.values().flat_map(|server| {
             [
                 Some(&server.first.envelope),
@@ -412,3 +499,6 @@ pub(crate) fn evicted(chain: &Chain) -> impl Fn(&NodeId) -> bool + use<> {
     let evicted = chain.evicted();
     move |node| evicted.contains(node)
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use borgios_policy::burn::{self, Burn};
 use borgios_policy::pool::{self, slots_per_pool};
-use borgios_policy::{Board, KeyShare, Lane, Name, Object as _, Policy, Pool, Seed, Slot};
+use borgios_policy::{
+    Board, KeyShare, Lane, Name, Object as _, Policy, Pool, RecoveryBoard, Seed, Slot,
+};
 use borgios_types::{Digest, Envelope, KeyEpoch, Seq};
 use serde::Serialize;
 
@@ -15,7 +17,7 @@ use crate::failure::{Failure, OrFail as _};
 use crate::hearing::held_back_s;
 use crate::home::Lock;
 use crate::identity::Identity;
-use crate::next_key::{self, NextKey};
+use crate::next_key::{self, Adopted, NextKey};
 use crate::notices;
 use crate::slots::{SlotState, Slots};
 use crate::touch_two;
@@ -96,6 +98,7 @@ impl<'a> Session<'a> {
         let session = Self { desk, identity, _lock: lock };
         session.finish_erasing()?;
         session.take_office()?;
+        session.end_founding()?;
         Ok(session)
     }
 
@@ -212,17 +215,34 @@ impl<'a> Session<'a> {
         let held_back_s = self.policy_of_another_key().map_or(0, held_back_s);
         let (home, now, board) = (&context.home, context.now(), &policy.board);
         let known = self.known_generation(board);
-        let adopted = next_key::adopt(home, (board, known), &self.identity, now, held_back_s)?;
-        if adopted {
-            let epoch = policy.board.epoch();
-            context
-                .printer
-                .say(&format!("the key of epoch {epoch} is in force, and yours is laid"));
-            if let Some(notice) = notices::escrow(&self.desk) {
-                context.printer.warn(&notice.line());
+        let epoch = board.epoch();
+        match next_key::adopt(home, (board, known), &self.identity, now, held_back_s)? {
+            Adopted::Nothing => {}
+            Adopted::Laid => {
+                context
+                    .printer
+                    .say(&format!("the key of epoch {epoch} is in force, and yours is laid"));
+                if let Some(notice) = notices::escrow(&self.desk) {
+                    context.printer.warn(&notice.line());
+                }
             }
+            Adopted::Lost => context.printer.warn(&format!(
+                "the key of epoch {epoch} is in force, and your share of it is gone or damaged: `borgios \
+                 governor repair` asks the others for it"
+            )),
         }
         Ok(())
+    }
+
+    /// Erases the state of a founding whose end was cut off: it holds the first share, and seeds of slots
+    /// that are used since.
+    fn end_founding(&self) -> Result<(), Failure> {
+        let (home, archive) = (&self.desk.context().home, self.desk.archive());
+        let seat = self.on_board().or_else(|_| self.recovering());
+        let Ok((board, _)) = seat else { return Ok(()) };
+        let papers = archive.recoveries().papers().map(RecoveryBoard::board);
+        let boards: Vec<&Board> = archive.boards().chain(papers).collect();
+        next_key::end_founding(home, board, &boards, &self.identity)
     }
 
     /// Erases the seeds of slots whose ballot is stored: the last vote may have been cut off
@@ -258,7 +278,9 @@ impl<'a> Session<'a> {
             further.push(Slot { epoch: board.epoch(), lane, seq, round });
         }
         let generation = self.generation(&board)?;
-        let pools = self.desk.archive().pools().values().map(|held| held.value.clone());
+        // Those of a former key are nobody's: the others take none of them for a new vote.
+        let pools = self.desk.archive().pools().values().filter(|held| held.is_of(&board));
+        let pools = pools.map(|held| held.value.clone());
         let existing: Vec<Pool> = pools.filter(|pool| pool.generation == generation).collect();
         let heads = |lane| chain.head_seq(lane);
         let mut wanted = pool::refill(&board, &me, &heads, &further, &existing);
@@ -296,8 +318,9 @@ impl<'a> Session<'a> {
         self.desk.context().home.air_gap().exists()
     }
 
-    /// Whether a backup was laid here, and what its governor published before is not void yet.
-    fn is_restoring(&self) -> bool {
+    /// Whether a backup or a repaired share was laid here, and what its governor published before is not
+    /// void yet.
+    pub(crate) fn is_restoring(&self) -> bool {
         self.desk.context().home.restoring().exists()
     }
 
@@ -315,13 +338,13 @@ impl<'a> Session<'a> {
     pub(crate) fn generation(&self, board: &Board) -> Result<u64, Failure> {
         if self.is_restoring() {
             return Err(Failure::new(
-                "this folder was laid from a backup, and that is not done yet",
+                "this folder was laid from a backup, or repaired, and that is not done yet",
             )
             .code(Failure::CLONE)
             .because("the nonces that its governor published before are not void yet")
             .hint(
-                "run the same `borgios governor restore` again, with `--exchange DIR` or `--node \
-                     HOST:PORT`, where the network's policies are",
+                "run the same `borgios governor restore` or `repair` again, with `--exchange DIR` or \
+                     `--node HOST:PORT`, where the network's policies are",
             ));
         }
         let (own, known) = (self.own_generation(board.epoch())?, self.known_generation(board));

@@ -2,8 +2,9 @@
 //! sign hexadecimal digits that they cannot read.
 
 use borgios_policy::{
-    AccessClass, AccessOrder, Credential, Eviction, Grant, Lane, Reveal, Statement,
+    AccessClass, AccessOrder, Chain, Credential, Eviction, Grant, Lane, Reveal, Revoke, Statement,
 };
+use borgios_types::Seq;
 
 use crate::printer::one_line;
 use crate::servers::Servers;
@@ -89,6 +90,18 @@ pub(crate) fn access(servers: &Servers, statement: &Statement) -> Vec<String> {
         ],
         Ok(AccessOrder::Reveal(order)) => reveal(&order),
     }
+}
+
+/// For the review of a revocation: what it names that is no certificate.
+pub(crate) fn no_grants(chain: &Chain, statement: &Statement, order: &Revoke) -> Vec<String> {
+    let is_one = |serial: u64| {
+        // What waits for its lock is not in the chain yet, and may be one.
+        let at = chain.get(Lane::Access, Seq(serial));
+        at.is_none_or(|at| matches!(AccessOrder::of(at.statement()), Ok(AccessOrder::Grant(_))))
+    };
+    let reach: Vec<u64> = order.revoked(statement.seq).filter(|serial| is_one(*serial)).collect();
+    let wrong = order.serials.iter().filter(|serial| !reach.contains(serial));
+    wrong.map(|serial| format!("WRONG     no certificate has the serial {serial}")).collect()
 }
 
 fn grant(servers: &Servers, grant: &Grant) -> Vec<String> {

@@ -143,7 +143,7 @@ fn a_grant_becomes_a_certificate_that_stock_openssh_reads() {
     );
     let cert = board.run("ann", &["access", "cert", "access/1"]);
     assert!(cert.status.success() && stderr(&cert).contains("was revoked"), "{}", stderr(&cert));
-    let again = board.refused("ann", &["access", "revoke", "1", "--reason", "lost"]);
+    let again = board.refused("ann", &["access", "revoke", "access/1", "--reason", "lost"]);
     assert!(again.contains("revoked already"), "{again}");
 }
 
@@ -215,6 +215,14 @@ fn an_offline_grant_says_so_and_needs_everyone() {
     board.ok("ann", &["vote", "access/1", "approve"]);
     let second = board.json("ben", &["vote", "access/1", "approve"]);
     assert_eq!(second["signed"], false);
+    // What its class needs is counted, and not what the signature does.
+    assert_eq!((&second["needed"], &second["threshold"]), (&3.into(), &2.into()));
+    let again = board.ok("ben", &["vote", "access/1", "approve"]);
+    assert!(again.contains("2 of 3 approvals"), "{again}");
+    let open = board.json("cleo", &["inbox"])["open"][0].clone();
+    assert_eq!((&open["needed"], &open["missing"]), (&3.into(), &1.into()));
+    let inbox = board.ok("cleo", &["inbox"]);
+    assert!(inbox.contains("signed; one more approval is needed by its class"), "{inbox}");
     let third = board.json("cleo", &["vote", "access/1", "approve"]);
     assert_eq!(third["signed"], true);
     // The rules can be changed, and the change is shown.
@@ -225,6 +233,40 @@ fn an_offline_grant_says_so_and_needs_everyone() {
         review.contains("changed   approvals of a grant that nobody else saw 3 → 2"),
         "{review}"
     );
+}
+
+/// A grant waits for other members to have seen it, and two servers have one other only.
+#[test]
+fn who_asks_hears_that_too_few_servers_could_witness_it() {
+    let board = two();
+    for (number, name) in [(1, "web-1"), (2, "web-2")] {
+        Server::join(&board, "ann", number, name);
+    }
+    let key = ssh_key(&board, "id", "me");
+    let key = key.to_str().unwrap();
+    let ask = |more: &[&str]| {
+        let args = ["access", "request", "--node", "web-1", "--for", "24h", "--key", key];
+        let args: Vec<&str> = args.iter().chain(&["--reason", "x"]).chain(more).copied().collect();
+        let output = board.run("ann", &args);
+        assert!(output.status.success(), "{}", stderr(&output));
+        output
+    };
+    let said = stderr(&ask(&[]));
+    assert!(said.contains("only 1 other member is known here"), "{said}");
+    assert!(said.contains("`--offline`, which takes 2 approvals"), "{said}");
+    // The next step names the folder that this run was given.
+    let folder = board.exchange();
+    let next = format!("`borgios vote access/1 approve --exchange {}`", folder.display());
+    assert!(said.contains(&next), "{said}");
+    let said = stderr(&ask(&["--offline"]));
+    assert!(!said.contains("known here"), "{said}");
+    Server::join(&board, "ann", 3, "web-3");
+    assert!(!stderr(&ask(&[])).contains("known here"));
+    let asked: Value = serde_json::from_slice(&ask(&["--json"]).stdout).unwrap();
+    assert_eq!((&asked["witnesses_needed"], &asked["other_members"]), (&2.into(), &2.into()));
+    // A day may be asked for, the minute for clocks that lag included.
+    let lasts = asked["before"].as_u64().unwrap() - asked["after"].as_u64().unwrap();
+    assert_eq!(lasts, 24 * 3600);
 }
 
 #[test]
@@ -313,6 +355,16 @@ fn an_owner_takes_the_server_out() {
         board.run(name, &args)
     };
     let receipt = receipt.to_str().unwrap();
+    // Any governor has it, and writes it out for an owner who has it no more.
+    let (again, other) = (board.path("again.json"), board.path("other.json"));
+    let again = again.to_str().unwrap();
+    let written = board.json("ben", &["node", "receipt", "web-1", "--out", again]);
+    assert_eq!((&written["name"], &written["file"]), (&"web-1".into(), &again.into()));
+    let unsure = depart("nobody", &owner, &["--receipt", again]);
+    assert!(stderr(&unsure).contains("departure of web-1 was not confirmed"));
+    Server::join(&board, "ann", 2, "web-2");
+    let none = ["node", "receipt", "web-2", "--out", other.to_str().unwrap()];
+    assert!(board.refused("ben", &none).contains("no receipt of web-2"));
     // As a governor, by name; as anybody, by receipt.
     let wrong = depart("ann", &stranger, &["--node", "web-1", "--confirm", "web-1"]);
     assert!(stderr(&wrong).contains("does not own web-1"), "{}", stderr(&wrong));

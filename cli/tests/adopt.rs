@@ -229,6 +229,17 @@ fn a_host_key_is_taken_only_when_asked_to_and_shown_then() {
     assert!(said.contains("host key NEW, taken now: ED25519 SHA256:"), "{said}");
 }
 
+/// ssh compares a host's own key with neither, and takes it as a new one.
+#[test]
+fn a_key_beside_an_authoritys_is_told_as_new() {
+    let stage = Stage::new(&["a"], &[], "receipt");
+    std::fs::write(stage.path("known_hosts"), format!("@cert-authority * {KEY}\n")).unwrap();
+    let output = stage.adopt(&["root@a", "--hand-over", "a=vm-a", "--accept-new"]);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("host key NEW, taken now: ED25519 SHA256:"), "{said}");
+}
+
 #[test]
 fn a_cut_after_the_receipt_is_a_member_and_one_before_it_is_looked_into() {
     let after = Stage::new(&["a"], &["a"], "receipt; cut");
@@ -279,6 +290,59 @@ fn the_sealed_backup_is_fetched_while_the_login_works() {
     assert!(stage.text("orders").contains(" --owner-key owner.pub"));
     let plan = stage.text("orders").lines().next().unwrap().to_owned();
     assert!(plan.contains(" plan ") && plan.contains("--owner-key owner.pub"), "{plan}");
+}
+
+/// Every fresh image calls itself alike, and after the take-over nobody fetches a backup again.
+#[test]
+fn two_machines_of_one_name_keep_both_of_theirs() {
+    let join = "say '== install: x'; while [ ! -e \"$STAND/fetched-$STAND_HOST\" ]; do sleep 0.05; done; receipt";
+    let stage = Stage::new(&["a", "b", "c"], &["a", "b", "c"], join);
+    stage.program("remote/uname", "#!/bin/sh\necho debian\n");
+    let cat = "#!/bin/sh\n[ \"$2\" != /var/lib/borgios-bootstrap/owner-backup.age ] || { echo \"sealed \
+               $STAND_HOST\"; : >\"$STAND/fetched-$STAND_HOST\"; exit; }\nexec /bin/cat \"$@\"\n";
+    stage.program("remote/cat", cat);
+    std::fs::write(stage.path("owner.pub"), format!("{KEY} me@laptop\n")).unwrap();
+    let owner = stage.path("owner.pub");
+    let with_key = ["--owner-key", owner.to_str().unwrap()];
+    let both = ["root@a", "root@b", "--hand-over", "a=debian", "--hand-over", "b=debian"];
+    let (code, rows) = stage.rows(&[&both[..], &with_key].concat());
+    assert_eq!(code, Some(0), "{rows:?}");
+    let third = ["root@c", "--hand-over", "c=debian"];
+    let (code, rows) = stage.rows(&[&third[..], &with_key].concat());
+    assert_eq!((code, rows[0]["kept"].as_array().unwrap().len()), (Some(0), 2), "{rows:?}");
+    let (mut backups, mut receipts) = (Vec::new(), 0);
+    for entry in std::fs::read_dir(stage.path("nobody/adopted")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "age") {
+            backups.push(std::fs::read_to_string(path).unwrap());
+        } else {
+            receipts += 1;
+        }
+    }
+    backups.sort();
+    assert_eq!(backups, ["sealed a\n", "sealed b\n", "sealed c\n"]);
+    assert_eq!(receipts, 3);
+}
+
+#[test]
+fn what_could_not_be_kept_is_no_success() {
+    // A folder that cannot be made is found before any host is dialled.
+    let stage = Stage::new(&["a"], &["a"], "receipt");
+    std::fs::write(stage.path("file"), "").unwrap();
+    let below = stage.path("file/below");
+    let consent = ["root@a", "--hand-over", "a=vm-a"];
+    let output = stage.adopt(&[&consent[..], &["--keep", below.to_str().unwrap()]].concat());
+    let said = stderr(&output);
+    assert!(output.status.code() == Some(1) && said.contains("could not be kept"), "{said}");
+    assert_eq!((stage.text("orders"), stage.text("logins")), (String::new(), String::new()));
+    // One that goes in between costs the receipt: it is a member, and no success.
+    let gone = "rm -r \"$STAND/nobody/adopted\"; : >\"$STAND/nobody/adopted\"; receipt";
+    let stage = Stage::new(&["a"], &["a"], gone);
+    let (code, rows) = stage.rows(&consent);
+    assert_eq!((code, &rows[0]["outcome"]), (Some(1), &"member".into()), "{rows:?}");
+    let lacks = rows[0]["not_kept"][0].as_str().unwrap();
+    assert!(lacks.starts_with("receipt.txt: "), "{rows:?}");
+    assert_eq!(rows[0]["kept"].as_array().unwrap().len(), 0);
 }
 
 #[test]

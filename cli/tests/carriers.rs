@@ -28,6 +28,36 @@ fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+/// The ballots on what was vetoed come with those of its place, and alone they would sign it again.
+#[test]
+fn what_was_taken_back_stays_so_where_a_carrier_brings_it() {
+    let board = Board::founded(&["ann", "ben", "cleo"], 2);
+    let both = |place: &str| {
+        assert_eq!(board.approve("ben", place)["signed"], false, "{place}");
+        assert_eq!(board.approve("cleo", place)["signed"], true, "{place}");
+        board.ok("ben", &["sync"]);
+    };
+    board.json("ben", &["propose", "policy", "--lock", "release=7d"]);
+    both("policy/2");
+    board.propose("ben", "1.0");
+    both("release/1");
+    for name in ["cleo", "ben"] {
+        board.ok(name, &["veto", "release/1", "--reason", "it is not what we built"]);
+    }
+    board.ok("ben", &["sync"]);
+    board.propose("ben", "1.1");
+    let path = |name: &str| board.path(name).to_str().unwrap().to_owned();
+    let there = path("there.json");
+    board.json("ben", &["sync", "--out", &there]);
+    let came =
+        json(&apart(&board, &["sync", "--in", &there, "--air-gap", "--out", &path("pools.json")]));
+    assert!(!came["signed"].to_string().contains("release"), "{came}");
+    let kept = json(&apart(&board, &["inbox"]))["kept_back"].clone();
+    assert_eq!((&kept[0]["place"], &kept[0]["standing"]), (&"release/1".into(), &"vetoed".into()));
+    // What is voted on is the next round of the place.
+    json(&apart(&board, &["review", "release/1"]));
+}
+
 #[test]
 fn a_machine_without_a_network_votes_by_files_and_its_pools_say_so() {
     let board = Board::founded(&["ann", "ben", "cleo"], 2);

@@ -216,6 +216,18 @@ fn t49_shares_of_an_old_epoch_sign_nothing_after_a_refresh() {
     board.approve("ben", "policy/2");
     assert_eq!(board.approve("ann", "policy/2")["signed"], true);
     board.propose("ann", "1.0");
+    // In Ben's newest folder, which is no copy of anything older, the share of yesterday alone.
+    board.json("ben", &["drill"]);
+    let today = board.home("ben");
+    for name in ["next.age", "past.age"] {
+        let other = today.join("governor").join(name);
+        assert!(!other.exists() || std::fs::remove_file(&other).is_ok(), "{name}");
+    }
+    let old = board.path("kept/home-ben/governor/share.age");
+    std::fs::copy(old, today.join("governor/share.age")).unwrap();
+    board.run("ben", &["review", "release/1"]);
+    let said = board.refused("ben", &["vote", "release/1", "approve"]);
+    assert!(said.contains("no share of ben's for key epoch 2"), "{said}");
     // Ben's folder of yesterday.
     std::fs::remove_dir_all(board.home("ben")).unwrap();
     copy(&[board.path("kept/home-ben")], board.home("ben").parent().unwrap());

@@ -22,12 +22,12 @@ fn a_founding_survives_any_interruption() {
         board.ok(name, &["governor", "found"]);
     }
     let plan = ["governor", "found", "--threshold", "2", "--governors", "3", "--name", "lab"];
-    let (mut hits, answer) = step(&board, "ann", &plan);
+    let (mut hits, answer) = step(&board, "ann", &plan, |_| ());
     let roster = answer["roster"].as_str().unwrap().to_owned();
     let accept = ["governor", "found", "--name", "lab", "--accept-roster", &roster];
     let mut founded = 0;
     for _ in 0..8 {
-        let (struck, answer) = step(&board, "ann", &accept);
+        let (struck, answer) = step(&board, "ann", &accept, |_| ());
         hits += struck;
         founded = usize::from(answer["status"] == "founded");
         for name in ["ben", "cleo"] {

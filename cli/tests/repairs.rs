@@ -5,7 +5,9 @@
 
 mod board;
 
-use board::{Board, stderr};
+use board::{Board, copy, stderr, step};
+use borgios_policy::{Ballot, Choice, Lane, Object as _};
+use borgios_types::{Digest, Round, Seq};
 use serde_json::Value;
 
 const PASSPHRASE: &str = "correct horse battery staple\n";
@@ -63,6 +65,12 @@ fn a_restored_laptop_votes_again_with_new_nonces() {
     release(&board, "release/2", "2.0", ["cleo", "ann"]);
     let log = board.ok("ben", &["log"]);
     assert!(log.contains("release/2"), "{log}");
+    // Before anything was decided the folder had all there was; by now servers may know more.
+    assert_eq!(back["unheard"], false);
+    std::fs::remove_dir_all(board.home("ann")).unwrap();
+    let later = board.run_with("ann", &["governor", "restore", file], &lines);
+    let said = stderr(&later);
+    assert!(later.status.success() && said.contains("no server was asked"), "{said}");
 }
 
 /// Twenty-four words on paper hold the share; the identity is the governor's own.
@@ -142,6 +150,103 @@ fn a_governor_with_a_lost_laptop_goes_on_under_a_new_identity() {
         assert!(said.contains(part), "{part}: {said}");
     }
     assert!(!board.home("old").join("governor/share.age").exists());
+}
+
+/// Killed between the share and the burn: the pools of the former key are nobody's, and new ones are made.
+#[test]
+fn a_repair_under_a_new_identity_survives_any_interruption() {
+    let board = Board::founded(&["ann", "ben", "cleo"], 2);
+    let network = board.json("ann", &["governor", "found"])["network"].clone();
+    std::fs::remove_dir_all(board.home("ben")).unwrap();
+    board.ok("ben", &["governor", "init", "--name", "ben"]);
+    board.hasten("ben");
+    let card = board.home("ben").join("governor/card.json");
+    board.ok("ann", &["governor", "repair", "--card", card.to_str().unwrap()]);
+    board.approve("ann", "policy/2");
+    assert_eq!(board.approve("cleo", "policy/2")["signed"], true);
+    let args = ["governor", "repair", "--network", network.as_str().unwrap()];
+    assert_eq!(board.json("ben", &args)["status"], "asked");
+    for name in ["ann", "cleo", "ann"] {
+        board.json(name, &["governor", "repair", "--for", "ben"]);
+    }
+    let (hits, done) = step(&board, "ben", &["governor", "repair"], |_| ());
+    assert!(hits > 20, "only {hits} interruptions; does strace work here?");
+    assert_eq!(done["status"], "whole", "{done}");
+    assert!(!board.home("ben").join("governor/restoring").exists());
+    release(&board, "release/1", "1.0", ["ben", "ann"]);
+}
+
+/// As a program that was killed in the gap left it before it marked the gap.
+#[test]
+fn pools_of_a_former_key_stand_in_for_none_of_the_new_one() {
+    let board = Board::founded(&["ann", "ben", "cleo"], 2);
+    let network = board.json("ann", &["governor", "found"])["network"].clone();
+    std::fs::remove_dir_all(board.home("ben")).unwrap();
+    board.ok("ben", &["governor", "init", "--name", "ben"]);
+    let card = board.home("ben").join("governor/card.json");
+    board.ok("ann", &["governor", "repair", "--card", card.to_str().unwrap()]);
+    board.approve("ann", "policy/2");
+    assert_eq!(board.approve("cleo", "policy/2")["signed"], true);
+    board.json("ben", &["governor", "repair", "--network", network.as_str().unwrap()]);
+    for name in ["ann", "cleo", "ann"] {
+        board.json(name, &["governor", "repair", "--for", "ben"]);
+    }
+    let before = board.path("before");
+    copy(&[board.exchange()], &before);
+    board.json("ben", &["governor", "repair"]);
+    // The share is laid, and nothing else was done.
+    std::fs::remove_dir_all(board.exchange()).unwrap();
+    std::fs::rename(before.join("exchange"), board.exchange()).unwrap();
+    let home = board.home("ben");
+    std::fs::remove_file(home.join("governor/generation-1")).unwrap();
+    std::fs::remove_dir_all(home.join("governor/slots")).unwrap();
+    std::fs::remove_dir_all(home.join("objects")).unwrap();
+    board.ok("ben", &["sync"]);
+    release(&board, "release/1", "1.0", ["ben", "ann"]);
+}
+
+/// Whoever has the old identity of a name that has a new one on a new board says nothing for it.
+#[test]
+fn a_ballot_by_who_had_the_name_before_is_none_of_the_new_ones() {
+    let board = Board::founded(&["ann", "ben", "cleo"], 2);
+    let (thief, _) = board.secrets("ben");
+    let group = board.json("ann", &["governor", "found"])["group"].clone();
+    std::fs::remove_dir_all(board.home("ben")).unwrap();
+    board.ok("ben", &["governor", "init", "--name", "ben"]);
+    let card = board.home("ben").join("governor/card.json");
+    let plan = ["governor", "change", "--remove", "ben", "--add", card.to_str().unwrap()];
+    let roster = board.json("ann", &plan)["roster"].clone();
+    board.change(&["ann", "ben", "cleo"], roster.as_str());
+    board.approve("ann", "policy/2");
+    assert_eq!(board.approve("cleo", "policy/2")["signed"], true);
+    let ballot = Ballot {
+        group: serde_json::from_value(group).unwrap(),
+        governor: "ben".parse().unwrap(),
+        lane: Lane::Release,
+        seq: Seq(999),
+        round: Round(0),
+        statement: Digest::of(b"any"),
+        choice: Choice::Reject { reason: "x".to_owned() },
+        comment: None,
+        reveal: None,
+        rebuild: None,
+        // The largest that is allowed: no ballot can follow it.
+        counter: 1 << 53,
+    };
+    board.publish(&ballot.to_envelope().sign(&thief));
+    board.ok("ben", &["sync"]);
+    let whole = board.json("ben", &["governor", "repair", "--anew"]);
+    assert_eq!(whole["status"], "whole", "{whole}");
+    board.propose("ann", "1.0");
+    board.ok("ben", &["vote", "release/1", "reject", "--reason", "not yet"]);
+    let cast = board.published("ballot").into_iter().filter_map(|(_, envelope)| {
+        let read: Value = serde_json::from_str(envelope["payload"].as_str()?).unwrap();
+        (read["governor"] == "ben" && read["lane"] == "release").then(|| read["counter"].as_u64())
+    });
+    let mut counters: Vec<Option<u64>> = cast.collect();
+    counters.sort_unstable();
+    assert_eq!(counters.len(), 2);
+    assert!(counters[0] < Some(10), "{counters:?}");
 }
 
 /// A burn that was written down and cut off before it was said is said by the next command.

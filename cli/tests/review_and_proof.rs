@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 
 use board::{Board, stderr};
 use borgios_policy::fixture::{Council, release_body, statement};
-use borgios_policy::{Chain, Lane, ProofFile, message};
+use borgios_policy::{Ballot, Chain, Lane, Object as _, ProofFile, message};
 use borgios_types::{Digest, SecretKey, Signature, SignedBy};
 use fleet::{Server, ssh_key};
 
@@ -132,6 +132,12 @@ fn a_proof_is_checked_offline_and_by_stock_openssh() {
         let file = file.to_str().unwrap();
         let export = board.json("cleo", &["export", "--proof", place, file]);
         let network = export["network"].as_str().unwrap();
+        // Of what is on the way no ballots go along: nothing asks for them.
+        let proof = ProofFile::parse(&std::fs::read_to_string(file).unwrap()).unwrap();
+        let ballots: Vec<Ballot> =
+            proof.envelopes.iter().filter_map(|one| Ballot::parse(one).ok()).collect();
+        assert!(ballots.len() >= 2, "{place}: {}", ballots.len());
+        assert!(ballots.iter().all(|ballot| ballot.statement == proof.statement), "{place}");
         // A stranger without any folder of BorgIOS.
         let out = board.path(&format!("steps-{}", place.replace('/', "-")));
         let args = ["verify", file, "--network", network, "--out", out.to_str().unwrap()];

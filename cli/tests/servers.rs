@@ -6,6 +6,7 @@
 mod board;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
@@ -50,7 +51,12 @@ fn a_fresh_server_gets_all_it_needs_and_nothing_else() {
 
     let invite = board.path("invite.json");
     let path = invite.to_str().unwrap();
-    board.ok("ann", &["invite", "--uses", "3", "--for", "12h", "--out", path]);
+    // Nobody is known to join through, and nothing but `--first` says that there need be nobody.
+    let alone = board.run("ann", &["invite", "--uses", "3", "--out", path, "--json"]);
+    let said = String::from_utf8_lossy(&alone.stderr);
+    assert!(said.contains("nobody is known to join through") && said.contains("--first"), "{said}");
+    assert!(alone.status.code() == Some(2) && !invite.exists());
+    board.ok("ann", &["invite", "--first", "--uses", "3", "--for", "12h", "--out", path]);
     assert_eq!(std::fs::metadata(&invite).unwrap().permissions().mode() & 0o777, 0o600);
     let file: Value = serde_json::from_slice(&std::fs::read(&invite).unwrap()).unwrap();
     assert_eq!((&file["members"], &file["name"]), (&json!([]), &json!("lab")));
@@ -69,8 +75,19 @@ fn a_fresh_server_gets_all_it_needs_and_nothing_else() {
     board.ok("ann", &["invite", "--member", &member, "--out", path]);
     let file: Value = serde_json::from_slice(&std::fs::read(&invite).unwrap()).unwrap();
     assert_eq!(file["members"][0]["address"], "web-1:7117");
+    // Without a folder a bundle asks the nodes talked to before, as an invitation does, and does not take
+    // for the newest release what happens to lie here.
+    let nodes = json!({"nodes": [{"address": "127.0.0.1:1", "key": key}]});
+    std::fs::write(board.home("ben").join("nodes.json"), nodes.to_string()).unwrap();
+    let mut alone = Command::new(BORGIOS);
+    alone.args(bundle(keeper)).arg("--home").arg(board.home("ben"));
+    alone.args(["--passphrase-fd", "0", "--socket", "/no.sock"]);
+    let alone = alone.stdin(File::open(board.path("passphrase")).unwrap()).output().unwrap();
+    let said = String::from_utf8_lossy(&alone.stderr);
+    assert!(!alone.status.success() && said.contains("127.0.0.1:1"), "{said}");
     for bad in ["0d", "7", "2000d"] {
-        let code = board.run("ann", &["invite", "--for", bad, "--out", path]).status.code();
+        let args = ["invite", "--first", "--for", bad, "--out", path];
+        let code = board.run("ann", &args).status.code();
         assert_eq!(code, Some(2), "{bad}");
     }
 }

@@ -5,12 +5,18 @@
 //! token, for the token was handed to that one host. That the node has its place, and that root was
 //! handed over, is then its own word.
 
+use std::time::{Duration, Instant};
+
 use borgios_policy::{Invitation, Join};
 use borgios_types::{Digest, Envelope, PublicKey, UnixSeconds};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::transport::api::Door;
+
+/// How long one node is asked, all its answers together: it has a few pages of records, and others wait
+/// behind it. Only the answer that is on its way then may take longer.
+pub(crate) const ASKING_MAX: Duration = Duration::from_secs(60);
 
 /// Most pages of join records that are read.
 const PAGES_MAX: usize = 200;
@@ -69,7 +75,8 @@ pub(crate) struct Expected<'a> {
 }
 
 impl Expected<'_> {
-    /// Asks the node behind `door`, which proved that it holds `shown`.
+    /// Asks the node behind `door`, which proved that it holds `shown`, and no question more once it is
+    /// past `until`.
     ///
     /// # Errors
     /// Why it is not proved to be that host as a member.
@@ -78,6 +85,7 @@ impl Expected<'_> {
         door: &mut dyn Door,
         shown: PublicKey,
         now: UnixSeconds,
+        until: Instant,
     ) -> Result<Proved, Failure> {
         if self.node.is_some_and(|node| node != shown) {
             return Err(Failure::new("another node answers there"));
@@ -92,6 +100,11 @@ impl Expected<'_> {
         }
         let mut request = json!({"get": "objects", "kind": "join"});
         for _ in 0..PAGES_MAX {
+            if Instant::now() >= until {
+                return Err(Failure::new(
+                    "it did not prove in time that it joined with this invitation",
+                ));
+            }
             let page = door.ask(&request)?;
             let objects = page["objects"].as_array().map_or(&[][..], Vec::as_slice);
             if objects.iter().any(|object| self.is_proof(object, shown, now)) {
@@ -190,7 +203,42 @@ mod tests {
             node,
         };
         let page = json!({"objects": records, "next": null});
-        expected.ask(&mut Told(status, page), key(shown).public(), NOW)
+        let until = Instant::now() + ASKING_MAX;
+        expected.ask(&mut Told(status, page), key(shown).public(), NOW, until)
+    }
+
+    /// Has one more page of no use each time, just in time.
+    struct Slow(usize);
+
+    impl Door for Slow {
+        fn name(&self) -> String {
+            "slow".into()
+        }
+        fn ask(&mut self, request: &Value) -> Result<Value, Failure> {
+            self.0 += 1;
+            if request["get"] == "status" {
+                return Ok(well());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+            Ok(json!({"objects": ["x"], "next": Digest::of(b"next")}))
+        }
+    }
+
+    #[test]
+    fn a_node_that_goes_on_for_ever_is_left() {
+        let invitation = Invitation {
+            network: network(),
+            token: key(1).public(),
+            uses: 1,
+            issued: UnixSeconds(0),
+            expires: UnixSeconds(9_999),
+        };
+        let invitation = (&invitation, Digest::of(b"invitation"));
+        let expected = Expected { network: network(), invitation, name: None, node: None };
+        let mut slow = Slow(0);
+        let until = Instant::now() + Duration::from_millis(100);
+        assert!(expected.ask(&mut slow, key(2).public(), NOW, until).is_err());
+        assert!(slow.0 < 10, "{}", slow.0);
     }
 
     #[test]

@@ -15,8 +15,8 @@ use crate::failure::{Failure, OrFail as _};
 /// How long a look into the settings may take: a file or two, or `Match exec` in ssh_config.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Most keys of one host that are shown.
-const KEYS_MAX: usize = 8;
+/// Most known keys of one host that are shown.
+pub(crate) const KEYS_MAX: usize = 8;
 
 /// Where ssh goes when it is told a [`Target`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,13 +84,27 @@ impl Settings {
             keygen.args(["-l", "-F", &self.known_as, "-f"]).arg(file);
             let output = look(keygen, "ssh-keygen").await?;
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            keys.extend(text.lines().filter_map(fingerprint));
+            keys.extend(plain(&text));
         }
         keys.sort();
         keys.dedup();
-        keys.truncate(KEYS_MAX);
         Ok(keys)
     }
+}
+
+/// The keys of an answer of `ssh-keygen -l -F` that stand for the host itself. Those of an authority, and
+/// those revoked, stand there as well; only the line before each says so. ssh compares a host's key
+/// with neither.
+fn plain(text: &str) -> Vec<String> {
+    let (mut keys, mut is_marked) = (Vec::new(), false);
+    for line in text.lines() {
+        if line.starts_with('#') {
+            is_marked = line.ends_with(" CA") || line.ends_with(" REVOKED");
+        } else if !is_marked {
+            keys.extend(fingerprint(line));
+        }
+    }
+    keys
 }
 
 /// `10.84.1.1 ED25519 SHA256:…` without the name, which may be hashed.
@@ -128,6 +142,33 @@ mod tests {
         let alias = Settings::read("hostname h\nport 22\nhostkeyalias web\n");
         assert_eq!(alias.known_as, "web");
         assert_eq!(Settings::read("hostname h\nport 22\n").known_as, "h");
+    }
+
+    /// Asked of the real one: the words of its marker lines are its own.
+    #[tokio::test]
+    async fn the_key_of_an_authority_is_no_key_of_the_host() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("known_hosts");
+        let [authority, revoked, own] =
+            [1, 2, 3].map(|seed| borgios_types::SecretKey::from_seed([seed; 32]).public());
+        let marked = format!("@cert-authority *.corp {authority}\n@revoked * {revoked}\n");
+        let settings = Settings {
+            hostname: "web.corp".to_owned(),
+            user: "root".to_owned(),
+            known_as: "web.corp".to_owned(),
+            files: vec![file.clone()],
+        };
+        std::fs::write(&file, &marked).unwrap();
+        assert_eq!(settings.known().await.unwrap(), Vec::<String>::new());
+        std::fs::write(&file, format!("{marked}web.corp {own}\n")).unwrap();
+        assert_eq!(settings.known().await.unwrap(), [format!("ED25519 {}", own.fingerprint())]);
+    }
+
+    #[test]
+    fn marked_lines_are_left_out() {
+        let text = "# Host h found: line 1 CA\nh ED25519 SHA256:a\n# Host h found: line 2 \n\
+                    h ED25519 SHA256:b\n# Host h found: line 3 REVOKED\nh ED25519 SHA256:c\n";
+        assert_eq!(plain(text), ["ED25519 SHA256:b"]);
     }
 
     #[test]

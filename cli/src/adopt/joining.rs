@@ -10,12 +10,12 @@ use borgios_types::PublicKey;
 use tokio::sync::Notify;
 
 use super::asked_node::{Standing, standing};
+use super::keeping::{HANDOVER, Kept, OWNER_BACKUP, RECEIPT};
 use super::log::Log;
 use super::reach::{Host, OWNER_KEY, Order, Planned, SECRET_INVITE, foreign, fresh_end, with_hint};
 use super::receipt::signed;
 use super::remote::{Folder, Remote, Unreached};
 use super::verdict::{Outcome, Verdict, judge};
-use crate::durable;
 use crate::failure::Failure;
 
 /// How long a join may take: the take-over's own deadline of 15 minutes, and the wait for the tree.
@@ -48,8 +48,14 @@ pub(crate) enum Ended {
     },
 }
 
-/// Joins one host that was consented to.
-pub(crate) async fn join(order: &Order, planned: Planned) -> Ended {
+/// Joins one host that was consented to; how that ended, and what stays here of it.
+pub(crate) async fn join(order: &Order, planned: Planned) -> (Ended, Kept) {
+    let mut kept = Kept::new(order.keeping.name_for(&planned.remote.name));
+    let ended = to_the_end(order, planned, &mut kept).await;
+    (ended, kept)
+}
+
+async fn to_the_end(order: &Order, planned: Planned, kept: &mut Kept) -> Ended {
     let Planned { host, remote, .. } = planned;
     let name = remote.name.clone();
     let mut stage = "start".to_owned();
@@ -72,7 +78,7 @@ pub(crate) async fn join(order: &Order, planned: Planned) -> Ended {
             },
         };
         earlier = remote.folder();
-        let (log, broken) = match run(order, &host, &remote).await {
+        let (log, broken) = match run(order, &host, &remote, kept).await {
             Ok(run) => run,
             Err(failure) => {
                 remote.close().await;
@@ -153,6 +159,7 @@ async fn run(
     order: &Order,
     host: &Host,
     remote: &Remote,
+    kept: &mut Kept,
 ) -> Result<(Log, Option<String>), Failure> {
     remote.push(&order.secret).await?;
     let mut args = vec!["join".to_owned()];
@@ -186,29 +193,29 @@ async fn run(
         };
         if order.copies(OWNER_KEY) && made.await {
             let fetched = remote.fetch(BACKUP).await;
-            keep(order, host, &format!("{}.owner-backup.age", remote.name), fetched);
+            keep(order, host, kept, OWNER_BACKUP, fetched);
         }
     };
     let (broken, ()) = tokio::join!(reading, fetching);
     if log.receipt().is_some() {
         let text = log.receipt_text();
-        let name = format!("{}.handover.json", remote.name);
         let envelope = signed(&text, order.network).map(|signed| signed.to_json().into_bytes());
-        keep(order, host, &format!("{}.receipt.txt", remote.name), Ok(text.into_bytes()));
-        keep(order, host, &name, envelope);
+        keep(order, host, kept, RECEIPT, Ok(text.into_bytes()));
+        keep(order, host, kept, HANDOVER, envelope);
     }
     Ok((log, broken))
 }
 
 /// Keeps a file of this host here, and says so.
-fn keep(order: &Order, host: &Host, name: &str, bytes: Result<Vec<u8>, Failure>) {
-    let path = order.kept.join(name);
-    let kept = bytes.and_then(|bytes| {
-        durable::folder(&order.kept)?;
-        durable::write(&path, &bytes)
-    });
-    match kept {
-        Ok(()) => order.tell(&host.target, &format!("kept {}", path.display())),
+fn keep(
+    order: &Order,
+    host: &Host,
+    kept: &mut Kept,
+    file: &'static str,
+    bytes: Result<Vec<u8>, Failure>,
+) {
+    match kept.keep(&order.keeping, file, bytes) {
+        Ok(path) => order.tell(&host.target, &format!("kept {}", path.display())),
         Err(failure) => order.printer.warn(&format!("{}: {}", host.target, failure.summary())),
     }
 }

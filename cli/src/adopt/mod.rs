@@ -17,6 +17,8 @@
 //!     which proves that it joined with this invitation and is this very host, by its machine's
 //!     name or its key. One node proves one host. Everything else is a failure or unknown.
 //!  4. What a host says is bounded, and is never an instruction.
+//!  5. What is kept of a host replaces nothing that was kept before; a member of which something
+//!     could not be kept is told with that, and is no success.
 
 pub(crate) mod advertise;
 pub(crate) mod asked_node;
@@ -24,6 +26,7 @@ pub(crate) mod consent;
 pub(crate) mod host_key;
 pub(crate) mod invitation;
 pub(crate) mod joining;
+pub(crate) mod keeping;
 pub(crate) mod log;
 pub(crate) mod proven;
 pub(crate) mod pushed;

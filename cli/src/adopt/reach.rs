@@ -7,7 +7,8 @@ use borgios_types::Digest;
 
 use super::advertise::Advertise;
 use super::asked_node::{Standing, standing};
-use super::host_key::Settings;
+use super::host_key::{KEYS_MAX, Settings};
+use super::keeping::Keeping;
 use super::log::Log;
 use super::pushed::Pushed;
 use super::remote::{Remote, Unreached, Way};
@@ -26,7 +27,7 @@ pub(crate) struct Order {
     /// Whether new host keys may be taken.
     pub(crate) accept_new: bool,
     /// Where receipts and sealed backups are kept.
-    pub(crate) kept: PathBuf,
+    pub(crate) keeping: Keeping,
     /// A private folder for ssh's control sockets.
     pub(crate) sockets: PathBuf,
     /// What a plan needs: script, public part of the invitation, bundle, owner's key.
@@ -158,9 +159,8 @@ pub(crate) async fn plan(order: &Order, mut host: Host) -> Result<Planned, Unpla
         remote.close().await;
         return Err(Outcome::failed("connect", why).into());
     }
-    let new = if before.is_empty() && !keys.is_empty() { "NEW, taken now: " } else { "known: " };
-    let shown = if keys.is_empty() { "by your ssh settings".to_owned() } else { keys.join(", ") };
-    order.tell(target, &format!("connected, it is {}; host key {new}{shown}", remote.name));
+    let shown = told(&before, &keys);
+    order.tell(target, &format!("connected, it is {}; host key {shown}", remote.name));
 
     let planned = look(order, &host, &remote).await;
     match planned {
@@ -175,9 +175,24 @@ pub(crate) async fn plan(order: &Order, mut host: Host) -> Result<Planned, Unpla
 /// Why a key that ssh accepted must not do: it was new, and nobody can be shown which it was.
 fn unshown(accept_new: bool, before: &[String], after: &[String]) -> Option<&'static str> {
     (accept_new && before.is_empty() && after.is_empty()).then_some(
-        "its host key was new, and your ssh settings keep no known_hosts to show it from; set \
-         UserKnownHostsFile to a file, or leave --accept-new out",
+        "its host key was new, or an authority's word for it was taken, and no known_hosts of your ssh settings \
+         has it to show; set UserKnownHostsFile to a file, or leave --accept-new out",
     )
+}
+
+/// The keys on record for a host, those that were not there `before` the login as such.
+fn told(before: &[String], after: &[String]) -> String {
+    let (known, new): (Vec<_>, Vec<_>) =
+        after.iter().cloned().partition(|key| before.contains(key));
+    let known: Vec<String> = known.into_iter().take(KEYS_MAX).collect();
+    let mut told = Vec::new();
+    if !new.is_empty() {
+        told.push(format!("NEW, taken now: {}", new.join(", ")));
+    }
+    if !known.is_empty() {
+        told.push(format!("known: {}", known.join(", ")));
+    }
+    if told.is_empty() { "known: by your ssh settings".to_owned() } else { told.join("; ") }
 }
 
 async fn look(order: &Order, host: &Host, remote: &Remote) -> Result<String, Outcome> {
@@ -239,5 +254,15 @@ mod tests {
         assert!(unshown(true, &key, &key).is_none());
         // Without --accept-new ssh went by the user's own settings: a host CA, say.
         assert!(unshown(false, &[], &[]).is_none());
+    }
+
+    #[test]
+    fn a_key_that_was_not_there_before_is_told_as_new_beside_others() {
+        let [a, b] = ["ED25519 SHA256:a", "RSA SHA256:b"].map(str::to_owned);
+        let after = [a.clone(), b];
+        assert_eq!(told(&[], &[]), "known: by your ssh settings");
+        assert_eq!(told(&after, &after), "known: ED25519 SHA256:a, RSA SHA256:b");
+        let told = told(&[a], &after);
+        assert_eq!(told, "NEW, taken now: RSA SHA256:b; known: ED25519 SHA256:a");
     }
 }

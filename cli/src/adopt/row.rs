@@ -19,6 +19,10 @@ pub(crate) struct Row {
     pub(crate) plan: Option<String>,
     /// What became of it.
     pub(crate) outcome: Outcome,
+    /// What it left here, and where that lies.
+    pub(crate) kept: Vec<String>,
+    /// What it should have left here if it is a member now, and did not, with the reason.
+    pub(crate) lacks: Vec<String>,
 }
 
 /// A host of which only its node can tell.
@@ -36,13 +40,27 @@ pub(crate) struct ToAsk {
 impl Row {
     /// Of a host that was never reached.
     pub(crate) fn unreached(host: Host, outcome: Outcome) -> Self {
-        Self { host, name: None, keys: Vec::new(), plan: None, outcome }
+        let (keys, kept, lacks) = (Vec::new(), Vec::new(), Vec::new());
+        Self { host, name: None, keys, plan: None, outcome, kept, lacks }
     }
 
     /// Of a host whose plan was made.
     pub(crate) fn of(planned: &Planned, outcome: Outcome) -> Self {
         let (host, name) = (planned.host.clone(), Some(planned.remote.name.clone()));
-        Self { host, name, keys: planned.keys.clone(), plan: Some(planned.plan.clone()), outcome }
+        let (keys, plan) = (planned.keys.clone(), Some(planned.plan.clone()));
+        Self { host, name, keys, plan, outcome, kept: Vec::new(), lacks: Vec::new() }
+    }
+
+    /// What is not here of a host that became a member now, and that nobody can fetch from it any
+    /// more.
+    pub(crate) fn not_kept(&self) -> &[String] {
+        match self.outcome {
+            Outcome::Member { .. } => &self.lacks,
+            Outcome::Already
+            | Outcome::LeftOut
+            | Outcome::Failed { .. }
+            | Outcome::Unknown { .. } => &[],
+        }
     }
 
     /// For programs.
@@ -53,6 +71,8 @@ impl Row {
             "host_keys": self.keys,
             "plan": self.plan,
             "member": self.outcome.is_member(),
+            "kept": self.kept,
+            "not_kept": self.not_kept(),
         });
         if let (Some(all), Ok(Value::Object(more))) =
             (value.as_object_mut(), serde_json::to_value(&self.outcome))
@@ -67,7 +87,11 @@ impl Row {
 pub(crate) fn to_table(rows: &[Row]) -> String {
     let cells = rows.iter().map(|row| {
         let name = row.name.clone().unwrap_or_else(|| "?".to_owned());
-        let detail = one_line(&row.outcome.detail());
+        let mut detail = row.outcome.detail();
+        if !row.not_kept().is_empty() {
+            detail = format!("{detail}; NOT KEPT: {}", row.not_kept().join("; "));
+        }
+        let detail = one_line(&detail);
         [row.host.target.to_string(), name, row.outcome.word().to_owned(), detail]
     });
     table(["host", "name", "outcome", ""], &cells.collect::<Vec<_>>())

@@ -12,7 +12,7 @@ use super::advertise::Advertise;
 use super::consent::{HandOver, ambiguous, typed};
 use super::invitation::Checked;
 use super::joining::{Ended, join};
-use super::reach::{Host, Order, Planned, Unplanned, plan};
+use super::reach::{Host, OWNER_KEY, Order, Planned, Unplanned, plan};
 use super::row::{Row, ToAsk};
 use super::target::Target;
 use super::verdict::Outcome;
@@ -86,7 +86,7 @@ pub(crate) async fn work(
         rows.push(Row::of(&one, outcome));
         one.remote.close().await;
     }
-    let kept: Vec<(Row, String)> = consented
+    let begun: Vec<(Row, String)> = consented
         .iter()
         .map(|one| (Row::of(one, Outcome::LeftOut), one.hostname.clone()))
         .collect();
@@ -96,16 +96,18 @@ pub(crate) async fn work(
             let order = Arc::clone(&order);
             async move {
                 let target = one.host.target.clone();
-                let ended = join(&order, one).await;
+                let (ended, kept) = join(&order, one).await;
                 if let Ended::Decided(outcome) = &ended {
                     order.tell(&target, &format!("{}: {}", outcome.word(), outcome.detail()));
                 }
-                ended
+                (ended, kept)
             }
         }
     })
     .await?;
-    for ((mut row, hostname), ended) in kept.into_iter().zip(ended) {
+    for ((mut row, hostname), (ended, left)) in begun.into_iter().zip(ended) {
+        row.kept = left.lies();
+        row.lacks = left.lacks(order.copies(OWNER_KEY));
         match ended {
             Ended::Decided(outcome) => {
                 row.outcome = outcome;

@@ -19,6 +19,7 @@ mod rivals;
 mod upheld;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use borgios_policy::{
     Ballot, Beacon, Board, Burn, Chain, Drill, DrillAnswer, Lane, Name, Note, Object as _,
@@ -96,6 +97,8 @@ pub(crate) struct Archive {
     answers: BTreeMap<Digest, Held<DrillAnswer>>,
     recoveries: Recoveries,
     rivals: Rivals,
+    /// The files of statements that were there when they were read, and those stored since.
+    lie: BTreeSet<PathBuf>,
 }
 
 impl Archive {
@@ -105,6 +108,8 @@ impl Archive {
     /// A stored statement that does not verify: the folder was damaged or tampered with. Other
     /// objects that do not verify are left out; they can be fetched again.
     pub(crate) fn load(home: &Home, network: Digest) -> Result<Self, Failure> {
+        // First: what another command lays meanwhile is then seen as new.
+        let lie = statement_files(home)?;
         let ballots = read_kind(home, Ballot::KIND)?;
         let mut stored = ballots.clone();
         for lane in Lane::ALL {
@@ -144,6 +149,7 @@ impl Archive {
             beacons: BTreeMap::new(),
             dead,
             upheld,
+            lie,
         };
         let voting = [Proposal::KIND, Pool::KIND, Burn::KIND, Session::KIND, SessionShare::KIND];
         let words = [Note::KIND, Drill::KIND, DrillAnswer::KIND];
@@ -172,11 +178,25 @@ impl Archive {
         now: UnixSeconds,
         offered: Vec<Envelope>,
     ) -> Result<Admitted, Failure> {
+        self.read_anew_if_changed()?;
         let upheld = self.upheld.clone();
         let admitted = self.admit_all(now, offered);
         // What fell for something that did not last, or before the disk was full, is upheld again.
         self.uphold_again(&upheld)?;
         admitted
+    }
+
+    /// Reads everything anew where another command of this folder has stored a statement meanwhile, or
+    /// noted what is upheld. Commands that only look hold no lock, and a node may keep one of them waiting
+    /// for minutes: what it knew then must neither bring a rival into a place that is taken, nor undo
+    /// what the person said since.
+    fn read_anew_if_changed(&mut self) -> Result<(), Failure> {
+        let is_as_read =
+            upheld::read(&self.home)? == self.upheld && statement_files(&self.home)? == self.lie;
+        if !is_as_read && let Some(network) = self.chain.network() {
+            *self = Self::load(&self.home, network)?;
+        }
+        Ok(())
     }
 
     fn admit_all(&mut self, now: UnixSeconds, offered: Vec<Envelope>) -> Result<Admitted, Failure> {
@@ -238,6 +258,7 @@ impl Archive {
                 }
             }
             self.store(verified.envelope())?;
+            self.lie.insert(self.home.object(&verified.envelope().kind, &id));
             if !reload {
                 self.chain.apply(verified);
             }
@@ -430,6 +451,16 @@ impl Archive {
     }
 }
 
+/// The files of all statements in the home folder.
+fn statement_files(home: &Home) -> Result<BTreeSet<PathBuf>, Failure> {
+    let mut all = BTreeSet::new();
+    for lane in Lane::ALL {
+        let files = durable::list(&home.kind(&lane.kind()))?.into_iter();
+        all.extend(files.filter(|path| path.extension().is_some_and(|end| end == "json")));
+    }
+    Ok(all)
+}
+
 /// The well-formed envelopes of one kind in the home folder.
 pub(crate) fn read_kind(home: &Home, kind: &str) -> Result<Vec<Envelope>, Failure> {
     let kind = Kind::new(kind).or_fail(|| "not a kind")?;
@@ -456,6 +487,37 @@ mod tests {
     use borgios_policy::fixture::{Council, NOW, release_body, statement as draft};
 
     use super::*;
+
+    /// A command that only looks holds no lock, and may wait for a node while another one works.
+    #[test]
+    fn what_another_command_stored_or_noted_meanwhile_counts() {
+        let council = Council::new(3, 2, 1, 1);
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::at(Some(folder.path().to_owned())).unwrap();
+        let first = council.sign(&council.first_policy(2));
+        let network = first.id();
+        let mut one = Archive::load(&home, network).unwrap();
+        one.admit(NOW, vec![first]).unwrap();
+        let noted = home.governor("upheld.json");
+        durable::folder(noted.parent().unwrap()).unwrap();
+        let id = Digest::of(b"vetoed, and gone on from");
+        durable::write(&noted, &serde_json::to_vec(&[id]).unwrap()).unwrap();
+        let mut other = Archive::load(&home, network).unwrap();
+        assert!(other.upheld().contains(&id));
+        // The one lets it fall, and takes one of two that are signed for a place; the other hears of the
+        // second one.
+        durable::write(&noted, b"[]").unwrap();
+        let [x, y] = ["1", "2"].map(|version| {
+            let body = release_body(version);
+            council.sign(&draft(Lane::Release, 1, Some(network), None, Some(1), body))
+        });
+        assert_eq!(one.admit(NOW, vec![x.clone()]).unwrap().new, [x.id()]);
+        other.admit(NOW, vec![y.clone()]).unwrap();
+        assert!(other.upheld().is_empty());
+        let again = Archive::load(&home, network).unwrap();
+        assert!(again.chain().known(&x.id()).is_some() && again.chain().known(&y.id()).is_none());
+        assert_eq!(again.rivals().all().count(), 1);
+    }
 
     /// Whoever is new to a folder may find there what a board said before the board itself.
     #[test]

@@ -16,6 +16,7 @@ use super::judging::Lay;
 use super::{Archive, Held};
 use crate::durable;
 use crate::failure::Failure;
+use crate::objections;
 
 impl Archive {
     /// The statements.
@@ -85,16 +86,44 @@ impl Archive {
 
     /// The same as statements with their ids: they have no place in the chain, and their files are here.
     pub(crate) fn dead_statements(&self) -> Result<Vec<(Statement, Digest)>, Failure> {
+        let all = self.dead_envelopes()?.into_iter();
+        Ok(all.map(|(statement, envelope)| (statement, envelope.id())).collect())
+    }
+
+    /// The same with their envelopes.
+    fn dead_envelopes(&self) -> Result<Vec<(Statement, Envelope)>, Failure> {
         let mut all = Vec::new();
         for id in &self.dead {
             for lane in Lane::ALL {
                 let path = self.home.object(&lane.kind(), id);
                 let Some(bytes) = durable::read(&path, ENVELOPE_MAX)? else { continue };
                 let envelope = Envelope::parse(&bytes).ok().filter(|found| found.id() == *id);
-                let statement = envelope.and_then(|envelope| Statement::parse(&envelope).ok());
-                all.extend(statement.map(|statement| (statement, *id)));
+                all.extend(
+                    envelope
+                        .and_then(|envelope| Some((Statement::parse(&envelope).ok()?, envelope))),
+                );
             }
         }
+        Ok(all)
+    }
+
+    /// What was taken back at the open places, with its ballots, and all that was said against it and
+    /// against the last `carried` statements of each lane. Without it those ballots would make a signed
+    /// statement again where they are brought, and no later round would be open there.
+    pub(crate) fn taken_back(&self, carried: u64) -> Result<Vec<Envelope>, Failure> {
+        let mut all = Vec::new();
+        for (Statement { lane, seq, .. }, envelope) in self.dead_envelopes()? {
+            if seq == self.chain.head_seq(lane).next() {
+                all.push(envelope);
+                all.extend(self.ballots_at(lane, seq));
+            }
+        }
+        let is_recent = |said: &Objection| {
+            said.seq.0.saturating_add(carried) > self.chain.head_seq(said.lane).0
+        };
+        let said = self.objections.values().filter(|held| is_recent(&held.value));
+        let heard = said.filter(|held| objections::is_heard(self, held));
+        all.extend(heard.map(|held| held.envelope.clone()));
         Ok(all)
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use borgios_policy::access::GRANT_MAX_S;
-use borgios_policy::{AccessClass, AccessOrder, Grant, Lane};
+use borgios_policy::{AccessClass, AccessOrder, Chain, Grant, Lane};
 use borgios_types::{Digest, PublicKey, UnixSeconds};
 use clap::Args;
 use serde_json::json;
@@ -15,7 +15,7 @@ use crate::durable;
 use crate::failure::{Failure, OrFail as _};
 use crate::home::Home;
 use crate::printer::one_line;
-use crate::servers::evicted;
+use crate::servers::{Server, Servers, evicted};
 use crate::session::Session;
 use crate::span;
 
@@ -38,7 +38,7 @@ pub(crate) struct Request {
     /// A node to talk to [default: the nodes talked to last]
     #[arg(long, value_name = "HOST:PORT")]
     via: Vec<String>,
-    /// How long it lets in, from now on: 15m, 8h; at most 24h
+    /// How long it lets in, from now on: 15m, 8h; at most 24h, less a minute for clocks that lag
     #[arg(long = "for", value_name = "TIME", value_parser = span::seconds)]
     valid: u64,
     /// The ssh-ed25519 key, or its .pub file
@@ -82,8 +82,10 @@ impl Request {
             return Err(Failure::new(format!("{} is out of the network", server.describe())));
         }
         let now = date(&session);
-        let (after, before) = (UnixSeconds(now.0.saturating_sub(SKEW_S)), now.plus(self.valid));
-        if before > after.plus(GRANT_MAX_S) {
+        let after = UnixSeconds(now.0.saturating_sub(SKEW_S));
+        // A whole day may be asked for; what clocks lag is taken from its end.
+        let before = now.plus(self.valid).min(after.plus(GRANT_MAX_S));
+        if self.valid > GRANT_MAX_S {
             let most = span::words(GRANT_MAX_S - SKEW_S);
             let asked = span::words(self.valid);
             return Err(Failure::usage(format!(
@@ -99,6 +101,10 @@ impl Request {
         }
         let serial = chain.head_seq(Lane::Access).next().0;
         let class = if self.offline { AccessClass::Offline } else { AccessClass::Normal };
+        let heard = Heard::of(&servers, chain, server, context.now(), class);
+        if let Some(line) = heard.too_few(chain, server) {
+            context.printer.warn(&line);
+        }
         let grant = Grant {
             node,
             serial,
@@ -119,6 +125,7 @@ impl Request {
         let fields = json!({
             "serial": serial, "node": node, "name": server.join().name,
             "key": key.fingerprint(), "after": after, "before": before,
+            "witnesses_needed": heard.needed, "other_members": heard.others,
         });
         proposed.answer.extend(fields.as_object().cloned().unwrap_or_default());
         let text = format!(
@@ -132,10 +139,57 @@ impl Request {
         context.printer.answer(&proposed.answer, &text)?;
         proposed.talk(context);
         context.printer.say(&format!(
-            "Then: `borgios access cert {}` writes the certificate.",
-            proposed.place()
+            "Then: `borgios access cert {}{}` writes the certificate.",
+            proposed.place(),
+            context.with_exchange()
         ));
         Ok(())
+    }
+}
+
+/// How many other members must say that they saw a grant before its server obeys it, and how many there
+/// are as far as is known here.
+struct Heard {
+    needed: u16,
+    others: usize,
+}
+
+impl Heard {
+    fn of(
+        servers: &Servers,
+        chain: &Chain,
+        server: &Server,
+        now: UnixSeconds,
+        class: AccessClass,
+    ) -> Self {
+        let needed = match class {
+            AccessClass::Normal => chain.policy().map_or(0, borgios_policy::Policy::witnesses),
+            AccessClass::Offline => 0,
+        };
+        let (me, out) = (server.join().node, evicted(chain));
+        let others = servers.all().filter(|(node, other)| {
+            let here = other.departed().is_none() && other.join().expires > now;
+            **node != me && !out(node) && here
+        });
+        Self { needed, others: others.count() }
+    }
+
+    /// What to know before the others are asked, if the server could never hear enough of them.
+    fn too_few(&self, chain: &Chain, server: &Server) -> Option<String> {
+        let Self { needed, others } = *self;
+        if others >= usize::from(needed) {
+            return None;
+        }
+        let name = &server.join().name;
+        let members = if others == 1 { "member is" } else { "members are" };
+        let all = chain.policy().map_or(0, |policy| {
+            policy.offline().approvals.max(policy.class(Lane::Access).approvals)
+        });
+        Some(format!(
+            "only {others} other {members} known here, and {name} obeys no such grant before {needed} have \
+             signed that they saw it: ask with `--offline`, which takes {all} approvals, or wait until more \
+             servers have joined (`borgios sync` fetches what is known of them)"
+        ))
     }
 }
 

@@ -6,15 +6,16 @@
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use borgios_types::PublicKey;
 use clap::Args;
 
 use crate::adopt::advertise::{Advertise, node_address};
-use crate::adopt::asked_node::{Expected, Proved};
+use crate::adopt::asked_node::{ASKING_MAX, Expected, Proved};
 use crate::adopt::consent::HandOver;
 use crate::adopt::invitation::Checked;
+use crate::adopt::keeping::Keeping;
 use crate::adopt::proven::{self, Proven};
 use crate::adopt::pushed::Pushed;
 use crate::adopt::reach::{BUNDLE, OWNER_KEY, Order, PUBLIC_INVITE, SCRIPT, SECRET_INVITE};
@@ -27,6 +28,7 @@ use crate::durable;
 use crate::failure::{Failure, OrFail as _};
 use crate::identity::Identity;
 use crate::known::KnownNodes;
+use crate::printer::{Printer, between_lines};
 use crate::transport::node::Node;
 
 /// The script of the very version that this program was built with.
@@ -34,6 +36,9 @@ const BOOTSTRAP: &str = include_str!("../../../bootstrap.sh");
 
 /// Most hosts of one run: more names than a person types with care.
 const HOSTS_MAX: usize = 64;
+
+/// Exit code of what an interrupt ended, as a shell has it.
+const INTERRUPTED: i32 = 130;
 
 /// How long a node may take to accept a connection.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -107,14 +112,21 @@ impl Adopt {
                 _ = tokio::signal::ctrl_c() => Err(interrupted()),
             }
         });
+        if worked.is_ok() {
+            // Every connection is closed, and an interrupt from now on cleans nothing up.
+            drop(sockets);
+        }
+        let answered = worked.and_then(|(rows, to_ask)| {
+            runtime.spawn(told_at_an_interrupt(context.printer, &rows));
+            let asked = proven::once(&rows, ask_nodes(context, &invitation, to_ask));
+            for row in &asked {
+                context.printer.say(&format!("{}: {}", row.host.target, row.outcome.word()));
+            }
+            self.answer(context, rows, asked)
+        });
         // A prompt that nobody answered may still be reading the terminal.
         runtime.shutdown_background();
-        let (rows, to_ask) = worked?;
-        let asked = proven::once(&rows, ask_nodes(context, &invitation, to_ask));
-        for row in &asked {
-            context.printer.say(&format!("{}: {}", row.host.target, row.outcome.word()));
-        }
-        self.answer(context, rows, asked)
+        answered
     }
 
     /// What can be refused before any host is dialled.
@@ -167,10 +179,13 @@ impl Adopt {
         if let Some(path) = &self.owner_key {
             public.push(Pushed::memory(OWNER_KEY, owner_key(path)?));
         }
+        // Last of what is asked before any host is dialled: it touches the disk.
+        let kept = self.keep.clone().unwrap_or_else(|| context.home.root().join("adopted"));
+        let keeping = Keeping::open(kept)?;
         Ok(Order {
             config: self.ssh_config.clone(),
             accept_new: self.accept_new,
-            kept: self.keep.clone().unwrap_or_else(|| context.home.root().join("adopted")),
+            keeping,
             sockets,
             public,
             secret: Pushed::memory(SECRET_INVITE, invitation.whole.to_vec()),
@@ -182,7 +197,8 @@ impl Adopt {
         })
     }
 
-    /// The table, or one JSON object for each host; fails unless every host is a member.
+    /// The table, or one JSON object for each host; fails unless every host is a member, and what it
+    /// left is kept.
     fn answer(
         &self,
         context: &Context,
@@ -194,11 +210,41 @@ impl Adopt {
         let text = to_table(&rows);
         context.printer.answers(rows.iter().map(Row::to_json), &text)?;
         let members = rows.iter().filter(|row| row.outcome.is_member()).count();
-        if members == rows.len() {
+        let bare: Vec<&Row> = rows.iter().filter(|row| !row.not_kept().is_empty()).collect();
+        if members == rows.len() && bare.is_empty() {
             return Ok(());
+        }
+        if members == rows.len() {
+            let failure = Failure::new(format!(
+                "all {members} hosts are members, but not everything that {} left is kept here",
+                bare.len()
+            ));
+            let why = bare.iter().flat_map(|row| {
+                row.not_kept().iter().map(|lacks| format!("{}: {lacks}", row.host.target))
+            });
+            return Err(why.fold(failure, |failure, lacks| failure.because(lacks)).hint(
+                "the signed part of a receipt comes with `borgios sync`, to objects/handover/ of the \
+                 governor's folder; a sealed backup that an earlier run kept still lies there, and no \
+                 other copy can be fetched",
+            ));
         }
         Err(Failure::new(format!("{members} of {} hosts are members", rows.len()))
             .hint("the same command again goes on where a host stopped"))
+    }
+}
+
+/// Tells what is decided and leaves, should somebody interrupt: whoever caught one interrupt has caught
+/// them all, and a node that answers slowly, or a passphrase, is waited for without looking at any.
+fn told_at_an_interrupt(printer: Printer, rows: &[Row]) -> impl Future<Output = ()> + use<> {
+    let (told, text) = (rows.iter().map(Row::to_json).collect::<Vec<_>>(), to_table(rows));
+    async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            if !told.is_empty() {
+                // Whoever reads no more is told no more.
+                let _ = printer.answers(told, &text);
+            }
+            between_lines(|| std::process::exit(INTERRUPTED));
+        }
     }
 }
 
@@ -253,7 +299,9 @@ fn ask_node(
         let before = node.or(known.key(address).filter(|_| node.is_some()));
         let mut door = Node::connect(address, before, identity)?;
         let key = door.key();
-        expected.ask(&mut door, key, context.now()).map(|proved| (proved, key))
+        expected
+            .ask(&mut door, key, context.now(), Instant::now() + ASKING_MAX)
+            .map(|proved| (proved, key))
     });
     row.outcome = match (asked, row.outcome) {
         (Ok((Proved::Host, key)), _) => {

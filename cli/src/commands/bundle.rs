@@ -37,9 +37,8 @@ pub(crate) struct Bundle {
 
 impl Bundle {
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
-        let asked = context.exchange.is_some() || !context.nodes.is_empty();
-        let archive =
-            if asked { Desk::look(context)?.into_archive() } else { context.archive()? };
+        // As `invite` does: an invitation that knows a newer release makes an older bundle useless.
+        let archive = Desk::look(context)?.into_archive();
         let seq = self.seq(&archive)?;
         let release = archive.chain().get(Lane::Release, seq).ok_or_else(|| {
             Failure::new(format!("release/{seq} is not signed, or not known here"))

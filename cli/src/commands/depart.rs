@@ -212,8 +212,8 @@ fn this_server(context: &Context, word: &str) -> Result<Leaving, Failure> {
         objects: Vec<serde_json::Value>,
     }
     let mut door = Socket::at(&context.socket);
-    let hint = "on your laptop, give the receipt: `--receipt receipt.txt`, what the hand-over printed; \
-                it lies in /var/lib/borgios-bootstrap of the server";
+    let hint = "on your laptop, give the receipt: `--receipt receipt.txt`, what the hand-over printed; any \
+                governor has it too, and writes it out with `borgios node receipt NAME --out FILE`";
     let status = door.ask(&json!({"get": "status"})).map_err(|failure| failure.hint(hint))?;
     let what = || format!("the agent at {} did not say which server it is", door.name());
     let status: Status = serde_json::from_value(status).or_fail(what)?;

@@ -26,7 +26,7 @@ use crate::transport::socket::Socket;
 /// How long a node may take to accept a connection.
 const REACH_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A policy that ends sooner than this should be renewed now.
+/// A policy or a release that ends sooner than this, in seconds, should be renewed now.
 const RENEW_S: u64 = 30 * 86_400;
 
 /// Say what is wrong here, and what to do
@@ -131,7 +131,17 @@ fn network(context: &Context, archive: &Archive, findings: &mut Findings) -> Res
     {
         findings.ill(
             format!("the policy in force ends at {}", policy.statement().expires),
-            "borgios propose policy: a newer one lets servers go on joining",
+            "borgios propose policy --renew: the same rules with a new date let servers go on joining",
+        );
+    }
+    if let Some(release) = chain.head(Lane::Release)
+        && release.statement().expires < now.plus(RENEW_S)
+    {
+        let (seq, expires) = (release.statement().seq, release.statement().expires);
+        findings.ill(
+            format!("release/{seq} ends at {expires}: no server can join with it after that"),
+            "borgios propose release --version V --keep: the same components with a new date; then make a \
+             new bundle",
         );
     }
     let slots = Slots::new(&context.home);

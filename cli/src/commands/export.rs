@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use borgios_policy::{Grant, Lane, ProofFile, VerifiedStatement};
-use borgios_types::{Digest, PublicKey, Seq, sshsig};
+use borgios_policy::{Ballot, Grant, Lane, Object as _, ProofFile, VerifiedStatement};
+use borgios_types::{Digest, Envelope, PublicKey, Seq, sshsig};
 use clap::Args;
 use serde_json::json;
 
@@ -100,14 +100,35 @@ fn proof(
     let board = board.map(|policy| &policy.board);
     let papers = board.map(|board| archive.papers_for(board, slot_of(board, statement)));
     let (ballots, papers) = (archive.ballot_envelopes(), papers.unwrap_or_default());
-    let proof = ProofFile::of(archive.chain(), &verified.id(), &ballots, &papers);
-    let proof = proof.ok_or_else(|| Failure::new("the chain does not hold it"))?;
+    let absent = || Failure::new("the chain does not hold it");
+    let with = |ballots: &[Envelope]| {
+        ProofFile::of(archive.chain(), &verified.id(), ballots, &papers).ok_or_else(absent)
+    };
     // What others would refuse is not written.
     let recovered = archive.chain().after(Lane::Policy, Seq(0)).filter(|one| one.is_recovered());
     let recovered: Vec<Digest> = recovered.map(VerifiedStatement::id).collect();
-    let proven = proof.verify_through(proof.network, &recovered);
-    let proven = proven.or_fail(|| "this program made a proof it refuses")?;
+    // Who voted on what is on the way is shown nowhere, and on a large board fills the file: the ballots
+    // go along only where a class asks for more of them than the signature shows.
+    let on_it =
+        |one: &&Envelope| Ballot::parse(one).is_ok_and(|ballot| ballot.statement == verified.id());
+    let lean = with(&ballots.iter().filter(on_it).cloned().collect::<Vec<_>>())?;
+    let (proof, proven) = match lean.verify_through(lean.network, &recovered) {
+        Ok(proven) => (lean, proven),
+        Err(_) => {
+            let whole = with(&ballots)?;
+            let proven = whole.verify_through(whole.network, &recovered);
+            let proven = proven.or_fail(|| "this program made a proof it refuses")?;
+            (whole, proven)
+        }
+    };
     let text = proof.to_json();
+    // Its bounds too are asked where it is read.
+    ProofFile::parse(&text).map_err(|error| {
+        Failure::new(format!("{} was not written", path.display()))
+            .because(format!("no `borgios verify` would read {} bytes of it", text.len()))
+            .cause(error)
+            .hint("`borgios export --out DIR` writes the statement alone, for stock ssh-keygen")
+    })?;
     durable::write_public(path, text.as_bytes())?;
     let mut verify = format!("borgios verify {} --network {}", quoted(path), proof.network);
     for policy in proven.policies.iter().filter(|one| one.is_recovered()) {

@@ -4,7 +4,7 @@ use clap::Subcommand;
 
 use crate::commands::{
     governor_backup, governor_card, governor_change, governor_found, governor_init,
-    governor_repair, governor_restore,
+    governor_passphrase, governor_repair, governor_restore,
 };
 use crate::context::Context;
 use crate::failure::Failure;
@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Backup(governor_backup::Backup),
     /// Lay identity and share back from a backup
     Restore(governor_restore::Restore),
+    /// Change the passphrase of this folder
+    Passphrase(governor_passphrase::Passphrase),
 }
 
 impl Command {
@@ -42,6 +44,7 @@ impl Command {
             Self::Repair(command) => command.run(context),
             Self::Backup(command) => command.run(context),
             Self::Restore(command) => command.run(context),
+            Self::Passphrase(command) => command.run(context),
         }
     }
 }

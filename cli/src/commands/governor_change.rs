@@ -199,7 +199,7 @@ impl Run {
         let recovery = paper.as_ref().map(RecoveryBoard::board);
         let standing = Standing { network, board: &board, recovery };
         let context = session.desk.context();
-        let next = NextKey::load(&context.home)?;
+        let next = lying(session)?;
         let path = context.home.governor("change.age");
         // A key that all signed for leaves no state, or one that is being erased.
         let state = match &next {
@@ -419,12 +419,13 @@ impl Run {
         session.desk.push()?;
         let (place, id, closes) = proposal(session, next)?
             .ok_or_else(|| Failure::new("the proposal that was made is not to be found"))?;
+        let with = session.desk.context().with_exchange();
         let who =
             if next.recovery { "member of the recovery board" } else { "governor of the old" };
         let mut text = format!(
             "the new key is made and {place} is proposed ({})\nNext: every {who} and \
-             of the new board runs `borgios review {place}` and `borgios vote {place} approve`; the \
-             old key works until it is in force",
+             of the new board runs `borgios review {place}{with}` and `borgios vote {place} \
+             approve{with}`; the old key works until it is in force",
             id.short()
         );
         text.push_str(&closing::words(&closes));
@@ -434,6 +435,18 @@ impl Run {
             "fingerprint": next.board.group().fingerprint(),
         });
         Ok(Look::Done { answer, text })
+    }
+}
+
+/// The key of a change that lies here. Without its share it is one only while its policy is voted on: nobody
+/// can go on with it, and what is left of it must hold up no other attempt.
+fn lying(session: &Session<'_>) -> Result<Option<NextKey>, Failure> {
+    let home = &session.desk.context().home;
+    match NextKey::load(home)? {
+        Some(next) if proposal(session, &next)?.is_none() => {
+            next.if_whole(home, session.identity())
+        }
+        next => Ok(next),
     }
 }
 

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 
 use age::secrecy::ExposeSecret as _;
 use borgios_policy::founding::{Files, Me, PLAN_FILE, POLICY_FILE, Status, Step, step};
-use borgios_policy::{Ballot, Board, Card, Founded, Lane, Name, Object as _, Plan, Statement};
+use borgios_policy::{
+    Ballot, Board, Card, Ceremony, CeremonyError, Founded, Lane, Name, Object as _, Plan, Statement,
+};
 use borgios_types::limits::ENVELOPE_MAX;
 use borgios_types::{Digest, Envelope, Seq, Threshold};
 use clap::Args;
@@ -22,6 +24,7 @@ use crate::context::{Context, Membership};
 use crate::durable;
 use crate::failure::{Failure, OrFail as _};
 use crate::identity::{Identity, read_card};
+use crate::next_key;
 use crate::slots::Slots;
 use crate::transport::Transport as _;
 use crate::transport::folder::Folder;
@@ -54,6 +57,10 @@ pub(crate) struct Found {
     /// The roster digest, or its first 40 digits at least, as compared with every other governor
     #[arg(long, value_name = "DIGEST")]
     accept_roster: Option<String>,
+    /// Begin with the plan in the folder, where this home folder took part in another attempt that came to
+    /// nothing; its state is kept aside
+    #[arg(long)]
+    anew: bool,
     /// Go on until the network is founded
     #[arg(long)]
     watch: bool,
@@ -64,8 +71,7 @@ impl Found {
         let folder = ceremony::folder(context)?;
         let _lock = context.lock()?;
         if let Ok(membership) = context.membership() {
-            // The last run may have been cut off before it removed what is no longer needed.
-            durable::erase(&state_path(context))?;
+            drop_state(context, &membership)?;
             self.refuse_another(context, &folder, &membership)?;
             return answer_done(context, &membership);
         }
@@ -171,12 +177,23 @@ impl Found {
             durable::write_public(&folder.join(PLAN_FILE), &text)?;
             files.insert(PLAN_FILE.to_owned(), text);
         }
-        let state = ceremony::load_state(&state_path(context), identity)?;
+        let state = match files.get(PLAN_FILE).filter(|_| self.anew) {
+            Some(plan) => of_this_plan(context, plan, identity)?,
+            None => ceremony::load_state(&state_path(context), identity)?,
+        };
+        let begun = state.is_some();
         let secret = identity.age().to_string();
         let me = Me { card, key: identity.ssh(), identity: secret.expose_secret() };
+        let stepped = step(&me, state, &files, confirmed, &mut rand::rngs::OsRng);
+        let another = begun && matches!(stepped, Err(CeremonyError::Roster { .. }));
         let Step { state, write, status } =
-            step(&me, state, &files, confirmed, &mut rand::rngs::OsRng)
-                .or_fail(|| "the founding cannot go on")?;
+            stepped.or_fail(|| "the founding cannot go on").map_err(|failure| match another {
+                true => failure.hint(
+                    "if all agreed by voice to begin another attempt, `borgios governor found --anew` goes \
+                     on with the plan in this folder; else use the folder of the first one",
+                ),
+                false => failure,
+            })?;
         if let Some(state) = state {
             ceremony::save_state(&state_path(context), &state, identity)?;
         }
@@ -316,6 +333,47 @@ fn state_path(context: &Context) -> PathBuf {
     context.home.governor("founding.age")
 }
 
+/// The last run may have been cut off before it removed what is no longer needed. Only that goes: a folder
+/// may also have been told which network it belongs to while the one copy of its share was in there.
+fn drop_state(context: &Context, membership: &Membership) -> Result<(), Failure> {
+    if !state_path(context).exists() {
+        return Ok(());
+    }
+    let identity = context.identity()?;
+    match beginning(&context.archive()?, membership) {
+        Ok((_, board)) => next_key::end_founding(&context.home, &board, &[&board], &identity),
+        // Nothing is known here to compare it with.
+        Err(_) => Ok(()),
+    }
+}
+
+/// The state of the attempt whose plan lies in the folder. That of another one is set aside, since its
+/// governors may have ended it without telling anybody; what cannot be read is, too.
+fn of_this_plan(
+    context: &Context,
+    plan: &[u8],
+    identity: &Identity,
+) -> Result<Option<Ceremony>, Failure> {
+    let path = state_path(context);
+    let state = ceremony::load_state(&path, identity);
+    // A plan that cannot be read is no other one.
+    let Ok(plan) = Envelope::parse(plan.trim_ascii_end()) else { return state };
+    if let Ok(state) = state
+        && state.as_ref().is_none_or(|state| state.roster() == plan.id())
+    {
+        return Ok(state);
+    }
+    if let Some(cipher) = durable::read(&path, ceremony::STATE_MAX)? {
+        let aside = format!("founding-{}.age", &Digest::of(&cipher).hex()[..16]);
+        let aside = context.home.governor(&aside);
+        durable::write(&aside, &cipher)?;
+        durable::erase(&path)?;
+        let aside = aside.display();
+        context.printer.say(&format!("the attempt before is set aside, as {aside}"));
+    }
+    Ok(None)
+}
+
 fn answer_waiting(context: &Context, status: &Status) -> Result<(), Failure> {
     let (answer, text) = match status {
         Status::NoPlan(cards) => {
@@ -362,7 +420,13 @@ fn answer_done(context: &Context, membership: &Membership) -> Result<(), Failure
         board.threshold(),
         names.join(", ")
     );
-    context.printer.answer(&answer, &text)
+    context.printer.answer(&answer, &text)?;
+    context.printer.say(&format!(
+        "\nNext: publish the network's id, which is what servers' owners compare. Once every governor's \
+         folder says `founded`, one of you proposes the first software: `borgios propose release{}`.",
+        context.with_exchange()
+    ));
+    Ok(())
 }
 
 /// What came of the founding of a recovery board.

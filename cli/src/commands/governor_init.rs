@@ -37,8 +37,10 @@ impl Init {
             ),
         )?;
         context.printer.say(
-            "\nThe passphrase is the only way to this identity: there is no recovery.\nNext: \
-             `borgios governor found --exchange DIR`, with a folder shared by all governors.",
+            "\nThe passphrase is the only way to this identity: there is no recovery.\nNext, with a \
+             folder shared by all governors: for a new network, or a recovery board, `borgios governor \
+             found --exchange DIR`; to join a board, `borgios governor change --exchange DIR`; after a \
+             loss, give another governor the output of `borgios governor card --json`.",
         );
         Ok(())
     }

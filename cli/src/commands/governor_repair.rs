@@ -129,7 +129,9 @@ impl Repair {
             ceremony::write_files(folder, write)?;
             return Ok((session.into_identity(), said(&status, whom)));
         }
-        if session.share().is_ok() && self.anew {
+        // A repair may have been cut off between the share and the burn.
+        let cut_off = session.is_restoring();
+        if session.share().is_ok() && (self.anew || cut_off) {
             if let Some(wide) = wide {
                 let session = Session::anew(wide, session.into_identity())?;
                 return self.look(session, folder, card, None);
@@ -183,9 +185,11 @@ impl Repair {
             let session = Session::anew(wide, session.into_identity())?;
             return self.look(session, folder, card, None);
         }
-        let path = session.desk.context().home.governor("share.age");
+        let home = &session.desk.context().home;
         let sealed = session.identity().seal(share.to_secret().expose())?;
-        durable::write(&path, &sealed)?;
+        // First, so that what is cut off before the burn is not taken for done.
+        durable::write(&home.restoring(), b"")?;
+        durable::write(&home.governor("share.age"), &sealed)?;
         // The seeds are gone with the share: nonces published before are of no use.
         let renewed = Renewed::make(&mut session)?;
         let text = format!("{name} has the share of key epoch {} again", board.epoch());

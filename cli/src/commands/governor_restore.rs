@@ -11,12 +11,13 @@ use std::path::{Path, PathBuf};
 use age::secrecy::SecretString;
 use bip39::{Language, Mnemonic};
 use borgios_policy::{KeyShare, Lane, Name, SecretBytes, VerifiedStatement};
-use borgios_types::Seq;
+use borgios_types::{Envelope, Seq};
 use clap::Args;
 use serde_json::json;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::archive::Archive;
+use crate::clones;
 use crate::commands::governor_backup::{FORMAT, Kept};
 use crate::context::{Context, Membership};
 use crate::durable;
@@ -71,6 +72,15 @@ impl Restore {
                      network's policies are",
                 )
         })?;
+        let folder_only = !session.desk.is_offline() && !context.talks_to_nodes()?;
+        // What lies in the folder of a founding is all there is; later on servers carry the votes.
+        let unheard = folder_only && {
+            let chain = session.desk.archive().chain();
+            let decided = Lane::ALL
+                .iter()
+                .any(|lane| chain.head_seq(*lane) > Seq(u64::from(*lane == Lane::Policy)));
+            decided || session.desk.servers()?.all().next().is_some()
+        };
         let burnt = burn(&mut session)?;
         let settled = session.settle()?;
         let (name, board) = (session.identity().name(), session.desk.archive().board()?);
@@ -79,6 +89,7 @@ impl Restore {
         let answer = json!({
             "governor": name, "epoch": epoch, "generation": burnt, "slots": settled.slots,
             "settled": settled, "usable": usable, "sent_to": session.desk.places(),
+            "unheard": unheard,
         });
         let mut text = format!("{name} is back, generation {burnt}");
         for line in settled.lines() {
@@ -92,6 +103,12 @@ impl Restore {
             );
         }
         context.printer.answer(&answer, &text)?;
+        if unheard {
+            context.printer.warn(
+                "no server was asked, and none has heard that the earlier nonces are void: if servers carry \
+                 the votes by now, run the same command again with `--node HOST:7117` before you vote here",
+            );
+        }
         if !usable {
             context.printer.warn(&match session.on_board() {
                 Ok(_) => format!(
@@ -234,7 +251,11 @@ pub(crate) fn burn(session: &mut Session<'_>) -> Result<u64, Failure> {
         Err(_) => return Ok(0),
     };
     let archive = session.desk.archive();
-    for held in archive.ballots().values().filter(|held| held.by == name) {
+    // What another key signed, somebody else of this name said.
+    let keys = clones::keys(session, &name);
+    let mine = |ballot: &Envelope| keys.iter().any(|key| ballot.signed_by(key));
+    let ballots = archive.ballots().values().filter(|held| held.by == name);
+    for held in ballots.filter(|held| mine(&held.envelope)) {
         let made_under = archive.boards().find(|board| board.group() == held.value.group);
         if let Some(board) = made_under {
             session.slots().adopt(held.value.slot(board), &held.envelope)?;

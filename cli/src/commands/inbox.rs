@@ -1,11 +1,10 @@
 //! `borgios inbox`: what is open, who voted, what is missing.
 
-use borgios_policy::tally::{Proof, State};
+use borgios_policy::tally::{Proof, Standing as TallyStanding, State};
 use borgios_types::Digest;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::archive::Archive;
 use crate::context::Context;
 use crate::deadlines;
 use crate::desk::{Desk, OpenVote};
@@ -40,11 +39,10 @@ impl Inbox {
         }
         votes.retain(|vote| !vote.tally.documents.is_empty() || !vote.tally.culprits.is_empty());
         let servers = desk.known_servers()?;
-        let answer: Vec<Value> =
-            votes.iter().flat_map(|vote| rows(desk.archive(), vote, &servers, &reviewed)).collect();
-        let mut text = String::new();
+        let (mut answer, mut text) = (Vec::<Value>::new(), String::new());
         for vote in &votes {
-            text.push_str(&describe(desk.archive(), vote, &servers, &reviewed));
+            answer.extend(rows(&desk, vote, &servers, &reviewed)?);
+            text.push_str(&describe(&desk, vote, &servers, &reviewed)?);
         }
         if votes.is_empty() {
             text.push_str("nothing is open\n");
@@ -91,16 +89,51 @@ fn kept_back(one: &Signed, desk: &Desk<'_>, servers: &Servers) -> String {
     text
 }
 
-/// How one document stands, in a word.
-pub(crate) fn state_text(state: &State) -> String {
+/// How many approvals the document `id` of a vote needs: what its class asks for, and never fewer than the
+/// threshold of whoever votes on it.
+pub(crate) fn needed(desk: &Desk<'_>, vote: &OpenVote, id: &Digest) -> Result<usize, Failure> {
+    let archive = desk.archive();
+    if let Some(paper) = archive.recovery_board().filter(|_| vote.recovery) {
+        return Ok(usize::from(paper.board().threshold().0));
+    }
+    let threshold = archive.board()?.threshold().0;
+    let class = vote.documents.get(id).zip(archive.chain().policy());
+    let class = class.map(|(document, policy)| policy.class_of(&document.statement).approvals);
+    Ok(usize::from(class.map_or(threshold, |approvals| approvals.max(threshold))))
+}
+
+/// How many good approvals a document still lacks: those of the signature, and those of its class.
+fn missing(standing: &TallyStanding, needed: usize) -> Option<usize> {
+    let of_class = needed.saturating_sub(standing.approvals.len());
+    match standing.state {
+        State::Open { missing, .. } => Some(missing.max(of_class)),
+        State::Signed(_) => Some(of_class),
+        State::Unseen | State::Dead => None,
+    }
+}
+
+/// How one document stands that needs so many approvals, in a word.
+pub(crate) fn state_text(standing: &TallyStanding, needed: usize) -> String {
+    match (&standing.state, missing(standing, needed)) {
+        (State::Open { passable: true, .. }, Some(1)) => "one approval is missing".into(),
+        (State::Open { passable: true, .. }, Some(more)) => format!("{more} approvals are missing"),
+        (State::Signed(_), Some(1)) => "signed; one more approval is needed by its class".into(),
+        (State::Signed(_), Some(more)) if more > 1 => {
+            format!("signed; {more} more approvals are needed by its class")
+        }
+        (state, _) => plain_state(state),
+    }
+}
+
+fn plain_state(state: &State) -> String {
     match state {
-        State::Open { missing: 1, passable: true } => "one approval is missing".into(),
-        State::Open { missing, passable: true } => format!("{missing} approvals are missing"),
+        State::Open { passable: true, .. } => "approvals are missing".into(),
         State::Open { passable: false, .. } => {
             "cannot pass any more unless somebody breaks their word; not dead yet".into()
         }
         State::Unseen => "voted on, but the proposal itself is not here yet".into(),
-        State::Signed(_) => "signed; more approvals are needed by its class".into(),
+        // Enough approve; too few of them name a build of their own.
+        State::Signed(_) => "signed; its class asks for more than these approvals".into(),
         State::Dead => "dead: a further round may be proposed".into(),
     }
 }
@@ -114,12 +147,15 @@ fn state_code(state: &State) -> &'static str {
     }
 }
 
-fn rows(archive: &Archive, vote: &OpenVote, servers: &Servers, reviewed: &Reviewed) -> Vec<Value> {
-    let row = |(id, standing): (&Digest, &borgios_policy::tally::Standing)| {
-        let missing = match standing.state {
-            State::Open { missing, .. } => Some(missing),
-            State::Unseen | State::Signed(_) | State::Dead => None,
-        };
+fn rows(
+    desk: &Desk<'_>,
+    vote: &OpenVote,
+    servers: &Servers,
+    reviewed: &Reviewed,
+) -> Result<Vec<Value>, Failure> {
+    let archive = desk.archive();
+    let row = |(id, standing): (&Digest, &TallyStanding)| -> Result<Value, Failure> {
+        let needed = needed(desk, vote, id)?;
         let proposers: Vec<Value> = vote.documents.get(id).map_or_else(Vec::new, |document| {
             let by = document.proposals.iter();
             // Whoever is not seated speaks for a board that is only proposed, under any name.
@@ -130,21 +166,27 @@ fn rows(archive: &Archive, vote: &OpenVote, servers: &Servers, reviewed: &Review
             .collect()
         });
         let document = vote.documents.get(id);
-        json!({
+        Ok(json!({
             "summary": document.and_then(|d| wording::summary(servers, &d.statement)),
             "place": format!("{}/{}", vote.slot.lane, vote.slot.seq),
             "round": vote.slot.round, "statement": id, "proposed": proposers,
             "recovery": vote.recovery,
             "approvals": standing.approvals, "rejections": standing.rejections,
-            "state": state_code(&standing.state), "missing": missing,
+            "state": state_code(&standing.state),
+            "missing": missing(standing, needed), "needed": needed,
             "reviewed": reviewed.contains(id),
-        })
+        }))
     };
     vote.tally.documents.iter().map(row).collect()
 }
 
-fn describe(archive: &Archive, vote: &OpenVote, servers: &Servers, reviewed: &Reviewed) -> String {
-    let mut text = String::new();
+fn describe(
+    desk: &Desk<'_>,
+    vote: &OpenVote,
+    servers: &Servers,
+    reviewed: &Reviewed,
+) -> Result<String, Failure> {
+    let (archive, mut text) = (desk.archive(), String::new());
     for (id, standing) in &vote.tally.documents {
         let round = if vote.slot.round.0 == 0 {
             String::new()
@@ -171,7 +213,7 @@ fn describe(archive: &Archive, vote: &OpenVote, servers: &Servers, reviewed: &Re
         for (name, reason) in &standing.rejections {
             text.push_str(&format!("  rejected by {name}: {}\n", one_line(reason)));
         }
-        text.push_str(&format!("  {}\n", state_text(&standing.state)));
+        text.push_str(&format!("  {}\n", state_text(standing, needed(desk, vote, id)?)));
         if !reviewed.contains(id) {
             let named = match vote.tally.documents.len() {
                 1 => place,
@@ -195,5 +237,5 @@ fn describe(archive: &Archive, vote: &OpenVote, servers: &Servers, reviewed: &Re
         };
         text.push_str(&format!("  {} broke the rules: {proof}\n", culprit.name));
     }
-    text
+    Ok(text)
 }

@@ -50,6 +50,7 @@ impl Invite {
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
         let mut session = Session::open(context)?;
         let (board, _) = session.on_board()?;
+        let members = self.members(context)?;
         let mut seed = Zeroizing::new([0; 32]);
         rand::rngs::OsRng.fill_bytes(seed.as_mut());
         let token = SecretKey::from_seed(*seed);
@@ -78,7 +79,7 @@ impl Invite {
             token: SecretText::new(token.to_openssh("borgios invitation").to_string()),
             network: session.network(),
             name: self.name.clone().unwrap_or_else(|| session.desk.membership().name.clone()),
-            members: self.members(context)?,
+            members,
             allowed_signers: board.group().allowed_signer(PRINCIPAL, &lanes).trim_end().to_owned(),
             chain: chain_to(session.desk.archive(), Seq(u64::MAX)),
             policy: PolicyPin { seq: policy.statement().seq, id: policy.id() },
@@ -96,11 +97,11 @@ impl Invite {
 
         let answer = json!({
             "file": self.out, "id": envelope.id(), "uses": self.uses,
-            "expires": invitation.expires, "members": file.members,
+            "expires": invitation.expires, "members": file.members, "first": self.first,
         });
         let through: Vec<&str> =
             file.members.iter().map(|member| member.address.as_str()).collect();
-        let through = if through.is_empty() {
+        let through = if self.first {
             "for the first server: there is nobody to join through".to_owned()
         } else {
             format!("joins through {}", through.join(", "))
@@ -118,6 +119,7 @@ impl Invite {
         Ok(())
     }
 
+    /// Whom servers join through; nobody only for the first of a network.
     fn members(&self, context: &Context) -> Result<Vec<Member>, Failure> {
         if self.first || !self.members.is_empty() {
             return Ok(self.members.clone());
@@ -130,7 +132,15 @@ impl Invite {
             .iter()
             .filter(|node| named.is_empty() || named.contains(&node.address))
             .map(|node| Member { address: node.address.clone(), key: node.key });
-        Ok(wanted.collect())
+        let wanted: Vec<Member> = wanted.collect();
+        // Who joins through nobody begins a tree of their own, and the two never meet.
+        if wanted.is_empty() {
+            return Err(Failure::usage("nobody is known to join through").hint(
+                "`borgios connect HOST:7117` remembers a server to join through, `--member \
+                 HOST:PORT=KEY` names one; `--first` is for the first server of a network",
+            ));
+        }
+        Ok(wanted)
     }
 }
 

@@ -28,6 +28,7 @@ pub(crate) mod governor_card;
 pub(crate) mod governor_change;
 pub(crate) mod governor_found;
 pub(crate) mod governor_init;
+pub(crate) mod governor_passphrase;
 pub(crate) mod governor_repair;
 pub(crate) mod governor_restore;
 pub(crate) mod inbox;

@@ -1,5 +1,6 @@
-//! `borgios node show`: where one server stands in the tree, and what its record says.
+//! `borgios node …`: where one server stands in the tree, what its record says, and its receipt.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use borgios_types::UnixSeconds;
@@ -8,8 +9,11 @@ use serde_json::{Value, json};
 
 use super::ask::patience;
 use crate::context::Context;
+use crate::desk::Desk;
+use crate::durable;
 use crate::failure::Failure;
 use crate::printer::one_line;
+use crate::servers::evicted;
 use crate::span;
 
 /// One server, looked for through the tree
@@ -17,6 +21,8 @@ use crate::span;
 pub(crate) enum Command {
     /// Where it stands, what it runs, what its record says
     Show(Show),
+    /// Write the receipt of its hand-over into a file, for its owner
+    Receipt(Receipt),
 }
 
 /// Where it stands, what it runs, what its record says
@@ -30,11 +36,23 @@ pub(crate) struct Show {
     within: u64,
 }
 
+/// Write the receipt of its hand-over into a file, for its owner
+#[derive(Debug, Args)]
+pub(crate) struct Receipt {
+    /// Its name, or the first 6 characters of its fingerprint
+    #[arg(value_name = "NAME")]
+    word: String,
+    /// The file to write, which `borgios depart --receipt` reads
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
 impl Command {
     /// Does it.
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
             Self::Show(show) => show.run(context),
+            Self::Receipt(receipt) => receipt.run(context),
         }
     }
 }
@@ -55,6 +73,34 @@ impl Show {
         Err(Failure::new(format!("{name} was not found in the tree"))
             .because(format!("{answered} of {members} servers answered, and none of them is it"))
             .hint("it is off, cut off, or behind a server that did not answer; `borgios tree` shows the rest"))
+    }
+}
+
+impl Receipt {
+    fn run(self, context: &Context) -> Result<(), Failure> {
+        let mut desk = Desk::look(context)?;
+        let servers = desk.servers()?;
+        let server = servers.find(&self.word, context.now(), evicted(desk.archive().chain()))?;
+        let (Some(envelope), Some(handover)) = (server.receipt(), server.handover()) else {
+            let what = format!("no receipt of {} is known here", server.describe());
+            return Err(Failure::new(what).hint(
+                "it gives one when its root is handed over; `borgios sync --node HOST:PORT` fetches it",
+            ));
+        };
+        durable::write_public(&self.out, envelope.to_json().as_bytes())?;
+        let owner = handover.owner.map(|owner| owner.fingerprint());
+        let answer = json!({
+            "file": self.out, "id": envelope.id(), "name": handover.name, "node": handover.node,
+            "owner": owner, "at": handover.at,
+        });
+        let text = format!(
+            "{}: the receipt of {}, of {}\n  owner     {}",
+            self.out.display(),
+            server.describe(),
+            handover.at,
+            owner.unwrap_or_else(|| "none is named".to_owned())
+        );
+        context.printer.answer(&answer, &text)
     }
 }
 

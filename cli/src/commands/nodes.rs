@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::failure::{Failure, OrFail as _};
 use crate::printer::{one_line, table};
 use crate::transport::api::Door;
+use crate::transport::listing::Listing;
 
 /// Most pages asked for; a node that never stops answering is not followed for ever.
 const PAGES_MAX: usize = 1_000;
@@ -89,9 +90,9 @@ pub(crate) fn shown(node: &Value) -> Result<String, serde_json::Error> {
 fn ask(door: &mut dyn Door) -> Result<(Vec<Value>, Option<Seq>), Failure> {
     let mut nodes: BTreeMap<String, Value> = BTreeMap::new();
     let mut release = None;
-    let mut request = json!({"get": "nodes"});
+    let (mut request, mut listing) = (json!({"get": "nodes"}), Listing::begun());
     for _ in 0..PAGES_MAX {
-        let page: Page = serde_json::from_value(door.ask(&request)?)
+        let page: Page = serde_json::from_value(listing.page(door, &request)?)
             .or_fail(|| format!("{} sent no list of nodes", door.name()))?;
         release = page.release.or(release);
         let empty = page.nodes.is_empty();

@@ -40,15 +40,15 @@ pub(crate) struct Rules {
     /// How long a pause holds, at most a day; none for no pauses
     #[arg(long, value_name = "TIME")]
     pause: Option<Time>,
-    /// A governor whose invitations count; again for each [default: all]
-    #[arg(long = "inviter", value_name = "NAME")]
+    /// A governor whose invitations count; again for each. all: every governor's
+    #[arg(long = "inviter", value_name = "NAME|all")]
     inviters: Vec<Name>,
-    /// Most servers one invitation may admit
+    /// Most servers one invitation may admit; none for no such bound
     #[arg(long, value_name = "N")]
-    invite_uses: Option<u32>,
-    /// Longest validity of an invitation
-    #[arg(long, value_name = "TIME", value_parser = span::seconds)]
-    invite_lifetime: Option<u64>,
+    invite_uses: Option<Uses>,
+    /// Longest validity of an invitation; none for no such bound
+    #[arg(long, value_name = "TIME")]
+    invite_lifetime: Option<Time>,
     /// The group key of a second board, which may name the next one after a long silence
     #[arg(long, value_name = "KEY", requires_all = ["recovery_silence", "recovery_lock"])]
     recovery_key: Option<PublicKey>,
@@ -87,6 +87,25 @@ impl FromStr for Time {
         if text == "none" { Ok(Self(None)) } else { span::seconds(text).map(|s| Self(Some(s))) }
     }
 }
+
+/// `none`, or how many servers.
+#[derive(Clone, Copy, Debug)]
+struct Uses(Option<u32>);
+
+impl FromStr for Uses {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(Self(None));
+        }
+        let uses = text.parse().map_err(|_| format!("{text:?}: write a number, or none"))?;
+        Ok(Self(Some(uses)))
+    }
+}
+
+/// What [`Rules::inviters`] says for every governor, those who come later too.
+const EVERYONE: &str = "all";
 
 /// `none`, or a rule.
 #[derive(Clone, Copy, Debug)]
@@ -184,12 +203,14 @@ impl Rules {
         if let Some(Time(pause_s)) = self.pause {
             policy.pause_s = Some(pause_s.unwrap_or(0));
         }
-        self.admit(policy);
+        self.admit(policy)?;
         self.recover(recovery_board, policy)?;
         let closed = self.closed.iter().map(|(lane, seq)| (*lane, *seq, None));
         let settled = self.settled.iter().map(|(lane, seq, id)| (*lane, *seq, Some(*id)));
-        policy.rulings =
-            closed.chain(settled).map(|(lane, seq, winner)| Ruling { lane, seq, winner }).collect();
+        policy.rulings = closed
+            .chain(settled)
+            .map(|(lane, seq, winner)| Ruling::new(lane, seq, winner))
+            .collect();
         Ok(())
     }
 
@@ -220,17 +241,32 @@ impl Rules {
         Ok(())
     }
 
-    fn admit(&self, policy: &mut Policy) {
+    fn admit(&self, policy: &mut Policy) -> Result<(), Failure> {
         let Self { inviters, invite_uses, invite_lifetime, .. } = self;
         if inviters.is_empty() && invite_uses.is_none() && invite_lifetime.is_none() {
-            return;
+            return Ok(());
         }
-        let before = policy.admission.clone().unwrap_or_default();
-        policy.admission = Some(Admission {
-            inviters: Some(inviters.clone()).filter(|all| !all.is_empty()).or(before.inviters),
-            uses_max: invite_uses.or(before.uses_max),
-            lifetime_s: invite_lifetime.or(before.lifetime_s),
-        });
+        let mut rules = policy.admission.clone().unwrap_or_default();
+        if inviters.iter().any(|name| *name == *EVERYONE) {
+            if inviters.len() > 1 || policy.board.governors().iter().any(|g| g.name == *EVERYONE) {
+                return Err(Failure::usage(
+                    "`--inviter all` beside another, or where a governor has that name",
+                )
+                .hint("name each governor, or give `--inviter all` alone"));
+            }
+            rules.inviters = None;
+        } else if !inviters.is_empty() {
+            rules.inviters = Some(inviters.clone());
+        }
+        if let Some(Uses(uses)) = invite_uses {
+            rules.uses_max = *uses;
+        }
+        if let Some(Time(lifetime)) = invite_lifetime {
+            rules.lifetime_s = *lifetime;
+        }
+        // A rule that bounds nothing is none.
+        policy.admission = Some(rules).filter(|rules| *rules != Admission::default());
+        Ok(())
     }
 }
 

@@ -76,7 +76,7 @@ impl Proposed {
 
     /// What everybody should know, on stderr.
     pub(crate) fn talk(&self, context: &Context) {
-        let place = self.place();
+        let (place, with) = (self.place(), context.with_exchange());
         for rival in &self.rivals {
             context.printer.warn(&format!(
                 "{place} has another proposal, {}: each governor can approve one of them",
@@ -87,7 +87,8 @@ impl Proposed {
             context.printer.warn(warning);
         }
         context.printer.say(&format!(
-            "Next: every governor runs `borgios review {place}` and `borgios vote {place} approve`."
+            "Next: every governor runs `borgios review {place}{with}` and `borgios vote {place} \
+             approve{with}`."
         ));
     }
 }

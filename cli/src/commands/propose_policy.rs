@@ -42,6 +42,9 @@ pub(crate) struct Policy {
     /// How many other members must have seen a grant before its node obeys it
     #[arg(long, value_name = "N")]
     witnesses: Option<u16>,
+    /// The same rules with a new date, where nothing else is to change
+    #[arg(long)]
+    renew: bool,
     #[command(flatten)]
     rules: policy_rules::Rules,
     #[command(flatten)]
@@ -82,13 +85,16 @@ impl Policy {
         }
         let paper = self.rules.paper(session.network())?;
         self.rules.apply(paper.as_ref(), &mut rules)?;
+        let own = rules.rulings.clone();
         unity::unite(&session.desk, &mut rules)?;
-        if rules == before {
-            return Err(Failure::usage("this policy would change nothing")
-                .hint("give a new value, such as `--fanout K` or `--lock release=48h`"));
+        if rules == before && !self.renew {
+            return Err(Failure::usage("this policy would change nothing").hint(
+                "give a new value, such as `--fanout K` or `--lock release=48h`; `--renew` proposes the \
+                 same rules with a new date",
+            ));
         }
         rules.validate().or_fail(|| "these rules cannot be proposed")?;
-        rulings::refuse_moot(&session.desk, &rules.rulings, self.rules.even_if_decided)?;
+        rulings::refuse_moot(&session.desk, &own, self.rules.even_if_decided)?;
         if let Some(paper) = paper {
             // Who reviews it finds who holds the key.
             session.desk.publish_paper(paper)?;

@@ -12,7 +12,7 @@ use crate::archive::Held;
 use crate::blobs;
 use crate::changes;
 use crate::changes::release::Given;
-use crate::commands::inbox::state_text;
+use crate::commands::inbox::{self, state_text};
 use crate::commands::review_signed;
 use crate::context::Context;
 use crate::deadlines::{self, Dates};
@@ -92,7 +92,7 @@ impl Review {
             text.push_str(&format!("  {line}\n"));
         }
         text.push_str("\nwhat was said\n");
-        text.push_str(&said(&desk, &vote, &id));
+        text.push_str(&said(&desk, &vote, &id)?);
         let consequence = match &obeyed {
             Ok(_) if vote.recovery => recovery::consequence(&desk, &vote, &id)?,
             Ok(_) => consequence(&desk, &vote, statement, &id)?,
@@ -190,14 +190,20 @@ pub(crate) fn changes(
 /// The order in words; for a reveal also where servers would go, which the schedule says.
 fn access_changes(desk: &mut Desk<'_>, statement: &Statement) -> Result<Vec<String>, Failure> {
     let mut lines = wording::access(&desk.servers()?, statement);
-    if let Ok(AccessOrder::Reveal(order)) = AccessOrder::of(statement) {
-        lines.extend(escrowed::review_reveal(desk, &order));
+    match AccessOrder::of(statement) {
+        Ok(AccessOrder::Reveal(order)) => lines.extend(escrowed::review_reveal(desk, &order)),
+        Ok(AccessOrder::Revoke(order)) => {
+            lines.extend(wording::no_grants(desk.archive().chain(), statement, &order));
+        }
+        Ok(AccessOrder::Grant(_)) | Err(_) => {}
     }
     Ok(lines)
 }
 
-fn said(desk: &Desk<'_>, vote: &OpenVote, id: &Digest) -> String {
-    let Some(standing) = vote.tally.documents.get(id) else { return "  nothing yet\n".into() };
+fn said(desk: &Desk<'_>, vote: &OpenVote, id: &Digest) -> Result<String, Failure> {
+    let Some(standing) = vote.tally.documents.get(id) else {
+        return Ok("  nothing yet\n".to_owned());
+    };
     let archive = desk.archive();
     let recoverers = archive.recovery_board().map(RecoveryBoard::board);
     let board = if vote.recovery { recoverers } else { archive.board().ok() };
@@ -225,8 +231,8 @@ fn said(desk: &Desk<'_>, vote: &OpenVote, id: &Digest) -> String {
             comment(name.as_str())
         ));
     }
-    text.push_str(&format!("  {}\n", state_text(&standing.state)));
-    text
+    text.push_str(&format!("  {}\n", state_text(standing, inbox::needed(desk, vote, id)?)));
+    Ok(text)
 }
 
 fn consequence(

@@ -9,6 +9,7 @@ use crate::context::Context;
 use crate::failure::{Failure, OrFail as _};
 use crate::printer::table;
 use crate::transport::api::Door;
+use crate::transport::listing::Listing;
 
 /// Most pages asked for; a node that never stops answering is not followed for ever.
 const PAGES_MAX: usize = 1_000;
@@ -79,23 +80,50 @@ pub(crate) fn all_after(
     news: Option<u64>,
 ) -> Result<(Vec<Stream>, Option<u64>), Failure> {
     let (mut streams, mut after) = (Vec::new(), None::<Value>);
-    let mut known = None;
+    let (mut known, mut listing) = (None, Listing::begun());
     for page in 0..PAGES_MAX {
         let mut request = json!({"get": "streams", "from": after});
         if let Some(news) = news.filter(|_| page == 0) {
             request["news"] = news.into();
             request["within_ms"] = WAIT_MS.into();
         }
-        let answer = door.ask(&request)?;
+        let answer = listing.page(door, &request)?;
         let page: Page = serde_json::from_value(answer)
             .or_fail(|| format!("{} sent no list of streams", door.name()))?;
+        let is_empty = page.streams.is_empty();
         streams.extend(page.streams);
         // What comes while the pages are read is news.
         known = known.or(page.news);
         after = page.next;
-        if after.is_none() {
+        if after.is_none() || is_empty {
             return Ok((streams, known));
         }
     }
     Err(Failure::new(format!("{} never stops listing streams", door.name())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Has no stream, and always one more page.
+    struct Nothing(usize);
+
+    impl Door for Nothing {
+        fn name(&self) -> String {
+            "nothing".into()
+        }
+
+        fn ask(&mut self, _: &Value) -> Result<Value, Failure> {
+            self.0 += 1;
+            Ok(json!({"streams": [], "next": 1}))
+        }
+    }
+
+    #[test]
+    fn an_empty_page_is_the_last_one() {
+        let mut door = Nothing(0);
+        assert!(all(&mut door).unwrap().is_empty());
+        assert_eq!(door.0, 1);
+    }
 }

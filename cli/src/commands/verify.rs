@@ -34,7 +34,8 @@ pub(crate) struct Verify {
 impl Verify {
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
         let what = || format!("{} proves nothing", self.file.display());
-        let bytes = durable::read(&self.file, PROOF_MAX)?
+        let bytes = durable::read(&self.file, PROOF_MAX)
+            .map_err(|failure| failure.code(Failure::PROOF))?
             .ok_or_else(|| Failure::new(format!("{} does not exist", self.file.display())))?;
         let text = String::from_utf8(bytes)
             .or_fail(what)

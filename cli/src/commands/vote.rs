@@ -18,7 +18,7 @@ use serde_json::json;
 
 use crate::carrier;
 use crate::clones;
-use crate::commands::vote_checks;
+use crate::commands::{inbox, vote_checks};
 use crate::context::Context;
 use crate::desk::OpenVote;
 use crate::failure::{Failure, OrFail as _};
@@ -441,11 +441,12 @@ impl Vote {
         let signed = session.desk.archive().chain().known(&statement).is_some();
         let approvals: Vec<String> = names(&vote, &statement);
         let threshold = session.desk.archive().board()?.threshold();
+        let needed = inbox::needed(&session.desk, &vote, &statement)?;
         let answer = json!({
             "place": place, "round": slot.round, "statement": statement, "ballot": ballot.id(),
             "choice": if self.choice == ForOrAgainst::Approve { "approve" } else { "reject" },
             "again": made == Made::Before, "approvals": approvals, "threshold": threshold,
-            "signed": signed, "second": second.map(Second::to_json), "settled": settled,
+            "needed": needed, "signed": signed, "second": second.map(Second::to_json), "settled": settled,
             "shares": settled.shares, "sent_to": session.desk.places(),
         });
         let done = match self.choice {
@@ -456,7 +457,7 @@ impl Vote {
             if made == Made::Before { " before; the stored ballot was sent again" } else { "" };
         let mut text = format!("{done} {place} ({}){again}", statement.short());
         if !signed {
-            text.push_str(&format!("\n{} of {threshold} approvals", approvals.len()));
+            text.push_str(&format!("\n{} of {needed} approvals", approvals.len()));
         }
         for line in settled.lines() {
             text.push('\n');
@@ -516,10 +517,13 @@ fn cast(session: &Session<'_>, intent: &Intent) -> Result<Envelope, Failure> {
     Ok(stored)
 }
 
-/// The count of this governor's next ballot.
+/// The count of this governor's next ballot. One who had the name before counted for themselves, up to where
+/// no further ballot can be made.
 pub(crate) fn next_counter(session: &Session<'_>) -> Result<u64, Failure> {
+    let keys = clones::keys(session, session.identity().name());
     let mut last = 0;
-    for envelope in session.slots().ballots()? {
+    let all = session.slots().ballots()?.into_iter();
+    for envelope in all.filter(|ballot| keys.iter().any(|key| ballot.signed_by(key))) {
         let ballot = Ballot::parse(&envelope).or_fail(|| "a stored ballot is damaged")?;
         last = last.max(ballot.counter);
     }

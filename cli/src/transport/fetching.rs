@@ -204,10 +204,13 @@ fn take(
             fetched.skip(&from, format!("{from}: {what} {kind}"))?;
         } else if asked.is_some_and(|asked| !asked.contains(&envelope.id())) {
             fetched.skip(&from, format!("{from}: a {kind} that was not asked for"))?;
+        } else if fetched.came.contains(&envelope.id()) {
+            // It came already; a node has one of each.
         } else if !fetched.room(&envelope, FETCH_MAX) {
             fetched.more = true;
             return Ok(None);
         } else {
+            fetched.came.insert(envelope.id());
             fetched.take(&from, envelope, FETCH_MAX)?;
         }
     }
@@ -350,6 +353,14 @@ mod tests {
         let came = fetch(&mut parrot, &["note"], &|id| *id == held, later());
         let skipped = came.map(|came| (came.envelopes.len(), came.skipped.len()));
         assert!(matches!(skipped, Ok((0, 1)) | Err(_)));
+    }
+
+    #[test]
+    fn what_comes_again_and_again_is_taken_once() {
+        let id = note(1).id();
+        let answer = json!({"ids": [id], "objects": [note(1), note(1)], "next": id});
+        let came = fetch(&mut Parrot(answer, 0), &["note"], &|_| false, later()).unwrap();
+        assert_eq!((came.envelopes.len(), came.skipped.len()), (1, 0));
     }
 
     /// Answers the requests of whoever asks a node, each after a while.

@@ -14,6 +14,7 @@ pub(crate) mod api;
 mod download;
 mod fetching;
 pub(crate) mod folder;
+pub(crate) mod listing;
 pub(crate) mod node;
 mod patience;
 pub(crate) mod socket;
@@ -66,24 +67,38 @@ pub(crate) struct Fetched {
     late: bool,
     /// What was left out, one line each.
     pub(crate) skipped: Vec<String>,
-    /// Bytes of their payloads.
+    /// What they take in memory, in bytes.
     bytes: usize,
+    /// The ids of those that a node sent.
+    came: BTreeSet<Digest>,
 }
 
 /// Most bytes of objects taken from one place in one run: many years of votes, and no more than a
 /// laptop's memory can hold. A node that has more is gone on with in the next run.
 pub(crate) const FETCH_MAX: usize = 512 * 1024 * 1024;
 
+/// What an envelope takes in memory beside its payload, in bytes, about: a place could send nothing but
+/// empty ones.
+const ENVELOPE_COST: usize = 256;
+
+/// What each signature takes, in bytes, about.
+const SIGNATURE_COST: usize = 128;
+
+/// What an envelope takes in memory, in bytes, about.
+fn cost(envelope: &Envelope) -> usize {
+    envelope.payload.len() + SIGNATURE_COST * envelope.sigs.len() + ENVELOPE_COST
+}
+
 impl Fetched {
-    /// Whether `max` bytes of payload have room for this one.
+    /// Whether `max` bytes have room for this one.
     fn room(&self, envelope: &Envelope, max: usize) -> bool {
-        self.bytes + envelope.payload.len() <= max
+        self.bytes + cost(envelope) <= max
     }
 
     /// Takes one more envelope.
     ///
     /// # Errors
-    /// Beyond `max` bytes of payload.
+    /// Beyond `max` bytes in memory.
     pub(crate) fn take(
         &mut self,
         from: &str,
@@ -94,7 +109,7 @@ impl Fetched {
             return Err(Failure::new(format!("{from} offers over {max} bytes of objects"))
                 .hint("somebody filled it up; use another place, or clean this one"));
         }
-        self.bytes += envelope.payload.len();
+        self.bytes += cost(&envelope);
         self.envelopes.push(envelope);
         Ok(())
     }
@@ -158,10 +173,19 @@ mod tests {
     fn a_place_cannot_fill_the_memory() {
         let envelope = Envelope::unsigned(Kind::new("note").unwrap(), "{\"a\":1}".into());
         let mut fetched = Fetched::default();
+        let max = 3 * (7 + ENVELOPE_COST);
         for _ in 0..3 {
-            fetched.take("here", envelope.clone(), 21).unwrap();
+            fetched.take("here", envelope.clone(), max).unwrap();
         }
-        assert!(fetched.take("here", envelope, 21).is_err());
+        assert!(fetched.take("here", envelope, max).is_err());
         assert_eq!(fetched.envelopes.len(), 3);
+        // Nor with what has next to no payload, signed or not.
+        let empty = Envelope::unsigned(Kind::new("note").unwrap(), "1".into());
+        let key = borgios_types::SecretKey::from_seed([1; 32]);
+        for (envelope, most) in [(empty.clone(), 40), (empty.sign(&key).sign(&key), 20)] {
+            let mut fetched = Fetched::default();
+            while fetched.take("here", envelope.clone(), 10_000).is_ok() {}
+            assert!(fetched.envelopes.len() <= most, "{}", fetched.envelopes.len());
+        }
     }
 }

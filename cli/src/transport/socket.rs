@@ -1,42 +1,57 @@
 //! The agent's door on its own server: HTTP/1.1 on a Unix socket, one request per connection.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::api::{ANSWER_MAX, Door, read_answer};
 use crate::failure::{Failure, OrFail as _};
 
-/// How long one answer may take: the agent answers from memory.
+/// How long one whole answer may take: the agent answers from memory.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The socket of the agent on this server.
 #[derive(Debug)]
 pub(crate) struct Socket {
     path: PathBuf,
+    /// How long one whole answer may take.
+    at_most: Duration,
 }
 
 impl Socket {
     /// The door at `path`.
     pub(crate) fn at(path: &Path) -> Self {
-        Self { path: path.to_owned() }
+        Self { path: path.to_owned(), at_most: ANSWER_TIMEOUT }
     }
 
     fn exchange(&self, body: &str) -> std::io::Result<Vec<u8>> {
+        let until = Instant::now() + self.at_most;
         let mut stream = UnixStream::connect(&self.path)?;
-        stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-        stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+        stream.set_write_timeout(Some(self.at_most))?;
         let request = format!(
             "POST /v1 HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
              content-length: {}\r\nconnection: close\r\n\r\n{body}",
             body.len()
         );
         stream.write_all(request.as_bytes())?;
-        let mut answer = Vec::new();
-        stream.take(ANSWER_MAX as u64 + 1).read_to_end(&mut answer)?;
+        let (mut answer, mut some) = (Vec::new(), [0; 4096]);
+        while answer.len() <= ANSWER_MAX {
+            // The time is for all of it: one byte just in time, again and again, would last for days.
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            stream.set_read_timeout(Some(left))?;
+            match stream.read(&mut some) {
+                Ok(0) => break,
+                Ok(read) => answer.extend_from_slice(&some[..read]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
         Ok(answer)
     }
 }
@@ -96,6 +111,27 @@ pub(crate) fn body(text: &str) -> Result<&str, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A connection resets the time for a read with each byte.
+    #[test]
+    fn an_agent_that_drips_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let dripping = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut sent = 0;
+            while sent < 1_000 && stream.write_all(b"x").is_ok() {
+                sent += 1;
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            sent
+        });
+        let mut socket = Socket { at_most: Duration::from_millis(100), ..Socket::at(&path) };
+        assert!(socket.ask(&serde_json::json!({"get": "status"})).is_err());
+        drop(socket);
+        assert!(dripping.join().unwrap() < 1_000);
+    }
 
     #[test]
     fn whole_answers_are_read_and_broken_ones_named() {

@@ -281,36 +281,67 @@ const FAULTS: [(&str, Fault); 8] = [
     ("unlink", Fault::Error("EIO")),
 ];
 
-/// Runs one step of a governor's, interrupted at its first call, then at its second, …, and at last
-/// unhurt; for each kind of fault from the same start. How often it was interrupted, and what it
-/// answered in the end.
-pub(crate) fn step(board: &Board, name: &str, args: &[&str]) -> (usize, Value) {
+/// Runs one step of a governor's, interrupted at each of its calls, for each kind of fault from the
+/// same start. How often it was interrupted, and what it answered in the end.
+///
+/// Of kills there are two stories. In the first every one hits a run that begins at the start, so that
+/// none of its calls is passed over: what lies there then is looked at by `struck`, and the next run
+/// must go on from it. In the second, which errors have too, each run begins at what the last one
+/// left, until one ends unhurt.
+pub(crate) fn step(
+    board: &Board,
+    name: &str,
+    args: &[&str],
+    struck: impl Fn(&str),
+) -> (usize, Value) {
     let log = board.path("strace");
     let args: Vec<&str> = args.iter().copied().chain(["--json"]).collect();
     let folders = [board.home(name), board.exchange()];
     let mut hits = 0;
+    let kept = board.path("kept");
+    copy(&folders, &kept);
     for (call, fault) in FAULTS {
-        let kept = board.path("kept");
-        copy(&folders, &kept);
-        for n in 1.. {
+        let interrupted = |n| {
             let prepare = |command: &mut Command| board.prepare(command, name, &args);
             let (struck, output) = interrupted(&log, call, fault, n, prepare);
-            if !struck {
-                assert!(output.status.success(), "{call} {n} {fault:?}: {}", stderr(&output));
+            let context = format!("{call} {n} {fault:?}");
+            assert!(struck || output.status.success(), "{context}: {}", stderr(&output));
+            struck
+        };
+        if fault == Fault::Kill {
+            for n in 1.. {
+                if !interrupted(n) {
+                    break;
+                }
+                hits += 1;
+                let context = format!("{call} {n}");
+                struck(&context);
+                let output = board.run(name, &args);
+                assert!(output.status.success(), "after {context}: {}", stderr(&output));
+                put_back(&folders, &kept);
+            }
+            put_back(&folders, &kept);
+        }
+        for n in 1.. {
+            if !interrupted(n) {
                 break;
             }
             hits += 1;
         }
         if (call, fault) != FAULTS[7] {
-            // Back to the start. Nobody else has looked at the folder meanwhile.
-            for folder in &folders {
-                std::fs::remove_dir_all(folder).unwrap();
-                copy(&[kept.join(folder.file_name().unwrap())], folder.parent().unwrap());
-            }
+            put_back(&folders, &kept);
         }
-        std::fs::remove_dir_all(&kept).unwrap();
     }
+    std::fs::remove_dir_all(&kept).unwrap();
     (hits, serde_json::from_str(&board.ok(name, &args)).unwrap())
+}
+
+/// Back to the start. Nobody else has looked at the folders meanwhile.
+fn put_back(folders: &[PathBuf], kept: &Path) {
+    for folder in folders {
+        std::fs::remove_dir_all(folder).unwrap();
+        copy(&[kept.join(folder.file_name().unwrap())], folder.parent().unwrap());
+    }
 }
 
 /// Copies whole folders into another.

@@ -110,10 +110,12 @@ impl Run {
         session.desk.push()?;
         let (place, id, closes) = proposed(session, board)?
             .ok_or_else(|| Failure::new("the proposal that was made is not to be found"))?;
+        // Nodes talk to neither of the two boards yet.
+        let with = session.desk.context().with_exchange();
         let mut text = format!(
             "the new key is made and {place} is proposed ({})\nNext: every member of the recovery \
-             board runs `borgios sync`, so that the nonces of all are there; then they and the new \
-             board run `borgios review {place}` and `borgios vote {place} approve`",
+             board runs `borgios sync{with}`, so that the nonces of all are there; then they and the new \
+             board run `borgios review {place}{with}` and `borgios vote {place} approve{with}`",
             id.short()
         );
         text.push_str(&closing::words(&closes));

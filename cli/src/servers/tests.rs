@@ -1,0 +1,185 @@
+//! Who can fill the tables of servers, and who can take a server out of them.
+
+use borgios_policy::fixture::{Council, NOW};
+use borgios_types::SecretKey;
+
+use super::*;
+use crate::exchange::Exchange;
+use crate::printer::Printer;
+use crate::transport::Transport as _;
+use crate::transport::folder::Folder;
+
+const LATER: UnixSeconds = UnixSeconds(NOW.0 + 86_400);
+
+struct Laptop {
+    council: Council,
+    archive: Archive,
+    servers: Servers,
+    _folder: tempfile::TempDir,
+}
+
+fn key(number: u64) -> SecretKey {
+    let mut seed = [7; 32];
+    seed[..8].copy_from_slice(&number.to_le_bytes());
+    SecretKey::from_seed(seed)
+}
+
+impl Laptop {
+    fn new() -> Self {
+        let council = Council::new(3, 2, 1, 1);
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::at(Some(folder.path().to_owned())).unwrap();
+        let first = council.sign(&council.first_policy(2));
+        let network = first.id();
+        let mut archive = Archive::load(&home, network).unwrap();
+        assert!(archive.admit(NOW, vec![first]).unwrap().refused.is_empty());
+        let servers = Servers::load(&home, &archive, network).unwrap();
+        Self { council, archive, servers, _folder: folder }
+    }
+
+    /// An invitation of a governor with the token `token`.
+    fn invitation(&self, by: usize, token: u64, uses: u32) -> Envelope {
+        let issued = UnixSeconds(NOW.0 + token % 1_000);
+        let network = self.servers.network;
+        let invitation =
+            Invitation { network, token: key(token).public(), uses, issued, expires: LATER };
+        invitation.to_envelope().sign(&self.council.keys[&self.council.name(by)])
+    }
+
+    /// A record of the server whose keys begin at `node`.
+    fn join(&self, node: u64, invitation: &Envelope, owner: Option<u64>, after: u64) -> Join {
+        Join {
+            network: self.servers.network,
+            node: key(node).public(),
+            keeper: key(node + 1).public(),
+            name: "web-9".parse().unwrap(),
+            address: None,
+            owner: owner.map(|owner| key(owner).public()),
+            invitation: invitation.id(),
+            issued: UnixSeconds(NOW.0 + 2_000 + after),
+            expires: LATER,
+        }
+    }
+
+    fn first(&self, node: u64, invitation: &Envelope, token: u64) -> Envelope {
+        let join = self.join(node, invitation, None, 0);
+        join.to_envelope().sign(&key(node)).sign(&key(token))
+    }
+
+    fn admit(&mut self, offered: Vec<Envelope>) -> Admitted {
+        self.servers.admit(&self.archive, offered).unwrap()
+    }
+
+    fn departed(&self, node: u64) -> bool {
+        self.servers.get(&key(node).public()).unwrap().departed().is_some()
+    }
+
+    /// What is left of it once it is read anew.
+    fn again(&mut self) {
+        let home = self.servers.home.clone();
+        self.servers = Servers::load(&home, &self.archive, self.servers.network).unwrap();
+    }
+}
+
+#[test]
+fn one_governor_does_not_fill_the_invitations_of_the_others() {
+    let mut laptop = Laptop::new();
+    // One of a server that is known stays, however old it is.
+    let used = laptop.invitation(2, 1_000, 1);
+    let join = laptop.first(10, &used, 1_000);
+    laptop.admit(vec![used, join]);
+    let many = (2_001..2_400).map(|token| laptop.invitation(2, token, 1)).collect();
+    let said = laptop.admit(many);
+    assert_eq!((said.new.len(), said.refused.len()), (INVITATIONS_EACH, 1), "{:?}", said.refused);
+    let last = laptop.invitation(2, 2_399, 1).id();
+    assert!(laptop.servers.invitations.contains_key(&last), "the newest are kept");
+    let honest = laptop.invitation(0, 5_000, 1);
+    let join = laptop.first(20, &honest, 5_000);
+    let said = laptop.admit(vec![honest, join]);
+    assert_eq!((said.new.len(), said.refused), (2, Vec::new()));
+    laptop.again();
+    assert_eq!(laptop.servers.all().count(), 2);
+    assert_eq!(laptop.servers.invitations.len(), INVITATIONS_EACH + 2);
+}
+
+#[test]
+fn one_invitation_does_not_fill_the_servers() {
+    let mut laptop = Laptop::new();
+    let invitation = laptop.invitation(0, 5_000, 1);
+    let joins = (1..100).map(|node| laptop.first(10 * node, &invitation, 5_000));
+    let joins: Vec<_> = joins.collect();
+    laptop.admit([vec![invitation.clone()], joins].concat());
+    let count = laptop.servers.all().count();
+    assert!((1..=1 + OVERTAKEN_MAX).contains(&count), "{count}");
+    laptop.again();
+    assert_eq!(laptop.servers.all().count(), count, "what was taken stays");
+    // Whoever comes later by hash than who is there is none of those it is for.
+    let value = Invitation::parse(&invitation).unwrap();
+    let both: BTreeSet<_> = [10, 20].map(|node| key(node).public()).into();
+    let (one, other) =
+        if value.admits(&both).contains(&key(10).public()) { (10, 20) } else { (20, 10) };
+    let mut laptop = Laptop::new();
+    let [first, second] = [one, other].map(|node| laptop.first(node, &invitation, 5_000));
+    laptop.admit(vec![invitation, first]);
+    assert_eq!(laptop.admit(vec![second]).refused.len(), 1);
+    assert_eq!(laptop.servers.all().count(), 1);
+}
+
+/// The node's key is in the hands of whoever took its agent over; the owner's is not.
+#[test]
+fn a_renewal_makes_nobody_the_owner() {
+    for owner in [Some(3), None] {
+        let mut laptop = Laptop::new();
+        let invitation = laptop.invitation(0, 5_000, 1);
+        let first = laptop.join(10, &invitation, owner, 0);
+        let first = first.to_envelope().sign(&key(10)).sign(&key(5_000));
+        laptop.admit(vec![invitation.clone(), first]);
+        let network = laptop.servers.network;
+        let departure = |by: u64| {
+            let departure = Departure { network, node: key(10).public(), at: LATER };
+            departure.to_envelope().sign(&key(by))
+        };
+        // A renewal names another owner, or a keeper whose receipt does.
+        let other = laptop.join(10, &invitation, Some(4), 10).to_envelope().sign(&key(10));
+        assert_eq!(laptop.admit(vec![other, departure(4)]).refused.len(), 2, "{owner:?}");
+        let named = Join { keeper: key(77).public(), ..laptop.join(10, &invitation, owner, 20) };
+        let receipt = Handover {
+            network,
+            node: key(10).public(),
+            keeper: key(77).public(),
+            name: "web-9".parse().unwrap(),
+            host_keys: Vec::new(),
+            taken: BTreeMap::new(),
+            owner: Some(key(4).public()),
+            at: LATER,
+        };
+        let offered = vec![
+            named.to_envelope().sign(&key(10)),
+            receipt.to_envelope().sign(&key(77)),
+            departure(4),
+        ];
+        laptop.admit(offered);
+        assert!(!laptop.departed(10), "{owner:?}");
+        if owner.is_some() {
+            assert_eq!(laptop.admit(vec![departure(3)]).new.len(), 1);
+            assert!(laptop.departed(10));
+        }
+    }
+}
+
+/// Ids are of payloads alone: who can write to the folder can lay the same with another signature.
+#[test]
+fn a_forged_copy_in_the_folder_is_overwritten_by_the_true_one() {
+    let mut laptop = Laptop::new();
+    let invitation = laptop.invitation(0, 5_000, 1);
+    let join = laptop.first(10, &invitation, 5_000);
+    laptop.admit(vec![invitation.clone(), join.clone()]);
+    let shared = tempfile::tempdir().unwrap();
+    let path = shared.path().join(format!("objects/{}.json", join.id().hex()));
+    let mut folder = Folder::at(shared.path()).unwrap();
+    folder.put(&invitation).unwrap();
+    folder.put(&Envelope { sigs: Vec::new(), ..join.clone() }.sign(&key(6)).sign(&key(7))).unwrap();
+    let mut exchange = Exchange::new(vec![Box::new(folder)], Printer::new(true));
+    exchange.fetch_servers(&mut laptop.servers, &laptop.archive).unwrap();
+    assert_eq!(durable::read(&path, 10_000).unwrap().unwrap(), join.to_json().as_bytes());
+}
