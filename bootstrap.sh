@@ -92,13 +92,15 @@ What joining means
 
 Commands (as root, on the server)
   ./bootstrap.sh plan [--invite FILE [--bundle FILE]] [--owner-key FILE]
+                      [--listen ADDR:PORT] [--advertise HOST:PORT]
         looks at this machine and says what join would do; with both files it verifies the
         release and shows everything that would be taken; changes nothing
   ./bootstrap.sh join --invite FILE [--bundle FILE] [--hand-over HOSTNAME] [--yes]
                       [--owner-key FILE] [--listen ADDR:PORT] [--advertise HOST:PORT]
         verifies the release with stock ssh-keygen and sha256sum, shows what is taken, asks you
         to type this machine's name, and hands root over; goes on if your terminal closes
-          --invite FILE      the invitation a governor gave you; it holds a secret
+          --invite FILE      the invitation a governor gave you; it holds a secret, and is removed
+                             here once root is handed over and all is done
           --bundle FILE      the release bundle; without it the first url the invitation names
           --hand-over NAME   consent without a terminal; must equal this machine's name
           --yes              go on in spite of warnings when there is no terminal to ask on
@@ -106,7 +108,8 @@ Commands (as root, on the server)
                              it, and its holder may take the machine out of the network; on a
                              terminal you get some minutes to copy the backup away
           --listen ADDR:PORT where the agent listens              (default [::]:7117)
-          --advertise H:P    how other members can reach this one (absent: it stays a leaf)
+          --advertise H:P    where other members reach this one; the first server of a network must
+                             have it, and one without it can be nobody's parent in the tree
         run again, it shows the join that runs, or goes on with one that was cut off
   ./bootstrap.sh abort
         until the purge: ends the join and brings everything back; afterwards it says no
@@ -225,6 +228,7 @@ read_invitation() { # FILE
         die "$EX_PREFLIGHT" "invitation $1 is missing, no regular file, or longer than $INVITE_MAX bytes"
     cp -- "$1" "$WORK/invite.json" || die "$EX_PREFLIGHT" "cannot copy $1 to $WORK"
     invite=$WORK/invite.json
+    invite_digest=$(sha256 "$invite")
     bounded "$invite" "$INVITE_MAX" && clean_text "$invite" ||
         die "$EX_PREFLIGHT" "invitation $1 is not JSON text; ask the governor for the file again"
 
@@ -255,6 +259,17 @@ read_invitation() { # FILE
     number "$invite_issued" && number "$invite_expires" ||
         die "$EX_PREFLIGHT" "invitation $1: issued or expires is missing or not a number"
     invite_url=$(json_get "$invite" 'urls[]' 2>/dev/null | head -n 1)
+    invite_members=$(json_get "$invite" 'members[].address' 2>/dev/null | row)
+    # The highest release of its chain, empty if there is none: by the bytes in which each begins, for
+    # payloads may be longer than json_get reads. What a policy rules on begins otherwise.
+    invite_release=$(grep -o \
+        "\"payload\":\"{\\\\\"network\\\\\":\\\\\"$invite_network\\\\\",\\\\\"lane\\\\\":\\\\\"release\\\\\",\\\\\"seq\\\\\":[0-9]*," \
+        "$invite" | sed 's/,$//; s/.*://' | sort -n | tail -n 1)
+}
+
+# In whose tree it will be: a network's first server begins one.
+joins_how() {
+    if [ -n "$invite_members" ]; then say "through $invite_members"; else say "as the FIRST server of this network"; fi
 }
 
 # ---- preflight -------------------------------------------------------------------------------
@@ -384,7 +399,11 @@ preflight_network() {
         else fact ok port "TCP $listen_port is free"; fi
     else fact note port "cannot look (ss is missing); TCP $listen_port must be free"; fi
     if [ -n "${advertise:-}" ]; then fact note reach "members will dial $advertise; whether it can be reached shows only after the join"
-    else fact note reach "no --advertise: nobody dials this machine, so it joins outward and stays a leaf"; fi
+    elif [ -z "${invite_file:-}" ]; then fact note reach "no --advertise HOST:PORT: nobody could dial this machine, and a network's first server must have it"
+    # Every other one joins through it, and nobody can be sent to an address that it does not have.
+    elif [ -z "$invite_members" ]; then
+        fact STOP reach "the invitation is for the first server of its network, and without --advertise HOST:PORT no other can join it; give where others reach this machine"
+    else fact warn reach "no --advertise HOST:PORT: nobody dials this machine, so it can be nobody's parent, for good; give it unless nobody can reach this machine"; fi
 }
 
 # What shows that somebody still uses this machine for something else: the wrong machine, perhaps.
@@ -594,6 +613,12 @@ verify() {
     [ "$(date +%s)" -lt "$release_expires" ] ||
         die "$EX_VERIFY" "release/$release_seq expired at $(date -u -d "@$release_expires" '+%F %T') UTC; ask for a newer bundle"
     say "  ok    release/$release_seq, version $release_version, of network $invite_network"
+    # The installer would refuse it too, but only after the consent. What the bundle's own chain may
+    # rule on is for the installer to judge.
+    if number "$invite_release" && [ "$release_seq" -lt "$invite_release" ] &&
+        ! head -c "$INVITE_MAX" "$WORK/bundle/chain.json" | grep -q '"rulings\\":\['; then
+        die "$EX_VERIFY" "the bundle's release/$release_seq is older than release/$invite_release, which the invitation knows; ask for a newer bundle"
+    fi
 
     found=sha256:$(sha256 "$WORK/bundle/installer")
     [ "$(json_get "$release" body.installer.digest)" = "$found" ] ||
@@ -622,8 +647,8 @@ consent() {
     cat <<TEXT
 This hands root on $host to the network $invite_name
   ($invite_network, board $invite_board),
-release/$release_seq first. No login of the owner will open root afterwards; the only way back is to
-reinstall the operating system.
+release/$release_seq first. It joins $(joins_how).
+No login of the owner will open root afterwards; the only way back is to reinstall the operating system.
 TEXT
     typed=''
     if [ -n "$hand_over" ]; then
@@ -1025,7 +1050,7 @@ RECEIPT of $(date -u '+%F %T') UTC: root on $host was handed over
   files       /opt/borgios, $KEEPER, /var/lib/borgios, /etc/borgios, $STATE
   ways in     certificates that the board signs; at the console the network's password, once it has one
   the way out reinstall the operating system; the network notices by itself
-  now         delete the invitation file: it holds a secret
+  now         $(leftover)
 
 What the keeper took over and signed (handover.json):
 $payload
@@ -1034,6 +1059,26 @@ handover.signers: $(cat "$STATE/handover.signers")
 check it, also elsewhere, with these three as files ($STATE has them):
   $proof
 TEXT
+}
+
+# What is left to do about the invitation: nobody can log in to remove it once this has ended.
+leftover() {
+    if is_ours; then say "delete every other copy of the invitation: it holds a secret; the one given here goes by itself"
+    else say "delete the invitation file: it holds a secret"; fi
+}
+
+# Whether the file given with --invite is still there, a plain one, and what was read from it.
+is_ours() { [ -f "$invite_file" ] && [ ! -L "$invite_file" ] && [ "$(sha256 "$invite_file")" = "$invite_digest" ]; }
+
+# Removes it. It is moved into root's own folder first, where nobody can put another file in its place
+# between look and overwriting.
+drop_invitation() {
+    is_ours || return 0
+    gone=$STATE/borgios-bootstrap.invitation
+    mv -f -- "$invite_file" "$gone" 2>/dev/null || return 0
+    if [ -f "$gone" ] && [ ! -L "$gone" ] && [ "$(sha256 "$gone")" = "$invite_digest" ]; then
+        shred -u -- "$gone" 2>/dev/null || rm -f -- "$gone"
+    else mv -n -- "$gone" "$invite_file"; fi
 }
 
 # By what the keeper signed and what its doors are open to: this run's invitation may be another one.
@@ -1062,6 +1107,8 @@ end_sessions() {
     "$TAKER" rotate --once </dev/null || onward "the root credential could not be changed, see above"
     takeover apply && takeover verify || onward "something came back before the last login ended, see above"
     forget joined
+    # Not before: a join that was cut off needs it to go on.
+    drop_invitation
 }
 
 # ---- commands --------------------------------------------------------------------------------
@@ -1075,12 +1122,14 @@ work_folder() { # in FOLDER
 plan() {
     [ -z "$bundle" ] || [ -n "$invite_file" ] || die "$EX_USAGE" "plan --bundle needs --invite FILE, to check it against"
     work_folder "${TMPDIR:-/tmp}"
+    read_owner_key
     if [ -n "$invite_file" ]; then
         read_invitation "$invite_file"
         step "the invitation"
         say "  network     $invite_name, $invite_network"
         say "  board's key $invite_board   (compare it with what a governor tells you in person)"
         say "  valid until $(date -u -d "@$invite_expires" '+%F %T') UTC"
+        say "  joins       $(joins_how)"
     fi
     preflight
     if [ -n "$bundle" ]; then
@@ -1217,7 +1266,8 @@ status() {
     [ "$(id -u)" = 0 ] || die "$EX_PREFLIGHT" "status needs root: the keeper's folder is closed to uid $(id -u)"
     no_link
     case $(takeover_state) in
-        open | aborting | purging) say "a join is under way; root is not handed over yet" ;;
+        open | aborting) say "a join is under way; root is not handed over yet" ;;
+        purging) say "root is handed over; what is left goes on with join, the keeper's timer or the next boot" ;;
         *) if is_member; then say "member"; else say "not a member: $KEEPER/keeper.key does not exist"; fi ;;
     esac
     say "  last stage of bootstrap: $(cat "$STATE/stage" 2>/dev/null || say none)"

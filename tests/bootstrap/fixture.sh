@@ -50,7 +50,8 @@ invitation() {
     declare -A field=(
         [invitation]="{\"type\":\"invitation\",\"payload\":\"{\\\"network\\\":\\\"$network\\\",\\\"token\\\":\\\"ssh-ed25519 AAAA\\\",\\\"uses\\\":3,\\\"issued\\\":$now,\\\"expires\\\":$((now + 3600))}\",\"sigs\":[]}"
         [token]="\"-----BEGIN OPENSSH PRIVATE KEY-----\\n$secret\\n\""
-        [network]="\"$network\"" [name]='"demo"' [members]='[]' [chain]='[]'
+        [members]='[{"address":"web-1.example:7117","key":"ssh-ed25519 AAAA"}]'
+        [network]="\"$network\"" [name]='"demo"' [chain]='[]'
         [allowed_signers]="\"governors namespaces=\\\"borgios-*@v1\\\" $board_key\""
     )
     for pair in "$@"; do field[${pair%%=*}]=${pair#*=}; done
@@ -155,16 +156,21 @@ bootstrap() {
 # --yes, because what this computer is used for shows as warnings.
 join() { bootstrap join --invite "$box/invite.json" --bundle "$box/bundle.tar" --hand-over web-3 --yes; }
 
-# expect NAME CODE TEXT ran|looked|not-run: the last run ended so, said so, and nothing of the bundle
-# was executed, or only to look, or the installer was.
+# expect NAME CODE TEXT ran|not-installed|looked|not-run: the last run ended so, said so, and the
+# installer ran, or did not, or the keeper was asked only to look, or nothing was executed at all. An
+# attack that gets through leaves $box/installed, even one that is not the fixture's own keeper.
 expect() {
     local why=''
     [ "$rc" = "$2" ] || why="exit code $rc, expected $2"
     [[ $out == *"$3"* ]] || why="${why:+$why; }did not say '$3'"
     case $4 in
         ran) [ -e "$box/installed" ] || why="${why:+$why; }the installer did not run" ;;
-        looked) [ "$(sort -u "$box/asked")" = 'takeover plan' ] || why="${why:+$why; }asked the keeper for $(tr '\n' ';' <"$box/asked")" ;;
-        not-run) [ ! -e "$box/asked" ] || why="${why:+$why; }THE INSTALLER RAN" ;;
+        not-installed) [ ! -e "$box/installed" ] || why="${why:+$why; }THE INSTALLER RAN" ;;
+        looked)
+            [ ! -e "$box/installed" ] || why="${why:+$why; }THE INSTALLER RAN"
+            [ "$(sort -u "$box/asked")" = 'takeover plan' ] || why="${why:+$why; }asked the keeper for $(tr '\n' ';' <"$box/asked")" ;;
+        not-run) [ ! -e "$box/asked" ] && [ ! -e "$box/installed" ] || why="${why:+$why; }THE INSTALLER RAN" ;;
+        *) why="${why:+$why; }the test asks for '$4', which is no outcome" ;;
     esac
     [[ $out != *"$secret"* ]] || why="${why:+$why; }the invitation's secret was printed"
     [ -z "$(ls -d "$box"/state/borgios-bootstrap.* 2>/dev/null)" ] || why="${why:+$why; }a work folder was left"

@@ -17,6 +17,8 @@ check the_receipt_is_checked_by_stock_ssh_keygen bash -c \
 check and_not_one_changed_byte bash -c "cd '$box/state' && sed 's/web-3/web-4/' handover.json |
     if ssh-keygen -Y verify -f handover.signers -I keeper -n borgios-handover@v1 -s handover.json.sig >/dev/null 2>&1; then exit 1; fi"
 said the_new_host_key_is_shown "host key    $(ssh-keygen -lf "$box/keys/board.pub" | cut -d' ' -f2) (ED25519)"
+said the_receipt_says_what_becomes_of_the_invitation 'delete every other copy of the invitation'
+check and_the_one_it_was_given_is_gone [ ! -e "$box/invite.json" ]
 check no_owners_key_no_sealed_backup [ ! -e "$box/state/owner-backup.age" ]
 join; expect a_second_join_is_a_member 10 'a member already' ran
 bootstrap abort; expect abort_after_the_purge_says_no 3 'only reinstalling' ran
@@ -48,6 +50,7 @@ fresh; stub borgios 'echo "{\"tree\":{\"state\":\"joining\"}}"'; join; back neve
 fresh; stub borgios 'echo garbage'; join; back agent_that_talks_nonsense 'not in the tree after'
 fresh; echo 'trial 5' >"$box/goes-wrong"; join; back a_trial_that_fails 'the trial failed'
 check nothing_was_purged [ "$(verbs)" = 'plan begin install trial abort ' ]
+check and_the_invitation_is_kept [ -s "$box/invite.json" ]
 fresh; echo 'apply 6' >"$box/goes-wrong"; join; back a_purge_that_took_itself_back 'the purge failed'
 fresh; echo 'apply 5' >"$box/goes-wrong"; join; back a_purge_that_never_began 'the purge failed'
 fresh; stub borgios "echo aborted >'$box/taken'; rm -rf '$box/keeper'; exit 1"; join; back the_timer_was_first 'deadline has passed'
@@ -110,6 +113,8 @@ for verb in rotate verify receipt end-sessions; do
 done
 fresh; echo 'echo purging >"$box/taken"; wrong=5' >"$box/apply-does"; join
 expect a_purge_cut_off_cannot_go_back 5 'Root is handed over' ran
+bootstrap status; said status_of_a_purge_that_was_cut_off 'root is handed over; what is left'
+check and_it_says_not_the_contrary [ "${out#*not handed over}" = "$out" ]
 rm "$box/apply-does"
 bootstrap abort; expect abort_finishes_a_purge_that_was_cut_off 3 'only reinstalling' ran
 check and_does_not_stay_between grep -qx "done" "$box/taken"
@@ -122,6 +127,14 @@ check and_is_no_success [ "$(cat "$box/state/join.exit")" = 5 ]
 check and_it_is_not_joined grep -q '^sessions ' "$box/state/stage"
 rm "$box/verify-does"; join; expect and_the_next_join_looks_again 0 'going on' ran
 check until_nothing_is_left grep -q '^joined ' "$box/state/stage"
+
+# The invitation goes when all is done, and no other file in its stead.
+fresh; echo 'echo theirs >"$box/invite.json"' >"$box/end-sessions-does"; join
+check another_file_in_its_place_stays grep -qx theirs "$box/invite.json"
+fresh; mv "$box/invite.json" "$box/kept.json"; ln -s "$box/kept.json" "$box/invite.json"; join
+expect a_link_to_the_invitation 0 'delete the invitation file' ran
+check is_for_its_owner_to_delete [ -L "$box/invite.json" -a -s "$box/kept.json" ]
+rm "$box/invite.json" "$box/kept.json"
 
 # What the receipt needs is there before the purge, so that a boot can make it, and until it is made.
 fresh; echo 'cp "$box/state/node" "$box/noted"; cp "$box/state/owner.pub" "$box/noted.owner"' >"$box/apply-does"
@@ -224,5 +237,7 @@ expect no_home_no_terminal_no_input 0 RECEIPT ran
 SHELL_UNDER_TEST=/bin/bash; fresh; join; expect bash_runs_it_too 0 RECEIPT ran
 if command -v busybox >/dev/null; then
     SHELL_UNDER_TEST='busybox sh'; fresh; join; expect busybox_runs_it_too 0 RECEIPT ran
+else
+    echo "skip busybox_runs_it_too: no busybox here"
 fi
 finish

@@ -60,6 +60,18 @@ fresh; stub ss 'echo "LISTEN 0 128 [::]:7117 [::]:*"'; refused port_in_use '7117
 bootstrap join --invite "$box/invite.json" --bundle "$box/bundle.tar" --hand-over web-3 --yes --listen 0.0.0.0:7200 --advertise web-3.example:7200
 expect another_port 0 RECEIPT ran
 check listen_and_advertise_reach_the_installer grep -q -- '--name web-3 --listen 0.0.0.0:7200 --advertise web-3.example:7200$' "$box/installed"
+
+# A network's first server must be one that others can dial.
+fresh; invitation 'members=[]'; refused a_first_server_that_nobody_can_dial 'STOP  reach'
+bootstrap plan --invite "$box/invite.json"; expect and_plan_says_it_beforehand 3 'STOP  reach' not-run
+bootstrap plan --invite "$box/invite.json" --advertise web-3.example:7117
+expect plan_says_that_it_is_the_first 0 'joins       as the FIRST server of this network' not-run
+bootstrap join --invite "$box/invite.json" --bundle "$box/bundle.tar" --hand-over web-3 --yes --advertise web-3.example:7117
+expect a_first_server_that_others_can_dial 0 RECEIPT ran
+said and_the_consent_says_so_too 'It joins as the FIRST server of this network.'
+fresh; bootstrap plan --invite "$box/invite.json"
+expect plan_says_through_whom_it_joins 0 'joins       through web-1.example:7117' not-run
+said and_that_nobody_can_dial_it 'warn  reach'
 fresh; stub uname 'case ${1:-} in -n) echo "web 3" ;; *) echo x86_64 ;; esac'
 bootstrap join --invite "$box/invite.json" --bundle "$box/bundle.tar" --hand-over 'web 3' --yes
 expect odd_host_name 3 'STOP  name' not-run
@@ -97,6 +109,8 @@ fresh; bootstrap plan --invite "$box/invite.json" --bundle "$box/bundle.tar"
 expect plan_shows_the_keepers_catalogue 0 'who may become root' looked
 check planning_leaves_nothing [ ! -e "$box/state" ]
 bootstrap plan --bundle "$box/bundle.tar"; expect plan_checks_a_bundle_against_an_invitation 2 'needs --invite' looked
+fresh; bootstrap plan --owner-key "$box/none"; expect plan_looks_at_the_owners_key 3 'a public key' not-run
+bootstrap plan --owner-key "$box/keys/owner.pub"; expect and_takes_one_that_is_good 0 'sealed to the owner' not-run
 fresh; echo x >>"$box/b/installer"; pack; bootstrap plan --invite "$box/invite.json" --bundle "$box/bundle.tar"
 expect plan_runs_nothing_that_was_not_signed 4 tampered not-run
 fresh; echo 'plan 5' >"$box/goes-wrong"; join; expect a_catalogue_that_fails_stops_it 3 'cannot tell what it would take' looked

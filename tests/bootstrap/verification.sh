@@ -49,6 +49,23 @@ expect policy_in_a_releases_place_is_refused 4 'no release' not-run
 fresh "$network" release $((now - 10)); join
 expect expired_release_is_refused 4 'expired' not-run
 
+# A bundle that is older than what the invitation knows: said before the consent.
+knows() { # TYPE START: an invitation whose chain holds one statement of that kind, which begins so
+    machine; release; pack
+    invitation "chain=[{\"type\":\"$1\",\"payload\":\"{\\\"network\\\":\\\"$network\\\",$2,\\\"round\\\":0}\",\"sigs\":[]}]"
+}
+knows release '\"lane\":\"release\",\"seq\":12'; join
+expect a_bundle_that_is_older_is_refused 4 'release/1 is older than release/12' not-run
+bootstrap plan --invite "$box/invite.json" --bundle "$box/bundle.tar"
+expect and_plan_says_it_beforehand 4 'ask for a newer bundle' not-run
+knows release '\"lane\":\"release\",\"seq\":1'; join
+expect the_newest_that_the_invitation_knows 0 RECEIPT ran
+knows policy '\"lane\":\"policy\",\"seq\":2,\"body\":{\"rulings\":[{\"lane\":\"release\",\"seq\":12}]}'; join
+expect what_a_policy_rules_on_is_no_release 0 RECEIPT ran
+knows release '\"lane\":\"release\",\"seq\":12'
+echo '[{"payload":"{\"body\":{\"rulings\":[{}]}}"}]' >"$box/b/chain.json"; pack; join
+expect what_the_bundles_chain_rules_on_is_for_the_installer 0 RECEIPT ran
+
 fresh; echo x >"$box/b/extra"; tar -rf "$box/bundle.tar" -C "$box/b" extra; join
 expect unknown_file_in_bundle_is_refused 4 'no bundle has' not-run
 fresh; echo x >"$box/evil"; tar -rPf "$box/bundle.tar" --transform 's#.*#../evil#' "$box/evil"; rm "$box/evil"; join
