@@ -5,12 +5,17 @@ SIM_SEEDS=${SIM_SEEDS:-50}          # of the spine
 SIM_OTHER_SEEDS=${SIM_OTHER_SEEDS:-3}     # of each other scenario
 
 stage_sim() {
-    local name
+    local name listed names files
     check "build the programs" programs || return
     [[ -x $TARGET/debug/borgios-sim ]] || { fail "sim: the workspace built no borgios-sim"; return; }
     mkdir -p "$OUT/sim"
     sim_seeds spine "$SIM_SEEDS"
-    for name in $("$TARGET/debug/borgios-sim" list | cut -d' ' -f1); do
+    # A list that ends early must not pass for a short one.
+    listed=$("$TARGET/debug/borgios-sim" list) || { fail "sim: borgios-sim list ended with code $?"; return; }
+    files=(peertree/scenarios/*.sim)
+    mapfile -t names < <(cut -d' ' -f1 <<<"$listed")
+    ((${#names[@]} >= ${#files[@]})) || fail "sim: borgios-sim list names ${#names[@]} of ${#files[@]} scenarios"
+    for name in "${names[@]}"; do
         [[ $name == spine ]] || sim_seeds "$name" "$SIM_OTHER_SEEDS"
     done
 }

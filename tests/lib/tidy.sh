@@ -66,12 +66,19 @@ tidy_headers() {
         [[ "$(sed -n '1,2p' "$f")" =~ (\"\"\"|\#\ ).{8} ]] || echo "$f: no header comment"
     done
 }
-tidy_rows() {                       # t01 to t29 and t35 to t50: signatures, versions, policies, time, relays, FROST
+tidy_rows() {                       # t01 to t50: signatures, versions, policies, time, relays, blobs, FROST
     local n named
-    named=$(sources '*.rs' | tr '\n' '\0' | xargs -0 grep -hoE 'fn t[0-9]{2}_' | sort -u)
-    for n in $(seq -w 1 29) $(seq 35 50); do
+    named=$(sources '*.rs' | tr '\n' '\0' | xargs -0 cat | rows_tested | sort -u)
+    for n in $(seq -w 1 50); do
         grep -qx "fn t${n}_" <<<"$named" || echo "t$n: no test by that name"
     done
+}
+# The `fn tNN_` that cargo runs: under an attribute that makes them tests, not in a comment or a string.
+rows_tested() {
+    awk '/^[[:space:]]*#\[(tokio::)?test[](]/ { test = 1; next }
+         test && /^[[:space:]]*(#\[|\/\/)/ { next }
+         test && match($0, /^[[:space:]]*(async )?fn t[0-9][0-9]_/) { print substr($0, RSTART + RLENGTH - 7, 7) }
+         { test = 0 }'
 }
 tidy_lengths() {
     local f n

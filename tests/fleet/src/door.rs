@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use borgios_types::{Envelope, SecretKey};
 use serde_json::{Value, json};
 
-use crate::command::{self, COMMAND_BOUND};
+use crate::command::{self, COMMAND_BOUND, Output};
 use crate::forgery::oversized;
 use crate::keeper::Answer;
 use crate::member::PORT;
@@ -45,6 +45,14 @@ impl Door {
     pub fn send(&self, server: Server<'_>, bytes: &[u8]) -> Result<String> {
         // Any exit code: a node that refuses a line hangs up.
         Ok(command::run(self.ssh(server, "borgios"), bytes, COMMAND_BOUND)?.stdout)
+    }
+
+    /// Asks a server's agent for a subsystem, and says nothing there.
+    ///
+    /// # Errors
+    /// `ssh` cannot be run, or did not end.
+    pub fn knock(&self, server: Server<'_>, subsystem: &str) -> Result<Output> {
+        command::run(self.ssh(server, subsystem), b"", SOON)
     }
 
     /// Follows what enters at a server, from now on.

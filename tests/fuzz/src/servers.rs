@@ -2,8 +2,10 @@
 //! that its owner left behind.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use borgios_agent::depot::Depot;
 use borgios_agent::keeper::chain_store::ChainStore;
@@ -14,9 +16,13 @@ use borgios_agent::ledger::Ledger;
 use borgios_agent::{http, identity};
 use borgios_credentials::Rotation;
 use borgios_peertree::Contact;
-use borgios_policy::{Lane, Submission};
+use borgios_policy::fixture::{ISSUED, NOW, statement};
+use borgios_policy::{
+    Chain, Handover, Invitation, Join, Lane, Object as _, Submission, Verdict, Witness,
+    WitnessProof,
+};
 use borgios_releases::Journal;
-use borgios_types::{Digest, Envelope, SecretKey};
+use borgios_types::{Digest, Envelope, Kind, SecretKey};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -109,6 +115,93 @@ pub fn gate() -> serde_json::Value {
     json!({"docs": {id.to_string(): {"submission": submission, "seen": 1_790_000_000_u64}}, "ripe": [id]})
 }
 
+/// Seeds of the keys of the keeper whose folder it is, of its node, and of a member beside it.
+const KEEPER: u8 = 5;
+const NODE: u8 = 6;
+const MEMBER: u8 = 10;
+/// In the first byte of a receipt: the rest is its payload, which the keeper signs.
+const SIGNED_ANEW: u8 = 16;
+
+fn key(seed: u8) -> SecretKey {
+    SecretKey::from_seed([seed; 32])
+}
+
+/// A receipt that says this, by the keeper's own key.
+fn receipt(payload: &[u8]) -> Option<Envelope> {
+    let payload = String::from_utf8(payload.to_vec()).ok()?;
+    let kind = Kind::new(Handover::KIND).ok()?;
+    Some(Envelope::unsigned(kind, payload).sign(&key(KEEPER)))
+}
+
+/// What the keeper says of a take-over.
+fn handover() -> Option<Envelope> {
+    let handover = Handover {
+        network: world().network,
+        node: key(NODE).public(),
+        keeper: key(KEEPER).public(),
+        name: "web-1".parse().ok()?,
+        host_keys: vec![key(7).public()],
+        taken: BTreeMap::from([("sudo".parse().ok()?, 1)]),
+        owner: None,
+        at: NOW,
+    };
+    Some(handover.to_envelope())
+}
+
+/// The world's chain with a grant for the node behind it, and the grant's id.
+fn granted() -> Option<&'static (Chain, Digest)> {
+    static GRANTED: OnceLock<Option<(Chain, Digest)>> = OnceLock::new();
+    let granted = GRANTED.get_or_init(|| {
+        let (council, mut chain) = (&world().council, world().chain.clone());
+        let body = json!({
+            "order": "grant", "node": key(NODE).public(), "serial": 1, "key": key(2).public(),
+            "after": ISSUED, "before": ISSUED.plus(600), "class": "normal", "reason": "the disk",
+        });
+        let draft = statement(Lane::Access, 1, Some(world().network), None, Some(1), body);
+        let pools = council.pools(council.slot(&draft));
+        let ballots: Vec<Envelope> =
+            (0..3).map(|at| council.approve(&council.name(at), &draft, &pools)).collect();
+        let signed = council.sign(&draft);
+        let Ok(Verdict::New(verified)) = chain.verify_stored(&signed, &ballots) else {
+            return None;
+        };
+        chain.apply(*verified);
+        Some((chain, signed.id()))
+    });
+    granted.as_ref()
+}
+
+/// What a member says who saw that grant.
+fn proof() -> Option<WitnessProof> {
+    let ((_, grant), network) = (granted()?, world().network);
+    let (member, token, council) = (key(MEMBER), key(200), &world().council);
+    let invitation = Invitation {
+        network,
+        token: token.public(),
+        uses: 9,
+        issued: ISSUED,
+        expires: ISSUED.plus(3600),
+    };
+    let invitation = invitation.to_envelope().sign(&council.keys[&council.name(0)]);
+    let join = Join {
+        network,
+        node: member.public(),
+        keeper: key(201).public(),
+        name: "web-2".parse().ok()?,
+        address: None,
+        owner: None,
+        invitation: invitation.id(),
+        issued: ISSUED,
+        expires: ISSUED.plus(60),
+    };
+    let witness = Witness { network, node: member.public(), statement: *grant, at: NOW };
+    Some(WitnessProof {
+        witness: witness.to_envelope().sign(&member),
+        join: join.to_envelope().sign(&member).sign(&token),
+        invitation,
+    })
+}
+
 /// A file of the keeper's folder; the first byte says which.
 pub fn keeper_file(bytes: &[u8]) -> String {
     let (Some((which, rest)), Some(folder)) = (bytes.split_first(), folder()) else {
@@ -153,16 +246,21 @@ pub fn keeper_file(bytes: &[u8]) -> String {
         }
         9 => word(serde_json::from_slice::<Rotation>(rest)),
         10 => {
-            lay(handed_over::path(&paths), rest);
-            let keeper = SecretKey::from_seed([5; 32]).public();
-            let found = handed_over::read(&paths, world().network, &keeper);
+            let keeper = key(KEEPER);
+            let receipt = if which & SIGNED_ANEW == 0 { None } else { receipt(rest) };
+            let receipt = receipt.map(|receipt| receipt.to_json().into_bytes());
+            lay(handed_over::path(&paths), receipt.as_deref().unwrap_or(rest));
+            let found = handed_over::read(&paths, world().network, &keeper.public());
             found.map_or("none", |_| "ok").to_owned()
         }
         11 => {
-            let id = Digest::of(b"grant");
+            let Some((chain, id)) = granted() else { return "no grant".to_owned() };
             lay(paths.keeper.join("witnesses").join(format!("{}.json", id.hex())), rest);
-            let me = SecretKey::from_seed([6; 32]).public();
-            word(Witnesses::at(&paths).take(&world().chain, &me, &id, &[]))
+            let seen = Witnesses::at(&paths).take(chain, &key(NODE).public(), id, &[]);
+            match seen {
+                Ok(0) => "nobody saw it".to_owned(),
+                seen => word(seen),
+            }
         }
         12 => {
             lay(root.join("etc/passwd"), rest);
@@ -181,10 +279,13 @@ pub fn keeper_seeds() -> Vec<Vec<u8>> {
     let (_, release, _, ballots) = seeds::vote();
     let statement = world().council.sign(release);
     let submission = json!(Submission { statement, ballots: ballots.clone() }).to_string();
-    vec![
+    let status = json!({
+        "version": "1", "network": world().network, "keeper": key(KEEPER).public(), "heads": {},
+        "installed": 1, "running": {}, "activity": {"doing": "idle"}, "attempted": [],
+    });
+    let mut seeds = vec![
         with(0, &gate().to_string()),
         with(1, &world().network.to_string()),
-        with(2, &submission),
         with(7, &submission),
         with(8, &json!(Journal::default()).to_string()),
         with(9, &json!(Rotation::default()).to_string()),
@@ -194,8 +295,16 @@ pub fn keeper_seeds() -> Vec<Vec<u8>> {
             "root:x:0:0::/root:/bin/sh\nborgios:x:998:997::/var/lib/borgios:/usr/sbin/nologin\n",
         ),
         with(13, r#"{"ok":{"a":1}}"#),
+        with(14, &status.to_string()),
         with(15, &format!("[{submission}]")),
-    ]
+    ];
+    seeds.extend((2..=6).map(|lane| with(lane, &submission)));
+    if let Some(handover) = handover() {
+        seeds.push(with(10, &handover.clone().sign(&key(KEEPER)).to_json()));
+        seeds.push(with(10 + SIGNED_ANEW, &handover.payload));
+    }
+    seeds.extend(proof().map(|proof| with(11, &json!([proof]).to_string())));
+    seeds
 }
 
 /// The files that [`owners_server`] fills, in order; behind them what `sshd -T` and systemd say.

@@ -55,6 +55,24 @@ fn every_target_takes_an_honest_input() {
     }
 }
 
+/// One target for many files: each of them has a seed of its own that its reader takes, and the readers
+/// that a seed of theirs must reach do not say "ok" to nothing.
+#[test]
+fn every_file_of_the_keeper_has_an_honest_input() {
+    let (_alone, _quiet) = (ALONE.lock(), Quiet);
+    let target = TARGETS.iter().find(|target| target.name == "keeper-file").unwrap();
+    let seeds = seeds::of(target.name);
+    // A receipt is there twice: as it lies on the disk, and as what the keeper signs.
+    for which in (0..16).chain([26]) {
+        let of_it = seeds.iter().filter(|seed| seed[0] == which);
+        let said: Vec<String> = of_it.map(|seed| (target.run)(seed)).collect();
+        assert!(said.iter().any(|word| word == "ok"), "{which}: {said:?}");
+    }
+    for which in [10, 11, 26] {
+        assert_ne!((target.run)(&[which, b'[']), "ok", "{which}");
+    }
+}
+
 #[test]
 fn every_target_stands_beside_its_parser_in_the_readme_and_no_other_does() {
     let text = include_str!("../README.md");

@@ -68,7 +68,7 @@ fn kill_agent(server: Server<'_>) -> Result<()> {
     Ok(())
 }
 
-/// release/2, whose unit takes its time, so that every step can be hit.
+/// release/2, whose unit takes its time, so that both of these steps can be hit.
 fn under_fire(network: &Network<'_>, say: &Say) -> Result<()> {
     let lab = network.lab();
     let top = root(lab)?;
@@ -117,7 +117,7 @@ fn under_fire(network: &Network<'_>, say: &Say) -> Result<()> {
         server.wait_installed(2)?;
     }
     say(
-        "the keeper was killed at each step, one server rebooted, the root lost its power: three have release/2",
+        "the keeper was killed when switched and in probation, one server rebooted, the root lost its power: three have release/2",
     );
     let others = [switched, probation, rebooted];
     wait::until("the others find another root", TREE_BOUND, || {

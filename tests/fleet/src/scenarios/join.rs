@@ -41,6 +41,9 @@ fn run(say: &Say) -> Result<()> {
         "a join over ssh took {:.1} s; its last words are receipt and farewell",
         took.as_secs_f64()
     ));
+    wait::until_true("the invitation is gone", SOON, || {
+        Ok(one.try_sh("test -e /root/invite.json")?.code == 1)
+    })?;
     receipt(&network, one)?;
     say("stock ssh-keygen takes the receipt, and not one changed byte");
     one.try_join_on_console(&network.bundle(), &first)?.expect_code(10)?;
@@ -67,7 +70,9 @@ fn run(say: &Say) -> Result<()> {
 fn planned(network: &Network<'_>, server: Server<'_>, invitation: &std::path::Path) -> Result<()> {
     server.bring(&network.bundle(), invitation)?;
     let before = server.disk()?;
-    let plan = server.bootstrap("plan --invite invite.json --bundle bundle.tar")?.ok()?.stdout;
+    let line =
+        format!("plan --invite invite.json --bundle bundle.tar --advertise {}", server.agent());
+    let plan = server.bootstrap(&line)?.ok()?.stdout;
     for word in
         ["is signed by the board", "root has a password", "authorized", "nothing was changed"]
     {

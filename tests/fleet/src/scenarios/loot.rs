@@ -3,16 +3,18 @@
 //!
 //! ```text
 //!  server 1: files, memory ─▶ private keys, seeds ─────────▶ ssh, port 22 and 7117 of servers 2, 3
+//!                                                 ─────────▶ whose they are; the subsystems of 7117
 //!                          ─▶ verifiers, words like passwords ─▶ su, ssh, and their /etc/shadow
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use borgios_types::SecretKey;
+use borgios_types::{PublicKey, SecretKey};
 
 use crate::ballot_box::Place;
+use crate::door::Door;
 use crate::lab::Lab;
 use crate::login::{KEYS_AT_ONCE, Key, SSHD};
 use crate::member::PORT;
@@ -33,9 +35,24 @@ pub(super) const SCENARIO: Scenario = Scenario {
 /// The folders that are searched: all that is written to on such a server.
 const FOLDERS: [&str; 8] =
     ["/etc", "/opt", "/var/lib", "/var/log", "/run", "/root", "/tmp", "/home"];
-/// Most keys and words that are tried; a story with more has found something new to think about.
-const KEYS_MAX: usize = 400;
-const WORDS_MAX: usize = 1500;
+/// Most keys and words there may be, for all are tried: a story with more has found something new to
+/// think about, and fails.
+const KEYS_MAX: usize = 2000;
+const WORDS_MAX: usize = 6000;
+/// A server's own keys: its node's, its keeper's, and its sshd's since the hand-over.
+const OWN_KEYS: [&str; 3] = [
+    "/var/lib/borgios/node.key",
+    "/var/lib/borgios-keeper/keeper.key",
+    "/etc/borgios/ssh/host_ed25519_key",
+];
+/// The subsystem of our own port that only a member or a governor gets.
+const STREAM: &str = "peertree-stream";
+/// What a governor may ask at that of governors, and a stranger not.
+const STATUS: &[u8] = b"{\"get\":\"status\"}\n";
+/// What is laid on server 1 for the search to find: the byte of a seed, as hex and one more as base64,
+/// and a word like a password.
+const PLANTED: [u8; 2] = [0xb5, 3];
+const PLANTED_WORD: &str = "plantedplantedplanted234";
 /// Words that are typed at `su`, which pauses after each; all are tried by what `su` computes.
 const TYPED: usize = 4;
 /// Largest file and region that is searched: nothing of ours but programs is larger.
@@ -73,7 +90,9 @@ fn run(say: &Say) -> Result<()> {
         })?;
     }
     say("three servers with a schedule and the same password");
+    plant(lab.server(1))?;
     let loot = gather(&network, lab.server(1), &schedule)?;
+    lab.server(1).sh("rm /etc/systemd/planted /root/planted")?;
     say(&format!(
         "server 1 gives {} private keys, {} seeds, {} verifiers and {} words",
         loot.armours.len(),
@@ -83,10 +102,21 @@ fn run(say: &Say) -> Result<()> {
     ));
     let others = [lab.server(2), lab.server(3)];
     let keys = try_keys(&network, &loot, &others)?;
-    say(&format!("{keys} keys tried at ssh and at our own port of two others: none opens"));
+    say(&format!(
+        "{keys} keys tried at ssh and at our own port of two others: none opens, and none is \
+         anybody's there but server 1's own"
+    ));
     let words = try_words(&loot, &others, &schedule, now)?;
     say(&format!("{words} words and verifiers tried as passwords, now and for later: none fits"));
     lab.take_down()
+}
+
+/// Lays two seeds and a word where nothing of that kind may be, so that a search that does not find
+/// them is known to find nothing.
+fn plant(server: Server<'_>) -> Result<()> {
+    let (hex, base64) = (format!("{:02x}", PLANTED[0]).repeat(32), "AwMD".repeat(10));
+    server.sh(&format!("echo 'seed: {hex} {PLANTED_WORD}' >/etc/systemd/planted"))?;
+    server.sh(&format!("echo '{{\"seed\":\"{base64}AwM=\"}}' >/root/planted")).map(drop)
 }
 
 /// Everything on the disk and in the memory of both processes.
@@ -128,7 +158,11 @@ fn gather(network: &Network<'_>, server: Server<'_>, schedule: &Schedule) -> Res
     let all = loot.verifiers.len();
     let now = schedule.verifier(schedule.at(schedule::now())).context("no epoch")?;
     ensure!(loot.verifiers.contains(now), "the search missed root's verifier among {all}");
+    let planted = PLANTED.iter().all(|byte| loot.seeds.contains(&[*byte; 32]));
+    ensure!(planted && loot.words.contains(PLANTED_WORD), "the search missed what was planted");
     ensure!(searched > 20, "only {searched} files were searched");
+    let (seeds, words) = (loot.seeds.len(), loot.words.len());
+    ensure!(seeds <= KEYS_MAX && words <= WORDS_MAX, "{seeds} seeds and {words} words to try");
     Ok(loot)
 }
 
@@ -229,12 +263,17 @@ fn base64(text: &str) -> Option<[u8; 32]> {
 fn try_keys(network: &Network<'_>, loot: &Loot, others: &[Server<'_>]) -> Result<usize> {
     let folder = network.file("loot-keys");
     let mut keys = Vec::new();
+    let mut secrets = Vec::new();
     for (number, armour) in loot.armours.iter().enumerate() {
         keys.push(Key::armoured(armour.as_bytes(), &folder.join(format!("armour-{number}")))?);
+        // One that is locked, or of another kind, is nobody's at our own port.
+        secrets.extend(SecretKey::from_openssh(armour).ok());
     }
-    for (number, seed) in loot.seeds.iter().take(KEYS_MAX).enumerate() {
+    let armoured = secrets.len();
+    for (number, seed) in loot.seeds.iter().enumerate() {
         let key = SecretKey::from_seed(*seed);
         keys.push(Key::of(&key, &folder.join(format!("seed-{number}")))?);
+        secrets.push(key);
     }
     each(others, |_, other| {
         for port in [SSHD, PORT] {
@@ -247,7 +286,86 @@ fn try_keys(network: &Network<'_>, loot: &Loot, others: &[Server<'_>]) -> Result
         }
         Ok(())
     })?;
+    try_port(network, &secrets, armoured, others)?;
     Ok(keys.len())
+}
+
+/// At our own port every key may greet, and a shell is nobody's: what opens there is for the key of
+/// somebody. So no key is anybody's but server 1's own, and each is told what a stranger is told.
+fn try_port(
+    network: &Network<'_>,
+    secrets: &[SecretKey],
+    armoured: usize,
+    others: &[Server<'_>],
+) -> Result<()> {
+    let known = somebodies(network, others)?;
+    for secret in secrets {
+        let whose = known.get(&secret.public());
+        ensure!(whose.is_none(), "server 1 holds the key of {}", whose.map_or("", String::as_str));
+    }
+    let own = public_key(network.lab().server(1), OWN_KEYS[0])?;
+    let found = secrets.iter().take(armoured).any(|secret| secret.public() == own);
+    ensure!(found, "the key of server 1's own node is not among those found");
+    let folder = network.file("loot-doors");
+    let ann = Door::with(&network.governor("ann").key()?, &folder.join("ann"))?;
+    each(others, |number, other| {
+        let host = other.host();
+        // Somebody is told something else, so that what a stranger is told means something.
+        let told = ann.send(other, STATUS)?;
+        ensure!(told.contains("\"ok\""), "{host}: ann was told {told:?}");
+        for (at, secret) in secrets.iter().enumerate() {
+            // All have the same board and the same members: each of them is asked of a part of the
+            // seeds, and of every key that was found as one.
+            if at >= armoured && at % others.len() != number {
+                continue;
+            }
+            let door = Door::with(secret, &folder.join(format!("{number}-{at}")))?;
+            let what = format!("{host}: a stranger at our own port, {}", secret.public());
+            if at < armoured {
+                wait::until(&what, SOON, || {
+                    let told = door.send(other, STATUS)?;
+                    ensure!(told.contains("not_a_governor"), "it was told {told:?}");
+                    Ok(Some(()))
+                })?;
+            }
+            // A member gets this one, and server 1 is one.
+            if secret.public() != own {
+                let told = door.knock(other, STREAM).context(what.clone())?;
+                let refused = told.code != 0 && told.all().contains("subsystem request failed");
+                ensure!(refused, "{what}: {STREAM} ended with {}: {}", told.code, told.all());
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Whose key would open something: the governors, whomever the rules in force name (the board's own
+/// key, one that may recover it), and the other servers.
+fn somebodies(network: &Network<'_>, others: &[Server<'_>]) -> Result<BTreeMap<PublicKey, String>> {
+    let mut known = BTreeMap::new();
+    for other in others {
+        for file in OWN_KEYS {
+            known.insert(public_key(*other, file)?, format!("{}: {file}", other.host()));
+        }
+    }
+    for governor in network.governors() {
+        known.insert(governor.key()?.public(), governor.name().to_owned());
+    }
+    let policy = network.statement("ann", "policy/1")?;
+    let named: Vec<PublicKey> =
+        policy.payload.split('"').filter_map(|word| word.parse().ok()).collect();
+    ensure!(named.len() > network.governors().len(), "policy/1 names {} keys", named.len());
+    for key in named {
+        known.entry(key).or_insert_with(|| "somebody whom policy/1 names".to_owned());
+    }
+    Ok(known)
+}
+
+/// The public half of a private key that lies on a server.
+fn public_key(server: Server<'_>, file: &str) -> Result<PublicKey> {
+    let line = server.sh(&format!("ssh-keygen -y -f {file}"))?;
+    line.parse::<PublicKey>()
+        .with_context(|| format!("{}: {file} is the key of {line:?}", server.host()))
 }
 
 /// Does the same to all servers at once.
@@ -270,7 +388,7 @@ fn each(
 fn try_words(loot: &Loot, others: &[Server<'_>], schedule: &Schedule, now: u64) -> Result<usize> {
     let mut words: Vec<String> = loot.verifiers.iter().cloned().collect();
     words.push("original".into());
-    words.extend(loot.words.iter().take(WORDS_MAX).cloned());
+    words.extend(loot.words.iter().cloned());
     let later: Vec<&str> = (now..now + 2).filter_map(|epoch| schedule.verifier(epoch)).collect();
     each(others, |number, other| {
         let host = other.host();

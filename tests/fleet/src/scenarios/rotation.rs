@@ -36,6 +36,7 @@ pub(super) const LONG: Scenario = Scenario {
 /// How much of the story is told.
 struct Scale {
     servers: u8,
+    /// Clearly longer than a change may take, or one who is always an epoch late looks right.
     interval_s: u64,
     /// Epochs with trouble in each.
     trouble: u64,
@@ -49,7 +50,7 @@ struct Scale {
 
 const CHECKS: Scale = Scale {
     servers: 5,
-    interval_s: 5,
+    interval_s: 15,
     trouble: 6,
     dark: 2,
     off: 3,
@@ -111,6 +112,8 @@ fn carries_an_epoch(server: Server<'_>, schedule: &Schedule) -> Result<u64> {
 
 /// The epochs with everything that goes wrong in them, under the eyes of a sampler.
 fn through_trouble(scale: &Scale, lab: &Lab, schedule: &Schedule, say: &Say) -> Result<()> {
+    let (window, interval) = (schedule.jitter() + TOLERANCE_S, scale.interval_s as f64);
+    ensure!(window <= 0.75 * interval, "epochs of {interval} s, of which {window} s are excused");
     let seed = match std::env::var(SEED) {
         Ok(text) => text.parse().with_context(|| format!("{SEED}={text} is no number"))?,
         Err(_) => SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
@@ -138,6 +141,10 @@ fn through_trouble(scale: &Scale, lab: &Lab, schedule: &Schedule, say: &Say) -> 
     let late = seen.values().flat_map(|seen| seen.epochs.values()).fold(0.0_f64, |a, b| a.max(*b));
     let changes: usize = seen.values().map(|seen| seen.epochs.len()).sum();
     ensure!(looks > 100 && seen.len() + 1 == usize::from(scale.servers), "{looks} looks");
+    // Without any excuse are at least the epochs in the dark, and one after them.
+    let least = seen.len() * usize::try_from(scale.dark + 1)?;
+    ensure!(changes >= least, "{changes} changes were seen on time, expected {least} at least");
+    ensure!(late < interval, "a change was {late:.1} s late, of epochs of {interval} s");
     say(&format!(
         "{looks} looks at /etc/shadow, {changes} changes on time: none wrong, the latest after \
          {late:.1} s (jitter {} s, tolerance {TOLERANCE_S} s)",
@@ -297,14 +304,14 @@ fn in_the_dark(scale: &Scale, lab: &Lab, schedule: &Schedule, say: &Say) -> Resu
     }
     let (one, two) = (lab.server(1), lab.server(2));
     ensure!(!one.reaches(two)? && !two.reaches(one)?, "servers are not cut from each other");
-    let first = wait_epochs(schedule, 1)?;
-    wait_epochs(schedule, scale.dark)?;
+    wait_epochs(schedule, 1)?;
+    let last = wait_epochs(schedule, scale.dark)?;
     let settled = schedule.jitter() + TOLERANCE_S;
     let hindered = scale.servers - 1;
     for server in lab.servers().filter(|server| server.number() != hindered) {
-        let what = format!("{}: an epoch that began in the dark", server.host());
+        let what = format!("{}: epoch {last}, which began in the dark", server.host());
         wait::until_true(&what, Duration::from_secs_f64(settled), || {
-            Ok(schedule.epoch_of(&server.root_verifier()?) >= Some(first + 1))
+            Ok(schedule.epoch_of(&server.root_verifier()?) >= Some(last))
         })?;
     }
     lab.heal()?;

@@ -61,7 +61,7 @@ fn look(network: &Network<'_>, server: Server<'_>) -> Result<usize> {
     }
     let copy = network.file(&format!("disk-{}", server.number()));
     for folder in FOLDERS {
-        // A socket cannot be copied, and holds nothing; systemd's own folders come and go.
+        // A socket cannot be copied, and holds nothing.
         let archive = format!("{}{folder}", copy.display());
         std::fs::create_dir_all(&archive)?;
         pull(server, folder, Path::new(&archive))?;
@@ -122,9 +122,16 @@ fn needles(network: &Network<'_>) -> Result<Vec<(String, Vec<u8>)>> {
 
 /// Copies the plain files of a folder.
 pub(super) fn pull(server: Server<'_>, folder: &str, to: &Path) -> Result<()> {
-    let list = format!("cd {folder} && find . -xdev -type f -readable ! -path './systemd/*'");
+    // What systemd notes while it runs comes and goes; its settings and its state do not.
+    let but = if folder == "/run" { " ! -path './systemd/*'" } else { "" };
+    let list = format!("find . -xdev -type f -readable{but}");
     let archive = "/srv/look.tar";
-    server.sh(&format!("{list} -print0 | tar --null -T - -cf {archive} 2>/dev/null; true"))?;
+    // tar ends with 1 where a file changed while it was read, and with 2 also where one that was
+    // listed has gone since: then all of it is listed once more.
+    server.sh(&format!(
+        "rm -f {archive}; cd {folder} || exit 2; for turn in 1 2 3 4 5; do {list} -print0 | tar --null -T - -cf {archive}; code=$?; \
+         [ $code -gt 1 ] || exit 0; done; echo tar: $code >&2; exit $code"
+    ))?;
     server.sh(&format!("test -s {archive}"))?;
     let local = to.join("look.tar");
     server.get(archive, &local)?;

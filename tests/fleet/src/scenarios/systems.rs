@@ -50,7 +50,9 @@ fn joined(say: &Say) -> Result<()> {
     let server = lab.server(1);
     server.bring(&network.bundle(), &network.first_invitation()?)?;
     let before = server.disk()?;
-    let plan = server.bootstrap("plan --invite invite.json --bundle bundle.tar")?.ok()?.stdout;
+    let line =
+        format!("plan --invite invite.json --bundle bundle.tar --advertise {}", server.agent());
+    let plan = server.bootstrap(&line)?.ok()?.stdout;
     ensure!(plan.contains("only Debian 12 is tested"), "{plan}");
     server.disk()?.same_as(&before, &[])?;
     server.old_ways_open()?;
