@@ -330,6 +330,7 @@ mod tests {
         let (public, ready) = (secret.public(), secret.public().ready());
         let namespace = Namespace::of_kind("batch");
         let good = secret.sign(&namespace, b"payload");
+        let preimage = sshsig::preimage(&namespace, b"payload");
         assert!(ready.verifies(&namespace, b"payload", &good));
         for bit in 0..512 {
             let mut bad = good;
@@ -344,10 +345,12 @@ mod tests {
         }
         let key = VerifyingKey::from_bytes(&public.to_bytes()).unwrap();
         let theirs = ed25519_dalek::Signature::from_bytes(&neutral.0);
-        let preimage = sshsig::preimage(&namespace, b"payload");
         assert!(key.verify(&preimage, &theirs).is_ok());
         assert!(!public.verifies(&namespace, b"payload", &neutral));
         assert!(!ready.verifies(&namespace, b"payload", &neutral));
+        // Nor does what covers bytes without a preimage, as a certificate's signature does.
+        assert!(public.verifies_bytes(&preimage, &good));
+        assert!(!public.verifies_bytes(&preimage, &neutral));
         // The table holds the eight points of small order, each once.
         let distinct: std::collections::BTreeSet<_> = SMALL_ORDER.iter().collect();
         assert_eq!(distinct.len(), 8);
