@@ -19,8 +19,8 @@ use borgios_policy::{
     Ballot, Beacon, BeaconHead, Board, Burn, Bytes, Card, Chain, Change, Choice, Departure, Drill,
     DrillAnswer, Governor, Handback, Handover, Invitation, Join, Lane, Name, Note, Object,
     Objection, Outcome, Pause, Plan, Pool, ProofFile, Proposal, RecoveryBoard, Report,
-    RotationReport, Session, SessionShare, Statement, Verdict, Veto, Witness, merge_signatures,
-    session, tally,
+    RotationReport, Ruling, Session, SessionShare, SettledBy, Statement, Verdict, Veto, Witness,
+    merge_signatures, session, tally,
 };
 use borgios_types::{
     Digest, Envelope, Epoch, KeyEpoch, Round, SecretKey, Seq, Threshold, UnixSeconds,
@@ -214,12 +214,23 @@ fn build() -> Vectors {
     v
 }
 
-/// A policy that follows another one too than that which it names.
+/// Two policies for one place, as after late vetoes, and one that follows both: the first of them closed a
+/// place, and the next round, which this chain has, another one.
 fn united(v: &mut Vectors) {
+    let closes = |seq| Ruling::new(Lane::Access, Seq(seq), None);
     let mut rules = v.council.policy(2);
-    rules.unites = [Digest::of(b"another policy/2")].into();
+    rules.rulings = vec![closes(8)];
+    let vetoed = v.next(Lane::Policy, rules.to_body());
+    let vetoed = v.council.sign(&vetoed);
+    v.add("a policy that is united", &vetoed);
+    rules.rulings = vec![closes(7)];
+    let again = Statement { round: Round(1), ..v.next(Lane::Policy, rules.to_body()) };
+    let again = v.order("the next round of its place", &again).id();
+    rules.unites = [vetoed.id()].into();
+    let by = Some(SettledBy { policy: Seq(2), id: again });
+    rules.rulings = vec![Ruling { by, ..closes(7) }, closes(8)];
     let policy = v.next(Lane::Policy, rules.to_body());
-    v.order("a policy that unites", &policy);
+    v.order("a policy that unites", &Statement { policy: Some(Seq(2)), ..policy });
 }
 
 /// What only boards without pools, and repairs, have. The ciphertexts and the share stand for such:

@@ -72,13 +72,24 @@ fn batches_proofs_and_evidence() {
     );
 }
 
+/// What a digest says of these heads, as `docs/protocol/stream.md` has it.
+fn xor_of(heads: &[Head]) -> [u8; 32] {
+    let mut xor = [0; 32];
+    for Head { origin, last, id } in heads {
+        let (epoch, number) = (last.epoch.to_be_bytes(), last.number.to_be_bytes());
+        let hash = Digest::of(&[&origin.0[..], &epoch, &number, &id.0].concat()).0;
+        xor.iter_mut().zip(hash).for_each(|(byte, other)| *byte ^= other);
+    }
+    xor
+}
+
 #[test]
 fn frames() {
     let origin = Origin::from(SecretKey::from_seed([3; 32]).public());
     let at = Position::new(EPOCH, 9);
     let id = BatchId(Digest::of(b"a batch").0);
-    let digest = HeadsDigest { count: 2, xor: Digest::of(b"heads").0 };
     let heads = vec![Head { origin, last: at, id }, Head { origin: Origin([5; 32]), last: at, id }];
+    let digest = HeadsDigest { count: 2, xor: xor_of(&heads) };
     let one = batch(1, BatchId::NONE, "chat", &[b"for you"]);
     let other = batch(1, BatchId::NONE, "chat", &[b"for them"]);
     let evidence = Evidence::of(one.envelope(), other.envelope()).unwrap();

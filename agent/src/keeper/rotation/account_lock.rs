@@ -82,18 +82,17 @@ fn is_left_over(name: &str, path: &Path) -> bool {
         Some("lock") => true,
         Some(pid) => {
             let is_number = pid.bytes().all(|byte| byte.is_ascii_digit());
-            is_number && pid.parse().is_ok_and(|pid: u32| pid <= PID_MAX) && holds_a_pid(path)
+            is_number && pid.parse().is_ok_and(|pid: u32| pid <= PID_MAX) && holds_no_account(path)
         }
         None => rest == "+",
     })
 }
 
-/// Whether a file holds a PID, or nothing yet, and nothing else.
-fn holds_a_pid(path: &Path) -> bool {
+/// Whether a file is as short as a PID, whole or torn, and holds no account: then it is nobody's copy.
+fn holds_no_account(path: &Path) -> bool {
     let is_short = |meta: fs::Metadata| meta.is_file() && meta.len() <= LOCK_MAX;
     fs::symlink_metadata(path).is_ok_and(is_short)
-        && fs::read(path)
-            .is_ok_and(|bytes| bytes.iter().all(|byte| byte.is_ascii_digit() || *byte == 0))
+        && fs::read(path).is_ok_and(|bytes| !bytes.contains(&b':'))
 }
 
 #[cfg(test)]
