@@ -365,7 +365,12 @@ impl Ledger {
         if lane == Lane::Policy {
             self.look_at_speakers();
         }
-        let out = evicted.map(|nodes| (BTreeSet::from_iter(nodes), Out::Evicted));
+        let mut gone: BTreeSet<NodeId> = evicted.into_iter().flatten().collect();
+        if ruled {
+            // Or has its place again, where a ruling that took it became void.
+            gone.extend(self.evicted.difference(&before).copied());
+        }
+        let out = (!gone.is_empty()).then_some((gone, Out::Evicted));
         let forgotten = match &out {
             Some((nodes, _)) => {
                 self.evicted.extend(nodes);

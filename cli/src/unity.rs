@@ -10,7 +10,7 @@
 //! ruling of B, and what becomes of each place that A ruled on.
 
 use borgios_policy::policy::UNITES_MAX;
-use borgios_policy::rules::RULINGS_MAX;
+use borgios_policy::rules::rulings_max;
 use borgios_policy::{Lane, Policy, Ruling, Statement};
 use borgios_types::Digest;
 
@@ -19,39 +19,42 @@ use crate::failure::Failure;
 
 /// Lets the next policy count where another one is in force than here, as far as this folder met it:
 /// `policy` then names all of them, and says what becomes of the places that any of them settled. What
-/// would not take it all the same is left out.
+/// would not take it all the same is left out, and so is what has more rulings than one policy may have.
 ///
 /// # Errors
-/// The home folder cannot be read, or there are more rulings than one policy may have.
+/// The home folder cannot be read.
 pub(crate) fn unite(desk: &Desk<'_>, policy: &mut Policy) -> Result<(), Failure> {
     let mut others = apart(desk)?;
     others.retain(|(_, made)| takes(desk, made, policy));
     others.truncate(UNITES_MAX);
-    policy.unites = others.iter().map(|(id, _)| *id).collect();
-    if others.is_empty() {
-        return Ok(());
-    }
-    let chain = desk.archive().chain();
-    let own = std::mem::take(&mut policy.rulings);
-    let made = others.iter().map(|(_, made)| made);
-    policy.rulings = chain.uniting_rulings(chain.head_seq(Lane::Policy), made);
-    for ruling in own {
-        let place = |other: &Ruling| (other.lane, other.seq) == (ruling.lane, ruling.seq);
-        match policy.rulings.iter_mut().find(|other| place(other)) {
-            // What no policy here settled is for whoever proposes to say.
-            Some(other) if other.by.is_none() => *other = ruling,
-            Some(_) => {}
-            None => policy.rulings.push(ruling),
+    policy.unites.clear();
+    while !others.is_empty() {
+        let rulings = with_theirs(desk, &others, &policy.rulings);
+        if rulings.len() <= rulings_max(others.len()) {
+            policy.unites = others.iter().map(|(id, _)| *id).collect();
+            policy.rulings = rulings;
+            break;
         }
-    }
-    if policy.rulings.len() > RULINGS_MAX {
-        return Err(Failure::new(format!(
-            "policies that settled {} places are to be united, and one policy settles {RULINGS_MAX}",
-            policy.rulings.len()
-        ))
-        .hint("leave out `--close` and `--settle` here, and settle those places with the policy after it"));
+        others.pop();
     }
     Ok(())
+}
+
+/// The rulings that unite `others` with the policy in force here, and those of the proposer.
+fn with_theirs(desk: &Desk<'_>, others: &[(Digest, Policy)], own: &[Ruling]) -> Vec<Ruling> {
+    let chain = desk.archive().chain();
+    let made = others.iter().map(|(_, made)| made);
+    let mut rulings = chain.uniting_rulings(chain.head_seq(Lane::Policy), made);
+    for ruling in own {
+        let place = |other: &Ruling| (other.lane, other.seq) == (ruling.lane, ruling.seq);
+        match rulings.iter_mut().find(|other| place(other)) {
+            // What no policy here settled is for whoever proposes to say.
+            Some(other) if other.by.is_none() => *other = *ruling,
+            Some(_) => {}
+            None => rulings.push(*ruling),
+        }
+    }
+    rulings
 }
 
 /// Whether servers on which `made` is in force take `policy` as the next once it is signed here: it must

@@ -92,9 +92,18 @@ impl Places {
         self.put_back(overruled);
     }
 
-    /// Makes what `policies` settled void; says whether there was anything.
+    /// Makes what `policies` settled or repeated void; says whether there was anything.
     fn void(&mut self, policies: &BTreeSet<Digest>) -> bool {
-        let theirs = self.settled.iter().filter(|(_, settled)| policies.contains(&settled.by));
+        if policies.is_empty() {
+            return false;
+        }
+        let united = self.after(Lane::Policy, Seq(0)).filter(|at| policies.contains(&at.id()));
+        let rulings = united.filter_map(|at| at.policy()).flat_map(|policy| &policy.rulings);
+        let repeated: BTreeSet<(Lane, Seq, Digest)> =
+            rulings.filter_map(|one| Some((one.lane, one.seq, one.by?.id))).collect();
+        let theirs = self.settled.iter().filter(|((lane, seq), settled)| {
+            policies.contains(&settled.by) || repeated.contains(&(*lane, *seq, settled.by))
+        });
         let theirs: Vec<_> = theirs.map(|(place, settled)| (*place, settled.winner)).collect();
         for ((lane, seq), winner) in &theirs {
             self.settled.remove(&(*lane, *seq));

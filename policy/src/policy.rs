@@ -251,7 +251,7 @@ impl Policy {
         let fresh_s = freshness.map_or(0, |rule| rule.max_age_s);
         let unheard_s = self.classes.policy.lock() + fresh_s;
         recovery.map_or(Ok(()), |rule| rule.check(board, unheard_s))?;
-        rules::check_rulings(rulings, !self.unites.is_empty())
+        rules::check_rulings(rulings, self.unites.len())
     }
 
     /// The rules a policy must keep towards the one it follows.

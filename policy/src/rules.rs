@@ -22,7 +22,7 @@ pub const SILENCE_S: core::ops::RangeInclusive<u64> = 30 * DAY_S..=3_650 * DAY_S
 pub const RECOVERY_LOCK_S: core::ops::RangeInclusive<u64> = 14 * DAY_S..=365 * DAY_S;
 /// How long an invitation may be good for, in seconds: a minute to ten years.
 pub const LIFETIME_S: core::ops::RangeInclusive<u64> = 60..=3_650 * DAY_S;
-/// Most places one policy settles.
+/// Most places one policy settles; one that unites others, as many more for each: [`rulings_max`].
 pub const RULINGS_MAX: usize = 16;
 
 /// How many governors a holder must have heard of lately before it installs anything new.
@@ -143,16 +143,23 @@ impl Recovery {
     }
 }
 
+/// Most places that a policy settles which unites that many others with its predecessor: what each of
+/// them may have said, and what it says itself.
+#[must_use]
+pub const fn rulings_max(unites: usize) -> usize {
+    RULINGS_MAX * (1 + unites)
+}
+
 /// A policy rules on other lanes, on each place once, and repeats what another one settled only if it
 /// `unites`.
-pub(crate) fn check_rulings(rulings: &[Ruling], unites: bool) -> Result<(), PolicyError> {
-    within("rulings", rulings.len() as u64, 0..=RULINGS_MAX as u64)?;
+pub(crate) fn check_rulings(rulings: &[Ruling], unites: usize) -> Result<(), PolicyError> {
+    within("rulings", rulings.len() as u64, 0..=rulings_max(unites) as u64)?;
     for (at, Ruling { lane, seq, by, .. }) in rulings.iter().enumerate() {
         let twice = rulings[..at].iter().any(|other| (other.lane, other.seq) == (*lane, *seq));
         if *lane == Lane::Policy || seq.0 == 0 || twice {
             return Err(PolicyError::Ruling { lane: *lane, seq: *seq });
         }
-        if by.is_some() && !unites {
+        if by.is_some() && unites == 0 {
             return Err(PolicyError::Repeats { lane: *lane, seq: *seq });
         }
     }

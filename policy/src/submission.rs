@@ -1,7 +1,7 @@
 //! Statements together with the ballots that travel with them, and whole runs of them: a chain
 //! from disk, from a bundle, or for a node that was long away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use borgios_types::{Digest, Envelope, Seq, SignedBy, UnixSeconds};
 use serde::{Deserialize, Serialize};
@@ -161,8 +161,9 @@ impl Chain {
 }
 
 /// Verifies and applies one submission after the other, and those that were refused again after
-/// each round that settled places: a ruling makes room for its winner and what builds on it, in
-/// whatever order they came. Returns what was refused to the end.
+/// each policy that settled places: a ruling makes room for its winner and what builds on it, in
+/// whatever order they came, and before later policies ask for more. Returns what was refused to the
+/// end.
 pub(crate) fn follow(
     chain: &mut Chain,
     offered: &[Submission],
@@ -175,27 +176,26 @@ pub(crate) fn follow(
 fn follow_some(
     chain: &mut Chain,
     offered: &[Submission],
-    mut left: Vec<usize>,
+    left: Vec<usize>,
     mut accepted: impl FnMut(usize, &VerifiedStatement),
 ) -> Vec<(usize, Refusal)> {
-    loop {
-        let (settled, mut refused) = (chain.rulings_count(), Vec::new());
-        for at in left {
-            let Submission { statement, ballots } = &offered[at];
-            match chain.verify_stored(statement, ballots) {
-                Ok(Verdict::New(verified)) => {
-                    accepted(at, &verified);
-                    chain.apply(*verified);
+    let (mut left, mut refused) = (VecDeque::from(left), Vec::new());
+    while let Some(at) = left.pop_front() {
+        let Submission { statement, ballots } = &offered[at];
+        match chain.verify_stored(statement, ballots) {
+            Ok(Verdict::New(verified)) => {
+                let rulings = chain.rulings_count();
+                accepted(at, &verified);
+                chain.apply(*verified);
+                if chain.rulings_count() > rulings {
+                    refused.drain(..).rev().for_each(|(at, _)| left.push_front(at));
                 }
-                Ok(Verdict::AlreadyKnown(_)) | Err(Refusal::Replayed { .. }) => {}
-                Err(refusal) => refused.push((at, refusal)),
             }
+            Ok(Verdict::AlreadyKnown(_)) | Err(Refusal::Replayed { .. }) => {}
+            Err(refusal) => refused.push((at, refusal)),
         }
-        if refused.is_empty() || chain.rulings_count() == settled {
-            return refused;
-        }
-        left = refused.into_iter().map(|(at, _)| at).collect();
     }
+    refused
 }
 
 /// The highest number in each lane that is in date, or that something in date builds upon.

@@ -32,40 +32,49 @@ impl Chain {
         })
     }
 
-    /// The rulings of a policy that unites `others` with the one in force here: what that one settled is
-    /// repeated, and what those settled is decided as it stands here; what stands nowhere here, as they
-    /// say. `from` is the lowest place of the lane `policy` at which there are several.
+    /// The rulings of a policy that unites `others` with the one in force here. What that one settled or
+    /// repeated is repeated; of what those settled stands what stands here, and a place at which nothing
+    /// does is closed: a winner of theirs may follow what never comes here, and would end its lane. `from`
+    /// is the lowest place of the lane `policy` at which there are several.
     #[must_use]
     pub fn uniting_rulings<'a>(
         &self,
         from: Seq,
         others: impl IntoIterator<Item = &'a Policy>,
     ) -> Vec<Ruling> {
-        let here = self.all_settled().filter(|(_, settled)| settled.policy >= from);
+        let here =
+            self.all_settled().filter(|(at, settled)| settled.policy >= from || self.head_says(at));
         let mut rulings: Vec<Ruling> = here
             .map(|((lane, seq), Settled { winner, policy, by })| {
                 let by = Some(SettledBy { policy: *policy, id: *by });
                 Ruling { lane: *lane, seq: *seq, winner: *winner, by }
             })
             .collect();
-        for theirs in others.into_iter().flat_map(|policy| &policy.rulings) {
-            let Ruling { lane, seq, winner, .. } = *theirs;
-            let said = rulings.iter().any(|one| (one.lane, one.seq) == (lane, seq));
-            if said || self.settled(lane, seq).is_some() {
-                continue;
+        for Ruling { lane, seq, .. } in others.into_iter().flat_map(|policy| &policy.rulings) {
+            let said = rulings.iter().any(|one| (one.lane, one.seq) == (*lane, *seq));
+            if !said && self.settled(*lane, *seq).is_none() {
+                let stands = self.get(*lane, *seq).map(VerifiedStatement::id);
+                rulings.push(Ruling::new(*lane, *seq, stands));
             }
-            let stands = self.get(lane, seq).map(VerifiedStatement::id);
-            rulings.push(Ruling::new(lane, seq, stands.or(winner)));
         }
         rulings
     }
 
-    /// What holds of a draft of the next policy that unites others: what settles places here settles them
-    /// everywhere once it is signed.
+    /// Whether the policy in force says something of this place.
+    fn head_says(&self, (lane, seq): &(Lane, Seq)) -> bool {
+        let mut rulings = self.policy().into_iter().flat_map(|policy| &policy.rulings);
+        rulings.any(|one| (one.lane, one.seq) == (*lane, *seq))
+    }
+
+    /// What holds of a draft of the next policy that unites others: what the one before it says of places
+    /// holds everywhere once it is signed.
     pub(crate) fn check_uniting(&self, made: &Policy) -> Result<(), String> {
-        let Some(head) = self.head(Lane::Policy).filter(|_| !made.unites.is_empty()) else {
+        if made.unites.is_empty() {
             return Ok(());
-        };
+        }
+        if let Some(id) = made.unites.iter().find(|id| self.known(id).is_some()) {
+            return Err(format!("it unites {} with itself: that is in force here", id.short()));
+        }
         let said = |lane: Lane, seq: Seq| {
             made.rulings.iter().find(|ruling| (ruling.lane, ruling.seq) == (lane, seq))
         };
@@ -73,7 +82,7 @@ impl Chain {
             let here = SettledBy { policy: settled.policy, id: settled.by };
             match said(*lane, *seq) {
                 Some(ruling) if ruling.by == Some(here) => {}
-                None if settled.by != head.id() => {}
+                None if !self.head_says(&(*lane, *seq)) => {}
                 Some(_) | None => {
                     let policy = settled.policy;
                     return Err(format!(

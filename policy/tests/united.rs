@@ -245,6 +245,74 @@ fn what_a_void_ruling_took_back_has_its_place_again() {
     same(&mut of);
 }
 
+/// What came in behind the place is judged at a start as it was when it came: later policies ask for more.
+#[test]
+fn a_start_takes_what_stands_behind_a_closed_place_before_later_policies() {
+    let mut of = apart(|_| (), closes);
+    let here = release(&of.early, &of.council, "1.1");
+    apply(&mut of.early, UnixSeconds(APART.0 - LOCK_S), &here);
+    unite(&mut of);
+    let now = APART.plus(LOCK_S);
+    apply(&mut of.late, now, &here);
+    let mut rules = of.late.chain.policy().unwrap().clone();
+    (rules.unites, rules.rulings) = (BTreeSet::new(), Vec::new());
+    rules.classes.release.approvals = 3;
+    let fourth = of.council.sign(&next(&of.late.chain, Lane::Policy, rules.to_body()));
+    apply(&mut of.late, now.plus(LOCK_S), &fourth);
+    let stored = of.late.chain.history().map(|one| one.envelope().clone());
+    let again = borgios_policy::Chain::restore(of.late.chain.network(), stored).unwrap();
+    assert_eq!(again.tip(Lane::Release), of.late.chain.tip(Lane::Release));
+    assert_eq!(again.known(&here.id()), Some((Lane::Release, Seq(2))));
+}
+
+/// The other policy names a winner that follows what its place is closed before here.
+#[test]
+fn a_winner_that_could_never_follow_ends_no_lane() {
+    let winner = Digest::of(b"a release upon release/1");
+    let settles = |policy: &mut Policy| {
+        policy.rulings = vec![Ruling::new(Lane::Release, Seq(2), Some(winner))];
+    };
+    let mut of = apart(settles, closes);
+    unite(&mut of);
+    assert_eq!(of.early.chain.settled(Lane::Release, Seq(2)).unwrap().winner, None);
+    same(&mut of);
+}
+
+/// Two that unite in opposite directions, as after late vetoes of the first of them; the next one unites
+/// those.
+#[test]
+fn what_a_united_policy_only_repeated_is_void_too() {
+    let of = apart(closes, closes);
+    let by = |policy: &Envelope| Some(SettledBy { policy: Seq(2), id: policy.id() });
+    let third = |below: &Envelope, with: &Envelope, round, fanout| {
+        let mut rules = of.early.chain.policy().unwrap().clone();
+        (rules.fanout, rules.unites) = (fanout, [with.id()].into());
+        rules.rulings = vec![Ruling { by: by(below), ..Ruling::new(Lane::Release, PLACE, None) }];
+        let (network, below) = (of.early.chain.network(), Some(below.id()));
+        let draft = statement(Lane::Policy, 3, network, below, Some(2), rules.to_body());
+        of.council.sign(&Statement { round: Round(round), ..draft })
+    };
+    let (one, other) = (third(&of.good, &of.bad, 0, 7), third(&of.bad, &of.good, 1, 8));
+    let (mut early, mut late) = (of.early, of.late);
+    apply(&mut early, APART, &one);
+    apply(&mut late, APART, &other);
+    assert_ne!(early.chain.tip(Lane::Release), late.chain.tip(Lane::Release));
+    let made = late.chain.policy().unwrap().clone();
+    let mut rules = early.chain.policy().unwrap().clone();
+    rules.unites = [other.id()].into();
+    rules.rulings = early.chain.uniting_rulings(Seq(3), [&made]);
+    let draft = next(&early.chain, Lane::Policy, rules.to_body());
+    let now = APART.plus(LOCK_S);
+    let reviewed = Statement { issued: now, expires: now.plus(9 * LOCK_S), ..draft.clone() };
+    early.chain.review(now, &unsigned(&reviewed)).unwrap();
+    let fourth = of.council.sign(&draft);
+    for holder in [&mut early, &mut late] {
+        apply(holder, now, &fourth);
+        let settled = holder.chain.settled(Lane::Release, PLACE).unwrap();
+        assert_eq!((settled.policy, settled.by), (Seq(2), of.good.id()));
+    }
+}
+
 /// Whoever proposes by hand is told; what is signed all the same is taken, or a holder would be left.
 #[test]
 fn a_draft_says_again_what_stands() {
@@ -268,6 +336,14 @@ fn a_draft_says_again_what_stands() {
         assert!(why(rulings).contains("does not repeat"));
     }
     assert!(why(vec![good, elsewhere]).contains("did not settle"));
+    let mut itself = Policy::parse(&draft.body).unwrap();
+    (itself.unites, itself.rulings) = ([of.good.id()].into(), vec![good]);
+    let itself = Statement { issued: APART, body: itself.to_body(), ..draft.clone() };
+    let refused = of.early.chain.review(APART, &unsigned(&itself));
+    assert!(
+        matches!(&refused, Err(Refusal::BadBody { why, .. }) if why.contains("itself")),
+        "{refused:?}"
+    );
     assert!(why(vec![Ruling { by: by(3, of.good.id()), ..closed }]).contains("repeats"));
     let mut alone = of.early.chain.policy().unwrap().clone();
     alone.rulings = vec![good];

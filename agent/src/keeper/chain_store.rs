@@ -15,6 +15,7 @@
 //! damaged/<lane>-<seq>.json what the disk gave back changed; borgiosd brings it again
 //! ```
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -123,8 +124,16 @@ impl ChainStore {
         let mut chain = Chain::new(Some(pin));
         gate.gate().ripe().for_each(|id| chain.ripen(id));
         let mut store = Self { folder: folder.to_owned(), chain, gate };
-        let stored = store.read_all(|lane, seq, path| store.set_aside(lane, seq, path))?;
-        for (_, refusal) in store.chain.follow(&Submission::sort(stored)) {
+        let mut stored = store.read_all(|lane, seq, path| store.set_aside(lane, seq, path))?;
+        let put_away = store.read_put_away();
+        let away: BTreeSet<Digest> = put_away.iter().map(Envelope::id).collect();
+        stored.extend(put_away);
+        let stored = Submission::sort(stored);
+        for (at, refusal) in store.chain.follow(&stored) {
+            // It has no place, as it had none before.
+            if away.contains(&stored[at].statement.id()) {
+                continue;
+            }
             error!(
                 BORGIOS_EVENT = "stored_statement_refused",
                 BORGIOS_REFUSAL = refusal.code(),
@@ -150,7 +159,8 @@ impl ChainStore {
         let mut chain = Chain::new(Some(pin));
         gate.gate().ripe().for_each(|id| chain.ripen(id));
         let store = Self { folder: folder.to_owned(), chain, gate };
-        let stored = store.read_all(|_, _, _| Ok(()))?;
+        let mut stored = store.read_all(|_, _, _| Ok(()))?;
+        stored.extend(store.read_put_away());
         let Self { mut chain, .. } = store;
         drop(chain.follow(&Submission::sort(stored)));
         Ok(chain)

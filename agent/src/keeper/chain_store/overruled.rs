@@ -9,13 +9,13 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use borgios_policy::{Lane, Submission, Verdict};
-use borgios_types::{Digest, Seq};
+use borgios_policy::{Lane, Submission};
+use borgios_types::{Digest, Envelope, Seq};
 use tracing::{info, warn};
 
-use super::{ChainStore, read_submission};
+use super::{ChainStore, is_on, read_submission};
 use crate::disk;
 
 impl ChainStore {
@@ -38,51 +38,45 @@ impl ChainStore {
         }
     }
 
-    /// Moves back what has its place again, because the ruling that took it is void. At a start it may have
-    /// its place in no file and not in memory either: then it gets it here. Best effort.
-    pub(super) fn bring_back(&mut self) {
-        let mut put_away = self.put_away();
-        while let Some(at) = put_away.iter().position(|(path, one)| self.took_back(path, one)) {
-            put_away.swap_remove(at);
+    /// Moves back what has its place again, because the ruling that took it is void. Best effort: what stays
+    /// is read from there at the next start.
+    pub(super) fn bring_back(&self) {
+        for (path, submission) in self.put_away() {
+            let id = submission.statement.id();
+            let Some((lane, seq)) = self.chain.known(&id) else { continue };
+            let to = self.path_of(lane, seq);
+            let moved = match read_submission(&to) {
+                // Somebody brought it again, and it is stored.
+                Ok(there) if there.statement.id() == id => fs::remove_file(&path),
+                // Another one, which could not be put away.
+                Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+                Err(_) => fs::create_dir_all(self.lane_folder(lane))
+                    .and_then(|()| fs::rename(&path, &to))
+                    .and_then(|()| disk::sync_folder(&self.lane_folder(lane))),
+            };
+            match moved {
+                Ok(()) => info!(
+                    BORGIOS_EVENT = "brought_back",
+                    BORGIOS_LANE = lane.as_str(),
+                    BORGIOS_SEQ = seq.0,
+                    "{lane}/{seq} has its effect again: the ruling that took it back is void"
+                ),
+                Err(error) => {
+                    warn!(BORGIOS_EVENT = "gate_stuck", "cannot bring back {lane}/{seq}: {error}");
+                }
+            }
         }
     }
 
-    /// Whether this one has its place again, in memory and on the disk.
-    fn took_back(&mut self, path: &Path, submission: &Submission) -> bool {
-        let Submission { statement, ballots } = submission;
-        let id = statement.id();
-        let (lane, seq, new) = match self.chain.known(&id) {
-            Some((lane, seq)) => (lane, seq, None),
-            None => match self.chain.verify_stored(statement, ballots) {
-                Ok(Verdict::New(verified)) => {
-                    (verified.statement().lane, verified.statement().seq, Some(*verified))
-                }
-                Ok(Verdict::AlreadyKnown(_)) | Err(_) => return false,
-            },
-        };
-        let to = self.path_of(lane, seq);
-        let moved = if read_submission(&to).is_ok_and(|there| there.statement.id() == id) {
-            // Somebody brought it again, and it is stored.
-            fs::remove_file(path)
-        } else {
-            fs::create_dir_all(self.lane_folder(lane))
-                .and_then(|()| fs::rename(path, &to))
-                .and_then(|()| disk::sync_folder(&self.lane_folder(lane)))
-        };
-        if let Err(error) = moved {
-            warn!(BORGIOS_EVENT = "gate_stuck", "cannot bring back {lane}/{seq}: {error}");
-            return false;
-        }
-        info!(
-            BORGIOS_EVENT = "brought_back",
-            BORGIOS_LANE = lane.as_str(),
-            BORGIOS_SEQ = seq.0,
-            "{lane}/{seq} has its effect again: the ruling that took it back is void"
-        );
-        if let Some(verified) = new {
-            self.chain.apply(verified);
-        }
-        true
+    /// What was put away, with the ballots on it: a chain is made of these too, for what a ruling took has
+    /// its place again once that is void.
+    pub(super) fn read_put_away(&self) -> Vec<Envelope> {
+        let all = self.put_away().into_iter().flat_map(|(_, one)| {
+            let id = one.statement.id();
+            let ballots = one.ballots.into_iter().filter(move |ballot| is_on(ballot, id));
+            std::iter::once(one.statement).chain(ballots)
+        });
+        all.collect()
     }
 
     /// What lies in the folder, as far as it can be read.

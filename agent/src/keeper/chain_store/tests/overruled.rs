@@ -36,8 +36,13 @@ fn what_a_void_ruling_took_back_is_brought_back_with_its_file() {
         store.submit(NOW, submission).unwrap();
     }
     let all: Vec<_> = store.chain().after(Lane::Release, Seq(0)).map(|one| one.id()).collect();
+    let before = store.chain().policy().unwrap().clone();
     let policy = |seq, prev, unites: &[Digest], rulings: Vec<borgios_policy::Ruling>| {
-        let mut rules = store.chain().policy().unwrap().clone();
+        let mut rules = before.clone();
+        // The policy that unites asks for more than was asked for what was there.
+        if seq == 3 {
+            rules.classes.release.approvals = rules.board.size();
+        }
         (rules.rulings, rules.unites) = (rulings, unites.iter().copied().collect());
         let (network, under) = (Some(fleet.network), Some(seq - 1));
         let draft = statement(Lane::Policy, seq, network, Some(prev), under, rules.to_body());
@@ -54,6 +59,9 @@ fn what_a_void_ruling_took_back_is_brought_back_with_its_file() {
     let put_away: Vec<_> = put_away().collect();
     assert_eq!(put_away.len(), all.len() - 1);
     let copies: Vec<_> = put_away.iter().map(|path| fs::read(path).unwrap()).collect();
+    // A start between the two, after which only files tell what was here.
+    store = ChainStore::open(folder.path()).unwrap();
+    assert_eq!(store.chain().overruled().count(), all.len() - 1);
     store.submit(NOW, &united).unwrap();
     for cut in [false, true, false] {
         let held: Vec<_> = store.chain().after(Lane::Release, Seq(0)).map(|one| one.id()).collect();
