@@ -203,12 +203,14 @@ impl Membership {
 
     async fn renew_if_due(&self, keeper: PublicKey) -> Result<Vec<Admitted>, String> {
         let me = self.key.public();
-        let now = unix_now();
-        let (newest, held, first, network, out) = self
+        // By the time that records are judged by: one of a clock that is behind the newest statement would
+        // have lapsed before it is made.
+        let (now, newest, held, first, network, out) = self
             .ledger
             .run(move |l| {
+                let now = unix_now().max(l.chain().now_floor());
                 let held = l.timely_join_of(&me, now);
-                (l.join_of(&me), held, l.first_join(&me), l.chain().network(), l.out(&me))
+                (now, l.join_of(&me), held, l.first_join(&me), l.chain().network(), l.out(&me))
             })
             .await;
         if out.is_some() {
@@ -219,12 +221,13 @@ impl Membership {
         let latest = now.plus(AHEAD_MAX);
         let ahead =
             newest.is_some_and(|join| join.issued > latest && first.as_ref() != Some(&join));
-        if let Some(join) = &held {
+        let good = held.as_ref().is_some_and(|join| {
             let same =
                 join.keeper == keeper && join.name == self.name && join.address == self.address;
-            if same && !ahead && now.0 < join.issued.0.saturating_add(self.renew_after) {
-                return Ok(Vec::new());
-            }
+            same && now.0 < join.issued.0.saturating_add(self.renew_after)
+        });
+        if good && !ahead {
+            return Ok(Vec::new());
         }
         let network = network.ok_or("this server has no invitation; put one into invite.json")?;
         let invitation = match (&held, &self.invitation) {
@@ -260,6 +263,11 @@ impl Membership {
                 Ok(all)
             }
             Admission::Known => Ok(Vec::new()),
+            // The one in hand does until the next look; the tree must not wait for a better one.
+            Admission::Deferred { why, .. } | Admission::Refused { why, .. } if good => {
+                warn!(BORGIOS_EVENT = "join_failed", "keeps its join record: {why}");
+                Ok(Vec::new())
+            }
             Admission::Deferred { why, .. } | Admission::Refused { why, .. } => Err(why),
             Admission::Disk(why) => Err(why),
         }
@@ -431,10 +439,10 @@ mod tests {
         assert_eq!(ledger.run(|l| l.chain().head_seq(Lane::Policy)).await, Seq(2));
     }
 
-    /// A clock that was ahead for a while, as at a boot, made a renewal that nobody else takes.
-    #[tokio::test]
-    async fn a_record_of_a_clock_that_was_ahead_gives_way_once_it_is_right() {
-        const DAY: u64 = 86_400;
+    const DAY: u64 = 86_400;
+
+    /// A server that joined two days ago, below `folder`; its board, its key, and its first record.
+    fn joined(folder: &Path) -> (Council, Ledger, SecretKey, Join) {
         let council = Council::new(3, 2, 1, 1);
         let body = council.policy(2).to_body();
         let first = draft(Lane::Policy, 1, None, None, None, body);
@@ -450,7 +458,7 @@ mod tests {
             expires: now.plus(DAY),
         };
         let invitation = invitation.to_envelope().sign(&council.keys[&council.name(0)]);
-        let join = |issued: UnixSeconds| Join {
+        let join = Join {
             network: first.id(),
             node: key.public(),
             keeper: keeper.public(),
@@ -458,42 +466,100 @@ mod tests {
             address: None,
             owner: None,
             invitation: invitation.id(),
-            issued,
-            expires: issued.plus(7 * DAY),
+            issued: begun,
+            expires: begun.plus(7 * DAY),
         };
-        let folder = tempfile::tempdir().unwrap();
-        let mut ledger = Ledger::open(folder.path(), 0).unwrap();
+        let mut ledger = Ledger::open(folder, 7 * DAY).unwrap();
         ledger.pin(first.id()).unwrap();
-        let joined = join(begun).to_envelope().sign(&key).sign(&token);
-        for envelope in [first.clone(), invitation.clone(), joined] {
+        let record = join.to_envelope().sign(&key).sign(&token);
+        for envelope in [first, invitation, record] {
             let admitted = ledger.admit(envelope, "a test");
             assert!(matches!(admitted, Admission::Admitted(_)), "{admitted:?}");
         }
-        // As if the clock had let it in.
-        let ahead = now.plus(40 * DAY);
-        let renewal = join(ahead).to_envelope().sign(&key);
-        ledger.store.put(renewal, key.public().to_string(), ahead.0).unwrap();
-        let me = key.public();
-        assert_eq!(ledger.join_of(&me).unwrap().issued, ahead);
-        let membership = Membership {
+        (council, ledger, key, join)
+    }
+
+    /// A renewal of `first` of another time.
+    fn renewal(first: &Join, issued: UnixSeconds) -> Join {
+        Join { issued, expires: issued.plus(7 * DAY), ..first.clone() }
+    }
+
+    /// The membership of a server that [`joined`].
+    fn member(ledger: Ledger, key: SecretKey, renew_after: u64) -> Membership {
+        Membership {
             key,
             name: "web-1".parse().unwrap(),
             address: None,
             owner: None,
             life: 7 * DAY,
-            renew_after: DAY,
+            renew_after,
             invitation: None,
             ledger: LedgerHandle::spawn(ledger).unwrap(),
             keeper: tokio::sync::watch::channel(None).1,
-        };
+        }
+    }
+
+    /// A clock that was ahead for a while, as at a boot, made a renewal that nobody else takes.
+    #[tokio::test]
+    async fn a_record_of_a_clock_that_was_ahead_gives_way_once_it_is_right() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, mut ledger, key, first) = joined(folder.path());
+        let (me, now) = (key.public(), unix_now());
+        // As if the clock had let it in.
+        let ahead = now.plus(40 * DAY);
+        let record = renewal(&first, ahead).to_envelope().sign(&key);
+        ledger.store.put(record, me.to_string(), ahead.0).unwrap();
+        assert_eq!(ledger.join_of(&me).unwrap().issued, ahead);
+        let membership = member(ledger, key, DAY);
         let gone = membership.ledger.run(move |l| l.set_aside_ahead(&me, unix_now())).await;
         assert_eq!(gone.len(), 1);
-        assert_eq!(membership.renew_if_due(keeper.public()).await.unwrap().len(), 1);
+        assert_eq!(membership.renew_if_due(first.keeper).await.unwrap().len(), 1);
         let held = membership.ledger.run(move |l| l.join_of(&me)).await.unwrap();
         assert!(held.issued < now.plus(DAY), "{}", held.issued);
         // The first record stays, whatever its date, and what is in date too.
         let again = membership.ledger.run(move |l| l.set_aside_ahead(&me, UnixSeconds(0))).await;
         assert_eq!(again.len(), 1, "the renewal; the newest statement is older");
         assert!(membership.ledger.run(move |l| l.first_join(&me)).await.is_some());
+    }
+
+    /// A clock that is weeks behind the newest statement, as before it was set, makes no record of its own
+    /// time, which would have lapsed: the server would try for ever, and come into no tree.
+    #[tokio::test]
+    async fn a_clock_that_is_behind_the_newest_statement_makes_no_record_of_the_past() {
+        let folder = tempfile::tempdir().unwrap();
+        let (council, mut ledger, key, first) = joined(folder.path());
+        let (me, newest) = (key.public(), unix_now().plus(20 * DAY));
+        let network = Some(first.network);
+        let body = council.policy(2).to_body();
+        let next = draft(Lane::Policy, 2, network, network, Some(1), body);
+        let next = Statement { issued: newest, expires: newest.plus(DAY), ..next };
+        let record = renewal(&first, UnixSeconds(newest.0 - 3_600));
+        let envelopes = [council.sign(&next), record.to_envelope().sign(&key)];
+        for envelope in envelopes {
+            let admitted = ledger.admit(envelope, "a test");
+            assert!(matches!(admitted, Admission::Admitted(_)), "{admitted:?}");
+        }
+        let membership = member(ledger, key, DAY);
+        assert_eq!(membership.renew_if_due(first.keeper).await.unwrap().len(), 0, "not due");
+        // Where one is due, it is of the time of that statement.
+        let membership = Membership { renew_after: 60, ..membership };
+        assert_eq!(membership.renew_if_due(first.keeper).await.unwrap().len(), 1);
+        let held = membership.ledger.run(move |l| l.join_of(&me)).await.unwrap();
+        assert_eq!(held.issued, newest);
+    }
+
+    /// A record that another one was to replace only for its date does where that one is not taken.
+    #[tokio::test]
+    async fn a_good_record_does_where_none_can_be_made_in_the_place_of_one_ahead() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, mut ledger, key, first) = joined(folder.path());
+        let ahead = unix_now().plus(40 * DAY);
+        let record = renewal(&first, ahead).to_envelope().sign(&key);
+        ledger.store.put(record, key.public().to_string(), ahead.0).unwrap();
+        ledger.remove(&[first.invitation]);
+        let (keeper, other) = (first.keeper, first.node);
+        let membership = member(ledger, key, 3 * DAY);
+        assert_eq!(membership.renew_if_due(keeper).await.unwrap().len(), 0);
+        assert!(membership.renew_if_due(other).await.is_err(), "it names another keeper");
     }
 }

@@ -212,9 +212,15 @@ impl Ledger {
         proof
     }
 
-    /// The witnesses of a grant with what shows that they are members, at most `most`.
+    /// The witnesses of a grant with what shows that they are members, at most `most` of those that fit: no
+    /// others take their room.
     #[must_use]
-    pub fn witnesses(&self, grant: &Digest, most: usize) -> Vec<WitnessProof> {
+    pub fn witnesses(
+        &self,
+        grant: &Digest,
+        most: usize,
+        fits: impl Fn(&WitnessProof) -> bool,
+    ) -> Vec<WitnessProof> {
         let witnesses = self.store().list(Witness::KIND, None);
         witnesses
             .filter_map(|stored| Some((Witness::parse(&stored.envelope).ok()?, stored)))
@@ -229,6 +235,7 @@ impl Ledger {
                     invitation: self.store().get(&invitation)?.envelope.clone(),
                 })
             })
+            .filter(fits)
             .take(most)
             .collect()
     }

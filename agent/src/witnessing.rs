@@ -148,14 +148,15 @@ fn due(
     }
     let needed = usize::from(ledger.chain().policy().map_or(0, borgios_policy::Policy::witnesses));
     let members: BTreeSet<NodeId> = ledger.members(now).into_keys().collect();
-    let (signed, seen) = (signed_by(ledger, me), seen(ledger));
+    let signed = signed_by(ledger, me);
     let mut due = Vec::new();
     for (target, id) in grants {
         let since = *in_date.since.entry(id).or_insert(at);
         if target == *me || signed.contains(&id) {
             continue;
         }
-        let is_lacking = seen.get(&id).copied().unwrap_or(0) < needed;
+        // Those alone that its own server would bring: long ones must not pass for enough.
+        let is_lacking = ledger.witnesses(&id, needed, fits).len() < needed;
         let most = if is_lacking { asked_after(at.duration_since(since)) } else { WITNESSES_ASKED };
         let mut others = members.clone();
         others.remove(&target);
@@ -181,16 +182,9 @@ fn signed_by(ledger: &Ledger, node: &NodeId) -> BTreeSet<Digest> {
     owned.filter_map(|stored| Some(Witness::parse(&stored.envelope).ok()?.statement)).collect()
 }
 
-/// How many witnesses of each statement are known here.
-fn seen(ledger: &Ledger) -> BTreeMap<Digest, usize> {
-    let mut seen = BTreeMap::new();
-    for stored in ledger.store().list(Witness::KIND, None) {
-        let Ok(witness) = Witness::parse(&stored.envelope) else { continue };
-        if ledger.out(&witness.node).is_none() {
-            *seen.entry(witness.statement).or_default() += 1;
-        }
-    }
-    seen
+/// Whether a proof is brought at all.
+fn fits(proof: &WitnessProof) -> bool {
+    serde_json::to_string(proof).is_ok_and(|text| text.len() <= PROOF_BYTES)
 }
 
 impl KeeperWatch {
@@ -203,7 +197,7 @@ impl KeeperWatch {
         };
         for AccessStatus { id, .. } in status.access.iter().filter(waits) {
             let id = *id;
-            let found = self.ledger.run(move |ledger| ledger.witnesses(&id, LOOKED_AT)).await;
+            let found = self.ledger.run(move |ledger| ledger.witnesses(&id, LOOKED_AT, fits)).await;
             let (proofs, now_brought) = match self.brought.get(&id) {
                 Some(before) => {
                     let again = before.at.elapsed() >= AGAIN;
@@ -240,7 +234,7 @@ fn choose(
     brought: &BTreeSet<Digest>,
     again: bool,
 ) -> Vec<WitnessProof> {
-    found.retain(|proof| serde_json::to_string(proof).is_ok_and(|text| text.len() <= PROOF_BYTES));
+    found.retain(fits);
     found.sort_by_key(|proof| brought.contains(&proof.witness.id()));
     let news = found.first().is_some_and(|proof| !brought.contains(&proof.witness.id()));
     found.truncate(if news || again { usize::from(WITNESSES_MAX) } else { 0 });
@@ -304,6 +298,16 @@ mod tests {
             let at = begun + Duration::from_secs(after_s);
             sign_due(ledger, others[rank], now, &mut in_date, at).len()
         };
+        // Two of those asked first say it at such length that nobody is brought it.
+        for key in &others[1..3] {
+            let witness = Witness { network, node: key.public(), statement: grant, at: now };
+            let payload = witness.to_envelope().payload;
+            let mut long: serde_json::Value = serde_json::from_str(&payload).unwrap();
+            long["x"] = "y".repeat(PROOF_BYTES).into();
+            let long = Envelope::unsigned(Kind::new("witness").unwrap(), long.to_string());
+            let admitted = ledger.admit(long.sign(key), "a test");
+            assert!(matches!(admitted, Admission::Admitted(_)), "{admitted:?}");
+        }
         assert_eq!(sign(&mut ledger, 32, 0), 0);
         assert_eq!(sign(&mut ledger, 32, 29), 0);
         assert_eq!(sign(&mut ledger, 32, 30), 1);
@@ -312,6 +316,7 @@ mod tests {
         let witness = Witness { network, node: others[33].public(), statement: grant, at: now };
         let witness = witness.to_envelope().sign(others[33]);
         assert!(matches!(ledger.admit(witness, "a test"), Admission::Admitted(_)));
+        assert_eq!(ledger.witnesses(&grant, 2, fits).len(), 2, "the long ones take no room");
         assert_eq!(sign(&mut ledger, 34, 600), 0);
         assert_eq!(sign(&mut ledger, 0, 600), 1, "who is asked first");
         assert!(!in_date.lacking);

@@ -98,6 +98,8 @@ fn the_first_steps_name_the_next_one() {
 fn both_approve(board: &Board, place: &str) {
     board.ok("ann", &["vote", place, "approve"]);
     assert_eq!(board.json("ben", &["vote", place, "approve"])["signed"], true, "{place}");
+    // What ben's ballot completed.
+    board.ok("ann", &["sync"]);
 }
 
 /// The advice of the first finding of that text.

@@ -96,7 +96,7 @@ pub(super) fn signed(
     files: &Files,
     agreed: &Agreed,
 ) -> Result<Result<Envelope, Vec<Name>>, CeremonyError> {
-    let (mut shares, mut missing) = (BTreeMap::new(), Vec::new());
+    let (mut shares, mut missing, mut disagrees) = (BTreeMap::new(), Vec::new(), None);
     let seen = digest(&agreed.done);
     for (index, card) in (1..=roster.threshold.0).zip(&roster.governors) {
         let file = roster.file(&card.name, Part::KIND);
@@ -113,14 +113,19 @@ pub(super) fn signed(
             return Err(cheat(&card.name, Part::KIND, &"it is for another ceremony"));
         }
         if part.done.is_some_and(|done| done != seen) {
-            return Err(CeremonyError::Disagrees { name: card.name.clone(), what: Done::KIND });
+            disagrees.get_or_insert(&card.name);
+            continue;
         }
         let share = frost::round2::SignatureShare::deserialize(&part.share.0)
             .map_err(|error| cheat(&card.name, Part::KIND, &error))?;
         shares.insert(identifier(index), share);
     }
+    // Only then: one part with an invented digest must keep nobody else from laying theirs.
     if !missing.is_empty() {
         return Ok(Err(missing));
+    }
+    if let Some(name) = disagrees {
+        return Err(CeremonyError::Disagrees { name: name.clone(), what: Done::KIND });
     }
     let package = package(plan, roster, board, agreed)?;
     let signature = frost::aggregate(&package, &shares, &board.public_key_package())
