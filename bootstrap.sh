@@ -403,7 +403,8 @@ preflight_network() {
     # Every other one joins through it, and nobody can be sent to an address that it does not have.
     elif [ -z "$invite_members" ]; then
         fact STOP reach "the invitation is for the first server of its network, and without --advertise HOST:PORT no other can join it; give where others reach this machine"
-    else fact warn reach "no --advertise HOST:PORT: nobody dials this machine, so it can be nobody's parent, for good; give it unless nobody can reach this machine"; fi
+    # No warning: it is right behind NAT, and a join that nobody watches would end with it.
+    else fact note reach "no --advertise HOST:PORT: nobody dials this machine, so it can be nobody's parent, for good; give it unless nobody can reach this machine"; fi
 }
 
 # What shows that somebody still uses this machine for something else: the wrong machine, perhaps.
@@ -671,7 +672,8 @@ TEXT
 # In $STATE: lock (held while a join runs), abort.lock (while it is aborted), shell (which one runs
 # it), stage, inputs (what the open take-over was agreed to with), join.log and join.exit (of the
 # unit), keeper and takeover/ (the take-over's own), node and owner.pub (the keeper makes the receipt
-# from them, if the power goes before this script does), owner-backup.age, receipt.txt, handover.*
+# from them, if the power goes before this script does), owner-backup.age, receipt.txt, handover.*,
+# invitation (digest and path of the file that is removed at the very end, until it is)
 
 # Root runs what lies there, and somebody may have made the folder before.
 own_folder() {
@@ -1070,16 +1072,36 @@ leftover() {
 # Whether the file given with --invite is still there, a plain one, and what was read from it.
 is_ours() { [ -f "$invite_file" ] && [ ! -L "$invite_file" ] && [ "$(sha256 "$invite_file")" = "$invite_digest" ]; }
 
+# Notes it as one that is to go, so that whoever runs join again where that was cut off ends it.
+note_invitation() {
+    is_ours || return 0
+    case $invite_file in /*) path=$invite_file ;; *) path=$PWD/$invite_file ;; esac
+    printf '%s\n%s\n' "$invite_digest" "$path" >"$STATE/invitation.new" &&
+        durable "$STATE/invitation.new" && mv -f "$STATE/invitation.new" "$STATE/invitation"
+}
+
+# Removes what an earlier join noted.
+drop_noted() {
+    [ -s "$STATE/invitation" ] || return 0
+    invite_digest=$(sed -n 1p "$STATE/invitation") invite_file=$(sed 1d "$STATE/invitation")
+    gone=$STATE/borgios-bootstrap.invitation
+    # It was moved already, and may be half overwritten.
+    if [ -f "$gone" ] && [ ! -L "$gone" ]; then overwrite "$gone"; fi
+    drop_invitation
+}
+
 # Removes it. It is moved into root's own folder first, where nobody can put another file in its place
 # between look and overwriting.
 drop_invitation() {
-    is_ours || return 0
-    gone=$STATE/borgios-bootstrap.invitation
-    mv -f -- "$invite_file" "$gone" 2>/dev/null || return 0
-    if [ -f "$gone" ] && [ ! -L "$gone" ] && [ "$(sha256 "$gone")" = "$invite_digest" ]; then
-        shred -u -- "$gone" 2>/dev/null || rm -f -- "$gone"
-    else mv -n -- "$gone" "$invite_file"; fi
+    if is_ours; then
+        gone=$STATE/borgios-bootstrap.invitation
+        mv -f -- "$invite_file" "$gone" 2>/dev/null || return 0
+        if [ -f "$gone" ] && [ ! -L "$gone" ] && [ "$(sha256 "$gone")" = "$invite_digest" ]; then overwrite "$gone"
+        else mv -n -- "$gone" "$invite_file"; fi
+    fi
+    rm -f "$STATE/invitation"
 }
+overwrite() { shred -u -- "$1" 2>/dev/null || rm -f -- "$1"; }
 
 # By what the keeper signed and what its doors are open to: this run's invitation may be another one.
 receipt_network() {
@@ -1106,6 +1128,7 @@ end_sessions() {
     # Until it ended, such a login could open again what was found shut, and give root a password.
     "$TAKER" rotate --once </dev/null || onward "the root credential could not be changed, see above"
     takeover apply && takeover verify || onward "something came back before the last login ended, see above"
+    note_invitation
     forget joined
     # Not before: a join that was cut off needs it to go on.
     drop_invitation
@@ -1196,7 +1219,10 @@ where_it_stopped() {
         *:install | *:join | *:rolled-back) if is_member; then again=1; fi ;;
     esac
     if [ "$again$handed" != 00 ]; then say "an earlier join stopped at: ${last:-its beginning}; going on"
-    elif is_member; then die "$EX_MEMBER" "this machine is a member already; see ./bootstrap.sh status"; fi
+    elif is_member; then
+        drop_noted
+        die "$EX_MEMBER" "this machine is a member already; see ./bootstrap.sh status"
+    fi
 }
 
 read_owner_key() {

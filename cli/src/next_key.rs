@@ -77,6 +77,12 @@ impl NextKey {
     pub(crate) fn load(home: &Home) -> Result<Option<Self>, Failure> {
         let path = home.governor("next.json");
         let Some(bytes) = durable::read(&path, NEXT_MAX)? else { return Ok(None) };
+        if was_erased(&bytes) {
+            // Its erasing was cut off, which is the last that is done with it. Best effort: whoever looks
+            // next ends it.
+            let _ = durable::erase(&path);
+            return Ok(None);
+        }
         let next = serde_json::from_slice(&bytes);
         next.map(Some).or_fail(|| format!("{} is damaged", path.display()))
     }
@@ -171,7 +177,11 @@ pub(crate) fn share(
 
 /// Whether nodes may still hold back the change that made the key in force.
 pub(crate) fn is_held_back(home: &Home) -> bool {
-    home.governor("past.json").exists()
+    match durable::read(&home.governor("past.json"), NEXT_MAX) {
+        Ok(note) => note.is_some_and(|note| !was_erased(&note)),
+        // It is there, whatever it says.
+        Err(_) => true,
+    }
 }
 
 /// Until when they may, as far as this governor has a share of the board before.
@@ -180,7 +190,8 @@ pub(crate) fn is_held_back(home: &Home) -> bool {
 /// The note of it cannot be read.
 pub(crate) fn held_back_until(home: &Home) -> Result<Option<UnixSeconds>, Failure> {
     let path = home.governor("past.json");
-    let Some(bytes) = durable::read(&path, NEXT_MAX)? else { return Ok(None) };
+    let note = durable::read(&path, NEXT_MAX)?.filter(|bytes| !was_erased(bytes));
+    let Some(bytes) = note else { return Ok(None) };
     let past: Past = serde_json::from_slice(&bytes)
         .or_fail(|| format!("{} is damaged", path.display()))
         .map_err(|failure| {
@@ -190,6 +201,12 @@ pub(crate) fn held_back_until(home: &Home) -> Result<Option<UnixSeconds>, Failur
             )
         })?;
     Ok(Some(past.until))
+}
+
+/// Whether a note is what a kill or a power cut leaves of its erasing, between the zeros and the unlink. Both
+/// notes go last of what they tell of, so there is nothing left to be done.
+fn was_erased(note: &[u8]) -> bool {
+    !note.is_empty() && note.iter().all(|byte| *byte == 0)
 }
 
 /// Refuses a further change of the board while nodes may hold the last one back: vetoes would take both, and

@@ -135,6 +135,16 @@ fresh; mv "$box/invite.json" "$box/kept.json"; ln -s "$box/kept.json" "$box/invi
 expect a_link_to_the_invitation 0 'delete the invitation file' ran
 check is_for_its_owner_to_delete [ -L "$box/invite.json" -a -s "$box/kept.json" ]
 rm "$box/invite.json" "$box/kept.json"
+# Cut off when it was about to be moved, or half overwritten: nobody else would remove it.
+for program in mv shred; do
+    fresh; stub "$program" 'case "$*" in *bootstrap.invitation*) for last do :; done; [ ! -e "$last" ] || echo half >"$last"; kill -KILL "$PPID" ;; *) exec '"$(command -v "$program")"' "$@" ;; esac'
+    join; rm "$box/bin/$program"
+    check "cut off at the $program of the invitation" [ -e "$box/invite.json" -o -e "$box/state/borgios-bootstrap.invitation" ]
+    join; expect "$program: the next join is a member's" 10 'a member already' ran
+    check "$program: and nothing of it is left" [ -z "$(ls -d "$box/invite.json" "$box"/state/*invitation* 2>/dev/null)" ]
+done
+# One of another run is no business of a member's join.
+invitation; join; check a_member_keeps_what_it_was_not_done_with [ -s "$box/invite.json" ]
 
 # What the receipt needs is there before the purge, so that a boot can make it, and until it is made.
 fresh; echo 'cp "$box/state/node" "$box/noted"; cp "$box/state/owner.pub" "$box/noted.owner"' >"$box/apply-does"

@@ -195,6 +195,32 @@ fn a_note_without_its_share_is_no_key() {
     assert_eq!(all.readable(), [true, true, false]);
 }
 
+/// As a kill or a power cut leaves a note between the zeros and the unlink of its erasing: it locks nobody out.
+#[test]
+fn a_note_whose_erasing_was_cut_off_is_gone() {
+    let all = Three::at_first();
+    all.make_next(1);
+    assert!(all.adopt(1, NOW));
+    let [next, past] = ["next.json", "past.json"].map(|note| all.home.governor(note));
+    durable::write(&next, &[0; 300]).unwrap();
+    assert_eq!(all.outcome(1, NOW.plus(60)), Adopted::Nothing);
+    assert!(all.is_laid(1) && is_held_back(&all.home));
+    // And that is the end of it.
+    assert!(!next.exists());
+    durable::write(&past, &[0; 20]).unwrap();
+    assert!(!is_held_back(&all.home));
+    assert!(held_back_until(&all.home).unwrap().is_none());
+    assert!(refuse_further(&all.home, NOW.plus(60), "not now").is_ok());
+    assert_eq!(all.outcome(1, NOW.plus(60)), Adopted::Nothing);
+    // What is damaged otherwise is said, and holds back.
+    for damaged in [&b""[..], b"{", b"\0{"] {
+        durable::write(&past, damaged).unwrap();
+        assert!(is_held_back(&all.home) && held_back_until(&all.home).is_err());
+        durable::write(&next, damaged).unwrap();
+        assert!(NextKey::load(&all.home).is_err() && next.exists());
+    }
+}
+
 /// What a founding leaves behind goes once its share lies where votes look for it, and not before.
 #[test]
 fn the_state_of_a_founding_goes_with_its_last_use() {

@@ -127,10 +127,11 @@ pub(super) fn pull(server: Server<'_>, folder: &str, to: &Path) -> Result<()> {
     let list = format!("find . -xdev -type f -readable{but}");
     let archive = "/srv/look.tar";
     // tar ends with 1 where a file changed while it was read, and with 2 also where one that was
-    // listed has gone since: then all of it is listed once more.
+    // listed has gone since: then all of it is listed once more, a second later, for it may still be
+    // busy there.
     server.sh(&format!(
         "rm -f {archive}; cd {folder} || exit 2; for turn in 1 2 3 4 5; do {list} -print0 | tar --null -T - -cf {archive}; code=$?; \
-         [ $code -gt 1 ] || exit 0; done; echo tar: $code >&2; exit $code"
+         [ $code -gt 1 ] || exit 0; sleep 1; done; echo tar: $code >&2; exit $code"
     ))?;
     server.sh(&format!("test -s {archive}"))?;
     let local = to.join("look.tar");
