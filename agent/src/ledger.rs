@@ -29,7 +29,7 @@ use crate::placeless::Reopened;
 use crate::roll::Out;
 use crate::store::{Store, Stored};
 
-/// Most statements of all lanes in one answer.
+/// Most statements of all lanes in one answer to who follows the policies.
 const FOLLOW_MAX: usize = 1_024;
 /// Rivals kept: each needs a group signature, so even two are an alarm.
 const EVIDENCE_MAX: usize = 64;
@@ -447,9 +447,12 @@ impl Ledger {
         self.lapsed_kept
     }
 
-    /// Statements to send to a neighbour whose head of `lane` is `after`: at most `most` of that
-    /// lane, with what this node applied of the other lanes in between, in the order in which it
-    /// was applied, so that each release comes before the policy that ended its time.
+    /// Statements to send to a neighbour whose head of `lane` is `after`, in the order in which they were
+    /// applied: at most `most` of that lane.
+    ///
+    /// Of the policies with all that was applied in between, so that each release comes before the
+    /// policy that ended its time. Of another lane nothing else, however much of others lies before it,
+    /// and none of behind the next policy: that one is followed by itself.
     #[must_use]
     pub fn follow(&self, lane: Lane, after: Seq, most: usize) -> Vec<Arc<Stored>> {
         if self.chain.head_seq(lane) <= after {
@@ -462,11 +465,22 @@ impl Ledger {
             let statement = verified.statement();
             statement.lane == at_lane && statement.seq == at
         });
+        let from = self.chain.history().skip(known.map_or(0, |at| at + 1));
+        if lane != Lane::Policy {
+            let follows = |verified: &&VerifiedStatement| {
+                let statement = verified.statement();
+                statement.lane == lane && statement.seq > after
+            };
+            return from
+                .skip_while(|verified| !follows(verified))
+                .take_while(|verified| verified.statement().lane != Lane::Policy)
+                .filter(follows)
+                .take(most)
+                .filter_map(|verified| self.store.get(&verified.id()).cloned())
+                .collect();
+        }
         let mut left = most;
-        self.chain
-            .history()
-            .skip(known.map_or(0, |at| at + 1))
-            .take(FOLLOW_MAX)
+        from.take(FOLLOW_MAX)
             .take_while(|verified| {
                 let of_lane = verified.statement().lane == lane;
                 let wanted = left > 0;
@@ -526,3 +540,6 @@ pub(crate) enum Stop {
 fn board_and_date(verified: &VerifiedStatement) -> (String, u64) {
     ("board".to_owned(), verified.statement().issued.0)
 }
+
+#[cfg(test)]
+mod tests;

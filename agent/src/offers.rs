@@ -215,7 +215,9 @@ async fn judge(
         Admission::Refused { code: "bad_signature", .. } if elsewhere(ledger, body).await => {
             (Verdict::Deferred, Vec::new())
         }
-        Admission::Deferred { .. } | Admission::Disk(_) => (Verdict::Deferred, Vec::new()),
+        Admission::Deferred { .. } => (Verdict::Deferred, Vec::new()),
+        // A full disk here is no fault of whoever relays.
+        Admission::Disk(_) => (Verdict::Later, Vec::new()),
         Admission::Refused { .. } => (Verdict::Refused, Vec::new()),
     }
 }
@@ -236,7 +238,7 @@ async fn elsewhere(ledger: &LedgerHandle, body: &Body) -> bool {
 mod tests {
     use super::*;
     use crate::ledger::Ledger;
-    use borgios_policy::{Lane, fixture};
+    use borgios_policy::{Lane, Statement, fixture};
     use borgios_types::SecretKey;
 
     fn offer(from: u8, bytes: usize) -> Offer {
@@ -312,6 +314,26 @@ mod tests {
         assert!(judged.iter().all(|(_, verdict)| *verdict == Verdict::Deferred));
         let at = judged.iter().position(|(judged, _)| *judged == id).unwrap();
         assert_eq!(at, 2, "behind one of each");
+    }
+
+    #[tokio::test]
+    async fn nobody_pays_for_a_disk_that_takes_nothing() {
+        let council = fixture::Council::new(3, 2, 1, 1);
+        let now = crate::clock::unix_now();
+        let dated = |draft| Statement { issued: now, expires: now.plus(86_400), ..draft };
+        let first = council.sign(&dated(council.first_policy(2)));
+        let folder = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(folder.path(), 0).unwrap();
+        ledger.pin(first.id()).unwrap();
+        // A file where the objects' folder should be: stands in for any failing disk.
+        let objects = folder.path().join("objects");
+        std::fs::remove_dir_all(&objects).unwrap();
+        std::fs::write(&objects, b"").unwrap();
+        let ledger = LedgerHandle::spawn(ledger).unwrap();
+        let body = Body::from_text(first.to_json()).unwrap();
+        let from = SecretKey::from_seed([1; 32]).public();
+        let (verdict, admitted) = judge(&ledger, from, first.id(), "policy", &body).await;
+        assert_eq!((verdict, admitted.len()), (Verdict::Later, 0));
     }
 
     #[test]

@@ -15,7 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use borgios_relay::hub::{HubConfig, Verifiers};
 use borgios_relay::{Event, HubHandle, Item};
@@ -44,6 +44,9 @@ const RETRY: Duration = Duration::from_secs(5);
 const AGAIN_MIN: Duration = Duration::from_millis(250);
 /// Longest such pause.
 const AGAIN_MAX: Duration = Duration::from_secs(60);
+/// Longest for which an origin must have been away by this machine's own time, whatever its date says,
+/// before what it said is let go: a date that is wrong for a while lets all records lapse at once.
+const GONE_MAX: Duration = Duration::from_secs(86_400);
 
 /// The way to the hub, which may not run yet. Clones lead to the same one.
 #[derive(Clone)]
@@ -105,9 +108,9 @@ pub struct StreamWatch {
     news: watch::Sender<u64>,
     /// Origins that were let in; no more than there are members.
     speaking: BTreeSet<Origin>,
-    /// Those of them that are no members just now, and what they were at the last look: heard again once
-    /// they renew their records.
-    lapsed: BTreeMap<Origin, Standing>,
+    /// Those of them that are no members just now, what they were at the last look, and since when: heard
+    /// again once they renew their records.
+    lapsed: BTreeMap<Origin, (Standing, Instant)>,
 }
 
 impl StreamWatch {
@@ -264,12 +267,15 @@ impl StreamWatch {
 
     /// Stops the streams of who is no member any more, for as long as its record has lapsed.
     async fn recheck(&mut self, hub: &HubHandle) {
-        let (speaking, lapsed) = (self.speaking.clone(), self.lapsed.clone());
+        let (speaking, lapsed, now) = (self.speaking.clone(), self.lapsed.clone(), Instant::now());
         let changed = self.ledger.run(move |ledger| {
+            let kept = Duration::from_secs(ledger.lapsed_kept()).min(GONE_MAX);
             let changed = |origin: Origin| {
                 let is = standing(ledger, &origin)?;
-                let was = lapsed.get(&origin).copied().unwrap_or(Standing::Member);
-                (is != was).then_some((origin, is, goes_on(was, is)))
+                let (was, since) = lapsed.get(&origin).copied().unwrap_or((Standing::Member, now));
+                let long = now.saturating_duration_since(since) >= kept;
+                let admission = if is == was { None } else { goes_on(was, is, long) };
+                Some((origin, is, admission?))
             };
             speaking.into_iter().filter_map(changed).collect::<Vec<_>>()
         });
@@ -280,12 +286,13 @@ impl StreamWatch {
                     "its record is in date again"
                 }
                 Admission::Later => {
-                    self.lapsed.insert(origin, standing);
+                    self.lapsed.insert(origin, (standing, now));
                     "its record has lapsed"
                 }
                 Admission::No => {
                     self.lapsed.remove(&origin);
                     self.speaking.remove(&origin);
+                    lock(&self.heads).remove(&origin);
                     "it is no member now"
                 }
             };
@@ -359,12 +366,13 @@ fn admits(standing: Standing) -> Admission {
     }
 }
 
-/// What becomes of a stream that was let in. A record that lapsed is forgotten when its server cannot
-/// come back but with a new key: then what it said goes too, or streams of the dead would fill the room.
-fn goes_on(was: Standing, is: Standing) -> Admission {
+/// What becomes of a stream that was let in; none where it is too early to say. A record that lapsed is
+/// forgotten when its server cannot come back but with a new key: then what it said goes too, or streams of
+/// the dead would fill the room. Not before it was lapsed for `long`, for the date may be wrong.
+fn goes_on(was: Standing, is: Standing, long: bool) -> Option<Admission> {
     match (was, is) {
-        (Standing::Lapsed, Standing::Stranger) => Admission::No,
-        _ => admits(is),
+        (Standing::Lapsed, Standing::Stranger) => long.then_some(Admission::No),
+        _ => Some(admits(is)),
     }
 }
 
@@ -380,11 +388,15 @@ mod tests {
     #[test]
     fn the_streams_of_those_who_lapsed_for_good_go() {
         use Standing::{Lapsed, Member, Stranger};
-        assert_eq!(goes_on(Member, Lapsed), Admission::Later);
-        assert_eq!(goes_on(Lapsed, Member), Admission::Yes);
-        assert_eq!(goes_on(Lapsed, Stranger), Admission::No);
-        assert_eq!(goes_on(Member, Stranger), Admission::Later);
-        assert_eq!(goes_on(Stranger, Member), Admission::Yes);
+        for long in [false, true] {
+            assert_eq!(goes_on(Member, Lapsed, long), Some(Admission::Later));
+            assert_eq!(goes_on(Lapsed, Member, long), Some(Admission::Yes));
+            assert_eq!(goes_on(Member, Stranger, long), Some(Admission::Later));
+            assert_eq!(goes_on(Stranger, Member, long), Some(Admission::Yes));
+        }
+        assert_eq!(goes_on(Lapsed, Stranger, true), Some(Admission::No));
+        // A date that is weeks ahead for a moment makes strangers of all: nothing is let go for it.
+        assert_eq!(goes_on(Lapsed, Stranger, false), None);
     }
 
     /// Nothing here takes this long unless it is broken.

@@ -152,7 +152,7 @@ impl Context {
         if expected.is_none() {
             let key = node.key();
             self.printer.say(&format!("{address} shows the key {}", key.fingerprint()));
-            known.remember(&self.home, KnownNode { address: address.to_owned(), key })?;
+            known.remember_first(&self.home, KnownNode { address: address.to_owned(), key })?;
         }
         Ok(node)
     }

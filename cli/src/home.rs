@@ -21,6 +21,8 @@
 //! access.json                which key file a certificate was asked for with
 //! nodes.json                 nodes talked to before, with the keys they showed
 //! lock                       held by every command that writes; says which
+//! admit.lock                 held while what came is judged and stored, for those too that only look
+//! nodes.lock                 held while a node is remembered
 //! ```
 
 use std::fs::{File, OpenOptions};
@@ -47,7 +49,7 @@ pub(crate) struct Home {
 /// Held while this process may write; the system releases it at exit, even after `kill -9`.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Home {
@@ -69,7 +71,30 @@ impl Home {
         durable::folder(&self.root)?;
         durable::folder(&self.governor(""))?;
         durable::folder(&self.slots())?;
-        let path = self.root.join("lock");
+        let lock = self.hold("lock")?;
+        sign(&lock.file);
+        durable::sweep_dead(&self.root)?;
+        durable::sweep(&self.governor(""))?;
+        durable::sweep(&self.slots())?;
+        Ok(lock)
+    }
+
+    /// Held while what came is judged and stored. Commands that only look hold no [`Home::lock`], and those
+    /// that do may take this one beside it: whoever has it waits for no other lock, no node and no person.
+    pub(crate) fn admitting(&self) -> Result<Lock, Failure> {
+        durable::folder(&self.root)?;
+        self.hold("admit.lock")
+    }
+
+    /// Held while a node is remembered, in the same way.
+    pub(crate) fn remembering(&self) -> Result<Lock, Failure> {
+        durable::folder(&self.root)?;
+        self.hold("nodes.lock")
+    }
+
+    /// Waits for the lock that a file of the folder stands for.
+    fn hold(&self, name: &str) -> Result<Lock, Failure> {
+        let path = self.root.join(name);
         let file = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -78,11 +103,7 @@ impl Home {
             .or_fail(|| format!("could not open {}", path.display()))?;
         flock(&file, FlockOperation::LockExclusive)
             .or_fail(|| format!("could not lock {}", path.display()))?;
-        sign(&file);
-        durable::sweep_dead(&self.root)?;
-        durable::sweep(&self.governor(""))?;
-        durable::sweep(&self.slots())?;
-        Ok(Lock { _file: file })
+        Ok(Lock { file })
     }
 
     /// Who holds the folder's lock, in words, if another process does.

@@ -51,7 +51,32 @@ impl KnownNodes {
     /// Remembers a node, replacing what was known of its address. What another command has remembered
     /// since this list was read stays.
     pub(crate) fn remember(&mut self, home: &Home, node: KnownNode) -> Result<(), Failure> {
+        let _lock = home.remembering()?;
         *self = Self::load(home)?;
+        self.put(home, node)
+    }
+
+    /// Remembers a node of whose address nothing was known when it was dialled.
+    ///
+    /// # Errors
+    /// Another command has remembered another key of that address since; that one stays.
+    pub(crate) fn remember_first(&mut self, home: &Home, node: KnownNode) -> Result<(), Failure> {
+        let _lock = home.remembering()?;
+        *self = Self::load(home)?;
+        let (address, key) = (&node.address, node.key);
+        if let Some(before) = self.key(address).filter(|before| *before != key) {
+            return Err(Failure::new(format!("could not talk to the node at {address}"))
+                .because(format!("it showed the key {}", key.fingerprint()))
+                .because(format!("another command has remembered {} since", before.fingerprint()))
+                .hint(format!(
+                    "if the server was reinstalled, `borgios connect {address} --forget` accepts its new \
+                     key; if not, something stands between you and it"
+                )));
+        }
+        self.put(home, node)
+    }
+
+    fn put(&mut self, home: &Home, node: KnownNode) -> Result<(), Failure> {
         if self.nodes.contains(&node) {
             return Ok(());
         }
@@ -102,6 +127,26 @@ mod tests {
         one.remember(&home, node(1)).unwrap();
         other.remember(&home, node(2)).unwrap();
         assert_eq!(KnownNodes::load(&home).unwrap().nodes(), [node(1), node(2)]);
+    }
+
+    /// A key that was named with `connect --key` while another command shook hands at first sight.
+    #[test]
+    fn a_key_remembered_meanwhile_is_not_replaced_at_first_sight() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::at(Some(folder.path().to_owned())).unwrap();
+        let [mut one, mut other] = [(), ()].map(|()| KnownNodes::load(&home).unwrap());
+        let node = |seed: u8| KnownNode {
+            address: "10.0.0.3:7117".to_owned(),
+            key: borgios_types::SecretKey::from_seed([seed; 32]).public(),
+        };
+        other.remember(&home, node(1)).unwrap();
+        let said = one.remember_first(&home, node(2)).unwrap_err().to_text();
+        assert!(said.contains("--forget"), "{said}");
+        assert_eq!(KnownNodes::load(&home).unwrap().nodes(), [node(1)]);
+        one.remember_first(&home, node(1)).unwrap();
+        // Whoever names the key, or forgets the one before, does replace it.
+        other.remember(&home, node(2)).unwrap();
+        assert_eq!(KnownNodes::load(&home).unwrap().nodes(), [node(2)]);
     }
 
     #[test]

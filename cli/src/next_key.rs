@@ -320,8 +320,9 @@ pub(crate) fn adopt(
     if let Some(next) = noted.as_ref().filter(|next| next.board.group() != in_force.group()) {
         // Another attempt came into force, or this machine was away for a whole change: nodes that still
         // hold back what came after have this one's board, and vetoes leave them with it.
+        // Where policies have no lock, no node holds anything back.
         if next.board.epoch() <= in_force.epoch() {
-            next.lay_down(home)?;
+            if held_back_s > 0 { next.lay_down(home)? } else { next.give_up(home)? }
         }
         return Ok(Adopted::Nothing);
     }
@@ -361,6 +362,12 @@ pub(crate) fn adopt(
     //    nodes hold the change back, they go with the old share.
     if held_back_s == 0 {
         Slots::new(home).retire(in_force.epoch())?;
+        // Keys that were given up for this one come back no more, unless nodes hold an earlier change back.
+        if !is_held_back(home) {
+            for dead in dead_shares(home)? {
+                durable::erase(&dead)?;
+            }
+        }
     }
     // 5. The ceremony's state holds the share and the seeds too, if its end was cut off.
     durable::erase(&home.governor("change.age"))?;

@@ -12,6 +12,7 @@
 //! governor that of invitations, nor who holds one invitation that of servers. Invariant: as the archive's,
 //! whatever is returned was verified by this very process.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use borgios_policy::witness::WITNESSES_ASKED;
@@ -179,12 +180,11 @@ impl Servers {
             }
         }
         // Once it is known which of them a server joined with, and before any is written.
-        let dropped = self.drop_crowd();
-        if !dropped.is_empty() {
+        let (dropped, lost) = self.drop_crowd();
+        if lost > 0 {
             admitted.refused.push(format!(
-                "{} invitations with which no server joined: the newest {INVITATIONS_EACH} of a \
-                 governor are kept, {INVITATIONS_MAX} in all",
-                dropped.len()
+                "{lost} invitations with which no server joined: the newest {INVITATIONS_EACH} of a \
+                 governor are kept, {INVITATIONS_MAX} in all"
             ));
         }
         for (id, envelope, replaced) in placed.into_iter().filter(|(id, ..)| !dropped.contains(id))
@@ -202,19 +202,32 @@ impl Servers {
     }
 
     /// Lets go of invitations with which no server joined, where there are too many: of the governor who
-    /// made them the oldest go, and their files. Which they were; of some there was no file yet.
-    fn drop_crowd(&mut self) -> BTreeSet<Digest> {
+    /// made them those that had lapsed when the newest was made, then the oldest go, and their files. Which
+    /// they were, and of how many that is to be said, once: there was a file, and they had not lapsed. A
+    /// folder hands the others over again with every look.
+    fn drop_crowd(&mut self) -> (BTreeSet<Digest>, usize) {
+        let mut newest = BTreeMap::<PublicKey, UnixSeconds>::new();
+        for (by, held) in self.invitations.values() {
+            let date = newest.entry(*by).or_default();
+            *date = held.value.issued.max(*date);
+        }
+        let had_lapsed = |by: &PublicKey, invitation: &Invitation| {
+            newest.get(by).is_some_and(|newest| invitation.expires < *newest)
+        };
         let mut unused: Vec<_> = self
             .invitations
             .iter()
             .filter(|(id, _)| !self.joined.contains_key(*id))
-            .map(|(id, (by, held))| (held.value.issued, *id, *by, held.envelope.kind.clone()))
+            .map(|(id, (by, held))| {
+                let lapsed = had_lapsed(by, &held.value);
+                (lapsed, Reverse(held.value.issued), Reverse(*id), *by, held.envelope.kind.clone())
+            })
             .collect();
         // The newest first.
-        unused.sort_by(|a, b| b.0.cmp(&a.0).then(b.1.cmp(&a.1)));
+        unused.sort_by_key(|(lapsed, issued, id, ..)| (*lapsed, *issued, *id));
         let (mut of_each, mut kept) = (BTreeMap::<PublicKey, usize>::new(), 0);
-        let mut dropped = BTreeSet::new();
-        for (_, id, by, kind) in unused {
+        let (mut dropped, mut lost) = (BTreeSet::new(), 0);
+        for (lapsed, _, Reverse(id), by, kind) in unused {
             let own = of_each.entry(by).or_default();
             if *own < INVITATIONS_EACH && kept < INVITATIONS_MAX {
                 (*own, kept) = (*own + 1, kept + 1);
@@ -222,10 +235,11 @@ impl Servers {
             }
             self.invitations.remove(&id);
             // What stays by accident is dropped again.
-            let _ = std::fs::remove_file(self.home.object(&kind, &id));
+            let was_stored = std::fs::remove_file(self.home.object(&kind, &id)).is_ok();
+            lost += usize::from(was_stored && !lapsed);
             dropped.insert(id);
         }
-        dropped
+        (dropped, lost)
     }
 
     fn place(&mut self, archive: &Archive, envelope: &Envelope) -> Result<Placed, String> {

@@ -51,6 +51,51 @@ fn who_took_part_in_a_founding_that_came_to_nothing_founds_another() {
     assert_eq!(board.approve("ben", "release/1")["signed"], true);
 }
 
+/// Anyone who can write to the folder can lay another plan there.
+#[test]
+fn no_state_is_set_aside_for_a_plan_that_nobody_confirmed() {
+    let board = Board::of(&["ann", "ben"]);
+    board.json("ben", &["governor", "found"]);
+    let plan = ["governor", "found", "--threshold", "2", "--governors", "2"];
+    let roster = board.json("ann", &plan)["roster"].as_str().unwrap().to_owned();
+    let accept =
+        ["governor", "found", "--anew", "--name", "lab", "--accept-roster", roster.as_str()];
+    for name in ["ann", "ben"] {
+        board.json(name, &accept);
+    }
+    let folder = board.home("ann").join("governor");
+    let kept = std::fs::read(folder.join("founding.age")).unwrap();
+    let untouched = || {
+        assert_eq!(std::fs::read(folder.join("founding.age")).unwrap(), kept);
+        let names = std::fs::read_dir(&folder).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        assert_eq!(names.filter(|name| name.starts_with("founding-")).count(), 0);
+    };
+    let shared = board.exchange().join("founding.json");
+    let agreed = std::fs::read(&shared).unwrap();
+    // A plan of the same governors, and something that is no plan at all.
+    std::fs::remove_file(&shared).unwrap();
+    let other = ["governor", "found", "--threshold", "2", "--governors", "2", "--fanout", "4"];
+    board.refused("ann", &other);
+    assert_ne!(std::fs::read(&shared).unwrap(), agreed);
+    assert_eq!(board.json("ann", &["governor", "found", "--anew"])["status"], "confirm");
+    untouched();
+    let said = board.refused("ann", &accept);
+    assert!(said.contains("is not the plan's"), "{said}");
+    untouched();
+    std::fs::copy(board.exchange().join("ben.card.json"), &shared).unwrap();
+    board.refused("ann", &accept);
+    untouched();
+    // The attempt goes on once its plan is back.
+    std::fs::write(&shared, agreed).unwrap();
+    let mut founded = 0;
+    for _ in 0..6 {
+        let answers = ["ann", "ben"].map(|name| board.json(name, &accept));
+        founded = answers.iter().filter(|answer| answer["status"] == "founded").count();
+    }
+    assert_eq!(founded, 2);
+}
+
 /// The last step of a founding was cut off: any command makes up for it, and none takes the only share.
 #[test]
 fn the_state_of_a_founding_goes_with_the_next_command_and_never_with_the_only_share() {

@@ -5,7 +5,10 @@
 
 mod board;
 
-use board::{Board, copy, stderr, step};
+use std::fs::File;
+use std::process::{Command, Stdio};
+
+use board::{Board, Fault, copy, interrupted, stderr, step};
 use borgios_policy::{Ballot, Choice, Lane, Object as _};
 use borgios_types::{Digest, Round, Seq};
 use serde_json::Value;
@@ -92,6 +95,37 @@ fn a_share_comes_back_from_words() {
     assert!(stderr(&slipped).contains("check the words"), "{}", stderr(&slipped));
     let back = board.run_with("ann", &args, &format!("{PASSPHRASE}{words}\n"));
     assert_eq!(answer(&back)["usable"], true);
+}
+
+/// Cut off once the share is laid, the folder still knows that its earlier nonces are not void yet.
+#[test]
+fn a_restore_from_words_that_was_cut_off_is_not_taken_for_done() {
+    let board = Board::founded(&["ann", "ben"], 2);
+    board.hasten("ann");
+    let kept = board.json("ann", &["governor", "backup", "--words"]);
+    let lines = board.path("lines");
+    std::fs::write(&lines, format!("{PASSPHRASE}{}\n", kept["words"].as_str().unwrap())).unwrap();
+    let folder = board.home("ann").join("governor");
+    let (share, mark) = (folder.join("share.age"), folder.join("restoring"));
+    std::fs::remove_file(&share).unwrap();
+    let args = ["governor", "restore", "--words", "--json"];
+    for n in 1.. {
+        let prepare = |command: &mut Command| {
+            board.prepare(command, "ann", &args);
+            command.stdin(Stdio::from(File::open(&lines).unwrap()));
+        };
+        let log = board.path("log");
+        let (struck, output) = interrupted(&log, "rename", Fault::Kill, n, prepare);
+        assert!(struck, "{n}: {}", stderr(&output));
+        if share.exists() {
+            break;
+        }
+    }
+    assert!(mark.exists());
+    let done = board.json("ann", &["governor", "repair"]);
+    assert_eq!((&done["status"], &done["generation"]), (&"whole".into(), &1.into()), "{done}");
+    assert!(!mark.exists());
+    release(&board, "release/1", "1.0", ["ben", "ann"]);
 }
 
 /// The others bring a share back; each runs one command, twice.

@@ -38,7 +38,10 @@ fn a_passphrase_is_changed_and_the_old_one_opens_nothing() {
     // A restore that was cut off knows the identity by its file.
     let mark = board.home("ann").join("governor/restoring");
     std::fs::write(&mark, "").unwrap();
-    assert!(said(&format!("{OLD}\n{NEW}\n")).contains("laid from a backup"));
+    let unfinished = said(&format!("{OLD}\n{NEW}\n"));
+    for part in ["laid from a backup", "`borgios governor restore` or `repair` again"] {
+        assert!(unfinished.contains(part), "{part}: {unfinished}");
+    }
     std::fs::remove_file(mark).unwrap();
     let done = change(&format!("{OLD}\n{NEW}\n"));
     assert!(done.status.success(), "{}", stderr(&done));

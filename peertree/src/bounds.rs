@@ -106,6 +106,9 @@ pub const PENDING_MAX: usize = 4_096;
 pub const LANES_MAX: usize = 16;
 /// Statements of a lane the shell sends for one [`Follow`](crate::Message::Follow).
 pub const LANE_PAGE: u64 = 64;
+/// Statements of any lanes with which a neighbour may answer one [`Follow`](crate::Message::Follow) without
+/// any of them being useless: what lies between two of one lane is sent along, and may be here.
+pub const FOLLOW_BRINGS: u32 = 1_024;
 /// Pages asked of one neighbour in a row: all the ids it can hold, and not one more.
 pub const PAGES_MAX: usize = LIVE_MAX / PAGE_IDS_MAX;
 /// Pages of one walk that let the next walk along that link wait a second: listing a large store for

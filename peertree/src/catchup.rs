@@ -19,7 +19,7 @@ use borgios_types::{Digest, NodeId, Time};
 
 use crate::bounds;
 use crate::io::{Output, Timer};
-use crate::link::{Paging, Walked};
+use crate::link::{Followed, Paging, Walked};
 use crate::message::{Head, Message, Summary};
 use crate::node::Node;
 use crate::sorted::SortedMap;
@@ -271,11 +271,13 @@ impl Node {
         let after = self.store.head(lane);
         let Some(link) = self.links.get_mut(&from) else { return };
         let behind = link.heads.get(&lane.to_owned()).is_none_or(|head| head.seq > after);
-        let coming = link.following.get(&lane.to_owned()).is_some_and(|(asked, at)| {
-            after < asked.saturating_add(bounds::LANE_PAGE) && now.since(*at) < bounds::FETCH_MAX
+        let coming = link.following.get(&lane.to_owned()).is_some_and(|asked| {
+            after < asked.after.saturating_add(bounds::LANE_PAGE)
+                && now.since(asked.at) < bounds::FETCH_MAX
         });
         if behind && !coming {
-            link.following.insert(lane.to_owned(), (after, now));
+            let asked = Followed { after, at: now, useless: bounds::FOLLOW_BRINGS };
+            link.following.insert(lane.to_owned(), asked);
             self.out.push(Output::Send(from, Message::Follow { lane: lane.to_owned(), after }));
         }
     }

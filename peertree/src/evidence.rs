@@ -35,6 +35,9 @@ use crate::io::Output;
 use crate::message::Message;
 use crate::node::Node;
 
+/// Ids remembered that were asked after of late, of whoever told of them.
+const ASKED_MAX: usize = 4 * bounds::GAPS_OPEN_MAX;
+
 /// An object that a neighbour should have brought and did not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
@@ -56,6 +59,9 @@ pub struct Evidence {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Suspicions {
     open: BTreeMap<Digest, Suspicion>,
+    /// What was asked after of late, when and by whose telling: what was brought and did not enter is
+    /// missing still, and whoever tells of it again would have an honest neighbour asked without end.
+    asked: BTreeMap<Digest, (Time, NodeId)>,
     blame: BTreeMap<(NodeId, String), Blame>,
     kept: VecDeque<Evidence>,
     /// Gaps so far.
@@ -110,12 +116,15 @@ impl Node {
         path: Vec<NodeId>,
     ) {
         // The link may have ended just now.
-        let asked = |hop: &NodeId| *hop != from && self.links.contains_key(hop);
-        let Some(hop) = self.next_hop(&path).filter(asked) else { return };
+        let linked = |hop: &NodeId| *hop != from && self.links.contains_key(hop);
+        let Some(hop) = self.next_hop(&path).filter(linked) else { return };
         let Some(end) = path.last().copied() else { return };
         // Whoever has just found its place is still catching up.
         let settled = self.now.since(self.suspicions.path_since) >= bounds::COMPARE;
-        let Suspicions { open, .. } = &mut self.suspicions;
+        let now = self.now;
+        let Suspicions { open, asked, .. } = &mut self.suspicions;
+        asked.retain(|_, (at, _)| now.since(*at) < bounds::WANT_TIMEOUT);
+        let mut lately = asked.values().filter(|(_, teller)| *teller == from).count();
         let mut told = open.values().filter(|known| known.from == from).count();
         ids.retain(|id| {
             if let Some(known) = open.get_mut(id) {
@@ -127,14 +136,24 @@ impl Node {
             if open.len() >= bounds::GAPS_OPEN_MAX || told >= bounds::GAPS_TOLD_MAX {
                 return false;
             }
+            if asked.contains_key(id) || lately >= bounds::GAPS_OPEN_MAX {
+                return false;
+            }
+            if asked.len() >= ASKED_MAX
+                && let Some(oldest) = asked.iter().min_by_key(|(_, (at, _))| *at).map(|(id, _)| *id)
+            {
+                asked.remove(&oldest);
+            }
+            asked.insert(*id, (now, from));
             told += 1;
+            lately += 1;
             let askers = if firsthand { BTreeSet::new() } else { BTreeSet::from([from]) };
             let suspicion = Suspicion {
                 neighbour: hop,
                 from,
                 end,
                 firsthand,
-                at: self.now,
+                at: now,
                 arrived: None,
                 // While it catches up itself it holds nothing against anyone.
                 excused: !settled,
@@ -327,8 +346,9 @@ impl Node {
     /// The path changed: whoever was to blame may be on it no longer.
     pub(crate) fn forgive_all(&mut self) {
         let now = self.now;
-        let Suspicions { open, blame, path_since, distrusted, .. } = &mut self.suspicions;
+        let Suspicions { open, asked, blame, path_since, distrusted, .. } = &mut self.suspicions;
         open.clear();
+        asked.clear();
         blame.clear();
         *path_since = now;
         distrusted.retain(|_, until| *until > now);
@@ -347,8 +367,9 @@ impl Node {
     }
 
     pub(crate) fn check_evidence(&self) -> Result<(), String> {
-        let Suspicions { open, blame, kept, distrusted, .. } = &self.suspicions;
+        let Suspicions { open, asked, blame, kept, distrusted, .. } = &self.suspicions;
         let bounded = open.len() <= bounds::GAPS_OPEN_MAX
+            && asked.len() <= ASKED_MAX
             && blame.len() <= bounds::BLAME_MAX
             && kept.len() <= bounds::EVIDENCE_MAX
             && distrusted.len() <= bounds::SHUNNED_MAX;

@@ -18,9 +18,14 @@ use borgios_types::{Digest, NodeId, Time};
 
 use crate::bounds;
 use crate::io::{Output, Verdict};
+use crate::link::Echoed;
 use crate::message::{Body, Message};
 use crate::node::Node;
 use crate::store::Pending;
+
+/// Copies that crossed between two looks at which of those before are fresh no more: a look costs as much
+/// as [`bounds::FRESH_MAX`] copies.
+const ECHOED_PAUSE: usize = 1_024;
 
 impl Node {
     /// An object handed in here.
@@ -52,7 +57,7 @@ impl Node {
         }
         if self.store.knows(&id) {
             if !asked && !self.crossed(now, from, id) {
-                self.count_useless(now, from);
+                self.count_useless(now, from, &kind);
             }
             return;
         }
@@ -78,14 +83,14 @@ impl Node {
             Verdict::Known => {
                 self.store.hold(id);
                 if !pending.asked {
-                    self.count_useless(now, from);
+                    self.count_useless(now, from, &pending.kind);
                 }
             }
             Verdict::Deferred => {
                 self.store.wanted.remove(&id);
                 // A newcomer that catches up gets many before what they build on, and has asked for each.
                 if !pending.asked {
-                    self.count_useless(now, from);
+                    self.count_useless(now, from, &pending.kind);
                 }
                 if !live {
                     // It is ahead, whatever its last summary said.
@@ -120,12 +125,34 @@ impl Node {
             return false;
         }
         let Some(link) = self.links.get_mut(&from) else { return false };
-        let echoed = &mut link.echoed.get_or_insert_default().0;
-        echoed.len() < bounds::FRESH_MAX && echoed.insert(id)
+        let Echoed { ids, pause } = &mut **link.echoed.get_or_insert_default();
+        if ids.len() >= bounds::FRESH_MAX && *pause == 0 {
+            // Only what is fresh is asked about.
+            ids.retain(|id| self.store.is_fresh(now, id));
+            *pause = ECHOED_PAUSE;
+        }
+        *pause = pause.saturating_sub(1);
+        ids.len() < bounds::FRESH_MAX && ids.insert(id)
+    }
+
+    /// Whether this may be part of the answer to a `follow`, which brings what it has to, known or not.
+    fn followed(&mut self, now: Time, from: NodeId, kind: &str) -> bool {
+        if !self.config.lanes.contains(kind) {
+            return false;
+        }
+        let Some(link) = self.links.get_mut(&from) else { return false };
+        let open = link
+            .following
+            .values_mut()
+            .find(|asked| asked.useless > 0 && now.since(asked.at) < bounds::FETCH_MAX);
+        open.map(|asked| asked.useless -= 1).is_some()
     }
 
     /// Nobody is to blame for one; a flood of them costs as much as one of forgeries.
-    fn count_useless(&mut self, now: Time, from: NodeId) {
+    fn count_useless(&mut self, now: Time, from: NodeId, kind: &str) {
+        if self.followed(now, from, kind) {
+            return;
+        }
         let Some(link) = self.links.get_mut(&from) else { return };
         link.useless += 1;
         if link.useless > bounds::USELESS_MAX {
@@ -270,7 +297,9 @@ mod tests {
                 }
                 assert_eq!(stage.node.parent(), Some(key(2)), "after {n}");
             }
-            assert_eq!(missing > 0, !held, "nothing that is here is asked after");
+            // Nothing that is here is asked after, and nothing else again and again: whoever is asked too
+            // often leaves.
+            assert_eq!(missing, u32::from(!held));
         }
     }
 
@@ -293,6 +322,21 @@ mod tests {
         assert_ne!(stage.node.parent(), Some(key(2)));
     }
 
+    /// More of them in a minute than there is room for, and no more in 20 s.
+    #[test]
+    fn copies_that_crossed_long_ago_take_no_room_from_those_that_cross_now() {
+        let mut stage = family();
+        let all = bounds::FRESH_MAX + 2 * bounds::USELESS_MAX as usize;
+        for n in 0..u32::try_from(all).unwrap() {
+            stage.now = stage.now + std::time::Duration::from_millis(5);
+            stage.says(5, object(numbered(n)));
+            stage.judged(5, numbered(n), Verdict::Admitted);
+            stage.says(2, object(numbered(n)));
+            assert_eq!(stage.node.parent(), Some(key(2)), "after {n}");
+        }
+        assert_eq!(stage.node.links.get(&key(2)).unwrap().useless, 0);
+    }
+
     #[test]
     fn a_copy_that_comes_much_later_is_none_that_crossed() {
         let mut stage = family();
@@ -306,6 +350,36 @@ mod tests {
         stage.now = stage.now + bounds::WANT_TIMEOUT;
         stage.says(6, object(numbered(2)));
         assert_eq!(useless(&stage), 1);
+    }
+
+    /// Whoever answers a `follow` of one lane sends along what lies between, again and again if the lane
+    /// does not go on here. More than that, and what nobody asked for, counts as before.
+    #[test]
+    fn what_answers_a_follow_costs_no_honest_neighbour_its_link() {
+        let mut stage = Stage::attached(4, &[1, 2]);
+        let brings = |stage: &mut Stage, n| {
+            let body = Body::from_text("1").unwrap();
+            stage.says(2, Message::Object { id: numbered(n), kind: "access".into(), body });
+            stage.judged(2, numbered(n), Verdict::Known);
+        };
+        for _ in 0..2 {
+            let head = crate::Head { seq: 1, id: numbered(1_000_000) };
+            let heads = [("member".to_owned(), head)].into();
+            let summary = crate::Summary { heads, count: 0, xor: Digest([0; 32]) };
+            let out = stage.says(2, Message::Summary(summary));
+            let follow = Message::Follow { lane: "member".into(), after: 0 };
+            assert!(out.contains(&Output::Send(key(2), follow)), "{out:?}");
+            for n in 0..bounds::FOLLOW_BRINGS + 76 {
+                brings(&mut stage, n);
+                assert_eq!(stage.node.parent(), Some(key(2)), "after {n}");
+            }
+            stage.now = stage.now + bounds::FETCH_MAX;
+        }
+        for n in 0..bounds::USELESS_MAX + bounds::PENALTY_MAX - 2 * 76 {
+            assert_eq!(stage.node.parent(), Some(key(2)), "after {n} more");
+            brings(&mut stage, n);
+        }
+        assert_ne!(stage.node.parent(), Some(key(2)));
     }
 
     #[test]

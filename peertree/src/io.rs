@@ -114,8 +114,8 @@ pub enum Verdict {
     Deferred,
     /// Does not verify: the link pays.
     Refused,
-    /// Not looked at, for too much waits to be judged: it comes again when the two compare what they hold,
-    /// and whoever sent it has no part in it.
+    /// Not looked at, for too much waits to be judged, or the disk took nothing: it comes again when the two
+    /// compare what they hold, and whoever sent it has no part in it.
     Later,
 }
 

@@ -56,8 +56,8 @@ pub(crate) struct Link {
     pub(crate) walked: Option<Box<Walked>>,
     /// The peer's lane heads, by its last summary.
     pub(crate) heads: SortedMap<String, Head>,
-    /// Lanes asked for: after which number, and when.
-    pub(crate) following: SortedMap<String, (u64, Time)>,
+    /// Lanes asked for.
+    pub(crate) following: SortedMap<String, Followed>,
     /// When the peer last named a rival root.
     pub(crate) rival_at: Option<Time>,
     /// How often that came to nothing.
@@ -66,7 +66,22 @@ pub(crate) struct Link {
 
 /// Objects that a neighbour brought a copy of a moment after they had entered here.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Echoed(pub(crate) BTreeSet<Digest>);
+pub(crate) struct Echoed {
+    pub(crate) ids: BTreeSet<Digest>,
+    /// Copies until is looked again which of them are fresh no more, should there be no room.
+    pub(crate) pause: usize,
+}
+
+/// A lane that a neighbour was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Followed {
+    /// After which number.
+    pub(crate) after: u64,
+    /// When.
+    pub(crate) at: Time,
+    /// Statements of the answer that may still be of no use here.
+    pub(crate) useless: u32,
+}
 
 /// A walk through a neighbour's inventory.
 #[derive(Clone, Copy, Debug)]

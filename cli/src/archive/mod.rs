@@ -178,6 +178,16 @@ impl Archive {
         now: UnixSeconds,
         offered: Vec<Envelope>,
     ) -> Result<Admitted, Failure> {
+        // Judging may take minutes, and two that do it at once would each store a rival of the other's.
+        let _lock = self.home.admitting()?;
+        self.admit_locked(now, offered)
+    }
+
+    fn admit_locked(
+        &mut self,
+        now: UnixSeconds,
+        offered: Vec<Envelope>,
+    ) -> Result<Admitted, Failure> {
         self.read_anew_if_changed()?;
         let upheld = self.upheld.clone();
         let admitted = self.admit_all(now, offered);
@@ -189,7 +199,7 @@ impl Archive {
     /// Reads everything anew where another command of this folder has stored a statement meanwhile, or
     /// noted what is upheld. Commands that only look hold no lock, and a node may keep one of them waiting
     /// for minutes: what it knew then must neither bring a rival into a place that is taken, nor undo
-    /// what the person said since.
+    /// what the person said since. So that this stays true until all is stored, [`Home::admitting`] is held.
     fn read_anew_if_changed(&mut self) -> Result<(), Failure> {
         let is_as_read =
             upheld::read(&self.home)? == self.upheld && statement_files(&self.home)? == self.lie;
@@ -274,7 +284,7 @@ impl Archive {
             let signed: Vec<Envelope> =
                 rivals.iter().map(|(envelope, _)| envelope.clone()).collect();
             let ballots = others.iter().filter(|e| e.kind.as_str() == Ballot::KIND).cloned();
-            let more = self.admit(now, signed.iter().cloned().chain(ballots).collect())?;
+            let more = self.admit_locked(now, signed.iter().cloned().chain(ballots).collect())?;
             let taken = |id: &Digest| more.new.contains(id);
             if signed.iter().any(|one| taken(&one.id())) {
                 rivals.clear();
@@ -517,6 +527,35 @@ mod tests {
         let again = Archive::load(&home, network).unwrap();
         assert!(again.chain().known(&x.id()).is_some() && again.chain().known(&y.id()).is_none());
         assert_eq!(again.rivals().all().count(), 1);
+    }
+
+    /// The second of two that judge at once looks when the first has stored what it took.
+    #[test]
+    fn two_commands_that_judge_rivals_at_once_store_one() {
+        let council = Council::new(3, 2, 1, 1);
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::at(Some(folder.path().to_owned())).unwrap();
+        let first = council.sign(&council.first_policy(2));
+        let network = first.id();
+        let mut one = Archive::load(&home, network).unwrap();
+        one.admit(NOW, vec![first]).unwrap();
+        let mut other = Archive::load(&home, network).unwrap();
+        let [x, y] = ["1", "2"].map(|version| {
+            let body = release_body(version);
+            council.sign(&draft(Lane::Release, 1, Some(network), None, Some(1), body))
+        });
+        let lock = home.admitting().unwrap();
+        let (begun, begins) = std::sync::mpsc::channel();
+        let second = std::thread::spawn(move || {
+            begun.send(()).unwrap();
+            other.admit(NOW, vec![y]).map(drop)
+        });
+        begins.recv().unwrap();
+        one.admit_locked(NOW, vec![x.clone()]).unwrap();
+        drop(lock);
+        second.join().unwrap().unwrap();
+        let again = Archive::load(&home, network).unwrap();
+        assert!(again.chain().known(&x.id()).is_some() && again.rivals().all().count() == 1);
     }
 
     /// Whoever is new to a folder may find there what a board said before the board itself.

@@ -66,6 +66,8 @@ impl Archive {
     /// one may know that the servers took the policy before the vetoes came, weeks later perhaps, from
     /// governors who are on the board no more.
     pub(crate) fn uphold(&mut self, id: Digest, sits: bool) -> Result<(), Failure> {
+        let _lock = self.home.admitting()?;
+        self.read_anew_if_changed()?;
         if self.upheld.contains(&id) {
             return Ok(());
         }
@@ -107,6 +109,8 @@ impl Archive {
     /// # Errors
     /// It is not upheld.
     pub(crate) fn let_fall(&mut self, id: Digest) -> Result<(), Failure> {
+        let _lock = self.home.admitting()?;
+        self.read_anew_if_changed()?;
         let mut all = self.upheld.clone();
         if !all.remove(&id) {
             return Err(Failure::new(format!("{id} is not upheld here"))
@@ -147,6 +151,7 @@ impl Archive {
         self.note_upheld(&all)
     }
 
+    /// Notes it, where [`Home::admitting`] is held: else who judges at the same time would undo it.
     pub(super) fn note_upheld(&mut self, all: &BTreeSet<Digest>) -> Result<(), Failure> {
         let network = self.chain.network().ok_or_else(|| Failure::new("no network is known"))?;
         write(&self.home, all)?;

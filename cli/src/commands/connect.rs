@@ -43,7 +43,12 @@ impl Connect {
         }
         // A node answers only the governors of its board: better to know that now.
         node.ask(&json!({"get": "heads"}))?;
-        known.remember(&context.home, KnownNode { address: address.clone(), key })?;
+        let met = KnownNode { address: address.clone(), key };
+        if self.forget || self.key.is_some() {
+            known.remember(&context.home, met)?;
+        } else {
+            known.remember_first(&context.home, met)?;
+        }
         let answer = json!({"address": address, "key": key, "fingerprint": key.fingerprint()});
         context.printer.answer(&answer, &format!("{address} is {}", key.fingerprint()))
     }

@@ -178,7 +178,7 @@ impl Found {
             files.insert(PLAN_FILE.to_owned(), text);
         }
         let state = match files.get(PLAN_FILE).filter(|_| self.anew) {
-            Some(plan) => of_this_plan(context, plan, identity)?,
+            Some(plan) => of_this_plan(context, plan, identity, confirmed)?,
             None => ceremony::load_state(&state_path(context), identity)?,
         };
         let begun = state.is_some();
@@ -348,11 +348,14 @@ fn drop_state(context: &Context, membership: &Membership) -> Result<(), Failure>
 }
 
 /// The state of the attempt whose plan lies in the folder. That of another one is set aside, since its
-/// governors may have ended it without telling anybody; what cannot be read is, too.
+/// governors may have ended it without telling anybody; what cannot be read is, too. Neither is before the
+/// roster in the folder is `confirmed`: anyone who writes there can lay another plan, and the state may be
+/// the only copy of a share.
 fn of_this_plan(
     context: &Context,
     plan: &[u8],
     identity: &Identity,
+    confirmed: Option<Digest>,
 ) -> Result<Option<Ceremony>, Failure> {
     let path = state_path(context);
     let state = ceremony::load_state(&path, identity);
@@ -362,6 +365,10 @@ fn of_this_plan(
         && state.as_ref().is_none_or(|state| state.roster() == plan.id())
     {
         return Ok(state);
+    }
+    if confirmed != Some(plan.id()) {
+        // Nothing is written over it: without a state and the word of its governor no step makes one.
+        return Ok(None);
     }
     if let Some(cipher) = durable::read(&path, ceremony::STATE_MAX)? {
         let aside = format!("founding-{}.age", &Digest::of(&cipher).hex()[..16]);

@@ -22,10 +22,10 @@ impl Passphrase {
         // A restore goes on where identity.age is the very one of its backup.
         if context.home.restoring().exists() {
             return Err(Failure::new(
-                "this folder was laid from a backup, and that is not done yet",
+                "this folder was laid from a backup, or repaired, and that is not done yet",
             )
             .hint(
-                "run the same `borgios governor restore` again, with `--exchange DIR` or `--node \
+                "run the same `borgios governor restore` or `repair` again, with `--exchange DIR` or `--node \
                  HOST:PORT`; then change the passphrase",
             ));
         }

@@ -238,6 +238,8 @@ fn from_words(context: &Context) -> Result<Identity, Failure> {
             ))
         })?;
     let sealed = session.identity().seal(share.to_secret().expose())?;
+    // First, so that what is cut off before the burn is not taken for done.
+    durable::write(&context.home.restoring(), b"")?;
     durable::write(&context.home.governor("share.age"), &sealed)?;
     Ok(session.into_identity())
 }

@@ -148,6 +148,25 @@ fn a_key_that_was_in_force_while_this_machine_was_away_is_kept() {
     assert_eq!(durable::read(&generation, 9).unwrap().unwrap(), b"1");
 }
 
+/// Without a lock no node holds a change back, and nothing brings such a key back.
+#[test]
+fn without_a_lock_a_key_whose_place_went_to_another_leaves_no_share() {
+    let all = Three::at_first();
+    let adopt =
+        |at: usize| adopt(&all.home, (&all.councils[at].board, 0), &all.identity, NOW, 0).unwrap();
+    // Away for a whole change.
+    all.make_next(1);
+    assert_eq!(adopt(2), Adopted::Nothing);
+    assert_eq!(all.readable(), [true, false, false]);
+    // Given up by its governor: it may come into force all the same, until another one did.
+    all.make_next(1);
+    NextKey::load(&all.home).unwrap().unwrap().lay_down(&all.home).unwrap();
+    assert_eq!(all.readable(), [true, true, false]);
+    all.make_next(2);
+    assert_eq!(adopt(2), Adopted::Laid);
+    assert_eq!(all.readable(), [false, false, true]);
+}
+
 /// As `governor change --give-up` leaves it where it is cut off, or a disk that went bad.
 #[test]
 fn a_share_that_is_gone_is_looked_for_elsewhere_and_shuts_nobody_out() {

@@ -88,11 +88,17 @@ fn one_governor_does_not_fill_the_invitations_of_the_others() {
     let used = laptop.invitation(2, 1_000, 1);
     let join = laptop.first(10, &used, 1_000);
     laptop.admit(vec![used, join]);
-    let many = (2_001..2_400).map(|token| laptop.invitation(2, token, 1)).collect();
-    let said = laptop.admit(many);
-    assert_eq!((said.new.len(), said.refused.len()), (INVITATIONS_EACH, 1), "{:?}", said.refused);
+    let many: Vec<_> = (2_001..2_400).map(|token| laptop.invitation(2, token, 1)).collect();
+    let said = laptop.admit(many.clone());
+    assert_eq!((said.new.len(), said.refused.len()), (INVITATIONS_EACH, 0), "{:?}", said.refused);
     let last = laptop.invitation(2, 2_399, 1).id();
     assert!(laptop.servers.invitations.contains_key(&last), "the newest are kept");
+    // One that was kept goes for a newer one, which is said once. A folder hands them all over again.
+    let newer = laptop.invitation(2, 2_400, 1);
+    let said = laptop.admit([many.clone(), vec![newer.clone()]].concat());
+    assert_eq!((said.new, said.refused.len()), (vec![newer.id()], 1), "{:?}", said.refused);
+    let said = laptop.admit([many, vec![newer]].concat());
+    assert_eq!((said.new, said.refused), (Vec::new(), Vec::new()));
     let honest = laptop.invitation(0, 5_000, 1);
     let join = laptop.first(20, &honest, 5_000);
     let said = laptop.admit(vec![honest, join]);
@@ -100,6 +106,27 @@ fn one_governor_does_not_fill_the_invitations_of_the_others() {
     laptop.again();
     assert_eq!(laptop.servers.all().count(), 2);
     assert_eq!(laptop.servers.invitations.len(), INVITATIONS_EACH + 2);
+}
+
+/// Who makes one for each machine lets many lapse.
+#[test]
+fn invitations_that_lapsed_go_first_and_without_a_word() {
+    let mut laptop = Laptop::new();
+    let signed = |laptop: &Laptop, number: u64, issued: u64, expires: u64| {
+        let (network, token) = (laptop.servers.network, key(number).public());
+        let [issued, expires] = [issued, expires].map(|after| UnixSeconds(NOW.0 + after));
+        let invitation = Invitation { network, token, uses: 1, issued, expires };
+        invitation.to_envelope().sign(&laptop.council.keys[&laptop.council.name(2)])
+    };
+    // The oldest one is for long, the others are for a second.
+    let lasting = signed(&laptop, 1, 0, 80_000);
+    let short: Vec<_> = (2..300).map(|at| signed(&laptop, at, at, at + 1)).collect();
+    laptop.admit([vec![lasting.clone()], short].concat());
+    let newest = signed(&laptop, 300, 1_000, 80_000);
+    let said = laptop.admit(vec![newest.clone()]);
+    assert_eq!((said.new, said.refused), (vec![newest.id()], Vec::new()));
+    assert!(laptop.servers.invitations.contains_key(&lasting.id()));
+    assert_eq!(laptop.servers.invitations.len(), INVITATIONS_EACH);
 }
 
 #[test]

@@ -7,7 +7,8 @@ use borgios_types::{NodeId, Time};
 
 use super::ask::{Answer, Ask, Findings, Question, Scope};
 use super::bounds::{
-    ASK_BURST, ASK_PACE, ASKS_MAX, HOP, MEMBERS_SLACK, OPEN_MAX, SEEN_MAX, TOOLS_MAX, WITHIN_MAX,
+    ASK_BURST, ASK_PACE, ASKS_MAX, HOP, MEMBERS_SLACK, OPEN_MAX, ROLL_MAX, SEEN_MAX, TOOLS_MAX,
+    WITHIN_MAX,
 };
 use super::pace::Pace;
 use super::places::Place;
@@ -346,6 +347,8 @@ impl Desk {
         let taken = findings.tally.bounded()
             && findings.tally.plausible()
             && findings.tally.answered <= most
+            // Too many to list are not to be had among so few members: one could erase the list for all.
+            && (findings.tally.roll.tags().is_some() || limit / 2 > ROLL_MAX as u64)
             && findings.places.nodes.len() as u64 <= findings.tally.answered
             && !findings.is_empty();
         if !taken {
@@ -488,6 +491,28 @@ mod tests {
         let out = answers(&mut desk, 3, id, key(3));
         assert!(out.contains(&Output::Learned { node: key(3), via: key(3) }), "{out:?}");
         assert!(matches!(&out[..], [.., Output::Done { key: 7, findings: Some(_) }]));
+    }
+
+    /// One leaf that claims more than can be listed would erase for all who answered.
+    #[test]
+    fn members_that_can_all_be_listed_are_not_too_many_to_list() {
+        for (members, taken) in [(5_000, false), (8_200, true)] {
+            let mut desk = Desk::new(key(9));
+            let now = Time(1_000);
+            desk.handle(now, Input::Place { up: Some(key(1)), down: Vec::new() });
+            desk.handle(now, Input::Members(members));
+            let (question, within) = (Question::Epochs, Duration::from_secs(5));
+            desk.handle(now, Input::Open { key: 7, nonce: 5, question, within });
+            desk.handle(now, Input::Observed { inquiry: 1, own: Some(Own::default()) });
+            let tally = Tally { answered: 8_193, roll: Roll::too_many(), ..Tally::default() };
+            let answer = Answer { id: 1, tally: Some(tally), tree: None };
+            let out = desk.handle(Time(1_001), Input::Answered(key(1), answer));
+            let [.., Output::Done { findings: Some(findings), .. }] = &out[..] else {
+                panic!("{out:?}")
+            };
+            assert_eq!(findings.tally.roll.tags().is_none(), taken, "{members} members");
+            assert_eq!(findings.tally.silent.contains(&key(1)), !taken, "{members} members");
+        }
     }
 
     #[test]

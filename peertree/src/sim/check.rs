@@ -35,38 +35,33 @@ impl Fleet {
         for at in 0..self.machines.len() {
             self.check_touched(at)?;
         }
-        match (self.cycle(), self.cycle_since) {
-            (None, _) => self.cycle_since = None,
-            (Some(_), None) => self.cycle_since = Some(self.now),
-            (Some(at), Some(since)) if self.now.since(since) > CYCLE_MAX => {
+        let around = self.in_cycles();
+        self.note_cycles(around)
+    }
+
+    /// Notes who is in a cycle now; refuses one that lasts.
+    fn note_cycles(&mut self, around: BTreeSet<Index>) -> Result<(), Violation> {
+        let now = self.now;
+        self.cycle_since.retain(|at, _| around.contains(at));
+        for at in around {
+            let since = *self.cycle_since.entry(at).or_insert(now);
+            if now.since(since) > CYCLE_MAX {
                 return Err(self.violation(format!("n{at} has been in a cycle for {CYCLE_MAX:?}")));
             }
-            (Some(_), Some(_)) => {}
         }
         Ok(())
     }
 
-    /// An honest machine that is its own ancestor by honest ones alone: a hostile one in a cycle can
+    /// Every honest machine that is its own ancestor by honest ones alone: a hostile one in a cycle can
     /// hide it from those who are in it, by a false path or by silence; nobody outside can.
-    fn cycle(&self) -> Option<Index> {
+    fn in_cycles(&self) -> BTreeSet<Index> {
         let honest = |at: Index| self.machines[at].vice.is_none();
         let parents: BTreeMap<Index, Index> = self
             .nodes()
             .filter_map(|(at, node)| Some((at, self.position(&node.parent()?)?)))
             .filter(|(at, parent)| honest(*at) && honest(*parent))
             .collect();
-        let mut safe = BTreeSet::new();
-        for start in parents.keys() {
-            let (mut at, mut trail) = (*start, BTreeSet::new());
-            while let Some(parent) = parents.get(&at).filter(|_| !safe.contains(&at)) {
-                if !trail.insert(at) {
-                    return Some(at);
-                }
-                at = *parent;
-            }
-            safe.extend(trail);
-        }
-        None
+        around(&parents)
     }
 
     /// Whether the fleet is one whole tree in which every store holds everything; what is wrong
@@ -181,5 +176,54 @@ impl Fleet {
     #[must_use]
     pub fn height(&self) -> usize {
         self.nodes().map(|(_, node)| node.depth()).max().unwrap_or(0)
+    }
+}
+
+/// Everybody who is their own ancestor.
+fn around(parents: &BTreeMap<Index, Index>) -> BTreeSet<Index> {
+    let (mut seen, mut around) = (BTreeSet::new(), BTreeSet::new());
+    for start in parents.keys() {
+        let (mut at, mut trail) = (*start, Vec::new());
+        while let Some(parent) = parents.get(&at).filter(|_| seen.insert(at)) {
+            trail.push(at);
+            at = *parent;
+        }
+        // It came back to itself, or to where another trail led.
+        let back = trail.iter().position(|one| *one == at);
+        around.extend(back.into_iter().flat_map(|back| trail.split_off(back)));
+    }
+    around
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_who_are_in_a_cycle_are_found_and_nobody_who_hangs_below_one() {
+        let of = |pairs: &[(Index, Index)]| around(&pairs.iter().copied().collect());
+        assert_eq!(of(&[(1, 0), (2, 1), (3, 1)]), BTreeSet::new());
+        let two = [(1, 2), (2, 1), (3, 1), (4, 3), (5, 6), (6, 7), (7, 5), (8, 0)];
+        assert_eq!(of(&two), BTreeSet::from([1, 2, 5, 6, 7]));
+        assert_eq!(of(&[(0, 1), (1, 2), (2, 1), (4, 4)]), BTreeSet::from([1, 2, 4]));
+    }
+
+    /// Short ones that overlap are no long one.
+    #[test]
+    fn a_cycle_lasts_for_those_who_were_in_one_all_along() {
+        let mut fleet = Fleet::new(1, 4, None);
+        let second = |n: u64| borgios_types::Time(n * 1_000);
+        let mut look = |n, around: &[Index]| {
+            fleet.now = second(n);
+            fleet.note_cycles(around.iter().copied().collect())
+        };
+        for n in 0..30 {
+            let around = if n % 2 == 0 { [1, 2] } else { [3, 4] };
+            assert!(look(n, &around).is_ok(), "at {n} s");
+        }
+        for n in 30..=50 {
+            assert!(look(n, &[7, 8]).is_ok(), "at {n} s");
+        }
+        assert!(look(51, &[6, 7]).is_err());
     }
 }

@@ -70,7 +70,8 @@ pub struct Fleet {
     /// When each machine stored the last of these.
     pub arrivals: Vec<Time>,
     pub(crate) network: Network,
-    pub(crate) cycle_since: Option<Time>,
+    /// Since when each machine that is in a cycle of parents has been in one.
+    pub(crate) cycle_since: BTreeMap<Index, Time>,
     seed: u64,
     pub(crate) index: BTreeMap<NodeId, Index>,
     /// The contact told by each join record.
@@ -101,7 +102,7 @@ impl Fleet {
             arrivals: Vec::new(),
             object_loss: 0.0,
             network: Network::default(),
-            cycle_since: None,
+            cycle_since: BTreeMap::new(),
             seed,
             index: BTreeMap::new(),
             joins: BTreeMap::new(),

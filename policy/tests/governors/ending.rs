@@ -17,6 +17,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use borgios_policy::fixture::{release_body, statement};
+use borgios_policy::rules::RULINGS_MAX;
 use borgios_policy::{
     Chain, Lane, Name, Policy, Ruling, Slot, Statement, VerifiedStatement, tally,
 };
@@ -396,12 +397,16 @@ impl World {
         }
     }
 
-    /// The board settles a place: what the laptops hold there wins, or it is closed.
+    /// The board settles a place: what the laptops hold there wins, or it is closed; and so what they hold
+    /// behind it, for each of those was signed by who signed the first.
     fn rule(&mut self, lane: Lane, seq: Seq) {
         let chain = &self.people[self.honest()[0]].desk.chain;
         let before = chain.policy().expect("a founded network");
-        let winner = chain.get(lane, seq).map(borgios_policy::VerifiedStatement::id);
-        let rulings = vec![Ruling::new(lane, seq, winner)];
+        let winner = |seq| chain.get(lane, seq).map(VerifiedStatement::id);
+        let behind = chain.after(lane, seq).map(|held| held.statement().seq);
+        let behind = behind.filter(|seq| chain.settled(lane, *seq).is_none());
+        let places = std::iter::once(seq).chain(behind).take(RULINGS_MAX);
+        let rulings = places.map(|seq| Ruling::new(lane, seq, winner(seq))).collect();
         let policy = Policy { rulings, ..before.clone() };
         let council = &self.councils[before.board.epoch().0 as usize - 1];
         let prev = chain.tip(Lane::Policy).map(|tip| tip.id);

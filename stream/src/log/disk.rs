@@ -277,8 +277,15 @@ impl<D: Disk> DiskLog<D> {
         };
         if let Some((name, note)) = note {
             let path = format!("{}/{name}", stream.folder);
-            if self.put(&path, &note).is_err() {
-                return false;
+            match self.put(&path, &note) {
+                Ok(()) => {}
+                // What goes makes room; without this note a reader of the old epoch hears after the next
+                // start that nothing of it is gone.
+                Err(error) if name == "floor" && is_full(&error) => {
+                    // Should it stay, the next start removes it.
+                    let _ = self.disk.remove(&format!("{path}{UNFINISHED}"));
+                }
+                Err(_) => return false,
             }
         }
         let Some(stream) = self.streams.get_mut(&origin) else { return false };

@@ -128,3 +128,31 @@ fn a_start_on_a_full_disk_opens_the_log() {
     }
     assert!(opened > 0, "no start met a full disk and went on");
 }
+
+/// The note that an epoch is gone needs room, and what goes makes it.
+#[test]
+fn a_full_disk_does_not_keep_what_is_over_the_bound() {
+    let limits = Limits { stream_bytes: 400_000, ..Limits::default() };
+    let old = chain(1, 1, 250_000, Durability::Durable);
+    let new = next_epoch(1, 250_000, Durability::Durable);
+    let origin = new.origin();
+    let mut taken = 0;
+    for call in 0..100 {
+        let (disk, me) = (FakeDisk::new(call as u64), Origin([9; 32]));
+        let (mut log, _) = DiskLog::open_on(disk.clone(), limits, me, UnixSeconds(EPOCH)).unwrap();
+        // A segment each.
+        log.segment_bytes = 1_000;
+        append(&mut log, &old[0], false).unwrap();
+        disk.fail_at(call, Fault::Fails(ErrorKind::StorageFull));
+        let appended = log.append(&origin, &new, new.id(), old[0].0.last(), false);
+        if !disk.has_failed() {
+            break;
+        }
+        if appended.is_ok() {
+            taken += 1;
+            assert!(log.bytes() <= limits.stream_bytes, "fault at call {call}");
+            assert!(disk.files().keys().all(|path| !path.ends_with(disk::UNFINISHED)));
+        }
+    }
+    assert!(taken > 3, "only {taken} faults after the message was in");
+}

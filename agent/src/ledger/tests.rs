@@ -1,0 +1,61 @@
+//! What of the chain a neighbour gets.
+
+use borgios_policy::fixture::{Council, NOW, release_body, statement as draft};
+use borgios_policy::{Policy, Verdict};
+
+use super::*;
+
+/// A rare lane behind a long history of another one: what is asked for is all that comes, or its one
+/// statement would be out of reach, and the answer nothing but what the asker has.
+#[test]
+fn a_rare_lane_is_followed_past_whatever_lies_before_it() {
+    let council = Council::new(3, 2, 1, 1);
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::open(folder.path(), 0).unwrap();
+    let first = council.sign(&council.first_policy(2));
+    let network = Some(first.id());
+    ledger.chain = Chain::new(network);
+    let enter = |ledger: &mut Ledger, envelope: Envelope| {
+        let Ok(Verdict::New(verified)) = ledger.chain.verify(NOW, &envelope, &[]) else {
+            panic!("refused")
+        };
+        ledger.chain.apply(*verified);
+        let id = envelope.id();
+        // As if its file were there.
+        ledger.store.index(envelope, "board".to_owned(), NOW.0);
+        id
+    };
+    let release = |seq: u64, prev, policy| {
+        let body = release_body(&seq.to_string());
+        council.sign(&draft(Lane::Release, seq, network, prev, Some(policy), body))
+    };
+    let evict = |seq, prev, policy, node| {
+        let body = Eviction { evict: vec![node], reason: "dark".into() }.to_body();
+        council.sign(&draft(Lane::Member, seq, network, prev, Some(policy), body))
+    };
+    let node = |n| borgios_types::SecretKey::from_seed([n; 32]).public();
+    let mut history = vec![enter(&mut ledger, first)];
+    let mut prev = None;
+    for seq in 1..=5 {
+        prev = Some(enter(&mut ledger, release(seq, prev, 1)));
+        history.extend(prev);
+    }
+    let out = enter(&mut ledger, evict(1, None, 1, node(90)));
+    let last = enter(&mut ledger, release(6, prev, 1));
+    let body = Policy { fanout: 5, ..council.policy(2) }.to_body();
+    let second = council.sign(&draft(Lane::Policy, 2, network, network, Some(1), body));
+    let second = enter(&mut ledger, second);
+    let behind = enter(&mut ledger, evict(2, Some(out), 2, node(91)));
+    history.extend([out, last, second, behind]);
+
+    let answer = |lane, after, most| -> Vec<Digest> {
+        ledger.follow(lane, Seq(after), most).iter().map(|stored| stored.id).collect()
+    };
+    assert_eq!(answer(Lane::Member, 0, 64), [out], "and no more than its policy allows");
+    assert_eq!(answer(Lane::Member, 1, 64), [behind]);
+    assert_eq!(answer(Lane::Member, 2, 64), []);
+    assert_eq!(answer(Lane::Release, 0, 64), [&history[1..6], &[last]].concat());
+    assert_eq!(answer(Lane::Release, 3, 2), history[4..6]);
+    assert_eq!(answer(Lane::Policy, 0, 64), history, "policies with what lies between");
+    assert_eq!(answer(Lane::Policy, 1, 64), history[1..]);
+}
