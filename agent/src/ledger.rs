@@ -448,13 +448,22 @@ impl Ledger {
     }
 
     /// Statements to send to a neighbour whose head of `lane` is `after`, in the order in which they were
-    /// applied: at most `most` of that lane.
+    /// applied: at most `most` of that lane. `has` is how far it is in each lane, as it said last.
     ///
-    /// Of the policies with all that was applied in between, so that each release comes before the
-    /// policy that ended its time. Of another lane nothing else, however much of others lies before it,
-    /// and none of behind the next policy: that one is followed by itself.
+    /// Of the policies with all that was applied in between and that it lacks, so that each release comes
+    /// before the policy that ended its time. Of another lane nothing else, however much of others lies
+    /// before it, and none of behind the next policy that it lacks: that one is followed by itself.
     #[must_use]
-    pub fn follow(&self, lane: Lane, after: Seq, most: usize) -> Vec<Arc<Stored>> {
+    pub fn follow(
+        &self,
+        lane: Lane,
+        after: Seq,
+        most: usize,
+        has: &BTreeMap<Lane, Seq>,
+    ) -> Vec<Arc<Stored>> {
+        let is_there = |statement: &Statement| {
+            has.get(&statement.lane).is_some_and(|head| statement.seq <= *head)
+        };
         if self.chain.head_seq(lane) <= after {
             return Vec::new();
         }
@@ -473,14 +482,22 @@ impl Ledger {
             };
             return from
                 .skip_while(|verified| !follows(verified))
-                .take_while(|verified| verified.statement().lane != Lane::Policy)
+                .take_while(|verified| {
+                    let statement = verified.statement();
+                    statement.lane != Lane::Policy || is_there(statement)
+                })
                 .filter(follows)
                 .take(most)
                 .filter_map(|verified| self.store.get(&verified.id()).cloned())
                 .collect();
         }
         let mut left = most;
-        from.take(FOLLOW_MAX)
+        let lacks = |verified: &&VerifiedStatement| {
+            let statement = verified.statement();
+            statement.lane == Lane::Policy || !is_there(statement)
+        };
+        from.filter(lacks)
+            .take(FOLLOW_MAX)
             .take_while(|verified| {
                 let of_lane = verified.statement().lane == lane;
                 let wanted = left > 0;

@@ -1,5 +1,6 @@
 //! Sending a neighbour what it lacks: objects it named, or the statements after its head.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use borgios_peertree::Message;
@@ -16,8 +17,15 @@ use crate::wire::Frame;
 pub enum Request {
     /// These objects.
     Objects(Vec<Digest>),
-    /// The statements of a lane after this number.
-    Lane(String, u64),
+    /// The statements of a lane.
+    Lane {
+        /// Which.
+        lane: String,
+        /// Those after this number.
+        after: u64,
+        /// How far the neighbour is in each lane.
+        has: BTreeMap<String, u64>,
+    },
 }
 
 /// Sends a neighbour what it asked for, at the pace at which it reads.
@@ -37,11 +45,15 @@ pub async fn provide_objects(
                         })
                         .await
                 }
-                Request::Lane(lane, after) => match lane.parse::<Lane>() {
+                Request::Lane { lane, after, has } => match lane.parse::<Lane>() {
                     Ok(lane) => {
                         let most =
                             usize::try_from(borgios_peertree::bounds::LANE_PAGE).unwrap_or(64);
-                        ledger.run(move |l| l.follow(lane, Seq(after), most)).await
+                        let has = has.into_iter();
+                        let has =
+                            has.filter_map(|(lane, seq)| Some((lane.parse().ok()?, Seq(seq))));
+                        let has: BTreeMap<Lane, Seq> = has.collect();
+                        ledger.run(move |l| l.follow(lane, Seq(after), most, &has)).await
                     }
                     Err(_) => Vec::new(),
                 },

@@ -20,6 +20,7 @@ use borgios_types::{Digest, Envelope, NodeId, PublicKey, UnixSeconds};
 use crate::admission::AHEAD_MAX;
 use crate::ledger::Ledger;
 use crate::member_objects::{self, KINDS, departed, is_first};
+use crate::store::Stored;
 
 /// Envelopes that prove to a node that it is out, at most: a run of policies and evictions.
 pub const PROOFS_MAX: usize = 64;
@@ -224,20 +225,49 @@ impl Ledger {
         let witnesses = self.store().list(Witness::KIND, None);
         witnesses
             .filter_map(|stored| Some((Witness::parse(&stored.envelope).ok()?, stored)))
-            .filter(|(witness, _)| witness.statement == *grant && self.out(&witness.node).is_none())
-            .filter_map(|(_, stored)| {
-                let mut records = self.store().owned(Join::KIND, &stored.owner);
-                let first = records.find(|record| is_first(self.store(), &record.envelope))?;
-                let invitation = Join::parse(&first.envelope).ok()?.invitation;
-                Some(WitnessProof {
-                    witness: stored.envelope.clone(),
-                    join: first.envelope.clone(),
-                    invitation: self.store().get(&invitation)?.envelope.clone(),
-                })
-            })
+            .filter(|(witness, _)| witness.statement == *grant)
+            .filter_map(|(witness, stored)| self.proof_of_witness(&witness, stored))
             .filter(fits)
             .take(most)
             .collect()
+    }
+
+    /// How many witnesses that fit each of these grants has. One look at all of them, however many grants
+    /// there are; what is longer than `longest` bytes is not read.
+    #[must_use]
+    pub fn count_witnesses(
+        &self,
+        grants: &BTreeSet<Digest>,
+        longest: usize,
+        fits: impl Fn(&WitnessProof) -> bool,
+    ) -> BTreeMap<Digest, usize> {
+        let mut counts = BTreeMap::new();
+        for stored in self.store().list(Witness::KIND, None) {
+            if stored.envelope.payload.len() > longest {
+                continue;
+            }
+            let Ok(witness) = Witness::parse(&stored.envelope) else { continue };
+            if grants.contains(&witness.statement)
+                && self.proof_of_witness(&witness, stored).is_some_and(|proof| fits(&proof))
+            {
+                *counts.entry(witness.statement).or_default() += 1;
+            }
+        }
+        counts
+    }
+
+    fn proof_of_witness(&self, witness: &Witness, stored: &Stored) -> Option<WitnessProof> {
+        if self.out(&witness.node).is_some() {
+            return None;
+        }
+        let mut records = self.store().owned(Join::KIND, &stored.owner);
+        let first = records.find(|record| is_first(self.store(), &record.envelope))?;
+        let invitation = Join::parse(&first.envelope).ok()?.invitation;
+        Some(WitnessProof {
+            witness: stored.envelope.clone(),
+            join: first.envelope.clone(),
+            invitation: self.store().get(&invitation)?.envelope.clone(),
+        })
     }
 
     /// Ids of everything that nodes, their keepers and owners said.

@@ -413,7 +413,9 @@ impl TreeShell {
                 }
             }
             Output::Provide { to, ids } => self.provide(to, Request::Objects(ids)),
-            Output::ProvideLane { to, lane, after } => self.provide(to, Request::Lane(lane, after)),
+            Output::ProvideLane { to, lane, after, has } => {
+                self.provide(to, Request::Lane { lane, after, has });
+            }
             Output::Withheld(evidence) => self.on_withheld(evidence),
             Output::Changed(state) => log_change(&state),
             Output::Remember(contacts) => self.remember(&contacts),

@@ -149,14 +149,16 @@ fn due(
     let needed = usize::from(ledger.chain().policy().map_or(0, borgios_policy::Policy::witnesses));
     let members: BTreeSet<NodeId> = ledger.members(now).into_keys().collect();
     let signed = signed_by(ledger, me);
+    // Those alone that a server would bring: long ones must not pass for enough.
+    let ids: BTreeSet<Digest> = grants.iter().map(|(_, id)| *id).collect();
+    let counts = ledger.count_witnesses(&ids, PROOF_BYTES, fits);
     let mut due = Vec::new();
     for (target, id) in grants {
         let since = *in_date.since.entry(id).or_insert(at);
         if target == *me || signed.contains(&id) {
             continue;
         }
-        // Those alone that its own server would bring: long ones must not pass for enough.
-        let is_lacking = ledger.witnesses(&id, needed, fits).len() < needed;
+        let is_lacking = counts.get(&id).is_none_or(|count| *count < needed);
         let most = if is_lacking { asked_after(at.duration_since(since)) } else { WITNESSES_ASKED };
         let mut others = members.clone();
         others.remove(&target);

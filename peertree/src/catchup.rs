@@ -242,7 +242,10 @@ impl Node {
     /// A neighbour asks for the statements that follow its head.
     pub(crate) fn on_follow(&mut self, now: Time, from: NodeId, lane: String, after: u64) {
         if self.may_ask(now, from) && self.store.head(&lane) > after {
-            self.out.push(Output::ProvideLane { to: from, lane, after });
+            let heads = self.links.get(&from).map(|link| &link.heads);
+            let has = heads.into_iter().flat_map(SortedMap::iter);
+            let has = has.map(|(lane, head)| (lane.clone(), head.seq)).collect();
+            self.out.push(Output::ProvideLane { to: from, lane, after, has });
         }
     }
 

@@ -161,6 +161,8 @@ pub enum Output {
         lane: String,
         /// The first one sent is `after + 1`.
         after: u64,
+        /// How far the peer is in each lane, as it said last.
+        has: BTreeMap<String, u64>,
     },
     /// A neighbour should have brought an object and did not; for logs. [`Node::evidence`] keeps it.
     ///

@@ -49,8 +49,19 @@ fn a_rare_lane_is_followed_past_whatever_lies_before_it() {
     history.extend([out, last, second, behind]);
 
     let answer = |lane, after, most| -> Vec<Digest> {
-        ledger.follow(lane, Seq(after), most).iter().map(|stored| stored.id).collect()
+        let all = ledger.follow(lane, Seq(after), most, &BTreeMap::new());
+        all.iter().map(|stored| stored.id).collect()
     };
+    let to_one_who_has = |has: &[(Lane, u64)], lane, after| -> Vec<Digest> {
+        let has = has.iter().map(|(lane, seq)| (*lane, Seq(*seq))).collect();
+        ledger.follow(lane, Seq(after), 64, &has).iter().map(|stored| stored.id).collect()
+    };
+    // However much lies before the next policy, it comes to whoever has that.
+    let has = [(Lane::Release, 6), (Lane::Member, 1)];
+    assert_eq!(to_one_who_has(&has, Lane::Policy, 1), [second, behind]);
+    assert_eq!(to_one_who_has(&has[..1], Lane::Policy, 1), [out, second, behind]);
+    // A policy that is there already ends no answer.
+    assert_eq!(to_one_who_has(&[(Lane::Policy, 2)], Lane::Member, 0), [out, behind]);
     assert_eq!(answer(Lane::Member, 0, 64), [out], "and no more than its policy allows");
     assert_eq!(answer(Lane::Member, 1, 64), [behind]);
     assert_eq!(answer(Lane::Member, 2, 64), []);

@@ -54,7 +54,7 @@ impl Fleet {
                     self.provide(at, to, id);
                 }
             }
-            Output::ProvideLane { to, lane: _, after } => {
+            Output::ProvideLane { to, after, .. } => {
                 let page = after + 1..=after + bounds::LANE_PAGE;
                 let ids: Vec<Digest> =
                     self.machines[at].disk.lane.range(page).map(|(_, id)| *id).collect();
