@@ -17,6 +17,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use borgios_policy::fixture::{release_body, statement};
+use borgios_policy::gate::Standing;
 use borgios_policy::rules::RULINGS_MAX;
 use borgios_policy::{
     Chain, Lane, Name, Policy, Ruling, Slot, Statement, VerifiedStatement, tally,
@@ -206,6 +207,17 @@ impl World {
         };
         if all.iter().filter_map(|id| self.said.get(id)).any(under) {
             return Some((lane, seq, "judged by one of two policies"));
+        }
+        // Two that were signed for one place, neither of them dead there: only vetoes let one go on.
+        let is_frozen = |node: &super::node::Node| {
+            node.gate.docs().any(|(id, doc)| {
+                let standing = node.gate.standing(self.now, &node.chain, id);
+                (doc.statement().lane, doc.statement().seq) == place
+                    && matches!(standing, Some(Standing::Frozen { .. }))
+            })
+        };
+        if lane == Lane::Policy && self.nodes.iter().any(|(node, _)| is_frozen(node)) {
+            return Some((lane, seq, "a frozen policy"));
         }
         let crossed = |id: &Digest| lane != Lane::Policy && self.is_of_former_board(*id);
         if all.iter().any(crossed) {
