@@ -11,7 +11,9 @@ use crate::chain::{Chain, Verdict, check_expiry};
 use crate::gate::ballots::counting;
 use crate::lane::Lane;
 use crate::object::Object as _;
+use crate::policy::Policy;
 use crate::refusal::Refusal;
+use crate::rules::Ruling;
 use crate::statement::{Statement, VerifiedStatement};
 
 /// A statement and its ballots, as the keeper takes them.
@@ -36,30 +38,49 @@ pub struct Run {
 /// Most envelopes looked at for one statement.
 const TWINS_MAX: usize = 4;
 
-/// What statements are sorted by: policy, lane, number, id, signatures.
-type Place = (Seq, Lane, Seq, Digest, Vec<SignedBy>);
+/// What statements are sorted by: policy, lane, number, turn among several for that place, id, signatures.
+type Place = (Seq, Lane, Seq, Turn, Digest, Vec<SignedBy>);
+
+/// When several statements for one place were applied, as far as the policies beside them tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    /// A policy that unites gave it its place back: what it said of others is void.
+    First,
+    /// Nothing is said of it: if there is a winner, it lost its place to that.
+    Before,
+    /// A ruling gave it the place of another.
+    Winner,
+}
 
 impl Submission {
     /// Sorts a mixed list of statements and ballots, such as the `chain` of an invitation file,
     /// into submissions, in an order in which a chain can follow them: each release after the
-    /// policy it names and before the next one. What is neither is left out.
+    /// policy it names and before the next one, and of several for one place first what lost it to
+    /// another: a chain that is followed again takes back and gives back what it did before. What is
+    /// neither is left out.
     #[must_use]
     pub fn sort(envelopes: impl IntoIterator<Item = Envelope>) -> Vec<Self> {
         let mut ballots: BTreeMap<Digest, Vec<Envelope>> = BTreeMap::new();
         // A policy p sorts as (p, first), a release under p as (p, later), each by its number.
         // Twins with other signatures stay apart: a forged one must not replace the true one.
         let mut statements: BTreeMap<Place, Envelope> = BTreeMap::new();
+        let (mut parsed, mut turns) = (Vec::new(), BTreeMap::new());
         for envelope in envelopes {
             if envelope.kind.as_str() == Ballot::KIND {
                 if let Ok(ballot) = Ballot::parse(&envelope) {
                     ballots.entry(ballot.statement).or_default().push(envelope);
                 }
             } else if let Ok(statement) = Statement::parse(&envelope) {
+                note_winners(&mut turns, &statement);
                 let Statement { lane, seq, policy, .. } = statement;
                 let under = if lane == Lane::Policy { seq } else { policy.unwrap_or_default() };
-                let sigs = envelope.sigs.clone();
-                statements.insert((under, lane, seq, envelope.id(), sigs), envelope);
+                parsed.push((under, lane, seq, envelope));
             }
+        }
+        for (under, lane, seq, envelope) in parsed {
+            let (id, sigs) = (envelope.id(), envelope.sigs.clone());
+            let turn = turns.get(&id).map_or(Turn::Before, |(_, turn)| *turn);
+            statements.insert((under, lane, seq, turn, id, sigs), envelope);
         }
         let (mut sorted, mut twins, mut before) = (Vec::new(), 0, None);
         for ((.., id, _), statement) in statements {
@@ -196,6 +217,20 @@ fn follow_some(
         }
     }
     refused
+}
+
+/// Notes whom a policy names as winners; of several that name one, the last counts.
+fn note_winners(turns: &mut BTreeMap<Digest, (Seq, Turn)>, policy: &Statement) {
+    let rulings = policy.body.get("rulings").filter(|_| policy.lane == Lane::Policy).cloned();
+    let Some(Ok(rulings)) = rulings.map(serde_json::from_value::<Vec<Ruling>>) else { return };
+    let unites = !Policy::united_by(&policy.body).is_empty();
+    let turn = if unites { Turn::First } else { Turn::Winner };
+    for winner in rulings.iter().filter_map(|ruling| ruling.winner) {
+        let noted = turns.entry(winner).or_insert((policy.seq, turn));
+        if noted.0 < policy.seq {
+            *noted = (policy.seq, turn);
+        }
+    }
 }
 
 /// The highest number in each lane that is in date, or that something in date builds upon.

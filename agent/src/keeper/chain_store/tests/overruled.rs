@@ -81,3 +81,51 @@ fn what_a_void_ruling_took_back_is_brought_back_with_its_file() {
         store = ChainStore::open(folder.path()).unwrap();
     }
 }
+
+/// Another one won the place, and a policy that unites gives it back: whichever id is lower, a start before
+/// or after that makes the same of it.
+#[test]
+fn a_start_makes_the_same_of_what_was_taken_back_for_another() {
+    for lower in [true, false] {
+        let fleet = fleet(1);
+        let (folder, mut store) = opened(&fleet);
+        for submission in &fleet.all {
+            store.submit(NOW, submission).unwrap();
+        }
+        let all: Vec<_> = store.chain().after(Lane::Release, Seq(0)).map(|one| one.id()).collect();
+        let (network, before) = (Some(fleet.network), store.chain().policy().unwrap().clone());
+        let other = |n: u32| {
+            let body = borgios_policy::fixture::release_body(&format!("7.{n}"));
+            fleet.council.sign(&statement(Lane::Release, 2, network, Some(all[0]), Some(1), body))
+        };
+        let other = (0..100).map(other).find(|one| (one.id() < all[1]) == lower).unwrap();
+        let policy = |seq, prev, unites: &[Digest], winner| {
+            let mut rules = before.clone();
+            if seq == 3 {
+                rules.classes.release.approvals = rules.board.size();
+            }
+            rules.rulings = vec![borgios_policy::Ruling::new(Lane::Release, Seq(2), Some(winner))];
+            rules.unites = unites.iter().copied().collect();
+            let (prev, under) = (Some(prev), Some(seq - 1));
+            let draft = statement(Lane::Policy, seq, network, prev, under, rules.to_body());
+            Submission { statement: fleet.council.sign(&draft), ballots: Vec::new() }
+        };
+        let here = policy(2, fleet.network, &[], other.id());
+        let unites = [here.statement.id()];
+        let united = policy(3, Digest::of(b"another policy/2"), &unites, all[1]);
+        store.submit(NOW, &here).unwrap();
+        store.submit(NOW, &Submission { statement: other.clone(), ballots: Vec::new() }).unwrap();
+        store = ChainStore::open(folder.path()).unwrap();
+        assert_eq!(store.chain().head(Lane::Release).unwrap().id(), other.id());
+        assert_eq!(store.chain().overruled().count(), all.len() - 1, "lower: {lower}");
+        store.submit(NOW, &united).unwrap();
+        for _ in 0..3 {
+            let held: Vec<_> =
+                store.chain().after(Lane::Release, Seq(0)).map(|one| one.id()).collect();
+            assert_eq!(held, all, "lower: {lower}");
+            assert!(store.is_overruled(Lane::Release, Seq(2), &other.id()));
+            assert!(!folder.path().join("damaged").exists());
+            store = ChainStore::open(folder.path()).unwrap();
+        }
+    }
+}
