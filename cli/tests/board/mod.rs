@@ -367,7 +367,7 @@ pub(crate) fn interrupted(
         Fault::Error(error) => format!("error={error}"),
     };
     let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-o"]).arg(log).args([
+    command.args(["-f", "--seccomp-bpf", "-qq", "-o"]).arg(log).args([
         "-e",
         &format!("trace={call}"),
         "-e",

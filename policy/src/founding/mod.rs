@@ -148,7 +148,15 @@ pub fn step(
         Reached::Agreed(agreed) => {
             first::sign(&mut ceremony, me, &plan, &roster, &agreed)?;
             let seen = ceremony.seen(files);
-            first::conclude(&ceremony, me, &plan, &roster, &seen, &agreed)?
+            match first::conclude(&ceremony, me, &plan, &roster, &seen, &agreed) {
+                // What the others wait for is laid all the same; the next run says who disagrees.
+                Err(CeremonyError::Disagrees { name, .. })
+                    if !ceremony.unwritten(files).is_empty() =>
+                {
+                    Status::Waiting { kind: Part::KIND, missing: vec![name] }
+                }
+                concluded => concluded?,
+            }
         }
     };
     write.extend(ceremony.unwritten(files));
