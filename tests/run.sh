@@ -29,7 +29,8 @@
 #
 # As root it installs missing Debian packages; otherwise it says which are missing.
 # Environment: LAB_NAME (test), LAB_NET (10.78), LAB_DIR: where the fleet stage works, so that
-# a demo may run beside it.  SIM_SEEDS (50), SIM_OTHER_SEEDS (3).
+# a demo may run beside it.  FLEET_LANES (2): how many scenarios at once, in LAB_NAME, LAB_NAMEb, ...
+# SIM_SEEDS (50), SIM_OTHER_SEEDS (3).
 # FUZZ_SECONDS (20): how long stage fuzz runs.
 set -uo pipefail
 export LC_ALL=C

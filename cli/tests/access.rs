@@ -1,15 +1,10 @@
 //! Grants, evictions and departures through an exchange folder, with the real program and stock
 //! `ssh-keygen`.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
-
-mod board;
-mod fleet;
-
 use std::process::Command;
 
-use board::{Board, stderr};
-use fleet::{Server, ssh_key};
+use crate::board::{Board, stderr};
+use crate::fleet::{Server, ssh_key};
 use serde_json::Value;
 
 fn two() -> Board {

@@ -2,16 +2,12 @@
 //! a host, and a bootstrap.sh that says what the real one says. What is cut off, refused or forged
 //! here is so at will; real servers are adopted by the fleet's tests.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
-
-mod board;
-
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use board::{BORGIOS, Board, stderr};
+use crate::board::{BORGIOS, Board, stderr};
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -1,11 +1,7 @@
 //! A change of the board that does not go straight: somebody is away at its end, somebody plans another
 //! attempt over a key that is there; with the real program.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
-
-mod board;
-
-use board::{Board, files, stderr};
+use crate::board::{Board, files, stderr};
 
 /// Whether one of the papers of the key generation lies in the folder.
 fn has_paper(board: &Board, part: &str) -> bool {

@@ -1,17 +1,13 @@
 //! Votes on a machine without a network: what a carrier brings there, and what goes back.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
-
-mod board;
-
 use std::process::{Command, Output, Stdio};
 
-use board::{Board, stderr};
+use crate::board::{Board, stderr};
 use serde_json::Value;
 
 /// Ann's machine: her folder, and no exchange.
 fn apart(board: &Board, args: &[&str]) -> Output {
-    Command::new(board::BORGIOS)
+    Command::new(crate::board::BORGIOS)
         .args(args)
         .arg("--home")
         .arg(board.home("ann"))

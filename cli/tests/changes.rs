@@ -1,11 +1,7 @@
 //! Changes of the board through an exchange folder, with the real program: who comes and goes, what
 //! becomes of a vote that was under way, and what a stranger makes of the whole chain.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
-
-mod board;
-
-use board::{Board, copy, files};
+use crate::board::{Board, copy, files};
 use borgios_policy::{Chain, Lane, Submission, Verdict};
 use borgios_types::{Digest, Envelope, Seq, UnixSeconds};
 use serde_json::Value;

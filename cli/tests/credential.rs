@@ -1,27 +1,18 @@
 //! The shared root credential through an exchange folder, with the real program: dealt, checked,
 //! voted, advanced, revealed.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
-
-mod board;
-mod fleet;
-
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use board::{Board, stderr};
+use crate::board::{Board, stderr};
+use crate::fleet::Server;
 use borgios_credentials::{Password, Schedule, SealedShare, SecretShare};
 use borgios_policy::{AccessOrder, Ballot, Bytes, Object as _, Proposal, Reveal, Statement};
 use borgios_types::{Digest, Envelope, Epoch, Seq};
-use fleet::Server;
 use serde_json::{Value, json};
 
 fn three() -> Board {
-    let board = Board::founded(&["ann", "ben", "cleo"], 2);
-    for name in ["ann", "ben", "cleo"] {
-        board.hasten(name);
-    }
-    board
+    Board::founded(&["ann", "ben", "cleo"], 2)
 }
 
 /// Six epochs of an hour, dealt by ann, not voted on.

@@ -1,11 +1,7 @@
 //! The shared root credential after a change of the board, with the real program: what was dealt
 //! among the board before is advanced by the board in force, and everybody is told whose it is.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
-
-mod board;
-
-use board::{Board, stderr};
+use crate::board::{Board, stderr};
 use borgios_policy::{Object as _, Proposal, Statement};
 use borgios_types::Envelope;
 use serde_json::{Value, json};
@@ -26,9 +22,6 @@ fn approve(board: &Board, names: &[&str], place: &str) -> Value {
 /// A board of three with a schedule that it dealt and signed, and what the dealer's tool answered.
 fn scheduled() -> (Board, Value) {
     let board = Board::founded(&["ann", "ben", "cleo"], 2);
-    for name in ["ann", "ben", "cleo"] {
-        board.hasten(name);
-    }
     let dealt = deal(&board, "ann");
     assert_eq!(approve(&board, &["ann", "ben"], "credential/1")["signed"], true);
     (board, dealt)

@@ -1,13 +1,9 @@
 //! Who is reminded of which vote, until when, and what is said to happen then; with the real program.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
-
-mod board;
-
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixListener;
 
-use board::{Board, stderr};
+use crate::board::{Board, stderr};
 use serde_json::{Value, json};
 
 /// Both approve what is at a place, and it is signed.

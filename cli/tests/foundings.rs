@@ -1,10 +1,6 @@
 //! Foundings that go wrong, with the real program: what they leave behind, and how another one begins.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
-
-mod board;
-
-use board::Board;
+use crate::board::Board;
 
 /// One attempt is spoilt, and those who are left found a network in the same home folders.
 #[test]

@@ -1,12 +1,8 @@
 //! What a fresh server runs first: what a review says of it, and what a rebuild must cover.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
-
-mod board;
-
 use std::path::{Path, PathBuf};
 
-use board::Board;
+use crate::board::Board;
 use borgios_types::Digest;
 
 /// The keeper's component with this program.

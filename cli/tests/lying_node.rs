@@ -1,14 +1,10 @@
 //! What a node signs of a governor's ballots, with the real program and a stand-in for a node that speaks
 //! SSH: one that lies, and one that has what it names.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
-
-mod board;
-
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
-use board::{Board, copy};
+use crate::board::{Board, copy};
 use borgios_policy::{Handback, Object as _};
 use borgios_types::{Digest, Envelope, SecretKey, UnixSeconds};
 use russh::Channel;
@@ -152,7 +148,6 @@ async fn converse(channel: Channel<Msg>, node: Node) {
 fn founded() -> Board {
     let names = ["ann", "ben"];
     let board = Board::of(&names);
-    names.iter().for_each(|name| board.hasten(name));
     board.found(&names, 2);
     board.propose("ben", "1.0");
     board

@@ -1,11 +1,7 @@
 //! A board that one governor makes up, with honest names on it: nobody is stopped by what it says, and
 //! nobody is shown its words as theirs.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
-
-mod board;
-
-use board::Board;
+use crate::board::Board;
 use borgios_policy::fixture::{Council, release_body, statement};
 use borgios_policy::{
     Board as Governors, Governor, Lane, Note, Object as _, Policy, Proposal, Statement,

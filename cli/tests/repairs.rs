@@ -1,14 +1,11 @@
 //! Lost laptops and lost shares, with the real program: backup and restore, words on paper, repair
 //! by the others, and a new identity under the old share.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
-
-mod board;
-
 use std::fs::File;
 use std::process::{Command, Stdio};
 
-use board::{Board, Fault, copy, interrupted, stderr, step};
+use crate::board::{Board, copy, stderr, step};
+use crate::strike::{Fault, interrupted};
 use borgios_policy::{Ballot, Choice, Lane, Object as _};
 use borgios_types::{Digest, Round, Seq};
 use serde_json::Value;
@@ -101,7 +98,6 @@ fn a_share_comes_back_from_words() {
 #[test]
 fn a_restore_from_words_that_was_cut_off_is_not_taken_for_done() {
     let board = Board::founded(&["ann", "ben"], 2);
-    board.hasten("ann");
     let kept = board.json("ann", &["governor", "backup", "--words"]);
     let lines = board.path("lines");
     std::fs::write(&lines, format!("{PASSPHRASE}{}\n", kept["words"].as_str().unwrap())).unwrap();
@@ -204,7 +200,7 @@ fn a_repair_under_a_new_identity_survives_any_interruption() {
         board.json(name, &["governor", "repair", "--for", "ben"]);
     }
     let (hits, done) = step(&board, "ben", &["governor", "repair"], |_| ());
-    assert!(hits > 20, "only {hits} interruptions; does strace work here?");
+    assert!(hits > 20, "only {hits} interruptions");
     assert_eq!(done["status"], "whole", "{done}");
     assert!(!board.home("ben").join("governor/restoring").exists());
     release(&board, "release/1", "1.0", ["ben", "ann"]);
@@ -312,7 +308,7 @@ fn a_restore_that_nobody_would_hear_of_says_what_is_missing() {
     let lines = board.path("stdin");
     std::fs::write(&lines, format!("another one for the backup\n{PASSPHRASE}")).unwrap();
     let restore = |exchange: bool| {
-        let mut command = std::process::Command::new(board::BORGIOS);
+        let mut command = std::process::Command::new(crate::board::BORGIOS);
         command.args(["governor", "restore", file, "--passphrase-fd", "0", "--home"]);
         command.arg(board.path("empty")).env_remove("BORGIOS_HOME");
         command.arg("--socket").arg(board.path("no.sock"));
@@ -329,7 +325,7 @@ fn a_restore_that_nobody_would_hear_of_says_what_is_missing() {
     let pools = board.published("pool").len();
     let with = |args: &[&str]| {
         std::fs::write(board.path("pass"), PASSPHRASE).unwrap();
-        let mut command = std::process::Command::new(board::BORGIOS);
+        let mut command = std::process::Command::new(crate::board::BORGIOS);
         command.args(args).args(["--passphrase-fd", "0", "--home"]);
         command.arg(board.path("empty")).env_remove("BORGIOS_HOME");
         command.arg("--socket").arg(board.path("no.sock"));

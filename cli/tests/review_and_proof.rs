@@ -1,18 +1,13 @@
 //! What a person sees before approving, what an outsider can check afterwards, and who could vote.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
-
-mod board;
-mod fleet;
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use board::{Board, stderr};
+use crate::board::{Board, stderr};
+use crate::fleet::{Server, ssh_key};
 use borgios_policy::fixture::{Council, release_body, statement};
 use borgios_policy::{Ballot, Chain, Lane, Object as _, ProofFile, message};
 use borgios_types::{Digest, SecretKey, Signature, SignedBy};
-use fleet::{Server, ssh_key};
 
 /// A component with one service.
 fn component(board: &Board, name: &str, unit: &str) -> PathBuf {

@@ -1,11 +1,7 @@
 //! Which places may be ruled on, with the real program: a ruling is for good, so none is proposed where
 //! nothing is undecided.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
-
-mod board;
-
-use board::Board;
+use crate::board::Board;
 use serde_json::Value;
 
 /// Proposes a ruling, which is refused; what is said.
@@ -82,7 +78,7 @@ fn what_is_signed_is_ruled_on_only_if_somebody_vetoed_it_or_a_server_shows_more(
     let knowing: Vec<&str> = close.into_iter().chain(["--even-if-decided"]).collect();
     let output = board.run("ann", &knowing);
     assert!(output.status.success());
-    assert!(board::stderr(&output).contains("warning: release/1 is decided"));
+    assert!(crate::board::stderr(&output).contains("warning: release/1 is decided"));
     assert!(board.ok("ben", &["review", "policy/2"]).contains("TAKES     release/1"));
     for name in ["ann", "ben"] {
         board.ok(name, &["vote", "policy/2", "reject", "--reason", "not needed"]);

@@ -1,10 +1,6 @@
 //! What the program hands to servers (bundles, invitations) and asks of them (status, tree, nodes),
 //! the latter of a stand-in for the agent's socket.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
-
-mod board;
-
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -12,7 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
 
-use board::{BORGIOS, Board};
+use crate::board::{BORGIOS, Board};
 use serde_json::{Value, json};
 
 #[test]

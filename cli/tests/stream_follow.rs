@@ -1,8 +1,6 @@
 //! `borgios stream tail --follow` against a stand-in for the agent's socket: it shows what comes while it
 //! runs, and ends as it is told to.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
-
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixListener;
 use std::path::Path;

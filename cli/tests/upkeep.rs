@@ -1,15 +1,14 @@
 //! What keeps a governor's folder and the network's rules going: another passphrase, rules and software
 //! with a new date, rules of admission that are lifted again.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
-
-mod board;
-
 use std::fs::File;
 use std::process::{Command, Stdio};
 
+use rustix::io::Errno;
+
+use crate::board::{Board, copy, stderr};
+use crate::strike::{Fault, interrupted};
 use age::secrecy::SecretString;
-use board::{Board, Fault, copy, interrupted, stderr};
 use serde_json::Value;
 
 const OLD: &str = "correct horse battery staple";
@@ -55,14 +54,13 @@ fn a_passphrase_is_changed_and_the_old_one_opens_nothing() {
 #[test]
 fn nothing_is_half_changed() {
     let board = Board::of(&["ann"]);
-    board.hasten("ann");
     let (home, kept) = (board.home("ann"), board.path("kept"));
     copy(std::slice::from_ref(&home), &kept);
     let lines = board.path("lines");
     std::fs::write(&lines, format!("{OLD}\n{NEW}\n")).unwrap();
     let args = ["governor", "passphrase", "--json"];
     let mut hits = 0;
-    for fault in [Fault::Kill, Fault::Error("ENOSPC")] {
+    for fault in [Fault::Kill, Fault::Error(Errno::NOSPC)] {
         for call in ["write", "fsync", "rename"] {
             for n in 1.. {
                 std::fs::remove_dir_all(&home).unwrap();

@@ -1,12 +1,8 @@
 //! Signed policies that governors take back while nodes hold them, with the real program.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
-
-mod board;
-
 use std::collections::BTreeMap;
 
-use board::Board;
+use crate::board::Board;
 use borgios_policy::gate::Standing;
 use borgios_policy::{Chain, Dated, Gate, Lane, Submission, Verdict};
 use borgios_types::{Digest, Envelope, UnixSeconds};

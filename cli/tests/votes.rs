@@ -1,11 +1,9 @@
 //! A board's life through an exchange folder, with the real program: founding, proposing, voting,
 //! rejecting, further rounds, and what stock OpenSSH says of the outcome.
 
-mod board;
-
 use std::process::{Command, Stdio};
 
-use board::{Board, files, stderr};
+use crate::board::{Board, files, stderr};
 
 /// 2 of 3 found a network, release, and stock ssh-keygen agrees.
 #[test]
@@ -345,7 +343,7 @@ fn a_release_that_drops_the_agent_is_told_as_what_it_is() {
             ],
         );
         assert!(output.status.success());
-        board::stderr(&output)
+        crate::board::stderr(&output)
     };
     assert!(!propose("agent", "1.0").contains("no component agent"));
     assert!(!board.ok("ben", &["review", "release/1"]).contains("DROPS"));

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Stage fleet: scenarios of the real programs on real servers, in a lab of its own that ends with us.
+# Stage fleet: scenarios of the real programs on real servers, two at a time, in labs of their own that end with us.
 
 stage_fleet() {
     local why
@@ -7,9 +7,15 @@ stage_fleet() {
     check "build the programs" programs || return
     fleet_begin || { fail "fleet: lab"; return; }
     # shellcheck disable=SC2086 # one word per name
-    fleet_scenarios run ${FLEET_NAMES:-}
-    "$LAB" down || fail "fleet: lab down"
-    check "the lab leaves nothing" "$LAB" check
+    fleet_scenarios run --lanes "$FLEET_LANES" ${FLEET_NAMES:-}
+    each_lab down || fail "fleet: lab down"
+    check "the labs leave nothing" each_lab check
+}
+# each_lab COMMAND..: in the lab of every lane (tests/fleet/src/lane.rs names them).
+FLEET_LANES=${FLEET_LANES:-2}
+each_lab() {
+    local lane
+    for lane in '' b c d; do LAB_NAME=$LAB_NAME$lane "$LAB" "$@" || return; done
 }
 fleet_some() {                      # fleet NAME.. | fleet list
     if [[ $1 == list ]]; then setup_all && programs && "$TARGET/debug/borgios-fleet" list; return; fi
@@ -27,7 +33,7 @@ fleet_begin() {
     exec 7>"$dir/.run-$LAB_NAME.lock" || return 1
     flock -n 7 || { echo "fleet: another run works in the lab '$LAB_NAME'; set LAB_NAME and LAB_NET to have one beside it" >&2; return 1; }
     : >"$OUT/lab-is-ours"
-    "$LAB" down && "$LAB" base
+    each_lab down && "$LAB" base
 }
 fleet_scenarios() {
     local log=$OUT/fleet.log rc line
@@ -38,4 +44,4 @@ fleet_scenarios() {
     while read -r line; do line=${line#SKIP }; skip "fleet: ${line%%: *}" "${line#*: }"; done < <(grep -E '^SKIP ' "$log")
     ((rc == 0)) || grep -q '^FAIL ' "$log" || fail "fleet: borgios-fleet ended with code $rc"
 }
-fleet_cleanup() { [[ ! -e $OUT/lab-is-ours ]] || { "$LAB" down; rm -f "$OUT/lab-is-ours"; }; }
+fleet_cleanup() { [[ ! -e $OUT/lab-is-ours ]] || { each_lab down; rm -f "$OUT/lab-is-ours"; }; }

@@ -159,7 +159,7 @@ fn is_cut_off(bench: &Bench, call: &str, n: usize) -> bool {
     let log = bench.path("strace");
     let (trace, inject) = (format!("trace={call}"), format!("inject={call}:signal=KILL:when={n}"));
     let mut command = bench.command(Path::new("strace"));
-    command.args(["-f", "--seccomp-bpf", "-qq", "-o"]).arg(&log).args(["-e", &trace, "-e", &inject]);
+    command.args(["-f", "-qq", "-o"]).arg(&log).args(["-e", &trace, "-e", &inject]);
     command.args([PROGRAM, "leave", "--root"]).arg(&bench.paths.root);
     let output = command.output().expect("this test needs strace: apt-get install strace");
     let log = fs::read_to_string(&log).unwrap();

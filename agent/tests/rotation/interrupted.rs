@@ -44,7 +44,7 @@ fn copy(bench: &Bench, from: &Path, name: &str) -> PathBuf {
 fn interrupted(root: &Path, call: &str, fault: &str, n: usize) -> (bool, bool) {
     let log = root.join("strace");
     let mut command = as_root("strace");
-    command.args(["-f", "--seccomp-bpf", "-qq", "-o"]).arg(&log).args([
+    command.args(["-f", "-qq", "-o"]).arg(&log).args([
         "-e",
         &format!("trace={call}"),
         "-e",

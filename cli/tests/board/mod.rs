@@ -1,35 +1,71 @@
 //! A board of governors for tests: real folders, the real program, a shared exchange folder.
 
-#![allow(dead_code, reason = "each test program uses a part of it")]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
-
-use std::os::unix::process::ExitStatusExt as _;
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use age::secrecy::SecretString;
 use borgios_types::SecretKey;
+use rustix::io::Errno;
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::strike::{CALLS, Fault, counted, interrupted};
 
 /// Governors in one temporary folder.
 pub(crate) struct Board {
     folder: TempDir,
 }
 
+/// Bytes that must be free in memory for a board to live there.
+const MEMORY_MIN: u64 = 1 << 30;
+
+thread_local! {
+    /// Whether this test (each has a thread of its own) has no board yet.
+    static FIRST: Cell<bool> = const { Cell::new(true) };
+}
+
+/// What locks everything here.
+const PASSPHRASE: &str = "correct horse battery staple\n";
+
 /// The program under test.
 pub(crate) const BORGIOS: &str = env!("CARGO_BIN_EXE_borgios");
 
 impl Board {
-    /// Governors with identities and no network yet.
+    /// Governors with identities and no network yet; what locks them is [`hasten`](Self::hasten)ed.
     pub(crate) fn of(names: &[&str]) -> Self {
-        let board = Self { folder: tempfile::tempdir().unwrap() };
+        let board = Self { folder: folder() };
         std::fs::create_dir(board.exchange()).unwrap();
-        std::fs::write(board.path("passphrase"), "correct horse battery staple\n").unwrap();
+        std::fs::write(board.path("passphrase"), PASSPHRASE).unwrap();
+        let first = FIRST.replace(false);
         for name in names {
-            board.ok(name, &["governor", "init", "--name", name]);
+            if first {
+                board.settle(name);
+            } else {
+                board.ok(name, &["governor", "init", "--name", name]);
+                board.hasten(name);
+            }
         }
         board
+    }
+
+    /// Copies the home of a governor of that name: the work that locks an identity is done once per name and
+    /// run, but for further boards of one test, whose governors are others.
+    fn settle(&self, name: &str) {
+        static HOMES: Mutex<BTreeMap<String, Arc<OnceLock<Vec<u8>>>>> = Mutex::new(BTreeMap::new());
+        let home = HOMES.lock().unwrap().entry(name.to_owned()).or_default().clone();
+        let home = home.get_or_init(|| {
+            let board = Self { folder: folder() };
+            std::fs::write(board.path("passphrase"), PASSPHRASE).unwrap();
+            board.ok(name, &["governor", "init", "--name", name]);
+            board.hasten(name);
+            let mut archive = tar::Builder::new(Vec::new());
+            archive.append_dir_all(format!("home-{name}"), board.home(name)).unwrap();
+            archive.into_inner().unwrap()
+        });
+        tar::Archive::new(home.as_slice()).unpack(self.folder.path()).unwrap();
     }
 
     /// Governors who have founded a network: the first one wrote the plan.
@@ -246,6 +282,16 @@ impl Board {
     }
 }
 
+/// In memory where there is room: thousands of runs wait for no disk, and what is killed loses nothing
+/// that was written either way.
+fn folder() -> TempDir {
+    let room = |memory: &&str| {
+        rustix::fs::statvfs(*memory).is_ok_and(|of| of.f_bavail * of.f_frsize > MEMORY_MIN)
+    };
+    let memory = Some("/dev/shm").filter(room).and_then(|memory| tempfile::tempdir_in(memory).ok());
+    memory.unwrap_or_else(|| tempfile::tempdir().unwrap())
+}
+
 /// The whole files of a folder, sorted.
 pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
@@ -260,25 +306,16 @@ pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// What goes wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// `kill -9` on entering the call.
-    Kill,
-    /// The call fails with this error.
-    Error(&'static str),
-}
-
 /// The calls and what happens to them.
 const FAULTS: [(&str, Fault); 8] = [
     ("write", Fault::Kill),
     ("fsync", Fault::Kill),
     ("rename", Fault::Kill),
     ("unlink", Fault::Kill),
-    ("write", Fault::Error("ENOSPC")),
-    ("fsync", Fault::Error("ENOSPC")),
-    ("rename", Fault::Error("ENOSPC")),
-    ("unlink", Fault::Error("EIO")),
+    ("write", Fault::Error(Errno::NOSPC)),
+    ("fsync", Fault::Error(Errno::NOSPC)),
+    ("rename", Fault::Error(Errno::NOSPC)),
+    ("unlink", Fault::Error(Errno::IO)),
 ];
 
 /// Runs one step of a governor's, interrupted at each of its calls, for each kind of fault from the
@@ -297,12 +334,23 @@ pub(crate) fn step(
     args: &[&str],
     struck: impl Fn(&str),
 ) -> (usize, Value) {
-    let log = board.path("strace");
+    let log = board.path("struck");
     let args: Vec<&str> = args.iter().copied().chain(["--json"]).collect();
     let folders = [board.home(name), board.exchange()];
     let mut hits = 0;
     let kept = board.path("kept");
     copy(&folders, &kept);
+    for call in CALLS {
+        let (ours, seen) = counted(
+            &log,
+            call,
+            |command| board.prepare(command, name, &args),
+            || {
+                put_back(&folders, &kept);
+            },
+        );
+        assert_eq!(ours, seen, "{call}: as many calls as strace sees");
+    }
     for (call, fault) in FAULTS {
         let interrupted = |story, n| {
             let prepare = |command: &mut Command| board.prepare(command, name, &args);
@@ -351,34 +399,4 @@ fn put_back(folders: &[PathBuf], kept: &Path) {
 pub(crate) fn copy(from: &[PathBuf], to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     assert!(Command::new("cp").arg("-a").args(from).arg(to).status().unwrap().success());
-}
-
-/// Runs the program under strace with a fault at the `n`-th `call`; whether it struck, and how the
-/// program ended.
-pub(crate) fn interrupted(
-    log: &Path,
-    call: &str,
-    fault: Fault,
-    n: usize,
-    prepare: impl FnOnce(&mut Command),
-) -> (bool, Output) {
-    let what = match fault {
-        Fault::Kill => "signal=KILL".to_owned(),
-        Fault::Error(error) => format!("error={error}"),
-    };
-    let mut command = Command::new("strace");
-    command.args(["-f", "--seccomp-bpf", "-qq", "-o"]).arg(log).args([
-        "-e",
-        &format!("trace={call}"),
-        "-e",
-        &format!("inject={call}:{what}:when={n}"),
-        BORGIOS,
-    ]);
-    prepare(&mut command);
-    let output = command.output().expect("this test needs strace: apt-get install strace");
-    let struck = match fault {
-        Fault::Kill => output.status.signal() == Some(9) || output.status.code() == Some(137),
-        Fault::Error(_) => std::fs::read_to_string(log).unwrap().contains("(INJECTED)"),
-    };
-    (struck, output)
 }

@@ -1,8 +1,5 @@
 //! Servers for tests: the objects that a node and its keeper sign, laid into the exchange folder.
 
-#![allow(dead_code, reason = "each test program uses a part of it")]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
-
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;

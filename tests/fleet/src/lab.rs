@@ -1,7 +1,8 @@
 //! The lab from Rust: servers that boot, die, are cut off and are reinstalled.
 //!
 //! A thin, typed door to `tests/lab/lab.sh`, which says what a machine of the lab is. Environment:
-//! `LAB_NAME` and `LAB_NET` choose which lab, so that several can stand side by side.
+//! `LAB_NAME` and `LAB_NET` choose which lab, so that several can stand side by side; those of further
+//! lanes ([`lane`]) are named after it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use crate::command::{self, COMMAND_BOUND, Output};
+use crate::lane;
 use crate::server::Server;
 
 /// Longest a boot of all servers may take, a first build of the base image included.
@@ -44,7 +46,7 @@ impl Lab {
     pub fn up_with(servers: u8, settings: &[(&str, &str)]) -> Result<Self> {
         let setting = |key: &str, default: &str| std::env::var(key).unwrap_or(default.to_owned());
         let script = root().join("tests/lab/lab.sh");
-        let (name, net) = (setting("LAB_NAME", "test"), setting("LAB_NET", "10.78"));
+        let (name, net) = lane::lab_of(&setting("LAB_NAME", "test"), &setting("LAB_NET", "10.78"));
         let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
         let settings = settings.iter().map(owned).collect();
         let mut lab = Self { script, name, net, settings, servers: 0, down: false };

@@ -26,6 +26,7 @@
 //! | [`door`] | a governor's doors at a node with stock `ssh`: ask, put, follow |
 //! | [`keeper`] | the keeper's socket, as any user of the server |
 //! | [`scenario`] | the list of scenarios, and how one runs |
+//! | [`lane`] | scenarios side by side, each lane with a lab of its own |
 //!
 //! `borgios-fleet list` names the scenarios, `borgios-fleet run NAME…` runs them; `tests/run.sh
 //! fleet` is the door that also builds, prepares and cleans up.
@@ -41,6 +42,7 @@ pub mod handover;
 pub mod journal;
 pub mod keeper;
 pub mod lab;
+pub mod lane;
 pub mod login;
 pub mod member;
 pub mod network;

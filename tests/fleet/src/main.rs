@@ -8,6 +8,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use borgios_fleet::lane::{self, LANES_MAX};
 use borgios_fleet::scenario::{self, Outcome, Scenario};
 use borgios_fleet::scenarios::ALL;
 use clap::{Parser, Subcommand};
@@ -30,6 +31,9 @@ enum Verb {
         /// Print one JSON object per scenario
         #[arg(long)]
         json: bool,
+        /// How many at once, each in a lab of its own; those that measure run alone
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=LANES_MAX as i64))]
+        lanes: u8,
     },
 }
 
@@ -41,8 +45,8 @@ fn main() -> Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        Verb::Run { names, json } => match choose(&names) {
-            Ok(scenarios) => run(&scenarios, json),
+        Verb::Run { names, json, lanes } => match choose(&names) {
+            Ok(scenarios) => run(&scenarios, json, usize::from(lanes)),
             Err(unknown) => {
                 let known: Vec<_> = scenario::every().map(|scenario| scenario.name).collect();
                 note(&format!("no scenario '{unknown}'; there are: {}", known.join(", ")));
@@ -60,18 +64,17 @@ fn choose(names: &[String]) -> Result<Vec<Scenario>, String> {
     names.iter().map(|name| scenario::find(name).ok_or_else(|| name.clone())).collect()
 }
 
-fn run(scenarios: &[Scenario], json: bool) -> Result<ExitCode> {
-    let (mut failed, mut skipped) = (0, 0);
-    for scenario in scenarios {
-        note(&format!("{}: {}", scenario.name, scenario.about));
-        let outcome = scenario::run(*scenario, &|milestone| note(&format!("  {milestone}")));
-        failed += usize::from(outcome.failure.is_some());
-        skipped += usize::from(outcome.skipped.is_some());
+fn run(scenarios: &[Scenario], json: bool, lanes: usize) -> Result<ExitCode> {
+    let ended = |outcome: &Outcome| {
         if let Some(why) = &outcome.failure {
-            note(&format!("  {}", why.replace('\n', "\n  ")));
+            why.lines().for_each(|line| say(outcome.name, line));
         }
-        print(&if json { as_json(&outcome) } else { as_line(&outcome) })?;
-    }
+        // Whoever does not read what is printed still gets the exit code.
+        drop(print(&if json { as_json(outcome) } else { as_line(outcome) }));
+    };
+    let outcomes = lane::run(scenarios, lanes, say, &ended);
+    let failed = outcomes.iter().filter(|outcome| outcome.failure.is_some()).count();
+    let skipped = outcomes.iter().filter(|outcome| outcome.skipped.is_some()).count();
     let passed = scenarios.len() - failed - skipped;
     note(&format!("{passed} of {} scenarios passed, {skipped} skipped", scenarios.len()));
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -104,6 +107,11 @@ fn as_json(outcome: &Outcome) -> String {
 
 fn print(line: &str) -> std::io::Result<()> {
     writeln!(std::io::stdout().lock(), "{line}")
+}
+
+/// Scenarios run side by side: each line says whose it is.
+fn say(name: &str, milestone: &str) {
+    note(&format!("  {name}: {milestone}"));
 }
 
 fn note(line: &str) {

@@ -15,6 +15,8 @@ pub struct Scenario {
     pub name: &'static str,
     /// What it shows, in one line.
     pub about: &'static str,
+    /// It measures times or processors: nothing runs beside it.
+    pub alone: bool,
     /// The story; `say` takes its milestones.
     pub run: fn(say: &Say) -> Result<()>,
 }
@@ -83,12 +85,21 @@ mod tests {
 
     #[test]
     fn errors_and_panics_are_failures() {
-        let bad = Scenario { name: "bad", about: "fails", run: |_| anyhow::bail!("broken") };
+        let bad = Scenario {
+            name: "bad",
+            about: "fails",
+            alone: false,
+            run: |_| anyhow::bail!("broken"),
+        };
         assert_eq!(run(bad, &|_| ()).failure.as_deref(), Some("broken"));
         let left_out = |_: &Say| -> Result<()> { Err(Skipped("no mirror".to_owned()).into()) };
-        let out = run(Scenario { name: "out", about: "is left out", run: left_out }, &|_| ());
+        let out = run(
+            Scenario { name: "out", about: "is left out", alone: false, run: left_out },
+            &|_| (),
+        );
         assert_eq!((out.failure, out.skipped.as_deref()), (None, Some("no mirror")));
-        let worse = Scenario { name: "worse", about: "panics", run: |_| panic!("boom") };
+        let worse =
+            Scenario { name: "worse", about: "panics", alone: false, run: |_| panic!("boom") };
         assert_eq!(run(worse, &|_| ()).failure.as_deref(), Some("panicked: boom"));
     }
 }

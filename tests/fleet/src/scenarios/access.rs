@@ -18,6 +18,7 @@ use crate::wait::{self, SOON};
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "access",
     about: "the board opens one server for one key and a while, and nothing else",
+    alone: false,
     run,
 };
 

@@ -17,6 +17,7 @@ use crate::wait::{self, SOON};
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "ask",
     about: "the fleet is asked, servers fall silent, nodes are found",
+    alone: false,
     run,
 };
 

@@ -31,6 +31,7 @@ use crate::wait::{self, SOON};
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "boards",
     about: "the board changes mid-way through a vote; one laptop is restored, another replaced",
+    alone: false,
     run,
 };
 

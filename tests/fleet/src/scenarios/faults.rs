@@ -14,8 +14,12 @@ use crate::scenario::{Say, Scenario};
 use crate::server::Server;
 use crate::wait::{self, SOON};
 
-pub(super) const SCENARIO: Scenario =
-    Scenario { name: "faults", about: "kill, cut and reboot in the middle of a release", run };
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "faults",
+    about: "kill, cut and reboot in the middle of a release",
+    alone: false,
+    run,
+};
 
 /// How long is watched that a failed release is not tried again.
 const CALM: Duration = Duration::from_secs(5);

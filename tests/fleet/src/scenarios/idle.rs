@@ -11,8 +11,12 @@ use crate::scenario::{Say, Scenario};
 use crate::server::Server;
 use crate::wait;
 
-pub(super) const SCENARIO: Scenario =
-    Scenario { name: "idle", about: "bytes a second of servers that have nothing to say", run };
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "idle",
+    about: "bytes a second of servers that have nothing to say",
+    alone: true,
+    run,
+};
 
 const SERVERS: u8 = 8;
 /// A fleet has settled once no link has come up for so long: joins and cross links are done, and the

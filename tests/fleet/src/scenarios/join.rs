@@ -13,8 +13,12 @@ use crate::scenario::{Say, Scenario};
 use crate::server::Server;
 use crate::wait::{self, SOON};
 
-pub(super) const SCENARIO: Scenario =
-    Scenario { name: "join", about: "root is handed over, and every old way in is shut", run };
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "join",
+    about: "root is handed over, and every old way in is shut",
+    alone: false,
+    run,
+};
 
 /// Longest a join may take with the bundle at hand. The promise is 20 s on a quiet computer, and what
 /// it took is said; a busy one gets three times that.

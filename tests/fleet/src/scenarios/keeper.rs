@@ -17,8 +17,12 @@ use crate::scenario::{Say, Scenario};
 use crate::server::Server;
 use crate::wait::{self, SOON};
 
-pub(super) const SCENARIO: Scenario =
-    Scenario { name: "keeper", about: "the keeper obeys nothing but signed statements", run };
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "keeper",
+    about: "the keeper obeys nothing but signed statements",
+    alone: false,
+    run,
+};
 
 /// How long is watched that nothing is installed.
 const CALM: Duration = Duration::from_secs(4);

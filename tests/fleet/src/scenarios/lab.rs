@@ -9,8 +9,12 @@ use crate::scenario::{Say, Scenario};
 use crate::server::Server;
 use crate::wait::{self, SOON};
 
-pub(super) const SCENARIO: Scenario =
-    Scenario { name: "lab", about: "servers boot, and each fault does what it says", run };
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "lab",
+    about: "servers boot, and each fault does what it says",
+    alone: false,
+    run,
+};
 
 fn run(say: &Say) -> Result<()> {
     let lab = Lab::up(3)?;

@@ -22,6 +22,7 @@ use crate::wait::{self, SOON};
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "leave",
     about: "reinstall, evict, depart: counted out, and no way back in",
+    alone: false,
     run,
 };
 

@@ -29,6 +29,7 @@ use crate::wait::{self, SOON};
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "loot",
     about: "what can be read on one server, disk and memory, opens no other",
+    alone: false,
     run,
 };
 

@@ -20,8 +20,12 @@ use crate::scenario::{Say, Scenario};
 use crate::server::Server;
 use crate::wait::{self, SOON};
 
-pub(super) const SCENARIO: Scenario =
-    Scenario { name: "refusals", about: "what was tampered with is refused by name", run };
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "refusals",
+    about: "what was tampered with is refused by name",
+    alone: false,
+    run,
+};
 
 /// How long is watched that something does not happen.
 const CALM: Duration = Duration::from_secs(4);

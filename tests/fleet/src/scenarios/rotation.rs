@@ -25,11 +25,13 @@ use crate::wait::{self, SOON};
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "rotation",
     about: "the shared root credential renews itself, whatever is cut, killed or off",
+    alone: true,
     run: |say| story(&CHECKS, say),
 };
 pub(super) const LONG: Scenario = Scenario {
     name: "rotation-long",
     about: "the same on 8 servers for 30 epochs of 20 s, about 20 minutes; runs only by name",
+    alone: true,
     run: |say| story(&WHOLE, say),
 };
 

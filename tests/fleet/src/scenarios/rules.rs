@@ -18,8 +18,12 @@ use crate::scenario::{Say, Scenario};
 use crate::server::Server;
 use crate::wait::{self, SOON};
 
-pub(super) const SCENARIO: Scenario =
-    Scenario { name: "rules", about: "locks, a pause and a veto hold releases back", run };
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "rules",
+    about: "locks, a pause and a veto hold releases back",
+    alone: false,
+    run,
+};
 
 /// How long releases are locked: long enough for two vetoes typed by people in a hurry.
 const LOCK: &str = "30s";

@@ -15,6 +15,7 @@ use crate::wait::{self, SOON};
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "secrets",
     about: "a server's disk holds no secret but its own two keys",
+    alone: false,
     run,
 };
 

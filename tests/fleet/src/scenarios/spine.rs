@@ -17,8 +17,12 @@ use crate::scenario::{Say, Scenario};
 use crate::server::Server;
 use crate::wait::{self, SOON};
 
-pub(super) const SCENARIO: Scenario =
-    Scenario { name: "spine", about: "governors found, servers join, vote and install", run };
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "spine",
+    about: "governors found, servers join, vote and install",
+    alone: false,
+    run,
+};
 
 const SERVERS: u8 = 5;
 

@@ -11,8 +11,12 @@ use crate::scenario::{Say, Scenario};
 use crate::server::Server;
 use crate::wait;
 
-pub(super) const SCENARIO: Scenario =
-    Scenario { name: "streams", about: "hundreds of messages through a cut and a kill", run };
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "streams",
+    about: "hundreds of messages through a cut and a kill",
+    alone: false,
+    run,
+};
 
 const SERVERS: u8 = 4;
 /// Messages said.

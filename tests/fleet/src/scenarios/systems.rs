@@ -11,6 +11,7 @@ use crate::scenario::{Say, Scenario, Skipped};
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "systems",
     about: "an old Debian is refused, a newer one hands root over",
+    alone: false,
     run,
 };
 

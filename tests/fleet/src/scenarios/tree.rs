@@ -25,11 +25,13 @@ use crate::wait::{self, SOON};
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "tree",
     about: "killed, without power, cut off, cut in two: one tree again, and every note heard once",
+    alone: true,
     run: |say| story(&CHECKS, say),
 };
 pub(super) const LONG: Scenario = Scenario {
     name: "tree-long",
     about: "the same on 16 servers, then a minute of killing; runs only by name",
+    alone: true,
     run: |say| story(&WHOLE, say),
 };
 

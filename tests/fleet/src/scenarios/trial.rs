@@ -18,6 +18,7 @@ use crate::wait;
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "trial",
     about: "until the purge everything comes back, whatever happens",
+    alone: false,
     run,
 };
 
