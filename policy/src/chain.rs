@@ -419,10 +419,14 @@ impl Chain {
         else {
             return refusal;
         };
-        let signed = self
-            .policy_at(*named)
-            .is_some_and(|then| check_signature(statement, envelope, then.board.group()).is_ok());
+        let signed = self.is_signed_under(*named, envelope);
         if signed { Refusal::Closed { lane, seq, by: *policy } } else { refusal }
+    }
+
+    /// Whether the board of policy/`named` signed it, be that in force or not.
+    pub(crate) fn is_signed_under(&self, named: Seq, envelope: &Envelope) -> bool {
+        let then = self.policy_at(named);
+        then.is_some_and(|then| message::signed_by(envelope, &then.board.group()))
     }
 
     /// Whether the board itself judged this statement after its vote: the policy in force carries

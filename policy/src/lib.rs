@@ -56,6 +56,7 @@ pub mod statement;
 mod subgroup;
 pub mod submission;
 pub mod tally;
+mod turn;
 mod uniting;
 pub mod veto;
 pub mod vote;

@@ -11,10 +11,9 @@ use crate::chain::{Chain, Verdict, check_expiry};
 use crate::gate::ballots::counting;
 use crate::lane::Lane;
 use crate::object::Object as _;
-use crate::policy::Policy;
 use crate::refusal::Refusal;
-use crate::rules::Ruling;
 use crate::statement::{Statement, VerifiedStatement};
+use crate::turn::{Rulings, Turn};
 
 /// A statement and its ballots, as the keeper takes them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,17 +40,6 @@ const TWINS_MAX: usize = 4;
 /// What statements are sorted by: policy, lane, number, turn among several for that place, id, signatures.
 type Place = (Seq, Lane, Seq, Turn, Digest, Vec<SignedBy>);
 
-/// When several statements for one place were applied, as far as the policies beside them tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Turn {
-    /// A policy that unites gave it its place back: what it said of others is void.
-    First,
-    /// Nothing is said of it: if there is a winner, it lost its place to that.
-    Before,
-    /// A ruling gave it the place of another.
-    Winner,
-}
-
 impl Submission {
     /// Sorts a mixed list of statements and ballots, such as the `chain` of an invitation file,
     /// into submissions, in an order in which a chain can follow them: each release after the
@@ -64,22 +52,25 @@ impl Submission {
         // A policy p sorts as (p, first), a release under p as (p, later), each by its number.
         // Twins with other signatures stay apart: a forged one must not replace the true one.
         let mut statements: BTreeMap<Place, Envelope> = BTreeMap::new();
-        let (mut parsed, mut turns) = (Vec::new(), BTreeMap::new());
+        let (mut parsed, mut rulings) = (Vec::new(), Rulings::default());
         for envelope in envelopes {
             if envelope.kind.as_str() == Ballot::KIND {
                 if let Ok(ballot) = Ballot::parse(&envelope) {
                     ballots.entry(ballot.statement).or_default().push(envelope);
                 }
             } else if let Ok(statement) = Statement::parse(&envelope) {
-                note_winners(&mut turns, &statement);
+                if statement.lane == Lane::Policy {
+                    rulings.note(envelope.id(), &statement);
+                }
                 let Statement { lane, seq, policy, .. } = statement;
                 let under = if lane == Lane::Policy { seq } else { policy.unwrap_or_default() };
                 parsed.push((under, lane, seq, envelope));
             }
         }
+        let turns = rulings.turns();
         for (under, lane, seq, envelope) in parsed {
             let (id, sigs) = (envelope.id(), envelope.sigs.clone());
-            let turn = turns.get(&id).map_or(Turn::Before, |(_, turn)| *turn);
+            let turn = turns.get(&id).copied().unwrap_or(Turn::Before);
             statements.insert((under, lane, seq, turn, id, sigs), envelope);
         }
         let (mut sorted, mut twins, mut before) = (Vec::new(), 0, None);
@@ -168,13 +159,18 @@ impl Chain {
     pub fn restored(mut self, stored: &[Submission]) -> Result<Self, Refusal> {
         let refused = follow(&mut self, stored, |_, _| ());
         // What lost its place by a ruling may still lie there, and what was built on it.
-        let lost = |refusal: &Refusal| match refusal {
+        let lost = |at: usize, refusal: &Refusal| match refusal {
             Refusal::Rival { lane: Lane::Policy, offered, .. } => self.is_united_with(offered),
             Refusal::Rival { lane, .. } | Refusal::Gap { lane, .. } => self.ruled_in(*lane),
+            // An earlier board signed it, so that nobody even asks for its place any more.
+            Refusal::WrongPolicy { lane, named, .. } => {
+                let by_board = |one: &Submission| self.is_signed_under(*named, &one.statement);
+                self.ruled_in(*lane) && stored.get(at).is_some_and(by_board)
+            }
             Refusal::Closed { .. } => true,
             _ => false,
         };
-        match refused.into_iter().find(|(_, refusal)| !lost(refusal)) {
+        match refused.into_iter().find(|(at, refusal)| !lost(*at, refusal)) {
             Some((_, refusal)) => Err(refusal),
             None => Ok(self),
         }
@@ -184,7 +180,7 @@ impl Chain {
 /// Verifies and applies one submission after the other, and those that were refused again after
 /// each policy that settled places: a ruling makes room for its winner and what builds on it, in
 /// whatever order they came, and before later policies ask for more. Returns what was refused to the
-/// end.
+/// end, by its place.
 pub(crate) fn follow(
     chain: &mut Chain,
     offered: &[Submission],
@@ -200,7 +196,7 @@ fn follow_some(
     left: Vec<usize>,
     mut accepted: impl FnMut(usize, &VerifiedStatement),
 ) -> Vec<(usize, Refusal)> {
-    let (mut left, mut refused) = (VecDeque::from(left), Vec::new());
+    let (mut left, mut refused, mut never) = (VecDeque::from(left), Vec::new(), Vec::new());
     while let Some(at) = left.pop_front() {
         let Submission { statement, ballots } = &offered[at];
         match chain.verify_stored(statement, ballots) {
@@ -213,23 +209,39 @@ fn follow_some(
                 }
             }
             Ok(Verdict::AlreadyKnown(_)) | Err(Refusal::Replayed { .. }) => {}
+            Err(refusal) if is_final(chain, &refusal, statement) => never.push((at, refusal)),
             Err(refusal) => refused.push((at, refusal)),
         }
     }
+    refused.extend(never);
+    refused.sort_by_key(|(at, _)| *at);
     refused
 }
 
-/// Notes whom a policy names as winners; of several that name one, the last counts.
-fn note_winners(turns: &mut BTreeMap<Digest, (Seq, Turn)>, policy: &Statement) {
-    let rulings = policy.body.get("rulings").filter(|_| policy.lane == Lane::Policy).cloned();
-    let Some(Ok(rulings)) = rulings.map(serde_json::from_value::<Vec<Ruling>>) else { return };
-    let unites = !Policy::united_by(&policy.body).is_empty();
-    let turn = if unites { Turn::First } else { Turn::Winner };
-    for winner in rulings.iter().filter_map(|ruling| ruling.winner) {
-        let noted = turns.entry(winner).or_insert((policy.seq, turn));
-        if noted.0 < policy.seq {
-            *noted = (policy.seq, turn);
+/// Whether nothing that policies settle makes room for what was refused so: it is not looked at again, for
+/// anybody can send any number of forged ones, and a signature takes long to check.
+fn is_final(chain: &Chain, refusal: &Refusal, envelope: &Envelope) -> bool {
+    match refusal {
+        Refusal::TooLarge(_)
+        | Refusal::Malformed(_)
+        | Refusal::WrongKind { .. }
+        | Refusal::UnknownCritical { .. }
+        | Refusal::WrongNetwork { .. }
+        | Refusal::BadSignature { .. } => true,
+        // Its signature was not asked for yet. A policy that is not here may come with what is looked at again.
+        Refusal::WrongPolicy { named, .. } => {
+            chain.policy_at(*named).is_some() && !chain.is_signed_under(*named, envelope)
         }
+        Refusal::Replayed { .. }
+        | Refusal::Rival { .. }
+        | Refusal::Gap { .. }
+        | Refusal::Closed { .. }
+        | Refusal::Expired { .. }
+        | Refusal::BadBody { .. }
+        | Refusal::TooFewApprovals { .. }
+        | Refusal::TooFewRebuilds { .. }
+        | Refusal::HeldBack { .. }
+        | Refusal::Recovery { .. } => false,
     }
 }
 

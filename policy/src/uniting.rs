@@ -33,9 +33,11 @@ impl Chain {
     }
 
     /// The rulings of a policy that unites `others` with the one in force here. What that one settled or
-    /// repeated is repeated; of what those settled stands what stands here, and a place at which nothing
-    /// does is closed: a winner of theirs may follow what never comes here, and would end its lane. `from`
-    /// is the lowest place of the lane `policy` at which there are several.
+    /// repeated is repeated, and so is what any policy settled here of which those say something: where they
+    /// are in force that is void too if they only repeated it. Of what those settled beside that stands what
+    /// stands here, and a place at which nothing does is closed: a winner of theirs may follow what never
+    /// comes here, and would end its lane. `from` is the lowest place of the lane `policy` at which there are
+    /// several.
     #[must_use]
     pub fn uniting_rulings<'a>(
         &self,
@@ -44,17 +46,16 @@ impl Chain {
     ) -> Vec<Ruling> {
         let here =
             self.all_settled().filter(|(at, settled)| settled.policy >= from || self.head_says(at));
-        let mut rulings: Vec<Ruling> = here
-            .map(|((lane, seq), Settled { winner, policy, by })| {
-                let by = Some(SettledBy { policy: *policy, id: *by });
-                Ruling { lane: *lane, seq: *seq, winner: *winner, by }
-            })
-            .collect();
+        let mut rulings: Vec<Ruling> =
+            here.map(|((lane, seq), settled)| repeated(*lane, *seq, settled)).collect();
         for Ruling { lane, seq, .. } in others.into_iter().flat_map(|policy| &policy.rulings) {
             let said = rulings.iter().any(|one| (one.lane, one.seq) == (*lane, *seq));
-            if !said && self.settled(*lane, *seq).is_none() {
-                let stands = self.get(*lane, *seq).map(VerifiedStatement::id);
-                rulings.push(Ruling::new(*lane, *seq, stands));
+            if !said {
+                let stands = || self.get(*lane, *seq).map(VerifiedStatement::id);
+                rulings.push(match self.settled(*lane, *seq) {
+                    Some(settled) => repeated(*lane, *seq, settled),
+                    None => Ruling::new(*lane, *seq, stands()),
+                });
             }
         }
         rulings
@@ -100,4 +101,10 @@ impl Chain {
         }
         Ok(())
     }
+}
+
+/// A ruling that says again how a place was settled.
+fn repeated(lane: Lane, seq: Seq, settled: &Settled) -> Ruling {
+    let Settled { winner, policy, by } = *settled;
+    Ruling { lane, seq, winner, by: Some(SettledBy { policy, id: by }) }
 }

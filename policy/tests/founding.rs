@@ -428,6 +428,8 @@ fn who_never_sees_the_last_paper_takes_what_came_of_it() {
     founders.rewrite("policy-1.json", 1, |_| {});
     assert_eq!(founders.run(2, false).unwrap().to_string(), "waiting for ben: done");
     founders.folder.insert("policy-1.json".into(), good);
+    // Nor does a ballot that nobody can read keep anybody out: none is needed.
+    founders.folder.insert("ben.ballot.json".into(), b"{".to_vec());
     let Status::Founded(cleo) = founders.run(2, false).unwrap() else { panic!("not founded") };
     assert_eq!((cleo.network, &cleo.board), (other.network, &other.board));
     assert_eq!(cleo.key.name(), &founders.cards[2].name);

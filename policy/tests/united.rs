@@ -313,6 +313,49 @@ fn what_a_united_policy_only_repeated_is_void_too() {
     }
 }
 
+/// Both stand on a policy that closed a place. One of the next policies unites that with a twin, and so says
+/// it again; the other one knows of no twin, and says nothing.
+#[test]
+fn what_both_had_settled_before_stays_settled_at_both() {
+    let (council, first) = board(|_| ());
+    let (mut early, mut late) = (Holder::new(&first), Holder::new(&first));
+    let one = release(&early, &council, "0.1");
+    let mut rules = early.chain.policy().unwrap().clone();
+    closes(&mut rules);
+    let closing = council.sign(&next(&early.chain, Lane::Policy, rules.to_body()));
+    let at = |locks: u64| NOW.plus(locks * LOCK_S);
+    for holder in [&mut early, &mut late] {
+        apply(holder, at(0), &one);
+        apply(holder, at(1), &closing);
+    }
+    let behind = release(&early, &council, "1.0");
+    let by = Some(SettledBy { policy: Seq(2), id: closing.id() });
+    rules.rulings.clear();
+    let good = council.sign(&next(&early.chain, Lane::Policy, rules.to_body()));
+    rules.unites = [Digest::of(b"a twin of the one that closed it")].into();
+    rules.rulings = vec![Ruling { by, ..Ruling::new(Lane::Release, PLACE, None) }];
+    let bad = council.sign(&next(&late.chain, Lane::Policy, rules.to_body()));
+    for (holder, third) in [(&mut early, &good), (&mut late, &bad)] {
+        apply(holder, at(2), &behind);
+        apply(holder, at(3), third);
+    }
+    let made = late.chain.policy().unwrap().clone();
+    let mut rules = early.chain.policy().unwrap().clone();
+    rules.unites = [bad.id()].into();
+    rules.rulings = early.chain.uniting_rulings(Seq(3), [&made]);
+    let draft = next(&early.chain, Lane::Policy, rules.to_body());
+    let reviewed = Statement { issued: at(4), expires: at(9), ..draft.clone() };
+    early.chain.review(at(4), &unsigned(&reviewed)).unwrap();
+    let fourth = council.sign(&draft);
+    for holder in [&mut early, &mut late] {
+        apply(holder, at(4), &fourth);
+        let settled = holder.chain.settled(Lane::Release, PLACE).unwrap();
+        assert_eq!((settled.winner, settled.by), (None, closing.id()));
+        assert_eq!(holder.chain.head(Lane::Release).unwrap().id(), behind.id());
+        assert_eq!(holder.chain.overruled().map(|one| one.id()).collect::<Vec<_>>(), [one.id()]);
+    }
+}
+
 /// Whoever proposes by hand is told; what is signed all the same is taken, or a holder would be left.
 #[test]
 fn a_draft_says_again_what_stands() {

@@ -112,7 +112,7 @@ pub(super) fn conclude(
         return Err(CeremonyError::State("the founding went back a step".to_owned()));
     };
     let board = &made.board;
-    let (ballots, missing) = ballots(board, roster, files)?;
+    let (ballots, missing) = ballots(board, roster, files);
     let text = payload(plan, board);
     let network = Digest::of(text.as_bytes());
     let policy = match envelope(files, POLICY_FILE)? {
@@ -151,7 +151,7 @@ pub(super) fn ended(
     let Some(policy) = laid.filter(|laid| check_made(plan, id, laid).is_ok()) else {
         return Ok(None);
     };
-    let (ballots, _) = ballots(&made.board, roster, files)?;
+    let (ballots, _) = ballots(&made.board, roster, files);
     // The others' pools were not checked; where all objects lie they are found and judged.
     let own = ceremony.wrote.values().filter_map(|text| Envelope::parse(text.as_bytes()).ok());
     let pools = own.filter(|paper| paper.kind.as_str() == Pool::KIND).collect();
@@ -159,21 +159,17 @@ pub(super) fn ended(
 }
 
 /// The good ballots on policy/1, and whose are missing.
-fn ballots(
-    board: &Board,
-    roster: &Roster,
-    files: &Files,
-) -> Result<(Vec<Envelope>, Vec<Name>), CeremonyError> {
+fn ballots(board: &Board, roster: &Roster, files: &Files) -> (Vec<Envelope>, Vec<Name>) {
     let (mut ballots, mut missing) = (Vec::new(), Vec::new());
     for Card { name, .. } in &roster.governors {
-        // A ballot that is no good is one that is not there.
-        let ballot = envelope(files, &roster.file(name, Ballot::KIND))?;
+        // A ballot that is no good is one that is not there, and so is one that nobody can read.
+        let ballot = envelope(files, &roster.file(name, Ballot::KIND)).ok().flatten();
         match ballot.filter(|ballot| Ballot::verify(board, ballot).is_ok()) {
             Some(ballot) => ballots.push(ballot),
             None => missing.push(name.clone()),
         }
     }
-    Ok((ballots, missing))
+    (ballots, missing)
 }
 
 /// What is left to this governor. The seed of policy/1 is not among it, used or not: its place is taken.

@@ -129,3 +129,24 @@ fn a_start_makes_the_same_of_what_was_taken_back_for_another() {
         }
     }
 }
+
+/// The keeper moves a file from one folder to the other while another program looks.
+#[test]
+fn what_is_moved_while_somebody_looks_is_seen() {
+    let fleet = fleet(1);
+    let (folder, mut store) = opened(&fleet);
+    for submission in &fleet.all {
+        store.submit(NOW, submission).unwrap();
+    }
+    let last = &fleet.all[3].statement;
+    let stands = folder.path().join("chain/release/3.json");
+    let overruled = folder.path().join("overruled");
+    fs::create_dir_all(&overruled).unwrap();
+    let away = overruled.join(format!("release-3-{}.json", last.id().hex()));
+    for (from, to) in [(&stands, &away), (&away, &stands)] {
+        let seen = store.read_beside(|| fs::rename(from, to).unwrap()).unwrap();
+        assert!(to.exists() && seen.contains(last), "{from:?}");
+    }
+    let seen = ChainStore::look(folder.path()).unwrap();
+    assert_eq!(seen.head(Lane::Release).unwrap().id(), last.id());
+}
