@@ -274,8 +274,7 @@ impl StreamWatch {
                 let is = standing(ledger, &origin)?;
                 let (was, since) = lapsed.get(&origin).copied().unwrap_or((Standing::Member, now));
                 let long = now.saturating_duration_since(since) >= kept;
-                let admission = if is == was { None } else { goes_on(was, is, long) };
-                Some((origin, is, admission?))
+                Some((origin, is, goes_on(was, is, long)?))
             };
             speaking.into_iter().filter_map(changed).collect::<Vec<_>>()
         });
@@ -292,13 +291,13 @@ impl StreamWatch {
                 Admission::No => {
                     self.lapsed.remove(&origin);
                     self.speaking.remove(&origin);
-                    lock(&self.heads).remove(&origin);
                     "it is no member now"
                 }
             };
             info!(BORGIOS_EVENT = "stream_admission", BORGIOS_ORIGIN = %origin, "{what}");
             hub.admit(origin, admission).await;
         }
+        keep_heads(&self.heads, Origin::from(self.key.public()), &self.speaking);
     }
 }
 
@@ -347,6 +346,12 @@ async fn follow_from<F: Future<Output = ()>>(
     }
 }
 
+/// Keeps the heads of this server and of who speaks: receipts must not speak of what was deleted. Each time
+/// anew, for of an origin that was put out something may be under way from the hub.
+fn keep_heads(heads: &Mutex<BTreeMap<Origin, Position>>, me: Origin, speaking: &BTreeSet<Origin>) {
+    lock(heads).retain(|origin, _| *origin == me || speaking.contains(origin));
+}
+
 /// Whether an origin may speak.
 fn admission(ledger: &Ledger, origin: &Origin) -> Admission {
     standing(ledger, origin).map_or(Admission::No, admits)
@@ -366,12 +371,18 @@ fn admits(standing: Standing) -> Admission {
     }
 }
 
-/// What becomes of a stream that was let in; none where it is too early to say. A record that lapsed is
-/// forgotten when its server cannot come back but with a new key: then what it said goes too, or streams of
-/// the dead would fill the room. Not before it was lapsed for `long`, for the date may be wrong.
+/// What becomes of a stream that was let in; none where nothing changes, or it is too early to say.
+///
+/// A record that lapsed is forgotten some time after: then what it said goes too, or streams of the dead would
+/// fill the room. (A server that comes back later than that brings what it said itself.) The same where a start
+/// finds a stream without a record: it was let in once. Not before it was away for `long`, for the date may be
+/// wrong.
 fn goes_on(was: Standing, is: Standing, long: bool) -> Option<Admission> {
     match (was, is) {
-        (Standing::Lapsed, Standing::Stranger) => long.then_some(Admission::No),
+        (Standing::Lapsed | Standing::Stranger, Standing::Stranger) => {
+            long.then_some(Admission::No)
+        }
+        _ if was == is => None,
         _ => Some(admits(is)),
     }
 }
@@ -383,20 +394,38 @@ mod tests {
 
     use super::*;
 
-    /// A record that lapsed may be renewed; one that was forgotten after that is not. One that was never
-    /// here may be on its way.
+    /// A record that lapsed may be renewed; one that was forgotten after that is not. One that is not here
+    /// at a start may be on its way.
     #[test]
     fn the_streams_of_those_who_lapsed_for_good_go() {
         use Standing::{Lapsed, Member, Stranger};
         for long in [false, true] {
+            assert_eq!(goes_on(Member, Member, long), None);
+            assert_eq!(goes_on(Lapsed, Lapsed, long), None);
             assert_eq!(goes_on(Member, Lapsed, long), Some(Admission::Later));
             assert_eq!(goes_on(Lapsed, Member, long), Some(Admission::Yes));
             assert_eq!(goes_on(Member, Stranger, long), Some(Admission::Later));
             assert_eq!(goes_on(Stranger, Member, long), Some(Admission::Yes));
         }
-        assert_eq!(goes_on(Lapsed, Stranger, true), Some(Admission::No));
-        // A date that is weeks ahead for a moment makes strangers of all: nothing is let go for it.
-        assert_eq!(goes_on(Lapsed, Stranger, false), None);
+        for was in [Lapsed, Stranger] {
+            assert_eq!(goes_on(was, Stranger, true), Some(Admission::No));
+            // A date that is weeks ahead for a moment makes strangers of all: nothing is let go for it.
+            assert_eq!(goes_on(was, Stranger, false), None);
+        }
+    }
+
+    /// What the hub stored before it heard that an origin is put out comes after that.
+    #[test]
+    fn of_one_that_was_put_out_no_head_stays() {
+        let [me, member, gone] = [1, 2, 3].map(|byte| Origin([byte; 32]));
+        let all = [me, member, gone].map(|origin| (origin, Position::new(1, 1)));
+        let heads = Mutex::new(BTreeMap::from(all));
+        for _ in 0..2 {
+            keep_heads(&heads, me, &BTreeSet::from([member]));
+            let kept: Vec<Origin> = lock(&heads).keys().copied().collect();
+            assert_eq!(kept, [me, member]);
+            lock(&heads).insert(gone, Position::new(1, 2));
+        }
     }
 
     /// Nothing here takes this long unless it is broken.

@@ -1,4 +1,4 @@
-//! What waits to be sent on one link: bounded, requests before batches; and who writes it.
+//! What waits to be sent on one link: bounded, requests and disowns before batches; and who writes it.
 //!
 //! ```text
 //!  hub: push ─▶ waiting ── flush ──▶ the hub writes, while the pipe takes it at once
@@ -18,6 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use borgios_stream::bounds::UNJUDGED_MAX;
+use borgios_stream::frame::DISOWN_LEN;
 use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::Notify;
@@ -34,6 +36,9 @@ pub(crate) const BUSY: usize = 512 * 1024;
 pub(crate) const FULL: usize = 4 * 1024 * 1024;
 /// Frames that may wait on one link, whatever their size: each costs some memory of its own.
 pub(crate) const FRAMES_MAX: usize = 8 * 1024;
+/// Disowns that may wait beyond both: without them the neighbour cuts this node off for what others forged.
+/// The core has no more than `UNJUDGED_MAX` forwarded unjudged at a time; these are twice as many, 44 KiB.
+const DISOWNS_BEYOND: usize = 2 * UNJUDGED_MAX;
 /// A link on which nothing was written for this long, though it is busy, is stuck: its neighbour does
 /// not read. It holds up nobody any more. As long as the tree waits for one that does not read.
 pub(crate) const STUCK: Duration = Duration::from_secs(10);
@@ -86,7 +91,8 @@ pub(crate) struct Outbox {
 }
 
 struct Waiting {
-    /// Requests: they go before everything else, for the answer takes long enough.
+    /// Requests: they go before everything else, for the answer takes long enough. And disowns: the
+    /// neighbour waits for them no longer than a moment, and may have them before the batch.
     urgent: VecDeque<Bytes>,
     /// Batches, and what must not overtake them.
     ordered: VecDeque<Bytes>,
@@ -167,11 +173,14 @@ impl Outbox {
             return Ok(0);
         }
         let bytes = self.bytes() + frame.len();
-        if bytes > FULL || waiting.urgent.len() + waiting.ordered.len() >= FRAMES_MAX {
+        let disown = frame.starts_with(b"BGSx");
+        let beyond = if disown { DISOWNS_BEYOND } else { 0 };
+        let frames = waiting.urgent.len() + waiting.ordered.len();
+        if bytes > FULL + beyond * DISOWN_LEN || frames >= FRAMES_MAX + beyond {
             return Err(Full);
         }
         self.bytes.fetch_add(frame.len(), Ordering::AcqRel);
-        if frame.starts_with(b"BGSf") {
+        if disown || frame.starts_with(b"BGSf") {
             waiting.urgent.push_back(frame);
         } else {
             waiting.ordered.push_back(frame);
@@ -321,6 +330,22 @@ mod tests {
         // The half that reads is gone already; this ends when the other is closed.
         theirs.read_to_end(&mut heard).await.unwrap();
         assert_eq!(heard, b"BGSf twoBGS1 oneBGSs three");
+    }
+
+    /// However much waits: who is not told in time takes this node for a forger.
+    #[tokio::test]
+    async fn a_disown_goes_first_and_finds_room_in_a_full_queue() {
+        let (outbox, mut theirs, _) = outbox(1024);
+        let frame = Bytes::from(vec![0; 64 * 1024]);
+        while outbox.push(frame.clone()).is_ok() {}
+        let disown = Bytes::from([&b"BGSx"[..], &[0_u8; DISOWN_LEN - 4][..]].concat());
+        let fits = (0..100_000).take_while(|_| outbox.push(disown.clone()).is_ok()).count();
+        assert_eq!(fits, DISOWNS_BEYOND, "bounded as well");
+        assert_eq!(outbox.push(Bytes::from_static(b"BGSf")), Err(Full));
+        outbox.flush();
+        let mut heard = vec![0; fits * DISOWN_LEN];
+        theirs.read_exact(&mut heard).await.unwrap();
+        assert!(heard.chunks(DISOWN_LEN).all(|frame| frame == disown));
     }
 
     #[tokio::test]

@@ -15,10 +15,6 @@ use tokio_util::sync::ReusableBoxFuture;
 
 use crate::pipe::{PipeRead, READ_SIZE};
 
-/// Frames shorter than this are copied out of the read buffer, so that one small message that is
-/// kept does not keep the whole buffer.
-const SMALL: usize = READ_SIZE / 4;
-
 /// What a reader hears.
 #[derive(Debug)]
 pub(crate) enum Heard {
@@ -146,10 +142,15 @@ impl<R: PipeRead> Reading for Reader<R> {
 #[derive(Debug, Default)]
 struct Frames {
     buffer: BytesMut,
+    /// The buffer was made for the frame that it begins with.
+    made_for_one: bool,
 }
 
 impl Frames {
     /// Takes the next whole frame; `None` when more bytes are needed, with room for them.
+    ///
+    /// No frame holds more than twice its length in memory: bounds count the bytes of what is kept, and
+    /// whoever sends it decides what comes with it.
     fn next(&mut self) -> Result<Option<Bytes>, FrameError> {
         let Some(head) = self.buffer.first_chunk::<8>() else {
             self.buffer.reserve(READ_SIZE);
@@ -166,11 +167,20 @@ impl Frames {
                 let mut whole = BytesMut::with_capacity(length);
                 whole.extend_from_slice(&self.buffer);
                 self.buffer = whole;
+                self.made_for_one = true;
             }
             return Ok(None);
         }
+        // A packet that is longer than the rest of the frame makes the buffer grow.
+        let fits = self.buffer.capacity() <= 2 * length;
+        let own = mem::take(&mut self.made_for_one) && fits;
         let frame = self.buffer.split_to(length);
-        Ok(Some(if length < SMALL { Bytes::copy_from_slice(&frame) } else { frame.freeze() }))
+        if !own {
+            return Ok(Some(Bytes::copy_from_slice(&frame)));
+        }
+        // A copy of what follows, a packet at most: else each would keep the other's memory.
+        self.buffer = BytesMut::from(&*self.buffer);
+        Ok(Some(frame.freeze()))
     }
 }
 
@@ -224,5 +234,36 @@ mod tests {
         frames.buffer.extend_from_slice(&[0; 16 * 1024]);
         assert_eq!(frames.next().unwrap(), None);
         assert_eq!(frames.buffer.capacity(), length as usize);
+    }
+
+    /// A long frame's last packet brings a short one too, and the one after that begins a third.
+    #[test]
+    fn a_frame_that_is_kept_keeps_little_beside_itself() {
+        let frame = |length: u32| {
+            let mut bytes = vec![7_u8; length as usize];
+            bytes[..4].copy_from_slice(b"BGS1");
+            bytes[4..8].copy_from_slice(&length.to_be_bytes());
+            bytes
+        };
+        let (long, short, third) = (frame(264_800), frame(16 * 1024), frame(400));
+        let mut frames = Frames::default();
+        for piece in long[..long.len() - 1].chunks(32 * 1024) {
+            frames.buffer.extend_from_slice(piece);
+            assert_eq!(frames.next().unwrap(), None);
+        }
+        let last = [&long[long.len() - 1..], &short[..], &third[..20]].concat();
+        frames.buffer.extend_from_slice(&last);
+        let mut kept = Vec::new();
+        kept.extend(frames.next().unwrap());
+        kept.extend(frames.next().unwrap());
+        assert_eq!(frames.next().unwrap(), None);
+        frames.buffer.extend_from_slice(&[&third[20..], &long[..20_000]].concat());
+        kept.extend(frames.next().unwrap());
+        assert_eq!(kept, [long, short, third]);
+        for frame in kept {
+            let length = frame.len();
+            let held = frame.try_into_mut().expect("nothing else holds its memory");
+            assert!(held.capacity() <= 2 * length, "{} bytes for {length}", held.capacity());
+        }
     }
 }

@@ -485,6 +485,11 @@ impl Shell {
             link.fetches.next(link.outbox.bytes(), &mut self.log);
             return;
         }
+        if let LogJob::Forget { origin } = &job {
+            // The core has expelled it already: nothing of it is delivered after this.
+            self.heads.remove(origin);
+            self.taken.remove(origin);
+        }
         self.log.push(Work::Job(job));
     }
 

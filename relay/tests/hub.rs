@@ -165,6 +165,21 @@ async fn a_reader_begins_where_it_left_off_and_a_slow_one_reads_the_log() {
     assert!(again.next().await.is_none());
 }
 
+/// What was forgotten is not listed: neither by the hub, nor to who subscribes.
+#[tokio::test]
+async fn an_origin_that_was_put_out_has_no_head() {
+    let (one, two) = (node(1, Relay::Verified).await, node(2, Relay::Verified).await);
+    let mut reader = two.hub.subscribe(BTreeMap::new()).await.unwrap();
+    link(&one, 1, &two, 2).await;
+    publish(&one, "hello".to_owned()).await;
+    read(&mut reader, 1).await;
+    let origin = Origin::from(peer(1));
+    let listed: Vec<_> = two.hub.heads().await.unwrap().iter().map(|head| head.origin).collect();
+    assert_eq!(listed, [origin]);
+    two.hub.admit(origin, Admission::No).await;
+    assert_eq!(two.hub.heads().await.unwrap(), []);
+}
+
 #[tokio::test]
 async fn whoever_sends_garbage_is_cut_off_before_it_is_kept() {
     // No frame; a batch that is too long; a page of heads that is too long.

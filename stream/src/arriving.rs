@@ -89,9 +89,7 @@ impl Core {
                 self.want(origin, last, link, out);
             }
         } else {
-            if let Some(stream) = self.streams.get_mut(&origin) {
-                stream.keep_ahead(link, batch, &mut self.ahead);
-            }
+            self.keep_ahead(link, batch);
             self.want(origin, last, link, out);
         }
     }

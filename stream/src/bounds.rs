@@ -67,7 +67,7 @@ pub const AHEAD_MAX: usize = 1024 * 1024;
 pub const LINK_AHEAD_MAX: usize = 8 * 1024 * 1024;
 
 /// Most bytes of all streams that came too early: what a small server can spare, beside
-/// [`PENDING_MAX`].
+/// [`PENDING_MAX`]. Beyond it, whoever brought most gives way: four neighbours can use up all of it.
 pub const NODE_AHEAD_MAX: usize = 32 * 1024 * 1024;
 
 /// Most bytes of one answer to a fetch; at 1 KiB a message some thousand messages per round trip.
@@ -211,8 +211,8 @@ pub const NEWCOMERS_MAX: usize = 64;
 /// in fractions of a second.
 pub const ADMIT_RETRY: Duration = Duration::from_secs(1);
 
-/// How long an origin that did not become a member in that time is left alone: who has lapsed for good is
-/// still in neighbours' heads, and must keep nobody awake.
+/// How long an origin that did not become a member in that time is left alone: who has lapsed here may still
+/// be in the heads of neighbours whose clocks are behind, and must keep nobody awake.
 pub const NEWCOMER_REST: Duration = Duration::from_secs(300);
 
 /// Most refused origins that are remembered, so that they are not asked about again.

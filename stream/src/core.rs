@@ -450,7 +450,7 @@ impl Core {
     }
 
     fn check_ahead(&self) -> Result<(), String> {
-        let mut all = 0;
+        let (mut all, mut shares) = (0, Shares::default());
         for (origin, stream) in &self.streams {
             let bytes: usize = stream.ahead.values().map(|(_, batch)| batch.len()).sum();
             if bytes != stream.ahead_bytes || bytes > bounds::AHEAD_MAX {
@@ -463,6 +463,10 @@ impl Core {
                 return Err(format!("{origin}: kept ahead of a link that is gone"));
             }
             all += bytes;
+            stream.ahead.values().for_each(|(link, batch)| shares.take(*link, batch));
+        }
+        if shares != self.ahead {
+            return Err(format!("ahead of streams: {shares:?}, counted {:?}", self.ahead));
         }
         let link_over = |link: &LinkId| self.ahead.of(*link) > bounds::LINK_AHEAD_MAX;
         let over = all > bounds::NODE_AHEAD_MAX || self.links.keys().any(link_over);

@@ -138,7 +138,8 @@ const DIGEST_LEN: usize = HEAD_LEN + 4 + 32;
 const FETCH_LEN: usize = HEAD_LEN + 32 + POSITION_LEN + 4;
 const SERVED_LEN: usize = HEAD_LEN + 32 + POSITION_LEN + 4;
 const GONE_LEN: usize = HEAD_LEN + 32 + POSITION_LEN;
-const DISOWN_LEN: usize = HEAD_LEN + 32 + POSITION_LEN + 32;
+/// Length of a [`Frame::Disown`], in bytes.
+pub const DISOWN_LEN: usize = HEAD_LEN + 32 + POSITION_LEN + 32;
 
 impl Frame {
     /// Reads one whole frame. A batch in it shares `bytes`; nothing is verified but evidence, whose

@@ -102,12 +102,17 @@ impl Core {
         self.sign_next(out);
     }
 
+    /// Full queues are told too, and have room for it: what it names may have been the last that fitted.
     fn disown(&self, origin: Origin, dropped: &[Pending], out: &mut Vec<Output>) {
         let unverified = |pending: &&Pending| pending.forwarded && id_of(pending).is_none();
         for pending in dropped.iter().filter(unverified).take(DISOWNED_KEPT) {
             let (first, id) = (pending.batch.first(), pending.batch.id());
             let frame = Frame::Disown(Disown { origin, first, id }).encode();
-            self.forward(&frame, pending.from, out);
+            for (link, neighbour) in &self.links {
+                if neighbour.role == Role::Tree && Some(*link) != pending.from {
+                    out.push(Output::Send { link: *link, frame: frame.clone() });
+                }
+            }
         }
     }
 

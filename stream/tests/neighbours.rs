@@ -5,14 +5,14 @@
 mod desk;
 
 use borgios_stream::bounds::{
-    ASKED_MAX, BATCH_BODY_MAX, DELIVERY_WINDOW, HELD_MAX, LINK_AHEAD_MAX, PENDING_MAX,
-    STREAM_PENDING_MAX, UNJUDGED_MAX,
+    AHEAD_MAX, ASKED_MAX, BATCH_BODY_MAX, DELIVERY_WINDOW, HELD_MAX, LINK_AHEAD_MAX,
+    NODE_AHEAD_MAX, PENDING_MAX, STREAM_PENDING_MAX, UNJUDGED_MAX,
 };
 use borgios_stream::frame::{Disown, Fetch, Gone, Served};
 use borgios_stream::log::Recovered;
 use borgios_stream::{
-    Admission, Batch, BatchId, Config, Core, Durability, Frame, Input, Kind, Misdeed, Now, Origin,
-    Output, Position, Relay, Role, Ticket, jobs,
+    Admission, Batch, BatchId, Config, Core, Durability, Frame, Input, Kind, LinkId, Misdeed, Now,
+    Origin, Output, Position, Relay, Role, Ticket, jobs,
 };
 use borgios_types::{Time, UnixSeconds};
 use bytes::Bytes;
@@ -171,6 +171,39 @@ fn what_is_forwarded_before_it_is_judged_is_bounded_and_leaves_no_gap() {
     assert_eq!(frames.collect::<Vec<_>>(), all);
 }
 
+/// A forgery may be the last that its queue had room for; untold, it would take this node for a forger.
+#[test]
+fn who_does_not_keep_up_is_told_of_a_forgery_all_the_same() {
+    let config = Config { network: network(), me: key(0).public(), relay: Relay::Link };
+    let mut core = Core::new(config, Recovered::default());
+    let now = Now { time: Time(1), unix: UnixSeconds(EPOCH) };
+    let mut out = Vec::new();
+    for (link, peer) in [(PARENT, key(101)), (CHILD, key(102))] {
+        core.handle(now, Input::LinkUp { link, peer: peer.public(), role: Role::Tree }, &mut out);
+    }
+    let bad = forged(&chain(1, 1, b"x")[0]);
+    let origin = bad.origin();
+    core.handle(now, Input::Admitted { origin, admission: Admission::Yes }, &mut out);
+    out.clear();
+    core.handle(now, Input::Frame { link: PARENT, frame: Frame::Batch(bad.clone()) }, &mut out);
+    assert!(out.iter().any(|output| matches!(output, Output::Send { link: CHILD, .. })));
+    let jobs = out.iter().filter_map(|output| match output {
+        Output::Verify(job) => Some(Input::Verified { job: job.job, verdict: job.run() }),
+        _ => None,
+    });
+    let verdicts: Vec<_> = jobs.collect();
+    out.clear();
+    core.handle(now, Input::LinkFull(CHILD), &mut out);
+    verdicts.into_iter().for_each(|verdict| core.handle(now, verdict, &mut out));
+    let told = disown(&bad).encode();
+    let frames = out.iter().filter_map(|output| match output {
+        Output::Send { link: CHILD, frame } => Some(frame.clone()),
+        _ => None,
+    });
+    assert!(frames.collect::<Vec<_>>().contains(&told));
+    core.check().unwrap();
+}
+
 /// What comes too early is never judged if its numbers never come: its bringer has a share, and it goes
 /// with the link.
 #[test]
@@ -194,6 +227,41 @@ fn what_came_too_early_is_bounded_for_a_link_and_goes_with_it() {
     assert!(desk.core.load().ahead_bytes < 300_000, "{:?}", desk.core.load());
     desk.step(Input::LinkDown(PARENT));
     assert_eq!(desk.core.load().ahead_bytes, 0);
+}
+
+/// As many as can use up what the node has for all: what somebody else brings is kept all the same.
+#[test]
+fn neighbours_that_bring_much_too_early_keep_out_nothing_of_the_others() {
+    let mut desk = Desk::new(Relay::Verified);
+    let body = vec![0; 250_000];
+    let known = |desk: &mut Desk, origin| {
+        let first = chain(origin, 1, b"x").remove(0);
+        desk.batch(PARENT, &first);
+    };
+    let greedy = [11, 12, 13, 14].map(LinkId);
+    let mut origin = 0;
+    for link in greedy {
+        let peer = key(100 + link.0 as u16).public();
+        desk.step(Input::LinkUp { link, peer, role: Role::Tree });
+        for _ in 0..9 {
+            origin += 1;
+            known(&mut desk, origin);
+            for number in 1_000..1_004 {
+                desk.batch(link, &batch(origin, number, BatchId([1; 32]), &body));
+            }
+        }
+    }
+    let before = desk.core.load().ahead_bytes;
+    assert!((NODE_AHEAD_MAX - AHEAD_MAX..=NODE_AHEAD_MAX).contains(&before), "{before} bytes");
+    known(&mut desk, 100);
+    for number in 3..7 {
+        desk.batch(PARENT, &batch(100, number, BatchId([1; 32]), &body));
+    }
+    let after = desk.core.load().ahead_bytes;
+    assert!(after <= NODE_AHEAD_MAX, "{after} bytes");
+    greedy.into_iter().for_each(|link| desk.step(Input::LinkDown(link)));
+    let kept = desk.core.load().ahead_bytes;
+    assert!(kept > 4 * body.len(), "{kept} bytes of what the parent brought");
 }
 
 #[test]

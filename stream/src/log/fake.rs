@@ -40,6 +40,8 @@ struct State {
     calls: usize,
     fault: Option<(usize, Fault)>,
     off: bool,
+    /// No file gets longer.
+    full: bool,
     random: ChaCha8Rng,
 }
 
@@ -59,6 +61,7 @@ impl FakeDisk {
             calls: 0,
             fault: None,
             off: false,
+            full: false,
             random: stage::random(seed),
         })))
     }
@@ -76,6 +79,11 @@ impl FakeDisk {
     /// Whether the fault was met.
     pub(crate) fn has_failed(&self) -> bool {
         self.state().fault.is_none()
+    }
+
+    /// From now on, and until it is said again, there is no room for more bytes, or there is.
+    pub(crate) fn fill(&self, full: bool) {
+        self.state().full = full;
     }
 
     pub(crate) fn is_off(&self) -> bool {
@@ -251,6 +259,10 @@ impl Disk for FakeDisk {
     fn write(&mut self, path: &str, at: u64, bytes: &[u8]) -> io::Result<()> {
         let half = |state: &mut State| state.write(path, at, &bytes[..bytes.len() / 2]);
         self.call(half, |state| {
+            let length = state.live.entry(path.to_owned()).or_default().len();
+            if state.full && at as usize + bytes.len() > length {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
             state.write(path, at, bytes);
             Ok(())
         })

@@ -3,6 +3,9 @@
 //! Order matters: all is read, then it is noted that the own epoch is left where its end is uncertain,
 //! and only then is cut what shows that. What was found is synced before anyone hears of it: a process
 //! that was killed leaves batches in the page cache that the next loss of power would take.
+//!
+//! A start on a full disk needs room for one thing: that note, of 56 bytes, where the own stream is damaged and
+//! none stands yet. Without it nothing is opened, and what shows the damage stays for the next start.
 
 use std::io;
 
