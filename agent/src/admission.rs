@@ -67,6 +67,8 @@ pub struct Judge<'a> {
     pub store: &'a Store,
     /// What waits: governors of a board that is to come are heard about it.
     pub gate: &'a Gate,
+    /// Whose node this is, once that is known.
+    pub me: Option<NodeId>,
     /// Nodes that are out for good, by the chain.
     pub evicted: &'a BTreeSet<NodeId>,
     /// This node's clock.

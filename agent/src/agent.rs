@@ -135,7 +135,7 @@ impl Agent {
         let me = key.public();
         let depot = Depot::open(&state.join("blobs")).map_err(disk("the depot"))?;
         let ledger = Ledger::open(&state, settings.pace.lapsed_kept.as_secs())
-            .and_then(LedgerHandle::spawn)
+            .and_then(|ledger| LedgerHandle::spawn(ledger.of(me)))
             .map_err(disk("the object store"))?;
         let invite_file = state.join("invite.json");
         let invite = membership::accept(&invite_file, &ledger).await?;

@@ -95,6 +95,8 @@ pub struct Ledger {
     pub(crate) searched: BTreeSet<Digest>,
     /// Nodes that are out for good, by the chain.
     evicted: BTreeSet<NodeId>,
+    /// Whose node this is, once that was said.
+    me: Option<NodeId>,
     lapsed_kept: u64,
     pub(crate) parked: Parking,
     /// See [`Ledger::step`].
@@ -131,6 +133,7 @@ impl Ledger {
             vouched: BTreeSet::new(),
             searched: BTreeSet::new(),
             evicted: BTreeSet::new(),
+            me: None,
             lapsed_kept,
             parked: Parking::default(),
             steps: 0,
@@ -147,6 +150,12 @@ impl Ledger {
             ledger.hear(&sign)?;
         }
         Ok(ledger)
+    }
+
+    /// The ledger of this node: what it said itself by a clock that was ahead gives way to what it says now.
+    #[must_use]
+    pub fn of(self, me: NodeId) -> Self {
+        Self { me: Some(me), ..self }
     }
 
     fn restore(&mut self, found: Vec<Envelope>) -> io::Result<()> {
@@ -309,9 +318,9 @@ impl Ledger {
     }
 
     fn judge(&self, envelope: &Envelope, fresh: bool) -> Result<Passed, Denied> {
-        let Self { chain, store, evicted, lapsed_kept, .. } = self;
-        let (now, lapsed_kept, gate) = (unix_now(), *lapsed_kept, self.gate.gate());
-        Judge { chain, store, gate, evicted, now, lapsed_kept, fresh }.judge(envelope)
+        let Self { chain, store, evicted, me, lapsed_kept, .. } = self;
+        let (me, now, lapsed_kept, gate) = (*me, unix_now(), *lapsed_kept, self.gate.gate());
+        Judge { chain, store, gate, me, evicted, now, lapsed_kept, fresh }.judge(envelope)
     }
 
     pub(crate) fn admit_one(&mut self, envelope: Envelope) -> Result<Admitted, Stop> {
@@ -448,7 +457,7 @@ impl Ledger {
     }
 
     /// Statements to send to a neighbour whose head of `lane` is `after`, in the order in which they were
-    /// applied: at most `most` of that lane. `has` is how far it is in each lane, as it said last.
+    /// applied: at most `most` of that lane. `has` is where it is in each lane, as it said last.
     ///
     /// Of the policies with all that was applied in between and that it lacks, so that each release comes
     /// before the policy that ended its time. Of another lane nothing else, however much of others lies
@@ -459,10 +468,13 @@ impl Ledger {
         lane: Lane,
         after: Seq,
         most: usize,
-        has: &BTreeMap<Lane, Seq>,
+        has: &BTreeMap<Lane, Head>,
     ) -> Vec<Arc<Stored>> {
+        let shared = has.iter().filter(|(lane, head)| self.leads_to(**lane, head));
+        let shared: BTreeMap<Lane, Seq> =
+            shared.map(|(lane, head)| (*lane, Seq(head.seq))).collect();
         let is_there = |statement: &Statement| {
-            has.get(&statement.lane).is_some_and(|head| statement.seq <= *head)
+            shared.get(&statement.lane).is_some_and(|last| statement.seq <= *last)
         };
         if self.chain.head_seq(lane) <= after {
             return Vec::new();
@@ -506,6 +518,16 @@ impl Ledger {
             })
             .filter_map(|verified| self.store.get(&verified.id()).cloned())
             .collect()
+    }
+
+    /// Whether whoever has this end of a lane has what stands here up to its number. Where a place of the lane
+    /// was ever ruled on it may be that of another branch, which has the numbers and not the statements.
+    fn leads_to(&self, lane: Lane, head: &Head) -> bool {
+        let at = Seq(head.seq);
+        let closed = self.chain.settled(lane, at).filter(|settled| settled.winner.is_none());
+        self.chain.known(&head.id) == Some((lane, at))
+            || closed.is_some_and(|settled| settled.by == head.id)
+            || !self.chain.ruled_in(lane)
     }
 
     /// A notice of each change of the heads.

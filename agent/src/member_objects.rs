@@ -57,8 +57,9 @@ impl Judge<'_> {
                 return Err(Denied::wrong("used_up", why));
             }
             // Each record that the token signed is a join: a second one after the invitation's end
-            // would displace the first, which alone proves the membership to a keeper.
-            if fresh && join.expires.0 > now.0 {
+            // would displace the first, which alone proves the membership to a keeper. One that has lapsed
+            // passed this in its time.
+            if fresh {
                 invitation.open(join.issued).map_err(Denied::from)?;
             }
         } else {
@@ -79,7 +80,8 @@ impl Judge<'_> {
         // Kept: the first record, whose date may be past, and the newest.
         let (firsts, renewals): (Vec<_>, Vec<_>) =
             held.iter().partition(|stored| is_first(store, &stored.envelope));
-        newest_of(if first { firsts } else { renewals }.into_iter(), owner, join.issued, now)
+        let rivals = if first { firsts } else { renewals }.into_iter();
+        self.newest_of(rivals, join.node, join.issued)
     }
 
     /// A record without the token's signature: the node's own, for this network. One that lapsed a
@@ -140,7 +142,29 @@ impl Judge<'_> {
             let why = "the join record of this node names another keeper, or there is none";
             return Err(Denied::later("unknown_member", why));
         }
-        newest_of(self.store.owned(kind, &owner), owner.clone(), at, self.now)
+        self.newest_of(self.store.owned(kind, &owner), node, at)
+    }
+
+    /// Replaces the older of `rivals`; known if there is no older one. One of this node's own that is dated
+    /// ahead was made by a clock that was wrong, and is no newer than what is said now that it is right. One of
+    /// another node's may be what it said last, and this clock behind: a copy of what it said before must not
+    /// replace that.
+    fn newest_of<'a>(
+        &self,
+        rivals: impl Iterator<Item = &'a std::sync::Arc<Stored>>,
+        node: NodeId,
+        date: UnixSeconds,
+    ) -> Result<Passed, Denied> {
+        let latest = self.now.plus(AHEAD_MAX).0;
+        let mut replaces = Vec::new();
+        for rival in rivals {
+            let is_wrong = self.me == Some(node) && rival.date > latest;
+            if rival.date >= date.0 && !is_wrong {
+                return Err(Denied::Known);
+            }
+            replaces.push(rival.id);
+        }
+        Ok(Passed { owner: node.to_string(), date: date.0, replaces })
     }
 
     pub(crate) fn witness(&self, network: Digest, envelope: &Envelope) -> Result<Passed, Denied> {
@@ -226,24 +250,6 @@ impl Judge<'_> {
             Some(_) | None => Ok(()),
         }
     }
-}
-
-/// Replaces the older of `rivals`; known if there is no older one. One that is dated ahead entered by a
-/// clock that was wrong, and is no newer than what is said now that it is right.
-fn newest_of<'a>(
-    rivals: impl Iterator<Item = &'a std::sync::Arc<Stored>>,
-    owner: String,
-    date: UnixSeconds,
-    now: UnixSeconds,
-) -> Result<Passed, Denied> {
-    let mut replaces = Vec::new();
-    for rival in rivals {
-        if rival.date >= date.0 && rival.date <= now.plus(AHEAD_MAX).0 {
-            return Err(Denied::Known);
-        }
-        replaces.push(rival.id);
-    }
-    Ok(Passed { owner, date: date.0, replaces })
 }
 
 /// The invitation with this id, verified when it entered.

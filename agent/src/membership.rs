@@ -205,22 +205,29 @@ impl Membership {
         let me = self.key.public();
         // By the time that records are judged by: one of a clock that is behind the newest statement would
         // have lapsed before it is made.
-        let (now, newest, held, first, network, out) = self
+        let (now, is_behind, newest, first, network, out) = self
             .ledger
             .run(move |l| {
-                let now = unix_now().max(l.chain().now_floor());
-                let held = l.timely_join_of(&me, now);
-                (now, l.join_of(&me), held, l.first_join(&me), l.chain().network(), l.out(&me))
+                let (clock, floor) = (unix_now(), l.chain().now_floor());
+                let (newest, first) = (l.join_of(&me), l.first_join(&me));
+                (clock.max(floor), clock < floor, newest, first, l.chain().network(), l.out(&me))
             })
             .await;
+        // A clock that is behind the newest statement is known to be wrong, and says nothing of dates.
+        let held = match is_behind {
+            true => newest.clone(),
+            false => self.ledger.run(move |l| l.timely_join_of(&me, now)).await,
+        };
         if out.is_some() {
             return Ok(Vec::new());
         }
         // What is dated later was made by a clock that was ahead: nobody else takes it before its time, and
-        // another one replaces it at once. None replaces a first record.
+        // another one replaces it at once; a first record only one that the token signs as well.
         let latest = now.plus(AHEAD_MAX);
+        let is_ahead = |join: &Join| !is_behind && join.issued > latest;
+        let anew = self.invitation.is_some() && first.as_ref().is_some_and(is_ahead);
         let ahead =
-            newest.is_some_and(|join| join.issued > latest && first.as_ref() != Some(&join));
+            anew || newest.is_some_and(|join| is_ahead(&join) && first.as_ref() != Some(&join));
         let good = held.as_ref().is_some_and(|join| {
             let same =
                 join.keeper == keeper && join.name == self.name && join.address == self.address;
@@ -231,6 +238,7 @@ impl Membership {
         }
         let network = network.ok_or("this server has no invitation; put one into invite.json")?;
         let invitation = match (&held, &self.invitation) {
+            (_, Some((id, _))) if anew => *id,
             (Some(join), _) => join.invitation,
             (None, Some((id, _))) => *id,
             (None, None) => return Err("this server has no invitation".to_owned()),
@@ -251,25 +259,31 @@ impl Membership {
             issued,
             expires: issued.plus(self.life),
         };
-        let envelope = self.sign(&join, held.is_none());
+        let is_first = anew || held.is_none();
+        let envelope = self.sign(&join, is_first);
         match self.ledger.run(move |ledger| ledger.admit(envelope, "this node")).await {
             Admission::Admitted(all) => {
                 info!(
                     BORGIOS_EVENT = "join_record",
                     BORGIOS_NODE = %me,
-                    first = held.is_none(),
+                    first = is_first,
                     "made a join record"
                 );
                 Ok(all)
             }
             Admission::Known => Ok(Vec::new()),
             // The one in hand does until the next look; the tree must not wait for a better one.
-            Admission::Deferred { why, .. } | Admission::Refused { why, .. } if good => {
+            Admission::Deferred { why, .. }
+            | Admission::Refused { why, .. }
+            | Admission::Disk(why)
+                if good =>
+            {
                 warn!(BORGIOS_EVENT = "join_failed", "keeps its join record: {why}");
                 Ok(Vec::new())
             }
-            Admission::Deferred { why, .. } | Admission::Refused { why, .. } => Err(why),
-            Admission::Disk(why) => Err(why),
+            Admission::Deferred { why, .. }
+            | Admission::Refused { why, .. }
+            | Admission::Disk(why) => Err(why),
         }
     }
 
@@ -284,12 +298,15 @@ impl Membership {
     /// Renews and forgets at `pace`, until `stop`. A record that a clock made which was ahead for a while
     /// goes first: it would not be due for as long, and no other node holds it.
     pub async fn keep(mut self, tree: TreeHandle, pace: Duration, stop: CancellationToken) {
-        // From here on only renewals are made: the token is not needed any more.
-        self.invitation = None;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(pace) => {}
+            }
+            // Whoever has a place was let in, and makes only renewals from here on. Until then the first record
+            // may prove to be one of a clock that was ahead.
+            if tree.view().borrow().attached() {
+                self.invitation = None;
             }
             let now = unix_now();
             let me = self.key.public();
@@ -329,237 +346,4 @@ pub async fn shred_when_placed(path: PathBuf, tree: TreeHandle, stop: Cancellati
 }
 
 #[cfg(test)]
-mod tests {
-    use borgios_policy::fixture::{Council, statement as draft};
-    use borgios_policy::{Invitation, Lane, Ruling, Statement};
-    use borgios_types::{Seq, UnixSeconds};
-    use serde_json::json;
-
-    use super::*;
-    use crate::ledger::Ledger;
-
-    /// An invitation file of the network that begins with `first`.
-    fn file(council: &Council, first: &Envelope, chain: &[&Envelope]) -> serde_json::Value {
-        let token = SecretKey::from_seed([9; 32]);
-        let invitation = Invitation {
-            network: first.id(),
-            token: token.public(),
-            uses: 1,
-            issued: unix_now(),
-            expires: unix_now().plus(3_600),
-        };
-        json!({
-            "invitation": invitation.to_envelope().sign(&council.keys[&council.name(0)]),
-            "token": token.to_openssh("token").as_str(),
-            "network": first.id(),
-            "name": "test",
-            "members": [],
-            "allowed_signers": "",
-            "chain": chain,
-            "policy": {"seq": 1, "id": first.id()},
-        })
-    }
-
-    /// The clock was a month ahead for a moment, as before a server hears of the time. Once it is right the
-    /// record of then keeps no other one out.
-    #[tokio::test]
-    async fn a_record_of_a_clock_that_was_ahead_is_replaced_once_it_is_right() {
-        let council = Council::new(3, 2, 1, 1);
-        let body = council.policy(2).to_body();
-        let draft = draft(Lane::Policy, 1, None, None, None, body);
-        let first = council.sign(&Statement {
-            issued: unix_now(),
-            expires: unix_now().plus(86_400),
-            ..draft
-        });
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("invite.json");
-        std::fs::write(&path, file(&council, &first, &[&first]).to_string()).unwrap();
-        let ledger = Ledger::open(&folder.path().join("state"), 0).unwrap();
-        let ledger = LedgerHandle::spawn(ledger).unwrap();
-        let invited = accept(&path, &ledger).await.unwrap().unwrap();
-        let settings = Settings::below(folder.path(), "web-1".parse().unwrap());
-        let (key, keeper) = (SecretKey::from_seed([70; 32]), SecretKey::from_seed([71; 32]));
-        let (me, keeper) = (key.public(), keeper.public());
-        let view = tokio::sync::watch::channel(None).1;
-        let membership =
-            Membership::new(key.clone(), &settings, Some(&invited), ledger.clone(), view).unwrap();
-        assert_eq!(membership.renew_if_due(keeper).await.unwrap().len(), 1);
-        assert_eq!(membership.renew_if_due(keeper).await.unwrap().len(), 0, "not due");
-
-        let held = ledger.run(move |l| l.join_of(&me)).await.unwrap();
-        let then = unix_now().plus(30 * 86_400);
-        let join = Join { issued: then, expires: then.plus(membership.life), ..held };
-        let ahead = join.to_envelope().sign(&key);
-        let copy = ahead.clone();
-        let refused = ledger.run(move |l| l.admit(copy, "this node")).await;
-        assert!(matches!(refused, Admission::Refused { code: "bad_date", .. }), "{refused:?}");
-        // As it entered by the clock of then.
-        let id = ahead.id();
-        ledger.run(move |l| l.store.put(ahead, me.to_string(), then.0)).await.unwrap();
-        let made = membership.renew_if_due(keeper).await.unwrap();
-        assert_eq!(made.len(), 1, "due, though the record of then is none that lapses soon");
-        assert_eq!(made[0].forgotten, [id]);
-        let now = ledger.run(move |l| l.join_of(&me)).await.unwrap();
-        assert!(now.issued <= unix_now().plus(AHEAD_MAX));
-        assert_eq!(membership.renew_if_due(keeper).await.unwrap().len(), 0, "not due");
-    }
-
-    /// The file of a newcomer that starts again holds what a ruling since has taken its place from.
-    #[tokio::test]
-    async fn an_invitation_is_followed_again_after_a_ruling() {
-        let council = Council::new(3, 2, 1, 1);
-        let dated = |statement: Statement| {
-            let dated =
-                Statement { issued: unix_now(), expires: unix_now().plus(86_400), ..statement };
-            council.sign(&dated)
-        };
-        let body = council.policy(2).to_body();
-        let first = dated(draft(Lane::Policy, 1, None, None, None, body));
-        let network = Some(first.id());
-        let component = json!({"name": "app", "digest": Digest::of(b"app"), "size": 3});
-        let installer = json!({"digest": Digest::of(b"app"), "size": 3});
-        let release = json!({
-            "version": "1", "components": [component], "installer": installer, "floor": 1,
-        });
-        let overruled = dated(draft(Lane::Release, 1, network, None, Some(1), release));
-        let mut rules = council.policy(2);
-        rules.rulings = vec![Ruling::new(Lane::Release, Seq(1), None)];
-        let ruling = dated(draft(Lane::Policy, 2, network, network, Some(1), rules.to_body()));
-        let file = file(&council, &first, &[&first, &overruled]);
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("invite.json");
-        std::fs::write(&path, file.to_string()).unwrap();
-        let ledger = Ledger::open(&folder.path().join("state"), 0).unwrap();
-        let ledger = LedgerHandle::spawn(ledger).unwrap();
-        assert!(accept(&path, &ledger).await.unwrap().is_some());
-        let applied = ledger.run(move |ledger| ledger.admit(ruling, "a neighbour")).await;
-        assert!(matches!(applied, Admission::Admitted(_)), "{applied:?}");
-        assert!(accept(&path, &ledger).await.unwrap().is_some());
-        assert_eq!(ledger.run(|l| l.chain().head_seq(Lane::Policy)).await, Seq(2));
-    }
-
-    const DAY: u64 = 86_400;
-
-    /// A server that joined two days ago, below `folder`; its board, its key, and its first record.
-    fn joined(folder: &Path) -> (Council, Ledger, SecretKey, Join) {
-        let council = Council::new(3, 2, 1, 1);
-        let body = council.policy(2).to_body();
-        let first = draft(Lane::Policy, 1, None, None, None, body);
-        let now = unix_now();
-        let begun = UnixSeconds(now.0 - 2 * DAY);
-        let first = council.sign(&Statement { issued: begun, expires: now.plus(DAY), ..first });
-        let [key, keeper, token] = [7, 8, 9].map(|seed| SecretKey::from_seed([seed; 32]));
-        let invitation = Invitation {
-            network: first.id(),
-            token: token.public(),
-            uses: 1,
-            issued: begun,
-            expires: now.plus(DAY),
-        };
-        let invitation = invitation.to_envelope().sign(&council.keys[&council.name(0)]);
-        let join = Join {
-            network: first.id(),
-            node: key.public(),
-            keeper: keeper.public(),
-            name: "web-1".parse().unwrap(),
-            address: None,
-            owner: None,
-            invitation: invitation.id(),
-            issued: begun,
-            expires: begun.plus(7 * DAY),
-        };
-        let mut ledger = Ledger::open(folder, 7 * DAY).unwrap();
-        ledger.pin(first.id()).unwrap();
-        let record = join.to_envelope().sign(&key).sign(&token);
-        for envelope in [first, invitation, record] {
-            let admitted = ledger.admit(envelope, "a test");
-            assert!(matches!(admitted, Admission::Admitted(_)), "{admitted:?}");
-        }
-        (council, ledger, key, join)
-    }
-
-    /// A renewal of `first` of another time.
-    fn renewal(first: &Join, issued: UnixSeconds) -> Join {
-        Join { issued, expires: issued.plus(7 * DAY), ..first.clone() }
-    }
-
-    /// The membership of a server that [`joined`].
-    fn member(ledger: Ledger, key: SecretKey, renew_after: u64) -> Membership {
-        Membership {
-            key,
-            name: "web-1".parse().unwrap(),
-            address: None,
-            owner: None,
-            life: 7 * DAY,
-            renew_after,
-            invitation: None,
-            ledger: LedgerHandle::spawn(ledger).unwrap(),
-            keeper: tokio::sync::watch::channel(None).1,
-        }
-    }
-
-    /// A clock that was ahead for a while, as at a boot, made a renewal that nobody else takes.
-    #[tokio::test]
-    async fn a_record_of_a_clock_that_was_ahead_gives_way_once_it_is_right() {
-        let folder = tempfile::tempdir().unwrap();
-        let (_, mut ledger, key, first) = joined(folder.path());
-        let (me, now) = (key.public(), unix_now());
-        // As if the clock had let it in.
-        let ahead = now.plus(40 * DAY);
-        let record = renewal(&first, ahead).to_envelope().sign(&key);
-        ledger.store.put(record, me.to_string(), ahead.0).unwrap();
-        assert_eq!(ledger.join_of(&me).unwrap().issued, ahead);
-        let membership = member(ledger, key, DAY);
-        let gone = membership.ledger.run(move |l| l.set_aside_ahead(&me, unix_now())).await;
-        assert_eq!(gone.len(), 1);
-        assert_eq!(membership.renew_if_due(first.keeper).await.unwrap().len(), 1);
-        let held = membership.ledger.run(move |l| l.join_of(&me)).await.unwrap();
-        assert!(held.issued < now.plus(DAY), "{}", held.issued);
-        // The first record stays, whatever its date, and what is in date too.
-        let again = membership.ledger.run(move |l| l.set_aside_ahead(&me, UnixSeconds(0))).await;
-        assert_eq!(again.len(), 1, "the renewal; the newest statement is older");
-        assert!(membership.ledger.run(move |l| l.first_join(&me)).await.is_some());
-    }
-
-    /// A clock that is weeks behind the newest statement, as before it was set, makes no record of its own
-    /// time, which would have lapsed: the server would try for ever, and come into no tree.
-    #[tokio::test]
-    async fn a_clock_that_is_behind_the_newest_statement_makes_no_record_of_the_past() {
-        let folder = tempfile::tempdir().unwrap();
-        let (council, mut ledger, key, first) = joined(folder.path());
-        let (me, newest) = (key.public(), unix_now().plus(20 * DAY));
-        let network = Some(first.network);
-        let body = council.policy(2).to_body();
-        let next = draft(Lane::Policy, 2, network, network, Some(1), body);
-        let next = Statement { issued: newest, expires: newest.plus(DAY), ..next };
-        let record = renewal(&first, UnixSeconds(newest.0 - 3_600));
-        let envelopes = [council.sign(&next), record.to_envelope().sign(&key)];
-        for envelope in envelopes {
-            let admitted = ledger.admit(envelope, "a test");
-            assert!(matches!(admitted, Admission::Admitted(_)), "{admitted:?}");
-        }
-        let membership = member(ledger, key, DAY);
-        assert_eq!(membership.renew_if_due(first.keeper).await.unwrap().len(), 0, "not due");
-        // Where one is due, it is of the time of that statement.
-        let membership = Membership { renew_after: 60, ..membership };
-        assert_eq!(membership.renew_if_due(first.keeper).await.unwrap().len(), 1);
-        let held = membership.ledger.run(move |l| l.join_of(&me)).await.unwrap();
-        assert_eq!(held.issued, newest);
-    }
-
-    /// A record that another one was to replace only for its date does where that one is not taken.
-    #[tokio::test]
-    async fn a_good_record_does_where_none_can_be_made_in_the_place_of_one_ahead() {
-        let folder = tempfile::tempdir().unwrap();
-        let (_, mut ledger, key, first) = joined(folder.path());
-        let ahead = unix_now().plus(40 * DAY);
-        let record = renewal(&first, ahead).to_envelope().sign(&key);
-        ledger.store.put(record, key.public().to_string(), ahead.0).unwrap();
-        ledger.remove(&[first.invitation]);
-        let (keeper, other) = (first.keeper, first.node);
-        let membership = member(ledger, key, 3 * DAY);
-        assert_eq!(membership.renew_if_due(keeper).await.unwrap().len(), 0);
-        assert!(membership.renew_if_due(other).await.is_err(), "it names another keeper");
-    }
-}
+mod tests;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use borgios_peertree::Message;
+use borgios_peertree::{Head, Message};
 use borgios_policy::Lane;
 use borgios_types::{Digest, Seq};
 use tokio::sync::mpsc;
@@ -23,8 +23,8 @@ pub enum Request {
         lane: String,
         /// Those after this number.
         after: u64,
-        /// How far the neighbour is in each lane.
-        has: BTreeMap<String, u64>,
+        /// Where the neighbour is in each lane.
+        has: BTreeMap<String, Head>,
     },
 }
 
@@ -50,9 +50,8 @@ pub async fn provide_objects(
                         let most =
                             usize::try_from(borgios_peertree::bounds::LANE_PAGE).unwrap_or(64);
                         let has = has.into_iter();
-                        let has =
-                            has.filter_map(|(lane, seq)| Some((lane.parse().ok()?, Seq(seq))));
-                        let has: BTreeMap<Lane, Seq> = has.collect();
+                        let has = has.filter_map(|(lane, head)| Some((lane.parse().ok()?, head)));
+                        let has: BTreeMap<Lane, Head> = has.collect();
                         ledger.run(move |l| l.follow(lane, Seq(after), most, &has)).await
                     }
                     Err(_) => Vec::new(),

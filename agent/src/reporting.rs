@@ -4,10 +4,11 @@
 //! Each is asked for only when the keeper's status says something else than what was published
 //! last. A keeper whose words change with every look must not flood the fleet: `rotation_is_due`.
 
-use borgios_policy::{Handover, Report, RotationReport};
+use borgios_policy::{Handover, Object as _, Report, RotationReport};
 use borgios_types::{Envelope, PublicKey, UnixSeconds};
 use tracing::{debug, info};
 
+use crate::admission::AHEAD_MAX;
 use crate::clock::unix_now;
 use crate::entrance::Entrance;
 use crate::keeper::protocol::{CredentialStatus, LastInstall, Status};
@@ -83,6 +84,10 @@ impl KeeperWatch {
             return Ok(());
         }
         let Some(receipt) = refused_is_none(self.keeper.handover().await)? else { return Ok(()) };
+        if is_ahead(&receipt, unix_now()) {
+            debug!("the receipt is dated ahead of this clock; it is told once its date has come");
+            return Ok(());
+        }
         self.handover_asked = true;
         if self.publish(receipt).await {
             info!(BORGIOS_EVENT = "handed_over", "root of this server belongs to the network");
@@ -125,6 +130,12 @@ fn refused_is_none(answer: Result<Envelope, KeeperError>) -> Result<Option<Envel
         }
         Err(error) => Err(error),
     }
+}
+
+/// Whether a receipt is from a clock that was ahead. It is signed once, so there is no other to tell, and
+/// before its date nobody takes it, this node least: it would be refused, with a warning, at every look.
+fn is_ahead(receipt: &Envelope, now: UnixSeconds) -> bool {
+    Handover::parse(receipt).is_ok_and(|handover| handover.at > now.plus(AHEAD_MAX))
 }
 
 /// Whether the keeper says something about its last install that was not published. One that ended while
@@ -192,6 +203,28 @@ mod tests {
         assert!(!due(Some(&said(now)), &last(now)));
         let other = LastInstall { outcome: Outcome::RolledBack, ..ahead };
         assert!(due(Some(&said(now)), &other));
+    }
+
+    #[test]
+    fn a_receipt_of_a_clock_that_was_ahead_is_told_once_its_date_has_come() {
+        let keeper = SecretKey::from_seed([1; 32]);
+        let at = UnixSeconds(1_000_000);
+        let handover = Handover {
+            network: Digest::of(b"network"),
+            node: SecretKey::from_seed([2; 32]).public(),
+            keeper: keeper.public(),
+            name: "web-1".parse().unwrap(),
+            host_keys: Vec::new(),
+            taken: [].into(),
+            owner: None,
+            at,
+        };
+        let receipt = handover.to_envelope().sign(&keeper);
+        assert!(is_ahead(&receipt, UnixSeconds(at.0 - 40 * 86_400)));
+        assert!(is_ahead(&receipt, UnixSeconds(at.0 - AHEAD_MAX - 1)));
+        // From here on the ledger takes it.
+        assert!(!is_ahead(&receipt, UnixSeconds(at.0 - AHEAD_MAX)));
+        assert!(!is_ahead(&receipt, at));
     }
 
     #[test]

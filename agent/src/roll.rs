@@ -13,9 +13,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use borgios_policy::{
-    Departure, Eviction, Invitation, Join, Lane, Object as _, Witness, WitnessProof,
+    Departure, Eviction, Handover, Invitation, Join, Lane, Object as _, Witness, WitnessProof,
 };
-use borgios_types::{Digest, Envelope, NodeId, PublicKey, UnixSeconds};
+use borgios_types::{Digest, Envelope, NodeId, PublicKey, Seq, UnixSeconds};
 
 use crate::admission::AHEAD_MAX;
 use crate::ledger::Ledger;
@@ -213,61 +213,81 @@ impl Ledger {
         proof
     }
 
-    /// The witnesses of a grant with what shows that they are members, at most `most` of those that fit: no
-    /// others take their room.
+    /// The witnesses of a grant with what shows that they are members, at most `most` of those whose proof has
+    /// at most `longest` bytes of JSON and that a keeper counts: no others take their room.
     #[must_use]
-    pub fn witnesses(
-        &self,
-        grant: &Digest,
-        most: usize,
-        fits: impl Fn(&WitnessProof) -> bool,
-    ) -> Vec<WitnessProof> {
+    pub fn witnesses(&self, grant: &Digest, most: usize, longest: usize) -> Vec<WitnessProof> {
         let witnesses = self.store().list(Witness::KIND, None);
         witnesses
+            .filter(|stored| stored.envelope.payload.len() <= longest)
             .filter_map(|stored| Some((Witness::parse(&stored.envelope).ok()?, stored)))
             .filter(|(witness, _)| witness.statement == *grant)
-            .filter_map(|(witness, stored)| self.proof_of_witness(&witness, stored))
-            .filter(fits)
+            .filter_map(|(witness, stored)| self.proof_of_witness(&witness, stored, longest))
             .take(most)
             .collect()
     }
 
-    /// How many witnesses that fit each of these grants has. One look at all of them, however many grants
-    /// there are; what is longer than `longest` bytes is not read.
+    /// How many such witnesses each of these grants has, up to `enough`. One look at all of them, however many
+    /// grants there are; what is longer than `longest` bytes is not read.
     #[must_use]
     pub fn count_witnesses(
         &self,
         grants: &BTreeSet<Digest>,
+        enough: usize,
         longest: usize,
-        fits: impl Fn(&WitnessProof) -> bool,
     ) -> BTreeMap<Digest, usize> {
-        let mut counts = BTreeMap::new();
+        let mut counts: BTreeMap<Digest, usize> = BTreeMap::new();
         for stored in self.store().list(Witness::KIND, None) {
             if stored.envelope.payload.len() > longest {
                 continue;
             }
             let Ok(witness) = Witness::parse(&stored.envelope) else { continue };
-            if grants.contains(&witness.statement)
-                && self.proof_of_witness(&witness, stored).is_some_and(|proof| fits(&proof))
+            let id = witness.statement;
+            // A fleet can have many times as many as are needed, and each costs some signatures.
+            let is_full = counts.get(&id).copied().unwrap_or(0) >= enough;
+            if grants.contains(&id)
+                && !is_full
+                && self.proof_of_witness(&witness, stored, longest).is_some()
             {
-                *counts.entry(witness.statement).or_default() += 1;
+                *counts.entry(id).or_default() += 1;
             }
         }
         counts
     }
 
-    fn proof_of_witness(&self, witness: &Witness, stored: &Stored) -> Option<WitnessProof> {
+    /// What shows a keeper that a witness counts, if it does. A member chooses its own records, so lengths come
+    /// before signatures: of whoever has one here that does not fit none is verified.
+    fn proof_of_witness(
+        &self,
+        witness: &Witness,
+        stored: &Stored,
+        longest: usize,
+    ) -> Option<WitnessProof> {
         if self.out(&witness.node).is_some() {
             return None;
         }
-        let mut records = self.store().owned(Join::KIND, &stored.owner);
-        let first = records.find(|record| is_first(self.store(), &record.envelope))?;
-        let invitation = Join::parse(&first.envelope).ok()?.invitation;
-        Some(WitnessProof {
-            witness: stored.envelope.clone(),
-            join: first.envelope.clone(),
-            invitation: self.store().get(&invitation)?.envelope.clone(),
-        })
+        let proof = |record: &Stored| {
+            let left = longest.checked_sub(stored.envelope.payload.len())?;
+            let left = left.checked_sub(record.envelope.payload.len())?;
+            let join = Join::parse(&record.envelope).ok()?;
+            let invitation = &self.store().get(&join.invitation)?.envelope;
+            if invitation.payload.len() > left {
+                return None;
+            }
+            let (witness, join) = (stored.envelope.clone(), record.envelope.clone());
+            let proof = WitnessProof { witness, join, invitation: invitation.clone() };
+            serde_json::to_string(&proof).is_ok_and(|text| text.len() <= longest).then_some(proof)
+        };
+        let records = self.store().owned(Join::KIND, &stored.owner);
+        let proofs: Option<Vec<WitnessProof>> = records.map(|record| proof(record)).collect();
+        let first = proofs?.into_iter().find(|proof| is_first(self.store(), &proof.join))?;
+        // By the keeper's own rule: what it would not count must not pass for enough here.
+        let chain = self.chain();
+        let newest = chain.head_seq(Lane::Policy).0;
+        let policies = (1..=newest).rev().filter_map(|seq| chain.policy_at(Seq(seq)));
+        let boards = policies.map(|policy| &policy.board);
+        first.verify(boards, chain.network()?, &witness.statement).ok()?;
+        Some(first)
     }
 
     /// Ids of everything that nodes, their keepers and owners said.
@@ -286,12 +306,16 @@ impl Ledger {
 
     /// Sets aside what this node and its keeper said when the clock here was ahead: nobody else takes it, and
     /// what is said in its place would pass for older. The first join record stays, which alone says who the
-    /// node is, and so does a departure. Only of this node: others are judged as what they say comes in, and
-    /// a clock that is behind for a while must not empty the roll. Returns their ids.
+    /// node is, and so do a departure and a receipt, in whose place nothing else is said. Only of this node:
+    /// others are judged as what they say comes in, and a clock that is behind for a while must not empty the
+    /// roll. One behind the newest statement is known to be wrong, and says nothing of dates. Returns their ids.
     pub fn set_aside_ahead(&mut self, me: &NodeId, now: UnixSeconds) -> Vec<Digest> {
-        let latest = now.max(self.chain().now_floor()).plus(AHEAD_MAX).0;
+        if now < self.chain().now_floor() {
+            return Vec::new();
+        }
+        let latest = now.plus(AHEAD_MAX).0;
         let (store, owner) = (self.store(), me.to_string());
-        let said = KINDS.iter().filter(|kind| **kind != Departure::KIND);
+        let said = KINDS.iter().filter(|kind| ![Departure::KIND, Handover::KIND].contains(*kind));
         let ahead = said
             .flat_map(|kind| store.owned(kind, &owner))
             .filter(|stored| stored.date > latest && !is_first(store, &stored.envelope));

@@ -103,6 +103,7 @@ mod tests {
                 chain,
                 store,
                 gate: &borgios_policy::Gate::default(),
+                me: None,
                 evicted,
                 now,
                 lapsed_kept,

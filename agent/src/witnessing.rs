@@ -149,16 +149,16 @@ fn due(
     let needed = usize::from(ledger.chain().policy().map_or(0, borgios_policy::Policy::witnesses));
     let members: BTreeSet<NodeId> = ledger.members(now).into_keys().collect();
     let signed = signed_by(ledger, me);
-    // Those alone that a server would bring: long ones must not pass for enough.
+    // Those alone that a server would bring and its keeper count: no others may pass for enough.
     let ids: BTreeSet<Digest> = grants.iter().map(|(_, id)| *id).collect();
-    let counts = ledger.count_witnesses(&ids, PROOF_BYTES, fits);
+    let counts = ledger.count_witnesses(&ids, needed, PROOF_BYTES);
     let mut due = Vec::new();
     for (target, id) in grants {
         let since = *in_date.since.entry(id).or_insert(at);
         if target == *me || signed.contains(&id) {
             continue;
         }
-        let is_lacking = counts.get(&id).is_none_or(|count| *count < needed);
+        let is_lacking = counts.get(&id).copied().unwrap_or(0) < needed;
         let most = if is_lacking { asked_after(at.duration_since(since)) } else { WITNESSES_ASKED };
         let mut others = members.clone();
         others.remove(&target);
@@ -199,7 +199,9 @@ impl KeeperWatch {
         };
         for AccessStatus { id, .. } in status.access.iter().filter(waits) {
             let id = *id;
-            let found = self.ledger.run(move |ledger| ledger.witnesses(&id, LOOKED_AT, fits)).await;
+            let witnesses =
+                move |ledger: &mut Ledger| ledger.witnesses(&id, LOOKED_AT, PROOF_BYTES);
+            let found = self.ledger.run(witnesses).await;
             let (proofs, now_brought) = match self.brought.get(&id) {
                 Some(before) => {
                     let again = before.at.elapsed() >= AGAIN;
@@ -318,10 +320,70 @@ mod tests {
         let witness = Witness { network, node: others[33].public(), statement: grant, at: now };
         let witness = witness.to_envelope().sign(others[33]);
         assert!(matches!(ledger.admit(witness, "a test"), Admission::Admitted(_)));
-        assert_eq!(ledger.witnesses(&grant, 2, fits).len(), 2, "the long ones take no room");
+        let brought = ledger.witnesses(&grant, 2, PROOF_BYTES);
+        assert_eq!(brought.len(), 2, "the long ones take no room");
         assert_eq!(sign(&mut ledger, 34, 600), 0);
         assert_eq!(sign(&mut ledger, 0, 600), 1, "who is asked first");
         assert!(!in_date.lacking);
+    }
+
+    /// Whoever kept an invitation that is over makes members of its own with it, whose first records lapsed
+    /// before they came. No keeper counts what they sign.
+    #[test]
+    fn witnesses_that_no_keeper_counts_are_not_counted_and_not_brought() {
+        let keys: Vec<SecretKey> = (10..16).map(|seed| SecretKey::from_seed([seed; 32])).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(folder.path(), 0).unwrap();
+        let (network, grant) = fleet(&mut ledger, &keys);
+        let (council, token) = (Council::new(3, 2, 1, 1), SecretKey::from_seed([9; 32]));
+        let ago = |seconds| UnixSeconds(unix_now().0 - seconds);
+        let (issued, expires) = (ago(7_200), ago(3_600));
+        let over = Invitation { network, token: token.public(), uses: 100, issued, expires };
+        let over = over.to_envelope().sign(&council.keys[&council.name(0)]);
+        let invitation = over.id();
+        assert!(matches!(ledger.admit(over, "a test"), Admission::Admitted(_)));
+        let saw = |ledger: &mut Ledger, key: &SecretKey| {
+            let (node, at) = (key.public(), unix_now());
+            let witness = Witness { network, node, statement: grant, at };
+            let admitted = ledger.admit(witness.to_envelope().sign(key), "a test");
+            assert!(matches!(admitted, Admission::Admitted(_)), "{admitted:?}");
+        };
+        for seed in 60..62 {
+            let key = SecretKey::from_seed([seed; 32]);
+            let (issued, expires) = (ago(1_800), ago(900));
+            let node = key.public();
+            let join = Join {
+                network,
+                node,
+                keeper: token.public(),
+                name: "web".parse().unwrap(),
+                address: None,
+                owner: None,
+                invitation,
+                issued,
+                expires,
+            };
+            let join = join.to_envelope().sign(&key).sign(&token);
+            let refused = ledger.admit(join.clone(), "a test");
+            assert!(matches!(refused, Admission::Refused { code: "expired", .. }), "{refused:?}");
+            // As an older build let it in.
+            ledger.store.put(join, node.to_string(), issued.0).unwrap();
+            saw(&mut ledger, &key);
+        }
+        let ids = BTreeSet::from([grant]);
+        assert_eq!(ledger.count_witnesses(&ids, 2, PROOF_BYTES), BTreeMap::new());
+        assert_eq!(ledger.witnesses(&grant, LOOKED_AT, PROOF_BYTES), []);
+        // Of those who are members enough are counted, and no more.
+        for (count, key) in (1..).zip(&keys[1..5]) {
+            saw(&mut ledger, key);
+            let counted = ledger.count_witnesses(&ids, 2, PROOF_BYTES);
+            assert_eq!(counted, BTreeMap::from([(grant, count.min(2))]));
+        }
+        let chain = ledger.chain();
+        for proof in ledger.witnesses(&grant, LOOKED_AT, PROOF_BYTES) {
+            let board = chain.policy().map(|policy| &policy.board);
+            proof.verify(board.into_iter(), network, &grant).unwrap();
+        }
     }
 
     /// A board, members, and a grant for the first of them; the network's id and the grant's.

@@ -244,7 +244,7 @@ impl Node {
         if self.may_ask(now, from) && self.store.head(&lane) > after {
             let heads = self.links.get(&from).map(|link| &link.heads);
             let has = heads.into_iter().flat_map(SortedMap::iter);
-            let has = has.map(|(lane, head)| (lane.clone(), head.seq)).collect();
+            let has = has.map(|(lane, head)| (lane.clone(), *head)).collect();
             self.out.push(Output::ProvideLane { to: from, lane, after, has });
         }
     }

@@ -161,8 +161,9 @@ pub enum Output {
         lane: String,
         /// The first one sent is `after + 1`.
         after: u64,
-        /// How far the peer is in each lane, as it said last.
-        has: BTreeMap<String, u64>,
+        /// Where the peer is in each lane, as it said last: number and id, for after a ruling it may
+        /// have the number of another branch.
+        has: BTreeMap<String, Head>,
     },
     /// A neighbour should have brought an object and did not; for logs. [`Node::evidence`] keeps it.
     ///

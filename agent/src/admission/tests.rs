@@ -79,6 +79,7 @@ fn a_governors_quota_is_no_end_of_decisions() {
             chain: &chain,
             store: &store,
             gate: &Gate::default(),
+            me: None,
             evicted: &evicted,
             now,
             lapsed_kept,
@@ -98,6 +99,7 @@ fn a_governors_quota_is_no_end_of_decisions() {
         chain: &chain,
         store: &store,
         gate: &Gate::default(),
+        me: None,
         evicted: &evicted,
         now,
         lapsed_kept,
@@ -126,8 +128,8 @@ fn a_key_that_was_replaced_takes_no_room_of_who_has_its_name_now() {
     let (mut store, _) = Store::open(folder.path()).unwrap();
     let judged = |store: &Store, envelope: &Envelope| {
         let (chain, gate, evicted) = (&chain, &Gate::default(), &BTreeSet::new());
-        let (now, lapsed_kept, fresh) = (NOW, 0, true);
-        Judge { chain, store, gate, evicted, now, lapsed_kept, fresh }.judge(envelope)
+        let (me, now, lapsed_kept, fresh) = (None, NOW, 0, true);
+        Judge { chain, store, gate, me, evicted, now, lapsed_kept, fresh }.judge(envelope)
     };
     let quota = QUOTAS[0].1;
     for n in 0..quota {
@@ -233,6 +235,7 @@ fn a_former_boards_key_takes_no_place_of_the_same_name_on_the_board_in_force() {
             chain: &chain,
             store: &store,
             gate: &Gate::default(),
+            me: None,
             evicted: &evicted,
             now,
             lapsed_kept,

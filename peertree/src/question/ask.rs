@@ -164,6 +164,10 @@ impl Answer {
     /// What it says, as today's agents would have said it.
     pub(crate) fn findings(self, question: &Question) -> Findings {
         let mut places = self.tree.unwrap_or_default();
+        if !matches!(question, Question::Find { .. }) {
+            // Nobody asked for it, and one entry would take the room of thirty.
+            places.nodes.iter_mut().for_each(|place| (place.hops, place.detail) = (None, None));
+        }
         places.bound();
         let tally = self.tally.unwrap_or_else(|| first_agents(question, &places));
         if !question.of_places() {
@@ -253,6 +257,26 @@ mod tests {
         }
         let later = r#"{"about":"weather","where":{"city":[1]}}"#;
         assert_eq!(serde_json::from_str::<Question>(later).unwrap(), Question::Unknown);
+    }
+
+    #[test]
+    fn what_is_asked_of_one_node_alone_takes_no_room_of_the_others() {
+        let path = vec![key(1); 64];
+        let detail = serde_json::json!({
+            "path": path, "version": "1", "attached_s": 1, "children": 0, "uptime_s": 1,
+        });
+        let place = serde_json::json!({
+            "node": key(1), "name": "web-1", "depth": 1, "hops": 3, "detail": detail,
+        });
+        let said = serde_json::json!({
+            "id": 7, "tree": {"nodes": [place], "silent": [], "partial": false},
+        });
+        let answer: Answer = serde_json::from_value(said).unwrap();
+        let tree = answer.clone().findings(&Question::Tree);
+        assert!(tree.places.nodes.iter().all(|it| it.detail.is_none() && it.hops.is_none()));
+        let found = answer.findings(&Question::Find { node: key(1) });
+        assert!(found.places.nodes.iter().all(|it| it.detail.is_some() && it.hops == Some(4)));
+        assert_eq!((tree.places.nodes.len(), found.places.nodes.len()), (1, 1));
     }
 
     #[test]

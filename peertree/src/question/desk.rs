@@ -124,9 +124,9 @@ struct Inquiry {
 }
 
 impl Inquiry {
-    /// Adds what one neighbour, or this node, says.
-    fn add(&mut self, mut said: Findings) {
-        self.shares.take(&mut said.tally);
+    /// Adds what one neighbour, or this node, says; at most `most` answers in all.
+    fn add(&mut self, mut said: Findings, most: u64) {
+        self.shares.take(&mut said.tally, most);
         // A search ends with the first place that is named.
         if self.question == Question::Tree {
             self.places.take(&mut said.places);
@@ -328,7 +328,7 @@ impl Desk {
 
     fn on_answered(&mut self, from: NodeId, answer: Answer) {
         // An honest neighbour brings down to its limit what it passes on, and may hold a few records more.
-        // The sum is brought down in the end: it is no fault of whoever happens to answer last.
+        // Their sum is brought down where they are put together: it is no fault of whoever answers last.
         let limit = self.limit();
         let most = limit.saturating_add(limit / 4);
         let number = answer.id;
@@ -361,17 +361,18 @@ impl Desk {
         {
             self.out.push(Output::Learned { node: *node, via: from });
         }
-        inquiry.add(findings);
+        inquiry.add(findings, limit);
         self.close_if_complete(number);
     }
 
     fn on_observed(&mut self, number: u64, own: Option<Own>) {
+        let limit = self.limit();
         let Some(inquiry) = self.open.get_mut(&number) else { return };
         if !std::mem::take(&mut inquiry.own) {
             return;
         }
         match own {
-            Some(own) => inquiry.add(said_by(self.me, own)),
+            Some(own) => inquiry.add(said_by(self.me, own), limit),
             None => inquiry.findings.tally.merge(Tally::of_silent(self.me)),
         }
         self.close_if_complete(number);
@@ -513,6 +514,43 @@ mod tests {
             assert_eq!(findings.tally.roll.tags().is_none(), taken, "{members} members");
             assert_eq!(findings.tally.silent.contains(&key(1)), !taken, "{members} members");
         }
+    }
+
+    /// A child claims all that can be claimed, in many small labels, with tags laid between the honest ones:
+    /// what gives way is its own, and not the largest label, which is what the honest said.
+    #[test]
+    fn what_one_neighbour_invents_does_not_make_the_others_give_way() {
+        let mut desk = Desk::new(key(9));
+        let now = Time(1_000);
+        let (members, limit) = (100, 264);
+        desk.handle(now, Input::Place { up: None, down: vec![key(2), key(3)] });
+        desk.handle(now, Input::Members(members));
+        let (question, within) = (Question::Epochs, Duration::from_secs(5));
+        desk.handle(now, Input::Open { key: 7, nonce: 5, question, within });
+        let own = Own { label: Some("epoch 1".into()), ..Own::default() };
+        desk.handle(now, Input::Observed { inquiry: 1, own: Some(own) });
+        let roll = |tags: &[u64]| -> Roll {
+            let text: String = tags.iter().map(|tag| format!("{tag:016x}")).collect();
+            serde_json::from_str(&format!("\"{text}\"")).unwrap()
+        };
+        let honest: Vec<u64> = (1..members).map(|n| n * 1_000).collect();
+        let invented: Vec<u64> = (0..limit).map(|n| n * 400 + 7).collect();
+        let said = |tags: &[u64], labels: BTreeMap<String, u64>| {
+            let tally =
+                Tally { answered: tags.len() as u64, labels, roll: roll(tags), ..Tally::default() };
+            Answer { id: 1, tally: Some(tally), tree: None }
+        };
+        let many = (0..31).map(|n| (format!("!{n:02}"), 8)).collect();
+        desk.handle(now, Input::Answered(key(3), said(&invented, many)));
+        let one = BTreeMap::from([("epoch 1".to_owned(), members - 1)]);
+        let out = desk.handle(now, Input::Answered(key(2), said(&honest, one)));
+        let [.., Output::Done { findings: Some(Findings { tally, .. }), .. }] = &out[..] else {
+            panic!("{out:?}")
+        };
+        assert_eq!((tally.answered, tally.labels["epoch 1"]), (limit, members));
+        let heard = tally.roll.tags().unwrap();
+        assert!(honest.iter().all(|tag| heard.contains(&super::super::roll::Tag(*tag))));
+        assert!(tally.bounded() && tally.plausible(), "{tally:?}");
     }
 
     #[test]

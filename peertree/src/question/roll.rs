@@ -73,6 +73,13 @@ impl Roll {
         }
     }
 
+    /// Takes those out that another one lists.
+    pub(crate) fn remove(&mut self, other: &Self) {
+        if let (Some(tags), Some(theirs)) = (&mut self.0, &other.0) {
+            tags.retain(|tag| !theirs.contains(tag));
+        }
+    }
+
     /// Those of both. Too many is final, so the order of merging makes no difference.
     pub fn merge(&mut self, other: Self) {
         self.0 = match (self.0.take(), other.0) {

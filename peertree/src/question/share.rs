@@ -6,29 +6,26 @@
 //!  own: p      ─┘                  too much: in turns, one of a, one of b, one of own, …
 //! ```
 //!
+//! Where all of them speak of more nodes than there can be, the answers that speak of most are brought down:
+//! an honest one speaks of no more than there are, so a liar gives way before it.
+//!
 //! What [`Tally::merge`] keeps of two lists that are too long depends on names and weights alone, which
 //! a liar chooses. Here a neighbour that names 32 things of its own leaves the others what they named, up
 //! to an equal share of the list. Only where nothing had to be cut is each count whole.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::bounds::{EXCEPTIONS_MAX, LABELS_MAX, MEASURES_MAX, PLACES_MAX};
+use super::bounds::{EXCEPTIONS_MAX, LABELS_MAX, MEASURES_MAX, PLACES_MAX, ROLL_MAX};
 use super::places::{Place, Places};
-use super::tally::{Exception, Measure, Tally};
+use super::roll::Roll;
+use super::tally::Tally;
 
-/// The lists of the answers to one question, one by one.
+/// What the answers to one question speak of, one by one; of the silent nothing.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shares {
-    parts: Vec<Lists>,
-}
-
-/// The lists of one answer.
-#[derive(Clone, Debug)]
-struct Lists {
-    measures: BTreeMap<String, Measure>,
-    labels: BTreeMap<String, u64>,
-    other: u64,
-    exceptions: BTreeSet<Exception>,
+    parts: Vec<Tally>,
+    /// Those who answered were too many to list, for good; no part has a roll then.
+    unlisted: bool,
 }
 
 /// The places that the answers to one question name, one answer's by one; at most [`PLACES_MAX`] in all.
@@ -73,19 +70,44 @@ impl PlaceShares {
 }
 
 impl Shares {
-    /// Takes the lists out of one neighbour's answer, or this node's own.
-    pub(crate) fn take(&mut self, tally: &mut Tally) {
-        let Tally { measures, labels, other, exceptions, .. } = tally;
-        let lists = Lists {
-            measures: std::mem::take(measures),
-            labels: std::mem::take(labels),
-            other: std::mem::take(other),
-            exceptions: std::mem::take(exceptions),
+    /// Takes all but the silent out of one neighbour's answer, or this node's own. Together they are kept to
+    /// `most` answers.
+    pub(crate) fn take(&mut self, tally: &mut Tally, most: u64) {
+        let silent = Tally {
+            silent: std::mem::take(&mut tally.silent),
+            silent_nodes: std::mem::take(&mut tally.silent_nodes),
+            ..Tally::default()
         };
-        let empty =
-            lists.measures.is_empty() && lists.labels.is_empty() && lists.exceptions.is_empty();
-        if !empty || lists.other > 0 {
-            self.parts.push(lists);
+        let mut part = std::mem::replace(tally, silent);
+        if part == Tally::default() {
+            return;
+        }
+        self.unlisted |= part.roll.tags().is_none();
+        if self.unlisted {
+            part.roll = Roll::default();
+        }
+        self.parts.push(part);
+        let level = level(self.parts.iter().map(|part| part.answered).collect(), most);
+        self.parts.iter_mut().for_each(|part| part.trim(level));
+        self.bound_rolls();
+    }
+
+    /// No more tags in all than one roll lists. Where two list the same one, it stays with whoever speaks of
+    /// fewer, who gives way last.
+    fn bound_rolls(&mut self) {
+        let listed = |part: &Tally| part.roll.tags().map_or(0, BTreeSet::len);
+        if self.parts.iter().map(listed).sum::<usize>() <= ROLL_MAX {
+            return;
+        }
+        self.parts.sort_by_key(|part| part.answered);
+        let mut all = Roll::default();
+        for part in &mut self.parts {
+            part.roll.remove(&all);
+            all.merge(part.roll.clone());
+        }
+        if all.tags().is_none() {
+            self.unlisted = true;
+            self.parts.iter_mut().for_each(|part| part.roll = Roll::default());
         }
     }
 
@@ -108,6 +130,9 @@ impl Shares {
                 }
             }
             tally.merge(Tally {
+                answered: part.answered,
+                exceptional: part.exceptional,
+                roll: part.roll,
                 measures: part.measures.into_iter().filter(|it| measures.contains(&it.0)).collect(),
                 labels: kept,
                 other,
@@ -118,6 +143,9 @@ impl Shares {
                     .collect(),
                 ..Tally::default()
             });
+        }
+        if self.unlisted && tally.answered > ROLL_MAX as u64 {
+            tally.roll = Roll::too_many();
         }
     }
 
@@ -131,6 +159,20 @@ impl Shares {
         names.sort_by_key(|(_, times)| std::cmp::Reverse(*times));
         names.into_iter().take(MEASURES_MAX).map(|(name, _)| name.clone()).collect()
     }
+}
+
+/// The most that one answer may speak of where all of them together may speak of `most`.
+fn level(mut counts: Vec<u64>, most: u64) -> u64 {
+    counts.sort_unstable();
+    let (mut left, mut others) = (most, counts.len() as u64);
+    for count in counts {
+        let share = left / others.max(1);
+        if count > share {
+            return share.max(1);
+        }
+        (left, others) = (left - count, others - 1);
+    }
+    u64::MAX
 }
 
 /// Of lists of things the first ones of each, in turns, until there are `most` or no more.
@@ -154,6 +196,7 @@ fn chosen<'a, T: Clone + Ord + 'a>(
 mod tests {
     use borgios_types::SecretKey;
 
+    use super::super::tally::{Exception, Measure};
     use super::*;
 
     fn exception(n: u8, weight: u64) -> Exception {
@@ -169,7 +212,7 @@ mod tests {
     fn together(parts: impl IntoIterator<Item = Tally>) -> Tally {
         let (mut shares, mut all) = (Shares::default(), Tally::default());
         for mut part in parts {
-            shares.take(&mut part);
+            shares.take(&mut part, u64::MAX);
             all.merge(part);
         }
         shares.put(&mut all);
@@ -250,5 +293,37 @@ mod tests {
         let all = together([long('a'), long('b')]);
         let of_a = all.labels.keys().filter(|label| label.starts_with('a')).count();
         assert_eq!((of_a, all.labels.len(), all.other), (16, 32, 32));
+    }
+
+    #[test]
+    fn whoever_speaks_of_most_gives_way_first() {
+        assert_eq!(level(vec![3, 9, 2], 14), u64::MAX);
+        assert_eq!(level(vec![3, 9, 2], 13), 8);
+        assert_eq!(level(vec![9, 3, 9], 13), 5);
+        assert_eq!(level(vec![1, 1, 1], 2), 1, "the whole is brought down in the end");
+        assert_eq!(level(Vec::new(), 0), u64::MAX);
+    }
+
+    /// Many rolls that list the same nodes take no more room than one, and one too many is too many for all.
+    #[test]
+    fn rolls_that_repeat_each_other_take_the_room_of_one() {
+        let listed = |tags: std::ops::Range<usize>| {
+            let text: String = tags.clone().map(|tag| format!("{tag:016x}")).collect();
+            let roll = serde_json::from_str(&format!("\"{text}\"")).unwrap();
+            Tally { answered: tags.len() as u64, roll, ..Tally::default() }
+        };
+        let (mut shares, mut all) = (Shares::default(), Tally::default());
+        for _ in 0..8 {
+            shares.take(&mut listed(0..ROLL_MAX), u64::MAX);
+            let kept = shares.parts.iter().filter_map(|part| part.roll.tags());
+            assert_eq!(kept.map(BTreeSet::len).sum::<usize>(), ROLL_MAX);
+        }
+        shares.clone().put(&mut all);
+        assert_eq!(all.roll.tags().map(BTreeSet::len), Some(ROLL_MAX));
+        shares.take(&mut listed(ROLL_MAX..ROLL_MAX + 1), u64::MAX);
+        shares.take(&mut listed(0..5), u64::MAX);
+        shares.put(&mut all);
+        assert_eq!(all.roll, Roll::too_many());
+        assert!(all.plausible());
     }
 }

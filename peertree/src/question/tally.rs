@@ -196,8 +196,9 @@ impl Tally {
         self.roll.merge(other.roll);
     }
 
-    /// Brings it down to `most` answers, where it speaks of more: somebody counts what is not there. Nothing
-    /// tells who, so nobody is left out for it: the largest counts give way, and the roll evenly.
+    /// Brings one answer down to `most` answers, where it speaks of more: somebody in it counts what is not
+    /// there. Nothing in it tells who, so the largest counts give way, and the roll evenly; which of several
+    /// answers is brought down, [`super::share`] says.
     pub(crate) fn trim(&mut self, most: u64) {
         if self.answered <= most {
             return;

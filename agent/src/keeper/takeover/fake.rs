@@ -43,6 +43,8 @@ struct State {
     failing: Vec<String>,
     killed: Vec<u32>,
     main_pid: u32,
+    /// Main processes of units that are one connection's each.
+    connections: Vec<u32>,
     properties: BTreeMap<(String, String), String>,
     generated: Option<(String, String)>,
     /// Points until something happens.
@@ -111,6 +113,11 @@ impl Fake {
 
     pub(super) fn main_pid(&self, pid: u32) {
         self.state().main_pid = pid;
+    }
+
+    /// systemd knows it as the main process of a unit that is one connection's.
+    pub(super) fn connection(&self, pid: u32) {
+        self.state().connections.push(pid);
     }
 
     pub(super) fn killed(&self) -> Vec<u32> {
@@ -258,6 +265,9 @@ impl Fake {
     fn systemctl(&self, words: &[&str]) -> String {
         let root = self.state().root.clone();
         let state = self.state();
+        if words == ["show", "--property=MainPID", "--value", "ssh@*.service", "sshd@*.service"] {
+            return state.connections.iter().map(|pid| format!("{pid}\n\n")).collect();
+        }
         let ["show", asked, "--value", unit] = words else { return String::new() };
         let link = fs::read_link(root.join("etc/systemd/system").join(unit));
         let masked = link.is_ok_and(|target| target == std::path::Path::new("/dev/null"));

@@ -11,7 +11,8 @@
 //! then, which nobody can keep from being there: what SIGKILL has reached and only a disk holds
 //! (`process`), which is told, and strangers at sshd's door. The doors were shut before the first look, so
 //! a connection that began after it lets nobody in; only what comes from the listener by no process of
-//! that look is one.
+//! that look is one. Where a socket starts sshd in a unit for each connection, it is what comes from the
+//! main process of a unit that had none in that look.
 //!
 //! What bootstrap.sh runs lies in a transient unit of its own and is none of these.
 
@@ -25,7 +26,7 @@ use super::finding::{Finding, plain};
 use super::linger;
 use super::machine::{Machine, MachineError};
 use super::process::{Birth, Life};
-use super::sshd_unit::{self, property};
+use super::sshd_unit::{self, connections, property};
 
 pub(super) const NAME: &str = "session";
 /// Looks between asking politely and not.
@@ -82,7 +83,18 @@ struct Process {
 struct Look {
     /// sshd's listener; 0 if there is none.
     main: u32,
+    /// The main processes of connections that have a unit each.
+    connections: BTreeSet<u32>,
     processes: Vec<Process>,
+}
+
+/// What the first look saw, made once: later looks ask it about each connection.
+struct First {
+    /// As [`Look::main`].
+    main: u32,
+    /// Each process, by its number and its beginning.
+    processes: BTreeSet<(u32, u64)>,
+    groups: BTreeSet<String>,
 }
 
 /// Ends every login, politely at first, and starts again what needs none; how many processes there were.
@@ -97,6 +109,7 @@ pub(super) fn end(machine: &Machine) -> Result<usize, MachineError> {
 fn end_all(machine: &Machine) -> Result<usize, MachineError> {
     let first = Look::at(machine)?;
     let begun = first.processes.iter().filter(|process| !process.doomed).count();
+    let first = First::of(&first);
     for look in 0..LAST {
         let now = Look::at(machine)?;
         if now.left(&first).is_empty() {
@@ -120,6 +133,14 @@ fn end_all(machine: &Machine) -> Result<usize, MachineError> {
     let names = left.iter().map(|process| format!("{} ({})", process.name, process.pid));
     let why = format!("still run: {}", names.collect::<Vec<_>>().join(", "));
     Err(MachineError::Odd { path: "/proc".into(), why })
+}
+
+impl First {
+    fn of(look: &Look) -> Self {
+        let all = look.processes.iter();
+        let processes = all.clone().map(|process| (process.pid, process.birth.start)).collect();
+        Self { main: look.main, processes, groups: all.map(|one| one.group.clone()).collect() }
+    }
 }
 
 impl Look {
@@ -149,35 +170,53 @@ impl Look {
                 processes.push(Process { pid, birth, doomed, name: plain(&name), group });
             }
         }
-        Ok(Self { main, processes })
+        let has_units = processes.iter().any(|process| is_connections(&process.group));
+        let connections = if has_units { connections(machine)? } else { BTreeSet::new() };
+        Ok(Self { main, connections, processes })
     }
 
     /// What keeps the logins of the first look, and what came of them, from being ended.
-    fn left(&self, first: &Self) -> Vec<&Process> {
-        let is_left = |process: &&Process| !process.doomed && !self.is_stranger(process, first);
+    fn left(&self, first: &First) -> Vec<&Process> {
+        let by_pid: BTreeMap<u32, &Process> =
+            self.processes.iter().map(|process| (process.pid, process)).collect();
+        let is_left =
+            |process: &&Process| !process.doomed && !self.is_stranger(process, &by_pid, first);
         self.processes.iter().filter(is_left).collect()
     }
 
     /// Whether it is a connection to sshd that began after the first look: the listener's own child, or
-    /// what comes from one, by processes of which none was there then. What a login of then forks has that
-    /// login for a parent, or pid 1 once that is gone, and is none; nor is what nobody can tell.
-    fn is_stranger(&self, process: &Process, first: &Self) -> bool {
-        let was_there: BTreeSet<(u32, u64)> =
-            first.processes.iter().map(|old| (old.pid, old.birth.start)).collect();
-        let is_new = |process: &Process| {
-            is_listeners(&process.group) && !was_there.contains(&(process.pid, process.birth.start))
-        };
+    /// the main process of a unit of its own, or what comes from one, by processes of which none was there
+    /// then, all in one group. What a login of then forks has that login for a parent, or pid 1 once that
+    /// is gone, and is none; nor is what nobody can tell.
+    fn is_stranger(
+        &self,
+        process: &Process,
+        by_pid: &BTreeMap<u32, &Process>,
+        first: &First,
+    ) -> bool {
+        let group = &process.group;
+        // Before all else: this says no for nearly all, however many there are.
+        let is_listeners = is_listeners(group) && self.main != 0 && first.main == self.main;
+        let has_unit = is_connections(group) && !first.groups.contains(group);
+        if !is_listeners && !has_unit {
+            return false;
+        }
         let mut at = process;
         // No chain is longer than what there is, whatever the numbers say.
         for _ in 0..self.processes.len() {
-            if self.main == 0 || first.main != self.main || !is_new(at) {
+            if at.group != *group || first.processes.contains(&(at.pid, at.birth.start)) {
                 return false;
             }
-            if at.birth.parent == self.main {
+            // By systemd's word: an orphan in the unit has pid 1 for a parent as well.
+            let begins = if is_listeners {
+                at.birth.parent == self.main
+            } else {
+                self.connections.contains(&at.pid)
+            };
+            if begins {
                 return true;
             }
-            let parent = self.processes.iter().find(|other| other.pid == at.birth.parent);
-            let Some(parent) = parent else { return false };
+            let Some(parent) = by_pid.get(&at.birth.parent).copied() else { return false };
             at = parent;
         }
         false
@@ -203,6 +242,11 @@ fn is_listeners(group: &str) -> bool {
     ["ssh.service", "sshd.service"].contains(&group)
 }
 
+/// Whether a group is one connection's own: a socket starts sshd in a unit for each.
+fn is_connections(group: &str) -> bool {
+    group.ends_with(".service") && (group.starts_with("ssh@") || group.starts_with("sshd@"))
+}
+
 /// The part of a process's control group that makes it a login.
 fn login(groups: &str, name: &str) -> Option<String> {
     // One line with cgroup v2; with v1, or both, each hierarchy may tell it.
@@ -214,10 +258,7 @@ fn login(groups: &str, name: &str) -> Option<String> {
             let begins = |begin: &str| part.starts_with(begin);
             let is_session = begins("session-") && ends(".scope");
             let is_user = begins("user@") && ends(".service");
-            let is_ssh = ["ssh", "sshd"].iter().any(|ssh| {
-                **part == format!("{ssh}.service")
-                    || (begins(&format!("{ssh}@")) && ends(".service"))
-            });
+            let is_ssh = is_listeners(part) || is_connections(part);
             let is_getty = part.contains("getty") && ends(".service") && name != "agetty";
             is_session || is_user || is_ssh || is_getty
         })
@@ -350,6 +391,41 @@ mod tests {
             [&[Some(10), Some(1)], &[Some(12)], &[Some(999), None]];
         for parents in bad {
             assert!(coming(parents).is_err(), "{parents:?}");
+        }
+    }
+
+    /// At each pause somebody connects to an sshd that a socket starts in a unit for each connection, or in
+    /// `unit`: a process, which systemd may know as the unit's main one, and its child.
+    fn connecting(unit: Option<&'static str>, is_main: bool) -> Result<usize, MachineError> {
+        let (_folder, machine, fake) = server();
+        let group = |unit: &str| format!("0::/system.slice/system-ssh.slice/{unit}");
+        fake.process(&machine, 12, "bash", &group("ssh@1-a.service"));
+        let (there, maker, mut next) = (machine.clone(), fake.clone(), 1_000);
+        fake.meanwhile(move || {
+            next += 2;
+            let own = format!("ssh@{next}-a.service");
+            let group = group(unit.unwrap_or(&own));
+            for pid in [next, next + 1] {
+                maker.process(&there, pid, "sshd", &group);
+            }
+            maker.parent(&there, next + 1, "sshd", next);
+            if is_main {
+                maker.connection(next);
+            }
+        });
+        let ended = end(&machine);
+        assert!(fake.killed().contains(&12));
+        ended
+    }
+
+    #[test]
+    fn strangers_with_a_unit_each_keep_nothing_up_and_what_else_is_in_such_a_unit_does() {
+        assert_eq!(connecting(None, true).unwrap(), 1);
+        // Orphans, what is in the unit of a login, and a login's own session.
+        for (unit, is_main) in
+            [(None, false), (Some("ssh@1-a.service"), true), (Some("session-3.scope"), true)]
+        {
+            assert!(connecting(unit, is_main).is_err(), "{unit:?} {is_main}");
         }
     }
 

@@ -13,6 +13,8 @@ const OVERRIDDEN: [&str; 4] = ["ssh.service", "sshd.service", "ssh@.service", "s
 /// Units that systemd can be asked about: a template only under the name of an instance.
 const ASKED: [&str; 4] =
     ["ssh.service", "sshd.service", "ssh@borgios.service", "sshd@borgios.service"];
+/// What systemd calls the units of single connections, where a socket starts sshd for each.
+const CONNECTIONS: [&str; 2] = ["ssh@*.service", "sshd@*.service"];
 /// What overrides every service.
 const EVERY_SERVICE: &str = "service.d";
 /// Where systemd looks for units besides the distribution's folders (systemd.unit(5)).
@@ -200,6 +202,16 @@ pub(super) fn property(
 ) -> Result<String, MachineError> {
     let asked = format!("--property={property}");
     Ok(machine.systemctl(&["show", &asked, "--value", unit])?.trim().to_owned())
+}
+
+/// The main processes of connections that have a unit each. What such a process forked and left behind
+/// is none.
+pub(super) fn connections(machine: &Machine) -> Result<BTreeSet<u32>, MachineError> {
+    let [ssh, sshd] = CONNECTIONS;
+    let said = machine.systemctl(&["show", "--property=MainPID", "--value", ssh, sshd])?;
+    // A line for each unit, and 0 for one that has none.
+    let pids = said.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok());
+    Ok(pids.filter(|pid| *pid != 0).collect())
 }
 
 /// What a running sshd was started with; empty if it does not run.
