@@ -100,7 +100,7 @@ impl Context {
 
     /// The archive of this folder's network.
     pub(crate) fn archive(&self) -> Result<Archive, Failure> {
-        Archive::load(&self.home, self.membership()?.network)
+        Archive::open(&self.home, self.membership()?.network)
     }
 
     /// The places to exchange objects with: those named on the command line, else the nodes

@@ -82,7 +82,7 @@ impl<'a> Desk<'a> {
     /// The same with an identity that is already open.
     pub(crate) fn with(context: &'a Context, identity: Option<&Identity>) -> Result<Self, Failure> {
         let membership = context.membership()?;
-        let mut archive = Archive::load(&context.home, membership.network)?;
+        let mut archive = Archive::open(&context.home, membership.network)?;
         let mut exchange = Exchange::new(context.transports(identity)?, context.printer);
         let fetched = exchange.fetch(&mut archive, context.now())?;
         let own = identity.map(|identity| identity.ssh().public());
@@ -92,7 +92,7 @@ impl<'a> Desk<'a> {
     /// What this folder holds, with nobody to exchange with.
     pub(crate) fn at_hand(context: &'a Context) -> Result<Self, Failure> {
         let membership = context.membership()?;
-        let archive = Archive::load(&context.home, membership.network)?;
+        let archive = Archive::open(&context.home, membership.network)?;
         let exchange = Exchange::new(Vec::new(), context.printer);
         let fetched = Moved::default();
         Ok(Self { context, membership, archive, exchange, fetched, own: None })

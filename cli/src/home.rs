@@ -21,7 +21,8 @@
 //! access.json                which key file a certificate was asked for with
 //! nodes.json                 nodes talked to before, with the keys they showed
 //! lock                       held by every command that writes; says which
-//! admit.lock                 held while what came is judged and stored, for those too that only look
+//! admit.lock                 held while what came is judged and stored, and while what lies here is read: by
+//!                            those too that only look
 //! nodes.lock                 held while a node is remembered
 //! ```
 
@@ -74,7 +75,8 @@ impl Home {
         let lock = self.hold("lock")?;
         sign(&lock.file);
         durable::sweep_dead(&self.root)?;
-        durable::sweep(&self.governor(""))?;
+        // What a command that only looks is noting there, under another lock, stays.
+        durable::sweep_dead(&self.governor(""))?;
         durable::sweep(&self.slots())?;
         Ok(lock)
     }
@@ -199,4 +201,25 @@ fn sign(mut file: &File) {
     let words =
         format!("process {}, borgios {}\n", std::process::id(), command.unwrap_or_default());
     let _ = file.set_len(0).and_then(|()| file.write_all(words.as_bytes()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A command that only looks may be noting something beside the one that begins.
+    #[test]
+    fn what_a_running_command_is_writing_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::at(Some(folder.path().to_owned())).unwrap();
+        drop(home.lock().unwrap());
+        // No process has number 0; process 1 always lives.
+        let [gone, runs] =
+            [0, 1].map(|process| home.governor(&format!("upheld.json.{process}.tmp")));
+        for path in [&gone, &runs] {
+            std::fs::write(path, b"half").unwrap();
+        }
+        drop(home.lock().unwrap());
+        assert!(runs.exists() && !gone.exists());
+    }
 }

@@ -102,7 +102,7 @@ impl NextKey {
     /// Gives the key up, and keeps the share: its policy may come back, or come into force all the same,
     /// see [`found`].
     pub(crate) fn lay_down(&self, home: &Home) -> Result<(), Failure> {
-        keep_next(home)?;
+        keep_next(home, self.board.epoch())?;
         self.give_up(home)
     }
 
@@ -242,17 +242,34 @@ fn further_past(home: &Home) -> Result<Vec<PathBuf>, Failure> {
 }
 
 /// Keeps what lies where the share of the next key does, be it damaged, but nothing that was erased.
-fn keep_next(home: &Home) -> Result<(), Failure> {
+fn keep_next(home: &Home, epoch: KeyEpoch) -> Result<(), Failure> {
     match durable::read(&home.governor("next.age"), SHARE_MAX)? {
-        Some(share) if share.iter().any(|byte| *byte != 0) => keep_dead(home, &share),
+        Some(share) if share.iter().any(|byte| *byte != 0) => keep_dead(home, epoch, &share),
         Some(_) | None => Ok(()),
     }
 }
 
-/// Keeps a share of a key that vetoes took out of use.
-fn keep_dead(home: &Home, share: &[u8]) -> Result<(), Failure> {
-    let name = format!("dead-{}.age", &Digest::of(share).hex()[..16]);
+/// Keeps a share of a key that was given up, or that vetoes took out of use. `epoch` is the key's, or where
+/// that is not known no earlier one: see [`erase_dead`].
+fn keep_dead(home: &Home, epoch: KeyEpoch, share: &[u8]) -> Result<(), Failure> {
+    let name = format!("dead-{epoch}-{}.age", &Digest::of(share).hex()[..16]);
     durable::write(&home.governor(&name), share)
+}
+
+/// Erases those of keys up to the epoch in force, which come back no more. One of a later key stays: the
+/// change that made it may go on without this governor, and come into force all the same.
+fn erase_dead(home: &Home, in_force: KeyEpoch) -> Result<(), Failure> {
+    let epoch = |path: &Path| {
+        let (epoch, _) = path.file_name()?.to_str()?.strip_prefix("dead-")?.split_once('-')?;
+        epoch.parse::<u32>().ok()
+    };
+    for dead in dead_shares(home)? {
+        // An earlier version of this program noted no epoch.
+        if epoch(&dead).is_none_or(|epoch| epoch <= in_force.0) {
+            durable::erase(&dead)?;
+        }
+    }
+    Ok(())
 }
 
 /// The shares of keys that vetoes took out of use.
@@ -304,9 +321,7 @@ pub(crate) fn adopt(
         }
         durable::erase(&home.governor(PAST))?;
         // What died before this came into force comes back no more.
-        for dead in dead_shares(home)? {
-            durable::erase(&dead)?;
-        }
+        erase_dead(home, in_force.epoch())?;
         Slots::new(home).retire(in_force.epoch())?;
         // Last, so that what is cut off before it is done again.
         durable::erase(&home.governor("past.json"))?;
@@ -336,7 +351,7 @@ pub(crate) fn adopt(
         if let Some(old) = read(&to)?.filter(|_| held_back_s > 0) {
             set_aside(home, &old, in_force.epoch(), now.plus(held_back_s))?;
         }
-        keep_next(home)?;
+        keep_next(home, in_force.epoch())?;
         durable::erase(&from)?;
         durable::erase(&home.governor("next.json"))?;
         return Ok(Adopted::Lost);
@@ -364,9 +379,7 @@ pub(crate) fn adopt(
         Slots::new(home).retire(in_force.epoch())?;
         // Keys that were given up for this one come back no more, unless nodes hold an earlier change back.
         if !is_held_back(home) {
-            for dead in dead_shares(home)? {
-                durable::erase(&dead)?;
-            }
+            erase_dead(home, in_force.epoch())?;
         }
     }
     // 5. The ceremony's state holds the share and the seeds too, if its end was cut off.
@@ -497,7 +510,10 @@ fn restore_past(home: &Home, in_force: &Board, identity: &Identity) -> Result<bo
     if !is_back {
         // Its policy may come back, by what is built upon it or by the governor's word: see `found`.
         if let Some(replaced) = laid {
-            keep_dead(home, &replaced)?;
+            // The last of the changes upon this key made it, one for each share that is set aside at most.
+            let changes = u32::try_from(1 + further.len()).unwrap_or(u32::MAX);
+            let epoch = KeyEpoch(in_force.epoch().0.saturating_add(changes));
+            keep_dead(home, epoch, &replaced)?;
         }
         durable::write(&to, &old)?;
     }

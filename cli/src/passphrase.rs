@@ -21,15 +21,28 @@ const PASSPHRASE_SHORT: usize = 12;
 pub(crate) enum Source {
     /// From this file descriptor, up to the first newline or the end.
     Descriptor(u32),
+    /// The line after that on the same one.
+    Further(u32),
     /// From `/dev/tty`, without echo.
     Terminal,
 }
 
 impl Source {
+    /// Where another passphrase is read after this one: on the descriptor `given`, else on the same one.
+    pub(crate) fn then(self, given: Option<u32>) -> Self {
+        match (self, given) {
+            (Self::Descriptor(number), None) => Self::Further(number),
+            (Self::Descriptor(number), Some(given)) if given == number => Self::Further(number),
+            (_, Some(given)) => Self::Descriptor(given),
+            (other, None) => other,
+        }
+    }
+
     /// Asks for the passphrase of an existing identity.
     pub(crate) fn existing(self, name: &str) -> Result<SecretString, Failure> {
         match self {
-            Self::Descriptor(number) => from_descriptor(number),
+            Self::Descriptor(number) => from_descriptor(number, false),
+            Self::Further(number) => from_descriptor(number, true),
             Self::Terminal => prompt(&format!("Passphrase of governor {name}: ")),
         }
     }
@@ -37,7 +50,8 @@ impl Source {
     /// Asks for the passphrase of a file with one of its own: an SSH key, a backup.
     pub(crate) fn of_file(self, path: &std::path::Path) -> Result<SecretString, Failure> {
         match self {
-            Self::Descriptor(number) => from_descriptor(number),
+            Self::Descriptor(number) => from_descriptor(number, false),
+            Self::Further(number) => from_descriptor(number, true),
             Self::Terminal => prompt(&format!("Passphrase of {}: ", path.display())),
         }
     }
@@ -45,7 +59,8 @@ impl Source {
     /// Asks for a new passphrase, twice at a prompt.
     pub(crate) fn new_one(self, printer: &Printer) -> Result<SecretString, Failure> {
         let passphrase = match self {
-            Self::Descriptor(number) => from_descriptor(number)?,
+            Self::Descriptor(number) => from_descriptor(number, false)?,
+            Self::Further(number) => from_descriptor(number, true)?,
             Self::Terminal => {
                 let once = prompt("New passphrase: ")?;
                 let again = prompt("The same again: ")?;
@@ -79,18 +94,27 @@ fn prompt(text: &str) -> Result<SecretString, Failure> {
     })
 }
 
-fn from_descriptor(number: u32) -> Result<SecretString, Failure> {
+/// One line of a descriptor; `further` if one of it was read before.
+fn from_descriptor(number: u32, further: bool) -> Result<SecretString, Failure> {
     let what = || format!("could not read the passphrase from file descriptor {number}");
     // Standard input is at hand. Any other one is opened anew through /proc, so that no descriptor
     // has to be taken over blindly.
-    let mut input: Box<dyn Read> = if number == 0 {
-        Box::new(std::io::stdin())
-    } else {
-        Box::new(File::open(format!("/proc/self/fd/{number}")).or_fail(what)?)
-    };
+    if number == 0 {
+        return line(&mut std::io::stdin(), what);
+    }
+    let mut input = File::open(format!("/proc/self/fd/{number}")).or_fail(what)?;
+    // What goes on where it was left is a pipe; a file begins again.
+    if further && input.metadata().or_fail(what)?.is_file() {
+        line(&mut input, what)?;
+    }
+    line(&mut input, what)
+}
+
+/// What comes up to the first newline or the end, byte by byte: nothing behind it is taken.
+fn line(input: &mut impl Read, what: impl Fn() -> String) -> Result<SecretString, Failure> {
     let mut line = Zeroizing::new(Vec::with_capacity(PASSPHRASE_MAX));
     let mut byte = Zeroizing::new([0]);
-    while input.read(byte.as_mut()).or_fail(what)? == 1 && byte[0] != b'\n' {
+    while input.read(byte.as_mut()).or_fail(&what)? == 1 && byte[0] != b'\n' {
         if line.len() == PASSPHRASE_MAX {
             let limit = format!("it is longer than {PASSPHRASE_MAX} bytes");
             return Err(Failure::new(what()).because(limit));
@@ -99,4 +123,40 @@ fn from_descriptor(number: u32) -> Result<SecretString, Failure> {
     }
     let text = core::str::from_utf8(&line).or_fail(what)?;
     Ok(SecretString::from(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::os::fd::{AsFd, AsRawFd as _};
+
+    use super::*;
+
+    fn both(input: &impl AsFd) -> [String; 2] {
+        let number = u32::try_from(input.as_fd().as_raw_fd()).unwrap();
+        let old = Source::Descriptor(number);
+        let first = old.existing("ann").unwrap();
+        let second = old.then(None).new_one(&Printer::new(true)).unwrap();
+        [first, second].map(|one| one.expose_secret().to_owned())
+    }
+
+    /// A pipe goes on where it was left, and a file that is opened anew begins again.
+    #[test]
+    fn a_descriptor_gives_the_old_one_and_then_the_new_one() {
+        let text = b"the old passphrase\nthe new passphrase\n";
+        let words = ["the old passphrase", "the new passphrase"];
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        assert_eq!(both(&File::open(file.path()).unwrap()), words);
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(text).unwrap();
+        drop(writer);
+        assert_eq!(both(&reader), words);
+        // One line is no new passphrase.
+        std::fs::write(file.path(), "the old passphrase\n").unwrap();
+        let input = File::open(file.path()).unwrap();
+        let number = u32::try_from(input.as_raw_fd()).unwrap();
+        let new = Source::Descriptor(number).then(Some(number));
+        assert!(new.new_one(&Printer::new(true)).is_err());
+    }
 }

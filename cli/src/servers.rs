@@ -8,11 +8,13 @@
 //!
 //! At most kept: the first and the newest record of each server, one receipt, one rotation report,
 //! one departure; of each grant so many witnesses as are asked; the invitations with which a server
-//! joined, and of each governor the newest others. Nobody can fill the tables for the others: neither one
-//! governor that of invitations, nor who holds one invitation that of servers. Invariant: as the archive's,
-//! whatever is returned was verified by this very process.
+//! joined, and of each governor the newest others. Nobody can fill the tables for the others, neither one
+//! governor nor who holds one invitation: where there is more than is kept, who has most gives way. Invariant:
+//! as the archive's, whatever is returned was verified by this very process.
 
-use std::cmp::Reverse;
+mod room;
+mod uses;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use borgios_policy::witness::WITNESSES_ASKED;
@@ -21,6 +23,8 @@ use borgios_policy::{
 };
 use borgios_types::{Digest, Envelope, NodeId, PublicKey, UnixSeconds};
 
+use self::room::{INVITATIONS_EACH, INVITATIONS_MAX};
+use self::uses::Joined;
 use crate::archive::{Admitted, Archive, read_kind};
 use crate::durable;
 use crate::failure::Failure;
@@ -29,26 +33,23 @@ use crate::transport::SERVER_KINDS;
 
 /// Most servers kept: a laptop verifies so many at a start within seconds.
 const SERVERS_MAX: usize = 20_000;
-/// Most invitations kept with which no server joined.
-const INVITATIONS_MAX: usize = 4_096;
-/// Most of these of one governor's key: as many as a node holds of one governor.
-const INVITATIONS_EACH: usize = 256;
-/// Most servers beyond an invitation's uses: of those that join past them each node takes whoever comes
-/// first by hash, and keeps who was there.
-const OVERTAKEN_MAX: usize = 8;
 
 /// Everything known of the servers.
 #[derive(Debug)]
 pub(crate) struct Servers {
     home: Home,
     network: Digest,
+    /// Most servers that are kept.
+    most: usize,
+    /// Who is out by a statement, as the archive had it when something was last judged.
+    evicted: BTreeSet<NodeId>,
     /// What lies here is being read: how much of it there may be was asked when it came.
     reading: bool,
     /// With the key of the governor who made it.
     invitations: BTreeMap<Digest, (PublicKey, Held<Invitation>)>,
     servers: BTreeMap<NodeId, Server>,
     /// Which joined with an invitation.
-    joined: BTreeMap<Digest, BTreeSet<NodeId>>,
+    joined: BTreeMap<Digest, Joined>,
     /// By the grant's statement.
     witnesses: BTreeMap<Digest, BTreeMap<NodeId, Envelope>>,
 }
@@ -87,6 +88,11 @@ impl Server {
     /// Since when it is a member.
     pub(crate) fn since(&self) -> UnixSeconds {
         self.first.value.issued
+    }
+
+    /// When the newest of its records lapses.
+    fn lapses(&self) -> UnixSeconds {
+        self.first.value.expires.max(self.join().expires)
     }
 
     /// The receipt for its root.
@@ -135,6 +141,18 @@ impl Server {
         let receipt = self.handover().filter(|handover| handover.keeper == first.keeper);
         first.owner.or(receipt.and_then(|handover| handover.owner)).into_iter().collect()
     }
+
+    /// All that is held of it. The first record, without which none of the rest holds, is the last.
+    fn into_envelopes(self) -> impl Iterator<Item = Envelope> {
+        let Self { first, renewal, handover, rotation, departure } = self;
+        let said = [
+            handover.map(|held| held.envelope),
+            rotation.map(|held| held.envelope),
+            departure.map(|held| held.envelope),
+            renewal.map(|held| held.envelope),
+        ];
+        said.into_iter().flatten().chain([first.envelope])
+    }
 }
 
 impl Servers {
@@ -143,6 +161,8 @@ impl Servers {
         let mut servers = Self {
             home: home.clone(),
             network,
+            most: SERVERS_MAX,
+            evicted: archive.chain().evicted(),
             reading: true,
             invitations: BTreeMap::new(),
             servers: BTreeMap::new(),
@@ -158,6 +178,8 @@ impl Servers {
             let _ = servers.place(archive, &envelope);
         }
         servers.reading = false;
+        // Two commands that store at once may leave more than either let in.
+        servers.drop_surplus();
         Ok(servers)
     }
 
@@ -167,6 +189,8 @@ impl Servers {
         archive: &Archive,
         offered: Vec<Envelope>,
     ) -> Result<Admitted, Failure> {
+        self.evicted = archive.chain().evicted();
+        self.joined.values_mut().for_each(Joined::look_anew);
         let mut admitted = Admitted::default();
         let mut placed = Vec::new();
         for envelope in in_order(offered) {
@@ -179,67 +203,35 @@ impl Servers {
                 }
             }
         }
-        // Once it is known which of them a server joined with, and before any is written.
-        let (dropped, lost) = self.drop_crowd();
+        // Before any is written; and of invitations once it is known which of them a server joined with.
+        let (mut dropped, surplus) = self.drop_surplus();
+        if surplus > 0 {
+            let most = self.most;
+            admitted.refused.push(format!(
+                "{surplus} servers: {most} are kept, and those go by whose invitations most joined"
+            ));
+        }
+        let (unused, lost) = self.drop_crowd();
+        dropped.extend(unused);
         if lost > 0 {
             admitted.refused.push(format!(
                 "{lost} invitations with which no server joined: the newest {INVITATIONS_EACH} of a \
                  governor are kept, {INVITATIONS_MAX} in all"
             ));
         }
-        for (id, envelope, replaced) in placed.into_iter().filter(|(id, ..)| !dropped.contains(id))
-        {
-            durable::folder(&self.home.kind(&envelope.kind))?;
-            let path = self.home.object(&envelope.kind, &id);
-            durable::write(&path, envelope.to_json().as_bytes())?;
+        for (id, envelope, replaced) in placed {
+            if !dropped.contains(&id) {
+                durable::folder(&self.home.kind(&envelope.kind))?;
+                let path = self.home.object(&envelope.kind, &id);
+                durable::write(&path, envelope.to_json().as_bytes())?;
+                admitted.new.push(id);
+            }
             if let Some(old) = replaced {
                 // What stays by accident is left out at the next start.
                 let _ = std::fs::remove_file(self.home.object(&old.kind, &old.id()));
             }
-            admitted.new.push(id);
         }
         Ok(admitted)
-    }
-
-    /// Lets go of invitations with which no server joined, where there are too many: of the governor who
-    /// made them those that had lapsed when the newest was made, then the oldest go, and their files. Which
-    /// they were, and of how many that is to be said, once: there was a file, and they had not lapsed. A
-    /// folder hands the others over again with every look.
-    fn drop_crowd(&mut self) -> (BTreeSet<Digest>, usize) {
-        let mut newest = BTreeMap::<PublicKey, UnixSeconds>::new();
-        for (by, held) in self.invitations.values() {
-            let date = newest.entry(*by).or_default();
-            *date = held.value.issued.max(*date);
-        }
-        let had_lapsed = |by: &PublicKey, invitation: &Invitation| {
-            newest.get(by).is_some_and(|newest| invitation.expires < *newest)
-        };
-        let mut unused: Vec<_> = self
-            .invitations
-            .iter()
-            .filter(|(id, _)| !self.joined.contains_key(*id))
-            .map(|(id, (by, held))| {
-                let lapsed = had_lapsed(by, &held.value);
-                (lapsed, Reverse(held.value.issued), Reverse(*id), *by, held.envelope.kind.clone())
-            })
-            .collect();
-        // The newest first.
-        unused.sort_by_key(|(lapsed, issued, id, ..)| (*lapsed, *issued, *id));
-        let (mut of_each, mut kept) = (BTreeMap::<PublicKey, usize>::new(), 0);
-        let (mut dropped, mut lost) = (BTreeSet::new(), 0);
-        for (lapsed, _, Reverse(id), by, kind) in unused {
-            let own = of_each.entry(by).or_default();
-            if *own < INVITATIONS_EACH && kept < INVITATIONS_MAX {
-                (*own, kept) = (*own + 1, kept + 1);
-                continue;
-            }
-            self.invitations.remove(&id);
-            // What stays by accident is dropped again.
-            let was_stored = std::fs::remove_file(self.home.object(&kind, &id)).is_ok();
-            lost += usize::from(was_stored && !lapsed);
-            dropped.insert(id);
-        }
-        (dropped, lost)
     }
 
     fn place(&mut self, archive: &Archive, envelope: &Envelope) -> Result<Placed, String> {
@@ -251,6 +243,11 @@ impl Servers {
             Handover::KIND => {
                 let value = Handover::verify(network, envelope).map_err(text)?;
                 let server = self.by_keeper(value.node, value.keeper)?;
+                if server.first.value.keeper != value.keeper {
+                    // Whoever has the node's key alone names a keeper in a renewal. Such a receipt proves
+                    // neither owner nor host keys, and would take the place of the true one.
+                    return Err("the first join record of its node names another keeper".into());
+                }
                 let at = |held: &Held<Handover>| held.value.at;
                 replace(&mut server.handover, Held { value, envelope: envelope.clone() }, at)
             }
@@ -307,31 +304,31 @@ impl Servers {
                 "it names another owner than the first record; an owner does not change".into()
             );
         }
-        let invitation = self.invitations.get(&id).map(|(_, held)| held);
-        let first = invitation.filter(|held| envelope.signed_by(&held.value.token));
+        let invitation = self.invitations.get(&id).map(|(_, held)| &held.value);
+        let first = invitation.filter(|invitation| envelope.signed_by(&invitation.token));
         if let Some(invitation) = first {
             // It proved itself at its date; it may have lapsed since.
-            let by = (&invitation.value, id);
-            Join::verify(self.network, value.issued, envelope, by).map_err(text)?;
-            invitation.value.open(value.issued).map_err(text)?;
-            let is_new = !self.reading && !self.servers.contains_key(&value.node);
-            let used_up = is_new && self.is_used_up(&invitation.value, &value);
+            Join::verify(self.network, value.issued, envelope, (invitation, id)).map_err(text)?;
+            invitation.open(value.issued).map_err(text)?;
             if let Some(server) = self.servers.get_mut(&value.node) {
                 let known = server.first.envelope.id() == envelope.id();
                 let older = server.first.value.issued >= value.issued;
                 if known || older {
                     return Ok(Placed::Known);
                 }
-                self.joined.entry(id).or_default().insert(value.node);
+                self.joined.entry(id).or_default().insert(invitation, value.node);
                 let old = std::mem::replace(&mut server.first, held);
                 return Ok(Placed::New(Some(old.envelope)));
             }
-            if used_up {
+            let (servers, evicted) = (&self.servers, &self.evicted);
+            let lapses = |node: &NodeId| {
+                servers.get(node).filter(|_| !evicted.contains(node)).map(Server::lapses)
+            };
+            let joined = self.joined.entry(id).or_default();
+            if !self.reading && joined.is_used_up(invitation, &value, lapses) {
                 return Err("more nodes than it is for joined with its invitation".into());
             }
-            if self.servers.len() == SERVERS_MAX {
-                return Err(format!("over {SERVERS_MAX} servers"));
-            }
+            joined.insert(invitation, value.node);
             let (node, none) = (value.node, None);
             let server = Server {
                 first: held,
@@ -341,7 +338,6 @@ impl Servers {
                 departure: None,
             };
             self.servers.insert(node, server);
-            self.joined.entry(id).or_default().insert(node);
             return Ok(Placed::New(None));
         }
         if value.network != self.network || !envelope.signed_by(&value.node) {
@@ -352,21 +348,6 @@ impl Servers {
             return Ok(Placed::Known);
         }
         replace(&mut server.renewal, held, |held: &Held<Join>| held.value.issued)
-    }
-
-    /// Whether so many joined with an invitation that nodes would refuse this one too, which is as yet
-    /// unknown here.
-    fn is_used_up(&self, invitation: &Invitation, newcomer: &Join) -> bool {
-        let Some(nodes) = self.joined.get(&newcomer.invitation) else { return false };
-        let uses = usize::try_from(invitation.uses).unwrap_or(usize::MAX);
-        if nodes.len() < uses {
-            return false;
-        }
-        if nodes.len() >= uses.saturating_add(OVERTAKEN_MAX) {
-            return true;
-        }
-        let with_it = nodes.iter().copied().chain([newcomer.node]).collect();
-        !invitation.admits(&with_it).contains(&newcomer.node)
     }
 
     fn witness(&mut self, chain: &Chain, envelope: &Envelope) -> Result<Placed, String> {

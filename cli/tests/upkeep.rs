@@ -50,6 +50,32 @@ fn a_passphrase_is_changed_and_the_old_one_opens_nothing() {
     assert!(said(&format!("{OLD}\n{NEW}\n")).contains("wrong passphrase"));
 }
 
+/// A restore has nothing to burn there, so its mark is never taken away.
+#[test]
+fn who_has_no_seat_changes_the_passphrase_of_a_restored_folder() {
+    let board = Board::of(&["ann", "ben", "cleo"]);
+    board.found(&["ann", "ben"], 2);
+    // Cleo's folder, as a restore lays it once she has left the board.
+    let (ann, cleo) = (board.home("ann"), board.home("cleo"));
+    std::fs::copy(ann.join("governor/board.json"), cleo.join("governor/board.json")).unwrap();
+    let copied = Command::new("cp").arg("-r").arg(ann.join("objects")).arg(&cleo).status();
+    assert!(copied.unwrap().success());
+    let change = |name: &str| {
+        let lines = format!("{OLD}\n{NEW}\n");
+        board.run_with(name, &["governor", "passphrase", "--json"], &lines)
+    };
+    for home in [&ann, &cleo] {
+        std::fs::write(home.join("governor/restoring"), "").unwrap();
+    }
+    let refused = change("ann");
+    assert!(stderr(&refused).contains("laid from a backup"), "{}", stderr(&refused));
+    let done = change("cleo");
+    assert!(done.status.success(), "{}", stderr(&done));
+    assert!(opens(&board, "ann", OLD) && opens(&board, "cleo", NEW));
+    // What she published before is no less known than it was.
+    assert!(cleo.join("governor/restoring").exists());
+}
+
 /// Cut off or without room at any step, one of the two passphrases opens the identity.
 #[test]
 fn nothing_is_half_changed() {

@@ -72,19 +72,34 @@ impl Keeping {
         free
     }
 
-    /// Keeps one file, and never in the place of another one; where it lies then.
+    /// Keeps one file of a host under the first of its names where no other one lies, or under a further
+    /// name, which no other host of this run gets then; where it lies.
     ///
     /// # Errors
     /// It could not be written.
-    fn keep(&self, name: &str, file: &str, bytes: &[u8]) -> Result<PathBuf, Failure> {
+    fn keep(&self, names: &mut Names, file: &str, bytes: &[u8]) -> Result<PathBuf, Failure> {
         durable::folder(&self.folder)?;
-        for name in numbered(name) {
-            let path = self.folder.join(format!("{name}.{file}"));
-            if lay(&path, bytes)? {
-                return Ok(path);
+        let path = |name: &str| self.folder.join(format!("{name}.{file}"));
+        for name in names.all() {
+            if lay(&path(name), bytes)? {
+                return Ok(path(name));
             }
         }
-        Err(Failure::new(format!("{} has too many files {name}", self.folder.display())))
+        for _ in 0..SAME_NAME_MAX {
+            let name = self.name_for(&names.first);
+            if name == names.first {
+                // No other one is free.
+                break;
+            }
+            let laid = lay(&path(&name), bytes)?;
+            let kept = path(&name);
+            names.further.push(name);
+            if laid {
+                return Ok(kept);
+            }
+        }
+        let (folder, name) = (self.folder.display(), &names.first);
+        Err(Failure::new(format!("{folder} has too many files {name}")))
     }
 }
 
@@ -112,18 +127,33 @@ fn lay(path: &Path, bytes: &[u8]) -> Result<bool, Failure> {
     })
 }
 
+/// The names under which the files of one host lie: one, and a further one for each file that came as another
+/// one in a later attempt.
+#[derive(Debug)]
+struct Names {
+    first: String,
+    further: Vec<String>,
+}
+
+impl Names {
+    fn all(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.first).chain(&self.further)
+    }
+}
+
 /// What one host left on this laptop.
 #[derive(Debug)]
 pub(crate) struct Kept {
-    name: String,
-    lies: BTreeMap<&'static str, PathBuf>,
+    names: Names,
+    lies: BTreeMap<&'static str, BTreeSet<PathBuf>>,
     lost: BTreeMap<&'static str, String>,
 }
 
 impl Kept {
     /// Nothing yet, under a name from [`Keeping::name_for`].
     pub(crate) fn new(name: String) -> Self {
-        Self { name, lies: BTreeMap::new(), lost: BTreeMap::new() }
+        let names = Names { first: name, further: Vec::new() };
+        Self { names, lies: BTreeMap::new(), lost: BTreeMap::new() }
     }
 
     /// Keeps a file of this host; what is fetched again in a later attempt counts as well.
@@ -136,11 +166,11 @@ impl Kept {
         file: &'static str,
         bytes: Result<Vec<u8>, Failure>,
     ) -> Result<PathBuf, Failure> {
-        let kept = bytes.and_then(|bytes| keeping.keep(&self.name, file, &bytes));
+        let kept = bytes.and_then(|bytes| keeping.keep(&mut self.names, file, &bytes));
         match &kept {
             Ok(path) => {
                 self.lost.remove(file);
-                self.lies.insert(file, path.clone());
+                self.lies.entry(file).or_default().insert(path.clone());
             }
             Err(failure) if !self.lies.contains_key(file) => {
                 self.lost.insert(file, failure.summary());
@@ -152,7 +182,7 @@ impl Kept {
 
     /// Where its files lie.
     pub(crate) fn lies(&self) -> Vec<String> {
-        self.lies.values().map(|path| path.display().to_string()).collect()
+        self.lies.values().flatten().map(|path| path.display().to_string()).collect()
     }
 
     /// What a member should have left here and did not: its receipt, and its backup where one was
@@ -198,6 +228,27 @@ mod tests {
         let short: Vec<_> = all.iter().filter(|bytes| bytes.len() == 2).cloned().collect();
         assert_eq!(short, [[0, 0], [0, 1], [1, 0], [1, 1]].map(Vec::from));
         assert_eq!(all.len(), 8, "{lie:?}");
+    }
+
+    /// A new attempt of a host makes another backup, for which no other host's name is taken.
+    #[test]
+    fn files_of_one_name_are_of_one_host() {
+        let folder = tempfile::tempdir().unwrap();
+        let keeping = Keeping::open(folder.path().to_owned()).unwrap();
+        let [mut one, mut other] = [0, 1].map(|_| Kept::new(keeping.name_for("debian")));
+        for bytes in [b"first", b"later", b"later"] {
+            one.keep(&keeping, OWNER_BACKUP, Ok(bytes.to_vec())).unwrap();
+        }
+        other.keep(&keeping, OWNER_BACKUP, Ok(b"other".to_vec())).unwrap();
+        for (kept, receipt) in [(&mut one, b"one"), (&mut other, b"two")] {
+            kept.keep(&keeping, RECEIPT, Ok(receipt.to_vec())).unwrap();
+        }
+        let read = |name: &str| durable::read(&folder.path().join(name), 100).unwrap().unwrap();
+        assert_eq!(read("debian-2.owner-backup.age"), b"other");
+        assert_eq!(read("debian-2.receipt.txt"), b"two");
+        assert_eq!(read("debian.receipt.txt"), b"one");
+        assert_eq!(read("debian-3.owner-backup.age"), b"later");
+        assert_eq!((one.lies().len(), other.lies().len()), (3, 2));
     }
 
     #[test]

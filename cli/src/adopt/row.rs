@@ -84,8 +84,8 @@ impl Row {
 }
 
 /// All of them, for people.
-pub(crate) fn to_table(rows: &[Row]) -> String {
-    let cells = rows.iter().map(|row| {
+pub(crate) fn to_table<'a>(rows: impl IntoIterator<Item = &'a Row>) -> String {
+    let cells = rows.into_iter().map(|row| {
         let name = row.name.clone().unwrap_or_else(|| "?".to_owned());
         let mut detail = row.outcome.detail();
         if !row.not_kept().is_empty() {

@@ -85,6 +85,10 @@ impl Outcome {
             Self::Already => "nothing was changed".to_owned(),
             Self::LeftOut => "no consent was given; nothing was changed".to_owned(),
             Self::Failed { stage, reason } => format!("{stage}: {reason}"),
+            // Its node was to be asked, and was not.
+            Self::Unknown { stage, reason, look } if look.is_empty() => {
+                format!("{stage}: {reason}")
+            }
             Self::Unknown { stage, reason, look } => format!("{stage}: {reason}; {look}"),
         }
     }

@@ -96,6 +96,8 @@ pub(crate) struct Archive {
     drills: BTreeMap<Digest, Held<Drill>>,
     answers: BTreeMap<Digest, Held<DrillAnswer>>,
     recoveries: Recoveries,
+    /// Policies of recovery keys that came into force, as this governor had said when this was read.
+    in_force: BTreeSet<Digest>,
     rivals: Rivals,
     /// The files of statements that were there when they were read, and those stored since.
     lie: BTreeSet<PathBuf>,
@@ -149,6 +151,7 @@ impl Archive {
             beacons: BTreeMap::new(),
             dead,
             upheld,
+            in_force,
             lie,
         };
         let voting = [Proposal::KIND, Pool::KIND, Burn::KIND, Session::KIND, SessionShare::KIND];
@@ -197,12 +200,13 @@ impl Archive {
     }
 
     /// Reads everything anew where another command of this folder has stored a statement meanwhile, or
-    /// noted what is upheld. Commands that only look hold no lock, and a node may keep one of them waiting
+    /// noted what is upheld or came into force. Commands that only look hold no lock, and a node may keep one of them waiting
     /// for minutes: what it knew then must neither bring a rival into a place that is taken, nor undo
     /// what the person said since. So that this stays true until all is stored, [`Home::admitting`] is held.
     fn read_anew_if_changed(&mut self) -> Result<(), Failure> {
-        let is_as_read =
-            upheld::read(&self.home)? == self.upheld && statement_files(&self.home)? == self.lie;
+        let is_as_read = upheld::read(&self.home)? == self.upheld
+            && recoveries::accepted(&self.home)? == self.in_force
+            && statement_files(&self.home)? == self.lie;
         if !is_as_read && let Some(network) = self.chain.network() {
             *self = Self::load(&self.home, network)?;
         }

@@ -16,9 +16,18 @@ use super::judging::Lay;
 use super::{Archive, Held};
 use crate::durable;
 use crate::failure::Failure;
+use crate::home::Home;
 use crate::objections;
 
 impl Archive {
+    /// [`Archive::load`] for whoever does not hold [`Home::admitting`]: what another command is storing is
+    /// read whole or not at all, never a statement without what it stands on.
+    pub(crate) fn open(home: &Home, network: Digest) -> Result<Self, Failure> {
+        // Into a folder that takes no lock nobody stores either.
+        let _lock = home.admitting().ok();
+        Self::load(home, network)
+    }
+
     /// The statements.
     pub(crate) fn chain(&self) -> &Chain {
         &self.chain
@@ -107,7 +116,7 @@ impl Archive {
         Ok(all)
     }
 
-    /// What was taken back at the open places, with its ballots, and all that was said against it and
+    /// What was taken back at the open places, with its ballots, and what was said against it and
     /// against the last `carried` statements of each lane. Without it those ballots would make a signed
     /// statement again where they are brought, and no later round would be open there.
     pub(crate) fn taken_back(&self, carried: u64) -> Result<Vec<Envelope>, Failure> {
@@ -118,13 +127,65 @@ impl Archive {
                 all.extend(self.ballots_at(lane, seq));
             }
         }
-        let is_recent = |said: &Objection| {
-            said.seq.0.saturating_add(carried) > self.chain.head_seq(said.lane).0
-        };
-        let said = self.objections.values().filter(|held| is_recent(&held.value));
-        let heard = said.filter(|held| objections::is_heard(self, held));
-        all.extend(heard.map(|held| held.envelope.clone()));
+        all.extend(self.said_lately(carried)?);
         Ok(all)
+    }
+
+    /// What was said against the last `carried` statements of each lane, and against what lies beside them or
+    /// after them: each governor's first veto of each and first pause of each. More of one does not count,
+    /// and what names no signed statement at its own place counts nowhere: neither has an end, and a carrier
+    /// has.
+    fn said_lately(&self, carried: u64) -> Result<Vec<Envelope>, Failure> {
+        let boards: Vec<&Board> = self.boards().collect();
+        let mut places: BTreeMap<(Lane, Digest), Option<Seq>> = BTreeMap::new();
+        let mut first: BTreeMap<_, &Held<Objection>> = BTreeMap::new();
+        for held in self.objections.values() {
+            let said = &held.value;
+            if said.seq.0.saturating_add(carried) <= self.chain.head_seq(said.lane).0 {
+                continue;
+            }
+            let of = (said.lane, said.statement);
+            let place = match places.get(&of) {
+                Some(place) => *place,
+                None => {
+                    let place = self.place_of(said.lane, &said.statement)?;
+                    places.insert(of, place);
+                    place
+                }
+            };
+            if place != Some(said.seq) {
+                continue;
+            }
+            let heard = boards.iter().find(|board| objections::is_of(board, held));
+            let Some(seat) = heard.and_then(|board| board.by_name(&held.by)) else { continue };
+            let voice = (held.envelope.kind.as_str(), seat.key, said.group, said.statement);
+            let earliest = first.entry(voice).or_insert(held);
+            if said.at < earliest.value.at {
+                *earliest = held;
+            }
+        }
+        Ok(first.into_values().map(|held| held.envelope.clone()).collect())
+    }
+
+    /// The place in a lane of a statement that is signed, as far as is known here: in the chain, dead, upon
+    /// something that died, a rival, or waiting for a recovery.
+    fn place_of(&self, lane: Lane, id: &Digest) -> Result<Option<Seq>, Failure> {
+        if let Some((of, seq)) = self.chain.known(id) {
+            return Ok((of == lane).then_some(seq));
+        }
+        let rivals = self.rivals.all().map(|(rival, statement)| (*rival, statement));
+        let waiting = self.recoveries.waiting().map(|at| (at.id(), at.statement()));
+        let apart = rivals.chain(waiting).find(|(other, at)| other == id && at.lane == lane);
+        if let Some((_, statement)) = apart {
+            return Ok(Some(statement.seq));
+        }
+        let path = self.home.object(&lane.kind(), id);
+        if !self.lie.contains(&path) {
+            return Ok(None);
+        }
+        let bytes = durable::read(&path, ENVELOPE_MAX)?.unwrap_or_default();
+        let envelope = Envelope::parse(&bytes).ok().filter(|found| found.id() == *id);
+        Ok(envelope.and_then(|envelope| Statement::parse(&envelope).ok()).map(|at| at.seq))
     }
 
     /// Every drill.
@@ -240,4 +301,89 @@ impl Archive {
 pub(super) fn date_of(path: &Path) -> Option<UnixSeconds> {
     let changed = std::fs::metadata(path).and_then(|file| file.modified()).ok()?;
     changed.duration_since(UNIX_EPOCH).ok().map(|since| UnixSeconds(since.as_secs()))
+}
+
+#[cfg(test)]
+mod tests {
+    use borgios_policy::fixture::{Council, NOW, release_body, statement as draft};
+    use borgios_policy::{Object as _, Veto};
+
+    use super::*;
+
+    /// A carrier's file takes so much and no more, and objections never go.
+    #[test]
+    fn a_carrier_brings_vetoes_on_what_is_signed_and_of_each_governor_one() {
+        let council = Council::new(3, 2, 1, 1);
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::at(Some(folder.path().to_owned())).unwrap();
+        let first = council.sign(&council.first_policy(2));
+        let network = first.id();
+        let body = release_body("1");
+        let release = council.sign(&draft(Lane::Release, 1, Some(network), None, Some(1), body));
+        let veto = |by: usize, statement: Digest, seq: u64, at: u64| {
+            let veto = Veto(Objection {
+                network,
+                group: council.board.group(),
+                governor: council.name(by),
+                statement,
+                lane: Lane::Release,
+                seq: Seq(seq),
+                reason: "it deletes /etc".to_owned(),
+                at: NOW.plus(at),
+            });
+            veto.to_envelope().sign(&council.keys[&council.name(by)])
+        };
+        let mut archive = Archive::load(&home, network).unwrap();
+        archive.admit(NOW, vec![first, release.clone()]).unwrap();
+        let far = 1 << 52;
+        let own = veto(0, release.id(), 1, 0);
+        let mut said = vec![
+            own.clone(),
+            veto(0, release.id(), 1, 1),
+            veto(1, release.id(), far, 0),
+            veto(1, Digest::of(b"made up"), 1, 0),
+        ];
+        said.extend((0..20).map(|at| veto(1, Digest::of(b"made up"), far + at, at)));
+        let admitted = archive.admit(NOW, said).unwrap();
+        assert_eq!((admitted.new.len(), admitted.refused), (24, Vec::new()));
+        assert_eq!(archive.taken_back(8).unwrap(), [own]);
+        // What was said on another machine after the first word is the same voice.
+        let other = veto(1, release.id(), 1, 5);
+        archive.admit(NOW, vec![other.clone()]).unwrap();
+        let carried = archive.taken_back(8).unwrap();
+        assert!(carried.len() == 2 && carried.contains(&other), "{}", carried.len());
+    }
+
+    /// Ballots are stored before what stands on them, and one lane after the other.
+    #[test]
+    fn what_another_command_is_storing_is_not_read_half() {
+        let council = Council::new(3, 2, 1, 1);
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::at(Some(folder.path().to_owned())).unwrap();
+        let first = council.sign(&council.first_policy(2));
+        let network = first.id();
+        let body = release_body("1");
+        let release = council.sign(&draft(Lane::Release, 1, Some(network), None, Some(1), body));
+        let lay = |envelope: &Envelope| {
+            let path = home.object(&envelope.kind, &envelope.id());
+            durable::folder(path.parent().unwrap()).unwrap();
+            durable::write(&path, envelope.to_json().as_bytes()).unwrap();
+        };
+        let lock = home.admitting().unwrap();
+        // As whoever lists the lanes sees it while another one stores.
+        lay(&release);
+        assert!(Archive::load(&home, network).is_err());
+        let (begun, begins) = std::sync::mpsc::channel();
+        let look = {
+            let home = home.clone();
+            std::thread::spawn(move || {
+                begun.send(()).unwrap();
+                Archive::open(&home, network).map(|archive| archive.chain().history().count())
+            })
+        };
+        begins.recv().unwrap();
+        lay(&first);
+        drop(lock);
+        assert_eq!(look.join().unwrap().unwrap(), 2);
+    }
 }

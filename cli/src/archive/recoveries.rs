@@ -208,8 +208,11 @@ impl Archive {
 
     /// Takes a policy of a recovery key into the chain: its governor knows that it came into force.
     pub(crate) fn accept_recovery(&mut self, id: Digest) -> Result<(), Failure> {
+        // Whoever judges at the same time goes on with the old board, or has stored before this reads.
+        let _lock = self.home.admitting()?;
+        self.read_anew_if_changed()?;
         let network = self.chain.network().ok_or_else(|| Failure::new("no network is known"))?;
-        if accepted(&self.home)?.contains(&id) {
+        if self.in_force.contains(&id) {
             return Ok(());
         }
         if !self.recoveries.waiting.contains_key(&id) {
@@ -260,4 +263,28 @@ pub(super) fn papers(
         }
     }
     (papers, rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use borgios_policy::fixture::{Council, NOW};
+
+    use super::*;
+
+    /// It goes on with the board that is in force then, and stores nothing of the one before.
+    #[test]
+    fn what_came_into_force_meanwhile_counts_for_a_command_that_only_looks() {
+        let council = Council::new(3, 2, 1, 1);
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::at(Some(folder.path().to_owned())).unwrap();
+        let first = council.sign(&council.first_policy(2));
+        let mut looks = Archive::load(&home, first.id()).unwrap();
+        looks.admit(NOW, vec![first]).unwrap();
+        durable::folder(&home.governor("")).unwrap();
+        let id = Digest::of(b"a recovery key's policy");
+        accept(&home, &[id]).unwrap();
+        assert!(looks.in_force.is_empty());
+        looks.admit(NOW, Vec::new()).unwrap();
+        assert_eq!(looks.in_force, BTreeSet::from([id]));
+    }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use borgios_types::PublicKey;
 use clap::Args;
+use serde_json::Value;
 
 use crate::adopt::advertise::{Advertise, node_address};
 use crate::adopt::asked_node::{ASKING_MAX, Expected, Proved};
@@ -117,7 +118,7 @@ impl Adopt {
             drop(sockets);
         }
         let answered = worked.and_then(|(rows, to_ask)| {
-            runtime.spawn(told_at_an_interrupt(context.printer, &rows));
+            runtime.spawn(told_at_an_interrupt(context.printer, told(&rows, &to_ask)));
             let asked = proven::once(&rows, ask_nodes(context, &invitation, to_ask));
             for row in &asked {
                 context.printer.say(&format!("{}: {}", row.host.target, row.outcome.word()));
@@ -233,18 +234,20 @@ impl Adopt {
     }
 }
 
-/// Tells what is decided and leaves, should somebody interrupt: whoever caught one interrupt has caught
-/// them all, and a node that answers slowly, or a passphrase, is waited for without looking at any.
-fn told_at_an_interrupt(printer: Printer, rows: &[Row]) -> impl Future<Output = ()> + use<> {
-    let (told, text) = (rows.iter().map(Row::to_json).collect::<Vec<_>>(), to_table(rows));
-    async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            if !told.is_empty() {
-                // Whoever reads no more is told no more.
-                let _ = printer.answers(told, &text);
-            }
-            between_lines(|| std::process::exit(INTERRUPTED));
-        }
+/// Every host as it stands before any node is asked, for programs and for people: of those whose nodes are to
+/// be asked nobody can tell yet, and their roots may be handed over.
+fn told(rows: &[Row], to_ask: &[ToAsk]) -> (Vec<Value>, String) {
+    let all = || rows.iter().chain(to_ask.iter().map(|one| &one.row));
+    (all().map(Row::to_json).collect(), to_table(all()))
+}
+
+/// Tells that and leaves, should somebody interrupt: whoever caught one interrupt has caught them all, and a
+/// node that answers slowly, or a passphrase, is waited for without looking at any.
+async fn told_at_an_interrupt(printer: Printer, (told, text): (Vec<Value>, String)) {
+    if tokio::signal::ctrl_c().await.is_ok() {
+        // Whoever reads no more is told no more.
+        let _ = printer.answers(told, &text);
+        between_lines(|| std::process::exit(INTERRUPTED));
     }
 }
 
@@ -343,6 +346,27 @@ fn owner_key(path: &Path) -> Result<Vec<u8>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adopt::reach::Host;
+
+    #[test]
+    fn an_interrupt_leaves_no_host_out() {
+        let row = |host: &str, outcome: Outcome| {
+            Row::unreached(Host::new(host.parse().unwrap()), outcome)
+        };
+        let (stage, reason) = ("purge".to_owned(), "the line was cut".to_owned());
+        let cut = Outcome::Unknown { stage, reason, look: String::new() };
+        let kept = vec!["/kept/web-2.owner-backup.age".to_owned()];
+        let to_ask = ToAsk {
+            row: Row { kept: kept.clone(), ..row("root@b", cut) },
+            hostname: "b".to_owned(),
+            name: None,
+            node: None,
+        };
+        let (told, text) = told(&[row("root@a", Outcome::Already)], &[to_ask]);
+        assert_eq!(told.len(), 2);
+        assert_eq!((&told[1]["outcome"], &told[1]["kept"]), (&"unknown".into(), &kept.into()));
+        assert!(text.contains("root@a") && text.contains("the line was cut"), "{text}");
+    }
 
     #[test]
     fn an_owners_private_key_never_leaves_the_laptop() {

@@ -107,7 +107,7 @@ fn governor(context: &Context, findings: &mut Findings) -> Result<(), Failure> {
         findings.ill("it belongs to no network yet", "borgios governor found --exchange DIR");
         return Ok(());
     };
-    match Archive::load(&context.home, membership.network) {
+    match Archive::open(&context.home, membership.network) {
         Ok(archive) => network(context, &archive, findings)?,
         Err(failure) => findings.ill(failure.summary(), "the error names the way out"),
     }

@@ -185,7 +185,7 @@ fn refuse_replaced(
     file: &Path,
 ) -> Result<(), Failure> {
     let (name, own) = (identity.name(), identity.ssh().public());
-    let mut archive = Archive::load(&context.home, membership.network)?;
+    let mut archive = Archive::open(&context.home, membership.network)?;
     if let Some(folder) = &context.exchange {
         let fetched = Folder::at(folder)?.fetch(&KINDS, &|_| false)?;
         archive.admit(context.now(), fetched.envelopes)?;

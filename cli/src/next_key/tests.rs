@@ -148,6 +148,26 @@ fn a_key_that_was_in_force_while_this_machine_was_away_is_kept() {
     assert_eq!(durable::read(&generation, 9).unwrap().unwrap(), b"1");
 }
 
+/// The lock of a change is over at each laptop at a time of its own: the next one may have begun elsewhere, go
+/// on without a governor who gave its key up, and come into force.
+#[test]
+fn a_key_of_the_next_change_that_was_given_up_outlives_the_lock_of_the_last_one() {
+    let all = Three::at_first();
+    all.make_next(1);
+    assert!(all.adopt(1, NOW));
+    all.make_next(2);
+    NextKey::load(&all.home).unwrap().unwrap().lay_down(&all.home).unwrap();
+    assert!(!all.adopt(1, NOW.plus(LOCK_S + 1)));
+    assert!(!is_held_back(&all.home));
+    assert_eq!(all.readable(), [false, true, true]);
+    assert!(all.adopt(2, NOW.plus(LOCK_S + 60)));
+    assert!(all.is_laid(2));
+    // Its own lock is over: it is in use, and nothing else is left.
+    assert!(!all.adopt(2, NOW.plus(2 * LOCK_S + 120)));
+    assert_eq!(all.readable(), [false, false, true]);
+    assert!(dead_shares(&all.home).unwrap().is_empty());
+}
+
 /// Without a lock no node holds a change back, and nothing brings such a key back.
 #[test]
 fn without_a_lock_a_key_whose_place_went_to_another_leaves_no_share() {
@@ -176,7 +196,7 @@ fn a_share_that_is_gone_is_looked_for_elsewhere_and_shuts_nobody_out() {
         let path = all.home.governor("next.age");
         let cipher = durable::read(&path, SHARE_MAX).unwrap().unwrap();
         if dead {
-            keep_dead(&all.home, &cipher).unwrap();
+            keep_dead(&all.home, KeyEpoch(2), &cipher).unwrap();
         }
         if zeroed {
             durable::write(&path, &vec![0; cipher.len()]).unwrap();
@@ -207,7 +227,7 @@ fn a_note_without_its_share_is_no_key() {
     let whole = |next: NextKey| next.if_whole(&all.home, &all.identity).unwrap();
     assert!(whole(load().unwrap()).is_some() && load().is_some());
     let path = all.home.governor("next.age");
-    keep_dead(&all.home, &durable::read(&path, SHARE_MAX).unwrap().unwrap()).unwrap();
+    keep_dead(&all.home, KeyEpoch(2), &durable::read(&path, SHARE_MAX).unwrap().unwrap()).unwrap();
     durable::erase(&path).unwrap();
     assert!(whole(load().unwrap()).is_none() && load().is_none());
     // It may come into force all the same.

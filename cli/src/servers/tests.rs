@@ -1,8 +1,11 @@
 //! Who can fill the tables of servers, and who can take a server out of them.
 
-use borgios_policy::fixture::{Council, NOW};
+use borgios_policy::Lane;
+use borgios_policy::fixture::{Council, NOW, statement as draft};
 use borgios_types::SecretKey;
+use serde_json::json;
 
+use super::uses::OVERTAKEN_MAX;
 use super::*;
 use crate::exchange::Exchange;
 use crate::printer::Printer;
@@ -150,6 +153,103 @@ fn one_invitation_does_not_fill_the_servers() {
     laptop.admit(vec![invitation, first]);
     assert_eq!(laptop.admit(vec![second]).refused.len(), 1);
     assert_eq!(laptop.servers.all().count(), 1);
+}
+
+/// A node counts whom it holds: neither who was put out, nor who lapsed a week ago.
+#[test]
+fn who_was_evicted_or_lapsed_for_good_leaves_the_use_to_another() {
+    const DAY: u64 = 86_400;
+    // Whichever of the two comes first by hash.
+    let orders = |evicted: bool| [(evicted, 10, 20), (evicted, 20, 10)];
+    for (evicted, old, new) in [true, false].into_iter().flat_map(orders) {
+        let mut laptop = Laptop::new();
+        let (network, token) = (laptop.servers.network, key(5_000).public());
+        let (issued, expires) = (NOW, NOW.plus(30 * DAY));
+        let invitation = Invitation { network, token, uses: 1, issued, expires }.to_envelope();
+        let invitation = invitation.sign(&laptop.council.keys[&laptop.council.name(0)]);
+        let first = |laptop: &Laptop, node: u64, issued: UnixSeconds| {
+            let expires = issued.plus(DAY);
+            let join = Join { issued, expires, ..laptop.join(node, &invitation, None, 0) };
+            join.to_envelope().sign(&key(node)).sign(&key(5_000))
+        };
+        let before = first(&laptop, old, NOW);
+        assert_eq!(laptop.admit(vec![invitation.clone(), before]).new.len(), 2);
+        let mut then = NOW.plus(8 * DAY + 1);
+        if evicted {
+            let body = json!({"evict": [key(old).public()], "reason": "it was taken over"});
+            let eviction = draft(Lane::Member, 1, Some(network), None, Some(1), body);
+            let eviction = laptop.council.sign(&eviction);
+            assert_eq!(laptop.archive.admit(NOW, vec![eviction]).unwrap().new.len(), 1);
+            then = NOW.plus(100);
+        }
+        let newcomer = first(&laptop, new, then);
+        let said = laptop.admit(vec![newcomer]);
+        assert_eq!((said.new.len(), said.refused), (1, Vec::new()), "{evicted} {old}");
+        laptop.again();
+        assert!(laptop.servers.get(&key(new).public()).is_some());
+    }
+}
+
+/// One governor may let in as many as the table holds.
+#[test]
+fn one_governor_does_not_fill_the_servers_of_the_others() {
+    let mut laptop = Laptop::new();
+    laptop.servers.most = 8;
+    let big = laptop.invitation(2, 5_000, 1_000);
+    let many: Vec<_> = (1..=20).map(|node| laptop.first(10 * node, &big, 5_000)).collect();
+    let flood = [vec![big], many].concat();
+    assert_eq!(laptop.admit(flood.clone()).refused.len(), 1);
+    assert_eq!(laptop.servers.all().count(), 8);
+    // Nor one invitation those of the others.
+    for (by, node, token) in [(0, 1_010, 6_000), (0, 1_020, 7_000), (2, 1_030, 8_000)] {
+        let small = laptop.invitation(by, token, 1);
+        let join = laptop.first(node, &small, token);
+        assert_eq!(laptop.admit(vec![small, join]).new.len(), 2);
+        // A folder hands over the flood with every look.
+        laptop.admit(flood.clone());
+        assert!(laptop.servers.get(&key(node).public()).is_some(), "{node}");
+    }
+    laptop.again();
+    assert_eq!(laptop.servers.all().count(), 8, "who went has no file");
+    for node in [1_010, 1_020, 1_030] {
+        assert!(laptop.servers.get(&key(node).public()).is_some(), "{node}");
+    }
+}
+
+/// With a node's key alone one names a keeper in a renewal, and signs a receipt with that one's key.
+#[test]
+fn a_receipt_of_a_renewals_keeper_takes_no_true_ones_place() {
+    let mut laptop = Laptop::new();
+    let (network, invitation) = (laptop.servers.network, laptop.invitation(0, 5_000, 1));
+    let first = laptop.first(10, &invitation, 5_000);
+    let receipt = |keeper: u64, owner: u64, at: UnixSeconds| {
+        let receipt = Handover {
+            network,
+            node: key(10).public(),
+            keeper: key(keeper).public(),
+            name: "web-9".parse().unwrap(),
+            host_keys: Vec::new(),
+            taken: BTreeMap::new(),
+            owner: Some(key(owner).public()),
+            at,
+        };
+        receipt.to_envelope().sign(&key(keeper))
+    };
+    let handed_over = receipt(11, 3, NOW.plus(3_000));
+    assert_eq!(laptop.admit(vec![invitation.clone(), first, handed_over.clone()]).new.len(), 3);
+    let renewal = Join { keeper: key(77).public(), ..laptop.join(10, &invitation, None, 4_000) };
+    let offered = vec![renewal.to_envelope().sign(&key(10)), receipt(77, 4, LATER)];
+    let said = laptop.admit(offered);
+    assert_eq!((said.new.len(), said.refused.len()), (1, 1), "{:?}", said.refused);
+    for _ in 0..2 {
+        let server = laptop.servers.get(&key(10).public()).unwrap();
+        assert_eq!(server.receipt().unwrap(), &handed_over);
+        assert_eq!(server.owners(), [key(3).public()]);
+        laptop.again();
+    }
+    let departure = Departure { network, node: key(10).public(), at: LATER };
+    assert_eq!(laptop.admit(vec![departure.to_envelope().sign(&key(3))]).new.len(), 1);
+    assert!(laptop.departed(10));
 }
 
 /// The node's key is in the hands of whoever took its agent over; the owner's is not.
