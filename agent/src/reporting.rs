@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn a_receipt_of_a_clock_that_was_ahead_is_told_once_its_date_has_come() {
         let keeper = SecretKey::from_seed([1; 32]);
-        let at = UnixSeconds(1_000_000);
+        let at = UnixSeconds(1_000_000_000);
         let handover = Handover {
             network: Digest::of(b"network"),
             node: SecretKey::from_seed([2; 32]).public(),

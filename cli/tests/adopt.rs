@@ -2,9 +2,9 @@
 //! a host, and a bootstrap.sh that says what the real one says. What is cut off, refused or forged
 //! here is so at will; real servers are adopted by the fleet's tests.
 
-use std::os::unix::fs::PermissionsExt;
+use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use crate::board::{BORGIOS, Board, stderr};
@@ -111,9 +111,13 @@ impl Stage {
     }
 
     fn program(&self, name: &str, text: &str) {
-        let path = self.path(name);
-        std::fs::write(&path, text).unwrap();
-        std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+        // Through a program of its own: a file that this one has open for writing is open in each child that
+        // another test is just making, and cannot be run as long ("text file busy").
+        let mut install = Command::new("install");
+        install.args(["-m", "755", "/dev/stdin"]).arg(self.path(name)).stdin(Stdio::piped());
+        let mut install = install.spawn().unwrap();
+        install.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        assert!(install.wait().unwrap().success(), "{name}");
     }
 
     fn text(&self, name: &str) -> String {

@@ -13,9 +13,11 @@ stage_fleet() {
 }
 # each_lab COMMAND..: in the lab of every lane (tests/fleet/src/lane.rs names them).
 FLEET_LANES=${FLEET_LANES:-2}
+LANES=('' b c d)
 each_lab() {
-    local lane
-    for lane in '' b c d; do LAB_NAME=$LAB_NAME$lane "$LAB" "$@" || return; done
+    local lane rc=0
+    for lane in "${LANES[@]:0:FLEET_LANES}"; do LAB_NAME=$LAB_NAME$lane "$LAB" "$@" || rc=1; done
+    return "$rc"
 }
 fleet_some() {                      # fleet NAME.. | fleet list
     if [[ $1 == list ]]; then setup_all && programs && "$TARGET/debug/borgios-fleet" list; return; fi
@@ -30,8 +32,12 @@ fleet_begin() {
     # What is opened in it next must not lead elsewhere.
     # shellcheck source=../lab/lib/folder.sh
     (die() { echo "fleet: $*" >&2; exit 1; }; . "$ROOT/tests/lab/lib/folder.sh"; make_folder "$dir") || return 1
-    exec 7>"$dir/.run-$LAB_NAME.lock" || return 1
-    flock -n 7 || { echo "fleet: another run works in the lab '$LAB_NAME'; set LAB_NAME and LAB_NET to have one beside it" >&2; return 1; }
+    [[ $FLEET_LANES =~ ^[1-4]$ ]] || { echo "fleet: FLEET_LANES=$FLEET_LANES: 1 to 4" >&2; return 1; }
+    local lane fd
+    for lane in "${LANES[@]:0:FLEET_LANES}"; do
+        exec {fd}>"$dir/.run-$LAB_NAME$lane.lock" || return 1
+        flock -n "$fd" || { echo "fleet: another run works in the lab '$LAB_NAME$lane'; set LAB_NAME and LAB_NET (each lane takes one net more) to have one beside it, or FLEET_LANES=1" >&2; return 1; }
+    done
     : >"$OUT/lab-is-ours"
     each_lab down && "$LAB" base
 }

@@ -19,9 +19,6 @@ pub(crate) struct Board {
     folder: TempDir,
 }
 
-/// Bytes that must be free in memory for a board to live there.
-const MEMORY_MIN: u64 = 1 << 30;
-
 thread_local! {
     /// Whether this test (each has a thread of its own) has no board yet.
     static FIRST: Cell<bool> = const { Cell::new(true) };
@@ -36,7 +33,7 @@ pub(crate) const BORGIOS: &str = env!("CARGO_BIN_EXE_borgios");
 impl Board {
     /// Governors with identities and no network yet; what locks them is [`hasten`](Self::hasten)ed.
     pub(crate) fn of(names: &[&str]) -> Self {
-        let board = Self { folder: folder() };
+        let board = Self { folder: tempfile::tempdir().unwrap() };
         std::fs::create_dir(board.exchange()).unwrap();
         std::fs::write(board.path("passphrase"), PASSPHRASE).unwrap();
         let first = FIRST.replace(false);
@@ -57,7 +54,7 @@ impl Board {
         static HOMES: Mutex<BTreeMap<String, Arc<OnceLock<Vec<u8>>>>> = Mutex::new(BTreeMap::new());
         let home = HOMES.lock().unwrap().entry(name.to_owned()).or_default().clone();
         let home = home.get_or_init(|| {
-            let board = Self { folder: folder() };
+            let board = Self { folder: tempfile::tempdir().unwrap() };
             std::fs::write(board.path("passphrase"), PASSPHRASE).unwrap();
             board.ok(name, &["governor", "init", "--name", name]);
             board.hasten(name);
@@ -280,16 +277,6 @@ impl Board {
         }
         found
     }
-}
-
-/// In memory where there is room: thousands of runs wait for no disk, and what is killed loses nothing
-/// that was written either way.
-fn folder() -> TempDir {
-    let room = |memory: &&str| {
-        rustix::fs::statvfs(*memory).is_ok_and(|of| of.f_bavail * of.f_frsize > MEMORY_MIN)
-    };
-    let memory = Some("/dev/shm").filter(room).and_then(|memory| tempfile::tempdir_in(memory).ok());
-    memory.unwrap_or_else(|| tempfile::tempdir().unwrap())
 }
 
 /// The whole files of a folder, sorted.

@@ -106,7 +106,8 @@ fn as_json(outcome: &Outcome) -> String {
 }
 
 fn print(line: &str) -> std::io::Result<()> {
-    writeln!(std::io::stdout().lock(), "{line}")
+    // In one piece: another lane's line may be on its way to the same pipe.
+    std::io::stdout().lock().write_all(format!("{line}\n").as_bytes())
 }
 
 /// Scenarios run side by side: each line says whose it is.
@@ -116,5 +117,5 @@ fn say(name: &str, milestone: &str) {
 
 fn note(line: &str) {
     // A reader of the milestones who has gone away is no reason to stop.
-    drop(writeln!(std::io::stderr().lock(), "{line}"));
+    drop(std::io::stderr().lock().write_all(format!("{line}\n").as_bytes()));
 }
