@@ -150,7 +150,10 @@ impl Judge<'_> {
         let Some(network) = chain.network().filter(|_| chain.policy().is_some()) else {
             return Err(Denied::later("no_policy", "this node has no policy yet"));
         };
-        let judge = Self { now: self.now.max(chain.now_floor()), ..*self };
+        let floor = chain.now_floor();
+        // By a clock that is known to be behind nothing is known to be ahead, not even of this node's own.
+        let me = self.me.filter(|_| self.now >= floor);
+        let judge = Self { now: self.now.max(floor), me, ..*self };
         match kind {
             Proposal::KIND => {
                 let ((_, by), board) = any_board(chain, |board| Proposal::verify(board, envelope))?;

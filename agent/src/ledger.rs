@@ -14,7 +14,7 @@ use borgios_policy::{
     Ballot, Chain, Dated, Departure, Eviction, Join, Lane, Object as _, Refusal, Statement,
     Submission, VerifiedStatement, Witness,
 };
-use borgios_types::{Digest, Envelope, Kind, NodeId, Seq};
+use borgios_types::{Digest, Envelope, Kind, NodeId};
 use tokio::sync::{broadcast, watch};
 use tracing::{debug, error, info, warn};
 
@@ -29,8 +29,8 @@ use crate::placeless::Reopened;
 use crate::roll::Out;
 use crate::store::{Store, Stored};
 
-/// Most statements of all lanes in one answer to who follows the policies.
-const FOLLOW_MAX: usize = 1_024;
+mod following;
+
 /// Rivals kept: each needs a group signature, so even two are an alarm.
 const EVIDENCE_MAX: usize = 64;
 /// File that names the network, so that a damaged store cannot be taken over by another one.
@@ -454,80 +454,6 @@ impl Ledger {
     #[must_use]
     pub fn lapsed_kept(&self) -> u64 {
         self.lapsed_kept
-    }
-
-    /// Statements to send to a neighbour whose head of `lane` is `after`, in the order in which they were
-    /// applied: at most `most` of that lane. `has` is where it is in each lane, as it said last.
-    ///
-    /// Of the policies with all that was applied in between and that it lacks, so that each release comes
-    /// before the policy that ended its time. Of another lane nothing else, however much of others lies
-    /// before it, and none of behind the next policy that it lacks: that one is followed by itself.
-    #[must_use]
-    pub fn follow(
-        &self,
-        lane: Lane,
-        after: Seq,
-        most: usize,
-        has: &BTreeMap<Lane, Head>,
-    ) -> Vec<Arc<Stored>> {
-        let shared = has.iter().filter(|(lane, head)| self.leads_to(**lane, head));
-        let shared: BTreeMap<Lane, Seq> =
-            shared.map(|(lane, head)| (*lane, Seq(head.seq))).collect();
-        let is_there = |statement: &Statement| {
-            shared.get(&statement.lane).is_some_and(|last| statement.seq <= *last)
-        };
-        if self.chain.head_seq(lane) <= after {
-            return Vec::new();
-        }
-        // Of a place that was closed, what closed it.
-        let closed = self.chain.settled(lane, after).filter(|settled| settled.winner.is_none());
-        let (at_lane, at) = closed.map_or((lane, after), |settled| (Lane::Policy, settled.policy));
-        let known = self.chain.history().position(|verified| {
-            let statement = verified.statement();
-            statement.lane == at_lane && statement.seq == at
-        });
-        let from = self.chain.history().skip(known.map_or(0, |at| at + 1));
-        if lane != Lane::Policy {
-            let follows = |verified: &&VerifiedStatement| {
-                let statement = verified.statement();
-                statement.lane == lane && statement.seq > after
-            };
-            return from
-                .skip_while(|verified| !follows(verified))
-                .take_while(|verified| {
-                    let statement = verified.statement();
-                    statement.lane != Lane::Policy || is_there(statement)
-                })
-                .filter(follows)
-                .take(most)
-                .filter_map(|verified| self.store.get(&verified.id()).cloned())
-                .collect();
-        }
-        let mut left = most;
-        let lacks = |verified: &&VerifiedStatement| {
-            let statement = verified.statement();
-            statement.lane == Lane::Policy || !is_there(statement)
-        };
-        from.filter(lacks)
-            .take(FOLLOW_MAX)
-            .take_while(|verified| {
-                let of_lane = verified.statement().lane == lane;
-                let wanted = left > 0;
-                left -= usize::from(of_lane && wanted);
-                wanted
-            })
-            .filter_map(|verified| self.store.get(&verified.id()).cloned())
-            .collect()
-    }
-
-    /// Whether whoever has this end of a lane has what stands here up to its number. Where a place of the lane
-    /// was ever ruled on it may be that of another branch, which has the numbers and not the statements.
-    fn leads_to(&self, lane: Lane, head: &Head) -> bool {
-        let at = Seq(head.seq);
-        let closed = self.chain.settled(lane, at).filter(|settled| settled.winner.is_none());
-        self.chain.known(&head.id) == Some((lane, at))
-            || closed.is_some_and(|settled| settled.by == head.id)
-            || !self.chain.ruled_in(lane)
     }
 
     /// A notice of each change of the heads.

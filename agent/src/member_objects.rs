@@ -148,7 +148,7 @@ impl Judge<'_> {
     /// Replaces the older of `rivals`; known if there is no older one. One of this node's own that is dated
     /// ahead was made by a clock that was wrong, and is no newer than what is said now that it is right. One of
     /// another node's may be what it said last, and this clock behind: a copy of what it said before must not
-    /// replace that.
+    /// replace that. While this clock is known to be behind, [`Judge::judge`] tells no node from another.
     fn newest_of<'a>(
         &self,
         rivals: impl Iterator<Item = &'a std::sync::Arc<Stored>>,

@@ -145,13 +145,15 @@ impl<'a> Desk<'a> {
 
     /// What servers say of themselves, as it is known here.
     pub(crate) fn known_servers(&self) -> Result<Servers, Failure> {
-        Servers::load(&self.context.home, &self.archive, self.membership.network)
+        let now = self.context.now();
+        Servers::load(&self.context.home, &self.archive, self.membership.network, now)
     }
 
     /// The same, brought up to date.
     pub(crate) fn servers(&mut self) -> Result<Servers, Failure> {
         let mut servers = self.known_servers()?;
-        self.exchange.fetch_servers(&mut servers, &self.archive)?;
+        let now = self.context.now();
+        self.exchange.fetch_servers(&mut servers, &self.archive, now)?;
         Ok(servers)
     }
 

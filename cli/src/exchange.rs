@@ -130,6 +130,7 @@ impl Exchange {
         &mut self,
         servers: &mut Servers,
         archive: &Archive,
+        now: UnixSeconds,
     ) -> Result<(), Failure> {
         if archive.board().is_err() {
             // Nothing of it could be judged; it is fetched whole the next time.
@@ -150,7 +151,7 @@ impl Exchange {
             }
             // Only a folder is brought any of it.
             let there = if place.wants_servers() { fetched.envelopes.clone() } else { Vec::new() };
-            let admitted = servers.admit(archive, fetched.envelopes)?;
+            let admitted = servers.admit(archive, now, fetched.envelopes)?;
             self.warn_of(&format!("refused from {}: ", place.name()), &admitted.refused);
             // As with all else, a forgery under a true object's name does not count as being there.
             let own: BTreeMap<Digest, &Envelope> =

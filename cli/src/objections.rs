@@ -65,8 +65,8 @@ pub(crate) fn restore(
         recovered.iter().for_each(|id| chain.ripen(*id));
         chain
     };
-    let submissions = Submission::sort(stored);
-    let (mut left, mut dead) = (submissions.clone(), BTreeSet::new());
+    let mut left = Submission::sort(stored.iter().cloned());
+    let mut dead = BTreeSet::new();
     let mut chain = begin();
     // Policies first: a board that is taken back takes nothing back itself. Then again, since who was
     // to judge may be another board, now that a policy is dead.
@@ -75,34 +75,38 @@ pub(crate) fn restore(
             chain = begin();
             // What does not verify is named below.
             drop(chain.follow(&left));
-            let mut more = taken_back(&chain, &submissions, vetoes, upheld, policies);
+            let mut more = taken_back(&chain, &stored, vetoes, upheld, policies);
             more.retain(|id| !upheld.contains(id));
             if more.is_subset(&dead) {
                 break;
             }
             dead.extend(more);
+            // Nor did what came into a place by a dead policy have it before what stands there now.
+            if policies {
+                left = Submission::sort_beside(stored.iter().cloned(), &dead);
+            }
             left.retain(|one| !dead.contains(&one.statement.id()));
         }
     }
     if dead.is_empty() {
-        chain = begin().restored(&submissions)?;
+        chain = begin().restored(&left)?;
     }
     // What was signed upon what died has no place now; it stays on the disk.
     Ok((chain, dead))
 }
 
-/// Which of `submissions`, among the `policies` or among the others, are dead.
+/// Which statements of `stored`, among the `policies` or among the others, are dead.
 fn taken_back(
     chain: &Chain,
-    submissions: &[Submission],
+    stored: &[Envelope],
     vetoes: &[Envelope],
     upheld: &BTreeSet<Digest>,
     policies: bool,
 ) -> BTreeSet<Digest> {
-    let statements: BTreeMap<Digest, Statement> = submissions
-        .iter()
-        .filter_map(|one| Some((one.statement.id(), Statement::parse(&one.statement).ok()?)))
-        .collect();
+    // Ballots lie among them.
+    let all = stored.iter().filter(|one| one.kind.as_str().parse::<Lane>().is_ok());
+    let parsed = all.filter_map(|one| Some((one.id(), Statement::parse(one).ok()?)));
+    let statements: BTreeMap<Digest, Statement> = parsed.collect();
     // A veto stays one when its governor gets another identity.
     let made = chain.after(Lane::Policy, Seq(0)).filter_map(VerifiedStatement::policy);
     let seats: Vec<&Board> = made.map(|policy| &policy.board).collect();

@@ -38,6 +38,14 @@ impl Source {
         }
     }
 
+    /// This one, where another was read from `before`: the line after that if it is the same descriptor.
+    pub(crate) fn behind(self, before: Self) -> Self {
+        match self {
+            Self::Descriptor(number) => before.then(Some(number)),
+            other => other,
+        }
+    }
+
     /// Asks for the passphrase of an existing identity.
     pub(crate) fn existing(self, name: &str) -> Result<SecretString, Failure> {
         match self {
@@ -152,6 +160,12 @@ mod tests {
         writer.write_all(text).unwrap();
         drop(writer);
         assert_eq!(both(&reader), words);
+        // What was read first was another's: a backup's, say.
+        let input = File::open(file.path()).unwrap();
+        let own = Source::Descriptor(u32::try_from(input.as_raw_fd()).unwrap());
+        for (before, word) in [(own, words[1]), (Source::Terminal, words[0])] {
+            assert_eq!(own.behind(before).existing("ann").unwrap().expose_secret(), word);
+        }
         // One line is no new passphrase.
         std::fs::write(file.path(), "the old passphrase\n").unwrap();
         let input = File::open(file.path()).unwrap();

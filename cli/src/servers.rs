@@ -9,8 +9,9 @@
 //! At most kept: the first and the newest record of each server, one receipt, one rotation report,
 //! one departure; of each grant so many witnesses as are asked; the invitations with which a server
 //! joined, and of each governor the newest others. Nobody can fill the tables for the others, neither one
-//! governor nor who holds one invitation: where there is more than is kept, who has most gives way. Invariant:
-//! as the archive's, whatever is returned was verified by this very process.
+//! governor nor who holds one invitation: where there is more than is kept, who has most gives way; and
+//! whoever comes then takes the place of few who are known and not out. Invariant: as the archive's, whatever
+//! is returned was verified by this very process.
 
 mod room;
 mod uses;
@@ -24,7 +25,7 @@ use borgios_policy::{
 use borgios_types::{Digest, Envelope, NodeId, PublicKey, UnixSeconds};
 
 use self::room::{INVITATIONS_EACH, INVITATIONS_MAX};
-use self::uses::Joined;
+use self::uses::{Joined, Lapses};
 use crate::archive::{Admitted, Archive, read_kind};
 use crate::durable;
 use crate::failure::Failure;
@@ -33,6 +34,8 @@ use crate::transport::SERVER_KINDS;
 
 /// Most servers kept: a laptop verifies so many at a start within seconds.
 const SERVERS_MAX: usize = 20_000;
+/// Seconds a record's date may lie ahead of the clock: nodes take none beyond either.
+const AHEAD_MAX_S: u64 = 600;
 
 /// Everything known of the servers.
 #[derive(Debug)]
@@ -43,6 +46,10 @@ pub(crate) struct Servers {
     most: usize,
     /// Who is out by a statement, as the archive had it when something was last judged.
     evicted: BTreeSet<NodeId>,
+    /// The clock when something was last judged.
+    now: UnixSeconds,
+    /// Who was not known here before that.
+    newcomers: BTreeSet<NodeId>,
     /// What lies here is being read: how much of it there may be was asked when it came.
     reading: bool,
     /// With the key of the governor who made it.
@@ -90,9 +97,13 @@ impl Server {
         self.first.value.issued
     }
 
-    /// When the newest of its records lapses.
-    fn lapses(&self) -> UnixSeconds {
-        self.first.value.expires.max(self.join().expires)
+    /// When its records lapse. Nodes take no renewal that is younger than its departure.
+    fn lapses(&self) -> Lapses {
+        let first = self.first.value.expires;
+        let renewal = self.renewal.as_ref().map(|held| &held.value);
+        let counts = |renewal: &&Join| self.departed().is_none_or(|at| renewal.issued <= at);
+        let newest = renewal.filter(counts).map_or(first, |renewal| renewal.expires.max(first));
+        Lapses { first, newest }
     }
 
     /// The receipt for its root.
@@ -157,12 +168,20 @@ impl Server {
 
 impl Servers {
     /// Reads what is kept. What does not verify is left out; it can be fetched again.
-    pub(crate) fn load(home: &Home, archive: &Archive, network: Digest) -> Result<Self, Failure> {
+    /// `now` is the clock: where there are too many, those go first that lapsed long before it.
+    pub(crate) fn load(
+        home: &Home,
+        archive: &Archive,
+        network: Digest,
+        now: UnixSeconds,
+    ) -> Result<Self, Failure> {
         let mut servers = Self {
             home: home.clone(),
             network,
             most: SERVERS_MAX,
             evicted: archive.chain().evicted(),
+            now,
+            newcomers: BTreeSet::new(),
             reading: true,
             invitations: BTreeMap::new(),
             servers: BTreeMap::new(),
@@ -183,13 +202,17 @@ impl Servers {
         Ok(servers)
     }
 
-    /// Verifies offered objects, stores those that are new, and says what became of them.
+    /// Verifies offered objects, stores those that are new, and says what became of them. `now` is the
+    /// clock: a record from beyond it is refused, as nodes do.
     pub(crate) fn admit(
         &mut self,
         archive: &Archive,
+        now: UnixSeconds,
         offered: Vec<Envelope>,
     ) -> Result<Admitted, Failure> {
         self.evicted = archive.chain().evicted();
+        self.now = now;
+        self.newcomers.clear();
         self.joined.values_mut().for_each(Joined::look_anew);
         let mut admitted = Admitted::default();
         let mut placed = Vec::new();
@@ -208,7 +231,8 @@ impl Servers {
         if surplus > 0 {
             let most = self.most;
             admitted.refused.push(format!(
-                "{surplus} servers: {most} are kept, and those go by whose invitations most joined"
+                "{surplus} servers: {most} are kept, first who was known and is not out; of the others those \
+                 go by whose invitations most joined"
             ));
         }
         let (unused, lost) = self.drop_crowd();
@@ -295,6 +319,10 @@ impl Servers {
     fn join(&mut self, envelope: &Envelope) -> Result<Placed, String> {
         let text = |error: borgios_policy::ObjectError| error.to_string();
         let value = Join::parse(envelope).map_err(text)?;
+        if !self.reading && value.issued > self.now.plus(AHEAD_MAX_S) {
+            // It would count in weeks to come, where there is nobody yet to count beside it.
+            return Err(format!("it is dated {}, and here it is {}", value.issued, self.now));
+        }
         let held = Held { value: value.clone(), envelope: envelope.clone() };
         let id = value.invitation;
         let named = |server: &Server| server.first.value.owner;
@@ -316,7 +344,7 @@ impl Servers {
                 if known || older {
                     return Ok(Placed::Known);
                 }
-                self.joined.entry(id).or_default().insert(invitation, value.node);
+                self.joined.entry(id).or_default().insert(invitation, &value);
                 let old = std::mem::replace(&mut server.first, held);
                 return Ok(Placed::New(Some(old.envelope)));
             }
@@ -325,10 +353,10 @@ impl Servers {
                 servers.get(node).filter(|_| !evicted.contains(node)).map(Server::lapses)
             };
             let joined = self.joined.entry(id).or_default();
-            if !self.reading && joined.is_used_up(invitation, &value, lapses) {
+            if !self.reading && joined.is_used_up(invitation, &value, self.now, lapses) {
                 return Err("more nodes than it is for joined with its invitation".into());
             }
-            joined.insert(invitation, value.node);
+            joined.insert(invitation, &value);
             let (node, none) = (value.node, None);
             let server = Server {
                 first: held,
@@ -338,6 +366,9 @@ impl Servers {
                 departure: None,
             };
             self.servers.insert(node, server);
+            if !self.reading {
+                self.newcomers.insert(node);
+            }
             return Ok(Placed::New(None));
         }
         if value.network != self.network || !envelope.signed_by(&value.node) {

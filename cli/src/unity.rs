@@ -11,38 +11,57 @@
 
 use borgios_policy::policy::UNITES_MAX;
 use borgios_policy::rules::rulings_max;
-use borgios_policy::{Lane, Policy, Ruling, Statement};
+use borgios_policy::{Chain, Lane, Policy, Ruling, Statement};
 use borgios_types::Digest;
 
+use crate::changes::board::and;
 use crate::desk::Desk;
 use crate::failure::Failure;
 
 /// Lets the next policy count where another one is in force than here, as far as this folder met it:
 /// `policy` then names all of them, and says what becomes of the places that any of them settled. What
-/// would not take it all the same is left out, and so is what has more rulings than one policy may have.
+/// would not take it all the same is left out, and so, with a warning, is what one policy has no room for.
 ///
 /// # Errors
 /// The home folder cannot be read.
 pub(crate) fn unite(desk: &Desk<'_>, policy: &mut Policy) -> Result<(), Failure> {
     let mut others = apart(desk)?;
     others.retain(|(_, made)| takes(desk, made, policy));
-    others.truncate(UNITES_MAX);
+    let left_out = unite_as_many(desk.archive().chain(), others, policy);
+    if !left_out.is_empty() {
+        let ids: Vec<String> = left_out.iter().map(Digest::short).collect();
+        desk.context().printer.warn(&format!(
+            "this policy has no room to unite {}: it names at most {UNITES_MAX} others, and rules on \
+             so many places only; servers that have one of those in force will not take it",
+            and(&ids)
+        ));
+    }
+    Ok(())
+}
+
+/// Lets `policy` unite as many of `others` as it has room for; returns the ids of the rest.
+fn unite_as_many(
+    chain: &Chain,
+    mut others: Vec<(Digest, Policy)>,
+    policy: &mut Policy,
+) -> Vec<Digest> {
+    let mut left_out: Vec<Digest> =
+        others.split_off(UNITES_MAX.min(others.len())).into_iter().map(|(id, _)| id).collect();
     policy.unites.clear();
     while !others.is_empty() {
-        let rulings = with_theirs(desk, &others, &policy.rulings);
+        let rulings = with_theirs(chain, &others, &policy.rulings);
         if rulings.len() <= rulings_max(others.len()) {
             policy.unites = others.iter().map(|(id, _)| *id).collect();
             policy.rulings = rulings;
             break;
         }
-        others.pop();
+        left_out.extend(others.pop().map(|(id, _)| id));
     }
-    Ok(())
+    left_out
 }
 
 /// The rulings that unite `others` with the policy in force here, and those of the proposer.
-fn with_theirs(desk: &Desk<'_>, others: &[(Digest, Policy)], own: &[Ruling]) -> Vec<Ruling> {
-    let chain = desk.archive().chain();
+fn with_theirs(chain: &Chain, others: &[(Digest, Policy)], own: &[Ruling]) -> Vec<Ruling> {
     let made = others.iter().map(|(_, made)| made);
     let mut rulings = chain.uniting_rulings(chain.head_seq(Lane::Policy), made);
     for ruling in own {

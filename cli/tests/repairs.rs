@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::process::{Command, Stdio};
 
-use crate::board::{Board, copy, stderr, step};
+use crate::board::{BORGIOS, Board, copy, stderr, step};
 use crate::strike::{Fault, interrupted};
 use borgios_policy::{Ballot, Choice, Lane, Object as _};
 use borgios_types::{Digest, Round, Seq};
@@ -21,6 +21,31 @@ fn release(board: &Board, place: &str, version: &str, by: [&str; 2]) {
     board.propose(by[0], version);
     board.approve(by[0], place);
     assert_eq!(board.approve(by[1], place)["signed"], true, "{place} by {by:?}");
+}
+
+/// A file is opened anew for each passphrase, and both stand in it.
+#[test]
+fn a_backup_in_a_file_of_two_lines_is_locked_under_the_second() {
+    let board = Board::founded(&["ann", "ben", "cleo"], 2);
+    let backup = board.path("ann.backup");
+    let third = |args: &[&str], lines: &str| {
+        let path = board.path("lines");
+        std::fs::write(&path, lines).unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "exec \"$@\" 3<\"$LINES_FILE\"", "sh", BORGIOS]).args(args);
+        command.args(["--passphrase-fd", "3", "--home"]).arg(board.home("ann"));
+        command.arg("--exchange").arg(board.exchange()).arg("--socket").arg(board.path("no.sock"));
+        command.env_remove("BORGIOS_HOME").env("LINES_FILE", path);
+        command.stdin(Stdio::null()).output().unwrap()
+    };
+    let args = |what| ["governor", what, backup.to_str().unwrap(), "--json"];
+    let own = format!("{PASSPHRASE}another one for the backup\n");
+    answer(&third(&args("backup"), &own));
+    std::fs::remove_dir_all(board.home("ann")).unwrap();
+    let wrong = third(&args("restore"), &own);
+    assert!(stderr(&wrong).contains("wrong passphrase"), "{}", stderr(&wrong));
+    let lines = format!("another one for the backup\n{PASSPHRASE}");
+    assert_eq!(answer(&third(&args("restore"), &lines))["usable"], true);
 }
 
 /// A laptop burns; its backup file brings the governor back, with new nonces, and nothing that was

@@ -1,7 +1,7 @@
 //! Statements together with the ballots that travel with them, and whole runs of them: a chain
 //! from disk, from a bundle, or for a node that was long away.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use borgios_types::{Digest, Envelope, Seq, SignedBy, UnixSeconds};
 use serde::{Deserialize, Serialize};
@@ -37,8 +37,9 @@ pub struct Run {
 /// Most envelopes looked at for one statement.
 const TWINS_MAX: usize = 4;
 
-/// What statements are sorted by: policy, lane, number, turn among several for that place, id, signatures.
-type Place = (Seq, Lane, Seq, Turn, Digest, Vec<SignedBy>);
+/// What statements are sorted by: policy, lane, number, turn among several for that place (first whether it
+/// came by dead policies alone), id, signatures.
+type Place = (Seq, Lane, Seq, (bool, Turn), Digest, Vec<SignedBy>);
 
 impl Submission {
     /// Sorts a mixed list of statements and ballots, such as the `chain` of an invitation file,
@@ -48,6 +49,16 @@ impl Submission {
     /// neither is left out.
     #[must_use]
     pub fn sort(envelopes: impl IntoIterator<Item = Envelope>) -> Vec<Self> {
+        Self::sort_beside(envelopes, &BTreeSet::new())
+    }
+
+    /// The same of a store in which these policies lie that are `dead` by now, however they once ruled:
+    /// what came into a place by them alone comes after all others for that. They are in what it returns.
+    #[must_use]
+    pub fn sort_beside(
+        envelopes: impl IntoIterator<Item = Envelope>,
+        dead: &BTreeSet<Digest>,
+    ) -> Vec<Self> {
         let mut ballots: BTreeMap<Digest, Vec<Envelope>> = BTreeMap::new();
         // A policy p sorts as (p, first), a release under p as (p, later), each by its number.
         // Twins with other signatures stay apart: a forged one must not replace the true one.
@@ -67,10 +78,10 @@ impl Submission {
                 parsed.push((under, lane, seq, envelope));
             }
         }
-        let turns = rulings.turns();
+        let turns = rulings.turns(dead);
         for (under, lane, seq, envelope) in parsed {
             let (id, sigs) = (envelope.id(), envelope.sigs.clone());
-            let turn = turns.get(&id).copied().unwrap_or(Turn::Before);
+            let turn = turns.get(&id).copied().unwrap_or((false, Turn::Before));
             statements.insert((under, lane, seq, turn, id, sigs), envelope);
         }
         let (mut sorted, mut twins, mut before) = (Vec::new(), 0, None);

@@ -2,6 +2,7 @@
 
 use borgios_policy::fixture::{Council, NOW, release_body, statement as draft};
 use borgios_policy::{Policy, Ruling, Verdict};
+use borgios_types::Seq;
 
 use super::*;
 
@@ -126,4 +127,57 @@ fn who_has_the_numbers_of_another_branch_gets_what_stands_there() {
     assert_eq!(to_one_at(3, Digest::of(b"built on what was lost"), 1), all);
     assert_eq!(to_one_at(3, last, 1), [second, third], "it has them");
     assert_eq!(to_one_at(1, second, 2), [next, last, third], "where the place is closed");
+}
+
+/// However long the lane is that a policy rules on: what lies before the first place that it rules on is
+/// nothing that another branch lacks, and what fills an answer without its policy is no answer.
+#[test]
+fn who_is_on_another_branch_of_a_long_lane_gets_the_policy_that_rules_on_it() {
+    let council = Council::new(3, 2, 1, 1);
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::open(folder.path(), 0).unwrap();
+    let first = council.sign(&council.first_policy(2));
+    let network = Some(first.id());
+    ledger.chain = Chain::new(network);
+    let enter = |ledger: &mut Ledger, envelope: Envelope| {
+        let Ok(Verdict::New(verified)) = ledger.chain.verify(NOW, &envelope, &[]) else {
+            panic!("refused")
+        };
+        ledger.chain.apply(*verified);
+        let id = envelope.id();
+        // As if its file were there.
+        ledger.store.index(envelope, "board".to_owned(), NOW.0);
+        id
+    };
+    let release = |version: &str, seq, prev| {
+        let body = release_body(version);
+        council.sign(&draft(Lane::Release, seq, network, prev, Some(1), body))
+    };
+    let policy = |seq, prev, rulings: Vec<Ruling>| {
+        let body = Policy { rulings, ..council.policy(2) }.to_body();
+        council.sign(&draft(Lane::Policy, seq, network, Some(prev), Some(seq - 1), body))
+    };
+    let to_one_at = |ledger: &Ledger, seq, id| -> Vec<Digest> {
+        let has = BTreeMap::from([(Lane::Release, Head { seq, id })]);
+        let all = ledger.follow(Lane::Policy, Seq(1), 64, &has);
+        all.iter().map(|stored| stored.id).collect()
+    };
+    let one = enter(&mut ledger, first);
+    let start = enter(&mut ledger, release("1", 1, None));
+    let mut last = start;
+    for seq in 2_u64..=1_100 {
+        last = enter(&mut ledger, release(&seq.to_string(), seq, Some(last)));
+    }
+    let lost = enter(&mut ledger, release("lost", 1_101, Some(last)));
+    let closed = vec![Ruling::new(Lane::Release, Seq(1_101), None)];
+    let second = enter(&mut ledger, policy(2, one, closed));
+    let farther = Digest::of(b"built on what was lost");
+    assert_eq!(to_one_at(&ledger, 1_101, lost), [second]);
+    assert_eq!(to_one_at(&ledger, 1_103, farther), [second]);
+    assert_eq!(to_one_at(&ledger, 1_099, farther).len(), 2, "which it may lack");
+    // Where a policy rules on the first place all of it may be lacked, and is more than an answer holds.
+    let stays = vec![Ruling::new(Lane::Release, Seq(1), Some(start))];
+    let third = enter(&mut ledger, policy(3, second, stays));
+    assert_eq!(to_one_at(&ledger, 1_101, farther), [second], "the next one comes next");
+    assert_eq!(to_one_at(&ledger, 1_100, last), [second, third]);
 }

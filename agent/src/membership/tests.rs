@@ -306,3 +306,25 @@ async fn a_clock_that_is_known_to_be_behind_replaces_no_record() {
     let held = membership.ledger.run(move |l| l.join_of(&me)).await.unwrap();
     assert_eq!(held.issued, yesterday);
 }
+
+/// A server that boots without a clock holds records of its own that only seem to be ahead: a neighbour's copy
+/// of what it said before replaces none.
+#[test]
+fn a_clock_that_is_known_to_be_behind_lets_no_old_record_replace_the_own_newest() {
+    let folder = tempfile::tempdir().unwrap();
+    let (council, mut ledger, key, first) = joined(folder.path());
+    let (me, floor) = (key.public(), unix_now().plus(20 * DAY));
+    let network = Some(first.network);
+    let body = council.policy(2).to_body();
+    let next = draft(Lane::Policy, 2, network, network, Some(1), body);
+    let next = Statement { issued: floor, expires: floor.plus(DAY), ..next };
+    let admitted = ledger.admit(council.sign(&next), "a test");
+    assert!(matches!(admitted, Admission::Admitted(_)), "{admitted:?}");
+    let newest = floor.plus(10 * DAY);
+    let record = renewal(&first, newest).to_envelope().sign(&key);
+    ledger.store.put(record, me.to_string(), newest.0).unwrap();
+    let old = renewal(&first, UnixSeconds(floor.0 - 3_600)).to_envelope().sign(&key);
+    let said = ledger.admit(old, "a neighbour");
+    assert!(matches!(said, Admission::Known), "{said:?}");
+    assert_eq!(ledger.join_of(&me).unwrap().issued, newest);
+}

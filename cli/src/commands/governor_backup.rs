@@ -15,7 +15,6 @@ use crate::commands::governor_restore::words_of;
 use crate::context::{Context, Membership};
 use crate::durable;
 use crate::failure::{Failure, OrFail as _};
-use crate::passphrase::Source;
 use crate::session::Session;
 use crate::vault;
 
@@ -91,7 +90,7 @@ impl Backup {
         let plain = serde_json::to_vec(&kept).or_fail(|| "could not encode the backup")?;
         let plain = zeroize::Zeroizing::new(plain);
         context.printer.say("The backup gets a passphrase of its own.");
-        let source = self.backup_passphrase_fd.map_or(context.passphrase, Source::Descriptor);
+        let source = context.passphrase.then(self.backup_passphrase_fd);
         let cipher = vault::lock(source.new_one(&context.printer)?, &plain)?;
         durable::write(&file, &cipher)?;
         let (epoch, id) = (board.epoch(), Digest::of(&cipher));

@@ -152,7 +152,7 @@ impl Restore {
                 laid = true;
             }
         }
-        let identity = Identity::open(&context.home, context.passphrase)?;
+        let identity = Identity::open(&context.home, context.passphrase.behind(source))?;
         if let Err(failure) = refuse_replaced(context, &kept.membership, &identity, file) {
             // A newer backup has room here then.
             if laid {

@@ -59,7 +59,7 @@ impl Log {
         let archive =
             if asked { Desk::look(context)?.into_archive() } else { context.archive()? };
         let network = context.membership()?.network;
-        let servers = Servers::load(&context.home, &archive, network)?;
+        let servers = Servers::load(&context.home, &archive, network, context.now())?;
         let mut log = Written::default();
         let wanted = |lane: Lane| self.lane.is_none_or(|only| only == lane);
         for verified in archive.chain().history().filter(|v| wanted(v.statement().lane)) {

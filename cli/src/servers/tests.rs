@@ -18,6 +18,7 @@ struct Laptop {
     council: Council,
     archive: Archive,
     servers: Servers,
+    now: UnixSeconds,
     _folder: tempfile::TempDir,
 }
 
@@ -36,8 +37,8 @@ impl Laptop {
         let network = first.id();
         let mut archive = Archive::load(&home, network).unwrap();
         assert!(archive.admit(NOW, vec![first]).unwrap().refused.is_empty());
-        let servers = Servers::load(&home, &archive, network).unwrap();
-        Self { council, archive, servers, _folder: folder }
+        let servers = Servers::load(&home, &archive, network, LATER).unwrap();
+        Self { council, archive, servers, now: LATER, _folder: folder }
     }
 
     /// An invitation of a governor with the token `token`.
@@ -70,7 +71,7 @@ impl Laptop {
     }
 
     fn admit(&mut self, offered: Vec<Envelope>) -> Admitted {
-        self.servers.admit(&self.archive, offered).unwrap()
+        self.servers.admit(&self.archive, self.now, offered).unwrap()
     }
 
     fn departed(&self, node: u64) -> bool {
@@ -80,7 +81,8 @@ impl Laptop {
     /// What is left of it once it is read anew.
     fn again(&mut self) {
         let home = self.servers.home.clone();
-        self.servers = Servers::load(&home, &self.archive, self.servers.network).unwrap();
+        let network = self.servers.network;
+        self.servers = Servers::load(&home, &self.archive, network, self.now).unwrap();
     }
 }
 
@@ -182,6 +184,7 @@ fn who_was_evicted_or_lapsed_for_good_leaves_the_use_to_another() {
             assert_eq!(laptop.archive.admit(NOW, vec![eviction]).unwrap().new.len(), 1);
             then = NOW.plus(100);
         }
+        laptop.now = then;
         let newcomer = first(&laptop, new, then);
         let said = laptop.admit(vec![newcomer]);
         assert_eq!((said.new.len(), said.refused), (1, Vec::new()), "{evicted} {old}");
@@ -214,6 +217,47 @@ fn one_governor_does_not_fill_the_servers_of_the_others() {
     for node in [1_010, 1_020, 1_030] {
         assert!(laptop.servers.get(&key(node).public()).is_some(), "{node}");
     }
+}
+
+/// Whoever holds an invitation writes any date into a record.
+#[test]
+fn whoever_comes_later_takes_no_place_of_one_who_is_known() {
+    let mut laptop = Laptop::new();
+    let (shared, other) = (laptop.invitation(0, 5_000, 1_000), laptop.invitation(2, 6_000, 1_000));
+    let honest: Vec<_> = (1..=6).map(|node| laptop.first(10 * node, &shared, 5_000)).collect();
+    laptop.admit([vec![shared.clone(), other.clone()], honest].concat());
+    for (invitation, token, base) in [(&other, 6_000, 2_000), (&shared, 5_000, 1_000)] {
+        let lasting = |node: u64| {
+            let expires = UnixSeconds(u64::MAX);
+            let join = Join { expires, ..laptop.join(node, invitation, None, 0) };
+            join.to_envelope().sign(&key(node)).sign(&key(token))
+        };
+        let flood: Vec<_> = (1..=20).map(|node| lasting(base + 10 * node)).collect();
+        laptop.servers.most = 8;
+        laptop.admit(flood);
+        laptop.again();
+        assert_eq!(laptop.servers.all().count(), 8, "{token}");
+        for node in 1..=6 {
+            assert!(laptop.servers.get(&key(10 * node).public()).is_some(), "{token} {node}");
+        }
+    }
+}
+
+/// Nodes refuse what is dated beyond their clock, so no room of weeks to come is taken here either.
+#[test]
+fn a_record_from_beyond_the_clock_is_refused() {
+    let mut laptop = Laptop::new();
+    let invitation = laptop.invitation(0, 5_000, 1);
+    let first = laptop.first(10, &invitation, 5_000);
+    let renewal = laptop.join(10, &invitation, None, 1_000).to_envelope().sign(&key(10));
+    laptop.now = NOW.plus(2_000 - AHEAD_MAX_S - 1);
+    let said = laptop.admit(vec![invitation.clone(), first.clone()]);
+    assert_eq!((said.new, said.refused.len()), (vec![invitation.id()], 1));
+    laptop.now = NOW.plus(2_000 - AHEAD_MAX_S);
+    let said = laptop.admit(vec![first.clone(), renewal.clone()]);
+    assert_eq!((said.new, said.refused.len()), (vec![first.id()], 1));
+    laptop.now = LATER;
+    assert_eq!(laptop.admit(vec![renewal.clone()]).new, [renewal.id()]);
 }
 
 /// With a node's key alone one names a keeper in a renewal, and signs a receipt with that one's key.
@@ -307,6 +351,6 @@ fn a_forged_copy_in_the_folder_is_overwritten_by_the_true_one() {
     folder.put(&invitation).unwrap();
     folder.put(&Envelope { sigs: Vec::new(), ..join.clone() }.sign(&key(6)).sign(&key(7))).unwrap();
     let mut exchange = Exchange::new(vec![Box::new(folder)], Printer::new(true));
-    exchange.fetch_servers(&mut laptop.servers, &laptop.archive).unwrap();
+    exchange.fetch_servers(&mut laptop.servers, &laptop.archive, LATER).unwrap();
     assert_eq!(durable::read(&path, 10_000).unwrap().unwrap(), join.to_json().as_bytes());
 }

@@ -15,9 +15,26 @@ const LIFE_MAX_S: u64 = 3_660 * 86_400;
 /// Most servers beyond an invitation's uses: of those that join past them each node takes whoever comes
 /// first by hash, and keeps who was there.
 pub(super) const OVERTAKEN_MAX: usize = 8;
+/// How many times so many are let in whose first record had lapsed for good when it came. Whoever lives on has
+/// such a record too, and folders hand over no renewal that would show it; so it is more than once.
+const BYGONE_TIMES: usize = 8;
 
 /// A node behind its place by hash.
 type Ranked = (Digest, NodeId);
+
+/// When a server's records lapse.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lapses {
+    /// Its first record.
+    pub(super) first: UnixSeconds,
+    /// The last of those that count.
+    pub(super) newest: UnixSeconds,
+}
+
+/// Whether nodes forgot a record by then that lapses at `expires`.
+pub(super) fn is_bygone(expires: UnixSeconds, now: UnixSeconds) -> bool {
+    expires.plus(LAPSED_KEPT_S) < now
+}
 
 /// The servers that joined with one invitation.
 #[derive(Debug, Default)]
@@ -27,24 +44,32 @@ pub(super) struct Joined {
     /// Those of them that nodes hold to the end of a step, in the same order: newcomers come by their dates,
     /// so each step is looked at once, and one that is refused costs a hash and no more.
     held: Option<(u64, Vec<Ranked>)>,
+    /// The clock, and how many of them have a first record that had lapsed for good by it.
+    bygone: Option<(UnixSeconds, usize)>,
 }
 
 impl Joined {
-    /// One more joined.
-    pub(super) fn insert(&mut self, invitation: &Invitation, node: NodeId) {
-        let one = ranked(invitation, node);
+    /// One more joined, with this first record.
+    pub(super) fn insert(&mut self, invitation: &Invitation, first: &Join) {
+        let one = ranked(invitation, first.node);
         if let Some((_, held)) = &mut self.held
             && let Err(place) = held.binary_search(&one)
         {
             held.insert(place, one);
         }
-        self.all.insert(one);
+        let is_new = self.all.insert(one);
+        if let Some((now, count)) = &mut self.bygone
+            && is_new
+            && is_bygone(first.expires, *now)
+        {
+            *count = count.saturating_add(1);
+        }
     }
 
     /// These are no longer known here.
     pub(super) fn remove(&mut self, gone: &BTreeSet<NodeId>) {
         self.all.retain(|(_, node)| !gone.contains(node));
-        self.held = None;
+        self.look_anew();
     }
 
     /// Whether nobody did.
@@ -55,30 +80,39 @@ impl Joined {
     /// Asks anew who is held: somebody may have been evicted.
     pub(super) fn look_anew(&mut self) {
         self.held = None;
+        self.bygone = None;
     }
 
     /// Whether so many joined that nodes would refuse `newcomer` too, which is as yet unknown here.
-    /// `lapses` says when the newest record of a node lapses; of one that was evicted, nothing.
+    /// `lapses` says when the records of a node lapse; of one that was evicted, nothing.
     ///
     /// Nodes ask at the newcomer's date. Here it is the end of that date's week, so that nobody is refused
     /// whom they took; and who joined in a week counts to its end, whatever dates they gave themselves, so
-    /// that no more than `uses` and a few come in with each.
+    /// that no more than `uses` and a few come in with each. An invitation may be good for hundreds of weeks,
+    /// and records of all of them can be made in a moment: so of those that by the clock `now` had lapsed for
+    /// good, some times as many come in, whatever weeks they are of.
     pub(super) fn is_used_up(
         &mut self,
         invitation: &Invitation,
         newcomer: &Join,
-        lapses: impl Fn(&NodeId) -> Option<UnixSeconds>,
+        now: UnixSeconds,
+        lapses: impl Fn(&NodeId) -> Option<Lapses>,
     ) -> bool {
         let uses = usize::try_from(invitation.uses).unwrap_or(usize::MAX);
         if self.all.len() < uses {
             return false;
         }
+        let most = uses.saturating_add(OVERTAKEN_MAX);
+        if is_bygone(newcomer.expires, now)
+            && self.bygone(now, &lapses) >= most.saturating_mul(BYGONE_TIMES)
+        {
+            return true;
+        }
         let step = newcomer.issued.min(invitation.issued.plus(LIFE_MAX_S)).0 / LAPSED_KEPT_S;
         if self.held.as_ref().is_none_or(|(of, _)| *of != step) {
             let end = UnixSeconds(step.saturating_add(1).saturating_mul(LAPSED_KEPT_S));
-            let is_held = |node: &NodeId| {
-                lapses(node).is_some_and(|expires| expires.plus(LAPSED_KEPT_S) >= end)
-            };
+            let is_held =
+                |node: &NodeId| lapses(node).is_some_and(|lapses| !is_bygone(lapses.newest, end));
             let held = self.all.iter().filter(|(_, node)| is_held(node)).copied().collect();
             self.held = Some((step, held));
         }
@@ -88,7 +122,22 @@ impl Joined {
         }
         let newcomer = ranked(invitation, newcomer.node);
         let before = held.partition_point(|one| *one < newcomer);
-        held.len() >= uses.saturating_add(OVERTAKEN_MAX) || before >= uses
+        held.len() >= most || before >= uses
+    }
+
+    /// How many of them have a first record that had lapsed for good by `now`. A renewal changes nothing in
+    /// that, or room could be made with it.
+    fn bygone(&mut self, now: UnixSeconds, lapses: &impl Fn(&NodeId) -> Option<Lapses>) -> usize {
+        if let Some((at, count)) = self.bygone
+            && at == now
+        {
+            return count;
+        }
+        let is_old =
+            |node: &NodeId| lapses(node).is_some_and(|lapses| is_bygone(lapses.first, now));
+        let count = self.all.iter().filter(|(_, node)| is_old(node)).count();
+        self.bygone = Some((now, count));
+        count
     }
 }
 
@@ -132,6 +181,10 @@ mod tests {
         }
     }
 
+    fn until(expires: UnixSeconds) -> Lapses {
+        Lapses { first: expires, newest: expires }
+    }
+
     #[test]
     fn the_order_is_that_of_the_nodes() {
         let (invitation, all) = (invitation(3), (1..=7).map(node));
@@ -146,14 +199,15 @@ mod tests {
     #[test]
     fn a_refused_newcomer_costs_no_look_at_the_others() {
         let (invitation, mut joined) = (invitation(20), Joined::default());
-        (1..=28).for_each(|number| joined.insert(&invitation, node(number)));
+        (1..=28).for_each(|number| joined.insert(&invitation, &join(number, WEEK)));
         let looks = Cell::new(0);
         for number in 100..1_100 {
             let lapses = |_: &NodeId| {
                 looks.set(looks.get() + 1);
-                Some(UnixSeconds(3 * WEEK))
+                Some(until(UnixSeconds(3 * WEEK)))
             };
-            assert!(joined.is_used_up(&invitation, &join(number, WEEK + number), lapses));
+            let newcomer = join(number, WEEK + number);
+            assert!(joined.is_used_up(&invitation, &newcomer, UnixSeconds(2 * WEEK), lapses));
         }
         assert_eq!(looks.get(), 28);
     }
@@ -166,12 +220,39 @@ mod tests {
         for number in 0..400 {
             let newcomer = join(number, number * WEEK / 100);
             let lapses = |node: &NodeId| taken.get(node).copied();
-            if !joined.is_used_up(&invitation, &newcomer, lapses) {
-                joined.insert(&invitation, newcomer.node);
-                taken.insert(newcomer.node, newcomer.expires);
+            if !joined.is_used_up(&invitation, &newcomer, newcomer.issued, lapses) {
+                joined.insert(&invitation, &newcomer);
+                taken.insert(newcomer.node, until(newcomer.expires));
             }
         }
         let most = 4 * (1 + OVERTAKEN_MAX);
         assert!((1..=most).contains(&taken.len()), "{}", taken.len());
+    }
+
+    /// All at once, of each week that an invitation is good for; and looking again makes no room for more.
+    #[test]
+    fn weeks_that_are_gone_let_in_no_more_each() {
+        let (invitation, mut joined) = (invitation(1), Joined::default());
+        let now = UnixSeconds(60 * WEEK);
+        let mut taken = std::collections::BTreeMap::<NodeId, Lapses>::new();
+        for number in 0..6_000 {
+            if number % 500 == 0 {
+                joined.look_anew();
+            }
+            let newcomer = join(number, number * WEEK / 100);
+            let lapses = |node: &NodeId| taken.get(node).copied();
+            if is_bygone(newcomer.expires, now)
+                && !joined.is_used_up(&invitation, &newcomer, now, lapses)
+            {
+                joined.insert(&invitation, &newcomer);
+                taken.insert(newcomer.node, until(newcomer.expires));
+            }
+        }
+        let most = BYGONE_TIMES * (1 + OVERTAKEN_MAX);
+        assert!((1..=most).contains(&taken.len()), "{}", taken.len());
+        // Who comes now is not kept out by any of those that lapsed.
+        let lapses = |node: &NodeId| taken.get(node).copied();
+        let later = join(9_000, 62 * WEEK);
+        assert!(!joined.is_used_up(&invitation, &later, later.issued, lapses));
     }
 }

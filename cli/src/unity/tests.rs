@@ -2,15 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use borgios_policy::fixture::{Council, NOW, statement as draft};
+use borgios_policy::fixture::{Council, NOW, release_body, statement as draft};
+use borgios_policy::policy::UNITES_MAX;
+use borgios_policy::rules::rulings_max;
 use borgios_policy::{
-    Board, Chain, Governor, Lane, Object as _, Objection, Policy, Statement, Veto,
+    Board, Chain, Governor, Lane, Object as _, Objection, Policy, Ruling, Statement, Veto,
 };
 use borgios_types::{Digest, Envelope, Round, SecretKey, Seq};
 
 use crate::archive::Archive;
 use crate::home::Home;
 use crate::objections::{Said, restore};
+use crate::unity::unite_as_many;
 
 /// A board of 2 of 3 with a lock on policies: policy/2, vetoed, its next round, and what is signed upon that.
 struct Apart {
@@ -157,5 +160,84 @@ fn a_new_identity_of_who_vetoed_brings_nothing_back() {
         assert_eq!(held(&chain), [next.id(), united.id()], "{lower}");
         let seat = chain.policy().unwrap().board.by_name(&council.name(0)).unwrap();
         assert_ne!(seat.key, council.keys[&council.name(0)].public());
+    }
+}
+
+/// Its proposer is told which: servers that have one of those in force do not take it.
+#[test]
+fn what_one_policy_has_no_room_for_is_named() {
+    let council = Council::new(3, 2, 1, 1);
+    let first = council.sign(&council.first_policy(2));
+    let chain = Chain::restore(Some(first.id()), [first]).unwrap();
+    let closes = |id: u8, from: u64, count: usize| {
+        let places = (from..).take(count);
+        let rulings = places.map(|seq| Ruling::new(Lane::Release, Seq(seq), None)).collect();
+        (Digest::of(&[id]), Policy { rulings, ..council.policy(2) })
+    };
+    let united = |others: Vec<(Digest, Policy)>| {
+        let mut policy = council.policy(2);
+        let left_out = unite_as_many(&chain, others, &mut policy);
+        (policy, left_out)
+    };
+    let (few, many) = (closes(1, 1, 1), closes(2, 2, rulings_max(2)));
+    let (policy, left_out) = united(vec![few.clone(), many.clone()]);
+    assert_eq!(policy.unites, BTreeSet::from([few.0]));
+    assert_eq!(policy.rulings.len(), 1);
+    assert_eq!(left_out, [many.0]);
+    let (policy, left_out) = united(vec![many.clone()]);
+    assert!(policy.unites.is_empty() && policy.rulings.is_empty());
+    assert_eq!(left_out, [many.0]);
+    let (policy, left_out) = united(vec![few]);
+    assert!(policy.unites.len() == 1 && left_out.is_empty());
+    let ids: Vec<u8> = (1..).take(UNITES_MAX + 1).collect();
+    let (policy, left_out) = united(ids.iter().map(|id| closes(*id, 1, 0)).collect());
+    assert_eq!(policy.unites.len(), UNITES_MAX);
+    assert_eq!(left_out, [Digest::of(&[ids[UNITES_MAX]])]);
+}
+
+/// The vetoed one gave a place to another, its next round gives it back, and asks for more since.
+#[test]
+fn what_stands_is_there_before_what_a_dead_policy_let_in() {
+    let council = Council::new(3, 2, 1, 1);
+    let mut rules = council.policy(2);
+    rules.classes.policy.lock_s = Some(600);
+    let first = council.sign(&draft(Lane::Policy, 1, None, None, None, rules.to_body()));
+    let network = Some(first.id());
+    let release = |seq: u64, prev: Option<Digest>, version: &str| {
+        let body = release_body(version);
+        council.sign(&draft(Lane::Release, seq, network, prev, Some(1), body))
+    };
+    let (stands, let_in) = (release(1, None, "1.0"), release(1, None, "1.1"));
+    let upon = release(2, Some(stands.id()), "2.0");
+    rules.classes.release.approvals = 3;
+    let second = |fanout: u16, round: u32, winner: &Envelope| {
+        let rulings = vec![Ruling::new(Lane::Release, Seq(1), Some(winner.id()))];
+        let body = Policy { fanout, rulings, ..rules.clone() }.to_body();
+        let one = draft(Lane::Policy, 2, network, network, Some(1), body);
+        council.sign(&Statement { round: Round(round), ..one })
+    };
+    let next = second(9, 1, &stands);
+    for lower in [true, false] {
+        let fits = |one: &Envelope| (one.id() < next.id()) == lower;
+        let mut all = (10..=256).map(|fanout| second(fanout, 0, &let_in));
+        let vetoed = all.find(fits).unwrap();
+        let veto = |at: usize| {
+            let (governor, group) = (council.name(at), council.board.group());
+            let key = &council.keys[&governor];
+            let (statement, network) = (vetoed.id(), first.id());
+            let (lane, seq, reason) = (Lane::Policy, Seq(2), "no".to_owned());
+            let said =
+                Objection { network, group, governor, statement, lane, seq, reason, at: NOW };
+            Veto(said).to_envelope().sign(key)
+        };
+        let (vetoes, none) = ([veto(0), veto(1)], BTreeSet::new());
+        let said = Said { vetoes: &vetoes, recovered: &none, upheld: &none };
+        let stored = [&first, &let_in, &upon, &stands, &next, &vetoed].map(Envelope::clone);
+        let (chain, dead) = restore(first.id(), Vec::from(stored), &said).unwrap();
+        assert_eq!(dead, BTreeSet::from([vetoed.id()]), "{lower}");
+        assert_eq!(held(&chain), [next.id()], "{lower}");
+        let releases = chain.after(Lane::Release, Seq(0));
+        let releases: Vec<_> = releases.map(borgios_policy::VerifiedStatement::id).collect();
+        assert_eq!(releases, [stands.id(), upon.id()], "{lower}");
     }
 }

@@ -517,40 +517,41 @@ mod tests {
     }
 
     /// A child claims all that can be claimed, in many small labels, with tags laid between the honest ones:
-    /// what gives way is its own, and not the largest label, which is what the honest said.
+    /// what gives way is its own, and not the largest label, which is what the honest said; nor the list,
+    /// where its tags and theirs are more than that holds.
     #[test]
     fn what_one_neighbour_invents_does_not_make_the_others_give_way() {
-        let mut desk = Desk::new(key(9));
-        let now = Time(1_000);
-        let (members, limit) = (100, 264);
-        desk.handle(now, Input::Place { up: None, down: vec![key(2), key(3)] });
-        desk.handle(now, Input::Members(members));
-        let (question, within) = (Question::Epochs, Duration::from_secs(5));
-        desk.handle(now, Input::Open { key: 7, nonce: 5, question, within });
-        let own = Own { label: Some("epoch 1".into()), ..Own::default() };
-        desk.handle(now, Input::Observed { inquiry: 1, own: Some(own) });
-        let roll = |tags: &[u64]| -> Roll {
-            let text: String = tags.iter().map(|tag| format!("{tag:016x}")).collect();
-            serde_json::from_str(&format!("\"{text}\"")).unwrap()
-        };
-        let honest: Vec<u64> = (1..members).map(|n| n * 1_000).collect();
-        let invented: Vec<u64> = (0..limit).map(|n| n * 400 + 7).collect();
-        let said = |tags: &[u64], labels: BTreeMap<String, u64>| {
-            let tally =
-                Tally { answered: tags.len() as u64, labels, roll: roll(tags), ..Tally::default() };
-            Answer { id: 1, tally: Some(tally), tree: None }
-        };
-        let many = (0..31).map(|n| (format!("!{n:02}"), 8)).collect();
-        desk.handle(now, Input::Answered(key(3), said(&invented, many)));
-        let one = BTreeMap::from([("epoch 1".to_owned(), members - 1)]);
-        let out = desk.handle(now, Input::Answered(key(2), said(&honest, one)));
-        let [.., Output::Done { findings: Some(Findings { tally, .. }), .. }] = &out[..] else {
-            panic!("{out:?}")
-        };
-        assert_eq!((tally.answered, tally.labels["epoch 1"]), (limit, members));
-        let heard = tally.roll.tags().unwrap();
-        assert!(honest.iter().all(|tag| heard.contains(&super::super::roll::Tag(*tag))));
-        assert!(tally.bounded() && tally.plausible(), "{tally:?}");
+        for (members, limit) in [(100, 264), (5_000, 10_064)] {
+            let mut desk = Desk::new(key(9));
+            let now = Time(1_000);
+            desk.handle(now, Input::Place { up: None, down: vec![key(2), key(3)] });
+            desk.handle(now, Input::Members(members));
+            let (question, within) = (Question::Epochs, Duration::from_secs(5));
+            desk.handle(now, Input::Open { key: 7, nonce: 5, question, within });
+            let own = Own { label: Some("epoch 1".into()), ..Own::default() };
+            desk.handle(now, Input::Observed { inquiry: 1, own: Some(own) });
+            let roll = |tags: &[u64]| -> Roll {
+                let text: String = tags.iter().map(|tag| format!("{tag:016x}")).collect();
+                serde_json::from_str(&format!("\"{text}\"")).unwrap()
+            };
+            let honest: Vec<u64> = (1..members).map(|n| n * 1_000).collect();
+            let invented: Vec<u64> = (0..limit).take(ROLL_MAX).map(|n| n * 400 + 7).collect();
+            let said = |tags: &[u64], answered: u64, labels: BTreeMap<String, u64>| {
+                let tally = Tally { answered, labels, roll: roll(tags), ..Tally::default() };
+                Answer { id: 1, tally: Some(tally), tree: None }
+            };
+            let many = (0..31).map(|n| (format!("!{n:02}"), 8)).collect();
+            desk.handle(now, Input::Answered(key(3), said(&invented, limit, many)));
+            let one = BTreeMap::from([("epoch 1".to_owned(), members - 1)]);
+            let out = desk.handle(now, Input::Answered(key(2), said(&honest, members - 1, one)));
+            let [.., Output::Done { findings: Some(Findings { tally, .. }), .. }] = &out[..] else {
+                panic!("{out:?}")
+            };
+            assert_eq!((tally.answered, tally.labels["epoch 1"]), (limit, members));
+            let heard = tally.roll.tags().expect("a list");
+            assert!(honest.iter().all(|tag| heard.contains(&super::super::roll::Tag(*tag))));
+            assert!(tally.bounded() && tally.plausible(), "{members} members");
+        }
     }
 
     #[test]

@@ -89,20 +89,25 @@ impl Shares {
         self.parts.push(part);
         let level = level(self.parts.iter().map(|part| part.answered).collect(), most);
         self.parts.iter_mut().for_each(|part| part.trim(level));
-        self.bound_rolls();
+        self.bound_rolls(most);
     }
 
     /// No more tags in all than one roll lists. Where two list the same one, it stays with whoever speaks of
-    /// fewer, who gives way last.
-    fn bound_rolls(&mut self) {
-        let listed = |part: &Tally| part.roll.tags().map_or(0, BTreeSet::len);
-        if self.parts.iter().map(listed).sum::<usize>() <= ROLL_MAX {
+    /// fewer, who gives way last. Too many for a list they are only where there can be as many members, half
+    /// of the `most` answers; else somebody invents tags, and whoever speaks of most is listed in part.
+    fn bound_rolls(&mut self, most: u64) {
+        let listed = |roll: &Roll| roll.tags().map_or(0, BTreeSet::len);
+        if self.parts.iter().map(|part| listed(&part.roll)).sum::<usize>() <= ROLL_MAX {
             return;
         }
+        let is_listable = most / 2 <= ROLL_MAX as u64;
         self.parts.sort_by_key(|part| part.answered);
         let mut all = Roll::default();
         for part in &mut self.parts {
             part.roll.remove(&all);
+            if is_listable {
+                part.roll.thin(ROLL_MAX.saturating_sub(listed(&all)) as u64);
+            }
             all.merge(part.roll.clone());
         }
         if all.tags().is_none() {
