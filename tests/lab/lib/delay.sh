@@ -14,7 +14,7 @@ delayd_apply() {                                 # (re)load the delay table, sta
     done
     if p=$(live_pid "$ST/delayd"); then kill -HUP "$p"; return; fi
     rm -f "$ST/delayd"
-    setsid ip netns exec "$SW" python3 "$HERE/delayd.py" "$ST/delays" </dev/null >"$ST/delayd.log" 2>&1 3>&- 8>&- 9>&- &
+    setsid ip netns exec "$SW" python3 "$HERE/delayd.py" "$ST/delays" </dev/null >"$ST/delayd.log" 2>&1 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- &
     save_pid "$ST/delayd" $!; disown
     for _ in $(seq 1200); do grep -q ready "$ST/delayd.log" && return; sleep 0.05; done
     die "delayd did not start: $(cat "$ST/delayd.log")"
