@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixListener;
 
-use crate::board::{Board, stderr};
+use crate::board::{Board, next_second, stderr};
 use serde_json::{Value, json};
 
 /// Both approve what is at a place, and it is signed.
@@ -61,6 +61,7 @@ fn who_has_not_voted_is_reminded_until_the_ballot_is_cast() {
         (&json!("borgios review release/1"), &json!(false))
     );
     assert_eq!(cleo["reminders"][1]["due"], Value::Null, "its class has no deadline");
+    next_second();
     let said = board.ok("cleo", &["sync"]);
     for part in [
         "\nrelease/1 waits for your ballot: due 2",

@@ -1,12 +1,10 @@
 //! What a governor is told before a vote of what else is there: rivals, locks, two signatures for one
 //! place, and another terminal; with the real program.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::Stdio;
 
-use crate::board::Board;
+use crate::board::{Board, next_second};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 
@@ -23,15 +21,6 @@ fn codes(answer: &Value) -> Vec<&str> {
 fn signed_by(board: &Board, names: [&str; 2], place: &str) {
     assert_eq!(board.approve(names[0], place)["signed"], false, "{place}");
     assert_eq!(board.approve(names[1], place)["signed"], true, "{place}");
-}
-
-/// Waits until the clock shows another second: who was here first is told in whole ones.
-fn next_second() {
-    let second = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let began = second();
-    while second() == began {
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 #[test]

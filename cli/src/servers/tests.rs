@@ -228,7 +228,7 @@ fn whoever_comes_later_takes_no_place_of_one_who_is_known() {
     laptop.admit([vec![shared.clone(), other.clone()], honest].concat());
     for (invitation, token, base) in [(&other, 6_000, 2_000), (&shared, 5_000, 1_000)] {
         let lasting = |node: u64| {
-            let expires = UnixSeconds(u64::MAX);
+            let expires = UnixSeconds(1 << 53);
             let join = Join { expires, ..laptop.join(node, invitation, None, 0) };
             join.to_envelope().sign(&key(node)).sign(&key(token))
         };

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use age::secrecy::SecretString;
 use borgios_types::SecretKey;
@@ -286,6 +287,15 @@ pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
     paths.sort();
     paths
+}
+
+/// Waits until the clock shows another second: the program tells times in whole ones.
+pub(crate) fn next_second() {
+    let second = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let began = second();
+    while second() == began {
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// What a program said.
