@@ -9,13 +9,13 @@ GUIDED_LENGTH=65536                  # longest input, in bytes
 GUIDED_KEPT=4096                     # longest input that is kept in the repository, in bytes
 
 stage_fuzz() {
-    check "build the fuzzer" cargo build -p borgios-fuzz --locked -q || return
+    check "build the fuzzer" programs || return
     check "fuzz every parser for $FUZZ_SECONDS s" "$TARGET/debug/borgios-fuzz" --seconds "$FUZZ_SECONDS" --findings "$OUT/fuzz"
 }
 fuzz_some() {                       # [--seconds N] [--target NAME] [--seed N] [--keep] [--input FILE] [--json]; --guided first
     setup_rust || return
     if [[ $1 == --guided ]]; then shift; fuzz_guided "$@"; return; fi
-    cargo build -p borgios-fuzz --locked -q && "$TARGET/debug/borgios-fuzz" --findings "$TARGET/fuzz" "$@"
+    programs && "$TARGET/debug/borgios-fuzz" --findings "$TARGET/fuzz" "$@"
 }
 
 # fuzz_guided [--seconds N] [--target NAME]... [--keep]: the same targets and inputs under libFuzzer,
@@ -30,7 +30,7 @@ fuzz_guided() {
             *) echo "fuzz --guided: unknown word '$1'; [--seconds N] [--target NAME] [--keep]" >&2; return 2 ;;
         esac
     done
-    guided_build && cargo build -p borgios-fuzz --locked -q || return 1
+    guided_build && programs || return 1
     local targets; mapfile -t targets < <("$TARGET/debug/borgios-fuzz" --list "${wanted[@]}")
     ((${#targets[@]})) || return 2
     "$TARGET/debug/borgios-fuzz" --lay "$GUIDED_OUT/seeds" "${wanted[@]}" || return 1

@@ -39,6 +39,6 @@ sim_one() {                         # a million nodes need a build that is optim
     if [[ $1 == million ]]; then
         cargo build -p borgios-peertree --bin borgios-sim --release --locked -q && "$TARGET/release/borgios-sim" "$@"
     else
-        cargo build --workspace --bins --locked -q && "$TARGET/debug/borgios-sim" "$@"
+        programs && "$TARGET/debug/borgios-sim" "$@"
     fi
 }
