@@ -33,10 +33,10 @@ fleet_begin() {
     # shellcheck source=../lab/lib/folder.sh
     (die() { echo "fleet: $*" >&2; exit 1; }; . "$ROOT/tests/lab/lib/folder.sh"; make_folder "$dir") || return 1
     [[ $FLEET_LANES =~ ^[1-4]$ ]] || { echo "fleet: FLEET_LANES=$FLEET_LANES: 1 to 4" >&2; return 1; }
-    local lane file fd=8                # 7 and below: those that the lab's servers do not inherit
+    local lane fd=8                # 7 and below: those that the lab's servers do not inherit
     for lane in "${LANES[@]:0:FLEET_LANES}"; do
-        file=$dir/.run-$LAB_NAME$lane.lock fd=$((fd - 1))
-        eval "exec $fd>\"\$file\"" || return 1
+        fd=$((fd - 1))
+        eval "exec $fd>\"\$dir/.run-\$LAB_NAME\$lane.lock\"" || return 1
         flock -n "$fd" || { echo "fleet: another run works in the lab '$LAB_NAME$lane'; set LAB_NAME and LAB_NET (each lane takes one net more) to have one beside it, or FLEET_LANES=1" >&2; return 1; }
     done
     : >"$OUT/lab-is-ours"
